@@ -1,0 +1,82 @@
+--- What the specs share: the devices to run on, fixtures, and comparisons.
+local fp8 = require "fp8"
+
+local support = {}
+
+--- Largest relative Frobenius errors against a reference, for each dtype.
+support.tolerance = {f32 = 1e-5, f16 = 1e-3, bf16 = 4e-3}
+
+support.devices = {"cpu"}
+if fp8.cuda.is_available() then
+  table.insert(support.devices, "cuda")
+elseif os.getenv "FP8_REQUIRE_CUDA" then
+  local _, reason = fp8.cuda.is_available()
+  error("FP8_REQUIRE_CUDA is set, but there is no GPU: " .. tostring(reason))
+end
+
+--- Calls f(device) inside a busted block for each device present.
+function support.each_device(f)
+  for _, device in ipairs(support.devices) do
+    require("busted").describe("on " .. device, function() f(device) end)
+  end
+end
+
+local function directory()
+  return (debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", ""))
+end
+
+--- Path of a file in spec/fixtures.
+function support.fixture(name)
+  return directory() .. "fixtures/" .. name
+end
+
+--- Directory of the reference vectors: spec/fixtures holds a slice of them, FP8_GOLDEN names a folder with all.
+function support.golden(name)
+  local all = os.getenv "FP8_GOLDEN"
+  return all and all .. "/" .. name or support.fixture(name)
+end
+
+--- All elements of a tensor, row-major, in one Lua table.
+function support.flat(x)
+  return x:contiguous():view(-1):totable()
+end
+
+--- Relative Frobenius error ‖a - b‖ / ‖b‖ of two tensors of one shape, in double; NaN if either holds a NaN.
+function support.error(actual, expected)
+  assert.same(expected.shape, actual.shape)
+  local a, b = support.flat(actual), support.flat(expected)
+  local difference, norm = 0, 0
+  for i = 1, #b do
+    difference = difference + (a[i] - b[i]) ^ 2
+    norm = norm + b[i] ^ 2
+  end
+  if norm == 0 then return math.sqrt(difference) end
+  return math.sqrt(difference / norm)
+end
+
+--- Asserts that a tensor is close to its reference, by the tolerance of its dtype or the one given.
+function support.close(actual, expected, tolerance)
+  local limit = tolerance or support.tolerance[actual.dtype]
+  local found = support.error(actual, expected)
+  assert.is_true(found <= limit, ("relative error %g is above %g"):format(found, limit))
+end
+
+--- Asserts that two tensors hold the same values, NaN equal to NaN and 0 to -0.
+function support.equal(actual, expected)
+  assert.same(expected.shape, actual.shape)
+  local a, b = support.flat(actual), support.flat(expected)
+  for i = 1, #b do
+    if a[i] ~= b[i] and (a[i] == a[i] or b[i] == b[i]) then
+      error(("element %d: expected %.9g, got %.9g"):format(i, b[i], a[i]), 2)
+    end
+  end
+end
+
+--- Asserts that f(…) raises an error whose message contains `text`.
+function support.fails(text, f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok, "expected an error with: " .. text)
+  assert.is_truthy(tostring(message):find(text, 1, true), ("expected an error with %q, got %q"):format(text, message))
+end
+
+return support

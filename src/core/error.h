@@ -1,0 +1,17 @@
+/* Errors below Lua: a function that can fail returns false (or NULL) after error_set; the binding raises the message. */
+#ifndef FP8_CORE_ERROR_H
+#define FP8_CORE_ERROR_H
+
+#include <stdbool.h>
+
+/* Symbols of fp8/core.so that fp8/cuda.so links against. */
+#define FP8_API __attribute__((visibility("default")))
+
+/* Formats the calling thread's error message as printf does. Returns false, so that a failure reads
+ * `return error_set(…)`. */
+FP8_API bool error_set(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The calling thread's last message. */
+FP8_API const char *error_message(void);
+
+#endif

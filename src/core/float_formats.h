@@ -1,0 +1,118 @@
+/* Conversions between float32 and the narrower float types, to nearest even, and from float32 to integers. Without
+ * branches where a loop over them should vectorize. */
+#ifndef FP8_CORE_FLOAT_FORMATS_H
+#define FP8_CORE_FLOAT_FORMATS_H
+
+#include "core/portable.h"
+
+enum { E4M3_NAN = 0x7F };
+#define E4M3_LARGEST 448.0f
+#define E5M2_LARGEST 57344.0f
+
+PORTABLE float bf16_to_float(uint16_t bits) { return float_from_bits((uint32_t)bits << 16); }
+
+PORTABLE uint16_t bf16_from_float(float value) {
+  uint32_t bits = float_to_bits(value);
+  uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  uint32_t nan = (bits >> 16) | 0x40;
+  return (uint16_t)((bits & 0x7FFFFFFF) > 0x7F800000 ? nan : rounded);
+}
+
+PORTABLE float f16_to_float(uint16_t half) {
+  uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+  uint32_t magnitude = (uint32_t)(half & 0x7FFF) << 13;
+  /* Scaling by 2^112 moves the exponent's bias from 15 to 127 and makes subnormals normal. */
+  uint32_t finite = float_to_bits(float_from_bits(magnitude) * 0x1p112f);
+  uint32_t special = magnitude | 0x7F800000;
+  return float_from_bits(sign | (magnitude >= 0x0F800000 ? special : finite));
+}
+
+PORTABLE uint16_t f16_from_float(float value) {
+  uint32_t bits = float_to_bits(value);
+  uint32_t sign = (bits >> 16) & 0x8000;
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  uint32_t normal = (magnitude - 0x38000000 + 0x0FFF + ((magnitude >> 13) & 1)) >> 13;
+  /* Adding 0.5 aligns a value below 2^-14 so that its last bit is 2^-24, rounded by the addition itself. */
+  uint32_t subnormal = float_to_bits(float_from_bits(magnitude) + 0.5f) - 0x3F000000;
+  uint32_t result = magnitude < 0x38800000 ? subnormal : normal;
+  result = magnitude >= 0x477FF000 ? 0x7C00 : result; /* 65520 and above round to infinity */
+  result = magnitude > 0x7F800000 ? (0x7E00 | ((magnitude >> 13) & 0x3FF)) : result;
+  return (uint16_t)(sign | result);
+}
+
+PORTABLE float e4m3_to_float(uint8_t code) {
+  uint32_t sign = (uint32_t)(code & 0x80) << 24;
+  uint32_t magnitude = (uint32_t)(code & 0x7F) << 20;
+  uint32_t finite = float_to_bits(float_from_bits(magnitude) * 0x1p120f);
+  return float_from_bits(sign | ((code & 0x7F) == E4M3_NAN ? 0x7FC00000 : finite));
+}
+
+PORTABLE float e5m2_to_float(uint8_t code) { return f16_to_float((uint16_t)((uint16_t)code << 8)); }
+
+/* A float8 code of `value` to nearest even. Overflow and infinities give the largest finite value if `saturate`, else
+ * infinity, or NaN where the format has no infinity. NaN gives NaN with the sign kept. */
+PORTABLE uint8_t e4m3_from_float(float value, bool saturate) {
+  uint32_t bits = float_to_bits(value);
+  uint32_t sign = (bits >> 24) & 0x80;
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  uint32_t normal = (magnitude - 0x3C000000 + 0x7FFFF + ((magnitude >> 20) & 1)) >> 20;
+  /* Below 2^-6 the last bit is 2^-9: adding 2^14 makes that the last bit of the sum. */
+  uint32_t subnormal = float_to_bits(float_from_bits(magnitude) + 0x1p14f) - 0x46800000;
+  uint32_t result = magnitude < 0x3C800000 ? subnormal : normal;
+  uint32_t overflow = saturate ? 0x7E : E4M3_NAN;
+  result = magnitude > 0x43E80000 ? overflow : result; /* above 464, halfway to the next step */
+  result = magnitude > 0x7F800000 ? E4M3_NAN : result;
+  return (uint8_t)(sign | result);
+}
+
+PORTABLE uint8_t e5m2_from_float(float value, bool saturate) {
+  uint32_t bits = float_to_bits(value);
+  uint32_t sign = (bits >> 24) & 0x80;
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  uint32_t normal = (magnitude - 0x38000000 + 0xFFFFF + ((magnitude >> 21) & 1)) >> 21;
+  /* Below 2^-14 the last bit is 2^-16: adding 2^7 makes that the last bit of the sum. */
+  uint32_t subnormal = float_to_bits(float_from_bits(magnitude) + 0x1p7f) - 0x43000000;
+  uint32_t result = magnitude < 0x38800000 ? subnormal : normal;
+  uint32_t overflow = saturate ? 0x7B : 0x7C;
+  result = magnitude >= 0x47700000 ? overflow : result; /* 61440, halfway to the next step, and above */
+  result = magnitude > 0x7F800000 ? 0x7F : result;
+  return (uint8_t)(sign | result);
+}
+
+/* Stochastic rounding: up in magnitude with the probability that `value` has gone from one step to the next, `random`
+ * being 32 uniform bits. `value` is finite; its result saturates. Both formats truncate after adding random bits below the
+ * last one kept; below the normal range the step is constant. */
+PORTABLE uint8_t float8_stochastic(float value, uint32_t random, int mantissa_bits, int smallest_exponent,
+                                   uint8_t largest) {
+  uint32_t bits = float_to_bits(value);
+  uint32_t sign = (bits >> 24) & 0x80;
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  uint32_t smallest_normal = (uint32_t)(smallest_exponent + 127) << 23;
+  int dropped = 23 - mantissa_bits;
+  uint32_t result;
+  if (magnitude >= smallest_normal) {
+    uint32_t base = (uint32_t)(smallest_exponent + 126) << 23;
+    result = (magnitude - base + (random >> (32 - dropped))) >> dropped;
+  } else {
+    /* In steps of the smallest subnormal, with 16 bits of fraction. */
+    float step = float_from_bits((uint32_t)(127 + mantissa_bits + 16 - smallest_exponent) << 23);
+    result = ((uint32_t)(float_from_bits(magnitude) * step) + (random >> 16)) >> 16;
+  }
+  return (uint8_t)(sign | (result > largest ? largest : result));
+}
+
+PORTABLE uint8_t e4m3_stochastic(float value, uint32_t random) { return float8_stochastic(value, random, 3, -6, 0x7E); }
+
+PORTABLE uint8_t e5m2_stochastic(float value, uint32_t random) {
+  return float8_stochastic(value, random, 2, -14, 0x7B);
+}
+
+/* Towards zero, clamped to [low, high]; NaN gives 0. */
+PORTABLE int64_t integer_from_float(float value, int64_t low, int64_t high) {
+  if (value != value) return 0;
+  if (value <= (float)low) return low;
+  if (value >= (float)high) return high;
+  return (int64_t)value;
+}
+
+#endif

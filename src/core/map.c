@@ -1,0 +1,153 @@
+#include "core/map.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CACHE_SIZE = 64 };
+
+static Map *cache[CACHE_SIZE];
+static uint64_t clock_now;
+static void (*release_device_copy)(int index, void *copy);
+
+void map_set_device_release(void (*release)(int index, void *copy)) { release_device_copy = release; }
+
+static float bucket_lowest(uint32_t bucket) {
+  uint32_t ordered = bucket << 20;
+  return float_from_bits((ordered & 0x80000000u) ? ordered ^ 0x80000000u : ~ordered);
+}
+
+static void fill_table(MapTable *table, const float values[MAP_SIZE]) {
+  memcpy(table->value, values, sizeof table->value);
+  for (int i = 0; i + 1 < MAP_SIZE; i++) table->midpoint[i] = (values[i] + values[i + 1]) * 0.5f;
+  table->midpoint[MAP_SIZE - 1] = INFINITY;
+  uint32_t below = 0;
+  for (uint32_t bucket = 0; bucket < MAP_BUCKETS; bucket++) {
+    float lowest = bucket_lowest(bucket);
+    while (below < MAP_SIZE - 1 && table->midpoint[below] < lowest) below++;
+    table->start[bucket] = (uint8_t)below;
+  }
+}
+
+static void free_map(Map *map) {
+  for (int i = 0; i < MAP_DEVICES; i++) {
+    if (map->device_copy[i]) release_device_copy(i, map->device_copy[i]);
+  }
+  free(map);
+}
+
+static bool check_values(const float values[MAP_SIZE]) {
+  for (int i = 0; i < MAP_SIZE; i++) {
+    if (!isfinite(values[i])) return error_set("map: entry %d is not finite", i + 1);
+    if (i > 0 && values[i] < values[i - 1])
+      return error_set("map: entries %d and %d are not in ascending order", i, i + 1);
+  }
+  return true;
+}
+
+const Map *map_compile(const float values[MAP_SIZE]) {
+  int slot = 0;
+  for (int i = 0; i < CACHE_SIZE; i++) {
+    if (!cache[i]) {
+      slot = i;
+      break;
+    }
+    if (memcmp(cache[i]->table.value, values, sizeof cache[i]->table.value) == 0) {
+      cache[i]->last_use = ++clock_now;
+      return cache[i];
+    }
+    if (cache[i]->last_use < cache[slot]->last_use) slot = i;
+  }
+  if (!check_values(values)) return NULL;
+  Map *map = calloc(1, sizeof *map);
+  if (!map) {
+    error_set("out of memory on cpu: %zu bytes asked for", sizeof *map);
+    return NULL;
+  }
+  fill_table(&map->table, values);
+  map->last_use = ++clock_now;
+  if (cache[slot]) free_map(cache[slot]);
+  cache[slot] = map;
+  return map;
+}
+
+static int compare_floats(const void *a, const void *b) {
+  float x = *(const float *)a, y = *(const float *)b;
+  return (x > y) - (x < y);
+}
+
+bool map_create_float(float value[MAP_SIZE], bool has_sign, int exponent_bits, int precision_bits, int total_bits) {
+  if (total_bits < 2 || total_bits > 8) return error_set("total_bits must be 2 to 8, got %d", total_bits);
+  if (exponent_bits < 1 || precision_bits < 0) {
+    return error_set("exponent_bits must be at least 1 and precision_bits at least 0, got %d and %d", exponent_bits,
+                     precision_bits);
+  }
+  if (exponent_bits + precision_bits + has_sign != total_bits) {
+    return error_set("exponent_bits (%d), precision_bits (%d) and %d for the sign must add up to total_bits (%d)",
+                     exponent_bits, precision_bits, has_sign, total_bits);
+  }
+  double bias = ldexp(1, exponent_bits - 1);
+  int fractions = 1 << precision_bits, count = 0;
+  double entries[MAP_SIZE] = {0};
+  for (int exponent = 0; exponent < 1 << exponent_bits; exponent++) {
+    for (int mantissa = 0; mantissa < fractions; mantissa++) {
+      double fraction = (double)mantissa / fractions;
+      double entry = exponent == 0 ? fraction * exp2(-bias) : (1 + fraction) * exp2(bias + 1 - exponent);
+      entries[count++] = entry;
+      if (has_sign) entries[count++] = -entry;
+    }
+  }
+  for (int i = 0; i < MAP_SIZE; i++) value[i] = (float)entries[i];
+  qsort(value, MAP_SIZE, sizeof value[0], compare_floats);
+  float largest = value[MAP_SIZE - 1];
+  for (int i = 0; i < MAP_SIZE; i++) value[i] /= largest;
+  return true;
+}
+
+/* Element i of `count` evenly spaced float32 values from `start` to `end`, stepping from both ends with fused operations as
+ * PyTorch does. */
+static float linear_space(float start, float end, int count, int i) {
+  if (count == 1) return start;
+  float step = (end - start) / (float)(count - 1);
+  return i < count / 2 ? fmaf(step, (float)i, start) : fmaf(-step, (float)(count - 1 - i), end);
+}
+
+bool map_create_dynamic(float value[MAP_SIZE], bool has_sign, int max_exponent_bits, int total_bits) {
+  if (total_bits < 2 || total_bits > 8) return error_set("total_bits must be 2 to 8, got %d", total_bits);
+  if (max_exponent_bits < 1 || max_exponent_bits >= total_bits) {
+    return error_set("max_exponent_bits must be 1 to %d, got %d", total_bits - 1, max_exponent_bits);
+  }
+  int spare_bits = total_bits - 1 - max_exponent_bits;
+  int count = 0;
+  memset(value, 0, MAP_SIZE * sizeof value[0]);
+  /* One region for every exponent, and the entries that have no indicator bit in a last region beside the largest one. */
+  for (int region = 0; region <= max_exponent_bits; region++) {
+    int exponent = region < max_exponent_bits ? region : max_exponent_bits - 1;
+    int items = region < max_exponent_bits ? 1 << (region + spare_bits + !has_sign) : (1 << spare_bits) - 1;
+    float scale = (float)pow(10, exponent - (max_exponent_bits - 1));
+    for (int i = 0; i < items; i++) {
+      float low = linear_space(0.1f, 1, items + 1, i), high = linear_space(0.1f, 1, items + 1, i + 1);
+      float entry = scale * ((low + high) / 2);
+      value[count++] = entry;
+      if (has_sign) value[count++] = -entry;
+    }
+  }
+  value[count++] = 0;
+  value[count++] = 1;
+  qsort(value, MAP_SIZE, sizeof value[0], compare_floats);
+  return true;
+}
+
+bool map_create_linear(float value[MAP_SIZE], bool has_sign, int total_bits) {
+  if (total_bits < 2 || total_bits > 8) return error_set("total_bits must be 2 to 8, got %d", total_bits);
+  int count = (1 << total_bits) - has_sign;
+  int gap = MAP_SIZE - count, half = count / 2;
+  for (int i = 0; i < MAP_SIZE; i++) {
+    if (i >= half && i < half + gap) {
+      value[i] = 0;
+    } else {
+      value[i] = linear_space(has_sign ? -1 : 0, 1, count, i < half ? i : i - gap);
+    }
+  }
+  return true;
+}

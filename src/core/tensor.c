@@ -1,0 +1,112 @@
+#include "core/tensor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+static Storage *storage_create(Device device, size_t bytes) {
+  Storage *storage = malloc(sizeof *storage);
+  if (!storage) {
+    error_set("out of memory on cpu: %zu bytes asked for", sizeof *storage);
+    return NULL;
+  }
+  *storage = (Storage){.references = 1, .device = device, .bytes = bytes};
+  if (bytes > 0) {
+    storage->data = memory_allocate(device, bytes);
+    if (!storage->data) {
+      free(storage);
+      return NULL;
+    }
+  }
+  return storage;
+}
+
+static void storage_release(Storage *storage) {
+  if (--storage->references > 0) return;
+  if (storage->data) memory_release(storage->device, storage->data, storage->bytes);
+  free(storage);
+}
+
+/* Bytes of a contiguous tensor; fails where an offset in bytes would not fit 63 bits. */
+static bool count_bytes(DType dtype, int rank, const int64_t *size, size_t *bytes) {
+  int64_t count = (int64_t)dtype_size(dtype);
+  bool empty = false;
+  for (int i = 0; i < rank; i++) {
+    if (size[i] < 0) return error_set("size %lld of dimension %d is negative", (long long)size[i], i + 1);
+    if (size[i] == 0) {
+      empty = true;
+    } else if (__builtin_mul_overflow(count, size[i], &count)) {
+      return error_set("sizes are too large: they overflow 63 bits");
+    }
+  }
+  *bytes = empty ? 0 : (size_t)count;
+  return true;
+}
+
+bool tensor_create(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
+  if (rank > TENSOR_MAX_RANK) return error_set("%d dimensions are too many: at most %d", rank, TENSOR_MAX_RANK);
+  size_t bytes = 0;
+  if (!count_bytes(dtype, rank, size, &bytes)) return false;
+  Storage *storage = storage_create(device, bytes);
+  if (!storage) return false;
+  *out = (Tensor){.storage = storage, .dtype = dtype, .rank = rank};
+  int64_t stride = 1;
+  for (int i = rank - 1; i >= 0; i--) {
+    out->size[i] = size[i];
+    out->stride[i] = stride;
+    stride *= size[i] > 0 ? size[i] : 1;
+  }
+  return true;
+}
+
+bool tensor_create_like(Tensor *out, const Tensor *like, DType dtype) {
+  return tensor_create(out, dtype, tensor_device(like), like->rank, like->size);
+}
+
+void tensor_share(Tensor *out, const Tensor *tensor) {
+  *out = *tensor;
+  out->storage->references++;
+}
+
+void tensor_release(Tensor *tensor) {
+  if (!tensor->storage) return;
+  storage_release(tensor->storage);
+  tensor->storage = NULL;
+}
+
+int64_t tensor_count(const Tensor *tensor) {
+  int64_t count = 1;
+  for (int i = 0; i < tensor->rank; i++) count *= tensor->size[i];
+  return count;
+}
+
+bool tensor_is_contiguous(const Tensor *tensor) {
+  int64_t stride = 1;
+  for (int i = tensor->rank - 1; i >= 0; i--) {
+    if (tensor->size[i] == 0) return true;
+    if (tensor->size[i] != 1 && tensor->stride[i] != stride) return false;
+    stride *= tensor->size[i];
+  }
+  return true;
+}
+
+bool tensor_same_shape(const Tensor *a, const Tensor *b) {
+  return a->rank == b->rank && memcmp(a->size, b->size, (size_t)a->rank * sizeof a->size[0]) == 0;
+}
+
+void *tensor_data(const Tensor *tensor) {
+  if (!tensor->storage->data) return NULL;
+  return (char *)tensor->storage->data + tensor->offset * (int64_t)dtype_size(tensor->dtype);
+}
+
+const char *tensor_shape_text(const Tensor *tensor, char text[TENSOR_SHAPE_TEXT_MAX]) {
+  int length = snprintf(text, TENSOR_SHAPE_TEXT_MAX, "(");
+  for (int i = 0; i < tensor->rank; i++) {
+    length += snprintf(text + length, TENSOR_SHAPE_TEXT_MAX - (size_t)length, i ? ", %lld" : "%lld",
+                       (long long)tensor->size[i]);
+  }
+  snprintf(text + length, TENSOR_SHAPE_TEXT_MAX - (size_t)length, ")");
+  return text;
+}

@@ -1,0 +1,57 @@
+/* Tensors: strided views of shared, reference-counted storage. Knows shapes and memory, computes nothing. */
+#ifndef FP8_CORE_TENSOR_H
+#define FP8_CORE_TENSOR_H
+
+#include <stdint.h>
+
+#include "core/device.h"
+#include "core/dtype.h"
+#include "core/error.h"
+
+enum { TENSOR_MAX_RANK = 8, TENSOR_SHAPE_TEXT_MAX = 192 };
+
+typedef struct Storage {
+  int references;
+  Device device;
+  size_t bytes;
+  void *data; /* NULL if bytes is 0 */
+  /* Counts in-place changes, so that what was derived from the contents can be known to be out of date. */
+  uint64_t version;
+} Storage;
+
+/* A value type: plain copies borrow the storage, tensor_share takes a reference. All zero is "no tensor". */
+typedef struct Tensor {
+  Storage *storage;
+  DType dtype;
+  int rank;
+  int64_t size[TENSOR_MAX_RANK];
+  int64_t stride[TENSOR_MAX_RANK]; /* in elements */
+  int64_t offset;                  /* in elements */
+} Tensor;
+
+/* Makes *out a new contiguous tensor, uninitialised. Fails on a rank over TENSOR_MAX_RANK, a negative size, a size that
+ * overflows, or too little memory; *out is then unchanged. */
+FP8_API bool tensor_create(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
+
+/* tensor_create with the shape and device of `like`. */
+FP8_API bool tensor_create_like(Tensor *out, const Tensor *like, DType dtype);
+
+/* Makes *out another view of the same storage as `tensor` and takes a reference. */
+FP8_API void tensor_share(Tensor *out, const Tensor *tensor);
+
+/* Drops the reference, if there is one, and leaves "no tensor". */
+FP8_API void tensor_release(Tensor *tensor);
+
+FP8_API int64_t tensor_count(const Tensor *tensor); /* number of elements */
+FP8_API bool tensor_is_contiguous(const Tensor *tensor);
+FP8_API bool tensor_same_shape(const Tensor *a, const Tensor *b);
+
+/* Address of the first element. */
+FP8_API void *tensor_data(const Tensor *tensor);
+
+static inline Device tensor_device(const Tensor *tensor) { return tensor->storage->device; }
+
+/* Writes "(3, 4)" into `text` and returns it. */
+FP8_API const char *tensor_shape_text(const Tensor *tensor, char text[TENSOR_SHAPE_TEXT_MAX]);
+
+#endif

@@ -1,0 +1,228 @@
+/* Checks of arguments that are not tensors. */
+#include <math.h>
+#include <string.h>
+
+#include "lua/binding.h"
+
+static DType default_dtype = DTYPE_F32;
+static Device default_device = {DEVICE_CPU, 0};
+
+/* The registry key of the function that loads the CUDA backend. */
+static const char cuda_loader_key;
+
+double check_number(lua_State *L, int index) {
+  if (lua_type(L, index) != LUA_TNUMBER) {
+    argument_error(L, index, "number expected, got %s", lua_isnone(L, index) ? "nothing" : luaL_typename(L, index));
+  }
+  return lua_tonumber(L, index);
+}
+
+/* Doubles hold every whole number up to 2^53. */
+static bool is_whole(double value) { return value == floor(value) && fabs(value) <= 0x1p53; }
+
+int64_t check_whole(lua_State *L, int index) {
+  double value = check_number(L, index);
+  if (!is_whole(value)) argument_error(L, index, "whole number expected, got %.14g", value);
+  return (int64_t)value;
+}
+
+bool optional_boolean(lua_State *L, int index, bool fallback) {
+  if (lua_isnoneornil(L, index)) return fallback;
+  if (!lua_isboolean(L, index)) argument_error(L, index, "boolean expected, got %s", luaL_typename(L, index));
+  return lua_toboolean(L, index);
+}
+
+/* Reads the name at `index`; `argument` is the argument that an error speaks of. */
+static DType read_dtype(lua_State *L, int index, int argument) {
+  DType dtype = DTYPE_F32;
+  if (lua_type(L, index) != LUA_TSTRING)
+    argument_error(L, argument, "dtype name expected, got %s", luaL_typename(L, index));
+  if (!dtype_parse(lua_tostring(L, index), &dtype)) {
+    argument_error(L, argument, "unknown dtype '%.40s': it is one of f32 f16 bf16 e4m3 e5m2 u8 i32 i64",
+                   lua_tostring(L, index));
+  }
+  return dtype;
+}
+
+DType check_dtype(lua_State *L, int index) { return read_dtype(L, index, index); }
+
+static void load_cuda(lua_State *L, int argument) {
+  lua_pushlightuserdata(L, (void *)&cuda_loader_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  if (!lua_isfunction(L, -1)) argument_error(L, argument, "no CUDA device: fp8 was loaded without its CUDA loader");
+  lua_call(L, 0, 2);
+  if (!lua_toboolean(L, -2))
+    argument_error(L, argument, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "no CUDA device");
+  lua_pop(L, 2);
+}
+
+static Device read_device(lua_State *L, int index, int argument) {
+  Device device = {DEVICE_CPU, 0};
+  if (lua_type(L, index) != LUA_TSTRING)
+    argument_error(L, argument, "device name expected, got %s", luaL_typename(L, index));
+  if (!device_parse(lua_tostring(L, index), &device)) {
+    argument_error(L, argument, "unknown device '%.40s': it is cpu, cuda or cuda:N", lua_tostring(L, index));
+  }
+  if (device.kind == DEVICE_CUDA && op_cuda_device_count() == 0) load_cuda(L, argument);
+  if (!op_check_device(device)) argument_error(L, argument, "%s", error_message());
+  return device;
+}
+
+Device check_device(lua_State *L, int index) { return read_device(L, index, index); }
+
+static int normalize_dimension(lua_State *L, int argument, double value, int rank) {
+  if (!is_whole(value) || value == 0 || fabs(value) > rank) {
+    argument_error(L, argument, "dimension %.14g is out of range: the tensor has %d", value, rank);
+  }
+  return (int)(value > 0 ? value - 1 : value + rank);
+}
+
+int check_dimension(lua_State *L, int index, int rank) {
+  return normalize_dimension(L, index, check_number(L, index), rank);
+}
+
+DimensionSet check_dimensions(lua_State *L, int index, int rank) {
+  if (lua_isnoneornil(L, index)) return (1u << rank) - 1;
+  if (!lua_istable(L, index)) return 1u << check_dimension(L, index, rank);
+  DimensionSet dimensions = 0;
+  int count = (int)lua_objlen(L, index);
+  for (int i = 1; i <= count; i++) {
+    lua_rawgeti(L, index, i);
+    if (lua_type(L, -1) != LUA_TNUMBER)
+      argument_error(L, index, "dimensions must be numbers, got %s", luaL_typename(L, -1));
+    DimensionSet dimension = 1u << normalize_dimension(L, index, lua_tonumber(L, -1), rank);
+    if (dimensions & dimension) argument_error(L, index, "dimension %d is given twice", (int)lua_tonumber(L, -1));
+    dimensions |= dimension;
+    lua_pop(L, 1);
+  }
+  return dimensions;
+}
+
+static void add_size(lua_State *L, int argument, Sizes *sizes, int value_index) {
+  if (lua_type(L, value_index) != LUA_TNUMBER) {
+    argument_error(L, argument, "sizes must be whole numbers, got %s", luaL_typename(L, value_index));
+  }
+  double value = lua_tonumber(L, value_index);
+  if (!is_whole(value)) argument_error(L, argument, "sizes must be whole numbers, got %.14g", value);
+  if (sizes->rank == TENSOR_MAX_RANK)
+    argument_error(L, argument, "at most %d dimensions are possible", TENSOR_MAX_RANK);
+  sizes->size[sizes->rank++] = (int64_t)value;
+}
+
+/* A table is a list of sizes if it holds a sequence or nothing at all; one with named fields only is an options table. */
+static bool is_size_list(lua_State *L, int index) {
+  if (!lua_istable(L, index)) return false;
+  if (lua_objlen(L, index) > 0) return true;
+  lua_pushnil(L);
+  if (!lua_next(L, index)) return true;
+  lua_pop(L, 2);
+  return false;
+}
+
+Sizes check_sizes(lua_State *L, int index, int *next) {
+  Sizes sizes = {.rank = 0};
+  if (is_size_list(L, index)) {
+    int count = (int)lua_objlen(L, index);
+    for (int i = 1; i <= count; i++) {
+      lua_rawgeti(L, index, i);
+      add_size(L, index, &sizes, -1);
+      lua_pop(L, 1);
+    }
+    *next = index + 1;
+    return sizes;
+  }
+  while (!lua_isnoneornil(L, index) && !lua_istable(L, index)) {
+    add_size(L, index, &sizes, index);
+    index++;
+  }
+  *next = index;
+  return sizes;
+}
+
+Options default_options(void) { return (Options){.dtype = default_dtype, .device = default_device, .saturate = true}; }
+
+Options check_options(lua_State *L, int index, Options options) {
+  if (lua_isnoneornil(L, index)) {
+    if (options.device.kind != DEVICE_CPU && !op_check_device(options.device))
+      argument_error(L, index, "%s", error_message());
+    return options;
+  }
+  if (!lua_istable(L, index)) argument_error(L, index, "options table expected, got %s", luaL_typename(L, index));
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+    if (strcmp(name, "dtype") == 0) {
+      options.dtype = read_dtype(L, -1, index);
+    } else if (strcmp(name, "device") == 0) {
+      options.device = read_device(L, lua_gettop(L), index);
+    } else if (strcmp(name, "requires_grad") == 0 || strcmp(name, "saturate") == 0) {
+      if (!lua_isboolean(L, -1)) argument_error(L, index, "%s: boolean expected, got %s", name, luaL_typename(L, -1));
+      *(name[0] == 'r' ? &options.requires_grad : &options.saturate) = lua_toboolean(L, -1);
+    } else {
+      argument_error(L, index, "unknown option '%.40s'", *name ? name : luaL_typename(L, -2));
+    }
+  }
+  return options;
+}
+
+Operand check_operand(lua_State *L, int index) {
+  if (lua_type(L, index) == LUA_TNUMBER) return (Operand){.number = lua_tonumber(L, index)};
+  if (to_tensor(L, index)) return (Operand){.tensor = check_tensor(L, index)};
+  argument_error(L, index, "tensor or number expected, got %s",
+                 lua_isnone(L, index) ? "nothing" : luaL_typename(L, index));
+  return (Operand){0};
+}
+
+Format check_format(lua_State *L, int index) {
+  Format format = {0};
+  if (to_tensor(L, index)) {
+    format.map = check_tensor(L, index);
+    return format;
+  }
+  if (lua_type(L, index) != LUA_TSTRING) {
+    argument_error(L, index, "map or name of a float8 type expected, got %s",
+                   lua_isnone(L, index) ? "nothing" : luaL_typename(L, index));
+  }
+  if (!dtype_parse(lua_tostring(L, index), &format.hardware) || !dtype_is_float8(format.hardware)) {
+    argument_error(L, index, "format '%.40s' is not e4m3 or e5m2", lua_tostring(L, index));
+  }
+  return format;
+}
+
+double number_field(lua_State *L, int table, const char *name, double fallback) {
+  lua_getfield(L, table, name);
+  if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TNUMBER) {
+    argument_error(L, table, "%s: number expected, got %s", name, luaL_typename(L, -1));
+  }
+  double value = lua_isnil(L, -1) ? fallback : lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+/* set_default_dtype(name): the dtype of tensors made without one; f32, f16 or bf16 */
+static int lfp8_set_default_dtype(lua_State *L) {
+  DType dtype = check_dtype(L, 1);
+  if (!dtype_is_float(dtype) || dtype_is_float8(dtype))
+    argument_error(L, 1, "f32, f16 or bf16 expected, got %s", dtype_name(dtype));
+  default_dtype = dtype;
+  return 0;
+}
+
+/* set_default_device(name): the device of tensors made without one */
+static int lfp8_set_default_device(lua_State *L) {
+  default_device = check_device(L, 1);
+  return 0;
+}
+
+/* set_cuda_loader(function): called when a CUDA device is first asked for; returns true, or false and the reason */
+static int lfp8_set_cuda_loader(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_pushlightuserdata(L, (void *)&cuda_loader_key);
+  lua_pushvalue(L, 1);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+const luaL_Reg argument_functions[] = {{"set_default_dtype", lfp8_set_default_dtype},
+                                       {"set_default_device", lfp8_set_default_device},
+                                       {"set_cuda_loader", lfp8_set_cuda_loader},
+                                       {NULL, NULL}};

@@ -1,0 +1,206 @@
+/* Functions that make tensors. Each ends in an options table {dtype =, device =, requires_grad =}. */
+#include "core/float_formats.h"
+#include "lua/binding.h"
+
+/* Marks the new tensor on top of the stack if the options ask for it. */
+static int finish_new(lua_State *L, bool ok, Tensor *tensor, const Options *options) {
+  if (ok && options->requires_grad && !dtype_is_float(tensor->dtype)) {
+    ok = error_set("a tensor of dtype %s can't require a gradient", dtype_name(tensor->dtype));
+  }
+  if (ok) set_requires_grad(tensor, options->requires_grad);
+  return finish(L, ok, 1);
+}
+
+static int fill_new(lua_State *L, double value) {
+  int next;
+  Sizes sizes = check_sizes(L, 1, &next);
+  Options options = check_options(L, next, default_options());
+  Tensor *out = new_tensor(L);
+  return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
+}
+
+/* zeros(sizes…, options) */
+static int lfp8_zeros(lua_State *L) { return fill_new(L, 0); }
+
+/* ones(sizes…, options) */
+static int lfp8_ones(lua_State *L) { return fill_new(L, 1); }
+
+/* full(table of sizes, value, options) */
+static int lfp8_full(lua_State *L) {
+  int next;
+  if (!lua_istable(L, 1)) argument_error(L, 1, "table of sizes expected, got %s", luaL_typename(L, 1));
+  lua_pushvalue(L, 1);
+  Sizes sizes = check_sizes(L, lua_gettop(L), &next);
+  lua_pop(L, 1);
+  double value = check_number(L, 2);
+  Options options = check_options(L, 3, default_options());
+  Tensor *out = new_tensor(L);
+  return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
+}
+
+/* empty(sizes…, options): contents undefined */
+static int lfp8_empty(lua_State *L) {
+  int next;
+  Sizes sizes = check_sizes(L, 1, &next);
+  Options options = check_options(L, next, default_options());
+  Tensor *out = new_tensor(L);
+  return finish_new(L, tensor_create(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
+}
+
+typedef bool (*RandomOperation)(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
+
+static int random_new(lua_State *L, RandomOperation operation) {
+  int next;
+  Sizes sizes = check_sizes(L, 1, &next);
+  Options options = check_options(L, next, default_options());
+  Tensor *out = new_tensor(L);
+  return finish_new(L, operation(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
+}
+
+/* rand(sizes…, options): uniform in [0, 1) */
+static int lfp8_rand(lua_State *L) { return random_new(L, op_rand); }
+
+/* randn(sizes…, options): standard normal */
+static int lfp8_randn(lua_State *L) { return random_new(L, op_randn); }
+
+/* randint(low, high, table of sizes, options): integers in [low, high), i64 unless the options say otherwise */
+static int lfp8_randint(lua_State *L) {
+  int64_t low = check_whole(L, 1), high = check_whole(L, 2);
+  if (!lua_istable(L, 3)) argument_error(L, 3, "table of sizes expected, got %s", luaL_typename(L, 3));
+  int next;
+  Sizes sizes = check_sizes(L, 3, &next);
+  Options options = default_options();
+  options.dtype = DTYPE_I64;
+  options = check_options(L, 4, options);
+  Tensor *out = new_tensor(L);
+  bool ok = op_randint(out, options.dtype, options.device, sizes.rank, sizes.size, low, high);
+  return finish_new(L, ok, out, &options);
+}
+
+/* arange(stop, options), arange(start, stop[, step], options): the start is 0 and the step 1 unless given; stop is left out */
+static int lfp8_arange(lua_State *L) {
+  int count = 0;
+  double bounds[3] = {0, 0, 1};
+  while (count < 3 && lua_type(L, count + 1) == LUA_TNUMBER) {
+    bounds[count] = lua_tonumber(L, count + 1);
+    count++;
+  }
+  if (count == 0) check_number(L, 1);
+  if (count == 1) {
+    bounds[1] = bounds[0];
+    bounds[0] = 0;
+  }
+  Options options = check_options(L, count + 1, default_options());
+  Tensor *out = new_tensor(L);
+  bool ok = op_arange(out, options.dtype, options.device, bounds[0], bounds[1], bounds[2]);
+  return finish_new(L, ok, out, &options);
+}
+
+/* manual_seed(whole number): restarts the generator that all devices share */
+static int lfp8_manual_seed(lua_State *L) {
+  op_manual_seed((uint64_t)check_whole(L, 1));
+  return 0;
+}
+
+/* Reads the sizes of the nested table on top of the stack from its first elements. */
+static Sizes nested_sizes(lua_State *L) {
+  Sizes sizes = {.rank = 0};
+  int top = lua_gettop(L);
+  lua_pushvalue(L, 1);
+  while (lua_istable(L, -1)) {
+    if (sizes.rank == TENSOR_MAX_RANK) argument_error(L, 1, "tables are nested more than %d deep", TENSOR_MAX_RANK);
+    int64_t length = (int64_t)lua_objlen(L, -1);
+    sizes.size[sizes.rank++] = length;
+    if (length == 0) break;
+    lua_rawgeti(L, -1, 1);
+  }
+  lua_settop(L, top);
+  return sizes;
+}
+
+static void store_number(DType dtype, char *data, double value) {
+  float narrowed = (float)value;
+  switch (dtype) {
+  case DTYPE_F32:
+    *(float *)data = narrowed;
+    break;
+  case DTYPE_F16:
+    *(uint16_t *)data = f16_from_float(narrowed);
+    break;
+  case DTYPE_BF16:
+    *(uint16_t *)data = bf16_from_float(narrowed);
+    break;
+  case DTYPE_E4M3:
+    *(uint8_t *)data = e4m3_from_float(narrowed, true);
+    break;
+  case DTYPE_E5M2:
+    *(uint8_t *)data = e5m2_from_float(narrowed, true);
+    break;
+  case DTYPE_U8:
+    *(uint8_t *)data = value >= 255 ? 255 : value > 0 ? (uint8_t)value : 0;
+    break;
+  case DTYPE_I32:
+    *(int32_t *)data = value >= INT32_MAX   ? INT32_MAX
+                       : value <= INT32_MIN ? INT32_MIN
+                       : value == value     ? (int32_t)value
+                                            : 0;
+    break;
+  default:
+    *(int64_t *)data = value >= 0x1p63 ? INT64_MAX : value <= -0x1p63 ? INT64_MIN : value == value ? (int64_t)value : 0;
+  }
+}
+
+/* Stores the nested tables below the value on top of the stack at `data`; returns the address after them. */
+static char *store_nested(lua_State *L, const Sizes *sizes, int depth, DType dtype, char *data) {
+  if (depth == sizes->rank) {
+    if (lua_type(L, -1) != LUA_TNUMBER)
+      argument_error(L, 1, "numbers expected in the table, got %s", luaL_typename(L, -1));
+    store_number(dtype, data, lua_tonumber(L, -1));
+    return data + dtype_size(dtype);
+  }
+  int64_t length = lua_istable(L, -1) ? (int64_t)lua_objlen(L, -1) : -1;
+  if (length != sizes->size[depth]) {
+    if (length < 0)
+      argument_error(L, 1, "a table of %d elements expected at depth %d, got %s", (int)sizes->size[depth], depth + 1,
+                     luaL_typename(L, -1));
+    argument_error(L, 1, "tables at depth %d have lengths %d and %d", depth + 1, (int)sizes->size[depth], (int)length);
+  }
+  for (int64_t i = 1; i <= length; i++) {
+    lua_rawgeti(L, -1, (int)i);
+    data = store_nested(L, sizes, depth + 1, dtype, data);
+    lua_pop(L, 1);
+  }
+  return data;
+}
+
+/* tensor(number or nested tables of numbers, options) */
+static int lfp8_tensor(lua_State *L) {
+  if (lua_type(L, 1) != LUA_TNUMBER && !lua_istable(L, 1)) {
+    argument_error(L, 1, "number or table expected, got %s", lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
+  }
+  Options options = check_options(L, 2, default_options());
+  Sizes sizes = nested_sizes(L);
+  Device cpu = {DEVICE_CPU, 0};
+  Tensor *values = new_tensor(L);
+  if (!op_check_device(cpu) || !tensor_create(values, options.dtype, cpu, sizes.rank, sizes.size))
+    return finish(L, false, 0);
+  lua_checkstack(L, TENSOR_MAX_RANK + 4);
+  lua_pushvalue(L, 1);
+  store_nested(L, &sizes, 0, options.dtype, tensor_data(values));
+  lua_pop(L, 1);
+  if (options.device.kind == DEVICE_CPU) return finish_new(L, true, values, &options);
+  Tensor *out = new_tensor(L);
+  return finish_new(L, op_convert(out, values, options.dtype, options.device, true), out, &options);
+}
+
+const luaL_Reg create_functions[] = {{"zeros", lfp8_zeros},
+                                     {"ones", lfp8_ones},
+                                     {"full", lfp8_full},
+                                     {"empty", lfp8_empty},
+                                     {"rand", lfp8_rand},
+                                     {"randn", lfp8_randn},
+                                     {"randint", lfp8_randint},
+                                     {"arange", lfp8_arange},
+                                     {"manual_seed", lfp8_manual_seed},
+                                     {"tensor", lfp8_tensor},
+                                     {NULL, NULL}};

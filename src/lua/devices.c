@@ -1,0 +1,48 @@
+/* Devices and their memory. */
+#include "core/memory.h"
+
+#include "lua/binding.h"
+
+/* cuda_open(path of the CUDA backend's library) -> true, or false and the reason */
+static int lfp8_cuda_open(lua_State *L) {
+  bool opened = op_cuda_open(luaL_checkstring(L, 1));
+  lua_pushboolean(L, opened);
+  if (opened) return 1;
+  lua_pushstring(L, error_message());
+  return 2;
+}
+
+/* cuda_device_count() -> number; 0 before cuda_open */
+static int lfp8_cuda_device_count(lua_State *L) {
+  lua_pushinteger(L, op_cuda_device_count());
+  return 1;
+}
+
+/* synchronize(device): waits for the device's work and raises what failed in it */
+static int lfp8_synchronize(lua_State *L) {
+  Device device = check_device(L, 1);
+  return finish(L, op_synchronize(device), 0);
+}
+
+/* memory(device) -> {in_use =, peak =, cached =}, in bytes */
+static int lfp8_memory(lua_State *L) {
+  MemoryStatistics statistics = memory_statistics(check_device(L, 1));
+  lua_createtable(L, 0, 3);
+  lua_pushnumber(L, (double)statistics.in_use);
+  lua_setfield(L, -2, "in_use");
+  lua_pushnumber(L, (double)statistics.peak);
+  lua_setfield(L, -2, "peak");
+  lua_pushnumber(L, (double)statistics.cached);
+  lua_setfield(L, -2, "cached");
+  return 1;
+}
+
+/* reset_peak_memory(device): the peak starts anew from what is in use */
+static int lfp8_reset_peak_memory(lua_State *L) {
+  memory_reset_peak(check_device(L, 1));
+  return 0;
+}
+
+const luaL_Reg device_functions[] = {
+    {"cuda_open", lfp8_cuda_open}, {"cuda_device_count", lfp8_cuda_device_count}, {"synchronize", lfp8_synchronize},
+    {"memory", lfp8_memory},       {"reset_peak_memory", lfp8_reset_peak_memory}, {NULL, NULL}};

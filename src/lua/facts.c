@@ -1,0 +1,164 @@
+/* What a tensor is, and its elements as Lua values. */
+#include "core/float_formats.h"
+#include "lua/binding.h"
+
+/* shape(tensor) -> table of sizes */
+static int lfp8_shape(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  lua_createtable(L, tensor->rank, 0);
+  for (int i = 0; i < tensor->rank; i++) {
+    lua_pushnumber(L, (double)tensor->size[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+/* stride(tensor) -> table of strides, in elements */
+static int lfp8_stride(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  lua_createtable(L, tensor->rank, 0);
+  for (int i = 0; i < tensor->rank; i++) {
+    lua_pushnumber(L, (double)tensor->stride[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+/* size(tensor, dimension) -> number */
+static int lfp8_size(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  lua_pushnumber(L, (double)tensor->size[check_dimension(L, 2, tensor->rank)]);
+  return 1;
+}
+
+/* rank(tensor) -> number of dimensions */
+static int lfp8_rank(lua_State *L) {
+  lua_pushinteger(L, check_tensor(L, 1)->rank);
+  return 1;
+}
+
+/* numel(tensor) -> number of elements */
+static int lfp8_numel(lua_State *L) {
+  lua_pushnumber(L, (double)tensor_count(check_tensor(L, 1)));
+  return 1;
+}
+
+/* dtype(tensor) -> name */
+static int lfp8_dtype(lua_State *L) {
+  lua_pushstring(L, dtype_name(check_tensor(L, 1)->dtype));
+  return 1;
+}
+
+/* device(tensor) -> name */
+static int lfp8_device(lua_State *L) {
+  char name[DEVICE_NAME_MAX];
+  lua_pushstring(L, device_name(tensor_device(check_tensor(L, 1)), name));
+  return 1;
+}
+
+/* is_contiguous(tensor) -> boolean: row-major without gaps */
+static int lfp8_is_contiguous(lua_State *L) {
+  lua_pushboolean(L, tensor_is_contiguous(check_tensor(L, 1)));
+  return 1;
+}
+
+/* version(tensor) -> number of in-place changes that its storage has had */
+static int lfp8_version(lua_State *L) {
+  lua_pushnumber(L, (double)check_tensor(L, 1)->storage->version);
+  return 1;
+}
+
+/* address(tensor) -> light userdata of the first element, of a contiguous tensor in the CPU's memory */
+static int lfp8_address(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  char name[DEVICE_NAME_MAX];
+  if (tensor_device(tensor).kind != DEVICE_CPU) {
+    argument_error(L, 1, "a tensor on the CPU is needed, this one is on %s", device_name(tensor_device(tensor), name));
+  }
+  if (!tensor_is_contiguous(tensor)) argument_error(L, 1, "a contiguous tensor is needed; use :contiguous() first");
+  lua_pushlightuserdata(L, tensor_data(tensor));
+  return 1;
+}
+
+static double load_number(DType dtype, const char *data) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return *(const float *)data;
+  case DTYPE_F16:
+    return f16_to_float(*(const uint16_t *)data);
+  case DTYPE_BF16:
+    return bf16_to_float(*(const uint16_t *)data);
+  case DTYPE_E4M3:
+    return e4m3_to_float(*(const uint8_t *)data);
+  case DTYPE_E5M2:
+    return e5m2_to_float(*(const uint8_t *)data);
+  case DTYPE_U8:
+    return *(const uint8_t *)data;
+  case DTYPE_I32:
+    return *(const int32_t *)data;
+  default:
+    return (double)*(const int64_t *)data;
+  }
+}
+
+/* item(tensor) -> the number in a tensor of one element */
+static int lfp8_item(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  int64_t element[1];
+  if (tensor_count(tensor) != 1) {
+    argument_error(L, 1, "a tensor of one element is needed, this one has shape %s", tensor_shape_text(tensor, text));
+  }
+  bool ok = op_to_host(tensor, element);
+  lua_pushnumber(L, ok ? load_number(tensor->dtype, (const char *)element) : 0);
+  return finish(L, ok, 1);
+}
+
+/* Pushes the elements from `data` on as tables nested from dimension `depth` on; returns the address after them. */
+static const char *push_nested(lua_State *L, const Tensor *tensor, int depth, const char *data) {
+  if (depth == tensor->rank) {
+    lua_pushnumber(L, load_number(tensor->dtype, data));
+    return data + dtype_size(tensor->dtype);
+  }
+  int64_t length = tensor->size[depth];
+  lua_createtable(L, (int)length, 0);
+  for (int64_t i = 1; i <= length; i++) {
+    data = push_nested(L, tensor, depth + 1, data);
+    lua_rawseti(L, -2, (int)i);
+  }
+  return data;
+}
+
+/* totable(tensor) -> nested tables of numbers, or a number if the tensor has no dimensions */
+static int lfp8_totable(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int64_t count = tensor_count(tensor);
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (count > (int64_t)1 << 26) {
+    argument_error(L, 1, "shape %s has too many elements for Lua tables", tensor_shape_text(tensor, text));
+  }
+  /* Lengths of dimensions around an empty one are bounded as well. */
+  for (int i = 0; i < tensor->rank; i++) {
+    if (tensor->size[i] > (int64_t)1 << 26)
+      argument_error(L, 1, "shape %s has too many rows for Lua tables", tensor_shape_text(tensor, text));
+  }
+  void *data = lua_newuserdata(L, (size_t)count * dtype_size(tensor->dtype) + 1);
+  if (!op_to_host(tensor, data)) return finish(L, false, 0);
+  lua_checkstack(L, TENSOR_MAX_RANK + 4);
+  push_nested(L, tensor, 0, data);
+  return 1;
+}
+
+const luaL_Reg fact_functions[] = {{"shape", lfp8_shape},
+                                   {"stride", lfp8_stride},
+                                   {"size", lfp8_size},
+                                   {"rank", lfp8_rank},
+                                   {"numel", lfp8_numel},
+                                   {"dtype", lfp8_dtype},
+                                   {"device", lfp8_device},
+                                   {"is_contiguous", lfp8_is_contiguous},
+                                   {"version", lfp8_version},
+                                   {"address", lfp8_address},
+                                   {"item", lfp8_item},
+                                   {"totable", lfp8_totable},
+                                   {NULL, NULL}};

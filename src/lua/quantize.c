@@ -1,0 +1,151 @@
+/* Number formats, quantization, products of codes, and optimizer steps. */
+#include <math.h>
+#include <string.h>
+
+#include "lua/binding.h"
+
+/* Pushes a map made of `values`. */
+static int push_map(lua_State *L, bool ok, const float values[MAP_SIZE]) {
+  Device cpu = {DEVICE_CPU, 0};
+  int64_t size = MAP_SIZE;
+  return finish(L, ok && op_from_host(new_tensor(L), DTYPE_F32, cpu, 1, &size, values), 1);
+}
+
+static int optional_int(lua_State *L, int index, int fallback) {
+  if (lua_isnoneornil(L, index)) return fallback;
+  int64_t value = check_whole(L, index);
+  return value > 1000 ? 1000 : value < -1000 ? -1000 : (int)value;
+}
+
+/* create_map(signed = true, exponent_bits = 5, precision_bits = 2, total_bits = 8) -> f32 (256) */
+static int lfp8_create_map(lua_State *L) {
+  float values[MAP_SIZE];
+  bool has_sign = optional_boolean(L, 1, true);
+  int exponent_bits = optional_int(L, 2, 5), precision_bits = optional_int(L, 3, 2), total_bits = optional_int(L, 4, 8);
+  return push_map(L, map_create_float(values, has_sign, exponent_bits, precision_bits, total_bits), values);
+}
+
+/* create_dynamic_map(signed = true, max_exponent_bits = 7, total_bits = 8) -> f32 (256) */
+static int lfp8_create_dynamic_map(lua_State *L) {
+  float values[MAP_SIZE];
+  bool has_sign = optional_boolean(L, 1, true);
+  int max_exponent_bits = optional_int(L, 2, 7), total_bits = optional_int(L, 3, 8);
+  return push_map(L, map_create_dynamic(values, has_sign, max_exponent_bits, total_bits), values);
+}
+
+/* create_linear_map(signed = true, total_bits = 8) -> f32 (256) */
+static int lfp8_create_linear_map(lua_State *L) {
+  float values[MAP_SIZE];
+  bool has_sign = optional_boolean(L, 1, true);
+  return push_map(L, map_create_linear(values, has_sign, optional_int(L, 2, 8)), values);
+}
+
+/* The blocksize at `index`: 0, one block for the whole tensor, where it is nil. */
+static int64_t check_blocksize(lua_State *L, int index) {
+  if (lua_isnoneornil(L, index)) return 0;
+  int64_t blocksize = check_whole(L, index);
+  if (blocksize < 1) argument_error(L, index, "blocksize must be at least 1, got %.14g", (double)blocksize);
+  return blocksize;
+}
+
+static bool check_stochastic(lua_State *L, int index) {
+  const char *rounding = lua_tostring(L, index);
+  if (lua_isnoneornil(L, index) || (rounding && strcmp(rounding, "nearest") == 0)) return false;
+  if (rounding && strcmp(rounding, "stochastic") == 0) return true;
+  argument_error(L, index, "rounding must be 'nearest' or 'stochastic', got %.40s",
+                 rounding ? rounding : luaL_typename(L, index));
+  return false;
+}
+
+/* quantize(x, format, blocksize, rounding) -> codes, scales (one a block): backend.h, Quantizer */
+static int lfp8_quantize(lua_State *L) {
+  const Tensor *x = check_tensor(L, 1);
+  Format format = check_format(L, 2);
+  int64_t blocksize = check_blocksize(L, 3);
+  bool stochastic = check_stochastic(L, 4);
+  Tensor *codes = new_tensor(L), *scale = new_tensor(L);
+  return finish(L, op_quantize(codes, scale, x, format, blocksize, stochastic), 2);
+}
+
+/* dequantize(codes, scales, format, blocksize, dtype) -> tensor */
+static int lfp8_dequantize(lua_State *L) {
+  const Tensor *codes = check_tensor(L, 1), *scale = check_tensor(L, 2);
+  Format format = check_format(L, 3);
+  int64_t blocksize = check_blocksize(L, 4);
+  DType dtype = lua_isnoneornil(L, 5) ? DTYPE_F32 : check_dtype(L, 5);
+  return finish(L, op_dequantize(new_tensor(L), codes, scale, format, blocksize, dtype), 1);
+}
+
+/* fake_quantize(x, format, blocksize, rounding, dtype): quantized and dequantized, of x's dtype if none is given */
+static int lfp8_fake_quantize(lua_State *L) {
+  const Tensor *x = check_tensor(L, 1);
+  Format format = check_format(L, 2);
+  int64_t blocksize = check_blocksize(L, 3);
+  bool stochastic = check_stochastic(L, 4);
+  DType dtype = lua_isnoneornil(L, 5) ? x->dtype : check_dtype(L, 5);
+  return finish(L, op_fake_quantize(new_tensor(L), x, format, blocksize, stochastic, dtype), 1);
+}
+
+/* scaled_matmul(a (m, k), scales of a, b (n, k), scales of b, bias or nil, dtype) -> (m, n): float8 codes, one scale or one
+ * a row */
+static int lfp8_scaled_matmul(lua_State *L) {
+  const Tensor *a = check_tensor(L, 1), *scale_a = check_tensor(L, 2);
+  const Tensor *b = check_tensor(L, 3), *scale_b = check_tensor(L, 4), *bias = optional_tensor(L, 5);
+  DType dtype = check_dtype(L, 6);
+  return finish(L, op_scaled_matmul(new_tensor(L), a, scale_a, b, scale_b, bias, dtype), 1);
+}
+
+static bool boolean_field(lua_State *L, int table, const char *name) {
+  lua_getfield(L, table, name);
+  bool value = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static void check_table(lua_State *L, int index) {
+  if (!lua_istable(L, index)) argument_error(L, index, "table expected, got %s", luaL_typename(L, index));
+}
+
+/* sgd_step(parameter, gradient, momentum buffer or nil, {lr =, momentum =, dampening =, weight_decay =, nesterov =, first =}) */
+static int lfp8_sgd_step(lua_State *L) {
+  Tensor *parameter = check_tensor(L, 1);
+  const Tensor *grad = check_tensor(L, 2);
+  Tensor *buffer = optional_tensor(L, 3);
+  check_table(L, 4);
+  SgdStep step = {.lr = (float)number_field(L, 4, "lr", 1e-3),
+                  .momentum = (float)number_field(L, 4, "momentum", 0),
+                  .dampening = (float)number_field(L, 4, "dampening", 0),
+                  .weight_decay = (float)number_field(L, 4, "weight_decay", 0),
+                  .nesterov = boolean_field(L, 4, "nesterov"),
+                  .first = boolean_field(L, 4, "first")};
+  return finish(L, op_sgd_step(parameter, grad, buffer, &step), 0);
+}
+
+/* adamw_step(parameter, gradient, m, v, {lr =, beta1 =, beta2 =, epsilon =, weight_decay =, step =}): step counts from 1 */
+static int lfp8_adamw_step(lua_State *L) {
+  Tensor *parameter = check_tensor(L, 1);
+  const Tensor *grad = check_tensor(L, 2);
+  Tensor *m = check_tensor(L, 3), *v = check_tensor(L, 4);
+  check_table(L, 5);
+  double beta1 = number_field(L, 5, "beta1", 0.9), beta2 = number_field(L, 5, "beta2", 0.999);
+  double count = number_field(L, 5, "step", 1);
+  AdamwStep step = {.lr = (float)number_field(L, 5, "lr", 1e-3),
+                    .beta1 = (float)beta1,
+                    .beta2 = (float)beta2,
+                    .epsilon = (float)number_field(L, 5, "epsilon", 1e-8),
+                    .weight_decay = (float)number_field(L, 5, "weight_decay", 0.01),
+                    .correction1 = (float)(1 - pow(beta1, count)),
+                    .correction2 = (float)(1 - pow(beta2, count))};
+  return finish(L, op_adamw_step(parameter, grad, m, v, &step), 0);
+}
+
+const luaL_Reg quantize_functions[] = {{"create_map", lfp8_create_map},
+                                       {"create_dynamic_map", lfp8_create_dynamic_map},
+                                       {"create_linear_map", lfp8_create_linear_map},
+                                       {"quantize", lfp8_quantize},
+                                       {"dequantize", lfp8_dequantize},
+                                       {"fake_quantize", lfp8_fake_quantize},
+                                       {"scaled_matmul", lfp8_scaled_matmul},
+                                       {"sgd_step", lfp8_sgd_step},
+                                       {"adamw_step", lfp8_adamw_step},
+                                       {NULL, NULL}};

@@ -1,0 +1,136 @@
+/* Views and conversions. */
+#include "lua/binding.h"
+
+/* view(tensor, sizes…): the same elements in another shape; one size may be -1 */
+static int lfp8_view(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int next;
+  Sizes sizes = check_sizes(L, 2, &next);
+  return finish(L, op_view(new_tensor(L), tensor, sizes.rank, sizes.size), 1);
+}
+
+/* transpose(tensor, dimension, dimension) */
+static int lfp8_transpose(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int dimension = check_dimension(L, 2, tensor->rank), other = check_dimension(L, 3, tensor->rank);
+  return finish(L, op_transpose(new_tensor(L), tensor, dimension, other), 1);
+}
+
+/* t(matrix): its two dimensions exchanged; fewer dimensions stay as they are */
+static int lfp8_t(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (tensor->rank > 2)
+    argument_error(L, 1, "at most 2 dimensions expected, got shape %s", tensor_shape_text(tensor, text));
+  Tensor *out = new_tensor(L);
+  if (tensor->rank == 2) return finish(L, op_transpose(out, tensor, 0, 1), 1);
+  tensor_share(out, tensor);
+  return 1;
+}
+
+/* permute(tensor, dimensions…): dimension i of the result is the i-th one given */
+static int lfp8_permute(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int dimensions[TENSOR_MAX_RANK], next;
+  Sizes given = check_sizes(L, 2, &next);
+  if (given.rank != tensor->rank) argument_error(L, 2, "%d dimensions expected, got %d", tensor->rank, given.rank);
+  for (int i = 0; i < given.rank; i++) {
+    lua_pushnumber(L, (double)given.size[i]);
+    lua_replace(L, 2);
+    dimensions[i] = check_dimension(L, 2, tensor->rank);
+  }
+  return finish(L, op_permute(new_tensor(L), tensor, dimensions), 1);
+}
+
+/* A position counted from 1 or, negative, from the end, counted from 0; 0 itself becomes -1, which is out of range. */
+static int64_t position_from(int64_t position, int64_t size) { return position < 0 ? position + size : position - 1; }
+
+/* narrow(tensor, dimension, start, length): `length` positions from `start` on */
+static int lfp8_narrow(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int dimension = check_dimension(L, 2, tensor->rank);
+  int64_t start = position_from(check_whole(L, 3), tensor->size[dimension]);
+  int64_t length = check_whole(L, 4);
+  return finish(L, op_narrow(new_tensor(L), tensor, dimension, start, length), 1);
+}
+
+/* select(tensor, dimension, position): one slice, without the dimension */
+static int lfp8_select(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int dimension = check_dimension(L, 2, tensor->rank);
+  int64_t position = position_from(check_whole(L, 3), tensor->size[dimension]);
+  return finish(L, op_select(new_tensor(L), tensor, dimension, position), 1);
+}
+
+/* expand(tensor, sizes…): repeats dimensions of size 1 without copying; -1 keeps a size */
+static int lfp8_expand(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int next;
+  Sizes sizes = check_sizes(L, 2, &next);
+  return finish(L, op_expand(new_tensor(L), tensor, sizes.rank, sizes.size), 1);
+}
+
+/* squeeze(tensor[, dimension]): without the dimensions of size 1, or without that one if its size is 1 */
+static int lfp8_squeeze(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  DimensionSet dimensions = check_dimensions(L, 2, tensor->rank);
+  return finish(L, op_squeeze(new_tensor(L), tensor, dimensions), 1);
+}
+
+/* unsqueeze(tensor, dimension): with a dimension of size 1 that becomes dimension `dimension` */
+static int lfp8_unsqueeze(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int dimension = check_dimension(L, 2, tensor->rank + 1);
+  return finish(L, op_unsqueeze(new_tensor(L), tensor, dimension), 1);
+}
+
+/* convert(tensor, {dtype =, device =, saturate =}): the tensor itself where nothing changes */
+static int lfp8_convert(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  Options unchanged = {.dtype = tensor->dtype, .device = tensor_device(tensor), .saturate = true};
+  Options options = check_options(L, 2, unchanged);
+  if (options.dtype == tensor->dtype && device_equal(options.device, unchanged.device)) {
+    lua_settop(L, 1);
+    return 1;
+  }
+  return finish(L, op_convert(new_tensor(L), tensor, options.dtype, options.device, options.saturate), 1);
+}
+
+/* contiguous(tensor): the tensor itself where it is contiguous, else a copy */
+static int lfp8_contiguous(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  if (tensor_is_contiguous(tensor)) {
+    lua_settop(L, 1);
+    return 1;
+  }
+  return finish(L, op_contiguous(new_tensor(L), tensor), 1);
+}
+
+/* clone(tensor): a contiguous copy */
+static int lfp8_clone(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  return finish(L, op_convert(new_tensor(L), tensor, tensor->dtype, tensor_device(tensor), true), 1);
+}
+
+/* copy_(tensor, source): overwrites with a source of any dtype and device that broadcasts to the tensor's shape */
+static int lfp8_copy_(lua_State *L) {
+  Tensor *tensor = check_tensor(L, 1);
+  bool ok = op_copy_in_place(tensor, check_tensor(L, 2));
+  lua_settop(L, 1);
+  return finish(L, ok, 1);
+}
+
+/* fill_(tensor, number) */
+static int lfp8_fill_(lua_State *L) {
+  Tensor *tensor = check_tensor(L, 1);
+  bool ok = op_fill_in_place(tensor, check_number(L, 2));
+  lua_settop(L, 1);
+  return finish(L, ok, 1);
+}
+
+const luaL_Reg view_functions[] = {
+    {"view", lfp8_view},       {"transpose", lfp8_transpose},   {"t", lfp8_t},
+    {"permute", lfp8_permute}, {"narrow", lfp8_narrow},         {"select", lfp8_select},
+    {"expand", lfp8_expand},   {"squeeze", lfp8_squeeze},       {"unsqueeze", lfp8_unsqueeze},
+    {"convert", lfp8_convert}, {"contiguous", lfp8_contiguous}, {"clone", lfp8_clone},
+    {"copy_", lfp8_copy_},     {"fill_", lfp8_fill_},           {NULL, NULL}};

@@ -1,0 +1,107 @@
+/* Conversion between dtypes, copies between devices, and writing into existing tensors. */
+#include <stdlib.h>
+
+#include "ops/internal.h"
+
+/* Copies the bytes of one contiguous tensor to another of the same dtype and count on another device. */
+static bool transfer(Tensor *out, const Tensor *x) {
+  size_t bytes = (size_t)tensor_count(x) * dtype_size(x->dtype);
+  if (bytes == 0) return true;
+  Device from = tensor_device(x), to = tensor_device(out);
+  if (from.kind == DEVICE_CPU) return backend_of(to)->from_host(to.index, tensor_data(out), tensor_data(x), bytes);
+  if (to.kind == DEVICE_CPU) return backend_of(from)->to_host(from.index, tensor_data(out), tensor_data(x), bytes);
+  void *staging = malloc(bytes);
+  if (!staging) return error_set("out of memory on cpu: %zu bytes asked for to copy between devices", bytes);
+  bool copied = backend_of(from)->to_host(from.index, staging, tensor_data(x), bytes) &&
+                backend_of(to)->from_host(to.index, tensor_data(out), staging, bytes);
+  free(staging);
+  return copied;
+}
+
+/* A contiguous copy on x's own device. */
+static bool convert_on_device(Tensor *out, const Tensor *x, DType dtype, bool saturate) {
+  Tensor created = {0};
+  if (!tensor_create_like(&created, x, dtype)) return false;
+  if (!backend_for(x)->copy(&created, x, saturate)) {
+    tensor_release(&created);
+    return false;
+  }
+  *out = created;
+  return true;
+}
+
+bool op_convert(Tensor *out, const Tensor *x, DType dtype, Device device, bool saturate) {
+  if (device_equal(device, tensor_device(x))) return convert_on_device(out, x, dtype, saturate);
+  Tensor source = {0}, created = {0};
+  bool done = op_check_device(device);
+  if (done && x->dtype == dtype) {
+    done = op_contiguous(&source, x);
+  } else if (done) {
+    done = convert_on_device(&source, x, dtype, saturate);
+  }
+  done = done && tensor_create(&created, dtype, device, x->rank, x->size) && transfer(&created, &source);
+  tensor_release(&source);
+  if (done) {
+    *out = created;
+  } else {
+    tensor_release(&created);
+  }
+  return done;
+}
+
+bool op_contiguous(Tensor *out, const Tensor *x) {
+  if (!tensor_is_contiguous(x)) return copy_contiguous(out, x);
+  tensor_share(out, x);
+  return true;
+}
+
+static bool copy_on_device(Tensor *x, const Tensor *source) {
+  Tensor separate = {0};
+  if (overlaps_partly(x, source)) {
+    if (!copy_contiguous(&separate, source)) return false;
+    source = &separate;
+  }
+  Tensor view = expanded(source, x->rank, x->size);
+  bool copied = backend_for(x)->copy(x, &view, true);
+  tensor_release(&separate);
+  return copied;
+}
+
+bool op_copy_in_place(Tensor *x, const Tensor *source) {
+  int rank = x->rank;
+  int64_t size[TENSOR_MAX_RANK];
+  for (int i = 0; i < rank; i++) size[i] = x->size[i];
+  if (!check_writable(x) || !broadcast_shape(&rank, size, source)) return false;
+  Tensor shape = {.rank = rank};
+  for (int i = 0; i < rank; i++) shape.size[i] = size[i];
+  if (!tensor_same_shape(x, &shape)) {
+    char target[TENSOR_SHAPE_TEXT_MAX], text[TENSOR_SHAPE_TEXT_MAX];
+    return error_set("a source of shape %s does not broadcast to %s", tensor_shape_text(source, text),
+                     tensor_shape_text(x, target));
+  }
+  Tensor moved = {0};
+  if (!device_equal(tensor_device(x), tensor_device(source))) {
+    if (!op_convert(&moved, source, source->dtype, tensor_device(x), true)) return false;
+    source = &moved;
+  }
+  bool copied = copy_on_device(x, source);
+  tensor_release(&moved);
+  if (copied) x->storage->version++;
+  return copied;
+}
+
+bool op_fill_in_place(Tensor *x, double value) {
+  if (!check_writable(x) || !backend_for(x)->fill(x, value)) return false;
+  x->storage->version++;
+  return true;
+}
+
+bool op_to_host(const Tensor *x, void *data) {
+  Tensor contiguous = {0};
+  if (!op_contiguous(&contiguous, x)) return false;
+  Device device = tensor_device(x);
+  size_t bytes = (size_t)tensor_count(x) * dtype_size(x->dtype);
+  bool copied = bytes == 0 || backend_of(device)->to_host(device.index, data, tensor_data(&contiguous), bytes);
+  tensor_release(&contiguous);
+  return copied;
+}

@@ -1,0 +1,40 @@
+/* What the operations share: device lookup, broadcasting and contiguous temporaries. */
+#ifndef FP8_OPS_INTERNAL_H
+#define FP8_OPS_INTERNAL_H
+
+#include "ops/ops.h"
+
+/* The backend of a device that op_check_device has accepted, as every tensor's has been. */
+const Backend *backend_of(Device device);
+const Backend *backend_for(const Tensor *tensor);
+
+/* Fails unless both are on one device. */
+bool same_device(const Tensor *a, const Tensor *b);
+
+/* Merges `x`'s shape into the broadcast shape (rank, size), which starts as rank 0. Fails where sizes differ and neither is 1. */
+bool broadcast_shape(int *rank, int64_t *size, const Tensor *x);
+
+/* A borrowed view of `x` expanded to a shape that its own broadcasts to. */
+Tensor expanded(const Tensor *x, int rank, const int64_t *size);
+
+/* A borrowed view with the given dimensions exchanged. */
+Tensor transposed(const Tensor *x, int dimension, int other);
+
+/* A borrowed view with a dimension of size 1 inserted before `dimension`; the rank must be below TENSOR_MAX_RANK. */
+Tensor with_dimension(const Tensor *x, int dimension);
+
+/* A borrowed view as (outer, size of dimension, inner) of a contiguous tensor. */
+Tensor as_three_dimensions(const Tensor *x, int dimension);
+
+/* Fails if writing to `x` would write an element twice, as in an expanded tensor. */
+bool check_writable(const Tensor *x);
+
+/* True if `a` and `b` may share memory other than by being the same view. */
+bool overlaps_partly(const Tensor *a, const Tensor *b);
+
+/* A copy of `x` in fresh contiguous memory, with its dtype and device. */
+bool copy_contiguous(Tensor *out, const Tensor *x);
+
+bool is_integer_tensor(const Tensor *x);
+
+#endif

@@ -1,0 +1,131 @@
+/* Operations: check arguments, work out shapes and dtypes, allocate the output and call the device's kernel.
+ *
+ * Every function returns false after error_set and then leaves all tensors as they were. `out` must be "no tensor" (all zero) and
+ * becomes a new tensor, or a view that holds a reference. Functions whose name ends in "_in_place" change their first
+ * argument. Dimensions count from 0 here and are in range; the binding translates them. */
+#ifndef FP8_OPS_OPS_H
+#define FP8_OPS_OPS_H
+
+#include "backend.h"
+
+/* A set of dimensions: bit d stands for dimension d. */
+typedef uint32_t DimensionSet;
+
+/* --- devices (devices.c) --- */
+
+/* Loads the CUDA backend from the shared library at `path`; once it has been loaded this succeeds at once. */
+bool op_cuda_open(const char *path);
+/* Number of CUDA devices; 0 before op_cuda_open. */
+int op_cuda_device_count(void);
+/* Fails with an error that says why if tensors can't live on `device`. */
+bool op_check_device(Device device);
+bool op_synchronize(Device device);
+
+/* --- creation (create.c) --- */
+
+bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, double value);
+/* Copies a contiguous array of the tensor's dtype from the CPU's memory. */
+bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data);
+/* ceil((stop - start) / step) values from `start`. */
+bool op_arange(Tensor *out, DType dtype, Device device, double start, double stop, double step);
+/* The generator that all devices share: its seed, and the source of the next draw of `words` 32-bit words. */
+void op_manual_seed(uint64_t seed);
+RandomSource op_next_random(int64_t words);
+bool op_rand(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
+bool op_randn(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
+/* Integers in [low, high). */
+bool op_randint(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, int64_t low, int64_t high);
+
+/* --- views (view.c): `out` shares the storage of `x` --- */
+
+/* One size may be -1 and is worked out. Fails where the strides of `x` don't allow the view. */
+bool op_view(Tensor *out, const Tensor *x, int rank, const int64_t *size);
+bool op_transpose(Tensor *out, const Tensor *x, int dimension, int other);
+bool op_permute(Tensor *out, const Tensor *x, const int *dimensions);
+/* `start` counts from 0. */
+bool op_narrow(Tensor *out, const Tensor *x, int dimension, int64_t start, int64_t length);
+bool op_select(Tensor *out, const Tensor *x, int dimension, int64_t position);
+/* To the given sizes by repeating dimensions of size 1 and adding leading ones; -1 keeps a size. */
+bool op_expand(Tensor *out, const Tensor *x, int rank, const int64_t *size);
+/* Drops the dimensions of the set that have size 1. */
+bool op_squeeze(Tensor *out, const Tensor *x, DimensionSet dimensions);
+/* Inserts a dimension of size 1 before `dimension`, which may be the rank. */
+bool op_unsqueeze(Tensor *out, const Tensor *x, int dimension);
+
+/* --- conversion and copies (copy.c) --- */
+
+/* A contiguous copy with another dtype or device. `saturate`: whether values out of a float8 type's range become its largest
+ * (or else infinity, or NaN where there is none). */
+bool op_convert(Tensor *out, const Tensor *x, DType dtype, Device device, bool saturate);
+/* `x` itself, shared, where it is contiguous; else a copy. */
+bool op_contiguous(Tensor *out, const Tensor *x);
+/* Converts, broadcasts and moves between devices. */
+bool op_copy_in_place(Tensor *x, const Tensor *source);
+bool op_fill_in_place(Tensor *x, double value);
+/* Copies all elements, row-major, to the CPU's memory. */
+bool op_to_host(const Tensor *x, void *data);
+
+/* --- elementwise (elementwise.c): operands broadcast, dtypes promote --- */
+
+bool op_unary(UnaryOp op, Tensor *out, const Tensor *x);
+/* Comparisons give u8; DIV and POW of integers give f32. At least one operand is a tensor. */
+bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
+bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
+bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
+bool op_clamp(Tensor *out, const Tensor *x, double low, double high);
+
+/* --- reductions (reduce.c, softmax.c) --- */
+
+/* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX i64. */
+bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
+bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm);
+bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dimension, bool logarithm);
+/* losses (n) f32 of logits (n, classes) and integer targets (n) that count from 0. */
+bool op_cross_entropy(Tensor *out, const Tensor *logits, const Tensor *target);
+bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+
+/* --- products (matmul.c) --- */
+
+/* Matrix product of the last two dimensions, the leading ones broadcast; a 1-dimensional operand is a row on the left, a column on
+ * the right, and its dimension is dropped from the result. `bias` (n) may be NULL. `dtype`: that of the operands, or f32. */
+bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
+/* backend.h, scaled_matmul; `dtype` is that of the result. */
+bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
+                      const Tensor *bias, DType dtype);
+
+/* --- joining and indexing (index.c) --- */
+
+/* All of one rank, dtype and device, and equal in every other dimension. */
+bool op_cat(Tensor *out, const Tensor *const *list, int count, int dimension);
+/* All of one shape, dtype and device, along a new dimension. */
+bool op_stack(Tensor *out, const Tensor *const *list, int count, int dimension);
+/* Rows `index` (one-dimensional integers, from 0) of a dimension. */
+bool op_index_select(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
+/* out[.., i, ..] = x[.., index[.., i, ..], ..]: index has x's sizes in all other dimensions. */
+bool op_gather(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
+/* f32 zeros of the given shape to which the rows (or elements) of `source` are added at `index`: what the derivatives of
+ * index_select and gather need. */
+bool op_index_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index, const Tensor *source);
+bool op_scatter_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index,
+                    const Tensor *source);
+
+/* --- quantization (quantize.c) --- */
+
+/* What scripts say of a quantization: a map (an f32 CPU tensor of 256 values) or, where that is NULL, a float8 type. */
+typedef struct Format {
+  const Tensor *map;
+  DType hardware;
+} Format;
+
+/* blocksize 0: one block, the whole tensor. codes have x's shape; scale is (number of blocks). */
+bool op_quantize(Tensor *codes, Tensor *scale, const Tensor *x, Format format, int64_t blocksize, bool stochastic);
+bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, int64_t blocksize,
+                   DType dtype);
+bool op_fake_quantize(Tensor *out, const Tensor *x, Format format, int64_t blocksize, bool stochastic, DType dtype);
+
+/* --- optimizer steps (optimizer.c) --- */
+
+bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
+bool op_adamw_step(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+
+#endif

@@ -1,0 +1,51 @@
+/* Reductions over any set of dimensions. */
+#include "ops/internal.h"
+
+static DType reduced_dtype(ReduceOp op, DType dtype) {
+  if (op == REDUCE_ARGMAX) return DTYPE_I64;
+  if (dtype_is_float(dtype)) return dtype;
+  if (op == REDUCE_SUM) return DTYPE_I64;
+  return op == REDUCE_MEAN ? DTYPE_F32 : dtype;
+}
+
+bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep) {
+  /* Kept dimensions first, reduced ones last. */
+  Tensor ordered = *x, shape = {0};
+  int kept = 0, position = 0;
+  int64_t reduced_count = 1;
+  for (int pass = 0; pass < 2; pass++) {
+    for (int i = 0; i < x->rank; i++) {
+      bool reduced = dimensions & (1u << i);
+      if (reduced != (pass == 1)) continue;
+      ordered.size[position] = x->size[i];
+      ordered.stride[position++] = x->stride[i];
+      if (reduced) reduced_count *= x->size[i];
+    }
+    if (pass == 0) kept = position;
+  }
+  for (int i = 0; i < x->rank; i++) {
+    bool reduced = dimensions & (1u << i);
+    if (!reduced || keep) shape.size[shape.rank++] = reduced ? 1 : x->size[i];
+  }
+  bool needs_elements = op == REDUCE_MAX || op == REDUCE_MIN || op == REDUCE_ARGMAX;
+  if (needs_elements && reduced_count == 0) {
+    char text[TENSOR_SHAPE_TEXT_MAX];
+    return error_set("shape %s has no elements to reduce", tensor_shape_text(x, text));
+  }
+  Tensor created = {0};
+  if (!tensor_create(&created, reduced_dtype(op, x->dtype), tensor_device(x), shape.rank, shape.size)) return false;
+  Tensor result = created;
+  result.rank = kept;
+  int64_t stride = 1;
+  for (int i = kept - 1; i >= 0; i--) {
+    result.size[i] = ordered.size[i];
+    result.stride[i] = stride;
+    stride *= ordered.size[i];
+  }
+  if (!backend_for(x)->reduce(op, &result, &ordered)) {
+    tensor_release(&created);
+    return false;
+  }
+  *out = created;
+  return true;
+}

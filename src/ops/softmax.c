@@ -1,0 +1,96 @@
+/* Softmax and the cross-entropy loss. */
+#include "ops/internal.h"
+
+/* `x` with `dimension` exchanged with the last one, contiguous; the caller releases it. */
+static bool last_and_contiguous(Tensor *out, const Tensor *x, int dimension) {
+  Tensor view = transposed(x, dimension, x->rank - 1);
+  return op_contiguous(out, &view);
+}
+
+static bool check_float(const Tensor *x) {
+  return dtype_is_float(x->dtype) || error_set("a floating-point tensor is needed, got %s", dtype_name(x->dtype));
+}
+
+/* Hands `computed`, whose `dimension` was moved last, to *out with its own order of dimensions. */
+static void move_back(Tensor *out, Tensor *computed, int dimension) {
+  *out = transposed(computed, dimension, computed->rank - 1);
+}
+
+bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm) {
+  Tensor input = {0}, created = {0};
+  if (!check_float(x) || !last_and_contiguous(&input, x, dimension)) return false;
+  bool done = tensor_create_like(&created, &input, x->dtype) && backend_for(x)->softmax(&created, &input, logarithm);
+  tensor_release(&input);
+  if (done) {
+    move_back(out, &created, dimension);
+  } else {
+    tensor_release(&created);
+  }
+  return done;
+}
+
+bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dimension, bool logarithm) {
+  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
+  if (!check_float(dy) || !check_float(y) || !same_device(dy, y)) return false;
+  if (!tensor_same_shape(dy, y)) {
+    return error_set("shapes %s and %s differ", tensor_shape_text(dy, first), tensor_shape_text(y, second));
+  }
+  Tensor grad = {0}, output = {0}, created = {0};
+  bool done = last_and_contiguous(&grad, dy, dimension) && last_and_contiguous(&output, y, dimension) &&
+              tensor_create_like(&created, &output, y->dtype) &&
+              backend_for(y)->softmax_backward(&created, &grad, &output, logarithm);
+  tensor_release(&grad);
+  tensor_release(&output);
+  if (done) {
+    move_back(out, &created, dimension);
+  } else {
+    tensor_release(&created);
+  }
+  return done;
+}
+
+static bool check_cross_entropy(const Tensor *logits, const Tensor *target) {
+  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
+  if (!check_float(logits) || !same_device(logits, target)) return false;
+  if (!is_integer_tensor(target)) return error_set("targets must be integers, got %s", dtype_name(target->dtype));
+  if (logits->rank != 2 || target->rank != 1 || logits->size[0] != target->size[0] || logits->size[1] == 0) {
+    return error_set("logits (n, classes) and targets (n) are needed, got shapes %s and %s",
+                     tensor_shape_text(logits, first), tensor_shape_text(target, second));
+  }
+  return true;
+}
+
+bool op_cross_entropy(Tensor *out, const Tensor *logits, const Tensor *target) {
+  if (!check_cross_entropy(logits, target)) return false;
+  Tensor input = {0}, labels = {0}, created = {0};
+  bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
+              tensor_create_like(&created, target, DTYPE_F32) &&
+              backend_for(logits)->cross_entropy(&created, &input, &labels);
+  tensor_release(&input);
+  tensor_release(&labels);
+  if (done) {
+    *out = created;
+  } else {
+    tensor_release(&created);
+  }
+  return done;
+}
+
+bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *dloss) {
+  if (!check_cross_entropy(logits, target) || !same_device(logits, dloss)) return false;
+  if (dloss->dtype != DTYPE_F32 || !tensor_same_shape(dloss, target)) {
+    return error_set("the loss's gradient must be f32 and have the targets' shape");
+  }
+  Tensor input = {0}, labels = {0}, created = {0};
+  bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
+              tensor_create_like(&created, logits, logits->dtype) &&
+              backend_for(logits)->cross_entropy_backward(&created, &input, &labels, dloss);
+  tensor_release(&input);
+  tensor_release(&labels);
+  if (done) {
+    *out = created;
+  } else {
+    tensor_release(&created);
+  }
+  return done;
+}
