@@ -144,7 +144,8 @@ static const Tensor **check_list(lua_State *L, int *count) {
     lua_rawgeti(L, 1, i + 1);
     list[i] = to_tensor(L, -1);
     if (!list[i]) argument_error(L, 1, "element %d: tensor expected, got %s", i + 1, luaL_typename(L, -1));
-    list[i] = check_tensor(L, lua_gettop(L));
+    if (!list[i]->storage)
+      argument_error(L, 1, "element %d: this tensor was freed: it was made in a scope that has ended", i + 1);
     lua_pop(L, 1);
   }
   return list;

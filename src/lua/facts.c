@@ -132,15 +132,14 @@ static const char *push_nested(lua_State *L, const Tensor *tensor, int depth, co
 /* totable(tensor) -> nested tables of numbers, or a number if the tensor has no dimensions */
 static int lfp8_totable(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
-  int64_t count = tensor_count(tensor);
+  int64_t count = tensor_count(tensor), rows = 1;
   char text[TENSOR_SHAPE_TEXT_MAX];
-  if (count > (int64_t)1 << 26) {
-    argument_error(L, 1, "shape %s has too many elements for Lua tables", tensor_shape_text(tensor, text));
-  }
-  /* Lengths of dimensions around an empty one are bounded as well. */
+  /* Dimensions before an empty one make tables too. */
   for (int i = 0; i < tensor->rank; i++) {
-    if (tensor->size[i] > (int64_t)1 << 26)
-      argument_error(L, 1, "shape %s has too many rows for Lua tables", tensor_shape_text(tensor, text));
+    if (tensor->size[i] > 0 && __builtin_mul_overflow(rows, tensor->size[i], &rows)) rows = INT64_MAX;
+  }
+  if (rows > (int64_t)1 << 26) {
+    argument_error(L, 1, "shape %s has too many elements for Lua tables", tensor_shape_text(tensor, text));
   }
   void *data = lua_newuserdata(L, (size_t)count * dtype_size(tensor->dtype) + 1);
   if (!op_to_host(tensor, data)) return finish(L, false, 0);

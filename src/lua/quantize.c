@@ -102,15 +102,13 @@ static bool boolean_field(lua_State *L, int table, const char *name) {
   return value;
 }
 
+/* Fields are read before tensors are checked: a table's __index may run Lua code. */
 static void check_table(lua_State *L, int index) {
   if (!lua_istable(L, index)) argument_error(L, index, "table expected, got %s", luaL_typename(L, index));
 }
 
 /* sgd_step(parameter, gradient, momentum buffer or nil, {lr =, momentum =, dampening =, weight_decay =, nesterov =, first =}) */
 static int lfp8_sgd_step(lua_State *L) {
-  Tensor *parameter = check_tensor(L, 1);
-  const Tensor *grad = check_tensor(L, 2);
-  Tensor *buffer = optional_tensor(L, 3);
   check_table(L, 4);
   SgdStep step = {.lr = (float)number_field(L, 4, "lr", 1e-3),
                   .momentum = (float)number_field(L, 4, "momentum", 0),
@@ -118,14 +116,14 @@ static int lfp8_sgd_step(lua_State *L) {
                   .weight_decay = (float)number_field(L, 4, "weight_decay", 0),
                   .nesterov = boolean_field(L, 4, "nesterov"),
                   .first = boolean_field(L, 4, "first")};
+  Tensor *parameter = check_tensor(L, 1);
+  const Tensor *grad = check_tensor(L, 2);
+  Tensor *buffer = optional_tensor(L, 3);
   return finish(L, op_sgd_step(parameter, grad, buffer, &step), 0);
 }
 
 /* adamw_step(parameter, gradient, m, v, {lr =, beta1 =, beta2 =, epsilon =, weight_decay =, step =}): step counts from 1 */
 static int lfp8_adamw_step(lua_State *L) {
-  Tensor *parameter = check_tensor(L, 1);
-  const Tensor *grad = check_tensor(L, 2);
-  Tensor *m = check_tensor(L, 3), *v = check_tensor(L, 4);
   check_table(L, 5);
   double beta1 = number_field(L, 5, "beta1", 0.9), beta2 = number_field(L, 5, "beta2", 0.999);
   double count = number_field(L, 5, "step", 1);
@@ -136,6 +134,9 @@ static int lfp8_adamw_step(lua_State *L) {
                     .weight_decay = (float)number_field(L, 5, "weight_decay", 0.01),
                     .correction1 = (float)(1 - pow(beta1, count)),
                     .correction2 = (float)(1 - pow(beta2, count))};
+  Tensor *parameter = check_tensor(L, 1);
+  const Tensor *grad = check_tensor(L, 2);
+  Tensor *m = check_tensor(L, 3), *v = check_tensor(L, 4);
   return finish(L, op_adamw_step(parameter, grad, m, v, &step), 0);
 }
 

@@ -42,14 +42,22 @@ static int lfp8_permute(lua_State *L) {
   return finish(L, op_permute(new_tensor(L), tensor, dimensions), 1);
 }
 
-/* A position counted from 1 or, negative, from the end, counted from 0; 0 itself becomes -1, which is out of range. */
-static int64_t position_from(int64_t position, int64_t size) { return position < 0 ? position + size : position - 1; }
+/* A position in a dimension of `size`, counted from 1 or, negative, from the end, up to `last`; returned counted from 0. */
+static int64_t check_position(lua_State *L, int index, int dimension, int64_t size, int64_t last) {
+  int64_t position = check_whole(L, index);
+  if (position == 0 || position > last || position < -size) {
+    argument_error(L, index, "position %lld is out of range: dimension %d has size %lld", (long long)position,
+                   dimension + 1, (long long)size);
+  }
+  return position < 0 ? position + size : position - 1;
+}
 
 /* narrow(tensor, dimension, start, length): `length` positions from `start` on */
 static int lfp8_narrow(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int dimension = check_dimension(L, 2, tensor->rank);
-  int64_t start = position_from(check_whole(L, 3), tensor->size[dimension]);
+  int64_t size = tensor->size[dimension];
+  int64_t start = check_position(L, 3, dimension, size, size + 1);
   int64_t length = check_whole(L, 4);
   return finish(L, op_narrow(new_tensor(L), tensor, dimension, start, length), 1);
 }
@@ -58,7 +66,8 @@ static int lfp8_narrow(lua_State *L) {
 static int lfp8_select(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int dimension = check_dimension(L, 2, tensor->rank);
-  int64_t position = position_from(check_whole(L, 3), tensor->size[dimension]);
+  int64_t size = tensor->size[dimension];
+  int64_t position = check_position(L, 3, dimension, size, size);
   return finish(L, op_select(new_tensor(L), tensor, dimension, position), 1);
 }
 

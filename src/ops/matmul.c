@@ -150,7 +150,7 @@ bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias
     size[batch_rank + 1] = columns;
     right = expanded(&right, batch_rank + 2, size);
   }
-  if (!multiply(&result, &left, &right, bias)) {
+  if (tensor_count(&created) > 0 && !multiply(&result, &left, &right, bias)) {
     tensor_release(&created);
     return false;
   }

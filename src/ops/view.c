@@ -8,7 +8,7 @@ static bool share_view(Tensor *out, const Tensor *view) {
 
 /* Copies `size` into `resolved` with the one -1 replaced so that the count of elements is `count`. */
 static bool resolve_sizes(const Tensor *x, int rank, const int64_t *size, int64_t *resolved) {
-  int64_t count = tensor_count(x), known = 1;
+  int64_t count = tensor_count(x), known = 1, nonzero = 1;
   int unknown = -1;
   char text[TENSOR_SHAPE_TEXT_MAX];
   for (int i = 0; i < rank; i++) {
@@ -18,8 +18,10 @@ static bool resolve_sizes(const Tensor *x, int rank, const int64_t *size, int64_
       unknown = i;
     } else if (size[i] < 0) {
       return error_set("size %lld of dimension %d is negative", (long long)size[i], i + 1);
-    } else if (__builtin_mul_overflow(known, size[i], &known)) {
+    } else if (size[i] > 0 && __builtin_mul_overflow(nonzero, size[i], &nonzero)) {
       return error_set("sizes are too large: they overflow 63 bits");
+    } else {
+      known *= size[i];
     }
   }
   if (unknown >= 0) {

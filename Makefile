@@ -1,0 +1,149 @@
+# make builds build/fp8/core.so and, where nvcc is found, build/fp8/cuda.so; `make help` lists the other targets.
+#
+# Worth overriding: CC, CFLAGS, CUDA_HOME, CUDA_ARCHS (`make CUDA_ARCHS=90` builds faster), NVCC= (no CUDA), PREFIX, DESTDIR,
+# SPEC (the specs that test and memcheck run), ARGS (arguments of the demo, the benchmarks or busted).
+
+CFLAGS     ?= -O3
+NVCCFLAGS  ?= -O3
+CUDA_ARCHS ?= 80 90
+PREFIX     ?= /usr/local
+LUADIR     ?= $(PREFIX)/share/lua/5.1
+LIBDIR     ?= $(PREFIX)/lib/lua/5.1
+BUILD      ?= build
+SPEC       ?= spec
+
+# One goal is built on all cores; several run one after the other, so that `make clean all` does what it says.
+ifeq ($(MAKELEVEL)$(word 2,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+.DELETE_ON_ERROR:
+
+# Recipes of the build print a short line; V=1 shows the commands.
+V ?=
+say = $(if $(V),,@printf '%-5s %s\n' $(1) $@;)
+
+# ---- The CPU part -----------------------------------------------------------------------------------------------------
+
+CORE_SOURCES := $(sort $(shell find src/core src/ops src/cpu src/lua -name '*.c'))
+CORE_OBJECTS := $(CORE_SOURCES:%=$(BUILD)/%.o)
+LUAJIT_CFLAGS ?= $(shell pkg-config --cflags luajit 2>/dev/null || echo -I/usr/include/luajit-2.1)
+
+# No contraction of a * b + c: the CPU and the kernels must round alike, bit for bit.
+C_FLAGS = -std=gnu11 $(CFLAGS) -ffp-contract=off -fopenmp -fPIC -fvisibility=hidden -Wall -Wextra -MMD -MP -Isrc
+
+# nodelete: OpenMP's threads sleep inside their library for as long as the process lives, so closing a Lua state must not
+# unload it. Lua's own symbols come from the interpreter.
+LINK_FLAGS = -shared $(CFLAGS) $(LDFLAGS) -Wl,-z,nodelete -Wl,--as-needed
+
+all: $(BUILD)/fp8/core.so ## build the CPU part and, where nvcc is found, the CUDA part (the default)
+	@:
+
+$(BUILD)/fp8/core.so: $(CORE_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,link)$(CC) -o $@ $^ $(LINK_FLAGS) -fopenmp -lopenblas -ldnnl -lm
+
+$(BUILD)/src/%.c.o: src/%.c Makefile | $(BUILD)/.ready
+	@mkdir -p $(@D)
+	$(call say,cc)$(CC) $(C_FLAGS) $(LUAJIT_CFLAGS) -c -o $@ $<
+
+# Missing headers are named once, with their packages, instead of by the first file that includes one.
+$(BUILD)/.ready:
+	@.ci/setup --check build
+	@mkdir -p $(@D) && touch $@
+
+# ---- The CUDA part ----------------------------------------------------------------------------------------------------
+
+CUDA_HOME ?= /usr/local/cuda
+NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+CUDA := $(NVCC:%/bin/nvcc=%)
+CUDA_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(sort $(shell find src/cuda -name '*.c') $(wildcard kernels/*.cu)))
+
+# Machine code for each architecture, and PTX of the last one for whatever comes after it.
+NVCC_ARCHS = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+NVCC_FLAGS = -std=c++17 $(NVCCFLAGS) --fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Ikernels $(NVCC_ARCHS)
+
+ifneq ($(and $(NVCC),$(CUDA_OBJECTS)),)
+all: $(BUILD)/fp8/cuda.so
+endif
+
+cuda: ## build the CUDA part, or say why it cannot be built
+	@if [ -z '$(NVCC)' ]; then \
+	  echo 'make cuda: no nvcc in $(CUDA_HOME)/bin (set CUDA_HOME) or in PATH' >&2; exit 1; fi
+	@$(MAKE) --no-print-directory $(BUILD)/fp8/cuda.so
+
+# cuda.so needs core.so by its bare name and finds it in its own folder: the very file that Lua has loaded, so the process
+# holds one copy of it. The CUDA runtime is linked in and stays private; cuBLASLt is the one CUDA library needed.
+$(BUILD)/fp8/cuda.so: $(CUDA_OBJECTS) $(BUILD)/fp8/core.so
+	$(call say,link)$(CC) -o $@ $(CUDA_OBJECTS) $(LINK_FLAGS) -Wl,-rpath,'$$ORIGIN:$(CUDA)/lib64' -Wl,--exclude-libs,ALL \
+	  -L$(@D) -l:core.so -L$(CUDA)/lib64 -lcublasLt -lcudart_static -lstdc++ -lrt -lpthread -ldl -lm
+
+$(BUILD)/src/cuda/%.c.o: C_FLAGS += -I$(CUDA)/include -Ikernels
+
+$(BUILD)/kernels/%.cu.o: kernels/%.cu Makefile
+	@mkdir -p $(@D)
+	$(call say,nvcc)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+# ---- Running ----------------------------------------------------------------------------------------------------------
+
+LUA = LUA_PATH='lua/?.lua;lua/?/init.lua;;' LUA_CPATH='$(BUILD)/?.so;;' $(WITH) luajit
+
+# busted wherever luajit finds it, without its launcher script, which may name another interpreter.
+RUN_SPECS = echo 'require "busted.runner" {standalone = false}' | $(LUA) - $(ARGS) $(SPEC)
+
+demo: ## train three networks on Fashion-MNIST (ARGS='--device cuda'); installs what is missing first
+	@.ci/setup demo
+	@$(MAKE) --no-print-directory all
+	@$(LUA) examples/fashion_mnist.lua $(ARGS)
+
+test: ## run the specs (SPEC=spec/tensor_spec.lua for one file); installs what is missing first
+	@.ci/setup test
+	@$(MAKE) --no-print-directory all
+	@$(RUN_SPECS)
+
+bench: all ## run the benchmarks in examples/bench
+	@set -- examples/bench/*.lua; [ -e "$$1" ] || { echo 'make bench: examples/bench holds no benchmark yet'; exit 0; }; \
+	for file; do echo "== $$file"; $(LUA) $$file $(ARGS) || exit; done
+
+repl: WITH = $(shell command -v rlwrap 2>/dev/null)
+repl: all ## an interactive LuaJIT with fp8 loaded
+	@$(LUA) -e '_PROMPT = "fp8> " fp8 = require "fp8"' \
+	  -e 'print("fp8 is loaded; try  = fp8.randn(2, 3)  and end with Ctrl-D")' -i
+
+# ---- Checking ---------------------------------------------------------------------------------------------------------
+
+lint: ## luacheck, clang-format and a build with -Werror
+	@.ci/setup lint
+	luacheck --quiet --no-color lua spec examples
+	clang-format --dry-run -Werror $$(find src kernels -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh')
+	@$(MAKE) --no-print-directory all BUILD=build/lint CUDA_ARCHS=$(lastword $(CUDA_ARCHS)) \
+	  CFLAGS='$(CFLAGS) -Werror' NVCCFLAGS='$(NVCCFLAGS) -Xcompiler -Wall,-Wextra -Werror all-warnings'
+
+# LuaJIT itself is not instrumented, so the sanitizers' runtime has to be in the process before it.
+memcheck: BUILD = build/memcheck
+memcheck: WITH = LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) LSAN_OPTIONS=suppressions=.ci/leaks.txt
+memcheck: ## run the specs under the address, leak and undefined-behaviour sanitizers, on the CPU
+	@.ci/setup test
+	@$(MAKE) --no-print-directory all BUILD=$(BUILD) NVCC= \
+	  CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
+	@$(RUN_SPECS)
+
+# ---- Installing -------------------------------------------------------------------------------------------------------
+
+install: all ## install to PREFIX=/usr/local (honours DESTDIR)
+	cd lua && find fp8 -name '*.lua' -exec install -D -m 644 {} '$(DESTDIR)$(LUADIR)/{}' \;
+	cd $(BUILD) && find fp8 -name '*.so' -exec install -D -m 755 {} '$(DESTDIR)$(LIBDIR)/{}' \;
+
+uninstall: ## remove what install installed
+	rm -rf '$(DESTDIR)$(LUADIR)/fp8' '$(DESTDIR)$(LIBDIR)/fp8'
+
+clean: ## remove everything that was built
+	rm -rf build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: all cuda demo test bench repl lint memcheck install uninstall clean help
+.DEFAULT_GOAL := all
+
+-include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d)

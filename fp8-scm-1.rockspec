@@ -1,0 +1,16 @@
+rockspec_format = "3.0"
+package = "fp8"
+version = "scm-1"
+description = {
+  summary = "8-bit floating-point training from LuaJIT, on the CPU and on NVIDIA GPUs",
+  license = "MIT",
+}
+-- `luarocks make` builds the clone it is run in; nothing is fetched.
+source = {url = "file://."}
+-- LuaJIT. The C libraries (OpenBLAS, oneDNN, LuaJIT's headers) are found by the Makefile, which names what is missing.
+dependencies = {"lua == 5.1", "lua-cjson", "lua-zlib"}
+build = {
+  type = "make",
+  build_variables = {CFLAGS = "$(CFLAGS) -O3"},
+  install_variables = {LUADIR = "$(LUADIR)", LIBDIR = "$(LIBDIR)"},
+}

@@ -1,0 +1,213 @@
+/* What every kernel file shares: typed loads and stores that convert, 16-byte vectors, reductions over a warp or a
+ * thread block, and grid sizes. */
+#ifndef FP8_COMMON_CUH
+#define FP8_COMMON_CUH
+
+#include <math.h>
+#include <stdint.h>
+
+#include "core/float_formats.h"
+#include "kernels.h"
+
+enum { WARP = 32 };
+constexpr unsigned all_lanes = 0xFFFFFFFFu;
+
+/* --- element types --- */
+
+/* The bits of an f16, bf16, e4m3 or e5m2 element, as types of their own so that conversions can be chosen by them. */
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+struct E4M3 {
+  uint8_t bits;
+};
+struct E5M2 {
+  uint8_t bits;
+};
+
+__device__ inline float to_float(float value) { return value; }
+__device__ inline float to_float(Half value) { return f16_to_float(value.bits); }
+__device__ inline float to_float(BFloat16 value) { return bf16_to_float(value.bits); }
+__device__ inline float to_float(E4M3 value) { return e4m3_to_float(value.bits); }
+__device__ inline float to_float(E5M2 value) { return e5m2_to_float(value.bits); }
+__device__ inline float to_float(uint8_t value) { return (float)value; }
+__device__ inline float to_float(int32_t value) { return (float)value; }
+__device__ inline float to_float(int64_t value) { return (float)value; }
+
+__device__ inline void from_float(float value, bool, float &out) { out = value; }
+__device__ inline void from_float(float value, bool, Half &out) { out.bits = f16_from_float(value); }
+__device__ inline void from_float(float value, bool, BFloat16 &out) { out.bits = bf16_from_float(value); }
+__device__ inline void from_float(float value, bool saturate, E4M3 &out) {
+  out.bits = e4m3_from_float(value, saturate);
+}
+__device__ inline void from_float(float value, bool saturate, E5M2 &out) {
+  out.bits = e5m2_from_float(value, saturate);
+}
+__device__ inline void from_float(float value, bool, uint8_t &out) {
+  out = (uint8_t)integer_from_float(value, 0, UINT8_MAX);
+}
+__device__ inline void from_float(float value, bool, int32_t &out) {
+  out = (int32_t)integer_from_float(value, INT32_MIN, INT32_MAX);
+}
+__device__ inline void from_float(float value, bool, int64_t &out) {
+  out = integer_from_float(value, INT64_MIN, INT64_MAX);
+}
+
+/* --- vectors --- */
+
+/* N elements that move in as few instructions as they can, 16 bytes each at most. */
+template <typename T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Packed { T element[N]; };
+
+template <typename T, int N> __device__ inline void load_as(const void *data, int64_t i, float (&value)[N]) {
+  Packed<T, N> packed = *reinterpret_cast<const Packed<T, N> *>(static_cast<const T *>(data) + i);
+#pragma unroll
+  for (int k = 0; k < N; k++) value[k] = to_float(packed.element[k]);
+}
+
+template <typename T, int N>
+__device__ inline void store_as(void *data, int64_t i, const float (&value)[N], bool saturate = true) {
+  Packed<T, N> packed;
+#pragma unroll
+  for (int k = 0; k < N; k++) from_float(value[k], saturate, packed.element[k]);
+  *reinterpret_cast<Packed<T, N> *>(static_cast<T *>(data) + i) = packed;
+}
+
+/* Elements i … i + N - 1 as float32. The dtype is the same for the whole grid, so the switch is a uniform branch. */
+template <int N> __device__ inline void load_vector(const void *data, DType dtype, int64_t i, float (&value)[N]) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return load_as<float>(data, i, value);
+  case DTYPE_F16:
+    return load_as<Half>(data, i, value);
+  case DTYPE_BF16:
+    return load_as<BFloat16>(data, i, value);
+  case DTYPE_E4M3:
+    return load_as<E4M3>(data, i, value);
+  case DTYPE_E5M2:
+    return load_as<E5M2>(data, i, value);
+  case DTYPE_U8:
+    return load_as<uint8_t>(data, i, value);
+  case DTYPE_I32:
+    return load_as<int32_t>(data, i, value);
+  default:
+    return load_as<int64_t>(data, i, value);
+  }
+}
+
+template <int N>
+__device__ inline void store_vector(void *data, DType dtype, int64_t i, const float (&value)[N], bool saturate = true) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return store_as<float>(data, i, value);
+  case DTYPE_F16:
+    return store_as<Half>(data, i, value);
+  case DTYPE_BF16:
+    return store_as<BFloat16>(data, i, value);
+  case DTYPE_E4M3:
+    return store_as<E4M3>(data, i, value, saturate);
+  case DTYPE_E5M2:
+    return store_as<E5M2>(data, i, value, saturate);
+  case DTYPE_U8:
+    return store_as<uint8_t>(data, i, value);
+  case DTYPE_I32:
+    return store_as<int32_t>(data, i, value);
+  default:
+    return store_as<int64_t>(data, i, value);
+  }
+}
+
+__device__ inline float load_float(const void *data, DType dtype, int64_t i) {
+  float value[1];
+  load_vector(data, dtype, i, value);
+  return value[0];
+}
+
+__device__ inline void store_float(void *data, DType dtype, int64_t i, float value) {
+  float values[1] = {value};
+  store_vector(data, dtype, i, values);
+}
+
+/* An element of an integer tensor. */
+__device__ inline int64_t load_integer(const void *data, DType dtype, int64_t i) {
+  switch (dtype) {
+  case DTYPE_U8:
+    return static_cast<const uint8_t *>(data)[i];
+  case DTYPE_I32:
+    return static_cast<const int32_t *>(data)[i];
+  default:
+    return static_cast<const int64_t *>(data)[i];
+  }
+}
+
+/* Saturates in the narrower integer types, rounds in float ones. */
+__device__ inline void store_integer(void *data, DType dtype, int64_t i, int64_t value) {
+  switch (dtype) {
+  case DTYPE_U8:
+    static_cast<uint8_t *>(data)[i] = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
+    break;
+  case DTYPE_I32:
+    static_cast<int32_t *>(data)[i] = (int32_t)(value < INT32_MIN ? INT32_MIN : value > INT32_MAX ? INT32_MAX : value);
+    break;
+  case DTYPE_I64:
+    static_cast<int64_t *>(data)[i] = value;
+    break;
+  default:
+    store_float(data, dtype, i, (float)value);
+    break;
+  }
+}
+
+/* --- combining values across threads --- */
+
+__device__ inline float shuffle_xor(float value, int mask) { return __shfl_xor_sync(all_lanes, value, mask); }
+__device__ inline double shuffle_xor(double value, int mask) { return __shfl_xor_sync(all_lanes, value, mask); }
+__device__ inline uint32_t shuffle_xor(uint32_t value, int mask) { return __shfl_xor_sync(all_lanes, value, mask); }
+__device__ inline int64_t shuffle_xor(int64_t value, int mask) {
+  return (int64_t)__shfl_xor_sync(all_lanes, (long long)value, mask);
+}
+
+/* Combines the values of THREADS neighbouring threads, a warp or the whole (one-dimensional) thread block, and gives
+ * the result to all of them. `combine` must be commutative and associative up to rounding; the order is the same in
+ * every run. All threads of the thread block call this together unless THREADS is WARP. */
+template <int THREADS, typename T, typename Combine> __device__ inline T combine_across(T value, Combine combine) {
+#pragma unroll
+  for (int mask = WARP / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(value, mask));
+  if (THREADS == WARP) return value;
+  constexpr int warps = THREADS / WARP;
+  __shared__ T partial[warps];
+  if (threadIdx.x % WARP == 0) partial[threadIdx.x / WARP] = value;
+  __syncthreads();
+  T result = partial[0];
+  for (int i = 1; i < warps; i++) result = combine(result, partial[i]);
+  __syncthreads(); /* before the next call writes `partial` */
+  return result;
+}
+
+/* a / b of numbers that are not negative; in 32 bits, several times faster, where both fit. */
+__device__ inline int64_t divide(int64_t a, int64_t b) {
+  return (uint64_t)(a | b) <= UINT32_MAX ? (int64_t)((uint32_t)a / (uint32_t)b) : a / b;
+}
+
+/* --- faults --- */
+
+/* Leaves (kind, index) for the host; of several faults any one survives, since 8-byte stores are not torn. */
+__device__ inline void report_fault(FaultWord *fault, FaultKind kind, int64_t index) {
+  *fault = (long long)((uint64_t)index << 8 | (uint64_t)kind);
+}
+
+/* --- grids --- */
+
+/* Thread blocks for a grid-stride loop over `items`, at most `waves` for every multiprocessor. */
+inline int grid_size(Launch launch, int64_t items, int64_t items_a_block, int waves) {
+  int64_t blocks = (items + items_a_block - 1) / items_a_block;
+  int64_t limit = (int64_t)launch.multiprocessors * waves;
+  return (int)(blocks < limit ? blocks : limit);
+}
+
+__device__ inline int64_t global_thread() { return (int64_t)blockIdx.x * blockDim.x + threadIdx.x; }
+__device__ inline int64_t global_threads() { return (int64_t)gridDim.x * blockDim.x; }
+
+#endif

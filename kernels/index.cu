@@ -1,0 +1,108 @@
+/* Picking and adding slices along a dimension (index_select, index_add) and single elements (gather, scatter_add), by
+ * an integer index from 0. An index out of range reads 0 or writes nothing, and is reported to the host through the
+ * fault word. */
+#include "common.cuh"
+
+namespace {
+
+enum { BLOCK = 256 };
+
+/* Where element i of a tensor (outer, picks, inner) lies. */
+struct Place {
+  int64_t outer, pick, inner;
+};
+
+__device__ inline Place place_of(const IndexPlan &plan, int64_t i) {
+  const int64_t slice = divide(i, plan.inner);
+  const int64_t outer = divide(slice, plan.picks);
+  return {outer, slice - outer * plan.picks, i - slice * plan.inner};
+}
+
+/* Element i's counterpart in a tensor (outer, length, inner), or -1 after reporting if `index[position]` is out of
+ * range. */
+__device__ inline int64_t counterpart(const IndexPlan &plan, Place place, int64_t position, FaultKind kind) {
+  const int64_t index = load_integer(plan.index, plan.index_dtype, position);
+  if (index >= 0 && index < plan.length) return (place.outer * plan.length + index) * plan.inner + place.inner;
+  report_fault(plan.fault, kind, index);
+  return -1;
+}
+
+/* By slice: the index has one entry a pick; by element: one for every element. */
+template <typename Word, bool BY_SLICE>
+__global__ void __launch_bounds__(BLOCK) pick_kernel(Word *out, const Word *x, const __grid_constant__ IndexPlan plan) {
+  const int64_t count = plan.outer * plan.picks * plan.inner;
+  for (int64_t i = global_thread(); i < count; i += global_threads()) {
+    const Place place = place_of(plan, i);
+    const int64_t from =
+        counterpart(plan, place, BY_SLICE ? place.pick : i, BY_SLICE ? FAULT_INDEX_SELECT : FAULT_GATHER);
+    out[i] = from >= 0 ? x[from] : Word{};
+  }
+}
+
+template <bool BY_SLICE>
+__global__ void __launch_bounds__(BLOCK)
+    add_kernel(float *out, const void *x, DType dtype, const __grid_constant__ IndexPlan plan) {
+  const int64_t count = plan.outer * plan.picks * plan.inner;
+  for (int64_t i = global_thread(); i < count; i += global_threads()) {
+    const Place place = place_of(plan, i);
+    const int64_t to =
+        counterpart(plan, place, BY_SLICE ? place.pick : i, BY_SLICE ? FAULT_INDEX_ADD : FAULT_SCATTER_ADD);
+    if (to >= 0) atomicAdd(out + to, load_float(x, dtype, i));
+  }
+}
+
+int index_grid(Launch launch, const IndexPlan *plan) {
+  return grid_size(launch, plan->outer * plan->picks * plan->inner, BLOCK, 64);
+}
+
+bool is_empty(const IndexPlan *plan) { return plan->outer == 0 || plan->picks == 0 || plan->inner == 0; }
+
+template <typename Word, bool BY_SLICE>
+cudaError_t pick(Launch launch, void *out, const void *x, const IndexPlan *plan) {
+  pick_kernel<Word, BY_SLICE><<<index_grid(launch, plan), BLOCK, 0, launch.stream>>>(
+      static_cast<Word *>(out), static_cast<const Word *>(x), *plan);
+  return cudaGetLastError();
+}
+
+template <bool BY_SLICE>
+cudaError_t pick_words(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan) {
+  if (is_empty(plan)) return cudaSuccess;
+  switch (word_bytes) {
+  case 1:
+    return pick<uint8_t, BY_SLICE>(launch, out, x, plan);
+  case 2:
+    return pick<uint16_t, BY_SLICE>(launch, out, x, plan);
+  case 4:
+    return pick<uint32_t, BY_SLICE>(launch, out, x, plan);
+  case 8:
+    return pick<uint64_t, BY_SLICE>(launch, out, x, plan);
+  default:
+    return pick<uint4, BY_SLICE>(launch, out, x, plan);
+  }
+}
+
+template <bool BY_SLICE> cudaError_t add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan) {
+  if (is_empty(plan)) return cudaSuccess;
+  add_kernel<BY_SLICE><<<index_grid(launch, plan), BLOCK, 0, launch.stream>>>(out, x, dtype, *plan);
+  return cudaGetLastError();
+}
+
+} // namespace
+
+extern "C" cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes,
+                                           const IndexPlan *plan) {
+  return pick_words<true>(launch, out, x, word_bytes, plan);
+}
+
+extern "C" cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan) {
+  return pick_words<false>(launch, out, x, word_bytes, plan);
+}
+
+extern "C" cudaError_t launch_index_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan) {
+  return add<true>(launch, out, x, dtype, plan);
+}
+
+extern "C" cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype,
+                                          const IndexPlan *plan) {
+  return add<false>(launch, out, x, dtype, plan);
+}

@@ -1,0 +1,198 @@
+/* The launchers of every CUDA kernel and the plain descriptors they take. src/cuda makes these from tensors; nothing
+ * here knows a Tensor. A launcher only enqueues work on `launch.stream`; it returns what cudaGetLastError says, and
+ * does nothing for empty outputs. */
+#ifndef FP8_KERNELS_H
+#define FP8_KERNELS_H
+
+#include <cuda_runtime_api.h>
+
+#include "backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { KERNEL_MAX_RANK = 8 };
+
+/* Where a kernel runs, and how wide the device is: grids are a few waves over its multiprocessors. */
+typedef struct Launch {
+  cudaStream_t stream;
+  int multiprocessors;
+} Launch;
+
+/* --- faults: what an index out of range leaves behind for the host --- */
+
+typedef enum FaultKind {
+  FAULT_NONE,
+  FAULT_CROSS_ENTROPY,
+  FAULT_INDEX_SELECT,
+  FAULT_INDEX_ADD,
+  FAULT_GATHER,
+  FAULT_SCATTER_ADD,
+  FAULT_KIND_COUNT
+} FaultKind;
+
+/* A word in mapped host memory: 0, or the kind in the low 8 bits and the offending index above them. */
+typedef volatile long long FaultWord;
+
+/* --- elementwise --- */
+
+/* A tensor's elements or, where `data` is NULL, one number for all of them, as the float and the integer it converts
+ * to. */
+typedef struct ElementOperand {
+  void *data;
+  DType dtype;
+  int64_t stride[KERNEL_MAX_RANK];
+  float number;
+  int64_t integer;
+} ElementOperand;
+
+enum { ELEMENTWISE_OPERANDS = 4, ELEMENTWISE_BLOCK = 256 };
+
+/* operand[0] is the output, the others are the inputs in order; all have the shape `size`, dimensions merged where
+ * possible, rank at least 1. With vector_width 4 or 8 the innermost strides are 1 (or 0 for an input) and every vector
+ * of that many elements is aligned; then the innermost size is a multiple of it, or rank is 1. */
+typedef struct ElementwisePlan {
+  int rank;
+  int operands;
+  int vector_width; /* 1, 4 or 8 */
+  bool integer;     /* compute in int64, not float32 */
+  bool saturate;    /* for a float8 output */
+  int64_t count;
+  int64_t size[KERNEL_MAX_RANK];
+  ElementOperand operand[ELEMENTWISE_OPERANDS];
+} ElementwisePlan;
+
+cudaError_t launch_unary(Launch launch, const ElementwisePlan *plan, UnaryOp op);
+cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp op);
+cudaError_t launch_where(Launch launch, const ElementwisePlan *plan);
+/* Inputs: x, low, high; the last two are numbers. */
+cudaError_t launch_clamp(Launch launch, const ElementwisePlan *plan);
+/* Input: what to convert to the output's dtype; a number fills. */
+cudaError_t launch_convert(Launch launch, const ElementwisePlan *plan);
+/* Copies elements of `word_bytes` (1, 2, 4, 8 or 16) as they are; sizes and strides count words. */
+cudaError_t launch_copy_words(Launch launch, const ElementwisePlan *plan, int word_bytes);
+/* out[b][r][c] = in[b][r][c] for an output with stride 1 in c and an input with stride 1 in r; rank 3; words up to 8
+ * bytes. */
+cudaError_t launch_transpose_words(Launch launch, const ElementwisePlan *plan, int word_bytes);
+
+/* out[i] = start + i · step. With `exact`, in 64-bit integers. */
+cudaError_t launch_arange(Launch launch, void *out, DType dtype, int64_t count, double start, double step, bool exact);
+cudaError_t launch_random(Launch launch, void *out, DType dtype, int64_t count, RandomKind kind, RandomSource source,
+                          int64_t low, uint64_t range);
+
+/* --- reductions --- */
+
+/* Each of `outputs` results (over the kept dimensions) reduces `length` elements (over the reduced ones), in `splits`
+ * chunks of `chunk` elements that are combined by a second kernel through `partials`. Dimensions are merged where
+ * possible. */
+typedef struct ReducePlan {
+  ReduceOp op;
+  const void *data;
+  DType dtype;
+  void *out;
+  DType out_dtype;
+  int kept_rank, reduced_rank;
+  int64_t kept_size[KERNEL_MAX_RANK], kept_stride[KERNEL_MAX_RANK];
+  int64_t reduced_size[KERNEL_MAX_RANK], reduced_stride[KERNEL_MAX_RANK];
+  int64_t outputs, length;
+  bool integer;   /* accumulate in int64 */
+  bool columns;   /* neighbouring lanes take neighbouring outputs, not neighbouring elements of one output */
+  bool vectorize; /* rows only: four elements at a time */
+  int64_t splits, chunk;
+  void *partials; /* splits · outputs · REDUCE_PARTIAL_BYTES, if splits > 1 */
+} ReducePlan;
+
+enum { REDUCE_PARTIAL_BYTES = 16 };
+
+cudaError_t launch_reduce(Launch launch, const ReducePlan *plan);
+
+/* A contiguous matrix of any float dtype. */
+typedef struct Rows {
+  void *data;
+  DType dtype;
+  int64_t rows, columns;
+} Rows;
+
+cudaError_t launch_softmax(Launch launch, Rows out, Rows x, bool logarithm);
+cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, bool logarithm);
+cudaError_t launch_cross_entropy(Launch launch, float *loss, Rows logits, const void *target, DType target_dtype,
+                                 FaultWord *fault);
+/* dloss_stride counts elements and may be 0. */
+cudaError_t launch_cross_entropy_backward(Launch launch, Rows dlogits, Rows logits, const void *target,
+                                          DType target_dtype, const float *dloss, int64_t dloss_stride,
+                                          FaultWord *fault);
+
+/* --- indexing --- */
+
+/* The shapes of backend.h: `length` is the indexed dimension's size, `picks` how many positions are picked in it. */
+typedef struct IndexPlan {
+  const void *index;
+  DType index_dtype;
+  int64_t outer, length, picks, inner;
+  FaultWord *fault;
+} IndexPlan;
+
+/* `inner` counts words of `word_bytes` (1, 2, 4, 8 or 16) here. */
+cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
+cudaError_t launch_index_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
+cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
+cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
+
+/* --- quantization --- */
+
+/* Blocks this long or shorter are held in registers between finding absmax and encoding. */
+enum { QUANTIZE_TILE = 4096 };
+
+typedef struct QuantizePlan {
+  const MapTable *map; /* on the device; NULL for a hardware format */
+  DType format;        /* e4m3 or e5m2 without a map */
+  const void *x;       /* quantize and fake_quantize */
+  DType dtype;         /* of x: f32, f16 or bf16 */
+  void *values;        /* fake_quantize and dequantize: the decoded result, else NULL */
+  DType values_dtype;  /* f32, f16 or bf16 */
+  uint8_t *codes;      /* NULL for fake_quantize */
+  float *scale;        /* NULL for fake_quantize */
+  int64_t count, blocksize;
+  bool divide, stochastic;
+  RandomSource random;
+  uint32_t *magnitudes; /* one zeroed word a block, where blocksize exceeds QUANTIZE_TILE; else NULL */
+} QuantizePlan;
+
+/* quantize or, with `values` instead of codes and scale, fake_quantize. */
+cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan);
+/* magnitudes[block] = the bits of the largest |x|, at least those of infinity if the block has an infinity or a NaN. */
+cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan);
+cudaError_t launch_dequantize(Launch launch, const QuantizePlan *plan);
+
+/* --- around products --- */
+
+/* bf16 values of float8 codes, all exact. */
+cudaError_t launch_widen_codes(Launch launch, uint16_t *out, const uint8_t *codes, DType format, int64_t count);
+/* out[i] = value[0] for i < count. */
+cudaError_t launch_expand_scale(Launch launch, float *out, const float *value, int64_t count);
+/* out[r][c] = product[r][c] · scale_a[r · row_step] · scale_b[c · column_step] + bias[c], rounded once. A NULL product
+ * counts as 0; scale_a and scale_b may both be NULL, bias (of out's dtype) too; an f32 out may be the product. */
+typedef struct FinishPlan {
+  void *out;
+  DType dtype;
+  const float *product;
+  int64_t rows, columns;
+  const float *scale_a, *scale_b;
+  int row_step, column_step; /* 1, or 0 for a scale that is one number */
+  const void *bias;
+} FinishPlan;
+cudaError_t launch_finish_product(Launch launch, const FinishPlan *plan);
+
+/* --- optimizer steps: count elements; dtypes of the parameter and its gradient --- */
+
+cudaError_t launch_sgd(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *buffer,
+                       int64_t count, SgdStep step);
+cudaError_t launch_adamw(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *m,
+                         float *v, int64_t count, AdamwStep step);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,240 @@
+/* Reductions: sum, mean, max, min and argmax over any dimensions of a strided tensor.
+ *
+ * Where the reduced elements lie side by side, a warp or a thread block takes one output ("rows"); where the outputs
+ * lie side by side, each lane takes an output of its own ("columns"). Few outputs of many elements are cut into splits,
+ * whose partial results a second kernel combines. No atomics: the same input always gives the same bits. */
+#include "common.cuh"
+
+namespace {
+
+enum { BLOCK = 256, COLUMN_ROWS = BLOCK / WARP };
+
+/* --- what is accumulated; every reducer says how a value at a position enters and how two accumulators combine --- */
+
+/* A double holds the sum of 2^29 floats of one magnitude exactly enough that only the last rounding shows. */
+struct SumFloat {
+  using Value = float;
+  using Accumulator = double;
+  __device__ static double identity() { return 0; }
+  __device__ static void accept(double &sum, float value, int64_t) { sum += value; }
+  __device__ static double combine(double a, double b) { return a + b; }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, double sum) {
+    store_float(plan.out, plan.out_dtype, i, (float)(plan.op == REDUCE_MEAN ? sum / (double)plan.length : sum));
+  }
+};
+
+struct SumInteger {
+  using Value = int64_t;
+  using Accumulator = int64_t;
+  __device__ static int64_t identity() { return 0; }
+  __device__ static void accept(int64_t &sum, int64_t value, int64_t) { sum = combine(sum, value); }
+  __device__ static int64_t combine(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, int64_t sum) {
+    if (plan.op == REDUCE_MEAN) {
+      store_float(plan.out, plan.out_dtype, i, (float)((double)sum / (double)plan.length));
+    } else {
+      store_integer(plan.out, plan.out_dtype, i, sum);
+    }
+  }
+};
+
+template <bool MINIMUM> struct ExtremeFloat {
+  using Value = float;
+  using Accumulator = float;
+  __device__ static float identity() { return MINIMUM ? INFINITY : -INFINITY; }
+  __device__ static void accept(float &best, float value, int64_t) { best = combine(best, value); }
+  __device__ static float combine(float a, float b) { return a != a || (MINIMUM ? a < b : a > b) ? a : b; }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, float best) {
+    store_float(plan.out, plan.out_dtype, i, best);
+  }
+};
+
+template <bool MINIMUM> struct ExtremeInteger {
+  using Value = int64_t;
+  using Accumulator = int64_t;
+  __device__ static int64_t identity() { return MINIMUM ? INT64_MAX : INT64_MIN; }
+  __device__ static void accept(int64_t &best, int64_t value, int64_t) { best = combine(best, value); }
+  __device__ static int64_t combine(int64_t a, int64_t b) { return (MINIMUM ? a < b : a > b) ? a : b; }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, int64_t best) {
+    store_integer(plan.out, plan.out_dtype, i, best);
+  }
+};
+
+template <typename T> struct Candidate {
+  T value;
+  int64_t position;
+};
+
+template <typename T> __device__ inline Candidate<T> shuffle_xor(Candidate<T> candidate, int mask) {
+  return {::shuffle_xor(candidate.value, mask), ::shuffle_xor(candidate.position, mask)};
+}
+
+/* The first of the largest; NaN is larger than anything, and a position of INT64_MAX is no element yet. */
+template <typename T> struct Argmax {
+  using Value = T;
+  using Accumulator = Candidate<T>;
+  __device__ static Candidate<T> identity() { return {T(0), INT64_MAX}; }
+  __device__ static void accept(Candidate<T> &best, T value, int64_t position) {
+    best = combine(best, Candidate<T>{value, position});
+  }
+  __device__ static Candidate<T> combine(Candidate<T> a, Candidate<T> b) {
+    if (a.position == INT64_MAX) return b;
+    if (b.position == INT64_MAX) return a;
+    const bool a_is_nan = a.value != a.value, b_is_nan = b.value != b.value;
+    const bool equal = (a_is_nan && b_is_nan) || a.value == b.value;
+    if (equal) return a.position < b.position ? a : b;
+    return a_is_nan || (!b_is_nan && a.value > b.value) ? a : b;
+  }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, Candidate<T> best) {
+    store_integer(plan.out, plan.out_dtype, i, best.position);
+  }
+};
+
+/* --- reading --- */
+
+__device__ inline float load_value(const ReducePlan &plan, int64_t offset, float) {
+  return load_float(plan.data, plan.dtype, offset);
+}
+
+__device__ inline int64_t load_value(const ReducePlan &plan, int64_t offset, int64_t) {
+  return load_integer(plan.data, plan.dtype, offset);
+}
+
+/* Offset in elements of position i in the dimensions of `size`. */
+__device__ inline int64_t strided_offset(int rank, const int64_t *size, const int64_t *stride, int64_t i) {
+  int64_t offset = 0;
+  for (int d = rank - 1; d > 0; d--) {
+    const int64_t quotient = divide(i, size[d]);
+    offset += (i - quotient * size[d]) * stride[d];
+    i = quotient;
+  }
+  return rank > 0 ? offset + i * stride[0] : 0;
+}
+
+template <typename Reducer>
+__device__ inline void accept_at(const ReducePlan &plan, int64_t base, int64_t position,
+                                 typename Reducer::Accumulator &accumulator) {
+  const int64_t offset = base + strided_offset(plan.reduced_rank, plan.reduced_size, plan.reduced_stride, position);
+  Reducer::accept(accumulator, load_value(plan, offset, typename Reducer::Value()), position);
+}
+
+template <typename Reducer>
+__device__ inline void write_result(const ReducePlan &plan, int64_t output, int64_t split,
+                                    typename Reducer::Accumulator accumulator) {
+  if (plan.splits == 1) {
+    Reducer::finish(plan, output, accumulator);
+  } else {
+    static_cast<typename Reducer::Accumulator *>(plan.partials)[split * plan.outputs + output] = accumulator;
+  }
+}
+
+/* --- kernels --- */
+
+/* THREADS (a warp, or the thread block) for one split of one output at a time. */
+template <typename Reducer, int THREADS>
+__global__ void __launch_bounds__(BLOCK) reduce_rows_kernel(const __grid_constant__ ReducePlan plan) {
+  constexpr int groups = BLOCK / THREADS;
+  const int lane = threadIdx.x % THREADS;
+  const int64_t tasks = plan.outputs * plan.splits;
+  for (int64_t task = (int64_t)blockIdx.x * groups + threadIdx.x / THREADS; task < tasks;
+       task += (int64_t)gridDim.x * groups) {
+    const int64_t output = task / plan.splits, split = task % plan.splits;
+    const int64_t base = strided_offset(plan.kept_rank, plan.kept_size, plan.kept_stride, output);
+    const int64_t begin = split * plan.chunk;
+    const int64_t end = begin + plan.chunk < plan.length ? begin + plan.chunk : plan.length;
+    auto accumulator = Reducer::identity();
+    int64_t scalars = begin;
+    if (plan.vectorize) { /* never with integers */
+      scalars = begin + (end - begin) / 4 * 4;
+      for (int64_t i = begin + 4 * lane; i < scalars; i += 4 * THREADS) {
+        float value[4];
+        load_vector(plan.data, plan.dtype, base + i, value);
+#pragma unroll
+        for (int k = 0; k < 4; k++) Reducer::accept(accumulator, (typename Reducer::Value)value[k], i + k);
+      }
+    }
+    for (int64_t i = scalars + lane; i < end; i += THREADS) accept_at<Reducer>(plan, base, i, accumulator);
+    accumulator = combine_across<THREADS>(accumulator, [](auto a, auto b) { return Reducer::combine(a, b); });
+    if (lane == 0) write_result<Reducer>(plan, output, split, accumulator);
+  }
+}
+
+/* Thread blocks of 32 × 8: lane x takes output 32 · tile + x, the eight rows take turns at its elements. */
+template <typename Reducer>
+__global__ void __launch_bounds__(BLOCK) reduce_columns_kernel(const __grid_constant__ ReducePlan plan) {
+  __shared__ typename Reducer::Accumulator shared[COLUMN_ROWS][WARP];
+  const int64_t tiles = (plan.outputs + WARP - 1) / WARP;
+  for (int64_t task = blockIdx.x; task < tiles * plan.splits; task += gridDim.x) {
+    const int64_t output = task / plan.splits * WARP + threadIdx.x, split = task % plan.splits;
+    auto accumulator = Reducer::identity();
+    if (output < plan.outputs) {
+      const int64_t base = strided_offset(plan.kept_rank, plan.kept_size, plan.kept_stride, output);
+      const int64_t begin = split * plan.chunk;
+      const int64_t end = begin + plan.chunk < plan.length ? begin + plan.chunk : plan.length;
+#pragma unroll 4
+      for (int64_t i = begin + threadIdx.y; i < end; i += COLUMN_ROWS) accept_at<Reducer>(plan, base, i, accumulator);
+    }
+    shared[threadIdx.y][threadIdx.x] = accumulator;
+    __syncthreads();
+    if (threadIdx.y == 0 && output < plan.outputs) {
+      for (int row = 1; row < COLUMN_ROWS; row++) accumulator = Reducer::combine(accumulator, shared[row][threadIdx.x]);
+      write_result<Reducer>(plan, output, split, accumulator);
+    }
+    __syncthreads(); /* before the next task writes `shared` */
+  }
+}
+
+/* A warp for one output's partial results. */
+template <typename Reducer>
+__global__ void __launch_bounds__(BLOCK) reduce_partials_kernel(const __grid_constant__ ReducePlan plan) {
+  const auto *partials = static_cast<const typename Reducer::Accumulator *>(plan.partials);
+  const int lane = threadIdx.x % WARP;
+  for (int64_t output = global_thread() / WARP; output < plan.outputs; output += global_threads() / WARP) {
+    auto accumulator = Reducer::identity();
+    for (int64_t split = lane; split < plan.splits; split += WARP) {
+      accumulator = Reducer::combine(accumulator, partials[split * plan.outputs + output]);
+    }
+    accumulator = combine_across<WARP>(accumulator, [](auto a, auto b) { return Reducer::combine(a, b); });
+    if (lane == 0) Reducer::finish(plan, output, accumulator);
+  }
+}
+
+/* Rows up to this many elements are left to a warp. */
+constexpr int64_t warp_elements = 1024;
+
+template <typename Reducer> cudaError_t launch_reducer(Launch launch, const ReducePlan *plan) {
+  static_assert(sizeof(typename Reducer::Accumulator) <= REDUCE_PARTIAL_BYTES, "a partial result must fit");
+  if (plan->columns) {
+    const int grid = grid_size(launch, (plan->outputs + WARP - 1) / WARP * plan->splits, 1, 64);
+    reduce_columns_kernel<Reducer><<<grid, dim3(WARP, COLUMN_ROWS), 0, launch.stream>>>(*plan);
+  } else if (plan->chunk <= warp_elements) {
+    const int grid = grid_size(launch, plan->outputs * plan->splits, BLOCK / WARP, 64);
+    reduce_rows_kernel<Reducer, WARP><<<grid, BLOCK, 0, launch.stream>>>(*plan);
+  } else {
+    const int grid = grid_size(launch, plan->outputs * plan->splits, 1, 64);
+    reduce_rows_kernel<Reducer, BLOCK><<<grid, BLOCK, 0, launch.stream>>>(*plan);
+  }
+  cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess || plan->splits == 1) return error;
+  reduce_partials_kernel<Reducer>
+      <<<grid_size(launch, plan->outputs, BLOCK / WARP, 64), BLOCK, 0, launch.stream>>>(*plan);
+  return cudaGetLastError();
+}
+
+} // namespace
+
+extern "C" cudaError_t launch_reduce(Launch launch, const ReducePlan *plan) {
+  if (plan->outputs == 0) return cudaSuccess;
+  switch (plan->op) {
+  case REDUCE_MAX:
+    return plan->integer ? launch_reducer<ExtremeInteger<false>>(launch, plan)
+                         : launch_reducer<ExtremeFloat<false>>(launch, plan);
+  case REDUCE_MIN:
+    return plan->integer ? launch_reducer<ExtremeInteger<true>>(launch, plan)
+                         : launch_reducer<ExtremeFloat<true>>(launch, plan);
+  case REDUCE_ARGMAX:
+    return plan->integer ? launch_reducer<Argmax<int64_t>>(launch, plan) : launch_reducer<Argmax<float>>(launch, plan);
+  default:
+    return plan->integer ? launch_reducer<SumInteger>(launch, plan) : launch_reducer<SumFloat>(launch, plan);
+  }
+}

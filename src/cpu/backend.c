@@ -1,0 +1,62 @@
+/* The CPU as a backend. */
+#include "backend.h"
+
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/memory.h"
+
+static int cpu_device_count(void) { return 1; }
+
+static bool cpu_synchronize(int index) {
+  (void)index;
+  return true;
+}
+
+static bool cpu_from_host(int index, void *device_data, const void *host, size_t bytes) {
+  (void)index;
+  if (bytes > 0) memcpy(device_data, host, bytes);
+  return true;
+}
+
+static bool cpu_to_host(int index, void *host, const void *device_data, size_t bytes) {
+  (void)index;
+  if (bytes > 0) memcpy(host, device_data, bytes);
+  return true;
+}
+
+static const Backend backend = {
+    .device_count = cpu_device_count,
+    .synchronize = cpu_synchronize,
+    .from_host = cpu_from_host,
+    .to_host = cpu_to_host,
+    .copy = cpu_copy,
+    .fill = cpu_fill,
+    .arange = cpu_arange,
+    .random = cpu_random,
+    .unary = cpu_unary,
+    .binary = cpu_binary,
+    .where = cpu_where,
+    .clamp = cpu_clamp,
+    .reduce = cpu_reduce,
+    .softmax = cpu_softmax,
+    .softmax_backward = cpu_softmax_backward,
+    .cross_entropy = cpu_cross_entropy,
+    .cross_entropy_backward = cpu_cross_entropy_backward,
+    .index_select = cpu_index_select,
+    .index_add = cpu_index_add,
+    .gather = cpu_gather,
+    .scatter_add = cpu_scatter_add,
+    .matmul = cpu_matmul,
+    .scaled_matmul = cpu_scaled_matmul,
+    .quantize = cpu_quantize,
+    .dequantize = cpu_dequantize,
+    .fake_quantize = cpu_fake_quantize,
+    .sgd = cpu_sgd,
+    .adamw = cpu_adamw,
+};
+
+const Backend *cpu_backend_open(void) {
+  memory_register(DEVICE_CPU, &cpu_allocator);
+  return &backend;
+}

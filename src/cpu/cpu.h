@@ -1,0 +1,39 @@
+/* The entries of the CPU's Backend table; backend.h says what each does. */
+#ifndef FP8_CPU_CPU_H
+#define FP8_CPU_CPU_H
+
+#include "backend.h"
+
+bool cpu_copy(Tensor *out, const Tensor *src, bool saturate);
+bool cpu_fill(Tensor *out, double number);
+bool cpu_arange(Tensor *out, double start, double step);
+bool cpu_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
+
+bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x);
+bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
+bool cpu_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
+bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high);
+
+bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x);
+bool cpu_softmax(Tensor *out, const Tensor *x, bool logarithm);
+bool cpu_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
+bool cpu_cross_entropy(Tensor *loss, const Tensor *logits, const Tensor *target);
+bool cpu_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+
+bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index);
+bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);
+bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index);
+bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
+
+bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
+                       const Tensor *bias);
+
+bool cpu_quantize(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer);
+bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cpu_fake_quantize(Tensor *out, const Tensor *x, const Quantizer *quantizer);
+
+bool cpu_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
+bool cpu_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+
+#endif

@@ -1,0 +1,175 @@
+/* Reading and adding to rows that an index tensor names. */
+#include "cpu/index.h"
+
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/parallel.h"
+#include "cpu/stream.h"
+#include "cpu/vectorize.h"
+
+bool check_range(const Tensor *index, int64_t limit, const char *what, const char *things) {
+  int64_t count = tensor_count(index);
+  int64_t buffer[CHUNK];
+  for (int64_t start = 0; start < count; start += CHUNK) {
+    int n = count - start < CHUNK ? (int)(count - start) : CHUNK;
+    const int64_t *values = load_integers(index->dtype, tensor_data(index), start, n, buffer);
+    for (int i = 0; i < n; i++) {
+      if (values[i] >= 0 && values[i] < limit) continue;
+      return error_set("%s %lld is out of range: there are %lld %s", what, (long long)values[i], (long long)limit, things);
+    }
+  }
+  return true;
+}
+
+/* The indexed tensor has shape (outer, n, inner), the other one, and for gather and scatter_add the index, (outer, m, inner). */
+typedef struct Indexing {
+  char *out;
+  const char *x;
+  const void *index;
+  DType x_dtype, index_dtype;
+  size_t element; /* bytes of one element of x */
+  int64_t n, m, inner;
+  int64_t pieces; /* ranges of `inner` that tasks take one of */
+  int64_t piece;  /* length of such a range */
+} Indexing;
+
+static int64_t index_at(const Indexing *job, int64_t position) {
+  int64_t buffer;
+  return *load_integers(job->index_dtype, job->index, position, 1, &buffer);
+}
+
+VECTORIZE static void add_floats(float *restrict out, const float *restrict x, int n) {
+  for (int i = 0; i < n; i++) out[i] += x[i];
+}
+
+/* Tasks are (outer, j). */
+static void select_rows(int64_t begin, int64_t end, const void *context) {
+  const Indexing *job = context;
+  size_t bytes = (size_t)job->inner * job->element;
+  for (int64_t task = begin; task < end; task++) {
+    int64_t row = task / job->m * job->n + index_at(job, task % job->m);
+    memcpy(job->out + (size_t)task * bytes, job->x + (size_t)row * bytes, bytes);
+  }
+}
+
+bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
+  if (!check_range(index, x->size[1], "index", "rows")) return false;
+  if (tensor_count(out) == 0) return true;
+  Indexing job = {.out = tensor_data(out),
+                  .x = tensor_data(x),
+                  .index = tensor_data(index),
+                  .index_dtype = index->dtype,
+                  .element = dtype_size(x->dtype),
+                  .n = x->size[1],
+                  .m = out->size[1],
+                  .inner = x->size[2]};
+  parallel_for(x->size[0] * job.m, job.inner, select_rows, &job);
+  return true;
+}
+
+/* Tasks are (outer, piece of inner): rows are added in order by one thread, so that repeated indices do not race and the
+ * sum does not depend on the number of threads. */
+static void add_rows(int64_t begin, int64_t end, const void *context) {
+  const Indexing *job = context;
+  float buffer[CHUNK];
+  for (int64_t task = begin; task < end; task++) {
+    int64_t outer = task / job->pieces, first = task % job->pieces * job->piece;
+    int n = (int)(job->inner - first < job->piece ? job->inner - first : job->piece);
+    for (int64_t j = 0; j < job->m; j++) {
+      int64_t row = outer * job->n + index_at(job, j);
+      float *out = (float *)job->out + row * job->inner + first;
+      add_floats(out, load_floats(job->x_dtype, job->x, (outer * job->m + j) * job->inner + first, n, buffer), n);
+    }
+  }
+}
+
+static void scatter_rows(int64_t begin, int64_t end, const void *context) {
+  const Indexing *job = context;
+  float buffer[CHUNK];
+  int64_t index_buffer[CHUNK];
+  for (int64_t task = begin; task < end; task++) {
+    int64_t outer = task / job->pieces, first = task % job->pieces * job->piece;
+    int n = (int)(job->inner - first < job->piece ? job->inner - first : job->piece);
+    float *out = (float *)job->out + outer * job->n * job->inner + first;
+    for (int64_t j = 0; j < job->m; j++) {
+      int64_t start = (outer * job->m + j) * job->inner + first;
+      const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
+      const int64_t *index = load_integers(job->index_dtype, job->index, start, n, index_buffer);
+      for (int i = 0; i < n; i++) out[index[i] * job->inner + i] += x[i];
+    }
+  }
+}
+
+static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
+  Indexing job = {.out = tensor_data(out),
+                  .x = tensor_data(x),
+                  .index = tensor_data(index),
+                  .x_dtype = x->dtype,
+                  .index_dtype = index->dtype,
+                  .n = out->size[1],
+                  .m = x->size[1],
+                  .inner = x->size[2]};
+  job.piece = x->size[0] > 1 ? CHUNK : 64; /* one cache line or more of float32, so that threads share none */
+  if (job.piece > job.inner) job.piece = job.inner;
+  job.pieces = job.piece > 0 ? (job.inner + job.piece - 1) / job.piece : 0;
+  return job;
+}
+
+bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
+  if (!check_range(index, out->size[1], "index", "rows")) return false;
+  Indexing job = adding(out, x, index);
+  parallel_for(x->size[0] * job.pieces, job.m * job.piece, add_rows, &job);
+  return true;
+}
+
+bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
+  if (!check_range(index, out->size[1], "index", "rows")) return false;
+  Indexing job = adding(out, x, index);
+  parallel_for(x->size[0] * job.pieces, job.m * job.piece, scatter_rows, &job);
+  return true;
+}
+
+/* --- gather: tasks are chunks of the output's elements --- */
+
+static void copy_element(char *out, const char *in, size_t element) {
+  switch (element) {
+    case 1: *out = *in; break;
+    case 2: memcpy(out, in, 2); break;
+    case 4: memcpy(out, in, 4); break;
+    default: memcpy(out, in, 8); break;
+  }
+}
+
+static void gather_rows(int64_t begin, int64_t end, const void *context) {
+  const Indexing *job = context;
+  int64_t buffer[CHUNK];
+  /* Tasks are (outer, j). */
+  for (int64_t task = begin; task < end; task++) {
+    int64_t slab = task / job->m * job->n * job->inner;
+    for (int64_t start = 0; start < job->inner; start += CHUNK) {
+      int n = job->inner - start < CHUNK ? (int)(job->inner - start) : CHUNK;
+      int64_t position = task * job->inner + start;
+      const int64_t *index = load_integers(job->index_dtype, job->index, position, n, buffer);
+      for (int i = 0; i < n; i++) {
+        int64_t source = slab + index[i] * job->inner + start + i;
+        copy_element(job->out + (size_t)(position + i) * job->element, job->x + (size_t)source * job->element, job->element);
+      }
+    }
+  }
+}
+
+bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index) {
+  if (!check_range(index, x->size[1], "index", "rows")) return false;
+  if (tensor_count(out) == 0) return true;
+  Indexing job = {.out = tensor_data(out),
+                  .x = tensor_data(x),
+                  .index = tensor_data(index),
+                  .index_dtype = index->dtype,
+                  .element = dtype_size(x->dtype),
+                  .n = x->size[1],
+                  .m = out->size[1],
+                  .inner = x->size[2]};
+  parallel_for(out->size[0] * job.m, job.inner * 2, gather_rows, &job);
+  return true;
+}

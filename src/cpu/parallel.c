@@ -1,0 +1,32 @@
+#include "cpu/parallel.h"
+
+#include <omp.h>
+
+/* Waking a thread and waiting for it costs about as much as this many simple element operations. */
+static const double work_of_a_thread = 16384;
+
+static int thread_count(int64_t count, int64_t work) {
+  double useful = (double)count * (double)work / work_of_a_thread;
+  if (useful < 2 || omp_in_parallel()) return 1;
+  int threads = omp_get_max_threads();
+  if (threads > useful) threads = (int)useful;
+  return threads > count ? (int)count : threads;
+}
+
+void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *context) {
+  if (count <= 0) return;
+  int threads = thread_count(count, work);
+  if (threads <= 1) {
+    body(0, count, context);
+    return;
+  }
+  /* One range a team member, whatever the size of the team that the runtime grants. */
+#pragma omp parallel num_threads(threads)
+  {
+    int64_t team = omp_get_num_threads(), member = omp_get_thread_num();
+    int64_t share = count / team, rest = count % team;
+    int64_t begin = member * share + (member < rest ? member : rest);
+    int64_t end = begin + share + (member < rest);
+    if (begin < end) body(begin, end, context);
+  }
+}

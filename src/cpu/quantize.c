@@ -1,0 +1,252 @@
+/* Quantization of contiguous tensors in blocks. */
+#include <math.h>
+
+#include "core/float_formats.h"
+#include "cpu/cpu.h"
+#include "cpu/memory.h"
+#include "cpu/parallel.h"
+#include "cpu/random.h"
+#include "cpu/search.h"
+#include "cpu/vectorize.h"
+
+/* Blocks of at least this many elements are each spread over the threads; shorter ones go to one thread each. */
+enum { LONG_BLOCK = 65536, SLICE = 32 * CHUNK };
+
+/* x to codes and scale, or, where codes is NULL, to out. Dequantizing: codes and scale to out. */
+typedef struct Quantize {
+  const Quantizer *quantizer;
+  const Search *search; /* NULL for hardware formats */
+  const void *x;
+  uint8_t *codes;
+  float *scale;
+  void *out;
+  DType x_dtype, out_dtype;
+  int64_t count, blocksize;
+  /* For the slices of a long block: */
+  int64_t first, end;
+  float block_scale;
+  uint32_t *magnitude; /* the largest of each slice */
+} Quantize;
+
+/* --- scales --- */
+
+VECTORIZE static uint32_t largest_magnitude(const float *x, int n) {
+  uint32_t largest = 0;
+  for (int i = 0; i < n; i++) {
+    uint32_t magnitude = float_to_bits(x[i]) & 0x7FFFFFFF;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  return largest;
+}
+
+/* The bits of the largest magnitude of elements first … end - 1: magnitudes order as integers, infinity and NaN above all. */
+static uint32_t range_magnitude(const Quantize *job, int64_t first, int64_t end) {
+  float buffer[CHUNK];
+  uint32_t largest = 0;
+  for (int64_t start = first; start < end; start += CHUNK) {
+    int n = end - start < CHUNK ? (int)(end - start) : CHUNK;
+    uint32_t magnitude = largest_magnitude(load_floats(job->x_dtype, job->x, start, n, buffer), n);
+    if (magnitude > largest) largest = magnitude;
+  }
+  return largest;
+}
+
+static float largest_of_format(DType format) { return format == DTYPE_E4M3 ? E4M3_LARGEST : E5M2_LARGEST; }
+
+static float scale_of(const Quantizer *quantizer, uint32_t magnitude) {
+  if (magnitude >= 0x7F800000) return NAN;
+  float absmax = float_from_bits(magnitude);
+  return quantizer->map ? absmax : absmax / largest_of_format(quantizer->format);
+}
+
+/* --- codes --- */
+
+VECTORIZE static void scale_values(float *restrict out, const float *restrict x, float scale, bool divide, int n) {
+  float reciprocal = 1.0f / scale;
+  if (scale == 0.0f || scale != scale) {
+    for (int i = 0; i < n; i++) out[i] = 0.0f;
+  } else if (divide || isinf(reciprocal)) {
+    for (int i = 0; i < n; i++) out[i] = x[i] / scale;
+  } else {
+    for (int i = 0; i < n; i++) out[i] = x[i] * reciprocal;
+  }
+}
+
+VECTORIZE static void cast_nearest(uint8_t *restrict codes, const float *restrict values, DType format, int n) {
+  if (format == DTYPE_E4M3) {
+    for (int i = 0; i < n; i++) codes[i] = e4m3_from_float(values[i], true);
+  } else {
+    for (int i = 0; i < n; i++) codes[i] = e5m2_from_float(values[i], true);
+  }
+}
+
+VECTORIZE static void cast_stochastic(uint8_t *restrict codes, const float *restrict values,
+                                      const uint32_t *restrict words, DType format, int n) {
+  if (format == DTYPE_E4M3) {
+    for (int i = 0; i < n; i++) codes[i] = e4m3_stochastic(values[i], words[i]);
+  } else {
+    for (int i = 0; i < n; i++) codes[i] = e5m2_stochastic(values[i], words[i]);
+  }
+}
+
+/* Codes of n elements from `start`, all of one block. */
+static void encode(const Quantize *job, uint8_t *codes, int64_t start, int n, float scale) {
+  const Quantizer *quantizer = job->quantizer;
+  float buffer[CHUNK], values[CHUNK];
+  uint32_t word_buffer[RANDOM_WORDS];
+  const uint32_t *words = NULL;
+  if (quantizer->stochastic) words = random_words(quantizer->random, (uint64_t)start, n, word_buffer);
+  const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
+  scale_values(values, x, scale, quantizer->map && quantizer->divide, n);
+  if (job->search) {
+    search_codes(job->search, codes, values, n);
+    if (words) search_round_up(job->search, codes, values, words, n);
+  } else if (scale != scale) {
+    for (int i = 0; i < n; i++) codes[i] = E4M3_NAN; /* NaN in both formats */
+  } else if (words) {
+    cast_stochastic(codes, values, words, quantizer->format, n);
+  } else {
+    cast_nearest(codes, values, quantizer->format, n);
+  }
+}
+
+VECTORIZE static void decode_hardware(float *restrict out, const uint8_t *restrict codes, DType format, float scale, int n) {
+  if (format == DTYPE_E4M3) {
+    for (int i = 0; i < n; i++) out[i] = e4m3_to_float(codes[i]) * scale;
+  } else {
+    for (int i = 0; i < n; i++) out[i] = e5m2_to_float(codes[i]) * scale;
+  }
+}
+
+static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int n, float scale) {
+  float values[CHUNK];
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  if (job->quantizer->map) {
+    search_decode(job->quantizer->map->table.value, out, codes, scale, n);
+  } else {
+    decode_hardware(out, codes, job->quantizer->format, scale, n);
+  }
+  store_floats(job->out_dtype, job->out, start, n, out);
+}
+
+/* Elements first … end - 1, all of one block. */
+static void quantize_range(const Quantize *job, int64_t first, int64_t end, float scale) {
+  uint8_t buffer[CHUNK];
+  for (int64_t start = first; start < end; start += CHUNK) {
+    int n = end - start < CHUNK ? (int)(end - start) : CHUNK;
+    uint8_t *codes = job->codes ? job->codes + start : buffer;
+    encode(job, codes, start, n, scale);
+    if (!job->codes) decode(job, codes, start, n, scale);
+  }
+}
+
+/* --- blocks --- */
+
+static int64_t end_of(const Quantize *job, int64_t first, int64_t length, int64_t limit) {
+  (void)job;
+  return limit - first < length ? limit : first + length;
+}
+
+static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  for (int64_t block = begin; block < end; block++) {
+    int64_t first = block * job->blocksize, last = end_of(job, first, job->blocksize, job->count);
+    float scale = scale_of(job->quantizer, range_magnitude(job, first, last));
+    if (job->scale) job->scale[block] = scale;
+    quantize_range(job, first, last, scale);
+  }
+}
+
+static void measure_slices(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  for (int64_t slice = begin; slice < end; slice++) {
+    int64_t first = job->first + slice * SLICE;
+    job->magnitude[slice] = range_magnitude(job, first, end_of(job, first, SLICE, job->end));
+  }
+}
+
+static void quantize_slices(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  int64_t first = job->first + begin * SLICE;
+  quantize_range(job, first, end_of(job, first, (end - begin) * SLICE, job->end), job->block_scale);
+}
+
+static bool quantize_long_blocks(Quantize *job) {
+  size_t bytes = (size_t)(job->blocksize / SLICE + 1) * sizeof *job->magnitude;
+  job->magnitude = scratch_allocate(bytes);
+  if (!job->magnitude) return false;
+  for (job->first = 0; job->first < job->count; job->first = job->end) {
+    job->end = end_of(job, job->first, job->blocksize, job->count);
+    int64_t slices = (job->end - job->first + SLICE - 1) / SLICE;
+    parallel_for(slices, SLICE / 4, measure_slices, job);
+    uint32_t magnitude = 0;
+    for (int64_t i = 0; i < slices; i++) magnitude = job->magnitude[i] > magnitude ? job->magnitude[i] : magnitude;
+    job->block_scale = scale_of(job->quantizer, magnitude);
+    if (job->scale) job->scale[job->first / job->blocksize] = job->block_scale;
+    parallel_for(slices, SLICE, quantize_slices, job);
+  }
+  scratch_release(job->magnitude, bytes);
+  return true;
+}
+
+static bool quantize_all(Quantize *job) {
+  const Quantizer *quantizer = job->quantizer;
+  if (job->count == 0) return true;
+  job->blocksize = quantizer->blocksize < job->count ? quantizer->blocksize : job->count;
+  if (quantizer->map) {
+    job->search = search_of(quantizer->map, quantizer->stochastic);
+    if (!job->search) return false;
+  }
+  if (job->blocksize >= LONG_BLOCK) return quantize_long_blocks(job);
+  int64_t blocks = (job->count + job->blocksize - 1) / job->blocksize;
+  parallel_for(blocks, job->blocksize, quantize_blocks, job);
+  return true;
+}
+
+bool cpu_quantize(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer) {
+  Quantize job = {.quantizer = quantizer,
+                  .x = tensor_data(x),
+                  .x_dtype = x->dtype,
+                  .codes = tensor_data(codes),
+                  .scale = tensor_data(scale),
+                  .count = tensor_count(x)};
+  if (job.count == 0) return cpu_fill(scale, 0);
+  return quantize_all(&job);
+}
+
+bool cpu_fake_quantize(Tensor *out, const Tensor *x, const Quantizer *quantizer) {
+  Quantize job = {.quantizer = quantizer,
+                  .x = tensor_data(x),
+                  .x_dtype = x->dtype,
+                  .out = tensor_data(out),
+                  .out_dtype = out->dtype,
+                  .count = tensor_count(x)};
+  return quantize_all(&job);
+}
+
+/* --- back --- */
+
+/* Chunks do not end with blocks: one is decoded in as many pieces as it meets blocks. */
+static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  int64_t limit = end_of(job, begin * CHUNK, (end - begin) * CHUNK, job->count);
+  for (int64_t start = begin * CHUNK; start < limit;) {
+    int64_t block = start / job->blocksize;
+    int64_t stop = end_of(job, block * job->blocksize, job->blocksize, limit);
+    int n = (int)(stop - start < CHUNK ? stop - start : CHUNK);
+    decode(job, job->codes + start, start, n, job->scale[block]);
+    start += n;
+  }
+}
+
+bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {
+  Quantize job = {.quantizer = quantizer,
+                  .codes = tensor_data(codes),
+                  .scale = tensor_data(scale),
+                  .out = tensor_data(out),
+                  .out_dtype = out->dtype,
+                  .count = tensor_count(out),
+                  .blocksize = quantizer->blocksize};
+  parallel_for((job.count + CHUNK - 1) / CHUNK, CHUNK, dequantize_chunks, &job);
+  return true;
+}

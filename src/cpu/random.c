@@ -1,0 +1,79 @@
+#include "cpu/random.h"
+
+#include "cpu/cpu.h"
+#include "cpu/parallel.h"
+#include "cpu/vectorize.h"
+
+VECTORIZE static void fill_blocks(RandomSource source, uint64_t first, uint32_t *restrict words, int blocks) {
+  for (int i = 0; i < blocks; i++) {
+    RandomBlock block = random_block(source, first + (uint64_t)i);
+    words[4 * i] = block.word[0];
+    words[4 * i + 1] = block.word[1];
+    words[4 * i + 2] = block.word[2];
+    words[4 * i + 3] = block.word[3];
+  }
+}
+
+const uint32_t *random_words(RandomSource source, uint64_t first, int n, uint32_t buffer[RANDOM_WORDS]) {
+  int skipped = (int)(first % 4);
+  fill_blocks(source, first / 4, buffer, (skipped + n + 3) / 4);
+  return buffer + skipped;
+}
+
+VECTORIZE static void uniform_floats(float *restrict out, const uint32_t *restrict words, int bits, int n) {
+  for (int i = 0; i < n; i++) out[i] = random_uniform(words[i], bits);
+}
+
+VECTORIZE static void normal_floats(float *restrict out, const uint32_t *restrict words, int n) {
+  for (int i = 0; i < n; i++) out[i] = random_normal(words[i]);
+}
+
+typedef struct Draw {
+  char *out;
+  DType dtype;
+  int64_t count;
+  RandomKind kind;
+  RandomSource source;
+  int64_t low;
+  uint64_t range;
+} Draw;
+
+/* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
+static int uniform_bits(DType dtype) { return dtype == DTYPE_F32 ? 24 : dtype == DTYPE_F16 ? 11 : 8; }
+
+static void draw_floats(int64_t begin, int64_t end, const void *context) {
+  const Draw *job = context;
+  uint32_t buffer[RANDOM_WORDS];
+  float values[CHUNK];
+  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
+    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
+    const uint32_t *words = random_words(job->source, (uint64_t)start, n, buffer);
+    if (job->kind == RANDOM_UNIFORM) {
+      uniform_floats(values, words, uniform_bits(job->dtype), n);
+    } else {
+      normal_floats(values, words, n);
+    }
+    store_floats(job->dtype, job->out, start, n, values);
+  }
+}
+
+static void draw_integers(int64_t begin, int64_t end, const void *context) {
+  enum { HALF = CHUNK / 2 }; /* an integer takes two words */
+  const Draw *job = context;
+  uint32_t buffer[RANDOM_WORDS];
+  int64_t values[HALF];
+  for (int64_t start = begin * HALF; start < job->count && start < end * HALF; start += HALF) {
+    int n = job->count - start < HALF ? (int)(job->count - start) : HALF;
+    const uint32_t *words = random_words(job->source, 2 * (uint64_t)start, 2 * n, buffer);
+    for (int i = 0; i < n; i++) values[i] = random_integer(words[2 * i], words[2 * i + 1], job->low, job->range);
+    store_integers(job->dtype, job->out, start, n, values);
+  }
+}
+
+bool cpu_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range) {
+  Draw job = {tensor_data(out), out->dtype, tensor_count(out), kind, source, low, range};
+  bool integer = kind == RANDOM_INTEGER;
+  int64_t step = integer ? CHUNK / 2 : CHUNK;
+  parallel_for((job.count + step - 1) / step, 4 * step, integer ? draw_integers : draw_floats, &job);
+  return true;
+}

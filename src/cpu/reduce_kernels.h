@@ -1,0 +1,36 @@
+/* Accumulating elements into sums, extremes and positions. */
+#ifndef FP8_CPU_REDUCE_KERNELS_H
+#define FP8_CPU_REDUCE_KERNELS_H
+
+#include "backend.h"
+
+/* What has been reduced so far, for one or many outputs: sums and extremes of floats as `number`, of integers as `integer`. */
+typedef union ReduceValue {
+  double number;
+  int64_t integer;
+} ReduceValue;
+
+/* `position` of the extreme, for ARGMAX; otherwise unused. */
+typedef struct Accumulators {
+  ReduceValue *value;
+  int64_t *position;
+} Accumulators;
+
+void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t count);
+
+/* n elements, the first at position `first`, into one accumulator. */
+void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n, int64_t first);
+void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, int n, int64_t first);
+
+/* n elements, all at `position`, one into each of n accumulators. */
+void accumulate_columns_floats(ReduceOp op, Accumulators all, const float *x, int n, int64_t position);
+void accumulate_columns_integers(ReduceOp op, Accumulators all, const int64_t *x, int n, int64_t position);
+
+/* Adds to `all` what `later` has from higher positions. */
+void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count);
+
+/* Of n floats: the sum, in double; the largest, NaN if there is one (minus infinity if n is 0). */
+double sum_floats(const float *x, int n);
+float max_floats(const float *x, int n);
+
+#endif

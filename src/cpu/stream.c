@@ -1,0 +1,181 @@
+#include "cpu/stream.h"
+
+#include <string.h>
+
+Stream stream_of(const Tensor *tensor) {
+  int64_t element = (int64_t)dtype_size(tensor->dtype);
+  Stream stream = {.data = tensor_data(tensor), .dtype = tensor->dtype, .count = tensor_count(tensor)};
+  for (int i = 0; i < tensor->rank; i++) {
+    int64_t size = tensor->size[i], stride = tensor->stride[i] * element;
+    if (size == 1) continue;
+    int last = stream.rank - 1;
+    if (last >= 0 && stream.stride[last] == stride * size) {
+      stream.size[last] *= size;
+      stream.stride[last] = stride;
+    } else {
+      stream.size[stream.rank] = size;
+      stream.stride[stream.rank++] = stride;
+    }
+  }
+  if (stream.rank == 0) {
+    stream.rank = 1;
+    stream.size[0] = 1;
+    stream.stride[0] = element;
+  }
+  return stream;
+}
+
+Stream stream_of_operand(const Operand *operand) {
+  if (operand->tensor) return stream_of(operand->tensor);
+  return (Stream){.number = operand->number};
+}
+
+/* A place in a stream: the index in every merged dimension, and the address of that element. */
+typedef struct Place {
+  int64_t index[TENSOR_MAX_RANK];
+  char *address;
+} Place;
+
+static Place place_of(const Stream *stream, int64_t position) {
+  Place place;
+  place.address = stream->data;
+  for (int i = stream->rank - 1; i > 0; i--) {
+    place.index[i] = position % stream->size[i];
+    position /= stream->size[i];
+    place.address += place.index[i] * stream->stride[i];
+  }
+  place.index[0] = position;
+  place.address += position * stream->stride[0];
+  return place;
+}
+
+/* Moves on by n elements of the last dimension, at most to the end of its row, and then to the next row. */
+static void place_advance(Place *place, const Stream *stream, int64_t n) {
+  int i = stream->rank - 1;
+  place->index[i] += n;
+  place->address += n * stream->stride[i];
+  while (i > 0 && place->index[i] == stream->size[i]) {
+    place->address += stream->stride[i - 1] - stream->size[i] * stream->stride[i];
+    place->index[i] = 0;
+    place->index[--i]++;
+  }
+}
+
+char *stream_address(const Stream *stream, int64_t position) {
+  if (stream->rank == 1) return stream->data + position * stream->stride[0];
+  return place_of(stream, position).address;
+}
+
+void *stream_direct(const Stream *stream, int64_t start, int n) {
+  int last = stream->rank - 1;
+  if (!stream->data || stream->stride[last] != (int64_t)dtype_size(stream->dtype)) return NULL;
+  if (last > 0 && start % stream->size[last] + n > stream->size[last]) return NULL;
+  return stream_address(stream, start);
+}
+
+/* Copies n elements, `stride` bytes apart, to contiguous memory. */
+static void gather(void *out, const char *in, int64_t stride, int64_t n, size_t element) {
+  if (stride == (int64_t)element) {
+    memcpy(out, in, (size_t)n * element);
+  } else if (element == 1) {
+    for (int64_t i = 0; i < n; i++) ((uint8_t *)out)[i] = *(const uint8_t *)(in + i * stride);
+  } else if (element == 2) {
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)out)[i] = *(const uint16_t *)(in + i * stride);
+  } else if (element == 4) {
+    for (int64_t i = 0; i < n; i++) ((uint32_t *)out)[i] = *(const uint32_t *)(in + i * stride);
+  } else {
+    for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = *(const uint64_t *)(in + i * stride);
+  }
+}
+
+static void scatter(char *out, const void *in, int64_t stride, int64_t n, size_t element) {
+  if (stride == (int64_t)element) {
+    memcpy(out, in, (size_t)n * element);
+  } else if (element == 1) {
+    for (int64_t i = 0; i < n; i++) *(uint8_t *)(out + i * stride) = ((const uint8_t *)in)[i];
+  } else if (element == 2) {
+    for (int64_t i = 0; i < n; i++) *(uint16_t *)(out + i * stride) = ((const uint16_t *)in)[i];
+  } else if (element == 4) {
+    for (int64_t i = 0; i < n; i++) *(uint32_t *)(out + i * stride) = ((const uint32_t *)in)[i];
+  } else {
+    for (int64_t i = 0; i < n; i++) *(uint64_t *)(out + i * stride) = ((const uint64_t *)in)[i];
+  }
+}
+
+/* Elements from `place` to the end of its row, at most n. */
+static int64_t row_rest(const Place *place, const Stream *stream, int64_t n) {
+  int last = stream->rank - 1;
+  int64_t rest = stream->size[last] - place->index[last];
+  return rest < n ? rest : n;
+}
+
+const void *stream_read(const Stream *stream, int64_t start, int n, void *scratch) {
+  const void *direct = stream_direct(stream, start, n);
+  if (direct) return direct;
+  size_t element = dtype_size(stream->dtype);
+  int64_t stride = stream->stride[stream->rank - 1];
+  char *out = scratch;
+  Place place = place_of(stream, start);
+  for (int64_t rest = n; rest > 0;) {
+    int64_t run = row_rest(&place, stream, rest);
+    gather(out, place.address, stride, run, element);
+    place_advance(&place, stream, run);
+    out += run * (int64_t)element;
+    rest -= run;
+  }
+  return scratch;
+}
+
+void stream_write(const Stream *stream, int64_t start, int n, const void *values) {
+  size_t element = dtype_size(stream->dtype);
+  int64_t stride = stream->stride[stream->rank - 1];
+  const char *in = values;
+  Place place = place_of(stream, start);
+  for (int64_t rest = n; rest > 0;) {
+    int64_t run = row_rest(&place, stream, rest);
+    if (place.address != in) scatter(place.address, in, stride, run, element);
+    place_advance(&place, stream, run);
+    in += run * (int64_t)element;
+    rest -= run;
+  }
+}
+
+const float *stream_floats(const Stream *stream, int64_t start, int n, Chunk *chunk) {
+  if (!stream->data) {
+    float number = (float)stream->number;
+    for (int i = 0; i < n; i++) chunk->floats[i] = number;
+    return chunk->floats;
+  }
+  return load_floats(stream->dtype, stream_read(stream, start, n, chunk->raw), 0, n, chunk->floats);
+}
+
+const int64_t *stream_integers(const Stream *stream, int64_t start, int n, Chunk *chunk) {
+  if (!stream->data) {
+    int64_t number = integer_from_double(stream->number);
+    for (int i = 0; i < n; i++) chunk->integers[i] = number;
+    return chunk->integers;
+  }
+  return load_integers(stream->dtype, stream_read(stream, start, n, chunk->raw), 0, n, chunk->integers);
+}
+
+float *stream_float_target(const Stream *stream, int64_t start, int n, Chunk *chunk) {
+  void *direct = stream->dtype == DTYPE_F32 ? stream_direct(stream, start, n) : NULL;
+  return direct ? direct : chunk->floats;
+}
+
+int64_t *stream_integer_target(const Stream *stream, int64_t start, int n, Chunk *chunk) {
+  void *direct = stream->dtype == DTYPE_I64 ? stream_direct(stream, start, n) : NULL;
+  return direct ? direct : chunk->integers;
+}
+
+void stream_store_floats(const Stream *stream, int64_t start, int n, const float *values, Chunk *chunk) {
+  void *direct = stream_direct(stream, start, n);
+  store_floats(stream->dtype, direct ? direct : chunk->raw, 0, n, values);
+  if (!direct) stream_write(stream, start, n, chunk->raw);
+}
+
+void stream_store_integers(const Stream *stream, int64_t start, int n, const int64_t *values, Chunk *chunk) {
+  void *direct = stream_direct(stream, start, n);
+  store_integers(stream->dtype, direct ? direct : chunk->raw, 0, n, values);
+  if (!direct) stream_write(stream, start, n, chunk->raw);
+}

@@ -1,0 +1,52 @@
+/* The CUDA backend: its table, and how fp8/cuda.so is entered. */
+#include "internal.h"
+
+static const Backend cuda_backend = {
+    .device_count = cuda_device_count,
+    .synchronize = cuda_synchronize,
+    .from_host = cuda_from_host,
+    .to_host = cuda_to_host,
+    .copy = cuda_copy,
+    .fill = cuda_fill,
+    .arange = cuda_arange,
+    .random = cuda_random,
+    .unary = cuda_unary,
+    .binary = cuda_binary,
+    .where = cuda_where,
+    .clamp = cuda_clamp,
+    .reduce = cuda_reduce,
+    .softmax = cuda_softmax,
+    .softmax_backward = cuda_softmax_backward,
+    .cross_entropy = cuda_cross_entropy,
+    .cross_entropy_backward = cuda_cross_entropy_backward,
+    .index_select = cuda_index_select,
+    .index_add = cuda_index_add,
+    .gather = cuda_gather,
+    .scatter_add = cuda_scatter_add,
+    .matmul = cuda_matmul,
+    .scaled_matmul = cuda_scaled_matmul,
+    .quantize = cuda_quantize,
+    .dequantize = cuda_dequantize,
+    .fake_quantize = cuda_fake_quantize,
+    .sgd = cuda_sgd,
+    .adamw = cuda_adamw,
+};
+
+/* Asks the driver, without making a context: that happens when a device is first used. */
+FP8_API const Backend *fp8_cuda_backend_open(void) {
+  int count = 0;
+  cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess && error != cudaErrorNoDevice) {
+    cudaGetLastError();
+    error_set("no usable CUDA driver: %s", cudaGetErrorString(error));
+    return NULL;
+  }
+  if (error == cudaErrorNoDevice || count == 0) {
+    cudaGetLastError();
+    error_set("no CUDA device");
+    return NULL;
+  }
+  memory_register(DEVICE_CUDA, &cuda_allocator);
+  map_set_device_release(cuda_release_map_copy);
+  return &cuda_backend;
+}

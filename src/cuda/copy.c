@@ -1,0 +1,99 @@
+/* Copies, conversions, and tensors made from numbers. */
+#include "internal.h"
+#include "plan.h"
+
+/* Elements that lie side by side in both operands may be moved in words of up to 16 bytes. */
+static int widen_words(ElementwisePlan *plan, int64_t element) {
+  int inner = plan->rank - 1;
+  int64_t word = element;
+  if (plan->operand[0].stride[inner] != 1 || plan->operand[1].stride[inner] != 1) return (int)word;
+  for (word = 16; word > element; word /= 2) {
+    bool fits = plan->size[inner] * element % word == 0;
+    for (int k = 0; k < 2; k++) {
+      fits = fits && is_aligned(plan->operand[k].data, word);
+      for (int d = 0; d < inner; d++) fits = fits && plan->operand[k].stride[d] * element % word == 0;
+    }
+    if (fits) break;
+  }
+  int64_t ratio = word / element;
+  plan->size[inner] /= ratio;
+  plan->count /= ratio;
+  for (int d = 0; d < inner; d++) {
+    for (int k = 0; k < 2; k++) plan->operand[k].stride[d] /= ratio;
+  }
+  return (int)word;
+}
+
+/* True, with the plan brought to rank 3, if the output runs along the last dimension and the input along the one
+ * before. */
+static bool is_transpose(ElementwisePlan *plan) {
+  enum { WORTHWHILE = 8 };
+  int last = plan->rank - 1;
+  if (plan->rank < 2 || plan->rank > 3) return false;
+  if (plan->operand[0].stride[last] != 1 || plan->operand[1].stride[last] == 1) return false;
+  if (plan->operand[1].stride[last - 1] != 1) return false;
+  if (plan->size[last] < WORTHWHILE || plan->size[last - 1] < WORTHWHILE) return false;
+  if (plan->rank == 2) {
+    for (int d = 2; d > 0; d--) {
+      plan->size[d] = plan->size[d - 1];
+      for (int k = 0; k < 2; k++) plan->operand[k].stride[d] = plan->operand[k].stride[d - 1];
+    }
+    plan->size[0] = 1;
+    for (int k = 0; k < 2; k++) plan->operand[k].stride[0] = 0;
+    plan->rank = 3;
+  }
+  return true;
+}
+
+static bool copy_same_dtype(CudaDevice *device, Tensor *out, const Tensor *src, ElementwisePlan *plan) {
+  int64_t element = element_bytes(out->dtype);
+  if (tensor_is_contiguous(out) && tensor_is_contiguous(src)) {
+    if (tensor_data(out) == tensor_data(src)) return true;
+    cudaError_t error = cudaMemcpyAsync(tensor_data(out), tensor_data(src), (size_t)(plan->count * element),
+                                        cudaMemcpyDeviceToDevice, device->launch.stream);
+    return cuda_check(error, "cudaMemcpyAsync");
+  }
+  if (is_transpose(plan))
+    return cuda_check(launch_transpose_words(device->launch, plan, (int)element), "transpose kernel");
+  int word = widen_words(plan, element);
+  return cuda_check(launch_copy_words(device->launch, plan, word), "copy kernel");
+}
+
+bool cuda_copy(Tensor *out, const Tensor *src, bool saturate) {
+  if (tensor_count(out) == 0) return true;
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  Operand input = tensor_operand(src);
+  ElementwisePlan plan = elementwise_plan(out, &input, 1);
+  if (out->dtype == src->dtype) return copy_same_dtype(device, out, src, &plan);
+  plan.saturate = saturate;
+  if (is_integer(out->dtype) && is_integer(src->dtype)) plan_integers(&plan);
+  return cuda_check(launch_convert(device->launch, &plan), "convert kernel");
+}
+
+bool cuda_fill(Tensor *out, double number) {
+  if (tensor_count(out) == 0) return true;
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  Operand input = number_operand(number);
+  ElementwisePlan plan = elementwise_plan(out, &input, 1);
+  if (is_integer(out->dtype)) plan_integers(&plan);
+  return cuda_check(launch_convert(device->launch, &plan), "fill kernel");
+}
+
+bool cuda_arange(Tensor *out, double start, double step) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  bool exact = is_integer(out->dtype) && is_whole(start) && is_whole(step);
+  cudaError_t error =
+      launch_arange(device->launch, tensor_data(out), out->dtype, tensor_count(out), start, step, exact);
+  return cuda_check(error, "arange kernel");
+}
+
+bool cuda_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  cudaError_t error =
+      launch_random(device->launch, tensor_data(out), out->dtype, tensor_count(out), kind, source, low, range);
+  return cuda_check(error, "random kernel");
+}

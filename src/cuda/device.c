@@ -1,0 +1,101 @@
+/* Devices: their streams, errors, and the faults that kernels report. */
+#include "internal.h"
+
+static CudaDevice devices[DEVICE_MAX];
+
+bool cuda_check(cudaError_t error, const char *call) {
+  if (error == cudaSuccess) return true;
+  cudaGetLastError(); /* or the next launch would report it again */
+  return error_set("%s: %s", call, cudaGetErrorString(error));
+}
+
+int cuda_device_count(void) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return count < DEVICE_MAX ? count : DEVICE_MAX;
+}
+
+/* Freed memory stays in the pool until it is trimmed. */
+static bool open_pool(CudaDevice *device) {
+  uint64_t threshold = UINT64_MAX;
+  return cuda_check(cudaDeviceGetDefaultMemPool(&device->pool, device->index), "cudaDeviceGetDefaultMemPool") &&
+         cuda_check(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
+                    "cudaMemPoolSetAttribute");
+}
+
+static bool open_fault(CudaDevice *device) {
+  void *host, *mapped;
+  if (!cuda_check(cudaHostAlloc(&host, sizeof(long long), cudaHostAllocMapped), "cudaHostAlloc")) return false;
+  if (!cuda_check(cudaHostGetDevicePointer(&mapped, host, 0), "cudaHostGetDevicePointer")) {
+    cudaFreeHost(host);
+    return false;
+  }
+  device->fault = host;
+  device->mapped_fault = mapped;
+  *device->fault = 0;
+  return true;
+}
+
+static bool open_device(CudaDevice *device, int index) {
+  int major, minor;
+  device->index = index;
+  if (!cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "cudaDeviceGetAttribute") ||
+      !cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), "cudaDeviceGetAttribute") ||
+      !cuda_check(cudaDeviceGetAttribute(&device->launch.multiprocessors, cudaDevAttrMultiProcessorCount, index),
+                  "cudaDeviceGetAttribute")) {
+    return false;
+  }
+  device->capability = 10 * major + minor;
+  if (device->capability < 80) {
+    return error_set("cuda:%d: compute capability %d.%d is below 8.0, the lowest supported", index, major, minor);
+  }
+  if (!open_pool(device) || !open_fault(device)) return false;
+  cudaError_t error = cudaStreamCreateWithFlags(&device->launch.stream, cudaStreamNonBlocking);
+  if (error != cudaSuccess) cudaFreeHost((void *)device->fault);
+  return cuda_check(error, "cudaStreamCreateWithFlags");
+}
+
+CudaDevice *cuda_device(int index) {
+  if (index < 0 || index >= DEVICE_MAX) {
+    error_set("cuda:%d: no such device", index);
+    return NULL;
+  }
+  if (!cuda_check(cudaSetDevice(index), "cudaSetDevice")) return NULL;
+  CudaDevice *device = &devices[index];
+  if (!device->launch.stream) {
+    CudaDevice opened = {0};
+    if (!open_device(&opened, index)) return NULL;
+    *device = opened;
+  }
+  return device;
+}
+
+CudaDevice *cuda_tensor_device(const Tensor *tensor) { return cuda_device(tensor_device(tensor).index); }
+
+const CudaDevice *cuda_used_device(int index) {
+  return index >= 0 && index < DEVICE_MAX && devices[index].launch.stream ? &devices[index] : NULL;
+}
+
+/* Reports and clears what kernels left in the fault word; the stream must be idle. */
+static bool check_fault(CudaDevice *device) {
+  static const char *const operations[FAULT_KIND_COUNT] = {
+      [FAULT_CROSS_ENTROPY] = "cross_entropy", [FAULT_INDEX_SELECT] = "index_select",
+      [FAULT_INDEX_ADD] = "index_add",         [FAULT_GATHER] = "gather",
+      [FAULT_SCATTER_ADD] = "scatter_add",
+  };
+  long long fault = *device->fault;
+  if (fault == 0) return true;
+  *device->fault = 0;
+  int kind = fault & 0xFF;
+  const char *what = kind == FAULT_CROSS_ENTROPY ? "target" : "index";
+  return error_set("%s %lld is out of range in an earlier %s", what, fault >> 8, operations[kind]);
+}
+
+bool cuda_synchronize(int index) {
+  CudaDevice *device = cuda_device(index);
+  if (!device) return false;
+  return cuda_check(cudaStreamSynchronize(device->launch.stream), "cudaStreamSynchronize") && check_fault(device);
+}

@@ -1,0 +1,52 @@
+/* Indexing: tensors of shape (outer, n, inner), picked from or added to along the middle dimension. */
+#include "internal.h"
+
+/* `indexed` has the dimension that indices count in, `picked` the one they were listed in. */
+static IndexPlan plan_of(const CudaDevice *device, const Tensor *indexed, const Tensor *picked, const Tensor *index) {
+  return (IndexPlan){
+      .index = tensor_data(index),
+      .index_dtype = index->dtype,
+      .outer = picked->size[0],
+      .length = indexed->size[1],
+      .picks = picked->size[1],
+      .inner = picked->size[2],
+      .fault = device->mapped_fault,
+  };
+}
+
+bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  IndexPlan plan = plan_of(device, x, out, index);
+  int64_t bytes = plan.inner * element_bytes(out->dtype);
+  int word = 16;
+  while (bytes % word != 0 || !is_aligned(tensor_data(out), word) || !is_aligned(tensor_data(x), word)) word /= 2;
+  plan.inner = bytes / word;
+  cudaError_t error = launch_index_select(device->launch, tensor_data(out), tensor_data(x), word, &plan);
+  return cuda_check(error, "index_select kernel");
+}
+
+bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  IndexPlan plan = plan_of(device, out, x, index);
+  cudaError_t error = launch_index_add(device->launch, tensor_data(out), tensor_data(x), x->dtype, &plan);
+  return cuda_check(error, "index_add kernel");
+}
+
+bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  IndexPlan plan = plan_of(device, x, out, index);
+  int word = (int)element_bytes(out->dtype);
+  cudaError_t error = launch_gather(device->launch, tensor_data(out), tensor_data(x), word, &plan);
+  return cuda_check(error, "gather kernel");
+}
+
+bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  IndexPlan plan = plan_of(device, out, x, index);
+  cudaError_t error = launch_scatter_add(device->launch, tensor_data(out), tensor_data(x), x->dtype, &plan);
+  return cuda_check(error, "scatter_add kernel");
+}

@@ -1,0 +1,92 @@
+/* What the files of the CUDA backend share. */
+#ifndef FP8_CUDA_INTERNAL_H
+#define FP8_CUDA_INTERNAL_H
+
+#include "backend.h"
+#include "kernels.h"
+
+/* A GPU that has been used. Everything on it runs in order on one stream. */
+typedef struct CudaDevice {
+  int index;
+  int capability; /* compute capability: 90 is 9.0 */
+  Launch launch;  /* the stream, and the number of multiprocessors */
+  cudaMemPool_t pool;
+  FaultWord *fault;        /* in host memory */
+  FaultWord *mapped_fault; /* its address for kernels */
+} CudaDevice;
+
+/* The device of a tensor or an index, set up on first use and made current; NULL with an error. */
+CudaDevice *cuda_device(int index);
+CudaDevice *cuda_tensor_device(const Tensor *tensor);
+
+/* The same, but NULL without an error where the device has not been used yet; does not make it current. */
+const CudaDevice *cuda_used_device(int index);
+
+/* True if `error` is cudaSuccess, else an error that names the call. */
+bool cuda_check(cudaError_t error, const char *call);
+
+/* Uninitialised memory of `bytes` as a tensor, counted like any other; tensor_release it when the work that uses it is
+ * enqueued. */
+bool cuda_scratch(Tensor *scratch, const CudaDevice *device, int64_t bytes);
+
+/* Memory that the backend keeps for itself and no statistics show; NULL with an error. */
+void *cuda_allocate_uncounted(const CudaDevice *device, size_t bytes);
+
+/* The device's copy of a map's table, uploaded once; NULL with an error. */
+const MapTable *cuda_map_table(const CudaDevice *device, const Map *map);
+
+extern const Allocator cuda_allocator;
+void cuda_release_map_copy(int index, void *copy);
+
+static inline int64_t element_bytes(DType dtype) {
+  if (dtype == DTYPE_I64) return 8;
+  if (dtype == DTYPE_F32 || dtype == DTYPE_I32) return 4;
+  return dtype == DTYPE_F16 || dtype == DTYPE_BF16 ? 2 : 1;
+}
+
+static inline bool is_integer(DType dtype) { return dtype == DTYPE_U8 || dtype == DTYPE_I32 || dtype == DTYPE_I64; }
+
+static inline bool is_aligned(const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; }
+
+/* --- the entries of the table, by file --- */
+
+int cuda_device_count(void); /* device.c */
+bool cuda_synchronize(int index);
+
+bool cuda_from_host(int index, void *device_data, const void *host, size_t bytes); /* memory.c */
+bool cuda_to_host(int index, void *host, const void *device_data, size_t bytes);
+
+bool cuda_copy(Tensor *out, const Tensor *src, bool saturate); /* copy.c */
+bool cuda_fill(Tensor *out, double number);
+bool cuda_arange(Tensor *out, double start, double step);
+bool cuda_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
+
+bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x); /* elementwise.c */
+bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
+bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
+bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high);
+
+bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x); /* reduce.c */
+
+bool cuda_softmax(Tensor *out, const Tensor *x, bool logarithm); /* softmax.c */
+bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
+bool cuda_cross_entropy(Tensor *loss, const Tensor *logits, const Tensor *target);
+bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+
+bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index); /* index.c */
+bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
+bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
+bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
+
+bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias); /* matmul.c */
+bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
+                        const Tensor *bias); /* scaled_matmul.c */
+
+bool cuda_quantize(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
+bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cuda_fake_quantize(Tensor *out, const Tensor *x, const Quantizer *quantizer);
+
+bool cuda_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step); /* optimizer.c */
+bool cuda_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+
+#endif

@@ -1,0 +1,80 @@
+/* Reductions: merges dimensions and decides how the work is spread over the device. */
+#include "internal.h"
+
+/* Appends dimensions [first, last) of x to a merged shape; returns its rank. */
+static int merge(const Tensor *x, int first, int last, int64_t size[], int64_t stride[]) {
+  int rank = 0;
+  for (int d = first; d < last; d++) {
+    if (x->size[d] == 1) continue;
+    if (rank > 0 && stride[rank - 1] == x->stride[d] * x->size[d]) {
+      size[rank - 1] *= x->size[d];
+    } else {
+      size[rank++] = x->size[d];
+    }
+    stride[rank - 1] = x->stride[d];
+  }
+  return rank;
+}
+
+static int64_t product(int rank, const int64_t size[]) {
+  int64_t count = 1;
+  for (int d = 0; d < rank; d++) count *= size[d];
+  return count;
+}
+
+/* Lanes take outputs of their own where those, and not the reduced elements, lie side by side, or where a row would
+ * leave most lanes of a warp idle. */
+static bool prefers_columns(const ReducePlan *plan) {
+  enum { FEW = 8 };
+  if (plan->kept_rank == 0 || plan->outputs < FEW) return false;
+  bool reduced_side_by_side = plan->reduced_rank > 0 && plan->reduced_stride[plan->reduced_rank - 1] == 1;
+  return plan->length <= FEW || (!reduced_side_by_side && plan->kept_stride[plan->kept_rank - 1] == 1);
+}
+
+/* Cuts long reductions so that the device is busy, into chunks that are still worth a thread block each. */
+static void split(ReducePlan *plan, int multiprocessors) {
+  enum { BLOCKS_EACH = 8, ROW_CHUNK = 4096, COLUMN_CHUNK = 128, COLUMNS_A_BLOCK = 32 };
+  int64_t blocks = plan->columns ? (plan->outputs + COLUMNS_A_BLOCK - 1) / COLUMNS_A_BLOCK : plan->outputs;
+  int64_t smallest = plan->columns ? COLUMN_CHUNK : ROW_CHUNK;
+  int64_t wanted = ((int64_t)multiprocessors * BLOCKS_EACH + blocks - 1) / blocks;
+  int64_t most = (plan->length + smallest - 1) / smallest;
+  int64_t splits = wanted < most ? wanted : most;
+  plan->splits = 1;
+  plan->chunk = plan->length;
+  if (splits <= 1) return;
+  plan->chunk = ((plan->length + splits - 1) / splits + 3) / 4 * 4; /* whole vectors */
+  plan->splits = (plan->length + plan->chunk - 1) / plan->chunk;
+}
+
+static bool allows_vectors(const ReducePlan *plan) {
+  if (plan->integer || is_integer(plan->dtype) || plan->columns) return false;
+  if (plan->reduced_rank != 1 || plan->reduced_stride[0] != 1) return false;
+  for (int d = 0; d < plan->kept_rank; d++) {
+    if (plan->kept_stride[d] % 4 != 0) return false;
+  }
+  return is_aligned(plan->data, 4 * element_bytes(plan->dtype));
+}
+
+bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  ReducePlan plan = {
+      .op = op, .data = tensor_data(x), .dtype = x->dtype, .out = tensor_data(out), .out_dtype = out->dtype};
+  plan.kept_rank = merge(x, 0, out->rank, plan.kept_size, plan.kept_stride);
+  plan.reduced_rank = merge(x, out->rank, x->rank, plan.reduced_size, plan.reduced_stride);
+  plan.outputs = product(plan.kept_rank, plan.kept_size);
+  plan.length = product(plan.reduced_rank, plan.reduced_size);
+  if (plan.outputs == 0) return true;
+  plan.integer = is_integer(x->dtype);
+  plan.columns = prefers_columns(&plan);
+  split(&plan, device->launch.multiprocessors);
+  plan.vectorize = allows_vectors(&plan);
+  Tensor partials = {0};
+  if (plan.splits > 1) {
+    if (!cuda_scratch(&partials, device, plan.splits * plan.outputs * REDUCE_PARTIAL_BYTES)) return false;
+    plan.partials = tensor_data(&partials);
+  }
+  bool done = cuda_check(launch_reduce(device->launch, &plan), "reduce kernel");
+  tensor_release(&partials);
+  return done;
+}
