@@ -1,4 +1,5 @@
 --- What the specs share: the devices to run on, fixtures, and comparisons.
+local assert = require "luassert"
 local fp8 = require "fp8"
 
 local support = {}
@@ -77,6 +78,79 @@ function support.fails(text, f, ...)
   local ok, message = pcall(f, ...)
   assert.is_false(ok, "expected an error with: " .. text)
   assert.is_truthy(tostring(message):find(text, 1, true), ("expected an error with %q, got %q"):format(text, message))
+end
+
+--- A tensor of distinct values at least 0.15 apart and 0.07 from 0, shuffled.
+function support.apart(sizes)
+  local count = 1
+  for _, size in ipairs(sizes) do count = count * size end
+  local values = {}
+  for i = 1, count do values[i] = (i - math.floor(count / 2) - 0.5) * 0.15 end
+  local random = support.random(count)
+  for i = count, 2, -1 do
+    local j = random(i)
+    values[i], values[j] = values[j], values[i]
+  end
+  return fp8.tensor(values):view(sizes)
+end
+
+--- A generator of its own, the same on every machine: random(n) gives a whole number from 1 to n, random() one in [0, 1).
+function support.random(seed)
+  local state = seed % 2147483646 + 1
+  return function(n)
+    state = state * 48271 % 2147483647
+    local unit = (state - 1) / 2147483646
+    return n and math.floor(unit * n) + 1 or unit
+  end
+end
+
+--- The 8 bytes, little-endian, of a whole number from 0 up to below 2^64.
+function support.u64(value)
+  local bytes = {}
+  for i = 1, 8 do
+    bytes[i] = string.char(value % 256)
+    value = math.floor(value / 256)
+  end
+  return table.concat(bytes)
+end
+
+--- The bytes of a safetensors file with this header (JSON text) and these data.
+function support.safetensors(header, data)
+  return support.u64(#header) .. header .. (data or "")
+end
+
+function support.read_file(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+function support.write_file(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+--- Calls f(path) with a file of these bytes, which is removed afterwards.
+function support.with_file(text, f)
+  local path = os.tmpname()
+  support.write_file(path, text)
+  local ok, message = pcall(f, path)
+  os.remove(path)
+  if not ok then error(message, 0) end
+end
+
+--- Runs Lua code in a process of its own, with the same search paths. Returns whether it ended well, and all it printed.
+function support.run_lua(code)
+  local script, output = os.tmpname(), os.tmpname()
+  support.write_file(script, code)
+  local command = ("LUA_PATH='%s' LUA_CPATH='%s' luajit %s >%s 2>&1"):format(package.path, package.cpath, script, output)
+  local status = os.execute(command)
+  local text = support.read_file(output)
+  os.remove(script)
+  os.remove(output)
+  return status == 0 or status == true, text
 end
 
 return support

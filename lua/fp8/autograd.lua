@@ -1,0 +1,290 @@
+--- Reverse-mode automatic differentiation: the tape and the walk back over it.
+--
+-- An operation on a tensor that requires a gradient records a node and attaches it to its output. A node is a table:
+--
+--   operation   {name =, backward =, shares =}, one table an operation, see `record`
+--   sequence    counts up with every node, so that descending order is an order in which gradients are complete
+--   inputs      one entry an input: the node of that input, or false where it needs no gradient
+--   saved       the tensors and numbers that `backward` needs; `versions` holds what core.version said of each
+--   shape, dtype of the output, which are those of its gradient
+--
+-- Edges lead from node to node, not to tensors: an intermediate tensor that no derivative needs is free to go. A tensor
+-- that requires a gradient and is the result of no operation has a leaf node {leaf = true, sequence = 0, grad =, …}. Everything
+-- a graph needs can be reached through these tables, which is how fp8.scope finds what to keep.
+local core = require "fp8.core"
+local shape_text = require("fp8.shapes").text
+
+local add, add_, clone, convert, sum, view = core.add, core.add_, core.clone, core.convert, core.sum, core.view
+local dtype_of, is_tensor, shape_of, version_of = core.dtype, core.is_tensor, core.shape, core.version
+local node_of, set_node = core.autograd, core.set_autograd
+local requires_grad, set_requires_grad = core.requires_grad, core.set_requires_grad
+local raise = core.raise
+
+local autograd = {}
+
+local recording = true
+local last_sequence = 0
+local written_leaves -- while a scope is open: the leaf nodes whose grad was set inside
+local nothing = {}
+
+local function tracked(value)
+  return type(value) == "userdata" and requires_grad(value)
+end
+
+--- Whether an operation on these values (tensors, numbers or nil) has to be recorded.
+function autograd.needs_grad(a, b, c)
+  return recording and (tracked(a) or tracked(b) or tracked(c))
+end
+
+-- The node of a tensor that requires a gradient, false for every other value.
+local function edge(value)
+  if not tracked(value) then return false end
+  local node = node_of(value)
+  if not node then
+    node = {leaf = true, sequence = 0, shape = shape_of(value), dtype = dtype_of(value)}
+    set_node(value, node)
+  end
+  return node
+end
+
+--- Records that `output` (a new tensor) is the result of `operation`.
+--
+-- operation.backward(node, grad, saved[1], saved[2], saved[3]) returns one gradient an input, in their order, or one list of
+-- them; nil and false stand for none, and node.inputs[i] is false where none is needed. `grad` has shape and dtype of the
+-- output. A gradient may have the broadcast shape or another float dtype: both are brought back to the input's.
+-- operation.shares says that a returned gradient may be `grad` itself or a view.
+-- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
+-- @param saved  list of values that backward needs (false for one it does not), or nil
+-- @return the node, for further fields
+function autograd.record(output, operation, inputs, saved)
+  for i = 1, #inputs do inputs[i] = edge(inputs[i]) end
+  saved = saved or nothing
+  local versions = nothing
+  if saved[1] ~= nil then
+    versions = {}
+    for i = 1, #saved do versions[i] = type(saved[i]) == "userdata" and version_of(saved[i]) end
+  end
+  last_sequence = last_sequence + 1
+  local node = {
+    operation = operation, sequence = last_sequence, shape = shape_of(output), dtype = dtype_of(output),
+    inputs = inputs, saved = saved, versions = versions,
+  }
+  set_requires_grad(output, true)
+  set_node(output, node)
+  return node
+end
+
+--- Raises an error unless the values saved at `versions` are unchanged.
+function autograd.check_versions(name, saved, versions)
+  for i = 1, #saved do
+    if versions[i] and version_of(saved[i]) ~= versions[i] then
+      raise(("backward: a tensor of shape %s that %s needs for its derivative was changed in place after it"):format(
+        shape_text(shape_of(saved[i])), name))
+    end
+  end
+end
+
+-- `grad` summed over the dimensions along which a tensor of shape `target` was broadcast.
+local function sum_to(grad, target)
+  local source = shape_of(grad)
+  local added = #source - #target
+  local dimensions = {}
+  for i = 1, added do dimensions[i] = i end
+  for i = 1, #target do
+    if source[added + i] ~= target[i] then dimensions[#dimensions + 1] = added + i end
+  end
+  if #dimensions == 0 then return grad end
+  return view(sum(grad, dimensions, true), target)
+end
+
+-- Adds `grad` to what has arrived at `input` so far.
+local function deliver(grads, input, grad, shares)
+  local fitted = sum_to(grad, input.shape)
+  if dtype_of(fitted) ~= input.dtype then fitted = convert(fitted, {dtype = input.dtype}) end
+  local earlier = grads[input]
+  if earlier then
+    grads[input] = add(earlier, fitted)
+  elseif input.leaf and shares and fitted == grad then
+    grads[input] = clone(fitted)
+  else
+    grads[input] = fitted
+  end
+end
+
+local function differentiate(node, grad, grads)
+  local operation, saved, inputs = node.operation, node.saved, node.inputs
+  autograd.check_versions(operation.name, saved, node.versions)
+  local shares = operation.shares
+  local first, second, third = operation.backward(node, grad, saved[1], saved[2], saved[3])
+  if type(first) == "table" then
+    for i = 1, #inputs do
+      if inputs[i] and first[i] then deliver(grads, inputs[i], first[i], shares) end
+    end
+    return
+  end
+  if first and inputs[1] then deliver(grads, inputs[1], first, shares) end
+  if second and inputs[2] then deliver(grads, inputs[2], second, shares) end
+  if third and inputs[3] then deliver(grads, inputs[3], third, shares) end
+end
+
+local function by_descending_sequence(a, b) return a.sequence > b.sequence end
+
+-- All nodes that lead to `root`, latest first, leaves last.
+local function collect_nodes(root)
+  local nodes, seen, position = {root}, {[root] = true}, 0
+  while position < #nodes do
+    position = position + 1
+    local node = nodes[position]
+    if node.released then
+      raise("backward: the graph of this tensor was released by an earlier backward; call that one as " ..
+        ":backward(nil, {retain_graph = true}) to keep it")
+    end
+    for _, input in ipairs(node.inputs or nothing) do
+      if input and not seen[input] then
+        seen[input] = true
+        nodes[#nodes + 1] = input
+      end
+    end
+  end
+  table.sort(nodes, by_descending_sequence)
+  return nodes
+end
+
+local function first_gradient(output, grad)
+  local shape, dtype = shape_of(output), dtype_of(output)
+  if grad == nil then
+    if core.numel(output) ~= 1 then
+      raise(("backward: a tensor of shape %s needs a gradient of that shape as argument"):format(shape_text(shape)))
+    end
+    return core.full(shape, 1, {dtype = dtype, device = core.device(output)})
+  end
+  if not core.is_tensor(grad) then raise("backward: the gradient must be a tensor, got " .. type(grad)) end
+  local need = ("%s on %s"):format(shape_text(shape), core.device(output))
+  local have = ("%s on %s"):format(shape_text(shape_of(grad)), core.device(grad))
+  if have ~= need then raise(("backward: the gradient must have shape %s, got %s"):format(need, have)) end
+  return dtype_of(grad) == dtype and grad or convert(grad, {dtype = dtype})
+end
+
+local function release(node)
+  node.released = true
+  node.inputs, node.saved, node.versions, node.context = nil, nil, nil, nil
+end
+
+local function accumulate(leaf, grad)
+  if leaf.grad then add_(leaf.grad, grad) else leaf.grad = grad end
+  if written_leaves then written_leaves[#written_leaves + 1] = leaf end
+end
+
+--- Computes the gradients of a tensor and adds them to `.grad` of the leaves that it was made from.
+-- The graph is released on the way: a second backward over it is an error. No gradient is written if there is an error.
+-- @param output tensor that requires a gradient
+-- @param grad   gradient of `output`, of its shape; may be left out for a tensor of one element (1 then)
+-- @param options {retain_graph = true} keeps the graph for another backward
+function autograd.backward(output, grad, options)
+  local retain_graph = false
+  if options ~= nil then
+    if type(options) ~= "table" then raise("backward: options must be a table, got " .. type(options)) end
+    retain_graph = options.retain_graph
+  end
+  local root = edge(output)
+  if not root then raise("backward: this tensor does not require a gradient") end
+  local nodes = collect_nodes(root)
+  local first = first_gradient(output, grad)
+  local grads = {[root] = root.leaf and first == grad and clone(first) or first}
+  local arrived = {} -- node, gradient, node, gradient, …: what `.grad` of leaves will get
+  for _, node in ipairs(nodes) do
+    local node_grad = grads[node]
+    grads[node] = nil
+    if node_grad and (node.leaf or node.retains_grad) then
+      arrived[#arrived + 1] = node
+      arrived[#arrived + 1] = node.leaf and node_grad or clone(node_grad)
+    end
+    if not node.leaf then
+      if node_grad then differentiate(node, node_grad, grads) end
+      if not retain_graph then release(node) end
+    end
+  end
+  for i = 1, #arrived, 2 do accumulate(arrived[i], arrived[i + 1]) end
+end
+
+--- The gradient that backward has added up in a tensor, or nil.
+function autograd.grad(tensor)
+  local node = node_of(tensor)
+  return node and node.grad
+end
+
+--- Sets or, with nil, drops the gradient of a tensor that requires one; `grad` must fit it.
+function autograd.set_grad(tensor, grad)
+  if grad == nil then
+    local node = node_of(tensor)
+    if node then node.grad = nil end
+    return
+  end
+  local node = edge(tensor)
+  if not node then raise("grad: this tensor does not require a gradient") end
+  if not core.is_tensor(grad) then raise("grad: a tensor or nil is needed, got " .. type(grad)) end
+  local have = ("%s %s on %s"):format(shape_text(shape_of(grad)), dtype_of(grad), core.device(grad))
+  local need = ("%s %s on %s"):format(shape_text(node.shape), node.dtype, core.device(tensor))
+  if have ~= need then raise(("grad: the gradient of %s must be that too, got %s"):format(need, have)) end
+  node.grad = grad
+  if written_leaves then written_leaves[#written_leaves + 1] = node end
+end
+
+--- Whether a tensor is not the result of a recorded operation.
+function autograd.is_leaf(tensor)
+  local node = node_of(tensor)
+  return not node or node.leaf == true
+end
+
+--- Lets operations on this tensor be recorded (or no longer, with false). Float tensors that are leaves.
+-- @return the tensor
+function autograd.set_requires_grad(tensor, flag)
+  if flag == nil then flag = true end
+  if not autograd.is_leaf(tensor) then
+    raise("requires_grad: this tensor is the result of an operation; use :detach() for one that requires no gradient")
+  end
+  set_requires_grad(tensor, flag)
+  return tensor
+end
+
+--- Asks backward to keep the gradient of an intermediate tensor in its `.grad` too.
+-- @return the tensor
+function autograd.retain_grad(tensor)
+  local node = edge(tensor)
+  if not node then raise("retain_grad: this tensor does not require a gradient") end
+  if not node.leaf then node.retains_grad = true end
+  return tensor
+end
+
+--- Refuses an in-place change that the tape could not follow.
+function autograd.check_in_place(name, tensor, source)
+  if not recording then return end
+  if is_tensor(tensor) and tracked(tensor) then
+    raise(name .. ": this tensor requires a gradient and can't be changed in place; use fp8.no_grad or :detach()")
+  elseif is_tensor(source) and tracked(source) then
+    raise(name .. ": the argument requires a gradient, which an in-place change would lose; use fp8.no_grad or :detach()")
+  end
+end
+
+local function restore_recording(before, ok, ...)
+  recording = before
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Calls f(...) without recording any operation and returns what it returns. Its errors pass through.
+function autograd.no_grad(f, ...)
+  if type(f) ~= "function" then raise("no_grad: a function is needed, got " .. type(f)) end
+  local before = recording
+  recording = false
+  return restore_recording(before, pcall(f, ...))
+end
+
+--- Makes `list` (or nil) what the leaf nodes are appended to whose gradients are set; returns the one before.
+function autograd.collect_written_leaves(list)
+  local before = written_leaves
+  written_leaves = list
+  return before
+end
+
+return autograd

@@ -1,0 +1,102 @@
+--- Batches of rows, shuffled by a generator of their own.
+local bit = require "bit"
+local ffi = require "ffi"
+local core = require "fp8.core"
+
+local raise = core.raise
+
+local defaults = {batch = 64, shuffle = false, drop_last = false, seed = 0}
+
+-- SplitMix64 (Steele, Lea and Flood, 2014): uniform doubles in [0, 1).
+local function generator(seed)
+  local state = ffi.cast("uint64_t", seed)
+  return function()
+    state = state + 0x9E3779B97F4A7C15ULL
+    local z = state
+    z = bit.bxor(z, bit.rshift(z, 30)) * 0xBF58476D1CE4E5B9ULL
+    z = bit.bxor(z, bit.rshift(z, 27)) * 0x94D049BB133111EBULL
+    z = bit.bxor(z, bit.rshift(z, 31))
+    return tonumber(bit.rshift(z, 11)) * 2^-53
+  end
+end
+
+-- i64 (count) on the CPU: 0 to count - 1 in random order (Fisher and Yates).
+local function permutation(count, seed)
+  local positions = core.arange(0, count, 1, {dtype = "i64", device = "cpu"})
+  local element, uniform = ffi.cast("int64_t *", core.address(positions)), generator(seed)
+  for i = count - 1, 1, -1 do
+    local j = math.floor(uniform() * (i + 1))
+    element[i], element[j] = element[j], element[i]
+  end
+  return positions
+end
+
+local function read_options(options)
+  if options ~= nil and type(options) ~= "table" then raise("batches: options must be a table, got " .. type(options)) end
+  local settings = {}
+  for name, default in pairs(defaults) do settings[name] = default end
+  for name, value in pairs(options or {}) do
+    if defaults[name] == nil then raise(("batches: unknown option %s"):format(tostring(name))) end
+    if type(value) ~= type(defaults[name]) then
+      raise(("batches: option %s must be a %s, got %s"):format(name, type(defaults[name]), type(value)))
+    end
+    settings[name] = value
+  end
+  for name, least in pairs {batch = 1, seed = 0} do
+    local value = settings[name]
+    if not (value >= least and value == math.floor(value) and value < 2^53) then
+      raise(("batches: option %s must be a whole number of at least %d, got %s"):format(name, least, value))
+    end
+  end
+  return settings
+end
+
+local function check_tensors(tensors)
+  if type(tensors) ~= "table" or #tensors == 0 then raise("batches: a list of tensors is needed, with at least one") end
+  local rows
+  for i = 1, #tensors do
+    if not core.is_tensor(tensors[i]) then
+      raise(("batches: tensor %d must be a tensor, got %s"):format(i, type(tensors[i])))
+    elseif core.rank(tensors[i]) == 0 then
+      raise(("batches: tensor %d has no dimensions"):format(i))
+    end
+    local own = core.size(tensors[i], 1)
+    rows = rows or own
+    if own ~= rows then raise(("batches: tensors 1 and %d have %d and %d rows"):format(i, rows, own)) end
+  end
+  return rows
+end
+
+--- for x, y in fp8.data.batches({images, labels}, {batch = 128, shuffle = true, seed = epoch}) do … end
+--
+-- One pass over the rows of tensors, which may be on any device; the batches are where their tensors are. The same seed gives the
+-- same order everywhere.
+-- @param tensors list of tensors with the same size of dimension 1
+-- @param options batch = 64 rows; shuffle = false; seed = 0 of the order; drop_last = false: leaves out a last short batch
+-- @return an iterator that gives one batch of each tensor
+return function(tensors, options)
+  local rows, settings = check_tensors(tensors), read_options(options)
+  local order = {} -- by device
+  if settings.shuffle then
+    local positions = permutation(rows, settings.seed)
+    for i = 1, #tensors do
+      local device = core.device(tensors[i])
+      order[device] = order[device] or core.convert(positions, {device = device})
+    end
+  end
+  local start, stop = 1, settings.drop_last and rows - rows % settings.batch or rows
+  return function()
+    if start > stop then return nil end
+    local length, batch = math.min(settings.batch, stop - start + 1), {}
+    for i = 1, #tensors do
+      local positions = order[core.device(tensors[i])]
+      if positions then
+        batch[i] = core.index_select(tensors[i], 1, core.narrow(positions, 1, start, length))
+      else
+        batch[i] = core.narrow(tensors[i], 1, start, length)
+      end
+    end
+    start = start + length
+    return unpack(batch)
+  end
+end

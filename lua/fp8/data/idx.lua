@@ -1,0 +1,128 @@
+--- Reader of idx files, the format of MNIST and its relatives: a zero u16, an element type, the number of dimensions, the sizes as
+-- big-endian u32, then the elements, big-endian. Compressed ones (gzip) are inflated as they are read.
+local bit = require "bit"
+local ffi = require "ffi"
+local zlib = require "zlib"
+local core = require "fp8.core"
+
+local raise = core.raise
+
+local largest_rank = 8
+-- Deflate makes at most 1,032 bytes of one, so that a piece of this length gives 4 MiB at most.
+local piece_bytes = 4096
+local largest_expansion = 1032
+
+local types = {
+  [0x08] = {name = "u8", dtype = "u8", bytes = 1}, [0x09] = {name = "i8"}, [0x0B] = {name = "i16"},
+  [0x0C] = {name = "i32", dtype = "i32", bytes = 4}, [0x0D] = {name = "f32", dtype = "f32", bytes = 4},
+  [0x0E] = {name = "f64"},
+}
+
+local function fail(message, ...) error({message = message:format(...)}, 0) end
+
+-- A function that returns the file's contents piece by piece, inflated if they are compressed, and nil at the end.
+local function open_pieces(file)
+  local magic = file:read(2)
+  file:seek("set", 0)
+  if magic ~= "\31\139" then
+    return function() return file:read(piece_bytes) end, false
+  end
+  local inflate, finished = zlib.inflate(), false
+  return function()
+    local piece = file:read(piece_bytes)
+    if not piece then
+      if not finished then fail("the compressed data is truncated") end
+      return nil
+    end
+    if finished then fail("there are bytes after the end of the compressed data") end
+    local ok, output, ended, consumed = pcall(inflate, piece)
+    if not ok then fail("the compressed data is damaged (%s)", tostring(output):gsub("^[^\n]-:%d+: ", "")) end
+    finished = ended
+    if ended and consumed ~= file:seek() then fail("there are bytes after the end of the compressed data") end
+    return output
+  end, true
+end
+
+-- At least `count` bytes from the pieces, all that came with them included.
+local function read_at_least(next_piece, count, start)
+  while #start < count do
+    local piece = next_piece()
+    if not piece then fail("the file ends within its header") end
+    start = start .. piece
+  end
+  return start
+end
+
+local function big_endian(text, position)
+  local a, b, c, d = text:byte(position, position + 3)
+  return ((a * 256 + b) * 256 + c) * 256 + d
+end
+
+-- Element type and shape, the number of elements, and what was read beyond the header.
+local function read_header(next_piece)
+  local text = read_at_least(next_piece, 4, "")
+  local zero, also_zero, code, rank = text:byte(1, 4)
+  if zero ~= 0 or also_zero ~= 0 then fail("this is not an idx file: it must begin with two zero bytes") end
+  local kind = types[code]
+  if not kind then fail("unknown element type 0x%02X", code) end
+  if not kind.dtype then fail("element type %s is not supported; u8, i32 and f32 are", kind.name) end
+  if rank < 1 or rank > largest_rank then fail("%d dimensions; 1 to %d are supported", rank, largest_rank) end
+  text = read_at_least(next_piece, 4 + 4 * rank, text)
+  local shape, count = {}, 1
+  for i = 1, rank do
+    shape[i] = big_endian(text, 1 + 4 * i)
+    count = count * shape[i]
+  end
+  if count * kind.bytes >= 2^53 then fail("sizes %s are too large", table.concat(shape, " x ")) end
+  return kind, shape, count, text:sub(5 + 4 * rank)
+end
+
+local function swap_bytes(address, count)
+  local words = ffi.cast("int32_t *", address)
+  for i = 0, count - 1 do words[i] = bit.bswap(words[i]) end
+end
+
+local function read_file(file)
+  local file_bytes = file:seek("end")
+  file:seek("set", 0)
+  local next_piece, compressed = open_pieces(file)
+  local kind, shape, count, piece = read_header(next_piece)
+  local bytes, filled = count * kind.bytes, 0
+  -- Before memory is asked for: can the file hold that much at all?
+  if bytes > file_bytes * (compressed and largest_expansion or 1) then
+    fail("the header promises %.0f bytes, more than the file can hold", bytes)
+  end
+  local tensor = core.empty(shape, {dtype = kind.dtype, device = "cpu"})
+  local target = ffi.cast("uint8_t *", core.address(tensor))
+  while piece do
+    if filled + #piece > bytes then fail("there are bytes after the last element") end
+    ffi.copy(target + filled, piece, #piece)
+    filled = filled + #piece
+    piece = next_piece()
+  end
+  if filled < bytes then fail("the file is truncated: %.0f of %.0f bytes", filled, bytes) end
+  if kind.bytes == 4 then swap_bytes(target, count) end
+  return tensor
+end
+
+--- Reads an idx file, compressed with gzip or not, of element type u8, i32 or f32.
+-- @param path    of the file
+-- @param options {device = where the tensor goes, the CPU if left out}
+-- @return a tensor of the file's shape
+return function(path, options)
+  if type(path) ~= "string" then raise("read_idx: path must be a string, got " .. type(path)) end
+  if options ~= nil and type(options) ~= "table" then raise("read_idx: options must be a table, got " .. type(options)) end
+  local file, reason = io.open(path, "rb")
+  if not file then raise("read_idx: " .. reason) end
+  local ok, result = pcall(function()
+    local _, why, code = file:read(0)
+    if code then fail("can't read: %s", why) end
+    return read_file(file)
+  end)
+  file:close()
+  if not ok then
+    local message = type(result) == "table" and result.message or tostring(result):gsub("^[^\n]-:%d+: ", "")
+    raise(("read_idx: %s: %s"):format(path, message))
+  end
+  return options and options.device and core.convert(result, {device = options.device}) or result
+end

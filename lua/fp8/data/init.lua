@@ -1,0 +1,6 @@
+--- fp8.data: data sets and batches.
+return {
+  read_idx = require "fp8.data.idx",
+  fashion_mnist = require "fp8.data.fashion_mnist",
+  batches = require "fp8.data.batches",
+}

@@ -1,0 +1,44 @@
+--- fp8.cuda: the CUDA devices, whose part of fp8 is loaded when a script first asks for one.
+local core = require "fp8.core"
+
+local devices = {}
+
+-- Loads fp8/cuda.so from where Lua finds its C modules. Returns true, or false and the reason.
+local function open()
+  local path, reason = package.searchpath("fp8.cuda", package.cpath)
+  if not path then return false, "fp8 was built without CUDA:" .. reason end
+  return core.cuda_open(path)
+end
+
+core.set_cuda_loader(open)
+
+local function device_name(index)
+  if index == nil then return "cuda" end
+  if type(index) == "number" then return ("cuda:%d"):format(index) end
+  return index
+end
+
+--- Whether there is a CUDA device that works; if not, the second value says why.
+function devices.is_available()
+  local opened, reason = open()
+  if not opened then return false, reason end
+  if core.cuda_device_count() == 0 then return false, "there is no CUDA device" end
+  return true
+end
+
+--- The number of CUDA devices, 0 where CUDA can't be used.
+function devices.device_count()
+  return open() and core.cuda_device_count() or 0
+end
+
+--- Waits for all work on a device, and raises an error if something in it failed.
+-- @param index from 0; or a name such as "cuda:1"; the first device if left out
+function devices.synchronize(index) core.synchronize(device_name(index)) end
+
+--- Memory of tensors on a device in bytes: {in_use =, peak =, cached =}; cached is held from the driver but not in use.
+function devices.memory(index) return core.memory(device_name(index)) end
+
+--- Lets the peak of `memory` start anew.
+function devices.reset_peak_memory(index) core.reset_peak_memory(device_name(index)) end
+
+return devices

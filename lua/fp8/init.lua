@@ -1,0 +1,65 @@
+--- fp8: 8-bit floating-point training. Tensors on the CPU and on CUDA devices, number formats as data, and linear layers that compute
+-- in them.
+local core = require "fp8.core"
+
+-- Errors point at the code that called fp8, so the core has to know which code is fp8's own.
+core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8/")
+
+local autograd = require "fp8.autograd"
+local creation = require "fp8.creation"
+local elementwise = require "fp8.ops.elementwise"
+local index = require "fp8.ops.index"
+local quantization = require "fp8.quantization"
+local quantized_matmul = require "fp8.quantized_matmul"
+local reduce = require "fp8.ops.reduce"
+require "fp8.tensor"
+
+local fp8 = {
+  _VERSION = "fp8 0.1.0",
+
+  -- Creation: sizes or nested tables of numbers, then {dtype =, device =, requires_grad =}.
+  tensor = core.tensor, zeros = core.zeros, ones = core.ones, full = core.full, empty = core.empty, arange = core.arange,
+  rand = core.rand, randn = core.randn, randint = core.randint,
+  zeros_like = creation.zeros_like, ones_like = creation.ones_like, empty_like = creation.empty_like,
+  randn_like = creation.randn_like,
+  manual_seed = core.manual_seed,
+  set_default_device = core.set_default_device, set_default_dtype = core.set_default_dtype,
+  is_tensor = core.is_tensor,
+
+  -- Operations that are no methods, or read better as functions.
+  cat = index.cat, stack = index.stack, where = elementwise.where,
+  maximum = elementwise.maximum, minimum = elementwise.minimum,
+  matmul = require("fp8.ops.matmul").matmul, cross_entropy = reduce.cross_entropy,
+
+  -- Formats and quantization.
+  create_map = core.create_map, create_dynamic_map = core.create_dynamic_map, create_linear_map = core.create_linear_map,
+  quantize_blockwise = quantization.quantize_blockwise, dequantize_blockwise = quantization.dequantize_blockwise,
+  quantize = quantization.quantize, dequantize = quantization.dequantize,
+  matmul_mixed = quantized_matmul.matmul_mixed, matmul_global = quantized_matmul.matmul_global,
+  recipes = require "fp8.recipes",
+
+  no_grad = autograd.no_grad,
+  Function = require "fp8.function",
+  scope = require "fp8.scope",
+  cuda = require "fp8.devices",
+  --- fp8.memory(device) and fp8.reset_peak_memory(device), in bytes, as in fp8.cuda but for any device, "cpu" included.
+  memory = core.memory, reset_peak_memory = core.reset_peak_memory,
+}
+
+-- Loaded when first used, so that `require "fp8"` stays quick: by field, a module, and the field in it if not the module itself.
+local later = {
+  nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
+  Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
+  load = {"fp8.io", "load"}, save = {"fp8.io", "save"},
+}
+
+return setmetatable(fp8, {
+  __index = function(_, name)
+    local place = later[name]
+    if not place then return nil end
+    local value = require(place[1])
+    if place[2] then value = value[place[2]] end
+    rawset(fp8, name, value)
+    return value
+  end,
+})

@@ -1,0 +1,152 @@
+--- fp8.load and fp8.save: safetensors files.
+local bit = require "bit"
+local ffi = require "ffi"
+local core = require "fp8.core"
+local safetensors = require "fp8.safetensors"
+
+ffi.cdef [[
+size_t fread(void *data, size_t size, size_t count, void *file);
+size_t fwrite(const void *data, size_t size, size_t count, void *file);
+int getpid(void);
+char *strerror(int error);
+int statx(int directory, const char *path, int flags, unsigned int mask, void *result);
+]]
+
+local C = ffi.C
+local raise = core.raise
+
+local files = {}
+
+local doubles_at_once = 65536
+
+local function fail(message, ...) error({message = message:format(...)}, 0) end
+
+-- Calls f(…); an error becomes one of `caller` about `path`.
+local function guarded(caller, path, f, ...)
+  local ok, first, second = pcall(f, ...)
+  if ok then return first, second end
+  local message = type(first) == "table" and first.message or tostring(first):gsub("^[^\n]-:%d+: ", "")
+  raise(("%s: %s: %s"):format(caller, path, message))
+end
+
+local function read_bytes(file, address, bytes)
+  if tonumber(C.fread(address, 1, bytes, file)) ~= bytes then fail("can't read: the file is shorter than it was") end
+end
+
+local function read_doubles(file, address, count)
+  local target, buffer = ffi.cast("float *", address), ffi.new("double[?]", math.min(count, doubles_at_once))
+  for start = 0, count - 1, doubles_at_once do
+    local length = math.min(count - start, doubles_at_once)
+    read_bytes(file, buffer, 8 * length)
+    for i = 0, length - 1 do target[start + i] = buffer[i] end
+  end
+end
+
+local function read_tensor(file, entry, device)
+  local tensor = core.empty(entry.shape, {dtype = entry.dtype, device = "cpu"})
+  if entry.is_double then
+    read_doubles(file, core.address(tensor), entry.count)
+  elseif entry.bytes > 0 then
+    read_bytes(file, core.address(tensor), entry.bytes)
+  end
+  return device and core.convert(tensor, {device = device}) or tensor
+end
+
+local function read_file(file, options)
+  local size, reason = file:seek("end")
+  if not size then fail("can't read: %s", reason) end
+  file:seek("set", 0)
+  local start, why = file:read(8)
+  if not start and why then fail("can't read: %s", why) end
+  if not start or #start < 8 then fail("the file is too short to be a safetensors file: %d bytes", size) end
+  local length = safetensors.read_length(start, size)
+  local text = length > 0 and file:read(length) or ""
+  if #text < length then fail("can't read: the file is shorter than it was") end
+  local entries, metadata = safetensors.read_header(text, size - 8 - length, options)
+  local tensors = {}
+  for _, entry in ipairs(entries) do tensors[entry.name] = read_tensor(file, entry, options.device) end
+  return tensors, metadata
+end
+
+--- Reads a safetensors file.
+-- Types: F32, F16, BF16, F8_E4M3, F8_E5M2, U8, I32, I64, and BOOL as u8.
+-- @param path    of the file
+-- @param options {device = where the tensors go (the CPU if left out), f64 = "f32" to read double precision as f32}
+-- @return table of tensors by name; table of metadata strings by name
+function files.load(path, options)
+  if type(path) ~= "string" then raise("load: path must be a string, got " .. type(path)) end
+  if options == nil then options = {} end
+  if type(options) ~= "table" then raise("load: options must be a table, got " .. type(options)) end
+  if options.f64 ~= nil and options.f64 ~= "f32" then
+    raise('load: option f64 must be "f32", got ' .. tostring(options.f64))
+  end
+  local file, reason = io.open(path, "rb")
+  if not file then raise("load: " .. reason) end
+  return guarded("load", path, function()
+    local ok, tensors, metadata = pcall(read_file, file, options)
+    file:close()
+    if not ok then error(tensors, 0) end
+    return tensors, metadata
+  end)
+end
+
+-- Renaming the finished file over one that is no regular file, /dev/null say, would replace it.
+local function check_target(path)
+  local buffer = ffi.new("uint16_t[128]") -- struct statx, whose mode is at byte 28
+  local here, type_and_mode = -100, 3
+  if C.statx(here, path, 0, type_and_mode, buffer) ~= 0 then return end
+  if bit.band(buffer[14], 0xF000) ~= 0x8000 then fail("is not a regular file") end
+end
+
+local function write_bytes(file, address, bytes)
+  if tonumber(C.fwrite(address, 1, bytes, file)) ~= bytes then
+    fail("can't write: %s", ffi.string(C.strerror(ffi.errno())))
+  end
+end
+
+local function write_file(file, header, entries)
+  write_bytes(file, header, #header)
+  for _, entry in ipairs(entries) do
+    local elements = core.contiguous(core.convert(entry.tensor, {device = "cpu"}))
+    if entry.bytes > 0 then write_bytes(file, core.address(elements), entry.bytes) end
+  end
+  local flushed, reason = file:flush()
+  if not flushed then fail("can't write: %s", reason) end
+end
+
+local temporary_files = 0
+
+local function save(path, tensors, metadata)
+  local header, ordered = safetensors.write_header(tensors, metadata)
+  check_target(path)
+  temporary_files = temporary_files + 1
+  local temporary = ("%s.%d-%d.tmp"):format(path, C.getpid(), temporary_files)
+  local file, reason = io.open(temporary, "wb")
+  if not file then fail("can't write: %s", reason) end
+  local ok, failure = pcall(write_file, file, header, ordered)
+  local closed, why = file:close()
+  if ok and not closed then ok, failure = false, {message = "can't write: " .. tostring(why)} end
+  if ok then
+    ok, why = os.rename(temporary, path)
+    failure = {message = "can't write: " .. tostring(why)}
+  end
+  if not ok then
+    os.remove(temporary)
+    error(failure, 0)
+  end
+end
+
+--- Writes a safetensors file. It appears under its name only when it is complete.
+-- @param path     of the file
+-- @param tensors  table of tensors by name, of any dtype and device
+-- @param metadata table of strings by name, or nil
+function files.save(path, tensors, metadata)
+  if type(path) ~= "string" then raise("save: path must be a string, got " .. type(path)) end
+  if type(tensors) ~= "table" then raise("save: tensors must be a table, got " .. type(tensors)) end
+  if metadata ~= nil and type(metadata) ~= "table" then
+    raise("save: metadata must be a table of strings, got " .. type(metadata))
+  end
+  guarded("save", path, save, path, tensors, metadata)
+end
+
+return files

@@ -1,0 +1,190 @@
+--- The base of all modules: a table whose tensors are its parameters and whose modules are its parts.
+--
+--   local Net = fp8.nn.Module:extend("Net")
+--   function Net:init(width)
+--     self.hidden = fp8.Linear(784, width)
+--     self.output = fp8.Linear(width, 10)
+--   end
+--   function Net:forward(x) return self.output(self.hidden(x):relu()) end
+--   local net = Net(256)
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+local conversion_options = require "fp8.conversion"
+local views = require "fp8.ops.view"
+local shapes = require "fp8.shapes"
+
+local raise = core.raise
+
+local Module = {class_name = "Module", training = true}
+Module.__index = Module
+
+local function construct(class, ...)
+  local object = setmetatable({}, class)
+  object:init(...)
+  return object
+end
+
+local function call(self, ...) return self:forward(...) end
+
+--- A new class of modules, derived from this one. Calling it makes an object and passes the arguments to `init`; calling the object
+-- calls `forward`.
+function Module:extend(class_name)
+  local class = {class_name = class_name, __call = call, __tostring = self.__tostring}
+  class.__index = class
+  return setmetatable(class, {__index = self, __call = construct})
+end
+
+--- Replace these two.
+function Module.init() end
+function Module:forward() raise(self.class_name .. ": this module has no forward function") end
+
+local function is_module(value)
+  local class = type(value) == "table" and getmetatable(value)
+  return type(class) == "table" and rawget(class, "class_name") ~= nil
+end
+
+-- Names of the fields of a module that hold tensors or modules: numbers in order, then names in order.
+local function sorted_fields(module)
+  local names = {}
+  for name, value in next, module do
+    if core.is_tensor(value) or is_module(value) then names[#names + 1] = name end
+  end
+  table.sort(names, function(a, b)
+    if type(a) == type(b) then return a < b end
+    return type(a) == "number"
+  end)
+  return names
+end
+
+-- Calls visit(module, name of the field, full name) for every tensor in a module and its parts, once for each module.
+local function each_tensor(module, visit, prefix, seen)
+  seen[module] = true
+  for _, name in ipairs(sorted_fields(module)) do
+    local value = module[name]
+    if core.is_tensor(value) then
+      visit(module, name, prefix .. name)
+    elseif not seen[value] then
+      each_tensor(value, visit, prefix .. name .. ".", seen)
+    end
+  end
+end
+
+-- Full names and tensors, in an order that depends on names only; a tensor that is shared counts under its first name.
+local function list_tensors(module, wanted)
+  local names, tensors, seen = {}, {}, {}
+  each_tensor(module, function(owner, field, name)
+    local tensor = owner[field]
+    if not seen[tensor] and (not wanted or wanted(tensor)) then
+      seen[tensor] = true
+      names[#names + 1], tensors[#tensors + 1] = name, tensor
+    end
+  end, "", {})
+  return names, tensors
+end
+
+--- A list of the tensors that require a gradient, those of the module's parts included.
+function Module:parameters()
+  local _, tensors = list_tensors(self, core.requires_grad)
+  return tensors
+end
+
+--- for name, parameter in module:named_parameters() do … end; a part's names follow its own and a dot: "1.weight".
+function Module:named_parameters()
+  local names, tensors = list_tensors(self, core.requires_grad)
+  local position = 0
+  return function()
+    position = position + 1
+    return names[position], tensors[position]
+  end
+end
+
+--- A table of all tensors by name, for fp8.save; they share the module's memory.
+function Module:state_dict()
+  local state = {}
+  local names, tensors = list_tensors(self)
+  for i, name in ipairs(names) do state[name] = views.detach(tensors[i]) end
+  return state
+end
+
+--- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly, dtype and device need not; nothing is
+-- copied if anything is wrong.
+-- @return the module
+function Module:load_state_dict(state)
+  if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
+  local names, tensors = list_tensors(self)
+  local known = {}
+  for i, name in ipairs(names) do
+    local source, shape = state[name], shapes.text(core.shape(tensors[i]))
+    known[name] = true
+    if not core.is_tensor(source) then
+      raise(("load_state_dict: %s must be a tensor, got %s"):format(name, type(source)))
+    elseif shapes.text(core.shape(source)) ~= shape then
+      raise(("load_state_dict: %s has shape %s in the module, %s in the table"):format(name, shape,
+        shapes.text(core.shape(source))))
+    end
+  end
+  for name in pairs(state) do
+    if not known[name] then raise(("load_state_dict: the module has no tensor %s"):format(tostring(name))) end
+  end
+  for i, name in ipairs(names) do core.copy_(tensors[i], state[name]) end
+  return self
+end
+
+local function is_float(tensor)
+  local dtype = core.dtype(tensor)
+  return dtype == "f32" or dtype == "f16" or dtype == "bf16"
+end
+
+--- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for float tensors only.
+-- The module gets new tensors without gradients, so make optimizers afterwards.
+-- @return the module
+function Module:to(...)
+  local options, moved = conversion_options(...), {}
+  each_tensor(self, function(owner, field)
+    local old = owner[field]
+    if not moved[old] then
+      local new = core.convert(old, is_float(old) and options or {device = options.device})
+      if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
+      moved[old] = new
+    end
+    owner[field] = moved[old]
+  end, "", {})
+  return self
+end
+
+local function set_training(module, flag, seen)
+  module.training = flag
+  seen[module] = true
+  for _, name in ipairs(sorted_fields(module)) do
+    local part = module[name]
+    if is_module(part) and not seen[part] then set_training(part, flag, seen) end
+  end
+  return module
+end
+
+--- Sets the field `training` of the module and its parts, which modules that behave differently in training look at.
+-- @return the module
+function Module:train() return set_training(self, true, {}) end
+function Module:eval() return set_training(self, false, {}) end
+
+--- Drops the gradients of all parameters.
+function Module:zero_grad()
+  for _, parameter in ipairs(self:parameters()) do autograd.set_grad(parameter, nil) end
+end
+
+--- The class name, and the parts on lines of their own.
+function Module:__tostring()
+  local lines = {}
+  for _, name in ipairs(sorted_fields(self)) do
+    if is_module(self[name]) then
+      lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(self[name]):gsub("\n", "\n  ")))
+    end
+  end
+  if #lines == 0 then return self.class_name .. "()" end
+  return ("%s(\n%s\n)"):format(self.class_name, table.concat(lines, "\n"))
+end
+
+--- Whether a value is an object of a module class.
+Module.is_module = is_module
+
+return Module

@@ -1,0 +1,166 @@
+--- Views, which share their tensor's memory and version, and copies.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+
+local needs_grad, record = autograd.needs_grad, autograd.record
+local contiguous, shape_of = core.contiguous, core.shape
+
+local view = {}
+
+-- What only changes the shape: the gradient gets the input's shape back.
+local reshaping = {
+  name = "view", shares = true,
+  backward = function(node, grad) return core.view(contiguous(grad), node.input_shape) end,
+}
+
+local function reshaped(y, x)
+  if needs_grad(x) then record(y, reshaping, {x}).input_shape = shape_of(x) end
+  return y
+end
+
+--- x:view(sizes…) or x:view{sizes…}: the same elements in another shape; one size may be -1. An error if the strides of x don't
+-- allow it without a copy.
+function view.view(x, ...) return reshaped(core.view(x, ...), x) end
+
+--- x:reshape(sizes…): `view`, of a copy where the strides don't allow a view.
+function view.reshape(x, ...)
+  local ok, y = pcall(core.view, x, ...)
+  if not ok then y = core.view(contiguous(x), ...) end
+  return reshaped(y, x)
+end
+
+--- x:flatten([first [, last]]): dimensions `first` (1) to `last` (-1) as one.
+function view.flatten(x, first, last)
+  local shape = shape_of(x)
+  local rank = #shape
+  first, last = first or 1, last or -1
+  if rank == 0 then return view.reshape(x, 1) end
+  local from, to = first < 0 and first + rank + 1 or first, last < 0 and last + rank + 1 or last
+  if not (from >= 1 and from <= to and to <= rank) then
+    core.raise(("flatten: dimensions %s to %s of a tensor of %d dimensions"):format(first, last, rank))
+  end
+  local sizes, merged = {}, 1
+  for i = 1, rank do
+    if i >= from and i <= to then
+      merged = merged * shape[i]
+      if i == to then sizes[#sizes + 1] = merged end
+    else
+      sizes[#sizes + 1] = shape[i]
+    end
+  end
+  return view.reshape(x, sizes)
+end
+
+--- x:squeeze([dim]): without its dimensions of size 1, or without that one.
+function view.squeeze(x, dimension) return reshaped(core.squeeze(x, dimension), x) end
+
+--- x:unsqueeze(dim): with a dimension of size 1 inserted before `dim`.
+function view.unsqueeze(x, dimension) return reshaped(core.unsqueeze(x, dimension), x) end
+
+local transposition = {
+  name = "transpose", shares = true,
+  backward = function(node, grad) return core.transpose(grad, node.first, node.second) end,
+}
+
+--- x:transpose(dim, other): two dimensions exchanged.
+function view.transpose(x, first, second)
+  local y = core.transpose(x, first, second)
+  if needs_grad(x) then
+    local node = record(y, transposition, {x})
+    node.first, node.second = first, second
+  end
+  return y
+end
+
+--- x:t(): a matrix transposed; fewer dimensions stay as they are.
+function view.t(x)
+  if core.rank(x) == 2 then return view.transpose(x, 1, 2) end
+  return reshaped(core.t(x), x)
+end
+
+local permutation = {
+  name = "permute", shares = true,
+  backward = function(node, grad) return core.permute(grad, node.inverse) end,
+}
+
+--- x:permute(dims…) or x:permute{dims…}: dimension i of the result is dimension dims[i] of x.
+function view.permute(x, ...)
+  local y = core.permute(x, ...)
+  if needs_grad(x) then
+    local dimensions = type((...)) == "table" and (...) or {...}
+    local inverse = {}
+    for i, dimension in ipairs(dimensions) do
+      inverse[dimension < 0 and dimension + #dimensions + 1 or dimension] = i
+    end
+    record(y, permutation, {x}).inverse = inverse
+  end
+  return y
+end
+
+-- Zeros of the input's shape, which the gradient of a part is written into.
+local function empty_gradient(node, grad)
+  return core.zeros(node.input_shape, {dtype = core.dtype(grad), device = core.device(grad)})
+end
+
+local narrowing = {
+  name = "narrow",
+  backward = function(node, grad)
+    local whole = empty_gradient(node, grad)
+    core.copy_(core.narrow(whole, node.dimension, node.start, node.length), grad)
+    return whole
+  end,
+}
+
+--- x:narrow(dim, start, length): positions start to start + length - 1 of a dimension.
+function view.narrow(x, dimension, start, length)
+  local y = core.narrow(x, dimension, start, length)
+  if needs_grad(x) then
+    local node = record(y, narrowing, {x})
+    node.input_shape, node.dimension, node.start, node.length = shape_of(x), dimension, start, length
+  end
+  return y
+end
+
+local selection = {
+  name = "select",
+  backward = function(node, grad)
+    local whole = empty_gradient(node, grad)
+    core.copy_(core.select(whole, node.dimension, node.position), grad)
+    return whole
+  end,
+}
+
+--- x:select(dim, position), or x[position] for dimension 1: one position of a dimension, which goes away.
+function view.select(x, dimension, position)
+  local y = core.select(x, dimension, position)
+  if needs_grad(x) then
+    local node = record(y, selection, {x})
+    node.input_shape, node.dimension, node.position = shape_of(x), dimension, position
+  end
+  return y
+end
+
+-- The tape itself brings gradients of broadcast tensors back to their shape and converted ones to their dtype.
+local passing = {name = "expand", shares = true, backward = function(_, grad) return grad end}
+
+local function passed(y, x)
+  if needs_grad(x) then record(y, passing, {x}) end
+  return y
+end
+
+--- x:expand(sizes…): dimensions of size 1 repeated, leading ones added; -1 keeps a size. No copy.
+function view.expand(x, ...) return passed(core.expand(x, ...), x) end
+
+--- The same elements in row-major order without gaps: x itself if they are.
+function view.contiguous(x)
+  local y = contiguous(x)
+  return y == x and x or passed(y, x)
+end
+
+--- A copy, through which gradients pass.
+function view.clone(x) return passed(core.clone(x), x) end
+
+--- The same memory as a tensor that requires no gradient.
+function view.detach(x) return core.expand(x, shape_of(x)) end
+
+return view

@@ -1,0 +1,109 @@
+--- tostring(tensor): a line with shape, dtype and device, then the values in aligned columns; an excerpt of a large tensor.
+local core = require "fp8.core"
+local shapes = require "fp8.shapes"
+
+local largest_in_full = 200 -- elements
+local line_width = 100      -- characters
+local ellipsis = "…"
+
+-- Positions shown at either end of a shortened dimension.
+local function edge_length(rank, dimension)
+  return (rank <= 3 or dimension > rank - 2) and 3 or 1
+end
+
+-- The first and last positions of every long dimension; only these leave the device. Returns the excerpt and, by dimension, the
+-- position after which something was left out.
+local function excerpt(x)
+  local cuts, rank = {}, core.rank(x)
+  if core.numel(x) <= largest_in_full then return x, cuts end
+  for dimension = 1, rank do
+    local size, edge = core.size(x, dimension), edge_length(rank, dimension)
+    if size > 2 * edge + 1 then
+      x = core.cat({core.narrow(x, dimension, 1, edge), core.narrow(x, dimension, size - edge + 1, edge)}, dimension)
+      cuts[dimension] = edge
+    end
+  end
+  return x, cuts
+end
+
+-- Calls visit(number) for every number in nested tables.
+local function each_number(values, visit)
+  if type(values) == "number" then return visit(values) end
+  for _, value in ipairs(values) do each_number(value, visit) end
+end
+
+-- The format that shows all of these numbers well.
+local function number_format(values)
+  local whole, largest, smallest = true, 0, math.huge
+  each_number(values, function(value)
+    local magnitude = math.abs(value)
+    if value ~= value or magnitude == math.huge then return end
+    whole = whole and value == math.floor(value)
+    largest = math.max(largest, magnitude)
+    if magnitude > 0 then smallest = math.min(smallest, magnitude) end
+  end)
+  if whole and largest < 1e15 then return "%.0f" end
+  return (largest >= 1e5 or smallest < 1e-4) and "%.4e" or "%.4f"
+end
+
+local function number_text(format, value)
+  if value ~= value then return "nan" end
+  if value == math.huge then return "inf" end
+  if value == -math.huge then return "-inf" end
+  return format:format(value)
+end
+
+-- One row of numbers: right-aligned, continued on further lines where it is too long.
+local function append_row(lines, row, format, width, cut)
+  local line = " "
+  local function append(text, length)
+    if #line + width + 1 > line_width then
+      lines[#lines + 1] = line
+      line = "   "
+    end
+    line = line .. (" "):rep(width + 1 - length) .. text
+  end
+  for i, value in ipairs(row) do
+    local text = number_text(format, value)
+    append(text, #text)
+    if i == cut then append(ellipsis, 1) end
+  end
+  lines[#lines + 1] = line
+end
+
+-- Matrices of a tensor of more dimensions, each under a line that says which one it is.
+local function append_values(lines, values, rank, cuts, format, width, dimension, heading, sizes)
+  if dimension == rank then
+    append_row(lines, values, format, width, cuts[dimension])
+    return
+  end
+  if dimension == rank - 1 and heading ~= "" then lines[#lines + 1] = "(" .. heading .. ":, :)" end
+  local cut = cuts[dimension]
+  for i, value in ipairs(values) do
+    local position = cut and i > cut and sizes[dimension] - #values + i or i
+    local deeper = dimension < rank - 1 and heading .. position .. ", " or heading
+    append_values(lines, value, rank, cuts, format, width, dimension + 1, deeper, sizes)
+    if i == cut then lines[#lines + 1] = "  " .. ellipsis end
+  end
+end
+
+--- The text of a tensor.
+return function(x)
+  local alive, shape = pcall(core.shape, x)
+  if not alive then return "tensor that was freed" end
+  local rank = #shape
+  local title = ("tensor of shape %s, %s on %s"):format(shapes.text(shape), core.dtype(x), core.device(x))
+  if core.requires_grad(x) then title = title .. ", requires grad" end
+  if core.numel(x) == 0 then return title end
+  if rank == 0 then
+    local value = core.item(x)
+    return title .. ": " .. number_text(number_format(value), value)
+  end
+  local part, cuts = excerpt(x)
+  local values = core.totable(part)
+  local format, width = number_format(values), 0
+  each_number(values, function(value) width = math.max(width, #number_text(format, value)) end)
+  local lines = {title}
+  append_values(lines, values, rank, cuts, format, width, 1, "", shape)
+  return table.concat(lines, "\n")
+end

@@ -1,0 +1,62 @@
+--- Quantizing whole tensors by hand, with the interface of bitsandbytes' functional module.
+local core = require "fp8.core"
+
+local raise = core.raise
+
+local quantization = {}
+
+local function rounding_of(name, options)
+  if options == nil then return nil end
+  if type(options) ~= "table" then raise(("%s: options must be a table, got %s"):format(name, type(options))) end
+  return options.rounding
+end
+
+local function check_blocksize(name, blocksize)
+  if type(blocksize) == "number" and blocksize >= 64 and blocksize <= 4096 then
+    local mantissa = math.frexp(blocksize)
+    if mantissa == 0.5 then return end
+  end
+  raise(("%s: blocksize must be a power of two from 64 to 4096, got %s"):format(name, tostring(blocksize)))
+end
+
+local function dequantize(name, codes, state, blocksize)
+  if type(state) ~= "table" then
+    raise(("%s: state must be the table that quantizing returned, got %s"):format(name, type(state)))
+  end
+  return core.dequantize(codes, state.absmax, state.map, blocksize, state.dtype)
+end
+
+--- Quantizes x in blocks of its elements in row-major order, across row ends; the last block may be short.
+--
+-- codes[i] is the position in `map` nearest to x[i] · (1 / absmax), a tie going to the even one. A NaN or an infinity makes its
+-- whole block NaN.
+-- @param x         f32, f16 or bf16
+-- @param map       256 ascending f32 values on the CPU; or "e4m3" or "e5m2", whose codes are of that dtype, and whose
+--                  state.absmax holds absmax divided by the format's largest value
+-- @param blocksize power of two from 64 to 4096; 4096 if left out
+-- @param options   {rounding = "nearest" or "stochastic"}
+-- @return codes of x's shape (u8), and state = {absmax = (blocks) f32, map =, blocksize =, dtype = that of x}
+function quantization.quantize_blockwise(x, map, blocksize, options)
+  blocksize = blocksize == nil and 4096 or blocksize
+  check_blocksize("quantize_blockwise", blocksize)
+  local codes, absmax = core.quantize(x, map, blocksize, rounding_of("quantize_blockwise", options))
+  return codes, {absmax = absmax, map = map, blocksize = blocksize, dtype = core.dtype(x)}
+end
+
+--- map[codes[i]] · absmax of its block, in float32, rounded to state.dtype.
+function quantization.dequantize_blockwise(codes, state)
+  if type(state) == "table" then check_blocksize("dequantize_blockwise: state", state.blocksize) end
+  return dequantize("dequantize_blockwise", codes, state, type(state) == "table" and state.blocksize)
+end
+
+--- quantize_blockwise with one block, the whole tensor, whose elements are divided by absmax.
+-- @return codes of x's shape, and state = {absmax = (1) f32, map =, dtype = that of x}
+function quantization.quantize(x, map, options)
+  local codes, absmax = core.quantize(x, map, nil, rounding_of("quantize", options))
+  return codes, {absmax = absmax, map = map, dtype = core.dtype(x)}
+end
+
+--- map[codes[i]] · absmax, in float32, rounded to state.dtype.
+function quantization.dequantize(codes, state) return dequantize("dequantize", codes, state, nil) end
+
+return quantization

@@ -1,0 +1,48 @@
+--- Products a·b in the precision of a recipe, differentiable in both operands: the function form of the two layers.
+local core = require "fp8.core"
+local linear = require "fp8.linear"
+local planning = require "fp8.plan"
+local recipes = require "fp8.recipes"
+local shapes = require "fp8.shapes"
+local views = require "fp8.ops.view"
+
+local raise = core.raise
+
+local quantized_matmul = {}
+
+-- The recipe called `name`, or its native twin, with the changes that options ask for.
+local function recipe_of(caller, name, options)
+  if options == nil then return recipes[name] end
+  if type(options) ~= "table" then raise(("%s: options must be a table, got %s"):format(caller, type(options))) end
+  for option in pairs(options) do
+    if not (planning.is_recipe_field(option) or option == "native" or option == "blocksize" or option == "grad_blocksize") then
+      raise(("%s: unknown option %s"):format(caller, tostring(option)))
+    end
+  end
+  local recipe = planning.override(caller, options.native and recipes[name .. "_native"] or recipes[name], options)
+  return planning.override(caller, recipe, {
+    input = options.blocksize and {scale = options.blocksize},
+    grad_output = options.grad_blocksize and {scale = options.grad_blocksize},
+  })
+end
+
+local function multiply(caller, name, a, b, options)
+  if not core.is_tensor(a) then raise(("%s: a must be a tensor, got %s"):format(caller, type(a))) end
+  if not core.is_tensor(b) then raise(("%s: b must be a tensor, got %s"):format(caller, type(b))) end
+  if core.rank(b) ~= 2 then
+    raise(("%s: b must have 2 dimensions, got shape %s"):format(caller, shapes.text(core.shape(b))))
+  end
+  local plan = planning.make(caller, recipe_of(caller, name, options), core.size(b, 1), core.size(b, 2))
+  return linear(a, views.transpose(b, 1, 2), nil, plan)
+end
+
+--- a·b by the recipe `mixed`: a (…, K) quantized blockwise, b (K, N) as a whole; see recipes.lua.
+-- @param options {blocksize =, grad_blocksize = block lengths or scales of a and of the gradient, native = true for hardware
+--                formats, or fields of a recipe to change}
+-- @return (…, N) of a's dtype
+function quantized_matmul.matmul_mixed(a, b, options) return multiply("matmul_mixed", "mixed", a, b, options) end
+
+--- a·b by the recipe `global`: a (…, K), b (K, N) and the gradient each quantized as a whole; options as for matmul_mixed.
+function quantized_matmul.matmul_global(a, b, options) return multiply("matmul_global", "global", a, b, options) end
+
+return quantized_matmul

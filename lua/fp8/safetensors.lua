@@ -1,0 +1,249 @@
+--- The header of a safetensors file: a u64 length, then JSON that says dtype, shape and place of every tensor, then their bytes.
+-- https://huggingface.co/docs/safetensors. Reading trusts nothing that the header says.
+local cjson = require "cjson"
+local core = require "fp8.core"
+
+local safetensors = {}
+
+local largest_header = 100 * 1000 * 1000 -- bytes, as in the reference implementation
+local largest_rank = 8
+
+-- Settings of its own: another user of cjson may have changed the shared ones.
+local json = cjson.new()
+json.decode_invalid_numbers(false)
+json.decode_max_depth(8)
+
+-- Names in the file, dtypes here and bytes of an element. bool is read as u8; f64 only by request.
+local types = {
+  F32 = {dtype = "f32", bytes = 4}, F16 = {dtype = "f16", bytes = 2}, BF16 = {dtype = "bf16", bytes = 2},
+  F8_E4M3 = {dtype = "e4m3", bytes = 1}, F8_E5M2 = {dtype = "e5m2", bytes = 1},
+  U8 = {dtype = "u8", bytes = 1}, BOOL = {dtype = "u8", bytes = 1},
+  I32 = {dtype = "i32", bytes = 4}, I64 = {dtype = "i64", bytes = 8}, F64 = {bytes = 8},
+}
+local names = {
+  f32 = "F32", f16 = "F16", bf16 = "BF16", e4m3 = "F8_E4M3", e5m2 = "F8_E5M2", u8 = "U8", i32 = "I32", i64 = "I64",
+}
+
+local function fail(message, ...) error({message = message:format(...)}, 0) end
+
+--- Whether text is well-formed UTF-8.
+function safetensors.is_utf8(text)
+  local position = text:find("[\128-\255]")
+  while position do
+    local first, second = text:byte(position, position + 1)
+    local length = first >= 0xF0 and 3 or first >= 0xE0 and 2 or 1
+    local valid = first >= 0xC2 and first <= 0xF4 and second and text:find("^[\128-\191]+", position + 1) and
+      #text:match("^[\128-\191]+", position + 1) == length
+    -- Longer than needed, a surrogate, or beyond U+10FFFF.
+    if not valid or (first == 0xE0 and second < 0xA0) or (first == 0xED and second > 0x9F) or
+      (first == 0xF0 and second < 0x90) or (first == 0xF4 and second > 0x8F) then
+      return false
+    end
+    position = text:find("[\128-\255]", position + length + 1)
+  end
+  return true
+end
+
+-- What the decoder does not tell: fields that occur twice, and whether {} or [] was written. `text` is valid JSON.
+local function check_structure(text)
+  local closing, levels, position = {["{"] = "}", ["["] = "]"}, {}, 1
+  while true do
+    position = text:find('["{}%[%]]', position)
+    if not position then return end
+    local character = text:sub(position, position)
+    if closing[character] then
+      levels[#levels + 1] = {is_object = character == "{", fields = {}}
+    elseif character ~= '"' then
+      levels[#levels] = nil
+    else
+      local stop = position
+      repeat
+        stop = text:find('["\\]', stop + 1)
+        local escaped = text:byte(stop) == 92
+        if escaped then stop = stop + 1 end
+      until not escaped
+      local level, value = levels[#levels], text:match("^%s*:%s*()", stop + 1)
+      if level and level.is_object and value then
+        local field = json.decode("[" .. text:sub(position, stop) .. "]")[1]
+        if level.fields[field] then fail("the header has the field '%s' twice", field) end
+        level.fields[field] = true
+        local opening = text:sub(value, value)
+        if #levels == 1 and opening ~= "{" then fail("the header's field '%s' must be an object", field) end
+        if #levels == 2 and (field == "shape" or field == "data_offsets") and opening ~= "[" then
+          fail("the header's field '%s' must be a list", field)
+        end
+      end
+      position = stop
+    end
+    position = position + 1
+  end
+end
+
+local function is_count(value)
+  return type(value) == "number" and value >= 0 and value < 2^53 and value == math.floor(value)
+end
+
+-- A list of counts, or an error.
+local function read_counts(name, field, list)
+  if type(list) ~= "table" then fail("tensor '%s': %s must be a list", name, field) end
+  for key in pairs(list) do
+    if type(key) ~= "number" then fail("tensor '%s': %s must be a list", name, field) end
+  end
+  for i = 1, #list do
+    if not is_count(list[i]) then
+      fail("tensor '%s': %s must hold whole numbers of at least 0, got %s", name, field, tostring(list[i]))
+    end
+  end
+  return list
+end
+
+local function read_entry(name, entry, options)
+  if type(entry.dtype) ~= "string" then fail("tensor '%s': dtype must be a string", name) end
+  local kind = types[entry.dtype]
+  if not kind then fail("tensor '%s': dtype %s is not supported", name, entry.dtype) end
+  local is_double = entry.dtype == "F64"
+  if is_double and options.f64 ~= "f32" then
+    fail('tensor \'%s\' has dtype F64, which is not supported; the option f64 = "f32" reads it as f32', name)
+  end
+  local shape = read_counts(name, "shape", entry.shape)
+  if #shape > largest_rank then
+    fail("tensor '%s' has %d dimensions: at most %d are supported", name, #shape, largest_rank)
+  end
+  local offsets = read_counts(name, "data_offsets", entry.data_offsets)
+  if #offsets ~= 2 then fail("tensor '%s': data_offsets must be two numbers, got %d", name, #offsets) end
+  local count = 1
+  for i = 1, #shape do count = count * shape[i] end
+  if count * kind.bytes >= 2^53 then fail("tensor '%s': shape %s is too large", name, table.concat(shape, "x")) end
+  if offsets[2] - offsets[1] ~= count * kind.bytes then
+    fail("tensor '%s': %.0f bytes of %s are needed, its data_offsets hold %.0f", name, count * kind.bytes, entry.dtype,
+      offsets[2] - offsets[1])
+  end
+  return {
+    name = name, dtype = is_double and "f32" or kind.dtype, is_double = is_double, shape = shape, count = count,
+    start = offsets[1], bytes = count * kind.bytes,
+  }
+end
+
+local function read_metadata(metadata)
+  for key, value in pairs(metadata) do
+    if type(value) ~= "string" then fail("__metadata__ must hold strings, got %s for '%s'", type(value), tostring(key)) end
+  end
+  return metadata
+end
+
+local function in_file_order(a, b)
+  if a.start ~= b.start then return a.start < b.start end
+  return a.bytes < b.bytes
+end
+
+--- The tensors that a header describes.
+-- @param text       the header's JSON
+-- @param data_bytes size of the file after the header
+-- @param options    {f64 = "f32"} to accept double precision
+-- @return list of {name =, dtype =, is_double =, shape =, count =, start =, bytes =} in the order of their bytes, and the
+--   metadata. Errors are tables {message =}.
+function safetensors.read_header(text, data_bytes, options)
+  if text:sub(1, 1) ~= "{" then fail("the header is not a JSON object") end
+  if text:find("%z") then fail("the header contains a zero byte") end
+  if not safetensors.is_utf8(text) then fail("the header is not UTF-8") end
+  local ok, header = pcall(json.decode, text)
+  if not ok then fail("the header is not valid JSON: %s", header) end
+  check_structure(text)
+  local entries, metadata = {}, {}
+  for name, entry in pairs(header) do
+    if name == "__metadata__" then
+      metadata = read_metadata(entry)
+    else
+      entries[#entries + 1] = read_entry(name, entry, options)
+    end
+  end
+  table.sort(entries, in_file_order)
+  local position = 0
+  for _, entry in ipairs(entries) do
+    if entry.start + entry.bytes > data_bytes then
+      fail("tensor '%s' ends at byte %.0f of %.0f: the file is truncated or its header is wrong", entry.name,
+        entry.start + entry.bytes, data_bytes)
+    elseif entry.start < position then
+      fail("tensor '%s' overlaps another one", entry.name)
+    elseif entry.start > position then
+      fail("%.0f bytes before tensor '%s' belong to no tensor", entry.start - position, entry.name)
+    end
+    position = position + entry.bytes
+  end
+  if position ~= data_bytes then fail("%.0f bytes after the last tensor belong to no tensor", data_bytes - position) end
+  return entries, metadata
+end
+
+--- The length of a header from the 8 bytes before it.
+-- @param file_bytes size of the file
+function safetensors.read_length(bytes, file_bytes)
+  local length = 0
+  for i = 8, 1, -1 do length = length * 256 + bytes:byte(i) end
+  if length > largest_header then
+    fail("a header of %.0f bytes is too large: at most %d are supported", length, largest_header)
+  end
+  if length > file_bytes - 8 then
+    fail("the header has %.0f bytes, the file only %.0f: it is truncated, or not a safetensors file", length, file_bytes)
+  end
+  return length
+end
+
+local function check_text(what, text)
+  if type(text) ~= "string" then fail("%s must be a string, got %s", what, type(text)) end
+  if not safetensors.is_utf8(text) then fail("%s is not UTF-8: %q", what, text) end
+end
+
+local function sorted_keys(map, what)
+  local keys = {}
+  for key in pairs(map) do
+    check_text(what, key)
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  return keys
+end
+
+-- Wider elements first, which keeps every tensor aligned without gaps; then by name.
+local function in_storage_order(a, b)
+  if a.width ~= b.width then return a.width > b.width end
+  return a.name < b.name
+end
+
+--- The bytes before the tensors' own, and the order in which those follow.
+-- @param tensors  table of tensors by name
+-- @param metadata table of strings by name, or nil
+-- @return header with its length, padded so that the data starts at a multiple of 8; list of {tensor =, bytes =}
+function safetensors.write_header(tensors, metadata)
+  local fields, entries = {}, {}
+  if metadata and next(metadata) ~= nil then
+    local pairs_text = {}
+    for _, key in ipairs(sorted_keys(metadata, "a metadata key")) do
+      check_text(("metadata '%s'"):format(key), metadata[key])
+      pairs_text[#pairs_text + 1] = json.encode(key) .. ":" .. json.encode(metadata[key])
+    end
+    fields[1] = '"__metadata__":{' .. table.concat(pairs_text, ",") .. "}"
+  end
+  for _, name in ipairs(sorted_keys(tensors, "the name of a tensor")) do
+    if name == "__metadata__" then fail("a tensor can't be called __metadata__") end
+    if not core.is_tensor(tensors[name]) then fail("'%s' must be a tensor, got %s", name, type(tensors[name])) end
+    entries[#entries + 1] = {name = name, tensor = tensors[name], width = types[names[core.dtype(tensors[name])]].bytes}
+  end
+  table.sort(entries, in_storage_order)
+  local ordered, position = {}, 0
+  for i, entry in ipairs(entries) do
+    local stop = position + core.numel(entry.tensor) * entry.width
+    fields[#fields + 1] = ('%s:{"dtype":"%s","shape":[%s],"data_offsets":[%.0f,%.0f]}'):format(json.encode(entry.name),
+      names[core.dtype(entry.tensor)], table.concat(core.shape(entry.tensor), ","), position, stop)
+    ordered[i], position = {tensor = entry.tensor, bytes = stop - position}, stop
+  end
+  local text = "{" .. table.concat(fields, ",") .. "}"
+  text = text .. (" "):rep(-#text % 8)
+  local bytes, length = {}, #text
+  for i = 1, 8 do
+    bytes[i] = string.char(length % 256)
+    length = math.floor(length / 256)
+  end
+  return table.concat(bytes) .. text, ordered
+end
+
+return safetensors

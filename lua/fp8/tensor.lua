@@ -1,0 +1,92 @@
+--- What a tensor can do from Lua: its methods, properties and operators.
+local ffi = require "ffi"
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+local elementwise = require "fp8.ops.elementwise"
+
+local raise = core.raise
+
+local methods = {}
+for _, family in ipairs {"elementwise", "view", "convert", "reduce", "matmul", "index", "in_place"} do
+  for name, operation in pairs(require("fp8.ops." .. family)) do methods[name] = operation end
+end
+-- These take a list of tensors, or a condition first: functions of the module only.
+methods.cat, methods.stack = nil, nil
+function methods.where(x, condition, other) return elementwise.where(condition, x, other) end
+
+methods.numel = core.numel
+methods.dim = core.rank
+methods.stride = core.stride
+methods.is_contiguous = core.is_contiguous
+methods.item = core.item
+methods.totable = core.totable
+methods.backward = autograd.backward
+methods.requires_grad_ = autograd.set_requires_grad
+methods.retain_grad = autograd.retain_grad
+
+--- x:size() is a list of sizes, x:size(dim) a number.
+function methods.size(x, dimension)
+  if dimension == nil then return core.shape(x) end
+  return core.size(x, dimension)
+end
+
+local element_pointers = {
+  f32 = "float *", f16 = "uint16_t *", bf16 = "uint16_t *", e4m3 = "uint8_t *", e5m2 = "uint8_t *",
+  u8 = "uint8_t *", i32 = "int32_t *", i64 = "int64_t *",
+}
+for dtype, name in pairs(element_pointers) do element_pointers[dtype] = ffi.typeof(name) end
+
+--- x:data(): an FFI pointer to the elements of a contiguous tensor on the CPU: float *, uint16_t * (the bits of f16 and bf16), uint8_t *
+-- (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the tensor is referenced.
+function methods.data(x)
+  return ffi.cast(element_pointers[core.dtype(x)], core.address(x))
+end
+
+local properties = {
+  dtype = core.dtype,
+  device = core.device,
+  shape = core.shape,
+  grad = autograd.grad,
+  requires_grad = core.requires_grad,
+  is_leaf = autograd.is_leaf,
+}
+
+local metatable = core.metatable
+
+function metatable.__index(x, key)
+  local method = methods[key]
+  if method then return method end
+  local property = properties[key]
+  if property then return property(x) end
+  if type(key) == "number" then return methods.select(x, 1, key) end
+  raise(("tensor: no field or method '%s'"):format(tostring(key)))
+end
+
+function metatable.__newindex(x, key, value)
+  if key == "grad" then
+    autograd.set_grad(x, value)
+  elseif key == "requires_grad" then
+    autograd.set_requires_grad(x, value)
+  elseif type(key) == "number" then
+    autograd.check_in_place("assignment", x, value)
+    local row = core.select(x, 1, key)
+    if type(value) == "number" then core.fill_(row, value) else core.copy_(row, value) end
+  else
+    raise(("tensor: field '%s' can't be set"):format(tostring(key)))
+  end
+end
+
+metatable.__add, metatable.__sub = elementwise.add, elementwise.sub
+metatable.__mul, metatable.__div = elementwise.mul, elementwise.div
+metatable.__pow = elementwise.pow
+function metatable.__unm(x) return elementwise.neg(x) end
+function metatable.__len(x) return core.size(x, 1) end
+
+-- Lua turns the result of < into true or false, so that these could not give a tensor.
+function metatable.__lt() raise("tensors are compared element by element with :lt() and :gt(), not with < and >") end
+function metatable.__le() raise("tensors are compared element by element with :le() and :ge(), not with <= and >=") end
+
+function metatable.__tostring(x) return require("fp8.printing")(x) end
+function metatable.__concat(a, b) return tostring(a) .. tostring(b) end
+
+return methods

@@ -1,0 +1,201 @@
+-- Every derivative against central differences of the forward pass (float32 on the CPU, fourth order), and the gradients of
+-- every other device against those of the CPU.
+local ffi = require "ffi"
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+--- A function that makes an input of these sizes.
+local function any(...)
+  local sizes = {...}
+  return function() return fp8.randn(sizes) end
+end
+
+local function above_zero(...)
+  local sizes = {...}
+  return function() return fp8.randn(sizes):abs() + 0.5 end
+end
+
+--- Values so far apart and from 0 that no step passes a kink.
+local function apart(...)
+  local sizes = {...}
+  return function() return support.apart(sizes) end
+end
+
+-- {name =, f = function of the inputs, inputs = functions that make them, step = of the differences, or 0.02}
+local cases = {}
+
+local function case(name, f, ...)
+  local new = {name = name, f = f, inputs = {...}}
+  table.insert(cases, new)
+  return new
+end
+
+local function on_device_of(x, values, dtype)
+  return fp8.tensor(values, {dtype = dtype or "i64", device = x.device})
+end
+
+-- Elementwise.
+case("-x", function(x) return -x end, any(2, 3))
+case("abs", function(x) return x:abs() end, apart(2, 3))
+case("exp", function(x) return x:exp() end, any(2, 3))
+case("log", function(x) return x:log() end, above_zero(2, 3)).step = 0.005
+case("sqrt", function(x) return x:sqrt() end, above_zero(2, 3)).step = 0.01
+case("rsqrt", function(x) return x:rsqrt() end, above_zero(2, 3)).step = 0.01
+case("tanh", function(x) return x:tanh() end, any(2, 3))
+case("sigmoid", function(x) return x:sigmoid() end, any(2, 3))
+case("relu", function(x) return x:relu() end, apart(3, 4))
+case("gelu", function(x) return x:gelu() end, any(3, 4))
+case("clamp", function(x) return x:clamp(-0.3, 0.6) end, apart(3, 4))
+case("clamp from below", function(x) return x:clamp(-0.3) end, apart(3, 4))
+case("clamp from above", function(x) return x:clamp(nil, 0.3) end, apart(3, 4))
+case("x + y, broadcast", function(x, y) return x + y end, any(3, 1, 2), any(4, 1))
+case("x - y, broadcast", function(x, y) return x - y end, any(2), any(3, 2))
+case("x * y, broadcast", function(x, y) return x * y end, any(2, 1, 3), any(4, 1))
+case("x / y, broadcast", function(x, y) return x / y end, any(2, 3), above_zero(3)).step = 0.005
+case("numbers on both sides", function(x) return (2 - x) * 3 + 1 / (x + 5) - x / 4 end, any(2, 3))
+case("x * x", function(x) return x * x end, any(2, 3))
+case("x ^ 3", function(x) return x ^ 3 end, any(2, 3))
+case("x ^ y, broadcast", function(x, y) return x ^ y end, above_zero(2, 3), any(3)).step = 0.005
+case("2 ^ x", function(x) return 2 ^ x end, any(2, 3))
+case("maximum", function(x) return fp8.maximum(x:narrow(2, 1, 3), x:narrow(2, 4, 3)) end, apart(2, 6))
+case("minimum, broadcast", function(x) return fp8.minimum(x:narrow(1, 1, 1), x) end, apart(3, 4))
+case("maximum with a number", function(x) return fp8.maximum(x, 0.15) end, apart(3, 4))
+case("where, broadcast", function(x, y) return fp8.where(on_device_of(x, {{1, 0, 1}, {0, 0, 1}}, "u8"), x, y) end, any(2, 1), any(3))
+case("masked_fill", function(x) return x:masked_fill(on_device_of(x, {1, 0, 0}), 2) end, any(2, 3))
+case("to f32 and back", function(x) return x:to("f32"):contiguous():clone() * x end, any(2, 3))
+
+-- Reductions.
+for _, name in ipairs {"sum", "mean"} do
+  case(name, function(x) return x[name](x) * x end, any(2, 3))
+  case(name .. " of a dimension", function(x) return x[name](x, -1) end, any(2, 3, 2))
+  case(name .. " of two dimensions, keepdim", function(x) return x[name](x, {1, 3}, true) * x end, any(2, 3, 2))
+end
+for _, name in ipairs {"max", "min"} do
+  case(name, function(x) return x[name](x) end, apart(2, 3))
+  case(name .. " of a dimension", function(x) return x[name](x, 1) end, apart(3, 4))
+  case(name .. " of a dimension, keepdim", function(x) return x[name](x, -1, true) * x end, apart(3, 4))
+end
+for dimension = 1, 3 do
+  case("softmax " .. dimension, function(x) return x:softmax(dimension) end, any(2, 3, 4))
+  case("log_softmax " .. dimension, function(x) return x:log_softmax(dimension) end, any(2, 3, 4))
+end
+for _, reduction in ipairs {"mean", "sum", "none"} do
+  case("cross_entropy, " .. reduction, function(x)
+    return fp8.cross_entropy(x, on_device_of(x, {2, 0, 3}), {reduction = reduction})
+  end, any(3, 4))
+end
+
+-- Products.
+local function matmul(a, b) return a:matmul(b) end
+case("matmul", matmul, any(3, 4), any(4, 2))
+case("matmul of transposed views", function(a, b) return a:t():matmul(b:t()) end, any(4, 3), any(2, 4))
+case("batched matmul", matmul, any(2, 3, 4), any(2, 4, 2))
+case("batched matmul, broadcast", matmul, any(2, 1, 3, 2), any(3, 2, 2))
+case("a batch times one matrix", matmul, any(2, 3, 2), any(2, 3))
+case("one matrix times a batch", matmul, any(2, 3), any(2, 3, 2))
+case("vector · vector", matmul, any(4), any(4))
+case("vector · matrix", matmul, any(3), any(3, 2))
+case("matrix · vector", matmul, any(2, 3), any(3))
+case("batch · vector", matmul, any(2, 2, 3), any(3))
+case("vector · batch", matmul, any(3), any(2, 3, 2))
+case("x · xᵀ", function(x) return x:matmul(x:t()) end, any(3, 2))
+
+-- Views and joining.
+case("view", function(x) return x:view(3, -1) * x:view(3, 4) end, any(2, 6))
+case("reshape of a transposed tensor", function(x) return x:t():reshape(4) * x:view(4) end, any(2, 2))
+case("flatten", function(x) return x:flatten() end, any(2, 3))
+case("transpose", function(x) return x:transpose(1, 3) * x:transpose(-1, 1) end, any(2, 3, 2))
+case("permute", function(x) return x:permute(3, 1, 2):exp() end, any(2, 3, 2))
+case("narrow", function(x) return x:narrow(2, 2, 2) * x:narrow(2, 1, 2) end, any(2, 3))
+case("select", function(x) return x:select(1, 2) * x:select(1, -1) + x:select(1, 1) end, any(3, 2))
+case("expand", function(x) return x:expand(2, 3, 2):exp() end, any(3, 1))
+case("squeeze and unsqueeze", function(x) return x:squeeze():unsqueeze(2) * x:unsqueeze(1):squeeze(1) end, any(2, 1))
+case("cat", function(x, y) return fp8.cat({x, y, x}, 2):exp() end, any(2, 1), any(2, 2))
+case("stack", function(x, y) return fp8.stack({x, y, y}, 2):exp() end, any(2, 2), any(2, 2))
+case("index_select with repeated positions", function(x)
+  return x:index_select(1, on_device_of(x, {2, 0, 2, 2})):exp()
+end, any(3, 2))
+case("index_select of columns", function(x) return x:index_select(-1, on_device_of(x, {1, 1})) end, any(2, 3, 2))
+case("gather with repeated positions", function(x)
+  return x:gather(2, on_device_of(x, {{0, 2, 2}, {1, 1, 1}})):exp()
+end, any(2, 3))
+
+local function make_inputs(inputs)
+  fp8.manual_seed(#inputs)
+  local made = {}
+  for i, make in ipairs(inputs) do made[i] = make() end
+  return made
+end
+
+--- The gradients of sum(f(inputs) · weights) for fixed random weights.
+local function gradients(f, inputs, device)
+  local leaves = {}
+  for i, input in ipairs(inputs) do leaves[i] = input:to(device):clone():requires_grad_() end
+  local y = f(unpack(leaves))
+  assert.is_true(y.requires_grad)
+  fp8.manual_seed(7)
+  local weights = fp8.randn(y.shape)
+  y:backward(weights:to(device))
+  local grads = {}
+  for i, leaf in ipairs(leaves) do
+    assert.same(leaf.shape, leaf.grad.shape)
+    assert.equal(leaf.device, leaf.grad.device)
+    grads[i] = leaf.grad:to "cpu"
+  end
+  return grads, support.flat(weights)
+end
+
+--- d sum(f(inputs) · weights) / d inputs[which], by differences of the fourth order; the sum is taken in double.
+local function differences(f, inputs, which, weights, step)
+  local x = inputs[which]
+  local p = ffi.cast("float *", x:data())
+  local grad = fp8.empty(x.shape)
+  local function value_at(i, moved)
+    local kept = p[i]
+    p[i] = moved
+    local y = support.flat(f(unpack(inputs)))
+    local at = p[i]
+    p[i] = kept
+    local sum = 0
+    for k = 1, #weights do sum = sum + y[k] * weights[k] end
+    return sum, at
+  end
+  local slopes = {}
+  for i = 0, x:numel() - 1 do
+    local function slope(h)
+      local high, from = value_at(i, p[i] + h)
+      local low, to = value_at(i, p[i] - h)
+      return (high - low) / (from - to)
+    end
+    slopes[i + 1] = (4 * slope(step) - slope(2 * step)) / 3
+  end
+  local out = grad:data()
+  for i, value in ipairs(slopes) do out[i - 1] = value end
+  return grad
+end
+
+describe("The derivative of", function()
+  for _, c in ipairs(cases) do
+    it(c.name .. " agrees with differences", function()
+      local inputs = make_inputs(c.inputs)
+      local grads, weights = gradients(c.f, inputs, "cpu")
+      for i = 1, #inputs do
+        support.close(grads[i], differences(c.f, inputs, i, weights, c.step or 0.02), 1e-3)
+      end
+    end)
+  end
+end)
+
+describe("A gradient computed", function()
+  for _, device in ipairs(support.devices) do
+    if device ~= "cpu" then
+      for _, c in ipairs(cases) do
+        it("on " .. device .. " equals the CPU's: " .. c.name, function()
+          local inputs = make_inputs(c.inputs)
+          local expected, actual = gradients(c.f, inputs, "cpu"), gradients(c.f, inputs, device)
+          for i = 1, #inputs do support.close(actual[i], expected[i], 1e-5) end
+        end)
+      end
+    end
+  end
+end)

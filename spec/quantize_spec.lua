@@ -1,0 +1,229 @@
+-- Quantization against a slow reference in Lua. Doubles hold the exact sum and product of two float32 values, and a quotient
+-- rounded to double and then to float32 is rounded correctly, so one conversion after each operation gives IEEE float32.
+local ffi = require "ffi"
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+local cell = ffi.new "float[1]"
+local function f32(value)
+  cell[0] = value
+  return cell[0]
+end
+
+local maps = {
+  e4m3 = fp8.create_map(true, 4, 3, 8),
+  e5m2 = fp8.create_map(true, 5, 2, 8),
+  unsigned = fp8.create_map(false, 4, 4, 8),
+  short = fp8.create_map(true, 2, 1, 4),
+  dynamic = fp8.create_dynamic_map(),
+  linear = fp8.create_linear_map(),
+}
+
+--- 256 sorted values from a seed, with values close together and equal ones among them.
+local function random_map(seed)
+  local state, values = seed, {}
+  for i = 1, 256 do
+    state = (state * 16807) % 2147483647
+    local value = f32(state / 2147483647 * 2 - 1)
+    values[i] = i % 7 == 0 and f32(value * 1e-6) or value
+  end
+  values[10], values[20] = values[9], values[19]
+  table.sort(values)
+  return fp8.tensor(values)
+end
+
+maps.random1, maps.random2 = random_map(17), random_map(4711)
+
+local function nearest(values, s)
+  for i = 1, 255 do
+    local midpoint = f32(f32(values[i] + values[i + 1]) * 0.5)
+    if s < midpoint then return i - 1 end
+    if s == midpoint then return (i - 1) % 2 == 0 and i - 1 or i end
+  end
+  return 255
+end
+
+--- Codes and absmax of a list of float32 values.
+local function reference(x, values, blocksize, divide)
+  local codes, absmax = {}, {}
+  for start = 1, #x, blocksize do
+    local largest, finish = 0, math.min(start + blocksize - 1, #x)
+    for i = start, finish do
+      if x[i] ~= x[i] or math.abs(x[i]) == math.huge then largest = 0 / 0 end
+      if largest == largest then largest = math.max(largest, math.abs(x[i])) end
+    end
+    table.insert(absmax, largest)
+    local inverse = f32(1 / largest)
+    for i = start, finish do
+      local s = 0
+      if largest > 0 then s = (divide or inverse == math.huge) and f32(x[i] / largest) or f32(x[i] * inverse) end
+      codes[i] = nearest(values, s)
+    end
+  end
+  return codes, absmax
+end
+
+local function decode(codes, absmax, values, blocksize)
+  local result = {}
+  for i, code in ipairs(codes) do result[i] = f32(values[code + 1] * absmax[math.floor((i - 1) / blocksize) + 1]) end
+  return result
+end
+
+--- Values of several magnitudes, some on the map's midpoints, some zero.
+local function test_values(n, device, dtype, map)
+  local x = fp8.randn(n) * fp8.randn(n):exp()
+  local midpoints = (map:narrow(1, 1, 255) + map:narrow(1, 2, 255)) * 0.5
+  if n >= 600 then
+    x:narrow(1, 100, 255):copy_(midpoints)
+    x:narrow(1, 90, 1):fill_(1)
+    x:narrow(1, 400, 150):fill_(0)
+  end
+  return x:to(dtype):to(device)
+end
+
+support.each_device(function(device)
+  describe("quantization with a map", function()
+    for name, map in pairs(maps) do
+      it("gives the reference's codes, absmax and values: " .. name, function()
+        fp8.manual_seed(7)
+        local values = map:totable()
+        for trial, n in ipairs {1, 63, 1000, 4097} do
+          for _, dtype in ipairs {"f32", "f16", "bf16"} do
+            local x = test_values(n, device, dtype, map)
+            local blocksize = ({64, 128, 1024, 4096})[trial]
+            local expected, scales = reference(support.flat(x), values, blocksize, false)
+            local codes, state = fp8.quantize_blockwise(x, map, blocksize)
+            assert.same(expected, codes:totable())
+            assert.same(scales, state.absmax:totable())
+            local decoded = fp8.tensor(decode(expected, scales, values, blocksize))
+            support.equal(fp8.dequantize_blockwise(codes, state), decoded:to(dtype))
+            expected, scales = reference(support.flat(x), values, n, true)
+            codes, state = fp8.quantize(x, map)
+            assert.same(expected, codes:totable())
+            decoded = fp8.tensor(decode(expected, scales, values, n))
+            support.equal(fp8.dequantize(codes, state), decoded:to(dtype))
+          end
+        end
+      end)
+    end
+
+    it("makes a block with a NaN or an infinity NaN, whole, and no other", function()
+      for _, bad in ipairs {0 / 0, math.huge, -math.huge} do
+        for _, dtype in ipairs {"f32", "f16", "bf16"} do
+          local x = fp8.randn(300, {device = device}):to(dtype)
+          x:narrow(1, 130, 1):fill_(bad)
+          local codes, state = fp8.quantize_blockwise(x, maps.e4m3, 64)
+          local values = fp8.dequantize_blockwise(codes, state):totable()
+          for i, value in ipairs(values) do assert.equal(i > 128 and i <= 192, value ~= value) end
+          codes, state = fp8.quantize(x, maps.e4m3)
+          for _, value in ipairs(fp8.dequantize(codes, state):totable()) do assert.is_true(value ~= value) end
+        end
+      end
+    end)
+
+    it("gives zeros for a zero block", function()
+      for _, map in pairs(maps) do
+        local codes, state = fp8.quantize_blockwise(fp8.zeros(130, {device = device}), map, 64)
+        support.equal(fp8.dequantize_blockwise(codes, state), fp8.zeros(130))
+      end
+    end)
+
+    it("scales blocks of the smallest numbers, whose absmax has no finite reciprocal", function()
+      local x = fp8.tensor({1e-45, -3e-40, 1e-40, 0}, {device = device})
+      local codes, state = fp8.quantize_blockwise(x, maps.e5m2, 64)
+      local expected, scales = reference(support.flat(x), maps.e5m2:totable(), 64, false)
+      assert.same(expected, codes:totable())
+      assert.same(scales, state.absmax:totable())
+    end)
+
+    it("runs blocks across row ends of any strides, in row-major order", function()
+      local x = fp8.randn(50, 30, {device = device}):t()
+      local codes, state = fp8.quantize_blockwise(x, maps.e4m3, 64)
+      assert.same(x.shape, codes.shape)
+      local flat_codes = fp8.quantize_blockwise(x:contiguous():view(-1), maps.e4m3, 64)
+      support.equal(codes:view(-1), flat_codes)
+      assert.equal(24, state.absmax:numel())
+    end)
+
+    it("refuses what is not a map, and blocks that bitsandbytes would not take", function()
+      local x = fp8.randn(10, {device = device})
+      support.fails("(256)", function() fp8.quantize(x, fp8.zeros(255)) end)
+      support.fails("ascending", function() fp8.quantize(x, fp8.arange(256, 0, -1)) end)
+      support.fails("not finite", function() fp8.quantize(x, fp8.full({256}, 0 / 0)) end)
+      for _, wrong in ipairs {0, 32, 100, 8192, -64, 0.5} do
+        support.fails("blocksize", function() fp8.quantize_blockwise(x, maps.e4m3, wrong) end)
+      end
+    end)
+
+    it("takes empty tensors", function()
+      local codes, state = fp8.quantize_blockwise(fp8.zeros(0, 3, {device = device}), maps.e4m3, 64)
+      assert.same({0, 3}, codes.shape)
+      assert.same({0, 3}, fp8.dequantize_blockwise(codes, state).shape)
+      codes, state = fp8.quantize(fp8.zeros(0, {device = device}), maps.e4m3)
+      assert.same({0}, fp8.dequantize(codes, state).shape)
+    end)
+  end)
+
+  describe("stochastic rounding", function()
+    it("takes one of the two neighbours, the mean being the value", function()
+      fp8.manual_seed(9)
+      local value, n = 0.31, 200000
+      local x = fp8.full({n}, value, {device = device})
+      x:narrow(1, 1, 1):fill_(1)
+      for _, name in ipairs {"e4m3", "e5m2", "dynamic", "random1"} do
+        local codes, state = fp8.quantize(x, maps[name], {rounding = "stochastic"})
+        local rounded = fp8.dequantize(codes, state):narrow(1, 2, n - 1)
+        local low, high = rounded:min():item(), rounded:max():item()
+        assert.is_true(low <= value and value < high)
+        local entries = {}
+        for _, entry in ipairs(maps[name]:totable()) do entries[entry] = true end
+        assert.is_true(entries[low] and entries[high])
+        local error_of_mean = (high - low) / 2 / math.sqrt(n)
+        assert.is_true(math.abs(rounded:mean():item() - value) < 5 * error_of_mean)
+      end
+    end)
+
+    it("leaves exact values alone", function()
+      for _, name in ipairs {"e4m3", "dynamic", "linear"} do
+        local codes, state = fp8.quantize(maps[name]:to(device), maps[name], {rounding = "stochastic"})
+        support.equal(fp8.dequantize(codes, state), maps[name])
+      end
+    end)
+
+    it("repeats after the same seed", function()
+      local x = fp8.randn(5000, {device = device})
+      fp8.manual_seed(3)
+      local first = fp8.quantize_blockwise(x, maps.e5m2, 256, {rounding = "stochastic"})
+      fp8.manual_seed(3)
+      support.equal(fp8.quantize_blockwise(x, maps.e5m2, 256, {rounding = "stochastic"}), first)
+    end)
+  end)
+
+  if device ~= "cpu" then
+    describe("a million values", function()
+      local formats = {"e4m3", "e5m2", "dynamic", "random1", "random2"}
+      for _, name in ipairs(formats) do
+        it("have the CPU's codes, bit for bit: " .. name, function()
+          for _, dtype in ipairs {"f32", "f16", "bf16"} do
+            fp8.manual_seed(21)
+            local x = (fp8.randn(1000000) * fp8.randn(1000000):exp()):to(dtype)
+            for _, rounding in ipairs {"nearest", "stochastic"} do
+              for _, blocksize in ipairs {64, 1024, 4096} do
+                fp8.manual_seed(4)
+                local there, state = fp8.quantize_blockwise(x:to(device), maps[name], blocksize, {rounding = rounding})
+                fp8.manual_seed(4)
+                local here, own = fp8.quantize_blockwise(x, maps[name], blocksize, {rounding = rounding})
+                assert.equal(0, there:to("cpu"):ne(here):sum():item())
+                assert.equal(0, state.absmax:to("cpu"):ne(own.absmax):sum():item())
+              end
+              fp8.manual_seed(4)
+              local there = fp8.quantize(x:to(device), maps[name], {rounding = rounding})
+              fp8.manual_seed(4)
+              assert.equal(0, there:to("cpu"):ne(fp8.quantize(x, maps[name], {rounding = rounding})):sum():item())
+            end
+          end
+        end)
+      end
+    end)
+  end
+end)

@@ -1,0 +1,81 @@
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+local function moments(x)
+  local values = x:to("f32")
+  local mean = values:mean():item()
+  return mean, ((values - mean) ^ 2):mean():item()
+end
+
+support.each_device(function(device)
+  describe("random tensors", function()
+    it("repeat after the same seed and go on without one", function()
+      for _, name in ipairs {"rand", "randn"} do
+        fp8.manual_seed(11)
+        local first, second = fp8[name](1001, {device = device}), fp8[name](1001, {device = device})
+        fp8.manual_seed(11)
+        local again = fp8[name](1001, {device = device})
+        support.equal(again, first)
+        assert.is_true(support.error(second, first) > 0.1)
+        fp8.manual_seed(12)
+        assert.is_true(support.error(fp8[name](1001, {device = device}), first) > 0.1)
+      end
+    end)
+
+    it("have their distribution's mean and variance", function()
+      fp8.manual_seed(1)
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        local mean, variance = moments(fp8.rand(1000, 1000, {device = device, dtype = dtype}))
+        assert.is_true(math.abs(mean - 0.5) < 4e-3 and math.abs(variance - 1 / 12) < 1e-3)
+        mean, variance = moments(fp8.randn(1000, 1000, {device = device, dtype = dtype}))
+        assert.is_true(math.abs(mean) < 4e-3 and math.abs(variance - 1) < 6e-3)
+      end
+    end)
+
+    it("keep uniform values below 1", function()
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        local x = fp8.rand(1000000, {device = device, dtype = dtype})
+        assert.is_true(x:max():item() < 1 and x:min():item() >= 0)
+      end
+    end)
+
+    it("have normal tails", function()
+      fp8.manual_seed(2)
+      local x = fp8.randn(4000000, {device = device}):abs()
+      for limit, share in pairs {[1] = 0.317311, [2] = 0.0455003, [3] = 0.0026998, [4] = 6.334e-5} do
+        local found = x:gt(limit):sum():item() / 4000000
+        assert.is_true(math.abs(found - share) < 5 * math.sqrt(share / 4000000), ("beyond %d: %g"):format(limit, found))
+      end
+    end)
+
+    it("draw integers from the whole range and nothing else", function()
+      fp8.manual_seed(3)
+      local x = fp8.randint(-2, 5, {100000}, {device = device})
+      assert.equal("i64", x.dtype)
+      for value = -2, 4 do
+        assert.is_true(math.abs(x:eq(value):sum():item() / 100000 - 1 / 7) < 0.006)
+      end
+      assert.same({-2, 4}, {x:min():item(), x:max():item()})
+      local wide = fp8.randint(0, 2 ^ 50, {1000}, {device = device})
+      assert.is_true(wide:max():item() > 2 ^ 49)
+      assert.equal("u8", fp8.randint(0, 10, {3}, {device = device, dtype = "u8"}).dtype)
+      support.fails("must be below", function() fp8.randint(3, 3, {2}, {device = device}) end)
+    end)
+
+    it("are the same numbers as on the CPU, bit for bit", function()
+      if device == "cpu" then return pending "this is the CPU" end
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        for _, name in ipairs {"rand", "randn"} do
+          fp8.manual_seed(5)
+          local here = fp8[name](300007, {device = device, dtype = dtype})
+          fp8.manual_seed(5)
+          support.equal(here, fp8[name](300007, {dtype = dtype}))
+        end
+      end
+      fp8.manual_seed(6)
+      local here = fp8.randint(-1000, 2 ^ 40, {100003}, {device = device})
+      fp8.manual_seed(6)
+      support.equal(here, fp8.randint(-1000, 2 ^ 40, {100003}))
+    end)
+  end)
+end)
