@@ -100,7 +100,7 @@ describe("golden layers", function()
         local layer = fp8[layers[case:match "^%w+"]](weight:size(2), weight:size(1),
           {bias = bias ~= nil, dtype = x.dtype, device = device})
         layer:load_state_dict {weight = weight, bias = bias}
-        x = x:requires_grad_()
+        x = x:detach():requires_grad_()
         local y = layer(x)
         y:backward(get "dy")
         local tolerance = support.tolerance[x.dtype]

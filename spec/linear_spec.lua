@@ -57,7 +57,7 @@ support.each_device(function(device)
       it("takes inputs that are not contiguous", function()
         local layer = fp8[name](12, 4, {device = device})
         local x = fp8.randn(12, 6, {device = device})
-        support.equal(layer(x:t()), layer(x:t():contiguous()))
+        support.close(layer(x:t()), layer(x:t():contiguous()), 1e-6)
       end)
     end)
   end

@@ -209,8 +209,8 @@ support.each_device(function(device)
         fails("1 to 4 dimensions", layer, fp8.tensor(1, on))
         fails("i64", layer, fp8.zeros(2, 4, {device = device, dtype = "i64"}))
         fails("e4m3", layer, fp8.zeros(2, 4, {device = device, dtype = "e4m3"}))
-        fails("tensor expected, got string", layer, "x")
-        fails("tensor expected, got nil", layer)
+        fails("must be a tensor, got string", layer, "x")
+        fails("must be a tensor, got nil", layer)
         layer:to "bf16"
         fails("bf16", layer, fp8.zeros(2, 4, on))
       end

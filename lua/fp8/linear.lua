@@ -98,6 +98,7 @@ local operation = {
 }
 
 local function check(x, weight, bias)
+  if not core.is_tensor(x) then raise("linear: the input must be a tensor, got " .. type(x)) end
   local dtype, weight_dtype = dtype_of(x), dtype_of(weight)
   if not computable[dtype] then raise("linear: the input must be f32, f16 or bf16, got " .. dtype) end
   if weight_dtype ~= dtype and weight_dtype ~= "f32" then
