@@ -1,5 +1,5 @@
---- Trains the same network on Fashion-MNIST with each of the three linear layers, from the same weights and in the same order, and
--- compares them. Options: --help.
+--- Trains the same network on Fashion-MNIST with each of the three linear layers, from the same weights and in the same
+-- order, and compares them. Options: --help.
 local ffi = require "ffi"
 local fp8 = require "fp8"
 
@@ -150,7 +150,7 @@ local function train(layer, train_data, options)
   local batches = math.ceil(#train_data.labels / options.batch)
   local report_every = math.max(1, math.floor(batches / 30))
   for epoch = 1, options.epochs do
-    local batch, sum = 0, 0
+    local batch = 0
     for images, labels in fp8.data.batches({train_data.images, train_data.labels},
       {batch = options.batch, shuffle = true, seed = options.seed * 1000 + epoch}) do
       batch = batch + 1
@@ -163,8 +163,7 @@ local function train(layer, train_data, options)
         return loss:detach()
       end)
       if batch % report_every == 0 or batch == batches then
-        sum = loss:item()
-        report(layer, epoch, options.epochs, batch / batches, sum)
+        report(layer, epoch, options.epochs, batch / batches, loss:item())
       end
     end
   end

@@ -1,4 +1,4 @@
--- The tape: what backward computes, accumulates, keeps and refuses. gradient_spec.lua checks the derivatives themselves.
+-- The tape: what backward computes, accumulates, keeps and refuses. The derivatives: gradient_spec.lua.
 local fp8 = require "fp8"
 local support = require "spec.support"
 

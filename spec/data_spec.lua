@@ -115,7 +115,9 @@ describe("batches refuse", function()
 
   it("wrong options", function()
     local x = fp8.zeros(3)
-    for _, batch in ipairs {0, -1, 1.5, 0 / 0, math.huge, "2", {}} do fails("option batch", batches, {x}, {batch = batch}) end
+    for _, batch in ipairs {0, -1, 1.5, 0 / 0, math.huge, "2", {}} do
+      fails("option batch", batches, {x}, {batch = batch})
+    end
     for _, seed in ipairs {-1, 1.5, 0 / 0, 2 ^ 60, "x"} do fails("option seed", batches, {x}, {seed = seed}) end
     fails("option shuffle", batches, {x}, {shuffle = 1})
     fails("unknown option size", batches, {x}, {size = 1})
@@ -207,8 +209,10 @@ describe("read_idx", function()
   end)
 
   it("refuses wrong magic numbers, element types and ranks", function()
-    for _, start in ipairs {"\1\0\8\1", "\0\1\8\1", "PK\3\4", "\0\0\7\1", "\0\0\9\1", "\0\0\11\1", "\0\0\14\1", "\0\0\8\0", "\0\0\8\9",
-      "\0\0\8\255"} do
+    for _, start in ipairs {
+      "\1\0\8\1", "\0\1\8\1", "PK\3\4", "\0\0\7\1", "\0\0\9\1", "\0\0\11\1", "\0\0\14\1", "\0\0\8\0",
+      "\0\0\8\9", "\0\0\8\255",
+    } do
       refused(start .. ("\0\0\0\1"):rep(255) .. "x")
     end
   end)
@@ -217,7 +221,8 @@ describe("read_idx", function()
     local before = fp8.memory("cpu").peak
     local largest = 2 ^ 32 - 1
     for _, sizes in ipairs {
-      {25}, {largest}, {largest, largest}, {65536, 65536}, {largest, largest, largest, largest}, {2 ^ 31, 2 ^ 31, 4}, {2 ^ 31, 2},
+      {25}, {largest}, {largest, largest}, {65536, 65536}, {largest, largest, largest, largest},
+      {2 ^ 31, 2 ^ 31, 4}, {2 ^ 31, 2},
       {largest, largest, largest, largest, largest, largest, largest, largest}, {0, largest, largest},
     } do
       if sizes[1] ~= 0 then refused(idx(0x08, sizes, bytes)) end

@@ -4,7 +4,7 @@ local support = require "spec.support"
 
 local nan, infinity = 0 / 0, math.huge
 
---- f, which stands on one line, raises "this file:that line: " and a message that begins with `start` and has all the words.
+--- f, which stands on one line, raises "this file:that line: ", then a message that begins with `start` and has the words.
 local function refused(start, words, f)
   local ok, message = pcall(f)
   assert.is_false(ok, "expected an error: " .. start)

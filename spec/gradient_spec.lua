@@ -1,5 +1,5 @@
--- Every derivative against central differences of the forward pass (float32 on the CPU, fourth order), and the gradients of
--- every other device against those of the CPU.
+-- Every derivative against central differences of the forward pass (float32 on the CPU, fourth order), and the
+-- gradients of every other device against those of the CPU.
 local ffi = require "ffi"
 local fp8 = require "fp8"
 local support = require "spec.support"
@@ -60,7 +60,8 @@ case("2 ^ x", function(x) return 2 ^ x end, any(2, 3))
 case("maximum", function(x) return fp8.maximum(x:narrow(2, 1, 3), x:narrow(2, 4, 3)) end, apart(2, 6))
 case("minimum, broadcast", function(x) return fp8.minimum(x:narrow(1, 1, 1), x) end, apart(3, 4))
 case("maximum with a number", function(x) return fp8.maximum(x, 0.15) end, apart(3, 4))
-case("where, broadcast", function(x, y) return fp8.where(on_device_of(x, {{1, 0, 1}, {0, 0, 1}}, "u8"), x, y) end, any(2, 1), any(3))
+case("where, broadcast", function(x, y) return fp8.where(on_device_of(x, {{1, 0, 1}, {0, 0, 1}}, "u8"), x, y) end,
+  any(2, 1), any(3))
 case("masked_fill", function(x) return x:masked_fill(on_device_of(x, {1, 0, 0}), 2) end, any(2, 3))
 case("to f32 and back", function(x) return x:to("f32"):contiguous():clone() * x end, any(2, 3))
 

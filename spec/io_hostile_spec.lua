@@ -1,4 +1,4 @@
--- Safetensors files that are broken or made to break the reader: each is refused with an error that names what is wrong.
+-- Safetensors files that are broken or made to break the reader: each is refused with an error that names the file.
 local fp8 = require "fp8"
 local support = require "spec.support"
 
@@ -39,8 +39,9 @@ describe("fp8.load refuses", function()
 
   it("bad JSON", function()
     for _, header in ipairs {
-      "", " ", "{", "}", "[]", "null", "1", '"x"', "{x}", '{"x":}', '{"x":1,}', '{"x":{"dtype":"U8"', "{}{}", "{} x", "\0\0",
-      ("["):rep(10000), ('{"x":'):rep(10000), '{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},}', "{'x':1}", "\239\187\191{}",
+      "", " ", "{", "}", "[]", "null", "1", '"x"', "{x}", '{"x":}', '{"x":1,}', '{"x":{"dtype":"U8"', "{}{}", "{} x",
+      "\0\0", ("["):rep(10000), ('{"x":'):rep(10000), "{'x':1}", "\239\187\191{}",
+      '{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},}',
       '{"x":nan}', '{"x":{"dtype":"\\ud800","shape":[],"data_offsets":[0,1]}}',
     } do
       refused(support.safetensors(header))
@@ -88,8 +89,8 @@ describe("fp8.load refuses", function()
 
   it("sizes that overflow", function()
     for _, shape in ipairs {
-      "4294967296,4294967296", "2147483648,2147483648,4", "9223372036854775807,2", "18446744073709551616", "1e18,1e18,1e18",
-      "4611686018427387904,4", "16777216,16777216,16777216,16777216",
+      "4294967296,4294967296", "2147483648,2147483648,4", "9223372036854775807,2", "18446744073709551616",
+      "1e18,1e18,1e18", "4611686018427387904,4", "16777216,16777216,16777216,16777216",
     } do
       for _, stop in ipairs {0, 1, 4} do
         refused(one(('{"dtype":"F32","shape":[%s],"data_offsets":[0,%d]}'):format(shape, stop), ("x"):rep(stop)))
@@ -99,8 +100,9 @@ describe("fp8.load refuses", function()
 
   it("offsets out of range or out of order", function()
     for _, offsets in ipairs {
-      "0,5", "1,5", "4,8", "4,0", "-4,0", "0,-4", "-8,-4", "0.5,4.5", "0,4.5", "1e300,1e300", "0,1e300", "9007199254740992,9007199254740996",
-      "18446744073709551612,18446744073709551616", "1e400,1e400", "0,3", "0,8", "2,4", "0,0",
+      "0,5", "1,5", "4,8", "4,0", "-4,0", "0,-4", "-8,-4", "0.5,4.5", "0,4.5", "1e300,1e300", "0,1e300",
+      "9007199254740992,9007199254740996", "18446744073709551612,18446744073709551616",
+      "1e400,1e400", "0,3", "0,8", "2,4", "0,0",
     } do
       refused(one(('{"dtype":"F32","shape":[1],"data_offsets":[%s]}'):format(offsets), "xxxx"))
     end

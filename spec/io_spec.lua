@@ -23,7 +23,8 @@ describe("fp8.load", function()
   holds("f64", "f32", {2}, {1.7017258405685425, 0.10667306184768677})
   holds("empty", "f32", {0, 4}, {})
   holds("f32", "f32", {2, 3}, {
-    1.0025161504745483, 1.186842679977417, -0.5066834688186646, 0.9578543305397034, 0.962215006351471, -0.7141110301017761,
+    1.0025161504745483, 1.186842679977417, -0.5066834688186646, 0.9578543305397034, 0.962215006351471,
+    -0.7141110301017761,
   })
   holds("scalar", "f32", {}, {3.5})
   holds("i32", "i32", {2, 3}, {0, 1, 2, 3, 4, 5})
@@ -83,7 +84,9 @@ support.each_device(function(device)
       fp8.manual_seed(3)
       local kept = {}
       for _, dtype in ipairs {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"} do
-        for name, shape in pairs {scalar = {}, one = {1}, empty = {0, 3}, matrix = {3, 5}, deep = {1, 2, 1, 2, 1, 2, 1, 2}} do
+        for name, shape in pairs {
+          scalar = {}, one = {1}, empty = {0, 3}, matrix = {3, 5}, deep = {1, 2, 1, 2, 1, 2, 1, 2},
+        } do
           kept[dtype .. "." .. name] = (fp8.randn(shape, {device = device}) * 100):to(dtype)
         end
       end
@@ -99,8 +102,8 @@ support.each_device(function(device)
 
     it("writes special values bit for bit", function()
       for _, dtype in ipairs {"f32", "f16", "bf16", "e5m2"} do
-        local x = fp8.tensor({0 / 0, math.huge, -math.huge, -0.0, 0}, {dtype = "f32"}):to {dtype = dtype, saturate = false}
-        fp8.save(path, {x = x:to(device)})
+        local x = fp8.tensor {0 / 0, math.huge, -math.huge, -0.0, 0}
+        fp8.save(path, {x = x:to {dtype = dtype, saturate = false, device = device}})
         local read = support.flat(fp8.load(path).x)
         assert.is_true(read[1] ~= read[1])
         assert.same({math.huge, -math.huge}, {read[2], read[3]})
@@ -112,7 +115,8 @@ support.each_device(function(device)
     it("writes views as what they show", function()
       local x = fp8.arange(12, {device = device}):view(3, 4)
       fp8.save(path, {
-        t = x:t(), column = x:select(2, 2), corner = x:narrow(1, 2, 2):narrow(2, 3, 2), row = x:narrow(1, 1, 1):expand(2, 4),
+        t = x:t(), column = x:select(2, 2), corner = x:narrow(1, 2, 2):narrow(2, 3, 2),
+        row = x:narrow(1, 1, 1):expand(2, 4),
       })
       local read = fp8.load(path)
       assert.same({{0, 4, 8}, {1, 5, 9}, {2, 6, 10}, {3, 7, 11}}, read.t:totable())

@@ -1,4 +1,4 @@
--- The linear layers against a slow form of the table in the design: which operand of which product is quantized, and how.
+-- The linear layers against a slow form of the design's table: which operand of which product is quantized, and how.
 local fp8 = require "fp8"
 local reference = require "spec.reference"
 local support = require "spec.support"
@@ -6,7 +6,7 @@ local check_linear = require "spec.linear_check"
 
 local e4m3, e5m2 = reference.map(true, 4, 3), reference.map(true, 5, 2)
 
--- Recipes in the reference's terms: {format, scale} of each operand, nil where it stays as it is; scale "block" is the rule.
+-- Recipes in the reference's terms: {format, scale} of each operand, nil where it stays as it is.
 local plain = {}
 local mixed = {input = {e4m3, "block"}, weight = {e4m3, "tensor"}, grad_output = {e5m2, "block"}, weight_grad = "full"}
 local global = {

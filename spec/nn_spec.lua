@@ -14,7 +14,8 @@ support.each_device(function(device)
   local on = {device = device}
 
   local function network()
-    return nn.Sequential(fp8.Linear(6, 5, on), nn.ReLU(), fp8.LinearMixed(5, 4, on), nn.GELU(), fp8.LinearGlobal(4, 3, on))
+    return nn.Sequential(
+      fp8.Linear(6, 5, on), nn.ReLU(), fp8.LinearMixed(5, 4, on), nn.GELU(), fp8.LinearGlobal(4, 3, on))
   end
 
   describe("Sequential", function()

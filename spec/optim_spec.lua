@@ -79,6 +79,7 @@ support.each_device(function(device)
       local name, follow, settings = unpack(case)
       for _, dtype in ipairs {"f32", "f16", "bf16"} do
         it(("%s{%s} follows the formulas in %s for 10 steps"):format(name, described(settings), dtype), function()
+          local function rounded(x) return reference.round[dtype](reference.f32(x)) end
           local list = parameters(dtype)
           local optimizer = fp8.optim[name](list, settings)
           local expected, states = {}, {}
@@ -87,7 +88,7 @@ support.each_device(function(device)
             local grads = set_gradients(list, step)
             optimizer:step()
             for i = 1, #list do
-              follow(expected[i], grads[i], states[i], settings, function(x) return reference.round[dtype](reference.f32(x)) end)
+              follow(expected[i], grads[i], states[i], settings, rounded)
             end
           end
           for i, parameter in ipairs(list) do
@@ -149,7 +150,8 @@ support.each_device(function(device)
     it("trains: a quadratic goes to its minimum", function()
       for _, name in ipairs {"SGD", "AdamW"} do
         local x = fp8.tensor({3, -2}, {device = device, requires_grad = true})
-        local optimizer = fp8.optim[name]({x}, name == "SGD" and {lr = 0.1, momentum = 0.5} or {lr = 0.1, weight_decay = 0})
+        local settings = name == "SGD" and {lr = 0.1, momentum = 0.5} or {lr = 0.1, weight_decay = 0}
+        local optimizer = fp8.optim[name]({x}, settings)
         for _ = 1, 200 do
           optimizer:zero_grad();
           ((x - 1) ^ 2):sum():backward()

@@ -22,7 +22,8 @@ support.each_device(function(device)
     it("shows shape, dtype, device and values", function()
       assert.equal(("tensor of shape (2, 2), f32 on %s\n1.5000 -2.0000\n0.2500 100.0000"):format(name),
         squeezed(text_of {{1.5, -2}, {0.25, 100}}))
-      assert.equal(("tensor of shape (3), bf16 on %s\n1 2 -3"):format(name), squeezed(text_of({1, 2, -3}, {dtype = "bf16"})))
+      assert.equal(("tensor of shape (3), bf16 on %s\n1 2 -3"):format(name),
+        squeezed(text_of({1, 2, -3}, {dtype = "bf16"})))
       assert.equal(("tensor of shape (2), i64 on %s\n0 123456789"):format(name),
         squeezed(text_of({0, 123456789}, {dtype = "i64"})))
     end)
@@ -64,7 +65,9 @@ support.each_device(function(device)
     end)
 
     it("stays short for any shape", function()
-      for _, shape in ipairs {{10000}, {100, 100}, {1, 10000}, {10000, 1}, {9, 9, 9, 9}, {5, 5, 5, 5, 5}, {3, 3, 3, 3, 3, 3, 3, 3}} do
+      for _, shape in ipairs {
+        {10000}, {100, 100}, {1, 10000}, {10000, 1}, {9, 9, 9, 9}, {5, 5, 5, 5, 5}, {3, 3, 3, 3, 3, 3, 3, 3},
+      } do
         local text = tostring(fp8.zeros(shape, {device = device}))
         assert.is_true(#text < 50000, #text .. " characters for rank " .. #shape)
       end

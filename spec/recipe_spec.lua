@@ -21,7 +21,8 @@ end
 
 local function rules_with(format, grad_format, input, weight, grad_output, weight_grad)
   return {
-    input = {format, input}, weight = {format, weight}, grad_output = {grad_format, grad_output}, weight_grad = weight_grad,
+    input = {format, input}, weight = {format, weight}, grad_output = {grad_format, grad_output},
+    weight_grad = weight_grad,
   }
 end
 
@@ -30,15 +31,15 @@ support.each_device(function(device)
 
   describe("A recipe", function()
     local scales = {
-      {"tensor", "tensor", "tensor"}, {"row", "row", "row"}, {"block", "block", "block"}, {64, 128, 64}, {"row", "tensor", "row"},
-      {32, "tensor", 32}, {7, 1, 1000},
+      {"tensor", "tensor", "tensor"}, {"row", "row", "row"}, {"block", "block", "block"}, {64, 128, 64},
+      {"row", "tensor", "row"}, {32, "tensor", 32}, {7, 1, 1000},
     }
     for _, formats in ipairs {{e4m3, e5m2}, {"e4m3", "e5m2"}, {"e5m2", "e4m3"}, {e4m3, "e5m2"}} do
       for _, weight_grad in ipairs {"full", "quantized"} do
         for _, scale in ipairs(scales) do
           local function name(format) return type(format) == "table" and "map" or format end
-          it(("computes %s, %s by %s, %s, %s with a %s weight gradient"):format(name(formats[1]), name(formats[2]), scale[1],
-            scale[2], scale[3], weight_grad), function()
+          local text = "computes %s, %s by %s, %s, %s with a %s weight gradient"
+          it(text:format(name(formats[1]), name(formats[2]), scale[1], scale[2], scale[3], weight_grad), function()
             local rules = rules_with(formats[1], formats[2], scale[1], scale[2], scale[3], weight_grad)
             for _, dtype in ipairs {"f32", "bf16"} do
               local layer = fp8.Linear(48, 32, {dtype = dtype, device = device, recipe = recipe_of(rules)})
@@ -63,7 +64,8 @@ support.each_device(function(device)
     end)
 
     it("is changed field by field by options", function()
-      local layer = fp8.LinearMixed(40, 24, {device = device, grad_output = {scale = "row"}, weight = {format = "e5m2"}})
+      local changes = {device = device, grad_output = {scale = "row"}, weight = {format = "e5m2"}}
+      local layer = fp8.LinearMixed(40, 24, changes)
       local rules = rules_with(e4m3, e5m2, "block", "tensor", "row", "full")
       rules.input[2], rules.weight[1] = 64, "e5m2"
       check_linear(layer, rules, {device = device, dtype = "f32", shape = {5}, inputs = 40, outputs = 24})

@@ -94,7 +94,7 @@ function support.apart(sizes)
   return fp8.tensor(values):view(sizes)
 end
 
---- A generator of its own, the same on every machine: random(n) gives a whole number from 1 to n, random() one in [0, 1).
+--- A generator of its own, the same everywhere: random(n) gives a whole number from 1 to n, random() one in [0, 1).
 function support.random(seed)
   local state = seed % 2147483646 + 1
   return function(n)
@@ -141,16 +141,24 @@ function support.with_file(text, f)
   if not ok then error(message, 0) end
 end
 
---- Runs Lua code in a process of its own, with the same search paths. Returns whether it ended well, and all it printed.
-function support.run_lua(code)
-  local script, output = os.tmpname(), os.tmpname()
-  support.write_file(script, code)
-  local command = ("LUA_PATH='%s' LUA_CPATH='%s' luajit %s >%s 2>&1"):format(package.path, package.cpath, script, output)
-  local status = os.execute(command)
+--- Runs `luajit ARGUMENTS` in a process with the same search paths. Returns whether it ended well, and all it printed.
+-- @param environment assignments such as "NAME=value", for the process only
+function support.run(arguments, environment)
+  local output = os.tmpname()
+  local status = os.execute(("LUA_PATH='%s' LUA_CPATH='%s' %s luajit %s >%s 2>&1"):format(package.path, package.cpath,
+    environment or "", arguments, output))
   local text = support.read_file(output)
-  os.remove(script)
   os.remove(output)
   return status == 0 or status == true, text
+end
+
+--- `run` of Lua code.
+function support.run_lua(code)
+  local script = os.tmpname()
+  support.write_file(script, code)
+  local ok, text = support.run(script)
+  os.remove(script)
+  return ok, text
 end
 
 return support

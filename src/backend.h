@@ -139,21 +139,22 @@ typedef struct Backend {
   bool (*softmax)(Tensor *out, const Tensor *x, bool logarithm);
   /* dx from dy and the output y of softmax; all contiguous. */
   bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-  /* loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes) contiguous, target (n) contiguous i64, i32
+  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes) contiguous, target (n) contiguous i64, i32
    * or u8. A target out of range: false at once on the CPU; on a GPU a NaN loss, and an error at the next synchronize or to_host. */
   bool (*cross_entropy)(Tensor *loss, const Tensor *logits, const Tensor *target);
-  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i]; dloss (n) f32 of any stride. */
+  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i]; dlogits contiguous, dloss (n) f32 of any
+   * stride. */
   bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
 
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads give 0, writes
    * are dropped) --- */
   /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner), index (m), all contiguous. */
   bool (*index_select)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][index[j]][i] += x[o][j][i]: out f32 contiguous. Repeated indices add up. */
+  /* out[o][index[j]][i] += x[o][j][i]: out f32, all contiguous. Repeated indices add up. */
   bool (*index_add)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out and index (outer, m, inner), all contiguous. */
   bool (*gather)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][index[o][j][i]][i] += x[o][j][i]: out f32 contiguous. */
+  /* out[o][index[o][j][i]][i] += x[o][j][i]: out f32, all contiguous. */
   bool (*scatter_add)(Tensor *out, const Tensor *x, const Tensor *index);
 
   /* --- products --- */
@@ -163,9 +164,9 @@ typedef struct Backend {
    * k = 0 gives the bias or 0. Accumulates in float32; float32 products use no TF32. */
   bool (*matmul)(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
   /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2; scales f32 contiguous
-   * with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes are accumulated in float32
-   * (on FP8 tensor cores where the device and shape allow it), then scaled, biased and rounded once. out f32, f16 or bf16,
-   * bias of its dtype or NULL. */
+   * with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes are accumulated in float32,
+   * then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores where the device has them, which
+   * accumulate with about 14 bits. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
                         const Tensor *bias);
 
@@ -173,7 +174,7 @@ typedef struct Backend {
   /* codes (dtype quantizer->format) and scale (f32, one a block) of x; x is read from memory once if blocks are at most 4096 long. */
   bool (*quantize)(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
-  /* dequantize(quantize(x)) without writing codes. */
+  /* dequantize(quantize(x)) without writing codes; out may have another dtype than x. */
   bool (*fake_quantize)(Tensor *out, const Tensor *x, const Quantizer *quantizer);
 
   /* --- optimizer steps --- */

@@ -9,8 +9,8 @@
 --   shape, dtype of the output, which are those of its gradient
 --
 -- Edges lead from node to node, not to tensors: an intermediate tensor that no derivative needs is free to go. A tensor
--- that requires a gradient and is the result of no operation has a leaf node {leaf = true, sequence = 0, grad =, …}. Everything
--- a graph needs can be reached through these tables, which is how fp8.scope finds what to keep.
+-- that requires a gradient and is the result of no operation has a leaf node {leaf = true, sequence = 0, grad =, …}.
+-- Everything a graph needs can be reached through these tables, which is how fp8.scope finds what to keep.
 local core = require "fp8.core"
 local shape_text = require("fp8.shapes").text
 
@@ -26,6 +26,7 @@ local recording = true
 local last_sequence = 0
 local written_leaves -- while a scope is open: the leaf nodes whose grad was set inside
 local nothing = {}
+local differentiable = {f32 = true, f16 = true, bf16 = true}
 
 local function tracked(value)
   return type(value) == "userdata" and requires_grad(value)
@@ -49,10 +50,10 @@ end
 
 --- Records that `output` (a new tensor) is the result of `operation`.
 --
--- operation.backward(node, grad, saved[1], saved[2], saved[3]) returns one gradient an input, in their order, or one list of
--- them; nil and false stand for none, and node.inputs[i] is false where none is needed. `grad` has shape and dtype of the
--- output. A gradient may have the broadcast shape or another float dtype: both are brought back to the input's.
--- operation.shares says that a returned gradient may be `grad` itself or a view.
+-- operation.backward(node, grad, saved[1], saved[2], saved[3]) returns one gradient an input, in their order, or one
+-- list of them; nil and false stand for none, and node.inputs[i] is false where none is needed. `grad` has shape and
+-- dtype of the output. A gradient may have the broadcast shape or another float dtype: both are brought back to the
+-- input's. operation.shares says that a returned gradient may be `grad` itself or a view.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
 -- @return the node, for further fields
@@ -240,6 +241,10 @@ end
 -- @return the tensor
 function autograd.set_requires_grad(tensor, flag)
   if flag == nil then flag = true end
+  if type(flag) ~= "boolean" then raise("requires_grad: a boolean is needed, got " .. type(flag)) end
+  if flag and not differentiable[dtype_of(tensor)] then
+    raise("requires_grad: only f32, f16 and bf16 tensors can require a gradient, this one is " .. dtype_of(tensor))
+  end
   if not autograd.is_leaf(tensor) then
     raise("requires_grad: this tensor is the result of an operation; use :detach() for one that requires no gradient")
   end
@@ -262,7 +267,7 @@ function autograd.check_in_place(name, tensor, source)
   if is_tensor(tensor) and tracked(tensor) then
     raise(name .. ": this tensor requires a gradient and can't be changed in place; use fp8.no_grad or :detach()")
   elseif is_tensor(source) and tracked(source) then
-    raise(name .. ": the argument requires a gradient, which an in-place change would lose; use fp8.no_grad or :detach()")
+    raise(name .. ": the argument requires a gradient, which would be lost; use fp8.no_grad or :detach()")
   end
 end
 

@@ -12,7 +12,7 @@ local function options_like(x, options)
   return complete
 end
 
---- fp8.zeros_like(x [, options]), ones_like, empty_like (not initialised), randn_like: {dtype =, device =, requires_grad =}.
+--- fp8.zeros_like(x [, {dtype =, device =, requires_grad =}]), ones_like, empty_like (not initialised), randn_like.
 function creation.zeros_like(x, options) return core.zeros(core.shape(x), options_like(x, options)) end
 function creation.ones_like(x, options) return core.ones(core.shape(x), options_like(x, options)) end
 function creation.empty_like(x, options) return core.empty(core.shape(x), options_like(x, options)) end

@@ -78,9 +78,10 @@ end
 --     backward = function(ctx, grad_output) return 2 * grad_output * ctx:saved() end,
 --   }
 --
--- forward(ctx, …) gets the call's arguments and returns one tensor; backward(ctx, grad_output) returns one gradient an
--- argument (nil for none), of the argument's shape or one that broadcasting made of it. Neither is recorded. `ctx` carries
--- tensors through ctx:save(…) and ctx:saved(), other values in fields; ctx.needs_grad[i] says which gradients will be used.
+-- forward(ctx, …) gets the call's arguments and returns one tensor; backward(ctx, grad_output) returns one gradient
+-- an argument (nil for none), of the argument's shape or one that broadcasting made of it. Neither is recorded. `ctx`
+-- carries tensors through ctx:save(…) and ctx:saved(), other values in fields; ctx.needs_grad[i] says which gradients
+-- will be used.
 -- @return a function
 return function(definition)
   check_definition(definition)

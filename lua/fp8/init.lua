@@ -1,5 +1,12 @@
---- fp8: 8-bit floating-point training. Tensors on the CPU and on CUDA devices, number formats as data, and linear layers that compute
--- in them.
+--- fp8: 8-bit floating-point training. Tensors on the CPU and on CUDA devices, number formats as data, and linear
+-- layers that compute in them.
+local ffi = require "ffi"
+
+-- OpenMP's threads spin for milliseconds while they wait for work, which on a machine that others use too takes the processors
+-- from those who have some. A short spin loses nothing on an idle one. OpenMP reads this once, when fp8.core loads it.
+ffi.cdef "int setenv(const char *name, const char *value, int overwrite);"
+ffi.C.setenv("GOMP_SPINCOUNT", "1000", 0)
+
 local core = require "fp8.core"
 
 -- Errors point at the code that called fp8, so the core has to know which code is fp8's own.
@@ -18,8 +25,8 @@ local fp8 = {
   _VERSION = "fp8 0.1.0",
 
   -- Creation: sizes or nested tables of numbers, then {dtype =, device =, requires_grad =}.
-  tensor = core.tensor, zeros = core.zeros, ones = core.ones, full = core.full, empty = core.empty, arange = core.arange,
-  rand = core.rand, randn = core.randn, randint = core.randint,
+  tensor = core.tensor, zeros = core.zeros, ones = core.ones, full = core.full, empty = core.empty,
+  arange = core.arange, rand = core.rand, randn = core.randn, randint = core.randint,
   zeros_like = creation.zeros_like, ones_like = creation.ones_like, empty_like = creation.empty_like,
   randn_like = creation.randn_like,
   manual_seed = core.manual_seed,
@@ -32,7 +39,8 @@ local fp8 = {
   matmul = require("fp8.ops.matmul").matmul, cross_entropy = reduce.cross_entropy,
 
   -- Formats and quantization.
-  create_map = core.create_map, create_dynamic_map = core.create_dynamic_map, create_linear_map = core.create_linear_map,
+  create_map = core.create_map, create_dynamic_map = core.create_dynamic_map,
+  create_linear_map = core.create_linear_map,
   quantize_blockwise = quantization.quantize_blockwise, dequantize_blockwise = quantization.dequantize_blockwise,
   quantize = quantization.quantize, dequantize = quantization.dequantize,
   matmul_mixed = quantized_matmul.matmul_mixed, matmul_global = quantized_matmul.matmul_global,
@@ -46,7 +54,8 @@ local fp8 = {
   memory = core.memory, reset_peak_memory = core.reset_peak_memory,
 }
 
--- Loaded when first used, so that `require "fp8"` stays quick: by field, a module, and the field in it if not the module itself.
+-- Loaded when first used, so that `require "fp8"` stays quick: by field, a module, and the field in it if not the
+-- module itself.
 local later = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},

@@ -1,19 +1,19 @@
---- The differentiable linear function y = x·Wᵀ + b, in the precision that a plan says (plan.lua), or without one in that of x.
+--- The differentiable linear function y = x·Wᵀ + b, in the precision that a plan says (plan.lua), or that of x.
 --
 --   y  = x·Wᵀ + b   of quantized x and W
 --   dx = dy·W       of quantized dy and the W of the forward product
 --   dW = dyᵀ·x      of unquantized dy and x, or of quantized ones
 --   db = Σ dy       over rows
 --
--- A product takes its operands either as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
+-- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
-local contiguous, convert, matmul, transpose, view = core.contiguous, core.convert, core.matmul, core.transpose, core.view
+local contiguous, convert, transpose, view = core.contiguous, core.convert, core.transpose, core.view
 local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
-local scaled_matmul = core.scaled_matmul
+local matmul, scaled_matmul = core.matmul, core.scaled_matmul
 local dtype_of, shape_of = core.dtype, core.shape
 local as_rows, shape_text = shapes.as_rows, shapes.text
 local raise = core.raise
@@ -25,8 +25,8 @@ local function as_dtype(x, dtype)
   return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
 end
 
--- A matrix and its quantized forms, each made when it is first asked for: `rule` is the plan's for this operand (nil: none),
--- `dtype` that of the values.
+-- A matrix and its quantized forms, each made when it is first asked for: `rule` is the plan's for this operand (nil:
+-- none), `dtype` that of the values.
 local function operand(matrix, rule, plan, dtype)
   return {matrix = matrix, rule = rule, rounding = plan and plan.rounding, dtype = dtype}
 end
@@ -65,7 +65,7 @@ end
 local function weight_grad(dy, x, plan, dtype)
   if not plan or not plan.quantized_weight_grad then
     return matmul(transpose(dy.matrix, 1, 2), x.matrix, nil, dtype)
-  elseif not plan.native.weight_grad then
+  elseif not plan.native.weight_grad or core.size(x.matrix, 1) == 0 then
     return matmul(transpose(values_of(dy), 1, 2), values_of(x), nil, dtype)
   end
   local dy_codes, dy_scale = transposed_codes_of(dy)
@@ -115,8 +115,8 @@ local function check(x, weight, bias)
     raise(("linear: the weight must have 2 dimensions, got shape %s"):format(shape_text(weight_shape)))
   end
   if shape[#shape] ~= weight_shape[2] then
-    raise(("linear: input %s and weight %s: %d and %d features differ"):format(shape_text(shape), shape_text(weight_shape),
-      shape[#shape], weight_shape[2]))
+    raise(("linear: input %s and weight %s: %d and %d features differ"):format(shape_text(shape),
+      shape_text(weight_shape), shape[#shape], weight_shape[2]))
   end
   return shape, weight_shape[1]
 end
@@ -132,7 +132,8 @@ return function(x, weight, bias, plan)
   local dtype = dtype_of(x)
   local input = operand(as_rows(x), plan and plan.input, plan, dtype)
   local w = operand(weight, plan and plan.weight, plan, dtype)
-  local addend, y = bias and as_dtype(bias, dtype) or nil, nil
+  local addend = bias and as_dtype(bias, dtype) or nil
+  local y
   if plan and plan.native.forward then
     local x_codes, x_scale = codes_of(input)
     local w_codes, w_scale = codes_of(w)

@@ -1,10 +1,10 @@
---- From a recipe to a plan: checked, with block lengths for the sizes of one layer, and with the products chosen that FP8 tensor cores
--- can compute. A plan is what fp8.linear works from:
+--- From a recipe to a plan: checked, with block lengths for the sizes of one layer, and with the products chosen that
+-- FP8 tensor cores can compute. A plan is what fp8.linear works from:
 --
 --   input, weight, grad_output  {format =, scale =, blocksize = (nil: the whole tensor)}
 --   rounding                    "stochastic" or nil
 --   quantized_weight_grad       whether dW is computed from quantized operands
---   native                      {forward =, input_grad =, weight_grad =}: products of codes instead of fake-quantized values
+--   native                      {forward =, input_grad =, weight_grad =}: which products are of codes, not of values
 local core = require "fp8.core"
 
 local raise = core.raise
@@ -49,7 +49,9 @@ local function check_scale(where, scale)
 end
 
 local function check_operand(where, operand)
-  if type(operand) ~= "table" then raise(("%s must be a table {format =, scale =}, got %s"):format(where, shown(operand))) end
+  if type(operand) ~= "table" then
+    raise(("%s must be a table {format =, scale =}, got %s"):format(where, shown(operand)))
+  end
   for field in pairs(operand) do
     if field ~= "format" and field ~= "scale" then raise(("%s: unknown field %s"):format(where, tostring(field))) end
   end
@@ -79,7 +81,9 @@ function plan.override(name, recipe, changes)
     if choices[field] then
       changed[field] = value
     elseif plan.is_recipe_field(field) then
-      if type(value) ~= "table" then raise(("%s: option %s must be a table, got %s"):format(name, field, shown(value))) end
+      if type(value) ~= "table" then
+        raise(("%s: option %s must be a table, got %s"):format(name, field, shown(value)))
+      end
       local operand = {}
       for key, old in pairs(type(recipe[field]) == "table" and recipe[field] or {}) do operand[key] = old end
       for key, new in pairs(value) do operand[key] = new end
@@ -89,7 +93,7 @@ function plan.override(name, recipe, changes)
   return changed
 end
 
---- The block length of the scale "block": the smallest power of two from 64 to 4096 that is at least `features`, else 4096.
+--- The block length of scale "block": the smallest power of two from 64 to 4096 that is at least `features`, or 4096.
 function plan.block_length(features)
   local length = 64
   while length < features and length < 4096 do length = length * 2 end
@@ -108,8 +112,8 @@ local function planned(operand, features)
   return {format = operand.format, scale = operand.scale, blocksize = blocksize}
 end
 
--- Codes have a scale for the whole operand, or for each row where rows are not what is summed over. The product for dx sums over
--- W's rows, the one for dW over the rows of x and dy.
+-- Codes have a scale for the whole operand, or for each row where rows are not what is summed over. The product for dx
+-- sums over W's rows, the one for dW over the rows of x and dy.
 local function native_products(recipe)
   local native = true
   for _, operand in ipairs(operands) do native = native and hardware[recipe[operand].format] or false end

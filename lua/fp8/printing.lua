@@ -1,4 +1,4 @@
---- tostring(tensor): a line with shape, dtype and device, then the values in aligned columns; an excerpt of a large tensor.
+--- tostring(tensor): a line with shape, dtype and device, then the values in aligned columns, or an excerpt of them.
 local core = require "fp8.core"
 local shapes = require "fp8.shapes"
 
@@ -11,8 +11,8 @@ local function edge_length(rank, dimension)
   return (rank <= 3 or dimension > rank - 2) and 3 or 1
 end
 
--- The first and last positions of every long dimension; only these leave the device. Returns the excerpt and, by dimension, the
--- position after which something was left out.
+-- The first and last positions of every long dimension; only these leave the device. Returns the excerpt and, by
+-- dimension, the position after which something was left out.
 local function excerpt(x)
   local cuts, rank = {}, core.rank(x)
   if core.numel(x) <= largest_in_full then return x, cuts end
@@ -53,38 +53,36 @@ local function number_text(format, value)
   return format:format(value)
 end
 
--- One row of numbers: right-aligned, continued on further lines where it is too long.
-local function append_row(lines, row, format, width, cut)
-  local line = " "
+-- One row of numbers: right-aligned, continued on further lines where it is too long. `page` holds the lines so far,
+-- the tensor's shape, the cuts of the excerpt, and format and width of a number.
+local function append_row(page, row)
+  local line, rank = " ", #page.shape
   local function append(text, length)
-    if #line + width + 1 > line_width then
-      lines[#lines + 1] = line
+    if #line + page.width + 1 > line_width then
+      page[#page + 1] = line
       line = "   "
     end
-    line = line .. (" "):rep(width + 1 - length) .. text
+    line = line .. (" "):rep(page.width + 1 - length) .. text
   end
   for i, value in ipairs(row) do
-    local text = number_text(format, value)
+    local text = number_text(page.format, value)
     append(text, #text)
-    if i == cut then append(ellipsis, 1) end
+    if i == page.cuts[rank] then append(ellipsis, 1) end
   end
-  lines[#lines + 1] = line
+  page[#page + 1] = line
 end
 
--- Matrices of a tensor of more dimensions, each under a line that says which one it is.
-local function append_values(lines, values, rank, cuts, format, width, dimension, heading, sizes)
-  if dimension == rank then
-    append_row(lines, values, format, width, cuts[dimension])
-    return
-  end
-  if dimension == rank - 1 and heading ~= "" then lines[#lines + 1] = "(" .. heading .. ":, :)" end
-  local cut = cuts[dimension]
+-- Everything from `dimension` on; `place` is the list of positions so far, which heads each matrix.
+local function append_values(page, values, dimension, place)
+  local rank, size, cut = #page.shape, page.shape[dimension], page.cuts[dimension]
+  if dimension == rank then return append_row(page, values) end
+  if dimension == rank - 1 and rank > 2 then page[#page + 1] = ("(%s, :, :)"):format(table.concat(place, ", ")) end
   for i, value in ipairs(values) do
-    local position = cut and i > cut and sizes[dimension] - #values + i or i
-    local deeper = dimension < rank - 1 and heading .. position .. ", " or heading
-    append_values(lines, value, rank, cuts, format, width, dimension + 1, deeper, sizes)
-    if i == cut then lines[#lines + 1] = "  " .. ellipsis end
+    place[dimension] = cut and i > cut and size - #values + i or i
+    append_values(page, value, dimension + 1, place)
+    if i == cut then page[#page + 1] = "  " .. ellipsis end
   end
+  place[dimension] = nil
 end
 
 --- The text of a tensor.
@@ -103,7 +101,7 @@ return function(x)
   local values = core.totable(part)
   local format, width = number_format(values), 0
   each_number(values, function(value) width = math.max(width, #number_text(format, value)) end)
-  local lines = {title}
-  append_values(lines, values, rank, cuts, format, width, 1, "", shape)
-  return table.concat(lines, "\n")
+  local page = {title, shape = shape, cuts = cuts, format = format, width = width}
+  append_values(page, values, 1, {})
+  return table.concat(page, "\n")
 end

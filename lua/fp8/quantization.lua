@@ -28,8 +28,8 @@ end
 
 --- Quantizes x in blocks of its elements in row-major order, across row ends; the last block may be short.
 --
--- codes[i] is the position in `map` nearest to x[i] · (1 / absmax), a tie going to the even one. A NaN or an infinity makes its
--- whole block NaN.
+-- codes[i] is the position in `map` nearest to x[i] · (1 / absmax), a tie going to the even one. A NaN or an infinity
+-- makes its whole block NaN.
 -- @param x         f32, f16 or bf16
 -- @param map       256 ascending f32 values on the CPU; or "e4m3" or "e5m2", whose codes are of that dtype, and whose
 --                  state.absmax holds absmax divided by the format's largest value

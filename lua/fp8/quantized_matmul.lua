@@ -10,12 +10,14 @@ local raise = core.raise
 
 local quantized_matmul = {}
 
+local own_options = {native = true, blocksize = true, grad_blocksize = true}
+
 -- The recipe called `name`, or its native twin, with the changes that options ask for.
 local function recipe_of(caller, name, options)
   if options == nil then return recipes[name] end
   if type(options) ~= "table" then raise(("%s: options must be a table, got %s"):format(caller, type(options))) end
   for option in pairs(options) do
-    if not (planning.is_recipe_field(option) or option == "native" or option == "blocksize" or option == "grad_blocksize") then
+    if not (planning.is_recipe_field(option) or own_options[option]) then
       raise(("%s: unknown option %s"):format(caller, tostring(option)))
     end
   end
@@ -32,17 +34,22 @@ local function multiply(caller, name, a, b, options)
   if core.rank(b) ~= 2 then
     raise(("%s: b must have 2 dimensions, got shape %s"):format(caller, shapes.text(core.shape(b))))
   end
+  local inner = core.rank(a) > 0 and core.size(a, -1) or nil
+  if inner ~= core.size(b, 1) then
+    raise(("%s: shapes %s and %s don't fit: the last size of a must be the first of b"):format(caller,
+      shapes.text(core.shape(a)), shapes.text(core.shape(b))))
+  end
   local plan = planning.make(caller, recipe_of(caller, name, options), core.size(b, 1), core.size(b, 2))
   return linear(a, views.transpose(b, 1, 2), nil, plan)
 end
 
 --- a·b by the recipe `mixed`: a (…, K) quantized blockwise, b (K, N) as a whole; see recipes.lua.
--- @param options {blocksize =, grad_blocksize = block lengths or scales of a and of the gradient, native = true for hardware
---                formats, or fields of a recipe to change}
+-- @param options {native = true for hardware formats; blocksize =, grad_blocksize = scales (a block length, or another
+--   scale of a recipe) of a and of the gradient; or fields of a recipe to change}
 -- @return (…, N) of a's dtype
 function quantized_matmul.matmul_mixed(a, b, options) return multiply("matmul_mixed", "mixed", a, b, options) end
 
---- a·b by the recipe `global`: a (…, K), b (K, N) and the gradient each quantized as a whole; options as for matmul_mixed.
+--- a·b by the recipe `global`: a (…, K), b (K, N) and the gradient each quantized as a whole; options as above.
 function quantized_matmul.matmul_global(a, b, options) return multiply("matmul_global", "global", a, b, options) end
 
 return quantized_matmul

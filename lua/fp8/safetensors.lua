@@ -1,5 +1,5 @@
---- The header of a safetensors file: a u64 length, then JSON that says dtype, shape and place of every tensor, then their bytes.
--- https://huggingface.co/docs/safetensors. Reading trusts nothing that the header says.
+--- The header of a safetensors file (https://huggingface.co/docs/safetensors): a u64 length, then JSON that says dtype,
+-- shape and place of every tensor; their bytes follow. Reading trusts nothing that the header says.
 local cjson = require "cjson"
 local core = require "fp8.core"
 
@@ -126,7 +126,9 @@ end
 
 local function read_metadata(metadata)
   for key, value in pairs(metadata) do
-    if type(value) ~= "string" then fail("__metadata__ must hold strings, got %s for '%s'", type(value), tostring(key)) end
+    if type(value) ~= "string" then
+      fail("__metadata__ must hold strings, got %s for '%s'", type(value), tostring(key))
+    end
   end
   return metadata
 end
@@ -140,7 +142,7 @@ end
 -- @param text       the header's JSON
 -- @param data_bytes size of the file after the header
 -- @param options    {f64 = "f32"} to accept double precision
--- @return list of {name =, dtype =, is_double =, shape =, count =, start =, bytes =} in the order of their bytes, and the
+-- @return list of {name =, dtype =, is_double =, shape =, count =, start =, bytes =} in the order of their bytes; the
 --   metadata. Errors are tables {message =}.
 function safetensors.read_header(text, data_bytes, options)
   if text:sub(1, 1) ~= "{" then fail("the header is not a JSON object") end
@@ -183,7 +185,7 @@ function safetensors.read_length(bytes, file_bytes)
     fail("a header of %.0f bytes is too large: at most %d are supported", length, largest_header)
   end
   if length > file_bytes - 8 then
-    fail("the header has %.0f bytes, the file only %.0f: it is truncated, or not a safetensors file", length, file_bytes)
+    fail("the header has %.0f bytes, the file %.0f: it is truncated, or not a safetensors file", length, file_bytes)
   end
   return length
 end
@@ -212,7 +214,7 @@ end
 --- The bytes before the tensors' own, and the order in which those follow.
 -- @param tensors  table of tensors by name
 -- @param metadata table of strings by name, or nil
--- @return header with its length, padded so that the data starts at a multiple of 8; list of {tensor =, bytes =}
+-- @return length and header, padded so that the data starts at a multiple of 8; list of {tensor =, bytes =}
 function safetensors.write_header(tensors, metadata)
   local fields, entries = {}, {}
   if metadata and next(metadata) ~= nil then

@@ -2,8 +2,8 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 
--- The tensors among `roots` and in the tables they lead to: keys, values, gradients and graphs. No recursion, since a graph may
--- be millions of operations deep.
+-- The tensors among `roots` and in the tables they lead to: keys, values, gradients and graphs. No recursion, since a
+-- graph may be millions of operations deep.
 local function reachable_tensors(roots)
   local tensors, pending, seen = {}, {roots}, {[roots] = true}
   local function visit(value)
@@ -38,9 +38,10 @@ end
 
 --- Calls f(...) and frees the tensors that were created inside, without waiting for the garbage collector.
 --
--- Kept are: the tensors that f returns, those in tables that it returns, what their graphs need for a later backward, and
--- gradients that were written to `.grad`. Any other tensor created inside raises an error when it is used afterwards, so a
--- module made or moved to another device inside a scope has to be returned. Scopes may be nested. Errors of f pass through.
+-- Kept are: the tensors that f returns, those in tables that it returns, what their graphs need for a later backward,
+-- and gradients that were written to `.grad`. Any other tensor created inside raises an error when it is used
+-- afterwards, so a module made or moved to another device inside a scope has to be returned. Scopes may be nested.
+-- Errors of f pass through.
 -- @return what f returns
 return function(f, ...)
   if type(f) ~= "function" then core.raise("scope: a function is needed, got " .. type(f)) end

@@ -36,8 +36,9 @@ local element_pointers = {
 }
 for dtype, name in pairs(element_pointers) do element_pointers[dtype] = ffi.typeof(name) end
 
---- x:data(): an FFI pointer to the elements of a contiguous tensor on the CPU: float *, uint16_t * (the bits of f16 and bf16), uint8_t *
--- (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the tensor is referenced.
+--- x:data(): an FFI pointer to the elements of a contiguous tensor on the CPU: float *, uint16_t * (the bits of f16 and
+-- bf16), uint8_t * (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the
+-- tensor is referenced.
 function methods.data(x)
   return ffi.cast(element_pointers[core.dtype(x)], core.address(x))
 end

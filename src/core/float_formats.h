@@ -5,7 +5,6 @@
 
 #include "core/portable.h"
 
-enum { E4M3_NAN = 0x7F };
 #define E4M3_LARGEST 448.0f
 #define E5M2_LARGEST 57344.0f
 
@@ -44,7 +43,7 @@ PORTABLE float e4m3_to_float(uint8_t code) {
   uint32_t sign = (uint32_t)(code & 0x80) << 24;
   uint32_t magnitude = (uint32_t)(code & 0x7F) << 20;
   uint32_t finite = float_to_bits(float_from_bits(magnitude) * 0x1p120f);
-  return float_from_bits(sign | ((code & 0x7F) == E4M3_NAN ? 0x7FC00000 : finite));
+  return float_from_bits(sign | ((code & 0x7F) == 0x7F ? 0x7FC00000 : finite));
 }
 
 PORTABLE float e5m2_to_float(uint8_t code) { return f16_to_float((uint16_t)((uint16_t)code << 8)); }
@@ -59,9 +58,9 @@ PORTABLE uint8_t e4m3_from_float(float value, bool saturate) {
   /* Below 2^-6 the last bit is 2^-9: adding 2^14 makes that the last bit of the sum. */
   uint32_t subnormal = float_to_bits(float_from_bits(magnitude) + 0x1p14f) - 0x46800000;
   uint32_t result = magnitude < 0x3C800000 ? subnormal : normal;
-  uint32_t overflow = saturate ? 0x7E : E4M3_NAN;
+  uint32_t overflow = saturate ? 0x7E : 0x7F;
   result = magnitude > 0x43E80000 ? overflow : result; /* above 464, halfway to the next step */
-  result = magnitude > 0x7F800000 ? E4M3_NAN : result;
+  result = magnitude > 0x7F800000 ? 0x7F : result;
   return (uint8_t)(sign | result);
 }
 

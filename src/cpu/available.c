@@ -60,8 +60,8 @@ static size_t group_available(const GroupFiles *files, const char *group) {
   return limit > usage ? limit - usage : 0;
 }
 
-/* The least that a group or one above it leaves. Inside a container the path may name a group that is not visible there;
- * the walk then ends at the mount, which shows the container's own group. */
+/* The least that a group or one above it leaves. Inside a container the path may name a group that is not visible
+ * there; the walk then ends at the mount, which shows the container's own group. */
 static size_t hierarchy_available(const GroupFiles *files, char *group) {
   size_t least = SIZE_MAX;
   for (;;) {

@@ -11,25 +11,26 @@ static const float normal_density_at_0 = 0.398942280f; /* 1 / sqrt(2 π) */
 VECTORIZE static void arithmetic_floats(int op, float *restrict out, const float *const *in, int n) {
   const float *restrict a = in[0], *restrict b = in[1];
   switch ((BinaryOp)op) {
-    case BINARY_ADD:
-      for (int i = 0; i < n; i++) out[i] = a[i] + b[i];
-      break;
-    case BINARY_SUB:
-      for (int i = 0; i < n; i++) out[i] = a[i] - b[i];
-      break;
-    case BINARY_MUL:
-      for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
-      break;
-    case BINARY_DIV:
-      for (int i = 0; i < n; i++) out[i] = a[i] / b[i];
-      break;
-    case BINARY_MAXIMUM:
-      for (int i = 0; i < n; i++) out[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
-      break;
-    case BINARY_MINIMUM:
-      for (int i = 0; i < n; i++) out[i] = a[i] < b[i] || a[i] != a[i] ? a[i] : b[i];
-      break;
-    default: break;
+  case BINARY_ADD:
+    for (int i = 0; i < n; i++) out[i] = a[i] + b[i];
+    break;
+  case BINARY_SUB:
+    for (int i = 0; i < n; i++) out[i] = a[i] - b[i];
+    break;
+  case BINARY_MUL:
+    for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
+    break;
+  case BINARY_DIV:
+    for (int i = 0; i < n; i++) out[i] = a[i] / b[i];
+    break;
+  case BINARY_MAXIMUM:
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
+    break;
+  case BINARY_MINIMUM:
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] || a[i] != a[i] ? a[i] : b[i];
+    break;
+  default:
+    break;
   }
 }
 
@@ -47,25 +48,26 @@ VECTORIZE static void square_floats(int op, float *restrict out, const float *co
 VECTORIZE static void compare_floats(int op, float *restrict out, const float *const *in, int n) {
   const float *restrict a = in[0], *restrict b = in[1];
   switch ((BinaryOp)op) {
-    case BINARY_EQ:
-      for (int i = 0; i < n; i++) out[i] = a[i] == b[i] ? 1.0f : 0.0f;
-      break;
-    case BINARY_NE:
-      for (int i = 0; i < n; i++) out[i] = a[i] != b[i] ? 1.0f : 0.0f;
-      break;
-    case BINARY_LT:
-      for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? 1.0f : 0.0f;
-      break;
-    case BINARY_LE:
-      for (int i = 0; i < n; i++) out[i] = a[i] <= b[i] ? 1.0f : 0.0f;
-      break;
-    case BINARY_GT:
-      for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? 1.0f : 0.0f;
-      break;
-    case BINARY_GE:
-      for (int i = 0; i < n; i++) out[i] = a[i] >= b[i] ? 1.0f : 0.0f;
-      break;
-    default: break;
+  case BINARY_EQ:
+    for (int i = 0; i < n; i++) out[i] = a[i] == b[i] ? 1.0f : 0.0f;
+    break;
+  case BINARY_NE:
+    for (int i = 0; i < n; i++) out[i] = a[i] != b[i] ? 1.0f : 0.0f;
+    break;
+  case BINARY_LT:
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? 1.0f : 0.0f;
+    break;
+  case BINARY_LE:
+    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i] ? 1.0f : 0.0f;
+    break;
+  case BINARY_GT:
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? 1.0f : 0.0f;
+    break;
+  case BINARY_GE:
+    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i] ? 1.0f : 0.0f;
+    break;
+  default:
+    break;
   }
 }
 
@@ -73,22 +75,23 @@ VECTORIZE static void compare_floats(int op, float *restrict out, const float *c
 VECTORIZE static void backward_floats(int op, float *restrict out, const float *const *in, int n) {
   const float *restrict g = in[0], *restrict x = in[1], *restrict y = in[1];
   switch ((BinaryOp)op) {
-    case BINARY_TANH_BACKWARD:
-      for (int i = 0; i < n; i++) out[i] = g[i] * (1.0f - y[i] * y[i]);
-      break;
-    case BINARY_SIGMOID_BACKWARD:
-      for (int i = 0; i < n; i++) out[i] = g[i] * y[i] * (1.0f - y[i]);
-      break;
-    case BINARY_RELU_BACKWARD:
-      for (int i = 0; i < n; i++) out[i] = x[i] > 0.0f ? g[i] : 0.0f;
-      break;
-    case BINARY_GELU_BACKWARD:
-      for (int i = 0; i < n; i++) {
-        float gauss = vector_gauss(fabsf(x[i]));
-        out[i] = g[i] * (vector_normal_cdf(x[i], gauss) + x[i] * (normal_density_at_0 * gauss));
-      }
-      break;
-    default: break;
+  case BINARY_TANH_BACKWARD:
+    for (int i = 0; i < n; i++) out[i] = g[i] * (1.0f - y[i] * y[i]);
+    break;
+  case BINARY_SIGMOID_BACKWARD:
+    for (int i = 0; i < n; i++) out[i] = g[i] * y[i] * (1.0f - y[i]);
+    break;
+  case BINARY_RELU_BACKWARD:
+    for (int i = 0; i < n; i++) out[i] = x[i] > 0.0f ? g[i] : 0.0f;
+    break;
+  case BINARY_GELU_BACKWARD:
+    for (int i = 0; i < n; i++) {
+      float gauss = vector_gauss(fabsf(x[i]));
+      out[i] = g[i] * (vector_normal_cdf(x[i], gauss) + x[i] * (normal_density_at_0 * gauss));
+    }
+    break;
+  default:
+    break;
   }
 }
 
@@ -96,40 +99,41 @@ VECTORIZE static void backward_floats(int op, float *restrict out, const float *
 VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
   const int64_t *restrict a = in[0], *restrict b = in[1];
   switch ((BinaryOp)op) {
-    case BINARY_ADD:
-      for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] + (uint64_t)b[i]);
-      break;
-    case BINARY_SUB:
-      for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] - (uint64_t)b[i]);
-      break;
-    case BINARY_MUL:
-      for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] * (uint64_t)b[i]);
-      break;
-    case BINARY_MAXIMUM:
-      for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? a[i] : b[i];
-      break;
-    case BINARY_MINIMUM:
-      for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
-      break;
-    case BINARY_EQ:
-      for (int i = 0; i < n; i++) out[i] = a[i] == b[i];
-      break;
-    case BINARY_NE:
-      for (int i = 0; i < n; i++) out[i] = a[i] != b[i];
-      break;
-    case BINARY_LT:
-      for (int i = 0; i < n; i++) out[i] = a[i] < b[i];
-      break;
-    case BINARY_LE:
-      for (int i = 0; i < n; i++) out[i] = a[i] <= b[i];
-      break;
-    case BINARY_GT:
-      for (int i = 0; i < n; i++) out[i] = a[i] > b[i];
-      break;
-    case BINARY_GE:
-      for (int i = 0; i < n; i++) out[i] = a[i] >= b[i];
-      break;
-    default: break;
+  case BINARY_ADD:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] + (uint64_t)b[i]);
+    break;
+  case BINARY_SUB:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] - (uint64_t)b[i]);
+    break;
+  case BINARY_MUL:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] * (uint64_t)b[i]);
+    break;
+  case BINARY_MAXIMUM:
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? a[i] : b[i];
+    break;
+  case BINARY_MINIMUM:
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
+    break;
+  case BINARY_EQ:
+    for (int i = 0; i < n; i++) out[i] = a[i] == b[i];
+    break;
+  case BINARY_NE:
+    for (int i = 0; i < n; i++) out[i] = a[i] != b[i];
+    break;
+  case BINARY_LT:
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i];
+    break;
+  case BINARY_LE:
+    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i];
+    break;
+  case BINARY_GT:
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i];
+    break;
+  case BINARY_GE:
+    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i];
+    break;
+  default:
+    break;
   }
 }
 

@@ -38,15 +38,31 @@ VECTORIZE static void floats_from_i64(float *restrict out, const int64_t *restri
 const float *load_floats(DType dtype, const void *data, int64_t start, int n, float *buffer) {
   const void *in = (const char *)data + start * (int64_t)dtype_size(dtype);
   switch (dtype) {
-    case DTYPE_F32: return in;
-    case DTYPE_F16: floats_from_f16(buffer, in, n); break;
-    case DTYPE_BF16: floats_from_bf16(buffer, in, n); break;
-    case DTYPE_E4M3: floats_from_e4m3(buffer, in, n); break;
-    case DTYPE_E5M2: floats_from_e5m2(buffer, in, n); break;
-    case DTYPE_U8: floats_from_u8(buffer, in, n); break;
-    case DTYPE_I32: floats_from_i32(buffer, in, n); break;
-    case DTYPE_I64: floats_from_i64(buffer, in, n); break;
-    case DTYPE_COUNT: break;
+  case DTYPE_F32:
+    return in;
+  case DTYPE_F16:
+    floats_from_f16(buffer, in, n);
+    break;
+  case DTYPE_BF16:
+    floats_from_bf16(buffer, in, n);
+    break;
+  case DTYPE_E4M3:
+    floats_from_e4m3(buffer, in, n);
+    break;
+  case DTYPE_E5M2:
+    floats_from_e5m2(buffer, in, n);
+    break;
+  case DTYPE_U8:
+    floats_from_u8(buffer, in, n);
+    break;
+  case DTYPE_I32:
+    floats_from_i32(buffer, in, n);
+    break;
+  case DTYPE_I64:
+    floats_from_i64(buffer, in, n);
+    break;
+  case DTYPE_COUNT:
+    break;
   }
   return buffer;
 }
@@ -88,17 +104,32 @@ static void i64_from_floats(int64_t *restrict out, const float *restrict in, int
 void store_floats(DType dtype, void *data, int64_t start, int n, const float *values) {
   void *out = (char *)data + start * (int64_t)dtype_size(dtype);
   switch (dtype) {
-    case DTYPE_F32:
-      if (out != values) memcpy(out, values, (size_t)n * sizeof *values);
-      break;
-    case DTYPE_F16: f16_from_floats(out, values, n); break;
-    case DTYPE_BF16: bf16_from_floats(out, values, n); break;
-    case DTYPE_E4M3: e4m3_from_floats(out, values, n, true); break;
-    case DTYPE_E5M2: e5m2_from_floats(out, values, n, true); break;
-    case DTYPE_U8: u8_from_floats(out, values, n); break;
-    case DTYPE_I32: i32_from_floats(out, values, n); break;
-    case DTYPE_I64: i64_from_floats(out, values, n); break;
-    case DTYPE_COUNT: break;
+  case DTYPE_F32:
+    if (out != values) memcpy(out, values, (size_t)n * sizeof *values);
+    break;
+  case DTYPE_F16:
+    f16_from_floats(out, values, n);
+    break;
+  case DTYPE_BF16:
+    bf16_from_floats(out, values, n);
+    break;
+  case DTYPE_E4M3:
+    e4m3_from_floats(out, values, n, true);
+    break;
+  case DTYPE_E5M2:
+    e5m2_from_floats(out, values, n, true);
+    break;
+  case DTYPE_U8:
+    u8_from_floats(out, values, n);
+    break;
+  case DTYPE_I32:
+    i32_from_floats(out, values, n);
+    break;
+  case DTYPE_I64:
+    i64_from_floats(out, values, n);
+    break;
+  case DTYPE_COUNT:
+    break;
   }
 }
 

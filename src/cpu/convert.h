@@ -1,4 +1,5 @@
-/* Runs of contiguous elements of any dtype to and from float32 and 64-bit integers, the two types that kernels compute in. */
+/* Runs of contiguous elements of any dtype to and from float32 and 64-bit integers, the two types that kernels
+ * compute in. */
 #ifndef FP8_CPU_CONVERT_H
 #define FP8_CPU_CONVERT_H
 
@@ -9,13 +10,15 @@
 /* Elements that a kernel handles at once: few enough for its buffers to stay in the first-level cache. */
 enum { CHUNK = 512 };
 
-/* Elements start … start + n - 1 of `data` as float32: the data itself if it is f32, otherwise converted into `buffer`. */
+/* Elements start … start + n - 1 of `data` as float32: the data itself if it is f32, otherwise converted into
+ * `buffer`. */
 const float *load_floats(DType dtype, const void *data, int64_t start, int n, float *buffer);
 
 /* The same as 64-bit integers, floats going towards zero. */
 const int64_t *load_integers(DType dtype, const void *data, int64_t start, int n, int64_t *buffer);
 
-/* Writes values to elements start … start + n - 1 of `data` with the casts of backend.h; does nothing if they are there. */
+/* Writes values to elements start … start + n - 1 of `data` with the casts of backend.h; does nothing if they are
+ * there. */
 void store_floats(DType dtype, void *data, int64_t start, int n, const float *values);
 void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t *values);
 

@@ -5,6 +5,7 @@
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
 #include "cpu/stream.h"
+#include "cpu/transpose.h"
 
 typedef struct Copy {
   Stream out, src;
@@ -47,6 +48,7 @@ static void copy_floats(int64_t begin, int64_t end, const void *context) {
 }
 
 bool cpu_copy(Tensor *out, const Tensor *src, bool saturate) {
+  if (out->dtype == src->dtype && transpose_copy(out, src)) return true;
   Copy job = {stream_of(out), stream_of(src), saturate};
   ParallelBody body = copy_floats;
   if (out->dtype == src->dtype) {

@@ -10,7 +10,8 @@
 
 typedef dnnl_memory_desc_t Description;
 
-static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t size, dnnl_data_type_t type, dnnl_dims_t stride) {
+static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t size, dnnl_data_type_t type,
+                              dnnl_dims_t stride) {
   return dnnl_memory_desc_create_with_strides(description, rank, size, type, stride);
 }
 
@@ -18,8 +19,8 @@ static void forget(Description *description) {
   if (*description) dnnl_memory_desc_destroy(*description);
 }
 
-static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a, Description *b,
-                                        Description *bias, Description *out) {
+static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a,
+                                        Description *b, Description *bias, Description *out) {
   return dnnl_matmul_primitive_desc_create(result, engine, *a, *b, bias ? *bias : NULL, *out, NULL);
 }
 
@@ -31,14 +32,15 @@ static dnnl_status_t create_memory(dnnl_memory_t *memory, Description *descripti
 
 typedef dnnl_memory_desc_t Description;
 
-static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t size, dnnl_data_type_t type, dnnl_dims_t stride) {
+static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t size, dnnl_data_type_t type,
+                              dnnl_dims_t stride) {
   return dnnl_memory_desc_init_by_strides(description, rank, size, type, stride);
 }
 
 static void forget(Description *description) { (void)description; }
 
-static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a, Description *b,
-                                        Description *bias, Description *out) {
+static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a,
+                                        Description *b, Description *bias, Description *out) {
   dnnl_matmul_desc_t operation;
   dnnl_status_t status = dnnl_matmul_desc_init(&operation, a, b, bias, out);
   if (status != dnnl_success) return status;
@@ -65,8 +67,8 @@ typedef struct PlanKey {
 /* oneDNN has a cache of its own, but finding something in it takes it 20 to 40 µs. */
 typedef struct Plan {
   PlanKey key;
-  uint64_t last_use;             /* 0: empty */
-  dnnl_primitive_t primitive;    /* NULL: unsupported */
+  uint64_t last_use;          /* 0: empty */
+  dnnl_primitive_t primitive; /* NULL: unsupported */
   dnnl_memory_t memory[ARGUMENTS];
 } Plan;
 
@@ -93,7 +95,7 @@ static dnnl_data_type_t type_of(DType dtype) {
   return dtype == DTYPE_F32 ? dnnl_f32 : dtype == DTYPE_F16 ? dnnl_f16 : dnnl_bf16;
 }
 
-/* Strides of (batch, row, column). One matrix for the whole batch is a batch of one to oneDNN, which then repeats it. */
+/* Strides of (batch, row, column). */
 static void strides_of(const Matrix *matrix, int64_t stride[3]) {
   stride[0] = matrix->batch_stride;
   stride[1] = matrix->transposed ? 1 : matrix->stride;
@@ -115,6 +117,7 @@ static PlanKey key_of(const Product *product) {
   return key;
 }
 
+/* One matrix that serves the whole batch is a batch of one to oneDNN, which then repeats it. */
 static dnnl_status_t describe_matrices(Description *description, int64_t batch, int64_t rows, int64_t columns,
                                        const int64_t stride[3], int64_t type, bool batched) {
   dnnl_dims_t sizes = {batch, rows, columns}, strides = {stride[0], stride[1], stride[2]};
@@ -133,7 +136,7 @@ static bool is_slow(const_dnnl_primitive_desc_t description) {
   return strncmp(name, "ref", 3) == 0;
 }
 
-/* Fills in the primitive and the memories; a status other than success, or a slow implementation, leaves no primitive. */
+/* Fills in the primitive and the memories. What is supported only slowly counts as unimplemented. */
 static dnnl_status_t compile(Plan *plan) {
   const PlanKey *key = &plan->key;
   bool batched = key->batch > 1;
@@ -145,13 +148,15 @@ static dnnl_status_t compile(Plan *plan) {
   dnnl_status_t status =
       describe_matrices(&description[A], key->batch, key->rows, key->inner, key->a_stride, key->type, batched);
   if (status == dnnl_success) {
-    status = describe_matrices(&description[B], key->batch, key->inner, key->columns, key->b_stride, key->type, batched);
+    status =
+        describe_matrices(&description[B], key->batch, key->inner, key->columns, key->b_stride, key->type, batched);
   }
   if (status == dnnl_success) {
     status = describe_matrices(&description[BIAS], 1, 1, key->columns, bias_stride, key->out_type, batched);
   }
   if (status == dnnl_success) {
-    status = describe_matrices(&description[OUT], key->batch, key->rows, key->columns, out_stride, key->out_type, batched);
+    status =
+        describe_matrices(&description[OUT], key->batch, key->rows, key->columns, out_stride, key->out_type, batched);
   }
   if (status == dnnl_success) {
     Description *bias = key->has_bias ? &description[BIAS] : NULL;

@@ -51,8 +51,8 @@ static void swap_dimensions(Tensor *views, int count, int a, int b) {
   }
 }
 
-/* Sorts the dimensions of all views by the strides of the first, largest first, so that a transposed output is written in the
- * order of memory. */
+/* Sorts the dimensions of all views by the strides of the first, largest first, so that a transposed output is
+ * written in the order of memory. */
 static void sort_dimensions(Tensor *views, int count) {
   for (int end = views->rank; end > 1; end--) {
     for (int i = 1; i < end; i++) {

@@ -16,13 +16,15 @@ bool check_range(const Tensor *index, int64_t limit, const char *what, const cha
     const int64_t *values = load_integers(index->dtype, tensor_data(index), start, n, buffer);
     for (int i = 0; i < n; i++) {
       if (values[i] >= 0 && values[i] < limit) continue;
-      return error_set("%s %lld is out of range: there are %lld %s", what, (long long)values[i], (long long)limit, things);
+      return error_set("%s %lld is out of range: there are %lld %s", what, (long long)values[i], (long long)limit,
+                       things);
     }
   }
   return true;
 }
 
-/* The indexed tensor has shape (outer, n, inner), the other one, and for gather and scatter_add the index, (outer, m, inner). */
+/* The indexed tensor has shape (outer, n, inner), the other one, and for gather and scatter_add the index, (outer,
+ * m, inner). */
 typedef struct Indexing {
   char *out;
   const char *x;
@@ -68,8 +70,8 @@ bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   return true;
 }
 
-/* Tasks are (outer, piece of inner): rows are added in order by one thread, so that repeated indices do not race and the
- * sum does not depend on the number of threads. */
+/* Tasks are (outer, piece of inner): rows are added in order by one thread, so that repeated indices do not race and
+ * the sum does not depend on the number of threads. */
 static void add_rows(int64_t begin, int64_t end, const void *context) {
   const Indexing *job = context;
   float buffer[CHUNK];
@@ -134,10 +136,18 @@ bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
 
 static void copy_element(char *out, const char *in, size_t element) {
   switch (element) {
-    case 1: *out = *in; break;
-    case 2: memcpy(out, in, 2); break;
-    case 4: memcpy(out, in, 4); break;
-    default: memcpy(out, in, 8); break;
+  case 1:
+    *out = *in;
+    break;
+  case 2:
+    memcpy(out, in, 2);
+    break;
+  case 4:
+    memcpy(out, in, 4);
+    break;
+  default:
+    memcpy(out, in, 8);
+    break;
   }
 }
 
@@ -153,7 +163,8 @@ static void gather_rows(int64_t begin, int64_t end, const void *context) {
       const int64_t *index = load_integers(job->index_dtype, job->index, position, n, buffer);
       for (int i = 0; i < n; i++) {
         int64_t source = slab + index[i] * job->inner + start + i;
-        copy_element(job->out + (size_t)(position + i) * job->element, job->x + (size_t)source * job->element, job->element);
+        copy_element(job->out + (size_t)(position + i) * job->element, job->x + (size_t)source * job->element,
+                     job->element);
       }
     }
   }

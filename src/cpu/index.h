@@ -4,8 +4,8 @@
 
 #include "core/tensor.h"
 
-/* Fails unless every element of `index` (contiguous integers) is in [0, limit): "`what` 12 is out of range: there are 10
- * `things`". */
+/* Fails unless every element of `index` (contiguous integers) is in [0, limit): "`what` 12 is out of range: there
+ * are 10 `things`". */
 bool check_range(const Tensor *index, int64_t limit, const char *what, const char *things);
 
 #endif

@@ -1,6 +1,4 @@
 /* Products of tensors, and of float8 codes with scales. */
-#include <string.h>
-
 #include "core/float_formats.h"
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
@@ -8,8 +6,8 @@
 #include "cpu/parallel.h"
 #include "cpu/product.h"
 
-/* The last two of a tensor's three dimensions are the matrix. Where a dimension of extent 1 leaves both layouts possible,
- * the one that needs no transposition is taken, with the smallest stride that it allows. */
+/* The last two of a tensor's three dimensions are the matrix. Where a dimension of extent 1 leaves both layouts
+ * possible, the one that needs no transposition is taken, with the smallest stride that it allows. */
 static Matrix matrix_of(const Tensor *tensor) {
   int64_t rows = tensor->size[1], columns = tensor->size[2];
   int64_t row_stride = rows > 1 ? tensor->stride[1] : columns;
@@ -23,7 +21,9 @@ static Matrix matrix_of(const Tensor *tensor) {
                   .batch = tensor->size[0],
                   .rows = rows,
                   .columns = columns,
-                  .stride = stride > length ? stride : length > 0 ? length : 1,
+                  .stride = stride > length ? stride
+                            : length > 0    ? length
+                                            : 1,
                   .batch_stride = tensor->size[0] > 1 ? tensor->stride[0] : 0,
                   .transposed = transposed};
 }
@@ -31,7 +31,9 @@ static Matrix matrix_of(const Tensor *tensor) {
 /* One matrix b for a whole batch whose rows follow on one another is one product of more rows. */
 static void merge_batch(Product *product) {
   Matrix *a = &product->a, *b = &product->b;
-  if (a->batch <= 1 || b->batch_stride != 0 || a->transposed || a->batch_stride != a->rows * a->stride) return;
+  if (a->batch <= 1 || b->batch_stride != 0 || a->transposed) return;
+  if (a->rows == 1 && a->batch_stride >= a->columns) a->stride = a->batch_stride;
+  if (a->batch_stride != a->rows * a->stride) return;
   a->rows *= a->batch;
   a->batch = b->batch = 1;
   a->batch_stride = 0;
@@ -100,7 +102,8 @@ static void scale_rows(int64_t begin, int64_t end, const void *context) {
 }
 
 /* sums (m, n) = a · bᵀ for bf16 or float8 data. */
-static Product product_of_codes(const void *a, const void *b, const Tensor *a_codes, const Tensor *b_codes, float *sums) {
+static Product product_of_codes(const void *a, const void *b, const Tensor *a_codes, const Tensor *b_codes,
+                                float *sums) {
   int64_t m = a_codes->size[0], n = b_codes->size[0], k = a_codes->size[1];
   int64_t stride = k > 0 ? k : 1;
   bool converted = a != tensor_data(a_codes);

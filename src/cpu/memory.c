@@ -1,8 +1,8 @@
 /* The CPU's allocator.
  *
- * Small blocks come from malloc. Large ones are mapped, and kept when they are freed: a fresh page costs a fault, about as
- * much time as writing it ten times, which glibc would pay anew for every large tensor. Mapped blocks also stay out of the
- * low addresses that LuaJIT needs on some systems. */
+ * Small blocks come from malloc. Large ones are mapped, and kept when they are freed: a fresh page costs a fault,
+ * about as much time as writing it ten times, which glibc would pay anew for every large tensor. Mapped blocks also
+ * stay out of the low addresses that LuaJIT needs on some systems. */
 #include "cpu/memory.h"
 
 #include <malloc.h>
@@ -14,11 +14,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const size_t large_bytes = (size_t)256 << 10;    /* from here on blocks are mapped */
-static const size_t huge_page_bytes = (size_t)2 << 20;  /* of x86-64 and most others */
-static const size_t checked_bytes = (size_t)64 << 20;   /* from here on the machine's free memory is looked at */
-static const size_t margin_bytes = (size_t)64 << 20;    /* that much of it is left alone */
-static const size_t cache_limit = (size_t)1024 << 20;
+static const size_t large_bytes = (size_t)256 << 10;   /* from here on blocks are mapped */
+static const size_t huge_page_bytes = (size_t)2 << 20; /* of x86-64 and most others */
+static const size_t checked_bytes = (size_t)64 << 20;  /* from here on the machine's free memory is looked at */
+static const size_t margin_bytes = (size_t)64 << 20;   /* that much of it is left alone */
+static const size_t cache_most = (size_t)1024 << 20;   /* kept free, but not over an eighth of the free memory */
 
 enum { CACHE_BLOCKS = 256 };
 
@@ -30,7 +30,7 @@ typedef struct Block {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Block cache[CACHE_BLOCKS]; /* free blocks, oldest first */
 static int cached_blocks;
-static size_t cached_bytes;
+static size_t cached_bytes, cache_limit;
 static size_t mapped_bytes; /* of blocks in use */
 
 /* Rounded up to one of eight sizes in each power of two, so that freed blocks fit later requests; 0 on overflow. */
@@ -112,6 +112,10 @@ static void cpu_release(int index, void *data, size_t bytes) {
   size_t size = block_bytes(bytes);
   pthread_mutex_lock(&lock);
   mapped_bytes -= size;
+  if (cache_limit == 0) {
+    size_t share = memory_available() / 8;
+    cache_limit = share < cache_most ? share : cache_most;
+  }
   if (size > cache_limit) {
     munmap(data, size);
   } else {

@@ -2,6 +2,7 @@
 
 #include <cblas.h>
 #include <limits.h>
+#include <string.h>
 
 #include "cpu/convert.h"
 #include "cpu/memory.h"
@@ -24,16 +25,22 @@ static void fill_rows(int64_t begin, int64_t end, const void *context) {
   const Bias *job = context;
   for (int64_t row = begin; row < end; row++) {
     float *out = job->out + row * job->columns;
-    for (int64_t i = 0; i < job->columns; i++) out[i] = job->bias ? job->bias[i] : 0.0f;
+    size_t bytes = (size_t)job->columns * sizeof *out;
+    if (job->bias) {
+      memcpy(out, job->bias, bytes);
+    } else {
+      memset(out, 0, bytes);
+    }
   }
 }
 
 static bool check_extent(int64_t extent) {
   if (extent <= INT_MAX) return true;
-  return error_set("matmul: an extent of %lld is too large for BLAS on the CPU: at most %d", (long long)extent, INT_MAX);
+  return error_set("matmul: an extent of %lld is too large for BLAS on the CPU: at most %d", (long long)extent,
+                   INT_MAX);
 }
 
-/* Both are called for matrices begin … end - 1 of the batch. */
+/* Matrices begin … end - 1 of the batch. */
 static void multiply(int64_t begin, int64_t end, const void *context) {
   const Product *product = context;
   const Matrix *a = &product->a, *b = &product->b;

@@ -14,7 +14,7 @@ typedef struct Matrix {
   bool transposed;
 } Matrix;
 
-/* out[i] = a[i] · b[i] + bias (b.columns long, or NULL): out has the given dtype and is contiguous, bias has its dtype. */
+/* out[i] = a[i] · b[i] + bias: out is contiguous; bias has its dtype and length b.columns, or is NULL. */
 typedef struct Product {
   Matrix a, b;
   void *out;
@@ -27,8 +27,8 @@ bool product_f32(const Product *product);
 
 typedef enum ProductResult { PRODUCT_DONE, PRODUCT_UNSUPPORTED, PRODUCT_FAILED } ProductResult;
 
-/* f16 and bf16, with output of the same type or f32, through oneDNN; accumulates in float32. PRODUCT_UNSUPPORTED, with nothing
- * written, where this version of oneDNN has nothing fast for the processor, the types or the shape. */
+/* f16 and bf16, with output of the same type or f32, through oneDNN; accumulates in float32. PRODUCT_UNSUPPORTED,
+ * with nothing written, where this version of oneDNN has nothing fast for the processor, the types or the shape. */
 ProductResult product_dnnl(const Product *product);
 
 /* The same, through float32: both operands are widened, the result is rounded once. Takes every float dtype. */

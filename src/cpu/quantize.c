@@ -12,6 +12,9 @@
 /* Blocks of at least this many elements are each spread over the threads; shorter ones go to one thread each. */
 enum { LONG_BLOCK = 65536, SLICE = 32 * CHUNK };
 
+/* The code of NaN in both hardware formats. */
+enum { FLOAT8_NAN = 0x7F };
+
 /* x to codes and scale, or, where codes is NULL, to out. Dequantizing: codes and scale to out. */
 typedef struct Quantize {
   const Quantizer *quantizer;
@@ -39,7 +42,8 @@ VECTORIZE static uint32_t largest_magnitude(const float *x, int n) {
   return largest;
 }
 
-/* The bits of the largest magnitude of elements first … end - 1: magnitudes order as integers, infinity and NaN above all. */
+/* The bits of the largest magnitude of elements first … end - 1: magnitudes order as integers, infinity and NaN
+ * above all. */
 static uint32_t range_magnitude(const Quantize *job, int64_t first, int64_t end) {
   float buffer[CHUNK];
   uint32_t largest = 0;
@@ -102,7 +106,7 @@ static void encode(const Quantize *job, uint8_t *codes, int64_t start, int n, fl
     search_codes(job->search, codes, values, n);
     if (words) search_round_up(job->search, codes, values, words, n);
   } else if (scale != scale) {
-    for (int i = 0; i < n; i++) codes[i] = E4M3_NAN; /* NaN in both formats */
+    for (int i = 0; i < n; i++) codes[i] = 0x7F; /* NaN in both formats */
   } else if (words) {
     cast_stochastic(codes, values, words, quantizer->format, n);
   } else {
@@ -110,7 +114,8 @@ static void encode(const Quantize *job, uint8_t *codes, int64_t start, int n, fl
   }
 }
 
-VECTORIZE static void decode_hardware(float *restrict out, const uint8_t *restrict codes, DType format, float scale, int n) {
+VECTORIZE static void decode_hardware(float *restrict out, const uint8_t *restrict codes, DType format, float scale,
+                                      int n) {
   if (format == DTYPE_E4M3) {
     for (int i = 0; i < n; i++) out[i] = e4m3_to_float(codes[i]) * scale;
   } else {
@@ -142,15 +147,15 @@ static void quantize_range(const Quantize *job, int64_t first, int64_t end, floa
 
 /* --- blocks --- */
 
-static int64_t end_of(const Quantize *job, int64_t first, int64_t length, int64_t limit) {
-  (void)job;
+/* The end of `length` elements from `first`, or the limit if that comes first. */
+static int64_t end_of(int64_t first, int64_t length, int64_t limit) {
   return limit - first < length ? limit : first + length;
 }
 
 static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t block = begin; block < end; block++) {
-    int64_t first = block * job->blocksize, last = end_of(job, first, job->blocksize, job->count);
+    int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
     float scale = scale_of(job->quantizer, range_magnitude(job, first, last));
     if (job->scale) job->scale[block] = scale;
     quantize_range(job, first, last, scale);
@@ -161,14 +166,14 @@ static void measure_slices(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t slice = begin; slice < end; slice++) {
     int64_t first = job->first + slice * SLICE;
-    job->magnitude[slice] = range_magnitude(job, first, end_of(job, first, SLICE, job->end));
+    job->magnitude[slice] = range_magnitude(job, first, end_of(first, SLICE, job->end));
   }
 }
 
 static void quantize_slices(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   int64_t first = job->first + begin * SLICE;
-  quantize_range(job, first, end_of(job, first, (end - begin) * SLICE, job->end), job->block_scale);
+  quantize_range(job, first, end_of(first, (end - begin) * SLICE, job->end), job->block_scale);
 }
 
 static bool quantize_long_blocks(Quantize *job) {
@@ -176,7 +181,7 @@ static bool quantize_long_blocks(Quantize *job) {
   job->magnitude = scratch_allocate(bytes);
   if (!job->magnitude) return false;
   for (job->first = 0; job->first < job->count; job->first = job->end) {
-    job->end = end_of(job, job->first, job->blocksize, job->count);
+    job->end = end_of(job->first, job->blocksize, job->count);
     int64_t slices = (job->end - job->first + SLICE - 1) / SLICE;
     parallel_for(slices, SLICE / 4, measure_slices, job);
     uint32_t magnitude = 0;
@@ -229,10 +234,10 @@ bool cpu_fake_quantize(Tensor *out, const Tensor *x, const Quantizer *quantizer)
 /* Chunks do not end with blocks: one is decoded in as many pieces as it meets blocks. */
 static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
-  int64_t limit = end_of(job, begin * CHUNK, (end - begin) * CHUNK, job->count);
+  int64_t limit = end_of(begin * CHUNK, (end - begin) * CHUNK, job->count);
   for (int64_t start = begin * CHUNK; start < limit;) {
     int64_t block = start / job->blocksize;
-    int64_t stop = end_of(job, block * job->blocksize, job->blocksize, limit);
+    int64_t stop = end_of(block * job->blocksize, job->blocksize, limit);
     int n = (int)(stop - start < CHUNK ? stop - start : CHUNK);
     decode(job, job->codes + start, start, n, job->scale[block]);
     start += n;

@@ -8,7 +8,8 @@
 /* Room for the words of a chunk and the rest of the blocks that its ends lie in. */
 enum { RANDOM_WORDS = CHUNK + 8 };
 
-/* Words first … first + n - 1 (n at most CHUNK) of a draw, word 4k + j being word[j] of its block k; they lie in `buffer`. */
+/* Words first … first + n - 1 (n at most CHUNK) of a draw, word 4k + j being word[j] of its block k; they lie in
+ * `buffer`. */
 const uint32_t *random_words(RandomSource source, uint64_t first, int n, uint32_t buffer[RANDOM_WORDS]);
 
 #endif

@@ -70,20 +70,27 @@ static bool beats(double later, double earlier) { return later > earlier || (lat
 void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n, int64_t first) {
   double *number = &one.value->number;
   switch (op) {
-    case REDUCE_SUM:
-    case REDUCE_MEAN: *number += sum_floats(x, n); break;
-    case REDUCE_MAX: *number = (double)larger_or_nan((float)*number, max_floats(x, n)); break;
-    case REDUCE_MIN: *number = (double)smaller_or_nan((float)*number, min_floats(x, n)); break;
-    case REDUCE_ARGMAX: {
-      float largest = max_floats(x, n);
-      if (!beats((double)largest, *number)) break;
-      int i = 0;
-      while (x[i] != largest && x[i] == x[i]) i++;
-      *number = (double)largest;
-      *one.position = first + i;
-      break;
-    }
-    case REDUCE_COUNT: break;
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    *number += sum_floats(x, n);
+    break;
+  case REDUCE_MAX:
+    *number = (double)larger_or_nan((float)*number, max_floats(x, n));
+    break;
+  case REDUCE_MIN:
+    *number = (double)smaller_or_nan((float)*number, min_floats(x, n));
+    break;
+  case REDUCE_ARGMAX: {
+    float largest = max_floats(x, n);
+    if (!beats((double)largest, *number)) break;
+    int i = 0;
+    while (x[i] != largest && x[i] == x[i]) i++;
+    *number = (double)largest;
+    *one.position = first + i;
+    break;
+  }
+  case REDUCE_COUNT:
+    break;
   }
 }
 
@@ -126,27 +133,38 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
 
 /* --- many accumulators --- */
 
-VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const float *restrict x, int n, int64_t position) {
+VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const float *restrict x, int n,
+                                         int64_t position) {
   ReduceValue *restrict value = all.value;
   switch (op) {
-    case REDUCE_SUM:
-    case REDUCE_MEAN:
-      for (int i = 0; i < n; i++) value[i].number += (double)x[i];
-      break;
-    case REDUCE_MAX:
-      for (int i = 0; i < n; i++) value[i].number = (double)larger_or_nan((float)value[i].number, x[i]);
-      break;
-    case REDUCE_MIN:
-      for (int i = 0; i < n; i++) value[i].number = (double)smaller_or_nan((float)value[i].number, x[i]);
-      break;
-    case REDUCE_ARGMAX:
-      for (int i = 0; i < n; i++) {
-        if (!beats((double)x[i], value[i].number)) continue;
-        value[i].number = (double)x[i];
-        all.position[i] = position;
-      }
-      break;
-    case REDUCE_COUNT: break;
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    for (int i = 0; i < n; i++) value[i].number += (double)x[i];
+    break;
+  case REDUCE_MAX:
+    for (int i = 0; i < n; i++) value[i].number = (double)larger_or_nan((float)value[i].number, x[i]);
+    break;
+  case REDUCE_MIN:
+    for (int i = 0; i < n; i++) value[i].number = (double)smaller_or_nan((float)value[i].number, x[i]);
+    break;
+  case REDUCE_ARGMAX:
+    for (int i = 0; i < n; i++) {
+      if (!beats((double)x[i], value[i].number)) continue;
+      value[i].number = (double)x[i];
+      all.position[i] = position;
+    }
+    break;
+  case REDUCE_COUNT:
+    break;
+  }
+}
+
+/* Reading and writing the accumulators is what costs time, so four rows share it. */
+VECTORIZE void accumulate_four_rows(Accumulators all, const float *restrict x, int64_t stride, int n) {
+  ReduceValue *restrict value = all.value;
+  const float *a = x, *b = x + stride, *c = x + 2 * stride, *d = x + 3 * stride;
+  for (int i = 0; i < n; i++) {
+    value[i].number += ((double)a[i] + (double)b[i]) + ((double)c[i] + (double)d[i]);
   }
 }
 
@@ -154,24 +172,25 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
                                            int64_t position) {
   ReduceValue *restrict value = all.value;
   switch (op) {
-    case REDUCE_SUM:
-    case REDUCE_MEAN:
-      for (int i = 0; i < n; i++) value[i].integer = wrapping_sum(value[i].integer, x[i]);
-      break;
-    case REDUCE_MAX:
-      for (int i = 0; i < n; i++) value[i].integer = x[i] > value[i].integer ? x[i] : value[i].integer;
-      break;
-    case REDUCE_MIN:
-      for (int i = 0; i < n; i++) value[i].integer = x[i] < value[i].integer ? x[i] : value[i].integer;
-      break;
-    case REDUCE_ARGMAX:
-      for (int i = 0; i < n; i++) {
-        if (x[i] <= value[i].integer) continue;
-        value[i].integer = x[i];
-        all.position[i] = position;
-      }
-      break;
-    case REDUCE_COUNT: break;
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    for (int i = 0; i < n; i++) value[i].integer = wrapping_sum(value[i].integer, x[i]);
+    break;
+  case REDUCE_MAX:
+    for (int i = 0; i < n; i++) value[i].integer = x[i] > value[i].integer ? x[i] : value[i].integer;
+    break;
+  case REDUCE_MIN:
+    for (int i = 0; i < n; i++) value[i].integer = x[i] < value[i].integer ? x[i] : value[i].integer;
+    break;
+  case REDUCE_ARGMAX:
+    for (int i = 0; i < n; i++) {
+      if (x[i] <= value[i].integer) continue;
+      value[i].integer = x[i];
+      all.position[i] = position;
+    }
+    break;
+  case REDUCE_COUNT:
+    break;
   }
 }
 

@@ -4,7 +4,8 @@
 
 #include "backend.h"
 
-/* What has been reduced so far, for one or many outputs: sums and extremes of floats as `number`, of integers as `integer`. */
+/* What has been reduced so far, for one or many outputs: sums and extremes of floats as `number`, of integers as
+ * `integer`. */
 typedef union ReduceValue {
   double number;
   int64_t integer;
@@ -25,6 +26,9 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
 /* n elements, all at `position`, one into each of n accumulators. */
 void accumulate_columns_floats(ReduceOp op, Accumulators all, const float *x, int n, int64_t position);
 void accumulate_columns_integers(ReduceOp op, Accumulators all, const int64_t *x, int n, int64_t position);
+
+/* Sums of floats only: the n elements of each of four rows, the rows `stride` elements apart. */
+void accumulate_four_rows(Accumulators all, const float *x, int64_t stride, int n);
 
 /* Adds to `all` what `later` has from higher positions. */
 void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count);

@@ -18,7 +18,7 @@ static CachedSearch cache[CACHE_SIZE];
 static uint64_t clock_now;
 
 /* Ascending with the value, except that -0 lies below 0. */
-static uint32_t ordered_bits(float value) {
+INLINED uint32_t ordered_bits(float value) {
   uint32_t bits = float_to_bits(value);
   return bits ^ ((uint32_t)((int32_t)bits >> 31) | 0x80000000u);
 }
@@ -27,8 +27,8 @@ static float from_ordered_bits(uint32_t ordered) {
   return float_from_bits(ordered ^ ((uint32_t)((int32_t)~ordered >> 31) | 0x80000000u));
 }
 
-/* map_nearest takes a tie to the even neighbour, so a value passes an odd midpoint from the midpoint on, an even one just
- * above it. Where midpoints coincide, those after the first are passed no earlier than it. */
+/* map_nearest takes a tie to the even neighbour, so a value passes an odd midpoint from the midpoint on, an even one
+ * just above it. Where midpoints coincide, those after the first are passed no earlier than it. */
 static void nearest_thresholds(Search *search, const Map *map) {
   float highest = -INFINITY;
   for (int i = 0; i + 1 < MAP_SIZE; i++) {
@@ -53,7 +53,8 @@ static void build(Search *search, const Map *map, bool stochastic) {
   }
   for (int i = MAP_SIZE - 1; i < 2 * MAP_SIZE; i++) search->threshold[i] = NAN;
 
-  /* Ranges below that of threshold i start with at most i; most_inside is how many any range has beyond its lowest value. */
+  /* Ranges up to that of threshold i start with at most i thresholds; `inside` counts those above the lowest value of a
+   * range. */
   uint32_t range = 0;
   int inside = 0, most_inside = 0;
   for (int i = 0; i + 1 < MAP_SIZE; i++) {
@@ -95,17 +96,17 @@ const Search *search_of(const Map *map, bool stochastic) {
   return oldest->search;
 }
 
-/* Table look-ups are loops of their own and not vectorized: scalar loads from the first-level cache are several times as fast
- * as gather instructions. */
+/* Table look-ups are loops of their own and not vectorized: scalar loads from the first-level cache are several
+ * times as fast as gather instructions. */
 
 VECTORIZE static void find_ranges(uint16_t *restrict ranges, const float *restrict values, int n) {
   for (int i = 0; i < n; i++) {
-    uint32_t bits = float_to_bits(values[i] + 0.0f); /* -0 becomes 0 */
-    ranges[i] = (uint16_t)((bits ^ ((uint32_t)((int32_t)bits >> 31) | 0x80000000u)) >> 16);
+    ranges[i] = (uint16_t)(ordered_bits(values[i] + 0.0f) >> 16); /* -0 becomes 0 */
   }
 }
 
-static void look_up_starts(uint8_t *restrict codes, const uint8_t *restrict start, const uint16_t *restrict ranges, int n) {
+static void look_up_starts(uint8_t *restrict codes, const uint8_t *restrict start, const uint16_t *restrict ranges,
+                           int n) {
   for (int i = 0; i < n; i++) codes[i] = start[ranges[i]];
 }
 
@@ -113,8 +114,8 @@ static void look_up_floats(float *restrict out, const float *restrict table, con
   for (int i = 0; i < n; i++) out[i] = table[codes[i]];
 }
 
-VECTORIZE static void advance(uint8_t *restrict codes, const float *restrict values, const float *restrict thresholds, int step,
-                              int n) {
+VECTORIZE static void advance(uint8_t *restrict codes, const float *restrict values, const float *restrict thresholds,
+                              int step, int n) {
   for (int i = 0; i < n; i++) codes[i] = (uint8_t)(codes[i] + (values[i] >= thresholds[i] ? step : 0));
 }
 
@@ -129,8 +130,8 @@ void search_codes(const Search *search, uint8_t *restrict codes, const float *re
   }
 }
 
-/* As map_stochastic: the comparison is false below the first entry, where `passed` is negative, and above the last, where it
- * is 0. */
+/* As map_stochastic: the comparison is false below the first entry, where `passed` is negative, and above the last,
+ * where it is 0. */
 VECTORIZE static void round_up(uint8_t *restrict codes, const float *restrict values, const float *restrict below,
                                const float *restrict above, const uint32_t *restrict words, int n) {
   for (int i = 0; i < n; i++) {
@@ -139,8 +140,8 @@ VECTORIZE static void round_up(uint8_t *restrict codes, const float *restrict va
   }
 }
 
-void search_round_up(const Search *search, uint8_t *restrict codes, const float *restrict values, const uint32_t *restrict words,
-                     int n) {
+void search_round_up(const Search *search, uint8_t *restrict codes, const float *restrict values,
+                     const uint32_t *restrict words, int n) {
   float below[CHUNK], above[CHUNK];
   look_up_floats(below, search->value, codes, n);
   look_up_floats(above, search->value + 1, codes, n);
@@ -151,7 +152,8 @@ VECTORIZE static void multiply(float *restrict out, float scale, int n) {
   for (int i = 0; i < n; i++) out[i] *= scale;
 }
 
-void search_decode(const float *restrict entry, float *restrict out, const uint8_t *restrict codes, float scale, int n) {
+void search_decode(const float *restrict entry, float *restrict out, const uint8_t *restrict codes, float scale,
+                   int n) {
   look_up_floats(out, entry, codes, n);
   multiply(out, scale, n);
 }

@@ -12,11 +12,13 @@
 /* Elements a transcendental function costs about as much time as. */
 enum { EXP_WORK = 4 };
 
-VECTORIZE static void exp_minus(float *out, const float *x, float shift, int n) {
+VECTORIZE static void exp_minus(float *restrict out, const float *restrict x, float shift, int n) {
   for (int i = 0; i < n; i++) out[i] = vector_exp(x[i] - shift);
 }
 
-static int chunk_length(int64_t length, int64_t start) { return length - start < CHUNK ? (int)(length - start) : CHUNK; }
+static int chunk_length(int64_t length, int64_t start) {
+  return length - start < CHUNK ? (int)(length - start) : CHUNK;
+}
 
 /* Of one row: the largest element, and the sum of exp(x - largest). */
 typedef struct RowSum {

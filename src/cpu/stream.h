@@ -1,5 +1,5 @@
-/* A tensor of any strides as a stream of elements in row-major order, read and written a chunk at a time; or a number, as a
- * stream that repeats it. */
+/* A tensor of any strides as a stream of elements in row-major order, read and written a chunk at a time; or a
+ * number, as a stream that repeats it. */
 #ifndef FP8_CPU_STREAM_H
 #define FP8_CPU_STREAM_H
 
@@ -35,7 +35,8 @@ char *stream_address(const Stream *stream, int64_t position);
 /* Address of elements start … start + n - 1 if they are contiguous in memory, else NULL. */
 void *stream_direct(const Stream *stream, int64_t start, int n);
 
-/* Elements start … start + n - 1 (n at most CHUNK): where they are if contiguous there, otherwise copied into `scratch`. */
+/* Elements start … start + n - 1 (n at most CHUNK): where they are if contiguous there, otherwise copied into
+ * `scratch`. */
 const void *stream_read(const Stream *stream, int64_t start, int n, void *scratch);
 void stream_write(const Stream *stream, int64_t start, int n, const void *values);
 
@@ -43,8 +44,8 @@ void stream_write(const Stream *stream, int64_t start, int n, const void *values
 const float *stream_floats(const Stream *stream, int64_t start, int n, Chunk *chunk);
 const int64_t *stream_integers(const Stream *stream, int64_t start, int n, Chunk *chunk);
 
-/* Where to compute a chunk of output: in place if it is contiguous memory of the computing type, else in `chunk`. The store
- * functions take what was computed there to where it belongs. */
+/* Where to compute a chunk of output: in place if it is contiguous memory of the computing type, else in `chunk`.
+ * The store functions take what was computed there to where it belongs. */
 float *stream_float_target(const Stream *stream, int64_t start, int n, Chunk *chunk);
 int64_t *stream_integer_target(const Stream *stream, int64_t start, int n, Chunk *chunk);
 void stream_store_floats(const Stream *stream, int64_t start, int n, const float *values, Chunk *chunk);

@@ -9,37 +9,38 @@
 VECTORIZE static void unary_floats(int op, float *restrict out, const float *const *in, int n) {
   const float *restrict x = in[0];
   switch ((UnaryOp)op) {
-    case UNARY_NEG:
-      for (int i = 0; i < n; i++) out[i] = -x[i];
-      break;
-    case UNARY_ABS:
-      for (int i = 0; i < n; i++) out[i] = fabsf(x[i]);
-      break;
-    case UNARY_EXP:
-      for (int i = 0; i < n; i++) out[i] = vector_exp(x[i]);
-      break;
-    case UNARY_LOG:
-      for (int i = 0; i < n; i++) out[i] = vector_log(x[i]);
-      break;
-    case UNARY_SQRT:
-      for (int i = 0; i < n; i++) out[i] = sqrtf(x[i]);
-      break;
-    case UNARY_RSQRT:
-      for (int i = 0; i < n; i++) out[i] = 1.0f / sqrtf(x[i]);
-      break;
-    case UNARY_TANH:
-      for (int i = 0; i < n; i++) out[i] = vector_tanh(x[i]);
-      break;
-    case UNARY_SIGMOID:
-      for (int i = 0; i < n; i++) out[i] = vector_sigmoid(x[i]);
-      break;
-    case UNARY_RELU: /* the comparison is false for NaN, which stays */
-      for (int i = 0; i < n; i++) out[i] = x[i] < 0.0f ? 0.0f : x[i];
-      break;
-    case UNARY_GELU:
-      for (int i = 0; i < n; i++) out[i] = x[i] * vector_normal_cdf(x[i], vector_gauss(fabsf(x[i])));
-      break;
-    case UNARY_COUNT: break;
+  case UNARY_NEG:
+    for (int i = 0; i < n; i++) out[i] = -x[i];
+    break;
+  case UNARY_ABS:
+    for (int i = 0; i < n; i++) out[i] = fabsf(x[i]);
+    break;
+  case UNARY_EXP:
+    for (int i = 0; i < n; i++) out[i] = vector_exp(x[i]);
+    break;
+  case UNARY_LOG:
+    for (int i = 0; i < n; i++) out[i] = vector_log(x[i]);
+    break;
+  case UNARY_SQRT:
+    for (int i = 0; i < n; i++) out[i] = sqrtf(x[i]);
+    break;
+  case UNARY_RSQRT:
+    for (int i = 0; i < n; i++) out[i] = 1.0f / sqrtf(x[i]);
+    break;
+  case UNARY_TANH:
+    for (int i = 0; i < n; i++) out[i] = vector_tanh(x[i]);
+    break;
+  case UNARY_SIGMOID:
+    for (int i = 0; i < n; i++) out[i] = vector_sigmoid(x[i]);
+    break;
+  case UNARY_RELU: /* the comparison is false for NaN, which stays */
+    for (int i = 0; i < n; i++) out[i] = x[i] < 0.0f ? 0.0f : x[i];
+    break;
+  case UNARY_GELU:
+    for (int i = 0; i < n; i++) out[i] = x[i] * vector_normal_cdf(x[i], vector_gauss(fabsf(x[i])));
+    break;
+  case UNARY_COUNT:
+    break;
   }
 }
 
@@ -47,16 +48,17 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
 VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
   const int64_t *restrict x = in[0];
   switch ((UnaryOp)op) {
-    case UNARY_NEG:
-      for (int i = 0; i < n; i++) out[i] = (int64_t)(0 - (uint64_t)x[i]);
-      break;
-    case UNARY_ABS:
-      for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? (int64_t)(0 - (uint64_t)x[i]) : x[i];
-      break;
-    case UNARY_RELU:
-      for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? 0 : x[i];
-      break;
-    default: break;
+  case UNARY_NEG:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)(0 - (uint64_t)x[i]);
+    break;
+  case UNARY_ABS:
+    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? (int64_t)(0 - (uint64_t)x[i]) : x[i];
+    break;
+  case UNARY_RELU:
+    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? 0 : x[i];
+    break;
+  default:
+    break;
   }
 }
 

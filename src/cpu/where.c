@@ -8,7 +8,8 @@ typedef struct Where {
   Stream out, condition, a, b;
 } Where;
 
-VECTORIZE static void choose_floats(float *restrict out, const float *condition, const float *a, const float *b, int n) {
+VECTORIZE static void choose_floats(float *restrict out, const float *condition, const float *a, const float *b,
+                                    int n) {
   for (int i = 0; i < n; i++) out[i] = condition[i] != 0.0f ? a[i] : b[i];
 }
 

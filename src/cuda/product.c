@@ -14,7 +14,7 @@ typedef struct Problem {
   int64_t leading_a, leading_b, batch_a, batch_b;
   int32_t type_a, type_b, type_out;
   uint16_t transposed_a, transposed_b;
-  uint16_t has_bias, scale_vectors;
+  uint16_t has_bias, scales;                        /* 0: without, 1: one number a side, 2: vectors */
   uint32_t alignment_a, alignment_b, alignment_out; /* bytes */
 } Problem;
 
@@ -89,7 +89,7 @@ static Problem problem_of(const Product *product) {
       .transposed_a = product->a.transposed,
       .transposed_b = product->b.transposed,
       .has_bias = product->bias != NULL,
-      .scale_vectors = product->scale_vectors,
+      .scales = product->a.scale ? 1 + product->scale_vectors : 0,
       .alignment_a = alignment(product->a.data),
       .alignment_b = alignment(product->b.data),
       .alignment_out = out < bias ? out : bias,

@@ -96,9 +96,11 @@ static int lfp8_is_tensor(lua_State *L) {
   return 1;
 }
 
-/* requires_grad(tensor) -> boolean */
+/* requires_grad(tensor) -> boolean, of a freed tensor too */
 static int lfp8_requires_grad(lua_State *L) {
-  lua_pushboolean(L, get_requires_grad(check_tensor(L, 1)));
+  const Tensor *tensor = to_tensor(L, 1);
+  if (!tensor) check_tensor(L, 1);
+  lua_pushboolean(L, get_requires_grad(tensor));
   return 1;
 }
 

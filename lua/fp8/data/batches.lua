@@ -31,8 +31,14 @@ local function permutation(count, seed)
   return positions
 end
 
+local function drawn_seed()
+  return core.item(core.randint(0, 2^31, {1}, {dtype = "i64", device = "cpu"}))
+end
+
 local function read_options(options)
-  if options ~= nil and type(options) ~= "table" then raise("batches: options must be a table, got " .. type(options)) end
+  if options ~= nil and type(options) ~= "table" then
+    raise("batches: options must be a table, got " .. type(options))
+  end
   local settings = {}
   for name, default in pairs(defaults) do settings[name] = default end
   for name, value in pairs(options or {}) do
@@ -42,6 +48,7 @@ local function read_options(options)
     end
     settings[name] = value
   end
+  if settings.shuffle and not options.seed then settings.seed = drawn_seed() end
   for name, least in pairs {batch = 1, seed = 0} do
     local value = settings[name]
     if not (value >= least and value == math.floor(value) and value < 2^53) then
@@ -52,7 +59,7 @@ local function read_options(options)
 end
 
 local function check_tensors(tensors)
-  if type(tensors) ~= "table" or #tensors == 0 then raise("batches: a list of tensors is needed, with at least one") end
+  if type(tensors) ~= "table" or #tensors == 0 then raise("batches: a list of tensors is needed") end
   local rows
   for i = 1, #tensors do
     if not core.is_tensor(tensors[i]) then
@@ -69,10 +76,10 @@ end
 
 --- for x, y in fp8.data.batches({images, labels}, {batch = 128, shuffle = true, seed = epoch}) do … end
 --
--- One pass over the rows of tensors, which may be on any device; the batches are where their tensors are. The same seed gives the
--- same order everywhere.
+-- One pass over the rows of tensors, which may be on any device; the batches are where their tensors are. The same seed
+-- gives the same order everywhere; without one the order comes from fp8's generator, which fp8.manual_seed sets.
 -- @param tensors list of tensors with the same size of dimension 1
--- @param options batch = 64 rows; shuffle = false; seed = 0 of the order; drop_last = false: leaves out a last short batch
+-- @param options {batch = 64 rows, shuffle = false, seed =, drop_last = false: whether a last short batch is left out}
 -- @return an iterator that gives one batch of each tensor
 return function(tensors, options)
   local rows, settings = check_tensors(tensors), read_options(options)

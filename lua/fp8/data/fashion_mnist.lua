@@ -1,4 +1,4 @@
---- Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images of clothes, 28 x 28 grey values, in ten classes.
+--- Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images of clothes, 28 x 28, in ten classes.
 local core = require "fp8.core"
 local read_idx = require "fp8.data.idx"
 local shapes = require "fp8.shapes"
@@ -23,8 +23,8 @@ end
 local function read(directory, name, options)
   local path = find_file(directory, name)
   if not path then
-    raise(("fashion_mnist: there is no %s in %s; install Debian's package dataset-fashion-mnist, or set FASHION_MNIST to the " ..
-      "directory that holds the data"):format(name, directory))
+    raise(("fashion_mnist: there is no %s in %s; install Debian's package dataset-fashion-mnist, or set " ..
+      "FASHION_MNIST to the directory that holds the data"):format(name, directory))
   end
   return read_idx(path, options), path
 end
@@ -32,8 +32,8 @@ end
 --- Images and labels of one half of the data.
 -- @param split   "train" (the default) or "test"
 -- @param options {device = where they go, the CPU if left out}
--- @return u8 (n, 784), grey values from 0 to 255; u8 (n), classes from 0 to 9. They are read from the directory in the
---   environment variable FASHION_MNIST, or else where the Debian package puts them.
+-- @return u8 (n, 784), grey values from 0 to 255; u8 (n), classes from 0 to 9. They are read from the directory that
+--   the environment variable FASHION_MNIST names, or else where the Debian package puts them.
 return function(split, options)
   local prefix = prefixes[split or "train"]
   if not prefix then raise(('fashion_mnist: split must be "train" or "test", got %s'):format(tostring(split))) end

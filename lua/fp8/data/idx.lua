@@ -1,5 +1,5 @@
---- Reader of idx files, the format of MNIST and its relatives: a zero u16, an element type, the number of dimensions, the sizes as
--- big-endian u32, then the elements, big-endian. Compressed ones (gzip) are inflated as they are read.
+--- Reader of idx files, the format of MNIST and its relatives: a zero u16, an element type, the number of dimensions,
+-- the sizes as big-endian u32, then the elements, big-endian. Compressed ones (gzip) are inflated as they are read.
 local bit = require "bit"
 local ffi = require "ffi"
 local zlib = require "zlib"
@@ -111,7 +111,9 @@ end
 -- @return a tensor of the file's shape
 return function(path, options)
   if type(path) ~= "string" then raise("read_idx: path must be a string, got " .. type(path)) end
-  if options ~= nil and type(options) ~= "table" then raise("read_idx: options must be a table, got " .. type(options)) end
+  if options ~= nil and type(options) ~= "table" then
+    raise("read_idx: options must be a table, got " .. type(options))
+  end
   local file, reason = io.open(path, "rb")
   if not file then raise("read_idx: " .. reason) end
   local ok, result = pcall(function()

@@ -8,10 +8,13 @@ local Module = require "fp8.nn.module"
 local raise = core.raise
 
 local own_options = {bias = true, dtype = true, device = true, recipe = true, native = true}
+local parameter_dtypes = {f32 = true, f16 = true, bf16 = true}
 
 local function check_features(class_name, argument, features)
-  if type(features) == "number" and features >= 1 and features == math.floor(features) and features < 2^53 then return end
-  raise(("%s: %s must be a whole number of at least 1, got %s"):format(class_name, argument, tostring(features)))
+  local valid = type(features) == "number" and features >= 1 and features == math.floor(features) and features < 2^53
+  if not valid then
+    raise(("%s: %s must be a whole number of at least 1, got %s"):format(class_name, argument, tostring(features)))
+  end
 end
 
 local function read_options(class_name, options)
@@ -30,10 +33,13 @@ local function read_options(class_name, options)
       raise(("%s: option %s must be a boolean, got %s"):format(class_name, option, type(options[option])))
     end
   end
+  if options.dtype ~= nil and not parameter_dtypes[options.dtype] then
+    raise(("%s: option dtype must be f32, f16 or bf16, got %s"):format(class_name, tostring(options.dtype)))
+  end
   return options
 end
 
--- The recipe that options describe, or nil: option `recipe`, or else the class's own one, with the changes of other options.
+-- The recipe that options describe, or nil: option `recipe`, or else the class's own, with the changes of the others.
 local function chosen_recipe(class, options)
   local recipe, default = options.recipe, class.recipe_name
   if options.native then
@@ -69,13 +75,17 @@ end
 
 local Linear = Module:extend("Linear")
 
---- fp8.Linear(in_features, out_features [, options or bias]): y = x·Wᵀ + b for x (…, in_features) of 1 to 4 dimensions.
+--- fp8.Linear(in_features, out_features [, options or bias]): y = x·Wᵀ + b for x (…, in_features), 1 to 4 dimensions.
 --
--- Fields: weight (out, in), bias (out) or nil, recipe, in_features, out_features. Weight and bias start uniform in ±1 / √in_features,
--- PyTorch's default.
--- @param options a boolean for `bias`, or a table: bias = true; dtype = "f32", "f16" or "bf16" (f32 weights go with 16-bit inputs);
---   device; recipe = a table as in fp8.recipes or a name there; native = true for hardware formats in LinearMixed and LinearGlobal;
---   and the fields of a recipe, each of which changes that field: {grad_output = {scale = "row"}, rounding = "stochastic"}
+-- Fields: weight (out, in), bias (out) or nil, recipe, in_features, out_features. Weight and bias start uniform in
+-- ±1 / √in_features, PyTorch's default.
+-- @param options a boolean for `bias`, or a table:
+--   bias    whether there is one (true)
+--   dtype   of weight and bias, "f32", "f16" or "bf16"; f32 ones go with 16-bit inputs too
+--   device  where they are
+--   recipe  a table as in fp8.recipes, or a name there; LinearMixed has "mixed" and LinearGlobal "global" anyway
+--   native  true: hardware formats, the recipes "mixed_native" and "global_native"
+--   and any field of a recipe, which changes that field: {grad_output = {scale = "row"}, rounding = "stochastic"}
 function Linear:init(in_features, out_features, options)
   local name = self.class_name
   check_features(name, "in_features", in_features)

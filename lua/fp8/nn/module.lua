@@ -26,8 +26,8 @@ end
 
 local function call(self, ...) return self:forward(...) end
 
---- A new class of modules, derived from this one. Calling it makes an object and passes the arguments to `init`; calling the object
--- calls `forward`.
+--- A new class of modules, derived from this one. Calling it makes an object and passes the arguments to `init`;
+-- calling the object calls `forward`.
 function Module:extend(class_name)
   local class = {class_name = class_name, __call = call, __tostring = self.__tostring}
   class.__index = class
@@ -106,8 +106,8 @@ function Module:state_dict()
   return state
 end
 
---- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly, dtype and device need not; nothing is
--- copied if anything is wrong.
+--- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly, dtype and device need
+-- not; nothing is copied if anything is wrong.
 -- @return the module
 function Module:load_state_dict(state)
   if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
@@ -135,8 +135,8 @@ local function is_float(tensor)
   return dtype == "f32" or dtype == "f16" or dtype == "bf16"
 end
 
---- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for float tensors only.
--- The module gets new tensors without gradients, so make optimizers afterwards.
+--- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
+-- float tensors only. The module gets new tensors without gradients, so make optimizers afterwards.
 -- @return the module
 function Module:to(...)
   local options, moved = conversion_options(...), {}
@@ -147,8 +147,8 @@ function Module:to(...)
       if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
       moved[old] = new
     end
-    owner[field] = moved[old]
   end, "", {})
+  each_tensor(self, function(owner, field) owner[field] = moved[owner[field]] end, "", {})
   return self
 end
 

@@ -8,8 +8,8 @@ local function is_callable(value)
   return Module.is_module(value) or type(value) == "function"
 end
 
---- fp8.nn.Sequential(first, second, …) or fp8.nn.Sequential{first, second, …}: each gets what the one before returned. The parts are
--- fields 1, 2, …, and a function of one tensor will do for a part.
+--- fp8.nn.Sequential(first, second, …) or fp8.nn.Sequential{first, second, …}: each gets what the one before
+-- returned. The parts are fields 1, 2, …, and a function of one tensor will do for a part.
 function Sequential:init(...)
   local parts = {...}
   if type((...)) == "table" and not Module.is_module((...)) then parts = (...) end

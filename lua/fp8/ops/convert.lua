@@ -22,8 +22,9 @@ local function convert(x, options)
   return y
 end
 
---- x:to("f16"), x:to("cuda"), x:to("cuda", "f16") or x:to{dtype =, device =, saturate =}: converted and moved; x itself if nothing
--- changes. Casts to float8 saturate unless saturate = false. Gradients pass between f32, f16 and bf16, and between devices.
+--- x:to("f16"), x:to("cuda"), x:to("cuda", "f16") or x:to{dtype =, device =, saturate =}: converted and moved; x itself
+-- if nothing changes. Casts to float8 saturate unless saturate = false. Gradients pass between f32, f16 and bf16, and
+-- between devices.
 function conversion.to(x, first, second) return convert(x, conversion_options(first, second)) end
 
 --- x:float(), x:half(), x:bfloat16(): x as f32, f16, bf16.
@@ -33,6 +34,10 @@ function conversion.bfloat16(x) return convert(x, {dtype = "bf16"}) end
 
 --- x:cpu(), x:cuda([index]): x on the CPU, on a GPU (index from 0, the first one if left out).
 function conversion.cpu(x) return convert(x, {device = "cpu"}) end
-function conversion.cuda(x, index) return convert(x, {device = index and "cuda:" .. index or "cuda"}) end
+function conversion.cuda(x, index)
+  if index == nil then return convert(x, {device = "cuda"}) end
+  if type(index) ~= "number" then core.raise("cuda: index must be a number, got " .. type(index)) end
+  return convert(x, {device = "cuda:" .. index})
+end
 
 return conversion

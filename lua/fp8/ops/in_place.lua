@@ -1,5 +1,5 @@
---- Operations that change a tensor and return it. They are not recorded: a tensor that requires a gradient can be changed only
--- inside fp8.no_grad.
+--- Operations that change a tensor and return it. They are not recorded: a tensor that requires a gradient can be
+-- changed only inside fp8.no_grad.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 

@@ -30,7 +30,7 @@ local gathering = {
   end,
 }
 
---- x:gather(dim, positions): y[…, i, …] = x[…, positions[…, i, …], …]; the integer tensor has x's other sizes.
+--- x:gather(dim, positions): y[…, i, …] = x[…, positions[…, i, …], …]; `positions` has x's other sizes.
 function index.gather(x, dimension, positions)
   local y = core.gather(x, dimension, positions)
   if needs_grad(x) then

@@ -18,8 +18,8 @@ local function reshaped(y, x)
   return y
 end
 
---- x:view(sizes…) or x:view{sizes…}: the same elements in another shape; one size may be -1. An error if the strides of x don't
--- allow it without a copy.
+--- x:view(sizes…) or x:view{sizes…}: the same elements in another shape; one size may be -1. An error if the
+-- strides of x don't allow it without a copy.
 function view.view(x, ...) return reshaped(core.view(x, ...), x) end
 
 --- x:reshape(sizes…): `view`, of a copy where the strides don't allow a view.
@@ -33,7 +33,12 @@ end
 function view.flatten(x, first, last)
   local shape = shape_of(x)
   local rank = #shape
-  first, last = first or 1, last or -1
+  first, last = first == nil and 1 or first, last == nil and -1 or last
+  for _, dimension in ipairs {first, last} do
+    if type(dimension) ~= "number" or dimension ~= math.floor(dimension) then
+      core.raise("flatten: dimensions must be whole numbers, got " .. tostring(dimension))
+    end
+  end
   if rank == 0 then return view.reshape(x, 1) end
   local from, to = first < 0 and first + rank + 1 or first, last < 0 and last + rank + 1 or last
   if not (from >= 1 and from <= to and to <= rank) then

@@ -9,7 +9,9 @@ local Optimizer = {}
 Optimizer.__index = Optimizer
 
 local function check_parameters(name, parameters)
-  if type(parameters) == "table" and type(parameters.parameters) == "function" then parameters = parameters:parameters() end
+  if type(parameters) == "table" and type(parameters.parameters) == "function" then
+    parameters = parameters:parameters()
+  end
   if type(parameters) ~= "table" or #parameters == 0 then
     raise(name .. ": a module or a list of parameters is needed, with at least one parameter")
   end
@@ -43,8 +45,8 @@ end
 -- @param name     for errors and tostring
 -- @param defaults settings with their values; they become fields of the object and can be changed between steps
 -- @param moments  moments(settings): names of the f32 tensors that are kept for each parameter
--- @param update   update(self, parameter, grad, state): one step of one parameter; state has the moments, and `steps`, the
---                 number of steps before this one
+-- @param update   update(self, parameter, grad, state): one step of one parameter; state has the moments, and `steps`,
+--                 the number of steps before this one
 function Optimizer.class(name, defaults, moments, update)
   local class = setmetatable({defaults = defaults, moments = moments, update = update}, Optimizer)
   class.__index = class
@@ -86,7 +88,8 @@ function Optimizer:zero_grad()
   for _, parameter in ipairs(self.parameters) do autograd.set_grad(parameter, nil) end
 end
 
---- Settings and moments: {settings = {lr = …}, state = {{steps =, …}, …}}, one entry a parameter. Shares the moments' memory.
+--- Settings and moments: {settings = {lr = …}, state = {{steps =, …}, …}}, one entry a parameter. Shares the
+-- moments' memory.
 function Optimizer:state_dict()
   local settings, state = {}, {}
   for key in pairs(self.defaults) do settings[key] = self[key] end
@@ -102,11 +105,6 @@ local function check_state(self, dict)
     raise("load_state_dict: a table {settings =, state =} is needed")
   end
   check_settings("load_state_dict", dict.settings, self.defaults)
-  if #self.moments(setmetatable({}, {__index = function(_, key)
-    return dict.settings[key] ~= nil and dict.settings[key] or self[key]
-  end})) ~= #self.moment_names then
-    raise("load_state_dict: one of the two has momentum, the other has none")
-  end
   if #dict.state ~= #self.state then
     raise(("load_state_dict: state of %d parameters, the optimizer has %d"):format(#dict.state, #self.state))
   end
@@ -114,6 +112,11 @@ local function check_state(self, dict)
     local source = dict.state[i]
     if type(source) ~= "table" or type(source.steps) ~= "number" then
       raise(("load_state_dict: state %d must be a table with a number `steps`"):format(i))
+    end
+    for key in pairs(source) do
+      if entry[key] == nil then
+        raise(("load_state_dict: state %d has %s, which this optimizer does not keep"):format(i, tostring(key)))
+      end
     end
     for _, moment in ipairs(self.moment_names) do
       local need = shapes.text(core.shape(entry[moment]))
@@ -125,7 +128,8 @@ local function check_state(self, dict)
   end
 end
 
---- Takes over what state_dict returned for the same parameters; the moments are copied. Nothing changes if anything is wrong.
+--- Takes over what state_dict returned for the same parameters; the moments are copied. Nothing changes if anything is
+-- wrong.
 function Optimizer:load_state_dict(dict)
   check_state(self, dict)
   for i, entry in ipairs(self.state) do

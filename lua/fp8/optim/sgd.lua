@@ -19,6 +19,6 @@ end
 --   g += weight_decay · p;  buffer = momentum · buffer + (1 - dampening) · g  (g at the first step)
 --   p -= lr · (nesterov and g + momentum · buffer or buffer)
 --
--- The settings are fields: change `optimizer.lr` between steps. Momentum is fixed to none or some when the optimizer is made.
--- Methods: step, zero_grad, state_dict, load_state_dict.
+-- The settings are fields: change `optimizer.lr` between steps. Momentum is fixed to none or some when the optimizer is
+-- made. Methods: step, zero_grad, state_dict, load_state_dict.
 return Optimizer.class("SGD", defaults, moments, update)

@@ -1,0 +1,216 @@
+--- Random arguments for the fuzz spec, right and wrong ones. Sizes are small or far too large: one between would be granted.
+local ffi = require "ffi"
+local fp8 = require "fp8"
+
+local dtypes = {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"}
+local shapes = {
+  {}, {0}, {1}, {3}, {4}, {3, 4}, {4, 3}, {4, 4}, {1, 4}, {3, 1}, {2, 0}, {2, 3, 4}, {2, 4, 3}, {1, 3, 1},
+  {2, 1, 3, 4}, {256}, {2, 70}, {1, 1, 1, 1, 2, 1, 1, 2},
+}
+local whole = {0, 1, 2, 3, 4, 5, -1, -2, -3, -4, 2 ^ 45, 2 ^ 53, -2 ^ 53, 2 ^ 62, 2 ^ 63}
+local numbers = {0.5, -0.0, 1.5, 1e300, -1e300, 1e-300, 0 / 0, math.huge, -math.huge, 64, 128, 4096}
+local strings = {
+  "", "x", "1", "\0", "cpu", "cpu:0", "cuda:99", "f64", "nearest", "stochastic", "none", "mean", "sum", "weight",
+  "grad", "shape", "%s%n%d", "tensor", "row", "block", ("long "):rep(1000), "\255\254", "1.weight",
+  "/nowhere/at.all", "inf", "nan", "-1", "dtype",
+}
+
+--- A source of arguments on one device.
+-- @param random generator of support.random
+return function(random, device)
+  local arguments = {}
+  local pool, freed, layers = {}, nil, {}
+
+  local function pick(list) return list[random(#list)] end
+
+  local function copied(list)
+    return {unpack(list)}
+  end
+
+  local function new_tensor()
+    local dtype, shape = pick(dtypes), copied(pick(shapes))
+    local x = (fp8.randn(shape, {device = device}) * 3):to(dtype)
+    local way = random(12)
+    if way == 1 and #shape >= 2 then return x:transpose(1, -1) end
+    if way == 2 and #shape >= 1 and shape[#shape] > 1 then return x:narrow(-1, 2, shape[#shape] - 1) end
+    if way == 3 and #shape < 8 then return x:unsqueeze(1):expand(3, unpack(shape)) end
+    if way == 4 and #shape >= 1 and shape[1] > 0 then return x[shape[1]] end
+    if way <= 7 and (dtype == "f32" or dtype == "f16" or dtype == "bf16") then return x:requires_grad_() end
+    if way == 8 and dtype == "f32" then return x:requires_grad_() * 2 end
+    return x
+  end
+
+  --- New tensors and modules in place of all earlier ones.
+  function arguments.renew()
+    for i = 1, 40 do pool[i] = new_tensor() end
+    fp8.scope(function() freed = fp8.zeros(2) end)
+    local on = {device = device}
+    layers = {
+      fp8.Linear(4, 3, on), fp8.LinearMixed(4, 3, on), fp8.LinearGlobal(4, 3, {device = device, native = true}),
+      fp8.nn.Sequential(fp8.Linear(4, 4, on), fp8.nn.ReLU()),
+    }
+  end
+
+  local makers = {}
+  local function make(kind) return makers[kind]() end
+
+  --- A tensor, most often of the dtype that most operations take.
+  function makers.tensor()
+    if random(50) == 1 then return freed end
+    for _ = 1, 3 do
+      local x = pick(pool)
+      local ok, dtype = pcall(function() return x.dtype end)
+      if ok and dtype == "f32" then return x end
+    end
+    return pick(pool)
+  end
+
+  function makers.matrix()
+    return fp8.randn(random(4), 4, {device = device})
+  end
+
+  function makers.index()
+    local last = random(10) == 1 and 9 or 2
+    local shape = random(2) == 1 and {random(4)} or copied(pick(shapes))
+    return fp8.randint(0, last, shape, {device = device, dtype = pick {"i64", "i32", "u8"}})
+  end
+
+  function makers.map()
+    return pick {
+      fp8.create_map(), fp8.create_map(true, 4, 3, 8), fp8.create_dynamic_map(), "e4m3", "e5m2", fp8.randn(256),
+      fp8.zeros(256),
+    }
+  end
+
+  function makers.number() return random(3) == 1 and pick(numbers) or pick(whole) end
+  function makers.small() return random(4) end
+  function makers.dimension() return random(5) - 3 end
+  function makers.boolean() return random(2) == 1 end
+  function makers.dtype() return pick(dtypes) end
+  function makers.device() return random(3) == 1 and pick(strings) or device end
+  function makers.rounding() return pick {"nearest", "stochastic"} end
+  function makers.blocksize() return pick {64, 128, 4096, 1, 7, 2 ^ 53, 0, -1} end
+  function makers.string() return pick(strings) end
+  function makers.none() return nil end
+  function makers.size() return random(4) == 1 and pick(whole) or random(4) end
+
+  function makers.sizes()
+    local list = copied(pick(shapes))
+    if random(3) == 1 then list[random(math.min(#list + 1, 9))] = make "size" end
+    return list
+  end
+
+  function makers.dimensions()
+    if random(3) == 1 then return nil end
+    return random(2) == 1 and make "dimension" or {make "dimension", make "dimension"}
+  end
+
+  function makers.list()
+    local list, x = {}, make "tensor"
+    for i = 1, random(3) do list[i] = random(3) == 1 and make "tensor" or x end
+    return list
+  end
+
+  function makers.options()
+    local options = {}
+    for _, name in ipairs {
+      "dtype", "device", "requires_grad", "saturate", "retain_graph", "reduction", "rounding", "native", "bias", "lr",
+      "batch", "seed", "shuffle", "f64", "scale", "format", "input", "weight_grad", "recipe", "momentum", "first", "step",
+    } do
+      if random(20) == 1 then options[name] = make(pick {"dtype", "device", "boolean", "any", "small"}) end
+    end
+    return options
+  end
+
+  function makers.fitting_options()
+    return pick {
+      {}, {device = device}, {dtype = make "dtype", device = device}, {device = device, requires_grad = true},
+    }
+  end
+
+  function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, first = make "boolean"} end
+  function makers.nested() return pick {{1, 2}, {{1}, {2}}, {{}, {}}, {}, {{1, 2}, {3}}, {1, "2"}, {{{1}}}} end
+  function makers.layer() return pick(layers) end
+  function makers.parameters() return pick {make "layer":parameters(), {make "tensor"}, {}, make "layer"} end
+
+  function makers.state()
+    local layer = make "layer"
+    return pick {layer:state_dict(), {}, {weight = make "tensor"}, fp8.optim.SGD(layer):state_dict()}
+  end
+
+  function makers.quantized_state()
+    local _, state = fp8.quantize_blockwise(fp8.randn(3, 4, {device = device}), fp8.create_map(), 64)
+    if random(2) == 1 then state[pick {"absmax", "map", "blocksize", "dtype"}] = make "any" end
+    return state
+  end
+
+  --- Operands of scaled_matmul and of the optimizer steps.
+  function makers.codes8() return fp8.randn(random(3), 4, {device = device}):to(pick {"e4m3", "e5m2"}) end
+  function makers.scale() return fp8.rand(random(2), {device = device}) end
+  function makers.parameter() return fp8.rand(3, 4, {device = device}) end
+
+  function makers.logits() return fp8.randn(3, 4, {device = device}) end
+  function makers.targets() return random(4) == 1 and make "index" or fp8.randint(0, 4, {3}, {device = device}) end
+  function makers.losses() return fp8.rand(3, {device = device}) end
+  function makers.three_by_four() return {3, 4} end
+  function makers.positions() return random(4) == 1 and make "index" or fp8.randint(0, 3, {3, 4}, {device = device}) end
+
+  function makers.tensor_file() return random(4) == 1 and pick(strings) or arguments.tensor_path end
+  function makers.idx_file() return random(4) == 1 and pick(strings) or arguments.idx_path end
+
+  function makers.codes() return fp8.randint(0, 256, {3, 4}, {dtype = "u8", device = device}) end
+
+  function makers.definition()
+    return pick {
+      {forward = function(_, x) return x * 2 end, backward = function(_, g) return g end}, {forward = print}, {},
+      {forward = function() return nil end, backward = print, name = make "any"},
+    }
+  end
+
+  function makers.callback()
+    local kept = make "tensor"
+    return pick {
+      function(...) return ... end,
+      function() return kept end,
+      function() return kept + kept end,
+      function() return {fp8.zeros(3), make "any"} end,
+      function() error("on purpose", 0) end,
+    }
+  end
+
+  function makers.odd()
+    return pick {
+      io.stdout, newproxy(true), ffi.new "int[3]", ffi.new("int64_t", 5), coroutine.create(print), setmetatable({}, {
+        __index = function() error("no index", 0) end,
+      }), setmetatable({}, {__call = function() end}), fp8, {{{{{{{{{{1}}}}}}}}}}, {[1.5] = 1}, {1, nil, 3}, freed,
+    }
+  end
+
+  local any = {
+    "tensor", "tensor", "index", "map", "number", "small", "dimension", "boolean", "dtype", "device", "string", "none",
+    "sizes", "list", "options", "nested", "layer", "callback", "odd", "size",
+  }
+  function makers.any() return make(pick(any)) end
+
+  --- Arguments for a list of kinds, some of them changed, and how many.
+  function arguments.list(kinds)
+    local values, count = {}, #kinds
+    for i, kind in ipairs(kinds) do values[i] = make(kind) end
+    if random(10) <= 4 then
+      local change = random(4)
+      if change == 1 and count > 0 then
+        count = count - 1
+      elseif change == 2 then
+        count = count + 1
+        values[count] = make "any"
+      elseif count > 0 then
+        values[random(count)] = make "any"
+      end
+    end
+    return values, count
+  end
+
+  arguments.pick, arguments.make = pick, make
+  arguments.renew()
+  return arguments
+end

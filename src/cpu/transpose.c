@@ -1,0 +1,93 @@
+#include "cpu/transpose.h"
+
+#include "cpu/parallel.h"
+
+/* Lines of a tile's side: a tile of 8-byte elements on both sides still fits the first-level cache. */
+enum { TILE = 32 };
+
+/* Over `rows` the source is contiguous, over `columns` the output; strides are in elements. */
+typedef struct Transpose {
+  char *out;
+  const char *src;
+  size_t element;
+  int64_t rows, columns;
+  int64_t out_stride, src_stride; /* of a row in out, of a column in src */
+  int64_t row_tiles, column_tiles;
+  /* The other dimensions: */
+  int rank;
+  int64_t size[TENSOR_MAX_RANK], out_outer[TENSOR_MAX_RANK], src_outer[TENSOR_MAX_RANK];
+} Transpose;
+
+static void copy_tile(const Transpose *job, char *out, const char *src, int64_t rows, int64_t columns) {
+  int64_t out_stride = job->out_stride, src_stride = job->src_stride;
+  for (int64_t row = 0; row < rows; row++) {
+    if (job->element == 1) {
+      uint8_t *to = (uint8_t *)out + row * out_stride;
+      const uint8_t *from = (const uint8_t *)src + row;
+      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
+    } else if (job->element == 2) {
+      uint16_t *to = (uint16_t *)out + row * out_stride;
+      const uint16_t *from = (const uint16_t *)src + row;
+      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
+    } else if (job->element == 4) {
+      uint32_t *to = (uint32_t *)out + row * out_stride;
+      const uint32_t *from = (const uint32_t *)src + row;
+      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
+    } else {
+      uint64_t *to = (uint64_t *)out + row * out_stride;
+      const uint64_t *from = (const uint64_t *)src + row;
+      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
+    }
+  }
+}
+
+static void copy_tiles(int64_t begin, int64_t end, const void *context) {
+  const Transpose *job = context;
+  int64_t element = (int64_t)job->element;
+  for (int64_t task = begin; task < end; task++) {
+    int64_t row = task % job->row_tiles * TILE, rest = task / job->row_tiles;
+    int64_t column = rest % job->column_tiles * TILE;
+    rest /= job->column_tiles;
+    int64_t out = row * job->out_stride + column, src = row + column * job->src_stride;
+    for (int i = job->rank - 1; i >= 0; i--) {
+      out += rest % job->size[i] * job->out_outer[i];
+      src += rest % job->size[i] * job->src_outer[i];
+      rest /= job->size[i];
+    }
+    int64_t rows = job->rows - row < TILE ? job->rows - row : TILE;
+    int64_t columns = job->columns - column < TILE ? job->columns - column : TILE;
+    copy_tile(job, job->out + out * element, job->src + src * element, rows, columns);
+  }
+}
+
+/* The dimension that is contiguous and long enough for tiles; -1 if there is none. */
+static int contiguous_dimension(const Tensor *tensor) {
+  for (int i = 0; i < tensor->rank; i++) {
+    if (tensor->stride[i] == 1 && tensor->size[i] >= TILE / 2) return i;
+  }
+  return -1;
+}
+
+bool transpose_copy(Tensor *out, const Tensor *src) {
+  int column = contiguous_dimension(out), row = contiguous_dimension(src);
+  if (column < 0 || row < 0 || column == row) return false;
+  Transpose job = {.out = tensor_data(out),
+                   .src = tensor_data(src),
+                   .element = dtype_size(out->dtype),
+                   .rows = out->size[row],
+                   .columns = out->size[column],
+                   .out_stride = out->stride[row],
+                   .src_stride = src->stride[column]};
+  int64_t outer = 1;
+  for (int i = 0; i < out->rank; i++) {
+    if (i == row || i == column) continue;
+    job.size[job.rank] = out->size[i];
+    job.out_outer[job.rank] = out->stride[i];
+    job.src_outer[job.rank++] = src->stride[i];
+    outer *= out->size[i];
+  }
+  job.row_tiles = (job.rows + TILE - 1) / TILE;
+  job.column_tiles = (job.columns + TILE - 1) / TILE;
+  parallel_for(outer * job.row_tiles * job.column_tiles, TILE * TILE, copy_tiles, &job);
+  return true;
+}
