@@ -23,7 +23,7 @@ usage: luajit examples/fashion_mnist.lua [options]
 -- Ends with a message on standard error.
 local function stop(message, ...)
   io.stderr:write("fashion_mnist: ", message:format(...), "\n")
-  os.exit(1)
+  os.exit(1, true)
 end
 
 local function whole_number(text)
@@ -79,7 +79,7 @@ local function read_options(arguments)
     name = name or argument:match("^%-%-(%w+)$")
     if name == "help" then
       io.write(usage)
-      os.exit(0)
+      os.exit(0, true)
     elseif name == "native" and not value then
       options.native = true
     elseif name and readers[name] then

@@ -123,6 +123,28 @@ support.each_device(function(device)
       assert.same({2, 4, 6}, x.grad:totable())
     end)
 
+    it("gives every leaf a gradient of its own", function()
+      local a, b, c = leaf {1, 2}, leaf {1, 2}, leaf {{1, 2}}
+      local grad = constant {1, 1};
+      (a + b + c:view(2)):backward(grad)
+      a.grad:add_(1)
+      c.grad:mul_(5)
+      assert.same({2, 2}, a.grad:totable())
+      assert.same({1, 1}, b.grad:totable())
+      assert.same({{5, 5}}, c.grad:totable())
+      assert.same({1, 1}, grad:totable())
+      assert.is_true(a.grad:is_contiguous() and c.grad:is_contiguous())
+    end)
+
+    it("keeps the gradient of an intermediate tensor with retain_grad", function()
+      local x = leaf {1, 2}
+      local y = x * 3
+      assert.equal(y, y:retain_grad());
+      (y * y):sum():backward()
+      assert.same({6, 12}, y.grad:totable())
+      assert.same({18, 36}, x.grad:totable())
+    end)
+
     it("walks a graph of 20,000 operations", function()
       local x = leaf {1}
       local y = x

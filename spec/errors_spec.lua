@@ -4,7 +4,7 @@ local support = require "spec.support"
 
 local nan, infinity = 0 / 0, math.huge
 
---- f, which stands on one line, raises "this file:that line: ", then a message that begins with `start` and has the words.
+--- f, which stands on one line, raises "this file:that line: ", then a message with this start and these words.
 local function refused(start, words, f)
   local ok, message = pcall(f)
   assert.is_false(ok, "expected an error: " .. start)
@@ -106,6 +106,11 @@ support.each_device(function(device)
       refused("item: ", {"(3, 4)"}, function() x:item() end)
       refused("matmul: ", {"(3, 4)", "at least one dimension"}, function() x:matmul(fp8.tensor(1, on)) end)
       refused("t: ", {"(2, 3, 4)"}, function() fp8.zeros(2, 3, 4, on):t() end)
+    end)
+
+    it("without elements are no error", function()
+      assert.same({2, 0, 3, 4, 6}, fp8.zeros(2, 0, 3, 4, 5, on):matmul(fp8.zeros(2, 0, 3, 5, 6, on)).shape)
+      assert.equal(0, fp8.zeros(2, 3, 4, 0, on):transpose(1, 2):matmul(fp8.zeros(2, 0, 6, on)):sum():item())
     end)
 
     it("of nine dimensions are refused", function()

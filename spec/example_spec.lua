@@ -83,7 +83,8 @@ describe("examples/fashion_mnist.lua", function()
   it("refuses wrong options in one line that names them", function()
     for options, words in pairs {
       ["--epoch 3"] = "--epoch", ["--epochs"] = "--epochs", ["--epochs 0"] = "'0'", ["--epochs=1.5"] = "'1.5'",
-      ["--width x"] = "'x'", ["--dtype f64"] = "f64", ["--layers Conv"] = "Conv", ["--lr -1"] = "-1", ["--device gpu"] = "gpu", ["3"] = "'3'",
+      ["--width x"] = "'x'", ["--dtype f64"] = "f64", ["--layers Conv"] = "Conv", ["--lr -1"] = "-1",
+      ["--device gpu"] = "gpu", ["3"] = "'3'",
     } do
       local ok, output = run(options)
       assert.is_false(ok, options)

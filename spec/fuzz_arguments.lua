@@ -1,4 +1,4 @@
---- Random arguments for the fuzz spec, right and wrong ones. Sizes are small or far too large: one between would be granted.
+--- Random arguments for the fuzz spec, right and wrong. Sizes are small or far too large: one between would be granted.
 local ffi = require "ffi"
 local fp8 = require "fp8"
 
@@ -115,7 +115,8 @@ return function(random, device)
     local options = {}
     for _, name in ipairs {
       "dtype", "device", "requires_grad", "saturate", "retain_graph", "reduction", "rounding", "native", "bias", "lr",
-      "batch", "seed", "shuffle", "f64", "scale", "format", "input", "weight_grad", "recipe", "momentum", "first", "step",
+      "batch", "seed", "shuffle", "f64", "scale", "format", "input", "weight_grad", "recipe", "momentum", "first",
+      "step",
     } do
       if random(20) == 1 then options[name] = make(pick {"dtype", "device", "boolean", "any", "small"}) end
     end

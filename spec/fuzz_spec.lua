@@ -165,7 +165,7 @@ local function call(name, f, values, count, wrong)
   return false
 end
 
---- What a mistaken argument must not do: write files, load what is really there, or run for hours by the caller's own wish.
+--- Keeps mistaken arguments from writing files here and there.
 local function harmless(name, values, path)
   if name == "fp8.save" and type(values[1]) == "string" then values[1] = path end
 end
@@ -209,8 +209,8 @@ support.each_device(function(device)
       os.remove(arguments.tensor_path)
       local count = 0
       for _ in pairs(worked) do count = count + 1 end
-      print(("%s: %d of %d calls succeeded, %d of %d functions at least once, %.1f s"):format(device, succeeded, calls, count,
-        #functions, os.clock() - start))
+      local text = "%s: %d of %d calls succeeded, %d of %d functions at least once, %.1f s"
+      print(text:format(device, succeeded, calls, count, #functions, os.clock() - start))
       for _, entry in ipairs(functions) do
         if not worked[entry[1]] and os.getenv "FP8_FUZZ_VERBOSE" then print("never succeeded: " .. entry[1]) end
       end
@@ -290,7 +290,8 @@ describe("A damaged file", function()
   it(("of idx data is read or refused, %d times"):format(files / 2), function()
     local zlib = require "zlib"
     local text = "\0\0\8\2\0\0\0\3\0\0\0\4" .. ("x"):rep(12)
-    survive({text, zlib.deflate(9, 31)(text, "finish"), "\0\0\13\1\0\0\0\2" .. ("\63\128\0\0"):rep(2)}, files / 2, function(file)
+    local floats = "\0\0\13\1\0\0\0\2" .. ("\63\128\0\0"):rep(2)
+    survive({text, zlib.deflate(9, 31)(text, "finish"), floats}, files / 2, function(file)
       local x = fp8.data.read_idx(file)
       return {x = x}
     end)

@@ -1,6 +1,6 @@
 --- Runs a linear layer and compares it with the design's table in plain Lua.
 --
--- A recipe in the reference's terms: {format, scale} of input, weight and grad_output, nil where that one stays as it is.
+-- A recipe in the reference's terms: {format, scale} of input, weight and grad_output, nil for one that stays as it is.
 local assert = require "luassert"
 local fp8 = require "fp8"
 local reference = require "spec.reference"

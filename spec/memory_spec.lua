@@ -44,9 +44,9 @@ support.each_device(function(device)
     it("keeps up with training steps", function()
       local before = in_use(device)
       core.reset_peak_memory(device)
-      local layer = fp8.Linear(256, 256, on)
+      local layer = fp8.Linear(64, 64, on)
       for _ = 1, 100 do
-        layer(fp8.zeros(1024, 256, on)):relu():sum():backward()
+        layer(fp8.zeros(8192, 64, on)):relu():sum():backward()
       end
       assert.is_true(core.memory(device).peak - before < 512 * MiB)
     end)
@@ -120,6 +120,19 @@ support.each_device(function(device)
       fails(" cached", fp8.empty, 2 ^ 40, on)
       assert.same({0, 1, 2}, x:totable())
       assert.same({0, 2, 4}, (x + x):totable())
+    end)
+
+    it("collects first, and outlives errors of other finalizers", function()
+      local finalized = 0
+      for _ = 1, 3 do
+        getmetatable(newproxy(true)).__gc = function()
+          finalized = finalized + 1
+          error "on purpose"
+        end
+      end
+      fails("out of memory", fp8.empty, 2 ^ 40, on)
+      assert.is_true(finalized > 0)
+      collectgarbage()
     end)
 
     it("inside an operation leaves everything as it was", function()

@@ -1,14 +1,15 @@
 /* The table of kernels that a device implements.
  *
- * The operations in src/ops check arguments, work out shapes and dtypes and allocate outputs; a backend only computes. Unless
- * an entry says otherwise: tensors of a call are on one device; tensors may have any strides, 0 included, but outputs never
- * overlap themselves or an input (except that an output may be exactly an input: same address, shape and strides);
- * "contiguous" means row-major without gaps; sizes may be 0. A function returns false after error_set, with nothing
- * half-written that an earlier check could have prevented. GPU work is asynchronous, on one stream a device.
+ * The operations in src/ops check arguments, work out shapes and dtypes and allocate outputs; a backend only computes.
+ * Unless an entry says otherwise: tensors of a call are on one device; tensors may have any strides, 0 included, but
+ * outputs never overlap themselves or an input (except that an output may be exactly an input: same address, shape and
+ * strides); "contiguous" means row-major without gaps; sizes may be 0. A function returns false after error_set, with
+ * nothing half-written that an earlier check could have prevented. GPU work is asynchronous, on one stream a device.
  *
- * Arithmetic on floating-point tensors is float32: inputs are widened, the result is rounded once to the output's dtype.
- * Arithmetic between integer tensors with an integer output is 64-bit. Casts to float types round to nearest even, float8
- * ones saturate (except in `copy` where asked not to); casts to integer types go towards zero and saturate, NaN gives 0. */
+ * Arithmetic on floating-point tensors is float32: inputs are widened, the result is rounded once to the output's
+ * dtype. Arithmetic between integer tensors with an integer output is 64-bit. Casts to float types round to nearest
+ * even, float8 ones saturate (except in `copy` where asked not to); casts to integer types go towards zero and
+ * saturate, NaN gives 0. */
 #ifndef FP8_BACKEND_H
 #define FP8_BACKEND_H
 
@@ -32,9 +33,9 @@ typedef enum UnaryOp {
   UNARY_COUNT
 } UnaryOp;
 
-/* Comparisons write 1 or 0 into a u8 output. The derivative forms take (grad of the output, then the operation's input x or
- * output y) and give the grad of the input. MAXIMUM and MINIMUM give NaN if either operand is NaN. Integer division does
- * not occur: DIV and POW have float outputs. */
+/* Comparisons write 1 or 0 into a u8 output. The derivative forms take (grad of the output, then the operation's
+ * input x or output y) and give the grad of the input. MAXIMUM and MINIMUM give NaN if either operand is NaN.
+ * Integer division does not occur: DIV and POW have float outputs. */
 typedef enum BinaryOp {
   BINARY_ADD,
   BINARY_SUB,
@@ -56,9 +57,9 @@ typedef enum BinaryOp {
   BINARY_COUNT
 } BinaryOp;
 
-/* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well under
- * 1e-5), integers in 64 bits. MEAN divides the sum. MAX and MIN propagate NaN. ARGMAX gives the position (from 0, row-major
- * over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
+/* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
+ * under 1e-5), integers in 64 bits. MEAN divides the sum. MAX and MIN propagate NaN. ARGMAX gives the position (from
+ * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
 typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX, REDUCE_COUNT } ReduceOp;
 
 typedef enum RandomKind {
@@ -73,14 +74,15 @@ typedef struct Operand {
   double number;
 } Operand;
 
-/* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last maybe
- * short; each has its absmax. A block with a NaN or an infinity gets the absmax NaN.
+/* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
+ * maybe short; each has its absmax. A block with a NaN or an infinity gets the absmax NaN.
  *
- * With a map: scale = absmax; s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s = 0 if
- * scale is 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
+ * With a map: scale = absmax; s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s
+ * = 0 if scale is 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
  *
- * With a hardware format (map NULL): scale = absmax / largest; s as above with divide false; the code is s cast to `format`,
- * saturating, to nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) · scale.
+ * With a hardware format (map NULL): scale = absmax / largest; s as above with divide false; the code is s cast to
+ * `format`, saturating, to nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) ·
+ * scale.
  *
  * Stochastic rounding of element i takes word i % 4 of random_block(random, i / 4). */
 typedef struct Quantizer {
@@ -92,8 +94,8 @@ typedef struct Quantizer {
   RandomSource random;
 } Quantizer;
 
-/* One update of a parameter; all four tensors contiguous and of one shape; parameter and grad of any float dtype, the moments
- * f32. Arithmetic in float32, the parameter rounded once. */
+/* One update of a parameter; all four tensors contiguous and of one shape; parameter and grad of any float dtype,
+ * the moments f32. Arithmetic in float32, the parameter rounded once. */
 typedef struct SgdStep {
   float lr, momentum, dampening, weight_decay;
   bool nesterov;
@@ -132,22 +134,23 @@ typedef struct Backend {
   bool (*clamp)(Tensor *out, const Tensor *x, double low, double high);
 
   /* --- reductions --- */
-  /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over no elements
-   * gives 0 for SUM, NaN for MEAN, and is refused before this for the others. */
+  /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
+   * no elements gives 0 for SUM, NaN for MEAN, and is refused before this for the others. */
   bool (*reduce)(ReduceOp op, Tensor *out, const Tensor *x);
   /* Over the last dimension of contiguous tensors (rank at least 1): softmax, or its logarithm. */
   bool (*softmax)(Tensor *out, const Tensor *x, bool logarithm);
   /* dx from dy and the output y of softmax; all contiguous. */
   bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes) contiguous, target (n) contiguous i64, i32
-   * or u8. A target out of range: false at once on the CPU; on a GPU a NaN loss, and an error at the next synchronize or to_host. */
+  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes)
+   * contiguous, target (n) contiguous i64, i32 or u8. A target out of range: false at once on the CPU; on a GPU a
+   * NaN loss, and an error at the next synchronize or to_host. */
   bool (*cross_entropy)(Tensor *loss, const Tensor *logits, const Tensor *target);
   /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i]; dlogits contiguous, dloss (n) f32 of any
    * stride. */
   bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
 
-  /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads give 0, writes
-   * are dropped) --- */
+  /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
+   * give 0, writes are dropped) --- */
   /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner), index (m), all contiguous. */
   bool (*index_select)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][index[j]][i] += x[o][j][i]: out f32, all contiguous. Repeated indices add up. */
@@ -158,31 +161,32 @@ typedef struct Backend {
   bool (*scatter_add)(Tensor *out, const Tensor *x, const Tensor *index);
 
   /* --- products --- */
-  /* out (batch, m, n) = a (batch, m, k) · b (batch, k, n) + bias (n, contiguous, dtype of out) unless bias is NULL. out is contiguous;
-   * each of a and b has, in its last two dimensions, stride 1 in one and at least the other's extent in the other (both
-   * orders occur); batch strides of a and b may be 0. a and b have one dtype of f32, f16, bf16; out has it too, or f32.
-   * k = 0 gives the bias or 0. Accumulates in float32; float32 products use no TF32. */
+  /* out (batch, m, n) = a (batch, m, k) · b (batch, k, n) + bias (n, contiguous, dtype of out) unless bias is NULL.
+   * out is contiguous; each of a and b has, in its last two dimensions, stride 1 in one and at least the other's
+   * extent in the other (both orders occur); batch strides of a and b may be 0. a and b have one dtype of f32, f16,
+   * bf16; out has it too, or f32. k = 0 gives the bias or 0. Accumulates in float32; float32 products use no TF32. */
   bool (*matmul)(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
-  /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2; scales f32 contiguous
-   * with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes are accumulated in float32,
-   * then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores where the device has them, which
-   * accumulate with about 14 bits. out f32, f16 or bf16, bias of its dtype or NULL. */
+  /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2;
+   * scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
+   * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
+   * where the device has them, which accumulate with about 14 bits. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
                         const Tensor *bias);
 
   /* --- quantization; everything contiguous, x and out f32, f16 or bf16 --- */
-  /* codes (dtype quantizer->format) and scale (f32, one a block) of x; x is read from memory once if blocks are at most 4096 long. */
+  /* codes (dtype quantizer->format) and scale (f32, one a block) of x; x is read from memory once if blocks are at
+   * most 4096 long. */
   bool (*quantize)(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
   /* dequantize(quantize(x)) without writing codes; out may have another dtype than x. */
   bool (*fake_quantize)(Tensor *out, const Tensor *x, const Quantizer *quantizer);
 
   /* --- optimizer steps --- */
-  /* PyTorch's SGD: g += weight_decay · p; buffer = momentum · buffer + (1 - dampening) · g; p -= lr · (nesterov ? g + momentum · buffer :
-   * buffer). buffer is NULL if momentum is 0. */
+  /* PyTorch's SGD: g += weight_decay · p; buffer = momentum · buffer + (1 - dampening) · g; p -= lr · (nesterov ? g
+   * + momentum · buffer : buffer). buffer is NULL if momentum is 0. */
   bool (*sgd)(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-  /* PyTorch's AdamW: p *= 1 - lr · weight_decay; m, v the moving averages of g and g²; p -= lr · (m / correction1) / (sqrt(v /
-   * correction2) + epsilon). */
+  /* PyTorch's AdamW: p *= 1 - lr · weight_decay; m, v the moving averages of g and g²; p -= lr · (m / correction1) /
+   * (sqrt(v / correction2) + epsilon). */
   bool (*adamw)(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
 } Backend;
 

@@ -3,11 +3,22 @@ local core = require "fp8.core"
 
 local devices = {}
 
--- Loads fp8/cuda.so from where Lua finds its C modules. Returns true, or false and the reason.
+local failure -- why the CUDA part could not be loaded, once that has been tried
+
+-- Loads cuda.so from beside the core.so that is loaded: another one would bring another core with it. Returns true, or
+-- false and the reason.
 local function open()
-  local path, reason = package.searchpath("fp8.cuda", package.cpath)
-  if not path then return false, "fp8 was built without CUDA:" .. reason end
-  return core.cuda_open(path)
+  if failure then return false, failure end
+  local path = package.searchpath("fp8.core", package.cpath):gsub("core(%.%w+)$", "cuda%1")
+  local file = io.open(path)
+  if not file then
+    failure = "no CUDA: fp8 was built without it (there is no " .. path .. ")"
+    return false, failure
+  end
+  file:close()
+  local opened, reason = core.cuda_open(path)
+  if not opened then failure = reason end
+  return opened, reason
 end
 
 core.set_cuda_loader(open)

@@ -1,4 +1,5 @@
-/* Errors below Lua: a function that can fail returns false (or NULL) after error_set; the binding raises the message. */
+/* Errors below Lua: a function that can fail returns false (or NULL) after error_set; the binding raises the
+ * message. */
 #ifndef FP8_CORE_ERROR_H
 #define FP8_CORE_ERROR_H
 

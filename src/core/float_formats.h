@@ -78,9 +78,9 @@ PORTABLE uint8_t e5m2_from_float(float value, bool saturate) {
   return (uint8_t)(sign | result);
 }
 
-/* Stochastic rounding: up in magnitude with the probability that `value` has gone from one step to the next, `random`
- * being 32 uniform bits. `value` is finite; its result saturates. Both formats truncate after adding random bits below the
- * last one kept; below the normal range the step is constant. */
+/* Stochastic rounding: up in magnitude with the probability that `value` has gone from one step to the next,
+ * `random` being 32 uniform bits. `value` is finite; its result saturates. Both formats truncate after adding random
+ * bits below the last one kept; below the normal range the step is constant. */
 PORTABLE uint8_t float8_stochastic(float value, uint32_t random, int mantissa_bits, int smallest_exponent,
                                    uint8_t largest) {
   uint32_t bits = float_to_bits(value);

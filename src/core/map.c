@@ -104,8 +104,8 @@ bool map_create_float(float value[MAP_SIZE], bool has_sign, int exponent_bits, i
   return true;
 }
 
-/* Element i of `count` evenly spaced float32 values from `start` to `end`, stepping from both ends with fused operations as
- * PyTorch does. */
+/* Element i of `count` evenly spaced float32 values from `start` to `end`, stepping from both ends with fused
+ * operations as PyTorch does. */
 static float linear_space(float start, float end, int count, int i) {
   if (count == 1) return start;
   float step = (end - start) / (float)(count - 1);
@@ -120,7 +120,8 @@ bool map_create_dynamic(float value[MAP_SIZE], bool has_sign, int max_exponent_b
   int spare_bits = total_bits - 1 - max_exponent_bits;
   int count = 0;
   memset(value, 0, MAP_SIZE * sizeof value[0]);
-  /* One region for every exponent, and the entries that have no indicator bit in a last region beside the largest one. */
+  /* One region for every exponent, and the entries that have no indicator bit in a last region beside the largest
+   * one. */
   for (int region = 0; region <= max_exponent_bits; region++) {
     int exponent = region < max_exponent_bits ? region : max_exponent_bits - 1;
     int items = region < max_exponent_bits ? 1 << (region + spare_bits + !has_sign) : (1 << spare_bits) - 1;

@@ -12,8 +12,8 @@ typedef struct MapTable {
   float value[MAP_SIZE];
   /* midpoint[i] = (value[i] + value[i + 1]) * 0.5, the last one infinite. */
   float midpoint[MAP_SIZE];
-  /* Buckets are ranges of float32 with equal upper 12 bits, in ascending order; start[b] counts the midpoints below every
-   * value of bucket b. */
+  /* Buckets are ranges of float32 with equal upper 12 bits, in ascending order; start[b] counts the midpoints below
+   * every value of bucket b. */
   uint8_t start[MAP_BUCKETS];
 } MapTable;
 
@@ -24,23 +24,26 @@ typedef struct Map {
   void *device_copy[MAP_DEVICES];
 } Map;
 
-/* The compiled form of 256 ascending finite float32 values: the same object as long as the map stays in a cache of the most
- * recently used ones, at least until the next call. NULL with an error if the values are not ascending or not finite. */
+/* The compiled form of 256 ascending finite float32 values: the same object as long as the map stays in a cache of
+ * the most recently used ones, at least until the next call. NULL with an error if the values are not ascending or
+ * not finite. */
 const Map *map_compile(const float values[MAP_SIZE]);
 
 /* Sets what frees a device copy when a map leaves the cache. */
 FP8_API void map_set_device_release(void (*release)(int index, void *copy));
 
-/* `value`, the 256 entries of the format with a sign bit or none, exponent_bits and precision_bits (their sum with the
- * sign being total_bits, 2 to 8), normalized so that the largest is 1. Source: bitsandbytes, functional.create_fp8_map. */
+/* `value`, the 256 entries of the format with a sign bit or none, exponent_bits and precision_bits (their sum with
+ * the sign being total_bits, 2 to 8), normalized so that the largest is 1. Source: bitsandbytes,
+ * functional.create_fp8_map. */
 bool map_create_float(float value[MAP_SIZE], bool has_sign, int exponent_bits, int precision_bits, int total_bits);
 
 /* The dynamic tree data type of Dettmers, "8-bit approximations for parallelism in deep learning" (2016), as
- * bitsandbytes' create_dynamic_map computes it: 1 to 7 exponent bits (bitsandbytes: max_exponent_bits), total_bits 2 to 8. */
+ * bitsandbytes' create_dynamic_map computes it: 1 to 7 exponent bits (bitsandbytes: max_exponent_bits), total_bits 2
+ * to 8. */
 bool map_create_dynamic(float value[MAP_SIZE], bool has_sign, int max_exponent_bits, int total_bits);
 
-/* 2^total_bits evenly spaced values (one fewer with a sign, so that 0 is one of them) from -1, or 0 without a sign, to 1;
- * bitsandbytes' create_linear_map. */
+/* 2^total_bits evenly spaced values (one fewer with a sign, so that 0 is one of them) from -1, or 0 without a sign,
+ * to 1; bitsandbytes' create_linear_map. */
 bool map_create_linear(float value[MAP_SIZE], bool has_sign, int total_bits);
 
 /* The bucket of a value that is not NaN. */
@@ -50,16 +53,16 @@ PORTABLE uint32_t map_bucket(float value) {
   return ordered >> 20;
 }
 
-/* The nearest entry's code: the number of midpoints below `value`, and on a midpoint the even one of its two neighbours.
- * `value` must not be NaN. */
+/* The nearest entry's code: the number of midpoints below `value`, and on a midpoint the even one of its two
+ * neighbours. `value` must not be NaN. */
 PORTABLE uint8_t map_nearest(const float *midpoint, const uint8_t *start, float value) {
   uint32_t code = start[map_bucket(value)];
   while (value > midpoint[code]) code++;
   return (uint8_t)(code + ((value == midpoint[code]) & code & 1));
 }
 
-/* Stochastic rounding between the neighbours a <= value < b: b with probability (value - a) / (b - a), from 32 uniform bits;
- * values outside the map give its ends. */
+/* Stochastic rounding between the neighbours a <= value < b: b with probability (value - a) / (b - a), from 32
+ * uniform bits; values outside the map give its ends. */
 PORTABLE uint8_t map_stochastic(const float *entry, const float *midpoint, const uint8_t *start, float value,
                                 uint32_t random) {
   uint32_t code = map_nearest(midpoint, start, value);

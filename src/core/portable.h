@@ -1,5 +1,5 @@
-/* For headers whose functions the CUDA kernels share with the CPU, so that both give the same bits. They use IEEE float32
- * operations only, and both sides are compiled without contraction of a * b + c into a fused operation. */
+/* For headers whose functions the CUDA kernels share with the CPU, so that both give the same bits. They use IEEE
+ * float32 operations only, and both sides are compiled without contraction of a * b + c into a fused operation. */
 #ifndef FP8_CORE_PORTABLE_H
 #define FP8_CORE_PORTABLE_H
 

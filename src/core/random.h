@@ -17,7 +17,8 @@ typedef struct RandomBlock {
   uint32_t word[4];
 } RandomBlock;
 
-/* Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), counter (counter, 0), key seed. */
+/* Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), counter (counter, 0), key
+ * seed. */
 PORTABLE RandomBlock random_block(RandomSource source, uint64_t block) {
   uint64_t counter = source.offset + block;
   uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = 0, c3 = 0;

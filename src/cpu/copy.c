@@ -74,9 +74,15 @@ static void fill_chunks(int64_t begin, int64_t end, const void *context) {
 }
 
 bool cpu_fill(Tensor *out, double number) {
-  Fill job = {.out = stream_of(out)};
+  Fill job; /* 4 KiB, of which small tensors need little: not worth clearing */
+  job.out = stream_of(out);
   size_t element = dtype_size(out->dtype);
-  for (int i = 0; i < CHUNK; i++) store_number(out->dtype, job.values + (size_t)i * element, number);
+  size_t bytes = element * (size_t)(job.out.count < CHUNK ? job.out.count : CHUNK);
+  if (bytes == 0) return true;
+  store_number(out->dtype, job.values, number);
+  for (size_t filled = element; filled < bytes; filled *= 2) {
+    memcpy(job.values + filled, job.values, filled < bytes - filled ? filled : bytes - filled);
+  }
   parallel_for((job.out.count + CHUNK - 1) / CHUNK, CHUNK, fill_chunks, &job);
   return true;
 }

@@ -46,8 +46,8 @@ static bool finish(const CudaDevice *device, const ScaledProduct *scaled, const 
   return cuda_check(launch_finish_product(device->launch, &plan), "scale kernel");
 }
 
-/* FP8 tensor cores of compute capability 9.0 keep about 14 bits of a running sum (relative errors near 7e-5), enough for a
- * 16-bit result only. */
+/* FP8 tensor cores of compute capability 9.0 keep about 14 bits of a running sum (relative errors near 7e-5), enough
+ * for a 16-bit result only. */
 static bool fits_tensor_cores(const CudaDevice *device, const ScaledProduct *scaled) {
   if (scaled->out->dtype == DTYPE_F32) return false;
   if (device->capability < 89 || scaled->m % 16 != 0 || scaled->n % 16 != 0 || scaled->k % 16 != 0) return false;

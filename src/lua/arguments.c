@@ -109,7 +109,8 @@ static void add_size(lua_State *L, int argument, Sizes *sizes, int value_index) 
   sizes->size[sizes->rank++] = (int64_t)value;
 }
 
-/* A table is a list of sizes if it holds a sequence or nothing at all; one with named fields only is an options table. */
+/* A table is a list of sizes if it holds a sequence or nothing at all; one with named fields only is an options
+ * table. */
 static bool is_size_list(lua_State *L, int index) {
   if (!lua_istable(L, index)) return false;
   if (lua_objlen(L, index) > 0) return true;

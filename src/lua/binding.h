@@ -1,8 +1,8 @@
 /* Helpers of the binding. The function behind fp8.core.NAME is lfp8_NAME.
  *
  * A function reads and checks its arguments, pushes the userdata of its result with new_tensor (or none), calls one
- * operation, and ends in `return finish(L, ok, results)`, which raises the operation's error. Errors are prefixed with the
- * function's name and raised at the innermost line outside lua/fp8. */
+ * operation, and ends in `return finish(L, ok, results)`, which raises the operation's error. Errors are prefixed
+ * with the function's name and raised at the innermost line outside lua/fp8. */
 #ifndef FP8_LUA_BINDING_H
 #define FP8_LUA_BINDING_H
 

@@ -147,7 +147,8 @@ static int lfp8_scope_begin(lua_State *L) {
   return 0;
 }
 
-/* scope_end(list): frees the tensors of the innermost scope except those in the list, which move to the scope around it */
+/* scope_end(list): frees the tensors of the innermost scope except those in the list, which move to the scope around
+ * it */
 static int lfp8_scope_end(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   if (!innermost) return finish(L, error_set("no scope has begun"), 0);

@@ -197,8 +197,8 @@ static int add_at(lua_State *L, AddOperation operation) {
   return finish(L, operation(new_tensor(L), sizes.rank, sizes.size, dimension, index, source), 1);
 }
 
-/* index_add(sizes, dimension, index, source), scatter_add(sizes, dimension, index, source): f32 zeros of these sizes plus the
- * source's rows, or elements, at the index: the derivatives of index_select and gather */
+/* index_add(sizes, dimension, index, source), scatter_add(sizes, dimension, index, source): f32 zeros of these sizes
+ * plus the source's rows, or elements, at the index: the derivatives of index_select and gather */
 static int lfp8_index_add(lua_State *L) { return add_at(L, op_index_add); }
 static int lfp8_scatter_add(lua_State *L) { return add_at(L, op_scatter_add); }
 

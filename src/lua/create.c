@@ -77,7 +77,8 @@ static int lfp8_randint(lua_State *L) {
   return finish_new(L, ok, out, &options);
 }
 
-/* arange(stop, options), arange(start, stop[, step], options): the start is 0 and the step 1 unless given; stop is left out */
+/* arange(stop, options), arange(start, stop[, step], options): the start is 0 and the step 1 unless given; stop is
+ * left out */
 static int lfp8_arange(lua_State *L) {
   int count = 0;
   double bounds[3] = {0, 0, 1};

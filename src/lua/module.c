@@ -19,9 +19,15 @@ static int call(lua_State *L) {
   return running_function(L)->func(L);
 }
 
+static int collect_all(lua_State *L) {
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  return 0;
+}
+
+/* Protected: an error in somebody's finalizer must not jump over the operation that allocates. */
 static void collect_garbage(void *context) {
   (void)context;
-  if (running_state) lua_gc(running_state, LUA_GCCOLLECT, 0);
+  if (running_state && lua_cpcall(running_state, collect_all, NULL) != 0) lua_pop(running_state, 1);
 }
 
 void register_functions(lua_State *L, const luaL_Reg *functions) {

@@ -86,8 +86,8 @@ static int lfp8_fake_quantize(lua_State *L) {
   return finish(L, op_fake_quantize(new_tensor(L), x, format, blocksize, stochastic, dtype), 1);
 }
 
-/* scaled_matmul(a (m, k), scales of a, b (n, k), scales of b, bias or nil, dtype) -> (m, n): float8 codes, one scale or one
- * a row */
+/* scaled_matmul(a (m, k), scales of a, b (n, k), scales of b, bias or nil, dtype) -> (m, n): float8 codes, one scale
+ * or one a row */
 static int lfp8_scaled_matmul(lua_State *L) {
   const Tensor *a = check_tensor(L, 1), *scale_a = check_tensor(L, 2);
   const Tensor *b = check_tensor(L, 3), *scale_b = check_tensor(L, 4), *bias = optional_tensor(L, 5);
@@ -107,7 +107,8 @@ static void check_table(lua_State *L, int index) {
   if (!lua_istable(L, index)) argument_error(L, index, "table expected, got %s", luaL_typename(L, index));
 }
 
-/* sgd_step(parameter, gradient, momentum buffer or nil, {lr =, momentum =, dampening =, weight_decay =, nesterov =, first =}) */
+/* sgd_step(parameter, gradient, momentum buffer or nil, {lr =, momentum =, dampening =, weight_decay =, nesterov =,
+ * first =}) */
 static int lfp8_sgd_step(lua_State *L) {
   check_table(L, 4);
   SgdStep step = {.lr = (float)number_field(L, 4, "lr", 1e-3),
@@ -122,7 +123,8 @@ static int lfp8_sgd_step(lua_State *L) {
   return finish(L, op_sgd_step(parameter, grad, buffer, &step), 0);
 }
 
-/* adamw_step(parameter, gradient, m, v, {lr =, beta1 =, beta2 =, epsilon =, weight_decay =, step =}): step counts from 1 */
+/* adamw_step(parameter, gradient, m, v, {lr =, beta1 =, beta2 =, epsilon =, weight_decay =, step =}): step counts
+ * from 1 */
 static int lfp8_adamw_step(lua_State *L) {
   check_table(L, 5);
   double beta1 = number_field(L, 5, "beta1", 0.9), beta2 = number_field(L, 5, "beta2", 0.999);

@@ -42,7 +42,8 @@ static int lfp8_permute(lua_State *L) {
   return finish(L, op_permute(new_tensor(L), tensor, dimensions), 1);
 }
 
-/* A position in a dimension of `size`, counted from 1 or, negative, from the end, up to `last`; returned counted from 0. */
+/* A position in a dimension of `size`, counted from 1 or, negative, from the end, up to `last`; returned counted
+ * from 0. */
 static int64_t check_position(lua_State *L, int index, int dimension, int64_t size, int64_t last) {
   int64_t position = check_whole(L, index);
   if (position == 0 || position > last || position < -size) {

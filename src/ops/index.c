@@ -88,8 +88,8 @@ static bool check_gather_index(int rank, const int64_t *size, int dimension, con
 
 typedef bool (*IndexKernel)(Tensor *out, const Tensor *x, const Tensor *index);
 
-/* Runs `kernel` on contiguous three-dimensional views of created, x and, if `elementwise`, index, which is otherwise a list; then
- * hands `created` over or releases it. */
+/* Runs `kernel` on contiguous three-dimensional views of created, x and, if `elementwise`, index, which is otherwise
+ * a list; then hands `created` over or releases it. */
 static bool run(IndexKernel kernel, Tensor *out, Tensor *created, const Tensor *x, const Tensor *index, int dimension,
                 bool elementwise) {
   Tensor input = {0}, positions = {0};

@@ -11,7 +11,8 @@ const Backend *backend_for(const Tensor *tensor);
 /* Fails unless both are on one device. */
 bool same_device(const Tensor *a, const Tensor *b);
 
-/* Merges `x`'s shape into the broadcast shape (rank, size), which starts as rank 0. Fails where sizes differ and neither is 1. */
+/* Merges `x`'s shape into the broadcast shape (rank, size), which starts as rank 0. Fails where sizes differ and
+ * neither is 1. */
 bool broadcast_shape(int *rank, int64_t *size, const Tensor *x);
 
 /* A borrowed view of `x` expanded to a shape that its own broadcasts to. */

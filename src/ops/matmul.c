@@ -8,8 +8,8 @@ static bool report_shapes(const Tensor *a, const Tensor *b, const char *why) {
   return error_set("shapes %s and %s: %s", tensor_shape_text(a, first), tensor_shape_text(b, second), why);
 }
 
-/* Gives dimensions of size 1 in the last two the stride that makes the matrix row-major where it can be seen so. Returns
- * whether a backend takes the matrix as it is. */
+/* Gives dimensions of size 1 in the last two the stride that makes the matrix row-major where it can be seen so.
+ * Returns whether a backend takes the matrix as it is. */
 static bool normalize_matrix(Tensor *x) {
   int row = x->rank - 2, column = x->rank - 1;
   int64_t rows = x->size[row], columns = x->size[column];
@@ -53,8 +53,8 @@ static bool merge_batch(Tensor *x) {
   return true;
 }
 
-/* Makes *out a (batch, rows, columns) tensor that a backend takes, with the elements of `x`, copying only where it must. The
- * caller releases it. */
+/* Makes *out a (batch, rows, columns) tensor that a backend takes, with the elements of `x`, copying only where it
+ * must. The caller releases it. */
 static bool prepare_operand(Tensor *out, const Tensor *x) {
   Tensor view = *x;
   if (normalize_matrix(&view) && merge_batch(&view)) {

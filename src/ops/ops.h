@@ -1,8 +1,8 @@
 /* Operations: check arguments, work out shapes and dtypes, allocate the output and call the device's kernel.
  *
- * Every function returns false after error_set and then leaves all tensors as they were. `out` must be "no tensor" (all zero) and
- * becomes a new tensor, or a view that holds a reference. Functions whose name ends in "_in_place" change their first
- * argument. Dimensions count from 0 here and are in range; the binding translates them. */
+ * Every function returns false after error_set and then leaves all tensors as they were. `out` must be "no tensor"
+ * (all zero) and becomes a new tensor, or a view that holds a reference. Functions whose name ends in "_in_place"
+ * change their first argument. Dimensions count from 0 here and are in range; the binding translates them. */
 #ifndef FP8_OPS_OPS_H
 #define FP8_OPS_OPS_H
 
@@ -54,8 +54,8 @@ bool op_unsqueeze(Tensor *out, const Tensor *x, int dimension);
 
 /* --- conversion and copies (copy.c) --- */
 
-/* A contiguous copy with another dtype or device. `saturate`: whether values out of a float8 type's range become its largest
- * (or else infinity, or NaN where there is none). */
+/* A contiguous copy with another dtype or device. `saturate`: whether values out of a float8 type's range become its
+ * largest (or else infinity, or NaN where there is none). */
 bool op_convert(Tensor *out, const Tensor *x, DType dtype, Device device, bool saturate);
 /* `x` itself, shared, where it is contiguous; else a copy. */
 bool op_contiguous(Tensor *out, const Tensor *x);
@@ -76,7 +76,8 @@ bool op_clamp(Tensor *out, const Tensor *x, double low, double high);
 
 /* --- reductions (reduce.c, softmax.c) --- */
 
-/* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX i64. */
+/* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX
+ * i64. */
 bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
 bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm);
 bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dimension, bool logarithm);
@@ -86,8 +87,9 @@ bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *
 
 /* --- products (matmul.c) --- */
 
-/* Matrix product of the last two dimensions, the leading ones broadcast; a 1-dimensional operand is a row on the left, a column on
- * the right, and its dimension is dropped from the result. `bias` (n) may be NULL. `dtype`: that of the operands, or f32. */
+/* Matrix product of the last two dimensions, the leading ones broadcast; a 1-dimensional operand is a row on the
+ * left, a column on the right, and its dimension is dropped from the result. `bias` (n) may be NULL. `dtype`: that
+ * of the operands, or f32. */
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
 /* backend.h, scaled_matmul; `dtype` is that of the result. */
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
@@ -103,8 +105,8 @@ bool op_stack(Tensor *out, const Tensor *const *list, int count, int dimension);
 bool op_index_select(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
 /* out[.., i, ..] = x[.., index[.., i, ..], ..]: index has x's sizes in all other dimensions. */
 bool op_gather(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
-/* f32 zeros of the given shape to which the rows (or elements) of `source` are added at `index`: what the derivatives of
- * index_select and gather need. */
+/* f32 zeros of the given shape to which the rows (or elements) of `source` are added at `index`: what the
+ * derivatives of index_select and gather need. */
 bool op_index_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index, const Tensor *source);
 bool op_scatter_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index,
                     const Tensor *source);

@@ -37,8 +37,8 @@ static bool resolve_sizes(const Tensor *x, int rank, const int64_t *size, int64_
   return true;
 }
 
-/* Works out strides of `view`, whose sizes are set, over the memory of `x`; false if no strides fit. Both have one count of
- * elements, not 0. Each run of x's dimensions that lies evenly in memory is split among the new dimensions. */
+/* Works out strides of `view`, whose sizes are set, over the memory of `x`; false if no strides fit. Both have one
+ * count of elements, not 0. Each run of x's dimensions that lies evenly in memory is split among the new dimensions. */
 static bool fit_strides(const Tensor *x, Tensor *view) {
   int target = view->rank - 1;
   int64_t run = 1, stride = x->rank > 0 ? x->stride[x->rank - 1] : 1;
