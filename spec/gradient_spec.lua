@@ -54,7 +54,10 @@ case("x * y, broadcast", function(x, y) return x * y end, any(2, 1, 3), any(4, 1
 case("x / y, broadcast", function(x, y) return x / y end, any(2, 3), above_zero(3)).step = 0.005
 case("numbers on both sides", function(x) return (2 - x) * 3 + 1 / (x + 5) - x / 4 end, any(2, 3))
 case("x * x", function(x) return x * x end, any(2, 3))
-case("x ^ 3", function(x) return x ^ 3 end, any(2, 3))
+for exponent = 0, 3 do
+  case("x ^ " .. exponent, function(x) return x ^ exponent end, any(2, 3))
+end
+case("x ^ -1.5", function(x) return x ^ -1.5 end, above_zero(2, 3)).step = 0.005
 case("x ^ y, broadcast", function(x, y) return x ^ y end, above_zero(2, 3), any(3)).step = 0.005
 case("2 ^ x", function(x) return 2 ^ x end, any(2, 3))
 case("maximum", function(x) return fp8.maximum(x:narrow(2, 1, 3), x:narrow(2, 4, 3)) end, apart(2, 6))

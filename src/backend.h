@@ -65,7 +65,7 @@ typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_
 typedef enum RandomKind {
   RANDOM_UNIFORM, /* [0, 1), in steps of 2^-24 for f32, 2^-11 for f16, 2^-8 for bf16 */
   RANDOM_NORMAL,
-  RANDOM_INTEGER /* [low, low + range), from words 2i and 2i + 1 of the draw */
+  RANDOM_INTEGER /* [low, low + range), from words 2i (the high one) and 2i + 1 of the draw */
 } RandomKind;
 
 /* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. */
@@ -151,11 +151,13 @@ typedef struct Backend {
 
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
    * give 0, writes are dropped) --- */
-  /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner), index (m), all contiguous. */
+  /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner) of
+   * x's dtype, index (m), all contiguous. */
   bool (*index_select)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][index[j]][i] += x[o][j][i]: out f32, all contiguous. Repeated indices add up. */
   bool (*index_add)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out and index (outer, m, inner), all contiguous. */
+  /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out (of x's dtype) and
+   * index (outer, m, inner), all contiguous. */
   bool (*gather)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][index[o][j][i]][i] += x[o][j][i]: out f32, all contiguous. */
   bool (*scatter_add)(Tensor *out, const Tensor *x, const Tensor *index);

@@ -7,7 +7,18 @@ local ffi = require "ffi"
 ffi.cdef "int setenv(const char *name, const char *value, int overwrite);"
 ffi.C.setenv("GOMP_SPINCOUNT", "1000", 0)
 
+local ffi = require "ffi"
+
+-- Threads of the CPU part that wait for one another should sleep, not spin: beside other work on the machine, spinning makes
+-- small operations fifty times slower. OpenMP reads this when it is loaded, with the core; a user's own setting stands.
+ffi.cdef [[
+int setenv(const char *name, const char *value, int overwrite);
+int unsetenv(const char *name);
+]]
+local wait_policy = os.getenv("OMP_WAIT_POLICY") or os.getenv("GOMP_SPINCOUNT")
+if not wait_policy then ffi.C.setenv("OMP_WAIT_POLICY", "passive", 1) end
 local core = require "fp8.core"
+if not wait_policy then ffi.C.unsetenv("OMP_WAIT_POLICY") end
 
 -- Errors point at the code that called fp8, so the core has to know which code is fp8's own.
 core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8/")

@@ -68,7 +68,7 @@ void *memory_allocate(Device device, size_t bytes) {
     report_out_of_memory(device, bytes);
     return NULL;
   }
-  size_t in_use = account->in_use += bytes;
+  size_t in_use = atomic_fetch_add(&account->in_use, bytes) + bytes;
   if (in_use > account->peak) account->peak = in_use;
   return data;
 }
