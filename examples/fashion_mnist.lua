@@ -196,4 +196,4 @@ local function main()
 end
 
 local ok, message = pcall(main)
-if not ok then stop("%s", tostring(message)) end
+if not ok then stop("%s", (tostring(message):gsub("^[^:]+:%d+: ", ""))) end

@@ -165,59 +165,56 @@ local function call(name, f, values, count, wrong)
   return false
 end
 
---- Keeps mistaken arguments from writing files here and there.
-local function harmless(name, values, path)
-  if name == "fp8.save" and type(values[1]) == "string" then values[1] = path end
+--- Calls the functions in turn. Returns the set of names that succeeded, how many calls did, and the wrong errors.
+local function call_all(functions, arguments, path)
+  local worked, succeeded, wrong = {}, 0, {}
+  for i = 1, calls do
+    if i % 100 == 0 then arguments.renew() end
+    local name, f = unpack(functions[(i - 1) % #functions + 1])
+    local last = name:match "[^.]+$"
+    local values, count = arguments.list(kinds_of[name] or kinds_of[last] or {"tensor", "any", "any"})
+    if name:find "^module%." then values[1], count = arguments.make "layer", math.max(count, 1) end
+    if name == "fp8.save" and type(values[1]) == "string" then values[1] = path end -- writes nowhere else
+    local start = os.clock()
+    if call(name, f, values, count, wrong) then
+      succeeded = succeeded + 1
+      worked[name] = true
+    end
+    assert(os.clock() - start < 5, name .. " took more than 5 seconds")
+    if last == "scope_end" then arguments.renew() end -- it may have freed those in use
+    if last == "set_default_device" then core.set_default_device "cpu" end
+    if last == "set_default_dtype" then core.set_default_dtype "f32" end
+  end
+  while pcall(core.scope_end, {}) do end -- luacheck: ignore
+  return worked, succeeded, wrong
 end
 
 support.each_device(function(device)
   describe("A public function", function()
     it(("survives %d random calls"):format(calls), function()
-      local random = support.random(seed)
+      fp8.manual_seed(seed)
       local functions = public_functions()
       assert.is_true(#functions > 200)
-      local path = os.tmpname()
-      collectgarbage()
-      collectgarbage()
-      local before = core.memory(device).in_use
+      local path, tensor_path, idx_path = os.tmpname(), os.tmpname(), os.tmpname()
+      fp8.save(tensor_path, {x = fp8.zeros(2)})
+      support.write_file(idx_path, "\0\0\8\1\0\0\0\3abc")
+      for _ = 1, 3 do collectgarbage() end
+      local before, start = core.memory(device).in_use, os.clock()
       core.reset_peak_memory(device)
-      local arguments = new_arguments(random, device)
-      arguments.idx_path, arguments.tensor_path = os.tmpname(), os.tmpname()
-      fp8.save(arguments.tensor_path, {x = fp8.zeros(2)})
-      support.write_file(arguments.idx_path, "\0\0\8\1\0\0\0\3abc")
-      local start, succeeded, worked, wrong = os.clock(), 0, {}, {}
-      for i = 1, calls do
-        if i % 100 == 0 then arguments.renew() end
-        local name, f = unpack(functions[(i - 1) % #functions + 1])
-        local last = name:match "[^.]+$"
-        local values, count = arguments.list(kinds_of[name] or kinds_of[last] or {"tensor", "any", "any"})
-        if name:find "^module%." then values[1], count = arguments.make "layer", math.max(count, 1) end
-        harmless(name, values, path)
-        local began = os.clock()
-        if call(name, f, values, count, wrong) then
-          succeeded = succeeded + 1
-          worked[name] = true
-        end
-        assert(os.clock() - began < 5, name .. " took more than 5 seconds")
-        if last == "set_default_device" then core.set_default_device "cpu" end
-        if last == "set_default_dtype" then core.set_default_dtype "f32" end
-      end
+      local arguments = new_arguments(support.random(seed), device)
+      arguments.tensor_path, arguments.idx_path = tensor_path, idx_path
+      local worked, succeeded, wrong = call_all(functions, arguments, path)
+      for _, name in ipairs {path, tensor_path, idx_path} do os.remove(name) end
       assert.same({}, wrong)
-      while pcall(core.scope_end, {}) do end -- luacheck: ignore
-      os.remove(path)
-      os.remove(arguments.idx_path)
-      os.remove(arguments.tensor_path)
       local count = 0
       for _ in pairs(worked) do count = count + 1 end
       local text = "%s: %d of %d calls succeeded, %d of %d functions at least once, %.1f s"
       print(text:format(device, succeeded, calls, count, #functions, os.clock() - start))
-      for _, entry in ipairs(functions) do
-        if not worked[entry[1]] and os.getenv "FP8_FUZZ_VERBOSE" then print("never succeeded: " .. entry[1]) end
-      end
+      assert.is_true(count > 0.9 * #functions)
       assert.is_true(core.memory(device).peak - before < 2 ^ 30)
       arguments = nil -- luacheck: ignore
       for _ = 1, 3 do collectgarbage() end
-      assert.equal(before, core.memory(device).in_use)
+      assert.is_true(core.memory(device).in_use <= before)
     end)
   end)
 end)
@@ -273,7 +270,7 @@ describe("A damaged file", function()
     os.remove(path)
     assert.is_true(refused > count / 2)
     for _ = 1, 3 do collectgarbage() end
-    assert.equal(before, core.memory("cpu").in_use)
+    assert.is_true(core.memory("cpu").in_use <= before)
   end
 
   it(("of safetensors is read or refused, %d times"):format(files), function()

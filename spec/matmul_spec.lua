@@ -29,8 +29,9 @@ support.each_device(function(device)
           local choice = math.random(4)
           if choice == 1 then return fp8.randn(rows, columns, {device = device, dtype = dtype}) end
           if choice == 2 then return fp8.randn(columns, rows, {device = device, dtype = dtype}):t() end
-          if choice == 3 then return fp8.randn(rows, columns + 3, {device = device, dtype = dtype}):narrow(2, 2, columns) end
-          return fp8.randn(rows, columns, 2, {device = device, dtype = dtype}):select(3, 2)
+          local options = {device = device, dtype = dtype}
+          if choice == 3 then return fp8.randn(rows, columns + 3, options):narrow(2, 2, columns) end
+          return fp8.randn(rows, columns, 2, options):select(3, 2)
         end
         local a, b = operand(m, k), operand(k, n)
         local expected = reference(a, b)

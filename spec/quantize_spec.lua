@@ -1,5 +1,6 @@
--- Quantization against a slow reference in Lua. Doubles hold the exact sum and product of two float32 values, and a quotient
--- rounded to double and then to float32 is rounded correctly, so one conversion after each operation gives IEEE float32.
+-- Quantization against a slow reference in Lua. Doubles hold the exact product of two float32 values, and a sum or
+-- quotient rounded to double and then to float32 is rounded correctly, so one conversion after an operation gives IEEE
+-- float32.
 local ffi = require "ffi"
 local fp8 = require "fp8"
 local support = require "spec.support"

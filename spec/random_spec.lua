@@ -62,8 +62,9 @@ support.each_device(function(device)
       support.fails("must be below", function() fp8.randint(3, 3, {2}, {device = device}) end)
     end)
 
+    if device == "cpu" then return end
+
     it("are the same numbers as on the CPU, bit for bit", function()
-      if device == "cpu" then return pending "this is the CPU" end
       for _, dtype in ipairs {"f32", "f16", "bf16"} do
         for _, name in ipairs {"rand", "randn"} do
           fp8.manual_seed(5)

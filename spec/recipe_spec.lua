@@ -133,7 +133,7 @@ support.each_device(function(device)
         fp8.manual_seed(1)
         local dy = fp8.randn(16, 64, {device = device})
         local y = layer(x)
-        fp8.manual_seed(6 + x:numel() * 0)
+        fp8.manual_seed(6)
         y:backward(dy)
         return x.grad, dy
       end

@@ -47,7 +47,8 @@ support.each_device(function(device)
     it("share storage with their tensor", function()
       x:select(1, 2):fill_(-1)
       x:transpose(1, 3):select(1, 1):fill_(-2)
-      assert.same({{{-2, 1, 2, 3}, {-2, 5, 6, 7}, {-2, 9, 10, 11}}, {{-2, -1, -1, -1}, {-2, -1, -1, -1}, {-2, -1, -1, -1}}},
+      assert.same({{{-2, 1, 2, 3}, {-2, 5, 6, 7}, {-2, 9, 10, 11}},
+        {{-2, -1, -1, -1}, {-2, -1, -1, -1}, {-2, -1, -1, -1}}},
         x:totable())
     end)
 

@@ -2,23 +2,13 @@
 -- layers that compute in them.
 local ffi = require "ffi"
 
--- OpenMP's threads spin for milliseconds while they wait for work, which on a machine that others use too takes the processors
--- from those who have some. A short spin loses nothing on an idle one. OpenMP reads this once, when fp8.core loads it.
+-- OpenMP's threads spin for milliseconds while they wait for work, which on a machine that others use too takes the
+-- processors from those who have some: small operations were fifty times slower beside another busy process. A short
+-- spin loses nothing on an idle one. OpenMP reads this once, when fp8.core loads it.
 ffi.cdef "int setenv(const char *name, const char *value, int overwrite);"
 ffi.C.setenv("GOMP_SPINCOUNT", "1000", 0)
 
-local ffi = require "ffi"
-
--- Threads of the CPU part that wait for one another should sleep, not spin: beside other work on the machine, spinning makes
--- small operations fifty times slower. OpenMP reads this when it is loaded, with the core; a user's own setting stands.
-ffi.cdef [[
-int setenv(const char *name, const char *value, int overwrite);
-int unsetenv(const char *name);
-]]
-local wait_policy = os.getenv("OMP_WAIT_POLICY") or os.getenv("GOMP_SPINCOUNT")
-if not wait_policy then ffi.C.setenv("OMP_WAIT_POLICY", "passive", 1) end
 local core = require "fp8.core"
-if not wait_policy then ffi.C.unsetenv("OMP_WAIT_POLICY") end
 
 -- Errors point at the code that called fp8, so the core has to know which code is fp8's own.
 core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8/")

@@ -29,7 +29,7 @@ end
 local function close(outer_leaves, leaves, ok, ...)
   autograd.collect_written_leaves(outer_leaves)
   if outer_leaves then
-    for _, leaf in ipairs(leaves) do outer_leaves[#outer_leaves + 1] = leaf end
+    for leaf in pairs(leaves) do outer_leaves[leaf] = true end
   end
   core.scope_end(reachable_tensors {leaves, ...})
   if not ok then error((...), 0) end

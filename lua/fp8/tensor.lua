@@ -20,7 +20,7 @@ methods.stride = core.stride
 methods.is_contiguous = core.is_contiguous
 methods.item = core.item
 methods.totable = core.totable
-methods.backward = autograd.backward
+methods.backward = require "fp8.backward"
 methods.requires_grad_ = autograd.set_requires_grad
 methods.retain_grad = autograd.retain_grad
 

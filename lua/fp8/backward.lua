@@ -1,0 +1,128 @@
+--- tensor:backward(): the walk back over the tape, latest operation first. No recursion: graphs may be of any depth.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+local shape_text = require("fp8.shapes").text
+
+local add, clone, convert, sum, view = core.add, core.clone, core.convert, core.sum, core.view
+local dtype_of, shape_of = core.dtype, core.shape
+local edge, raise = autograd.edge, core.raise
+
+local nothing = {}
+
+-- `grad` summed over the dimensions along which a tensor of shape `target` was broadcast.
+local function sum_to(grad, target)
+  local source = shape_of(grad)
+  local added = #source - #target
+  local dimensions = {}
+  for i = 1, added do dimensions[i] = i end
+  for i = 1, #target do
+    if source[added + i] ~= target[i] then dimensions[#dimensions + 1] = added + i end
+  end
+  if #dimensions == 0 then return grad end
+  return view(sum(grad, dimensions, true), target)
+end
+
+-- Adds `grad` to what has arrived at `input` so far.
+local function deliver(grads, input, grad, shares)
+  local fitted = sum_to(grad, input.shape)
+  if dtype_of(fitted) ~= input.dtype then fitted = convert(fitted, {dtype = input.dtype}) end
+  local earlier = grads[input]
+  if earlier then
+    grads[input] = add(earlier, fitted)
+  elseif input.leaf and shares and fitted == grad then
+    grads[input] = clone(fitted)
+  else
+    grads[input] = fitted
+  end
+end
+
+local function differentiate(node, grad, grads)
+  local operation, saved, inputs = node.operation, node.saved, node.inputs
+  autograd.check_versions(operation.name, saved, node.versions)
+  local shares = operation.shares
+  local first, second, third = operation.backward(node, grad, saved[1], saved[2], saved[3])
+  if type(first) == "table" then
+    for i = 1, #inputs do
+      if inputs[i] and first[i] then deliver(grads, inputs[i], first[i], shares) end
+    end
+    return
+  end
+  if first and inputs[1] then deliver(grads, inputs[1], first, shares) end
+  if second and inputs[2] then deliver(grads, inputs[2], second, shares) end
+  if third and inputs[3] then deliver(grads, inputs[3], third, shares) end
+end
+
+local function by_descending_sequence(a, b) return a.sequence > b.sequence end
+
+-- All nodes that lead to `root`, latest first, leaves last.
+local function collect_nodes(root)
+  local nodes, seen, position = {root}, {[root] = true}, 0
+  while position < #nodes do
+    position = position + 1
+    local node = nodes[position]
+    if node.released then
+      raise("backward: the graph of this tensor was released by an earlier backward; call that one as " ..
+        ":backward(nil, {retain_graph = true}) to keep it")
+    end
+    for _, input in ipairs(node.inputs or nothing) do
+      if input and not seen[input] then
+        seen[input] = true
+        nodes[#nodes + 1] = input
+      end
+    end
+  end
+  table.sort(nodes, by_descending_sequence)
+  return nodes
+end
+
+local function first_gradient(output, grad)
+  local shape, dtype = shape_of(output), dtype_of(output)
+  if grad == nil then
+    if core.numel(output) ~= 1 then
+      raise(("backward: a tensor of shape %s needs a gradient of that shape as argument"):format(shape_text(shape)))
+    end
+    return core.full(shape, 1, {dtype = dtype, device = core.device(output)})
+  end
+  if not core.is_tensor(grad) then raise("backward: the gradient must be a tensor, got " .. type(grad)) end
+  local need = ("%s on %s"):format(shape_text(shape), core.device(output))
+  local have = ("%s on %s"):format(shape_text(shape_of(grad)), core.device(grad))
+  if have ~= need then raise(("backward: the gradient must have shape %s, got %s"):format(need, have)) end
+  return dtype_of(grad) == dtype and grad or convert(grad, {dtype = dtype})
+end
+
+local function release(node)
+  node.released = true
+  node.inputs, node.saved, node.versions, node.context = nil, nil, nil, nil
+end
+
+--- Computes the gradients of a tensor and adds them to `.grad` of the leaves that it was made from.
+-- The graph is released on the way: a second backward over it is an error. No gradient is written if there is an error.
+-- @param output tensor that requires a gradient
+-- @param grad   gradient of `output`, of its shape; may be left out for a tensor of one element (1 then)
+-- @param options {retain_graph = true} keeps the graph for another backward
+return function(output, grad, options)
+  local retain_graph = false
+  if options ~= nil then
+    if type(options) ~= "table" then raise("backward: options must be a table, got " .. type(options)) end
+    retain_graph = options.retain_graph
+  end
+  local root = edge(output)
+  if not root then raise("backward: this tensor does not require a gradient") end
+  local nodes = collect_nodes(root)
+  local first = first_gradient(output, grad)
+  local grads = {[root] = root.leaf and first == grad and clone(first) or first}
+  local arrived = {} -- node, gradient, node, gradient, …: what `.grad` of leaves will get
+  for _, node in ipairs(nodes) do
+    local node_grad = grads[node]
+    grads[node] = nil
+    if node_grad and (node.leaf or node.retains_grad) then
+      arrived[#arrived + 1] = node
+      arrived[#arrived + 1] = node.leaf and node_grad or clone(node_grad)
+    end
+    if not node.leaf then
+      if node_grad then differentiate(node, node_grad, grads) end
+      if not retain_graph then release(node) end
+    end
+  end
+  for i = 1, #arrived, 2 do autograd.accumulate(arrived[i], arrived[i + 1]) end
+end
