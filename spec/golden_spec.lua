@@ -1,5 +1,5 @@
--- Reference vectors computed by bitsandbytes and PyTorch: spec/fixtures holds a slice of them, FP8_GOLDEN names a folder
--- with all.
+-- Reference vectors computed by bitsandbytes and PyTorch: spec/fixtures holds a slice of them, FP8_GOLDEN names a
+-- folder with all.
 local fp8 = require "fp8"
 local support = require "spec.support"
 
@@ -76,8 +76,8 @@ describe("golden quantization", function()
           values = fp8.dequantize(codes, state)
         end
         assert.same(support.flat(tensors[case .. ".absmax"]), support.flat(state.absmax), case)
-        check_codes(tensors[case .. ".codes"]:view(-1), codes:to("cpu"):view(-1), map, state.absmax:to("cpu"), blocksize,
-          case)
+        local expected = tensors[case .. ".codes"]
+        check_codes(expected:view(-1), codes:to("cpu"):view(-1), map, state.absmax:to("cpu"), blocksize, case)
         assert.equal(tensors[case .. ".dequantized"].dtype, values.dtype)
         support.equal(values, tensors[case .. ".dequantized"])
         count = count + 1

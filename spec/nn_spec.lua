@@ -101,7 +101,7 @@ support.each_device(function(device)
       end
       local y = net(fp8.zeros(2, 4, {device = device, dtype = "bf16"}))
       assert.equal("bf16", y.dtype)
-      fails("convert: ", function() net:to "f63" end)
+      fails("to: ", function() net:to "f63" end)
     end)
 
     it("gives its state and takes it", function()

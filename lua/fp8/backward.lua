@@ -3,7 +3,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shape_text = require("fp8.shapes").text
 
-local add, clone, convert, sum, view = core.add, core.clone, core.convert, core.sum, core.view
+local add, clone, convert, sum, view = core.add, core.clone, core.to, core.sum, core.view
 local dtype_of, shape_of = core.dtype, core.shape
 local edge, raise = autograd.edge, core.raise
 

@@ -6,7 +6,7 @@ local ffi = require "ffi"
 -- processors from those who have some: small operations were fifty times slower beside another busy process. A short
 -- spin loses nothing on an idle one. OpenMP reads this once, when fp8.core loads it.
 ffi.cdef "int setenv(const char *name, const char *value, int overwrite);"
-ffi.C.setenv("GOMP_SPINCOUNT", "1000", 0)
+if not os.getenv "OMP_WAIT_POLICY" then ffi.C.setenv("GOMP_SPINCOUNT", "1000", 0) end
 
 local core = require "fp8.core"
 

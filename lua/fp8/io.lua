@@ -45,11 +45,11 @@ end
 local function read_tensor(file, entry, device)
   local tensor = core.empty(entry.shape, {dtype = entry.dtype, device = "cpu"})
   if entry.is_double then
-    read_doubles(file, core.address(tensor), entry.count)
+    read_doubles(file, core.data(tensor), entry.count)
   elseif entry.bytes > 0 then
-    read_bytes(file, core.address(tensor), entry.bytes)
+    read_bytes(file, core.data(tensor), entry.bytes)
   end
-  return device and core.convert(tensor, {device = device}) or tensor
+  return device and core.to(tensor, {device = device}) or tensor
 end
 
 local function read_file(file, options)
@@ -107,8 +107,8 @@ end
 local function write_file(file, header, entries)
   write_bytes(file, header, #header)
   for _, entry in ipairs(entries) do
-    local elements = core.contiguous(core.convert(entry.tensor, {device = "cpu"}))
-    if entry.bytes > 0 then write_bytes(file, core.address(elements), entry.bytes) end
+    local elements = core.contiguous(core.to(entry.tensor, {device = "cpu"}))
+    if entry.bytes > 0 then write_bytes(file, core.data(elements), entry.bytes) end
   end
   local flushed, reason = file:flush()
   if not flushed then fail("can't write: %s", reason) end

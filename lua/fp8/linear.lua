@@ -11,7 +11,7 @@ local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
-local contiguous, convert, transpose, view = core.contiguous, core.convert, core.transpose, core.view
+local contiguous, convert, transpose, view = core.contiguous, core.to, core.transpose, core.view
 local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
 local matmul, scaled_matmul = core.matmul, core.scaled_matmul
 local dtype_of, shape_of = core.dtype, core.shape

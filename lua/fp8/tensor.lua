@@ -40,7 +40,7 @@ for dtype, name in pairs(element_pointers) do element_pointers[dtype] = ffi.type
 -- bf16), uint8_t * (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the
 -- tensor is referenced.
 function methods.data(x)
-  return ffi.cast(element_pointers[core.dtype(x)], core.address(x))
+  return ffi.cast(element_pointers[core.dtype(x)], core.data(x))
 end
 
 local properties = {

@@ -30,6 +30,8 @@ bool dtype_is_float(DType dtype) { return dtype <= DTYPE_E5M2; }
 
 bool dtype_is_float8(DType dtype) { return dtype == DTYPE_E4M3 || dtype == DTYPE_E5M2; }
 
+bool dtype_is_compute_float(DType dtype) { return dtype <= DTYPE_BF16; }
+
 DType dtype_promote(DType a, DType b) {
   if (a == b) return a;
   if (dtype_is_float(a) != dtype_is_float(b)) return dtype_is_float(a) ? a : b;

@@ -32,6 +32,9 @@ bool dtype_is_float(DType dtype);
 /* True for e4m3 and e5m2. */
 bool dtype_is_float8(DType dtype);
 
+/* True for f32, f16 and bf16, which products, gradients and parameters can have. */
+bool dtype_is_compute_float(DType dtype);
+
 /* The narrowest type that holds the values of both: the wider of two floats (f32 for f16 with bf16, f16 for e4m3 with
  * e5m2), the float of a float and an integer, the wider of two integers. */
 DType dtype_promote(DType a, DType b);

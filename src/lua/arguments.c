@@ -202,8 +202,7 @@ double number_field(lua_State *L, int table, const char *name, double fallback) 
 /* set_default_dtype(name): the dtype of tensors made without one; f32, f16 or bf16 */
 static int lfp8_set_default_dtype(lua_State *L) {
   DType dtype = check_dtype(L, 1);
-  if (!dtype_is_float(dtype) || dtype_is_float8(dtype))
-    argument_error(L, 1, "f32, f16 or bf16 expected, got %s", dtype_name(dtype));
+  if (!dtype_is_compute_float(dtype)) argument_error(L, 1, "f32, f16 or bf16 expected, got %s", dtype_name(dtype));
   default_dtype = dtype;
   return 0;
 }
@@ -223,7 +222,9 @@ static int lfp8_set_cuda_loader(lua_State *L) {
   return 0;
 }
 
-const luaL_Reg argument_functions[] = {{"set_default_dtype", lfp8_set_default_dtype},
-                                       {"set_default_device", lfp8_set_default_device},
-                                       {"set_cuda_loader", lfp8_set_cuda_loader},
-                                       {NULL, NULL}};
+const luaL_Reg argument_functions[] = {
+    {"set_default_dtype", lfp8_set_default_dtype},
+    {"set_default_device", lfp8_set_default_device},
+    {"set_cuda_loader", lfp8_set_cuda_loader},
+    {NULL, NULL},
+};

@@ -104,11 +104,11 @@ static int lfp8_requires_grad(lua_State *L) {
   return 1;
 }
 
-/* set_requires_grad(tensor, boolean): floating-point tensors only */
+/* set_requires_grad(tensor, boolean): f32, f16 and bf16 tensors only */
 static int lfp8_set_requires_grad(lua_State *L) {
   Tensor *tensor = check_tensor(L, 1);
   bool requires_grad = lua_toboolean(L, 2);
-  if (requires_grad && !dtype_is_float(tensor->dtype)) {
+  if (requires_grad && !dtype_is_compute_float(tensor->dtype)) {
     argument_error(L, 1, "a tensor of dtype %s can't require a gradient", dtype_name(tensor->dtype));
   }
   set_requires_grad(tensor, requires_grad);
@@ -172,11 +172,13 @@ static int lfp8_scope_end(lua_State *L) {
   return 0;
 }
 
-const luaL_Reg box_functions[] = {{"is_tensor", lfp8_is_tensor},
-                                  {"requires_grad", lfp8_requires_grad},
-                                  {"set_requires_grad", lfp8_set_requires_grad},
-                                  {"autograd", lfp8_autograd},
-                                  {"set_autograd", lfp8_set_autograd},
-                                  {"scope_begin", lfp8_scope_begin},
-                                  {"scope_end", lfp8_scope_end},
-                                  {NULL, NULL}};
+const luaL_Reg box_functions[] = {
+    {"is_tensor", lfp8_is_tensor},
+    {"requires_grad", lfp8_requires_grad},
+    {"set_requires_grad", lfp8_set_requires_grad},
+    {"autograd", lfp8_autograd},
+    {"set_autograd", lfp8_set_autograd},
+    {"scope_begin", lfp8_scope_begin},
+    {"scope_end", lfp8_scope_end},
+    {NULL, NULL},
+};

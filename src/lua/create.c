@@ -4,7 +4,7 @@
 
 /* Marks the new tensor on top of the stack if the options ask for it. */
 static int finish_new(lua_State *L, bool ok, Tensor *tensor, const Options *options) {
-  if (ok && options->requires_grad && !dtype_is_float(tensor->dtype)) {
+  if (ok && options->requires_grad && !dtype_is_compute_float(tensor->dtype)) {
     ok = error_set("a tensor of dtype %s can't require a gradient", dtype_name(tensor->dtype));
   }
   if (ok) set_requires_grad(tensor, options->requires_grad);
@@ -194,14 +194,16 @@ static int lfp8_tensor(lua_State *L) {
   return finish_new(L, op_convert(out, values, options.dtype, options.device, true), out, &options);
 }
 
-const luaL_Reg create_functions[] = {{"zeros", lfp8_zeros},
-                                     {"ones", lfp8_ones},
-                                     {"full", lfp8_full},
-                                     {"empty", lfp8_empty},
-                                     {"rand", lfp8_rand},
-                                     {"randn", lfp8_randn},
-                                     {"randint", lfp8_randint},
-                                     {"arange", lfp8_arange},
-                                     {"manual_seed", lfp8_manual_seed},
-                                     {"tensor", lfp8_tensor},
-                                     {NULL, NULL}};
+const luaL_Reg create_functions[] = {
+    {"zeros", lfp8_zeros},
+    {"ones", lfp8_ones},
+    {"full", lfp8_full},
+    {"empty", lfp8_empty},
+    {"rand", lfp8_rand},
+    {"randn", lfp8_randn},
+    {"randint", lfp8_randint},
+    {"arange", lfp8_arange},
+    {"manual_seed", lfp8_manual_seed},
+    {"tensor", lfp8_tensor},
+    {NULL, NULL},
+};

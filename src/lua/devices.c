@@ -45,4 +45,5 @@ static int lfp8_reset_peak_memory(lua_State *L) {
 
 const luaL_Reg device_functions[] = {
     {"cuda_open", lfp8_cuda_open}, {"cuda_device_count", lfp8_cuda_device_count}, {"synchronize", lfp8_synchronize},
-    {"memory", lfp8_memory},       {"reset_peak_memory", lfp8_reset_peak_memory}, {NULL, NULL}};
+    {"memory", lfp8_memory},       {"reset_peak_memory", lfp8_reset_peak_memory}, {NULL, NULL},
+};

@@ -68,8 +68,8 @@ static int lfp8_version(lua_State *L) {
   return 1;
 }
 
-/* address(tensor) -> light userdata of the first element, of a contiguous tensor in the CPU's memory */
-static int lfp8_address(lua_State *L) {
+/* data(tensor) -> light userdata of the first element, of a contiguous tensor in the CPU's memory */
+static int lfp8_data(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   char name[DEVICE_NAME_MAX];
   if (tensor_device(tensor).kind != DEVICE_CPU) {
@@ -148,16 +148,18 @@ static int lfp8_totable(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg fact_functions[] = {{"shape", lfp8_shape},
-                                   {"stride", lfp8_stride},
-                                   {"size", lfp8_size},
-                                   {"rank", lfp8_rank},
-                                   {"numel", lfp8_numel},
-                                   {"dtype", lfp8_dtype},
-                                   {"device", lfp8_device},
-                                   {"is_contiguous", lfp8_is_contiguous},
-                                   {"version", lfp8_version},
-                                   {"address", lfp8_address},
-                                   {"item", lfp8_item},
-                                   {"totable", lfp8_totable},
-                                   {NULL, NULL}};
+const luaL_Reg fact_functions[] = {
+    {"shape", lfp8_shape},
+    {"stride", lfp8_stride},
+    {"size", lfp8_size},
+    {"rank", lfp8_rank},
+    {"numel", lfp8_numel},
+    {"dtype", lfp8_dtype},
+    {"device", lfp8_device},
+    {"is_contiguous", lfp8_is_contiguous},
+    {"version", lfp8_version},
+    {"data", lfp8_data},
+    {"item", lfp8_item},
+    {"totable", lfp8_totable},
+    {NULL, NULL},
+};

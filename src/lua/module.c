@@ -88,7 +88,10 @@ static int lfp8_set_source_prefix(lua_State *L) {
 }
 
 static const luaL_Reg module_functions[] = {
-    {"raise", lfp8_raise}, {"set_source_prefix", lfp8_set_source_prefix}, {NULL, NULL}};
+    {"raise", lfp8_raise},
+    {"set_source_prefix", lfp8_set_source_prefix},
+    {NULL, NULL},
+};
 
 FP8_API int luaopen_fp8_core(lua_State *L) {
   memory_set_collector(collect_garbage, NULL);

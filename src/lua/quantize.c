@@ -142,13 +142,15 @@ static int lfp8_adamw_step(lua_State *L) {
   return finish(L, op_adamw_step(parameter, grad, m, v, &step), 0);
 }
 
-const luaL_Reg quantize_functions[] = {{"create_map", lfp8_create_map},
-                                       {"create_dynamic_map", lfp8_create_dynamic_map},
-                                       {"create_linear_map", lfp8_create_linear_map},
-                                       {"quantize", lfp8_quantize},
-                                       {"dequantize", lfp8_dequantize},
-                                       {"fake_quantize", lfp8_fake_quantize},
-                                       {"scaled_matmul", lfp8_scaled_matmul},
-                                       {"sgd_step", lfp8_sgd_step},
-                                       {"adamw_step", lfp8_adamw_step},
-                                       {NULL, NULL}};
+const luaL_Reg quantize_functions[] = {
+    {"create_map", lfp8_create_map},
+    {"create_dynamic_map", lfp8_create_dynamic_map},
+    {"create_linear_map", lfp8_create_linear_map},
+    {"quantize", lfp8_quantize},
+    {"dequantize", lfp8_dequantize},
+    {"fake_quantize", lfp8_fake_quantize},
+    {"scaled_matmul", lfp8_scaled_matmul},
+    {"sgd_step", lfp8_sgd_step},
+    {"adamw_step", lfp8_adamw_step},
+    {NULL, NULL},
+};

@@ -94,8 +94,8 @@ static int lfp8_unsqueeze(lua_State *L) {
   return finish(L, op_unsqueeze(new_tensor(L), tensor, dimension), 1);
 }
 
-/* convert(tensor, {dtype =, device =, saturate =}): the tensor itself where nothing changes */
-static int lfp8_convert(lua_State *L) {
+/* to(tensor, {dtype =, device =, saturate =}): the tensor itself where nothing changes */
+static int lfp8_to(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   Options unchanged = {.dtype = tensor->dtype, .device = tensor_device(tensor), .saturate = true};
   Options options = check_options(L, 2, unchanged);
@@ -138,9 +138,29 @@ static int lfp8_fill_(lua_State *L) {
   return finish(L, ok, 1);
 }
 
+/* zero_(tensor) */
+static int lfp8_zero_(lua_State *L) {
+  Tensor *tensor = check_tensor(L, 1);
+  bool ok = op_fill_in_place(tensor, 0);
+  lua_settop(L, 1);
+  return finish(L, ok, 1);
+}
+
 const luaL_Reg view_functions[] = {
-    {"view", lfp8_view},       {"transpose", lfp8_transpose},   {"t", lfp8_t},
-    {"permute", lfp8_permute}, {"narrow", lfp8_narrow},         {"select", lfp8_select},
-    {"expand", lfp8_expand},   {"squeeze", lfp8_squeeze},       {"unsqueeze", lfp8_unsqueeze},
-    {"convert", lfp8_convert}, {"contiguous", lfp8_contiguous}, {"clone", lfp8_clone},
-    {"copy_", lfp8_copy_},     {"fill_", lfp8_fill_},           {NULL, NULL}};
+    {"view", lfp8_view},
+    {"transpose", lfp8_transpose},
+    {"t", lfp8_t},
+    {"permute", lfp8_permute},
+    {"narrow", lfp8_narrow},
+    {"select", lfp8_select},
+    {"expand", lfp8_expand},
+    {"squeeze", lfp8_squeeze},
+    {"unsqueeze", lfp8_unsqueeze},
+    {"to", lfp8_to},
+    {"contiguous", lfp8_contiguous},
+    {"clone", lfp8_clone},
+    {"copy_", lfp8_copy_},
+    {"fill_", lfp8_fill_},
+    {"zero_", lfp8_zero_},
+    {NULL, NULL},
+};

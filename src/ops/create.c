@@ -58,7 +58,7 @@ static bool random_tensor(Tensor *out, DType dtype, Device device, int rank, con
 }
 
 static bool check_random_dtype(DType dtype) {
-  if (dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16) return true;
+  if (dtype_is_compute_float(dtype)) return true;
   return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(dtype));
 }
 

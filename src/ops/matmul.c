@@ -67,7 +67,7 @@ static bool prepare_operand(Tensor *out, const Tensor *x) {
 }
 
 static bool check_matmul_dtypes(const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype) {
-  bool supported = a->dtype == DTYPE_F32 || a->dtype == DTYPE_F16 || a->dtype == DTYPE_BF16;
+  bool supported = dtype_is_compute_float(a->dtype);
   if (a->dtype != b->dtype) return error_set("dtypes %s and %s differ", dtype_name(a->dtype), dtype_name(b->dtype));
   if (!supported) return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(a->dtype));
   if (dtype != a->dtype && dtype != DTYPE_F32) {
@@ -185,7 +185,7 @@ bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const
                       const Tensor *bias, DType dtype) {
   if (!same_device(a, b) || !check_codes(a, scale_a, "a") || !check_codes(b, scale_b, "b")) return false;
   if (a->size[1] != b->size[1]) return report_shapes(a, b, "the second sizes differ");
-  if (!dtype_is_float(dtype) || dtype_is_float8(dtype)) {
+  if (!dtype_is_compute_float(dtype)) {
     return error_set("the result's dtype must be f32, f16 or bf16, got %s", dtype_name(dtype));
   }
   if (!check_bias(a, bias, b->size[0])) return false;

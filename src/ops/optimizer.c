@@ -13,10 +13,10 @@ static bool check_state(const Tensor *parameter, const Tensor *state, const char
 }
 
 static bool check_parameter(const Tensor *parameter, const Tensor *grad) {
-  if (!dtype_is_float(parameter->dtype) || dtype_is_float8(parameter->dtype)) {
+  if (!dtype_is_compute_float(parameter->dtype)) {
     return error_set("the parameter must be f32, f16 or bf16, got %s", dtype_name(parameter->dtype));
   }
-  if (!dtype_is_float(grad->dtype) || dtype_is_float8(grad->dtype)) {
+  if (!dtype_is_compute_float(grad->dtype)) {
     return error_set("the gradient must be f32, f16 or bf16, got %s", dtype_name(grad->dtype));
   }
   if (!tensor_is_contiguous(parameter)) return error_set("the parameter must be contiguous");

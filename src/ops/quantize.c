@@ -37,7 +37,7 @@ static int64_t block_count(const Tensor *x, int64_t blocksize) {
 }
 
 static bool check_value_dtype(DType dtype) {
-  if (dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16) return true;
+  if (dtype_is_compute_float(dtype)) return true;
   return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(dtype));
 }
 

@@ -23,7 +23,7 @@ end
 -- i64 (count) on the CPU: 0 to count - 1 in random order (Fisher and Yates).
 local function permutation(count, seed)
   local positions = core.arange(0, count, 1, {dtype = "i64", device = "cpu"})
-  local element, uniform = ffi.cast("int64_t *", core.address(positions)), generator(seed)
+  local element, uniform = ffi.cast("int64_t *", core.data(positions)), generator(seed)
   for i = count - 1, 1, -1 do
     local j = math.floor(uniform() * (i + 1))
     element[i], element[j] = element[j], element[i]
@@ -88,7 +88,7 @@ return function(tensors, options)
     local positions = permutation(rows, settings.seed)
     for i = 1, #tensors do
       local device = core.device(tensors[i])
-      order[device] = order[device] or core.convert(positions, {device = device})
+      order[device] = order[device] or core.to(positions, {device = device})
     end
   end
   local start, stop = 1, settings.drop_last and rows - rows % settings.batch or rows

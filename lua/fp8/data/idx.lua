@@ -93,7 +93,7 @@ local function read_file(file)
     fail("the header promises %.0f bytes, more than the file can hold", bytes)
   end
   local tensor = core.empty(shape, {dtype = kind.dtype, device = "cpu"})
-  local target = ffi.cast("uint8_t *", core.address(tensor))
+  local target = ffi.cast("uint8_t *", core.data(tensor))
   while piece do
     if filled + #piece > bytes then fail("there are bytes after the last element") end
     ffi.copy(target + filled, piece, #piece)
@@ -126,5 +126,5 @@ return function(path, options)
     local message = type(result) == "table" and result.message or tostring(result):gsub("^[^\n]-:%d+: ", "")
     raise(("read_idx: %s: %s"):format(path, message))
   end
-  return options and options.device and core.convert(result, {device = options.device}) or result
+  return options and options.device and core.to(result, {device = options.device}) or result
 end

@@ -68,7 +68,7 @@ local function uniform(shape, bound, options)
   local values = core.rand(shape, {dtype = "f32", device = options.device})
   core.mul_(values, 2 * bound)
   core.sub_(values, bound)
-  if options.dtype then values = core.convert(values, {dtype = options.dtype}) end
+  if options.dtype then values = core.to(values, {dtype = options.dtype}) end
   core.set_requires_grad(values, true)
   return values
 end

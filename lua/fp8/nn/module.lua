@@ -143,7 +143,7 @@ function Module:to(...)
   each_tensor(self, function(owner, field)
     local old = owner[field]
     if not moved[old] then
-      local new = core.convert(old, is_float(old) and options or {device = options.device})
+      local new = core.to(old, is_float(old) and options or {device = options.device})
       if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
       moved[old] = new
     end

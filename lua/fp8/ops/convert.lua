@@ -11,11 +11,11 @@ local differentiable = {f32 = true, f16 = true, bf16 = true}
 
 local operation = {
   name = "to",
-  backward = function(node, grad) return core.convert(grad, node.origin) end,
+  backward = function(node, grad) return core.to(grad, node.origin) end,
 }
 
 local function convert(x, options)
-  local y = core.convert(x, options)
+  local y = core.to(x, options)
   if y ~= x and needs_grad(x) and differentiable[core.dtype(y)] then
     record(y, operation, {x}).origin = {dtype = core.dtype(x), device = core.device(x)}
   end

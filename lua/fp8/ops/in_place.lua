@@ -29,10 +29,6 @@ in_place.copy_ = changing "copy_"
 in_place.fill_ = changing "fill_"
 
 --- x:zero_()
-function in_place.zero_(x)
-  check_in_place("zero_", x)
-  core.fill_(x, 0)
-  return x
-end
+in_place.zero_ = changing "zero_"
 
 return in_place
