@@ -259,7 +259,7 @@ support.each_device(function(device)
         refused("cat: ", {"cpu", "cuda:0"}, function() fp8.cat({x, other}, 1) end)
         refused("where: ", {"cpu", "cuda:0"}, function() fp8.where(x, other, 0) end)
         refused("index_select: ", {"cpu", "cuda:0"}, function() other:index_select(1, i) end)
-        refused("address: ", {"cuda:0"}, function() x:data() end)
+        refused("data: ", {"cuda:0"}, function() x:data() end)
       end)
     end)
   end
