@@ -92,7 +92,18 @@ typedef struct Quantizer {
   bool divide;
   bool stochastic;
   RandomSource random;
+  const Tensor *known_scale; /* the scales of an earlier quantization of x, f32, to be used again; else NULL */
 } Quantizer;
+
+/* What a quantization of x writes; NULL for what is not wanted. x counts as a matrix (rows, columns): its last
+ * dimension and all others. */
+typedef struct QuantizeOutputs {
+  Tensor *codes;      /* of x's shape, dtype Quantizer.format */
+  Tensor *transposed; /* the codes again as (columns, rows); hardware formats only */
+  Tensor *values;     /* what the codes decode to, rounded to any of f32, f16 and bf16 */
+  Tensor *scale;      /* f32, one a block */
+  Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
+} QuantizeOutputs;
 
 /* One update of a parameter; all four tensors contiguous and of one shape; parameter and grad of any float dtype,
  * the moments f32. Arithmetic in float32, the parameter rounded once. */
@@ -112,6 +123,23 @@ typedef struct Backend {
   int (*device_count)(void);
   /* Waits for all work on a device and reports what failed in it, an index out of range included. */
   bool (*synchronize)(int index);
+
+  /* --- time: an event marks the point that the device's work has reached when it is recorded --- */
+  /* Makes an event in *event if that is NULL, and records it. */
+  bool (*event_record)(int index, void **event);
+  /* Milliseconds from one recorded event to another; waits for both. */
+  bool (*event_elapsed)(int index, void *start, void *end, double *milliseconds);
+  void (*event_release)(int index, void *event);
+
+  /* --- graphs: the work of a device between begin and end is recorded instead of done; an error where there are no
+   * graphs --- */
+  /* While capturing, whatever waits for the device is an error, and so is random number generation. */
+  bool (*capture_begin)(int index);
+  /* Ends the capture, also a failed one; *graph is NULL if that fails. */
+  bool (*capture_end)(int index, void **graph);
+  /* Does the recorded work again, on the same memory. */
+  bool (*graph_launch)(int index, void *graph);
+  void (*graph_release)(int index, void *graph);
 
   /* --- memory: `device_data` is an address on device `index`; these wait until the bytes are there --- */
   bool (*from_host)(int index, void *device_data, const void *host, size_t bytes);
@@ -175,13 +203,11 @@ typedef struct Backend {
   bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
                         const Tensor *bias);
 
-  /* --- quantization; everything contiguous, x and out f32, f16 or bf16 --- */
-  /* codes (dtype quantizer->format) and scale (f32, one a block) of x; x is read from memory once if blocks are at
-   * most 4096 long. */
-  bool (*quantize)(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer);
+  /* --- quantization; everything contiguous, x and values f32, f16 or bf16 --- */
+  /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales
+   * are known, or they are rows; a whole-tensor absmax adds one more read. */
+  bool (*quantize)(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
-  /* dequantize(quantize(x)) without writing codes; out may have another dtype than x. */
-  bool (*fake_quantize)(Tensor *out, const Tensor *x, const Quantizer *quantizer);
 
   /* --- optimizer steps --- */
   /* PyTorch's SGD: g += weight_decay · p; buffer = momentum · buffer + (1 - dampening) · g; p -= lr · (nesterov ? g

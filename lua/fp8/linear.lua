@@ -11,89 +11,138 @@ local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
-local contiguous, convert, transpose, view = core.contiguous, core.to, core.transpose, core.view
+local contiguous, convert, free, keep, share = core.contiguous, core.to, core.free, core.keep, core.share
+local transpose, view = core.transpose, core.view
 local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
 local matmul, scaled_matmul = core.matmul, core.scaled_matmul
-local dtype_of, shape_of = core.dtype, core.shape
+local dtype_of, shape_of, version_of = core.dtype, core.shape, core.version
 local as_rows, shape_text = shapes.as_rows, shapes.text
 local raise = core.raise
 
 local computable = {f32 = true, f16 = true, bf16 = true}
-local no_products = {}
+
+local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
 
 local function as_dtype(x, dtype)
   return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
 end
 
--- A matrix and its quantized forms, each made when it is first asked for: `rule` is the plan's for this operand (nil:
--- none), `dtype` that of the values.
-local function operand(matrix, rule, plan, dtype)
-  return {matrix = matrix, rule = rule, rounding = plan and plan.rounding, dtype = dtype}
-end
-
-local function codes_of(x)
-  if not x.codes then x.codes, x.scale = quantize(x.matrix, x.rule.format, x.rule.blocksize, x.rounding) end
-  return x.codes, x.scale
-end
-
-local function values_of(x)
-  if x.values then return x.values end
-  local rule = x.rule
-  if not rule then
-    x.values = as_dtype(x.matrix, x.dtype)
-  elseif x.codes then
-    x.values = dequantize(x.codes, x.scale, rule.format, rule.blocksize, x.dtype)
+-- What is multiplied in place of W: {codes =, scale =, transposed =} for products of codes, else {values =} of `dtype`. The
+-- products for dx need the codes transposed. `cache`, a table or nil, holds the last of these: it serves again as long as the
+-- weight has not changed, whose version says so. A stochastic rounding is drawn anew each time.
+local function quantized_weight(weight, plan, dtype, for_input_grad, cache)
+  local native = plan.native.forward
+  local transposing = native and for_input_grad and plan.native.input_grad or false
+  if cache and cache.weight == weight and cache.version == version_of(weight) and cache.dtype == dtype and
+    (cache.transposed or not transposing) then
+    return cache
+  end
+  local rule = plan.weight
+  local form = {weight = weight, version = version_of(weight), dtype = dtype}
+  if native then
+    form.codes, form.scale, form.transposed =
+      quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, transposing)
   else
-    x.values = fake_quantize(x.matrix, rule.format, rule.blocksize, x.rounding, x.dtype)
+    form.values = fake_quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, dtype)
   end
-  return x.values
-end
-
--- Codes are multiplied along rows of both operands: what is summed over columns is transposed first.
-local function transposed_codes_of(x)
-  local codes, scale = codes_of(x)
-  return contiguous(transpose(codes, 1, 2)), scale
-end
-
-local function input_grad(dy, weight, native)
-  if not native then return matmul(values_of(dy), values_of(weight)) end
-  local dy_codes, dy_scale = codes_of(dy)
-  local weight_codes, weight_scale = transposed_codes_of(weight)
-  return scaled_matmul(dy_codes, dy_scale, weight_codes, weight_scale, nil, dy.dtype)
-end
-
-local function weight_grad(dy, x, plan, dtype)
-  if not plan or not plan.quantized_weight_grad then
-    return matmul(transpose(dy.matrix, 1, 2), x.matrix, nil, dtype)
-  elseif not plan.native.weight_grad or core.size(x.matrix, 1) == 0 then
-    return matmul(transpose(values_of(dy), 1, 2), values_of(x), nil, dtype)
+  if cache and not plan.rounding then
+    for _, name in ipairs(forms) do
+      if cache[name] then free(cache[name]) end
+      cache[name] = form[name]
+      if form[name] then keep(form[name]) end
+    end
+    cache.weight, cache.version, cache.dtype = weight, form.version, dtype
   end
-  local dy_codes, dy_scale = transposed_codes_of(dy)
-  local x_codes, x_scale = transposed_codes_of(x)
-  return scaled_matmul(dy_codes, dy_scale, x_codes, x_scale, nil, dtype)
+  return form
+end
+
+-- What the backward pass keeps of it, for itself: the cache frees its own when the weight changes.
+local function shared_forms(weight)
+  local shared = {}
+  for _, name in ipairs(forms) do shared[name] = weight[name] and share(weight[name]) end
+  return shared
+end
+
+-- y, and what the product for dW needs of x beside or instead of it: its scales, or its transposed codes and scales.
+local function forward(x, weight, bias, plan, dtype, for_weight_grad)
+  if not plan then return matmul(x, transpose(weight, 1, 2), bias) end
+  local rule, y = plan.input, nil
+  local again = for_weight_grad and plan.quantized_weight_grad
+  if plan.native.forward then
+    local codes, scale, transposed =
+      quantize(x, rule.format, rule.blocksize, plan.rounding, nil, again and plan.native.weight_grad)
+    y = scaled_matmul(codes, scale, weight.codes, weight.scale, bias, dtype)
+    free(codes)
+    return y, again and scale, transposed
+  end
+  local values, _, scale = fake_quantize(x, rule.format, rule.blocksize, plan.rounding, nil, dtype, nil, again)
+  y = matmul(values, transpose(weight.values, 1, 2), bias)
+  free(values)
+  return y, scale
+end
+
+-- dy as the products need it, and db, which comes out of the same pass. The fields are missing where no product needs them.
+local function quantized_grad(dy, plan, for_input, for_weight, bias_dtype)
+  local rule, native = plan.grad_output, plan.native
+  local input_codes = for_input and native.input_grad
+  local weight_codes = for_weight and native.weight_grad
+  local form = {}
+  if input_codes or weight_codes then
+    form.codes, form.scale, form.transposed, form.sum =
+      quantize(dy, rule.format, rule.blocksize, plan.rounding, nil, weight_codes or false, bias_dtype)
+    if for_input and not input_codes or for_weight and not weight_codes then
+      form.values = dequantize(form.codes, form.scale, rule.format, rule.blocksize, dtype_of(dy))
+    end
+  else
+    form.values, form.sum = fake_quantize(dy, rule.format, rule.blocksize, plan.rounding, nil, nil, bias_dtype)
+  end
+  return form
+end
+
+local function input_grad(dy, weight, plan, dtype)
+  if plan.native.input_grad then
+    return scaled_matmul(dy.codes, dy.scale, weight.transposed, weight.scale, nil, dtype)
+  end
+  local rule = plan.weight
+  local values = weight.values or dequantize(weight.codes, weight.scale, rule.format, rule.blocksize, dtype)
+  return matmul(dy.values, values)
+end
+
+local function quantized_weight_grad(dy, x, scale, x_transposed, plan, dtype)
+  if plan.native.weight_grad then return scaled_matmul(dy.transposed, dy.scale, x_transposed, scale, nil, dtype) end
+  local rule = plan.input
+  local values = fake_quantize(x, rule.format, rule.blocksize, plan.rounding, not plan.rounding and scale or nil)
+  local grad = matmul(transpose(dy.values, 1, 2), values, nil, dtype)
+  free(values)
+  return grad
+end
+
+local function free_all(form)
+  for _, tensor in pairs(form) do free(tensor) end
 end
 
 local operation = {
   name = "linear",
-  backward = function(node, grad, x, weight_form, weight_scale)
-    local plan, inputs, dtype = node.plan, node.inputs, node.dtype
-    local native = plan and plan.native or no_products
-    local dy = operand(contiguous(as_rows(grad)), plan and plan.grad_output, plan, dtype)
+  backward = function(node, grad, x, scale, x_transposed)
+    local plan, inputs, weight = node.plan, node.inputs, node.weight
+    local dy = contiguous(as_rows(grad))
     local grad_x, grad_weight, grad_bias
-    if inputs[1] then
-      local weight = operand(nil, plan and plan.weight, plan, dtype)
-      if native.forward then
-        weight.codes, weight.scale = weight_form, weight_scale
-      else
-        weight.values = weight_form
+    local bias_dtype = inputs[3] and inputs[3].dtype or nil
+    local for_weight = inputs[2] and plan and plan.quantized_weight_grad or false
+    if plan and (inputs[1] or for_weight) then
+      local form = quantized_grad(dy, plan, inputs[1], for_weight, bias_dtype)
+      grad_bias, form.sum = form.sum, nil
+      if inputs[1] then grad_x = input_grad(form, weight, plan, node.dtype) end
+      if for_weight then
+        grad_weight = quantized_weight_grad(form, x and as_rows(x), scale, x_transposed, plan, inputs[2].dtype)
       end
-      grad_x = view(input_grad(dy, weight, native.input_grad), node.input_shape)
+      free_all(form)
+    elseif inputs[1] then
+      grad_x = matmul(dy, weight)
     end
-    if inputs[2] then
-      grad_weight = weight_grad(dy, operand(as_rows(x), plan and plan.input, plan, dtype), plan, inputs[2].dtype)
-    end
-    if inputs[3] then grad_bias = core.sum(as_dtype(dy.matrix, inputs[3].dtype), 1) end
-    return grad_x, grad_weight, grad_bias
+    if inputs[2] and not grad_weight then grad_weight = matmul(transpose(dy, 1, 2), as_rows(x), nil, inputs[2].dtype) end
+    if inputs[3] and not grad_bias then grad_bias = core.sum(as_dtype(dy, bias_dtype), 1) end
+    return grad_x and view(grad_x, node.input_shape), grad_weight, grad_bias
   end,
 }
 
@@ -126,30 +175,27 @@ end
 -- @param weight (out, in) of x's dtype, or f32: master weights, whose gradient is f32 then
 -- @param bias   (out), or nil
 -- @param plan   from plan.make, or nil for products of unquantized values
+-- @param cache  a table that is kept with the weight and holds its quantized form for the next call, or nil
 -- @return (…, out) of x's dtype
-return function(x, weight, bias, plan)
+return function(x, weight, bias, plan, cache)
   local shape, out_features = check(x, weight, bias)
   local dtype = dtype_of(x)
-  local input = operand(as_rows(x), plan and plan.input, plan, dtype)
-  local w = operand(weight, plan and plan.weight, plan, dtype)
+  local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
+  local factor = plan and quantized_weight(weight, plan, dtype, for_input_grad, cache) or as_dtype(weight, dtype)
   local addend = bias and as_dtype(bias, dtype) or nil
-  local y
-  if plan and plan.native.forward then
-    local x_codes, x_scale = codes_of(input)
-    local w_codes, w_scale = codes_of(w)
-    y = scaled_matmul(x_codes, x_scale, w_codes, w_scale, addend, dtype)
-  else
-    y = matmul(values_of(input), transpose(values_of(w), 1, 2), addend)
-  end
+  local y, scale, x_transposed = forward(as_rows(x), factor, addend, plan, dtype, for_weight_grad)
   if #shape ~= 2 then
     local output_shape = {unpack(shape)}
     output_shape[#shape] = out_features
     y = view(y, output_shape)
   end
-  if needs_grad(x, weight, bias) then
-    local saved_weight = needs_grad(x) and (w.codes or w.values)
-    local node = record(y, operation, {x, weight, bias or false}, {needs_grad(weight) and x, saved_weight, w.scale})
+  if for_input_grad or for_weight_grad or needs_grad(bias) then
+    local saved_x = for_weight_grad and not x_transposed and x or false
+    local node = record(y, operation, {x, weight, bias or false}, {saved_x, scale or false, x_transposed or false})
     node.plan, node.input_shape = plan, shape
+    if for_input_grad then
+      node.weight = plan and shared_forms(factor) or factor
+    end
   end
   return y
 end

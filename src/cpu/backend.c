@@ -51,7 +51,6 @@ static const Backend backend = {
     .scaled_matmul = cpu_scaled_matmul,
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,
-    .fake_quantize = cpu_fake_quantize,
     .sgd = cpu_sgd,
     .adamw = cpu_adamw,
 };

@@ -29,9 +29,8 @@ bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bia
 bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
                        const Tensor *bias);
 
-bool cpu_quantize(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer);
+bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
-bool cpu_fake_quantize(Tensor *out, const Tensor *x, const Quantizer *quantizer);
 
 bool cpu_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
 bool cpu_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);

@@ -10,18 +10,19 @@
 #include "cpu/vectorize.h"
 
 /* Blocks of at least this many elements are each spread over the threads; shorter ones go to one thread each. */
-enum { LONG_BLOCK = 65536, SLICE = 32 * CHUNK };
+enum { LONG_BLOCK = 65536, SLICE = 32 * CHUNK, TILE = 64 };
 
 /* The code of NaN in both hardware formats. */
 enum { FLOAT8_NAN = 0x7F };
 
-/* x to codes and scale, or, where codes is NULL, to out. Dequantizing: codes and scale to out. */
+/* x to any of codes, scale and out. Dequantizing: codes and scale to out. */
 typedef struct Quantize {
   const Quantizer *quantizer;
   const Search *search; /* NULL for hardware formats */
   const void *x;
   uint8_t *codes;
   float *scale;
+  const float *known_scale; /* instead of measuring, or NULL */
   void *out;
   DType x_dtype, out_dtype;
   int64_t count, blocksize;
@@ -30,6 +31,12 @@ typedef struct Quantize {
   float block_scale;
   uint32_t *magnitude; /* the largest of each slice */
 } Quantize;
+
+typedef struct Transpose {
+  const uint8_t *codes;
+  uint8_t *out;
+  int64_t rows, columns;
+} Transpose;
 
 /* --- scales --- */
 
@@ -141,7 +148,7 @@ static void quantize_range(const Quantize *job, int64_t first, int64_t end, floa
     int n = end - start < CHUNK ? (int)(end - start) : CHUNK;
     uint8_t *codes = job->codes ? job->codes + start : buffer;
     encode(job, codes, start, n, scale);
-    if (!job->codes) decode(job, codes, start, n, scale);
+    if (job->out) decode(job, codes, start, n, scale);
   }
 }
 
@@ -156,7 +163,8 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t block = begin; block < end; block++) {
     int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
-    float scale = scale_of(job->quantizer, range_magnitude(job, first, last));
+    float scale = job->known_scale ? job->known_scale[block]
+                                   : scale_of(job->quantizer, range_magnitude(job, first, last));
     if (job->scale) job->scale[block] = scale;
     quantize_range(job, first, last, scale);
   }
@@ -183,10 +191,14 @@ static bool quantize_long_blocks(Quantize *job) {
   for (job->first = 0; job->first < job->count; job->first = job->end) {
     job->end = end_of(job->first, job->blocksize, job->count);
     int64_t slices = (job->end - job->first + SLICE - 1) / SLICE;
-    parallel_for(slices, SLICE / 4, measure_slices, job);
-    uint32_t magnitude = 0;
-    for (int64_t i = 0; i < slices; i++) magnitude = job->magnitude[i] > magnitude ? job->magnitude[i] : magnitude;
-    job->block_scale = scale_of(job->quantizer, magnitude);
+    if (job->known_scale) {
+      job->block_scale = job->known_scale[job->first / job->blocksize];
+    } else {
+      parallel_for(slices, SLICE / 4, measure_slices, job);
+      uint32_t magnitude = 0;
+      for (int64_t i = 0; i < slices; i++) magnitude = job->magnitude[i] > magnitude ? job->magnitude[i] : magnitude;
+      job->block_scale = scale_of(job->quantizer, magnitude);
+    }
     if (job->scale) job->scale[job->first / job->blocksize] = job->block_scale;
     parallel_for(slices, SLICE, quantize_slices, job);
   }
@@ -198,6 +210,7 @@ static bool quantize_all(Quantize *job) {
   const Quantizer *quantizer = job->quantizer;
   if (job->count == 0) return true;
   job->blocksize = quantizer->blocksize < job->count ? quantizer->blocksize : job->count;
+  if (quantizer->known_scale) job->known_scale = tensor_data(quantizer->known_scale);
   if (quantizer->map) {
     job->search = search_of(quantizer->map, quantizer->stochastic);
     if (!job->search) return false;
@@ -208,25 +221,58 @@ static bool quantize_all(Quantize *job) {
   return true;
 }
 
-bool cpu_quantize(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer) {
-  Quantize job = {.quantizer = quantizer,
-                  .x = tensor_data(x),
-                  .x_dtype = x->dtype,
-                  .codes = tensor_data(codes),
-                  .scale = tensor_data(scale),
-                  .count = tensor_count(x)};
-  if (job.count == 0) return cpu_fill(scale, 0);
-  return quantize_all(&job);
+/* codes (rows, columns) to out (columns, rows), in tiles that stay in the cache. */
+static void transpose_rows(int64_t begin, int64_t end, const void *context) {
+  const Transpose *job = context;
+  for (int64_t first_row = begin * TILE; first_row < end * TILE && first_row < job->rows; first_row += TILE) {
+    int64_t last_row = end_of(first_row, TILE, job->rows);
+    for (int64_t first = 0; first < job->columns; first += TILE) {
+      int64_t last = end_of(first, TILE, job->columns);
+      for (int64_t column = first; column < last; column++) {
+        for (int64_t row = first_row; row < last_row; row++) {
+          job->out[column * job->rows + row] = job->codes[row * job->columns + column];
+        }
+      }
+    }
+  }
 }
 
-bool cpu_fake_quantize(Tensor *out, const Tensor *x, const Quantizer *quantizer) {
-  Quantize job = {.quantizer = quantizer,
-                  .x = tensor_data(x),
-                  .x_dtype = x->dtype,
-                  .out = tensor_data(out),
-                  .out_dtype = out->dtype,
-                  .count = tensor_count(x)};
-  return quantize_all(&job);
+/* x as a matrix: its last dimension, and all others as one. */
+static Tensor as_matrix(const Tensor *x) {
+  Tensor matrix = *x;
+  int64_t columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
+  matrix.rank = 2;
+  matrix.size[0] = columns > 0 ? tensor_count(x) / columns : 0;
+  matrix.size[1] = matrix.stride[0] = columns;
+  matrix.stride[1] = 1;
+  return matrix;
+}
+
+static bool sum_columns(Tensor *column_sum, const Tensor *x) {
+  Tensor matrix = as_matrix(x), swapped = matrix;
+  swapped.size[0] = matrix.size[1];
+  swapped.size[1] = matrix.size[0];
+  swapped.stride[0] = 1;
+  swapped.stride[1] = matrix.stride[0];
+  return cpu_reduce(REDUCE_SUM, column_sum, &swapped);
+}
+
+bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  Quantize job = {.quantizer = quantizer, .x = tensor_data(x), .x_dtype = x->dtype, .count = tensor_count(x)};
+  if (outputs->codes) job.codes = tensor_data(outputs->codes);
+  if (outputs->scale) job.scale = tensor_data(outputs->scale);
+  if (outputs->values) {
+    job.out = tensor_data(outputs->values);
+    job.out_dtype = outputs->values->dtype;
+  }
+  if (outputs->scale && job.count == 0 && !cpu_fill(outputs->scale, 0)) return false;
+  if (!quantize_all(&job)) return false;
+  if (outputs->transposed) {
+    Tensor matrix = as_matrix(x);
+    Transpose transpose = {tensor_data(outputs->codes), tensor_data(outputs->transposed), matrix.size[0], matrix.size[1]};
+    parallel_for((matrix.size[0] + TILE - 1) / TILE, TILE * matrix.size[1], transpose_rows, &transpose);
+  }
+  return !outputs->column_sum || sum_columns(outputs->column_sum, x);
 }
 
 /* --- back --- */

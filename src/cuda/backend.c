@@ -27,7 +27,6 @@ static const Backend cuda_backend = {
     .scaled_matmul = cuda_scaled_matmul,
     .quantize = cuda_quantize,
     .dequantize = cuda_dequantize,
-    .fake_quantize = cuda_fake_quantize,
     .sgd = cuda_sgd,
     .adamw = cuda_adamw,
 };

@@ -82,9 +82,8 @@ bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bi
 bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
                         const Tensor *bias); /* scaled_matmul.c */
 
-bool cuda_quantize(Tensor *codes, Tensor *scale, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
+bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
-bool cuda_fake_quantize(Tensor *out, const Tensor *x, const Quantizer *quantizer);
 
 bool cuda_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step); /* optimizer.c */
 bool cuda_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);

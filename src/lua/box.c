@@ -138,6 +138,23 @@ static int lfp8_set_autograd(lua_State *L) {
   return 0;
 }
 
+/* free(tensor): gives its memory up at once; for tensors that no script has seen */
+static int lfp8_free(lua_State *L) {
+  TensorBox *box = (TensorBox *)to_tensor(L, 1);
+  if (!box) check_tensor(L, 1);
+  leave_scope(box);
+  tensor_release(&box->tensor);
+  return 0;
+}
+
+/* keep(tensor): no scope frees it */
+static int lfp8_keep(lua_State *L) {
+  TensorBox *box = (TensorBox *)to_tensor(L, 1);
+  if (!box) check_tensor(L, 1);
+  leave_scope(box);
+  return 0;
+}
+
 /* scope_begin(): tensors made from now on belong to a new innermost scope */
 static int lfp8_scope_begin(lua_State *L) {
   Scope *scope = malloc(sizeof *scope);
@@ -178,6 +195,8 @@ const luaL_Reg box_functions[] = {
     {"set_requires_grad", lfp8_set_requires_grad},
     {"autograd", lfp8_autograd},
     {"set_autograd", lfp8_set_autograd},
+    {"free", lfp8_free},
+    {"keep", lfp8_keep},
     {"scope_begin", lfp8_scope_begin},
     {"scope_end", lfp8_scope_end},
     {NULL, NULL},

@@ -57,14 +57,30 @@ static bool check_stochastic(lua_State *L, int index) {
   return false;
 }
 
-/* quantize(x, format, blocksize, rounding) -> codes, scales (one a block): backend.h, Quantizer */
+/* The first five arguments of both functions below. */
+static QuantizeOptions check_quantize_options(lua_State *L) {
+  return (QuantizeOptions){
+      .format = check_format(L, 2),
+      .blocksize = check_blocksize(L, 3),
+      .stochastic = check_stochastic(L, 4),
+      .known_scale = optional_tensor(L, 5),
+  };
+}
+
+/* quantize(x, format, blocksize, rounding, known scales, transpose, dtype of column sums) -> codes, scales (one a
+ * block), transposed codes, column sums: backend.h, Quantizer and QuantizeOutputs; nil for the last two where they
+ * are not asked for */
 static int lfp8_quantize(lua_State *L) {
+  lua_settop(L, 7);
   const Tensor *x = check_tensor(L, 1);
-  Format format = check_format(L, 2);
-  int64_t blocksize = check_blocksize(L, 3);
-  bool stochastic = check_stochastic(L, 4);
-  Tensor *codes = new_tensor(L), *scale = new_tensor(L);
-  return finish(L, op_quantize(codes, scale, x, format, blocksize, stochastic), 2);
+  QuantizeOptions options = check_quantize_options(L);
+  bool transpose = optional_boolean(L, 6, false), sum = !lua_isnil(L, 7);
+  if (sum) options.sum_dtype = check_dtype(L, 7);
+  QuantizeOutputs outputs = {.codes = new_tensor(L), .scale = new_tensor(L)};
+  if (transpose) outputs.transposed = new_tensor(L);
+  if (sum && !transpose) lua_pushnil(L);
+  if (sum) outputs.column_sum = new_tensor(L);
+  return finish(L, op_quantize(&outputs, x, &options), sum ? 4 : transpose ? 3 : 2);
 }
 
 /* dequantize(codes, scales, format, blocksize, dtype) -> tensor */
@@ -76,14 +92,20 @@ static int lfp8_dequantize(lua_State *L) {
   return finish(L, op_dequantize(new_tensor(L), codes, scale, format, blocksize, dtype), 1);
 }
 
-/* fake_quantize(x, format, blocksize, rounding, dtype): quantized and dequantized, of x's dtype if none is given */
+/* fake_quantize(x, format, blocksize, rounding, known scales, dtype, dtype of column sums, keep scales) -> x quantized and
+ * dequantized, of its own dtype if none is given; column sums, nil if not asked for; scales, if to be kept */
 static int lfp8_fake_quantize(lua_State *L) {
+  lua_settop(L, 8);
   const Tensor *x = check_tensor(L, 1);
-  Format format = check_format(L, 2);
-  int64_t blocksize = check_blocksize(L, 3);
-  bool stochastic = check_stochastic(L, 4);
-  DType dtype = lua_isnoneornil(L, 5) ? x->dtype : check_dtype(L, 5);
-  return finish(L, op_fake_quantize(new_tensor(L), x, format, blocksize, stochastic, dtype), 1);
+  QuantizeOptions options = check_quantize_options(L);
+  options.dtype = lua_isnil(L, 6) ? x->dtype : check_dtype(L, 6);
+  bool sum = !lua_isnil(L, 7), keep_scale = optional_boolean(L, 8, false);
+  if (sum) options.sum_dtype = check_dtype(L, 7);
+  QuantizeOutputs outputs = {.values = new_tensor(L)};
+  if (sum) outputs.column_sum = new_tensor(L);
+  if (keep_scale && !sum) lua_pushnil(L);
+  if (keep_scale) outputs.scale = new_tensor(L);
+  return finish(L, op_quantize(&outputs, x, &options), keep_scale ? 3 : sum ? 2 : 1);
 }
 
 /* scaled_matmul(a (m, k), scales of a, b (n, k), scales of b, bias or nil, dtype) -> (m, n): float8 codes, one scale

@@ -1,6 +1,13 @@
 /* Views and conversions. */
 #include "lua/binding.h"
 
+/* share(tensor): another tensor over the same memory */
+static int lfp8_share(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  tensor_share(new_tensor(L), tensor);
+  return 1;
+}
+
 /* view(tensor, sizes…): the same elements in another shape; one size may be -1 */
 static int lfp8_view(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
@@ -147,6 +154,7 @@ static int lfp8_zero_(lua_State *L) {
 }
 
 const luaL_Reg view_functions[] = {
+    {"share", lfp8_share},
     {"view", lfp8_view},
     {"transpose", lfp8_transpose},
     {"t", lfp8_t},

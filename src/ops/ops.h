@@ -119,11 +119,20 @@ typedef struct Format {
   DType hardware;
 } Format;
 
-/* blocksize 0: one block, the whole tensor. codes have x's shape; scale is (number of blocks). */
-bool op_quantize(Tensor *codes, Tensor *scale, const Tensor *x, Format format, int64_t blocksize, bool stochastic);
+/* How scripts want a tensor quantized. */
+typedef struct QuantizeOptions {
+  Format format;
+  int64_t blocksize; /* 0: one block, the whole tensor */
+  bool stochastic;
+  const Tensor *known_scale; /* backend.h, Quantizer; or NULL */
+  DType dtype;               /* of values */
+  DType sum_dtype;           /* of column_sum */
+} QuantizeOptions;
+
+/* Makes every output that is not NULL: backend.h, QuantizeOutputs. */
+bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, int64_t blocksize,
                    DType dtype);
-bool op_fake_quantize(Tensor *out, const Tensor *x, Format format, int64_t blocksize, bool stochastic, DType dtype);
 
 /* --- optimizer steps (optimizer.c) --- */
 

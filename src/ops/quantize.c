@@ -41,21 +41,63 @@ static bool check_value_dtype(DType dtype) {
   return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(dtype));
 }
 
-bool op_quantize(Tensor *codes, Tensor *scale, const Tensor *x, Format format, int64_t blocksize, bool stochastic) {
+static bool check_scale(const Tensor *scale, const Tensor *x, int64_t blocks) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (!same_device(scale, x)) return false;
+  if (scale->dtype == DTYPE_F32 && scale->rank == 1 && scale->size[0] == blocks) return true;
+  return error_set("absmax must be f32 of shape (%lld), one for each block, got %s of shape %s", (long long)blocks,
+                   dtype_name(scale->dtype), tensor_shape_text(scale, text));
+}
+
+enum { CODES, TRANSPOSED, VALUES, SCALE, COLUMN_SUM, OUTPUT_COUNT };
+
+/* Creates the wanted outputs in `created`. */
+static bool create_outputs(Tensor created[OUTPUT_COUNT], const QuantizeOutputs *wanted, const Tensor *x,
+                           const Quantizer *quantizer, const QuantizeOptions *options) {
+  int64_t columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
+  int64_t turned[2] = {columns, columns > 0 ? tensor_count(x) / columns : 0};
+  int64_t blocks = block_count(x, quantizer->blocksize);
+  Device device = tensor_device(x);
+  return (!wanted->codes || tensor_create_like(&created[CODES], x, quantizer->format)) &&
+         (!wanted->transposed || tensor_create(&created[TRANSPOSED], quantizer->format, device, 2, turned)) &&
+         (!wanted->values || tensor_create_like(&created[VALUES], x, options->dtype)) &&
+         (!wanted->scale || tensor_create(&created[SCALE], DTYPE_F32, device, 1, &blocks)) &&
+         (!wanted->column_sum || tensor_create(&created[COLUMN_SUM], options->sum_dtype, device, 1, &columns));
+}
+
+bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
   Quantizer quantizer;
-  if (!check_value_dtype(x->dtype) || !make_quantizer(&quantizer, x, format, blocksize, stochastic)) return false;
-  Tensor input = {0}, new_codes = {0}, new_scale = {0};
-  int64_t blocks = block_count(x, quantizer.blocksize);
-  bool done = op_contiguous(&input, x) && tensor_create_like(&new_codes, x, quantizer.format) &&
-              tensor_create(&new_scale, DTYPE_F32, tensor_device(x), 1, &blocks) &&
-              backend_for(x)->quantize(&new_codes, &new_scale, &input, &quantizer);
+  if (!check_value_dtype(x->dtype) || (outputs->values && !check_value_dtype(options->dtype)) ||
+      (outputs->column_sum && !check_value_dtype(options->sum_dtype)) ||
+      !make_quantizer(&quantizer, x, options->format, options->blocksize, options->stochastic)) {
+    return false;
+  }
+  if (outputs->transposed && options->format.map) return error_set("only codes of e4m3 and e5m2 can be transposed");
+  Tensor input = {0}, known = {0}, created[OUTPUT_COUNT] = {{0}};
+  bool done = op_contiguous(&input, x) && create_outputs(created, outputs, x, &quantizer, options);
+  if (done && options->known_scale) {
+    done = check_scale(options->known_scale, x, block_count(x, quantizer.blocksize)) &&
+           op_contiguous(&known, options->known_scale);
+    quantizer.known_scale = &known;
+  }
+  QuantizeOutputs targets = {
+      .codes = outputs->codes ? &created[CODES] : NULL,
+      .transposed = outputs->transposed ? &created[TRANSPOSED] : NULL,
+      .values = outputs->values ? &created[VALUES] : NULL,
+      .scale = outputs->scale ? &created[SCALE] : NULL,
+      .column_sum = outputs->column_sum ? &created[COLUMN_SUM] : NULL,
+  };
+  done = done && backend_for(x)->quantize(&targets, &input, &quantizer);
   tensor_release(&input);
-  if (done) {
-    *codes = new_codes;
-    *scale = new_scale;
-  } else {
-    tensor_release(&new_codes);
-    tensor_release(&new_scale);
+  tensor_release(&known);
+  Tensor *receivers[OUTPUT_COUNT] = {outputs->codes, outputs->transposed, outputs->values, outputs->scale,
+                                     outputs->column_sum};
+  for (int i = 0; i < OUTPUT_COUNT; i++) {
+    if (done && receivers[i]) {
+      *receivers[i] = created[i];
+    } else {
+      tensor_release(&created[i]);
+    }
   }
   return done;
 }
@@ -71,34 +113,13 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format
     return error_set("codes of this format have dtype %s, got %s", dtype_name(quantizer.format),
                      dtype_name(codes->dtype));
   }
-  int64_t blocks = block_count(codes, quantizer.blocksize);
-  char text[TENSOR_SHAPE_TEXT_MAX];
-  if (scale->dtype != DTYPE_F32 || scale->rank != 1 || scale->size[0] != blocks) {
-    return error_set("absmax must be f32 of shape (%lld), one for each block, got %s of shape %s", (long long)blocks,
-                     dtype_name(scale->dtype), tensor_shape_text(scale, text));
-  }
+  if (!check_scale(scale, codes, block_count(codes, quantizer.blocksize))) return false;
   Tensor input = {0}, factors = {0}, created = {0};
   bool done = op_contiguous(&input, codes) && op_contiguous(&factors, scale) &&
               tensor_create_like(&created, codes, dtype) &&
               backend_for(codes)->dequantize(&created, &input, &factors, &quantizer);
   tensor_release(&input);
   tensor_release(&factors);
-  if (done) {
-    *out = created;
-  } else {
-    tensor_release(&created);
-  }
-  return done;
-}
-
-bool op_fake_quantize(Tensor *out, const Tensor *x, Format format, int64_t blocksize, bool stochastic, DType dtype) {
-  Quantizer quantizer;
-  if (!check_value_dtype(x->dtype) || !check_value_dtype(dtype)) return false;
-  if (!make_quantizer(&quantizer, x, format, blocksize, stochastic)) return false;
-  Tensor input = {0}, created = {0};
-  bool done = op_contiguous(&input, x) && tensor_create_like(&created, x, dtype) &&
-              backend_for(x)->fake_quantize(&created, &input, &quantizer);
-  tensor_release(&input);
   if (done) {
     *out = created;
   } else {

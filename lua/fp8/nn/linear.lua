@@ -94,13 +94,14 @@ function Linear:init(in_features, out_features, options)
   self.in_features, self.out_features = in_features, out_features
   self.recipe = chosen_recipe(self, options)
   self.plan = self.recipe and planning.make(name, self.recipe, in_features, out_features)
+  self.quantized_weight = self.plan and {}
   local bound = 1 / math.sqrt(in_features)
   self.weight = uniform({out_features, in_features}, bound, options)
   if options.bias ~= false then self.bias = uniform({out_features}, bound, options) end
 end
 
 --- x (…, in_features) to (…, out_features).
-function Linear:forward(x) return linear(x, self.weight, self.bias, self.plan) end
+function Linear:forward(x) return linear(x, self.weight, self.bias, self.plan, self.quantized_weight) end
 
 local function operand_text(operand)
   local format = type(operand.format) == "string" and operand.format or "map"

@@ -166,6 +166,6 @@ end
 function view.clone(x) return passed(core.clone(x), x) end
 
 --- The same memory as a tensor that requires no gradient.
-function view.detach(x) return core.expand(x, shape_of(x)) end
+function view.detach(x) return core.share(x) end
 
 return view
