@@ -1,7 +1,7 @@
 # make builds build/fp8/core.so and, where nvcc is found, build/fp8/cuda.so; `make help` lists the other targets.
 #
 # Worth overriding: CC, CFLAGS, CUDA_HOME, CUDA_ARCHS (`make CUDA_ARCHS=90` builds faster), NVCC= (no CUDA), PREFIX, DESTDIR,
-# SPEC (the specs that test and memcheck run), ARGS (arguments of the demo, the benchmarks or busted).
+# SPEC (the specs that test and memcheck run), BENCH (the benchmarks), ARGS (arguments of the demo, the benchmarks or busted).
 
 CFLAGS     ?= -O3
 NVCCFLAGS  ?= -O3
@@ -11,6 +11,7 @@ LUADIR     ?= $(PREFIX)/share/lua/5.1
 LIBDIR     ?= $(PREFIX)/lib/lua/5.1
 BUILD      ?= build
 SPEC       ?= spec
+BENCH      ?= examples/bench/linear.lua examples/bench/quantize.lua
 
 # One goal is built on all cores; several run one after the other, so that `make clean all` does what it says.
 ifeq ($(MAKELEVEL)$(word 2,$(MAKECMDGOALS)),0)
@@ -102,9 +103,8 @@ test: ## run the specs (SPEC=spec/tensor_spec.lua for one file); installs what i
 	@$(MAKE) --no-print-directory all
 	@$(RUN_SPECS)
 
-bench: all ## run the benchmarks in examples/bench
-	@set -- examples/bench/*.lua; [ -e "$$1" ] || { echo 'make bench: examples/bench holds no benchmark yet'; exit 0; }; \
-	for file; do echo "== $$file"; $(LUA) $$file $(ARGS) || exit; done
+bench: all ## run the benchmarks (BENCH=examples/bench/linear.lua for one of them, ARGS=--help lists its options)
+	@for file in $(BENCH); do printf '== %s\n' $$file; $(LUA) $$file $(ARGS) || exit; done
 
 repl: WITH = $(shell command -v rlwrap 2>/dev/null)
 repl: all ## an interactive LuaJIT with fp8 loaded

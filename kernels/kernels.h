@@ -147,23 +147,84 @@ enum { QUANTIZE_TILE = 4096 };
 typedef struct QuantizePlan {
   const MapTable *map; /* on the device; NULL for a hardware format */
   DType format;        /* e4m3 or e5m2 without a map */
-  const void *x;       /* quantize and fake_quantize */
+  const void *x;       /* of a quantization */
   DType dtype;         /* of x: f32, f16 or bf16 */
-  void *values;        /* fake_quantize and dequantize: the decoded result, else NULL */
+  uint8_t *codes;      /* NULL if not wanted; the input of a dequantization */
+  void *values;        /* what the codes decode to; NULL if not wanted */
   DType values_dtype;  /* f32, f16 or bf16 */
-  uint8_t *codes;      /* NULL for fake_quantize */
-  float *scale;        /* NULL for fake_quantize */
+  float *scale;        /* one a block; NULL if not wanted; the input of a dequantization */
   int64_t count, blocksize;
   bool divide, stochastic;
   RandomSource random;
-  uint32_t *magnitudes; /* one zeroed word a block, where blocksize exceeds QUANTIZE_TILE; else NULL */
+  const float *known_scale;   /* one a block, instead of measuring; else NULL */
+  const uint32_t *magnitudes; /* the bits of each block's largest |x|, instead of measuring; else NULL */
 } QuantizePlan;
 
-/* quantize or, with `values` instead of codes and scale, fake_quantize. */
+/* Any quantization; longer blocks than QUANTIZE_TILE need known_scale or magnitudes. */
 cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan);
-/* magnitudes[block] = the bits of the largest |x|, at least those of infinity if the block has an infinity or a NaN. */
-cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan);
+/* magnitudes[block], zero before, = the bits of the largest |x|, at least those of infinity if the block has an
+ * infinity or a NaN. */
+cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan, uint32_t *magnitudes);
 cudaError_t launch_dequantize(Launch launch, const QuantizePlan *plan);
+
+/* The fast kernels below round to nearest, and take x, codes and values at multiples of 16 bytes. */
+
+/* What a quantization does where a group of threads holds a piece of x in registers: a block, or where scales are known
+ * a part of one. Values, if wanted, have x's dtype; a map has a look-up. */
+typedef struct PiecesPlan {
+  QuantizePlan quantize;
+  int64_t length;         /* of a piece: a whole number of 16-byte vectors; the last piece may be shorter by some */
+  int64_t count;          /* pieces */
+  int64_t pieces_a_block; /* 1 unless scales are known */
+  int vectors;            /* a thread's at most: 4, or 2 (without partials and quantize.divide) */
+  int group, threads;     /* powers of two: for a piece, and in a thread block */
+  const uint32_t *maxima; /* launch_measure's, for one block that is the whole tensor; else NULL */
+  int maxima_count;
+  /* Column sums, not with quantize.divide: NULL, or room for grid / strips rows of partial_width. A thread block keeps
+   * to one of `strips` strips of threads / group · length columns; if that is a multiple of x's columns, there is one
+   * strip, and a partial row has sums of several rows side by side. */
+  float *partials;
+  int64_t partial_width;
+  int strips, grid; /* grid: a multiple of strips; 0 without partials */
+} PiecesPlan;
+cudaError_t launch_quantize_pieces_f32(Launch launch, const PiecesPlan *plan);
+cudaError_t launch_quantize_pieces_f16(Launch launch, const PiecesPlan *plan);
+cudaError_t launch_quantize_pieces_bf16(Launch launch, const PiecesPlan *plan);
+
+/* Codes of a hardware format and their transpose, or only that, of a matrix whose sides are multiples of 16. The scale
+ * is known: one number or one a row, or it follows from `maxima`. */
+typedef struct TransposePlan {
+  QuantizePlan quantize;
+  uint8_t *transposed;
+  int64_t rows, columns;
+  bool row_scale;         /* quantize.known_scale has one a row */
+  const uint32_t *maxima; /* instead of known_scale: launch_measure's */
+  int maxima_count;
+} TransposePlan;
+cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan);
+
+/* One pass over a matrix of f32, f16 or bf16, at a multiple of 16 bytes, of whole 16-byte vectors a row: the largest
+ * magnitudes of what each thread block read, or column sums, or both. */
+typedef struct MeasurePlan {
+  const void *x;
+  DType dtype;
+  int64_t rows, columns;
+  int strips, row_groups; /* the grid: strips of columns, and how many thread blocks share one */
+  uint32_t *maxima;       /* strips · row_groups words, or NULL */
+  float *partials;        /* row_groups rows of `columns`, or NULL */
+} MeasurePlan;
+/* Fills in the grid. */
+void measure_shape(MeasurePlan *plan, int multiprocessors);
+cudaError_t launch_measure(Launch launch, const MeasurePlan *plan);
+
+/* out[c] = the sum over all rows of partials[row][c], [c + columns], [c + 2 · columns], … below `width`. */
+typedef struct FinishSumPlan {
+  const float *partials;
+  int64_t rows, width, columns;
+  void *out;
+  DType dtype;
+} FinishSumPlan;
+cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan);
 
 /* --- around products --- */
 
@@ -184,12 +245,13 @@ typedef struct FinishPlan {
 } FinishPlan;
 cudaError_t launch_finish_product(Launch launch, const FinishPlan *plan);
 
-/* --- optimizer steps: count elements; dtypes of the parameter and its gradient --- */
+/* --- optimizer steps: count elements; dtypes of the parameter and its gradient; `live` as in backend.h --- */
 
 cudaError_t launch_sgd(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *buffer,
-                       int64_t count, SgdStep step);
+                       int64_t count, SgdStep step, const float *live);
 cudaError_t launch_adamw(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *m,
-                         float *v, int64_t count, AdamwStep step);
+                         float *v, int64_t count, AdamwStep step, const float *live);
+cudaError_t launch_store_fields(Launch launch, float *out, const float *fields, int count);
 
 #ifdef __cplusplus
 }

@@ -13,6 +13,7 @@ struct SgdArguments {
   DType dtype, grad_dtype;
   int64_t count;
   SgdStep step;
+  const float *live; /* SGD_FIELDS, read instead of the step; or NULL */
 };
 
 struct AdamwArguments {
@@ -22,10 +23,22 @@ struct AdamwArguments {
   DType dtype, grad_dtype;
   int64_t count;
   AdamwStep step;
+  const float *live; /* ADAMW_FIELDS */
 };
 
-template <int WIDTH> __device__ inline void update(const SgdArguments &arguments, int64_t i) {
-  const SgdStep &step = arguments.step;
+__device__ inline SgdStep step_of(const SgdArguments &arguments) {
+  const float *field = arguments.live;
+  if (!field) return arguments.step;
+  return {field[0], field[1], field[2], field[3], field[4] != 0, field[5] != 0, nullptr};
+}
+
+__device__ inline AdamwStep step_of(const AdamwArguments &arguments) {
+  const float *field = arguments.live;
+  if (!field) return arguments.step;
+  return {field[0], field[1], field[2], field[3], field[4], field[5], field[6], nullptr};
+}
+
+template <int WIDTH> __device__ inline void update(const SgdArguments &arguments, const SgdStep &step, int64_t i) {
   float parameter[WIDTH], grad[WIDTH], buffer[WIDTH] = {};
   load_vector(arguments.parameter, arguments.dtype, i, parameter);
   load_vector(arguments.grad, arguments.grad_dtype, i, grad);
@@ -43,8 +56,7 @@ template <int WIDTH> __device__ inline void update(const SgdArguments &arguments
   store_vector(arguments.parameter, arguments.dtype, i, parameter);
 }
 
-template <int WIDTH> __device__ inline void update(const AdamwArguments &arguments, int64_t i) {
-  const AdamwStep &step = arguments.step;
+template <int WIDTH> __device__ inline void update(const AdamwArguments &arguments, const AdamwStep &step, int64_t i) {
   float parameter[WIDTH], grad[WIDTH], m[WIDTH], v[WIDTH];
   load_vector(arguments.parameter, arguments.dtype, i, parameter);
   load_vector(arguments.grad, arguments.grad_dtype, i, grad);
@@ -65,10 +77,19 @@ template <int WIDTH> __device__ inline void update(const AdamwArguments &argumen
 
 template <int WIDTH, typename Arguments>
 __global__ void __launch_bounds__(BLOCK) update_kernel(const __grid_constant__ Arguments arguments) {
+  const auto step = step_of(arguments);
   const int64_t vectors = arguments.count / WIDTH;
-  for (int64_t i = global_thread(); i < vectors; i += global_threads()) update<WIDTH>(arguments, i * WIDTH);
+  for (int64_t i = global_thread(); i < vectors; i += global_threads()) update<WIDTH>(arguments, step, i * WIDTH);
   const int64_t tail = vectors * WIDTH + global_thread();
-  if (WIDTH > 1 && tail < arguments.count) update<1>(arguments, tail);
+  if (WIDTH > 1 && tail < arguments.count) update<1>(arguments, step, tail);
+}
+
+struct Fields {
+  float number[FIELDS_MOST];
+};
+
+__global__ void store_kernel(float *out, const __grid_constant__ Fields fields, int count) {
+  if ((int)threadIdx.x < count) out[threadIdx.x] = fields.number[threadIdx.x];
 }
 
 template <typename Arguments> cudaError_t launch_update(Launch launch, const Arguments &arguments, bool aligned) {
@@ -88,13 +109,20 @@ bool is_aligned(const void *pointer) { return (uintptr_t)pointer % 16 == 0; }
 } // namespace
 
 extern "C" cudaError_t launch_sgd(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype,
-                                  float *buffer, int64_t count, SgdStep step) {
-  const SgdArguments arguments = {parameter, grad, buffer, dtype, grad_dtype, count, step};
+                                  float *buffer, int64_t count, SgdStep step, const float *live) {
+  const SgdArguments arguments = {parameter, grad, buffer, dtype, grad_dtype, count, step, live};
   return launch_update(launch, arguments, is_aligned(parameter) && is_aligned(grad) && is_aligned(buffer));
 }
 
 extern "C" cudaError_t launch_adamw(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype,
-                                    float *m, float *v, int64_t count, AdamwStep step) {
-  const AdamwArguments arguments = {parameter, grad, m, v, dtype, grad_dtype, count, step};
+                                    float *m, float *v, int64_t count, AdamwStep step, const float *live) {
+  const AdamwArguments arguments = {parameter, grad, m, v, dtype, grad_dtype, count, step, live};
   return launch_update(launch, arguments, is_aligned(parameter) && is_aligned(grad) && is_aligned(m) && is_aligned(v));
+}
+
+extern "C" cudaError_t launch_store_fields(Launch launch, float *out, const float *fields, int count) {
+  Fields copy = {};
+  for (int i = 0; i < count; i++) copy.number[i] = fields[i];
+  store_kernel<<<1, 32, 0, launch.stream>>>(out, copy, count);
+  return cudaGetLastError();
 }

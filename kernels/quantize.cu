@@ -14,9 +14,6 @@ namespace {
 
 enum { BLOCK = 512, ELEMENTS = QUANTIZE_TILE / BLOCK };
 
-constexpr uint32_t infinity_bits = 0x7F800000u;
-constexpr uint32_t nan_bits = 0x7FC00000u;
-
 /* How the blocks are cut: tile t is tile t % tiles_a_block of block t / tiles_a_block. */
 struct Tiling {
   int64_t tiles, tiles_a_block;
@@ -101,34 +98,6 @@ __device__ inline uint32_t group_maximum(uint32_t magnitude, int group, uint32_t
   return magnitude;
 }
 
-struct Scaling {
-  float scale, inverse;
-  bool divide, empty; /* empty: zero or NaN, the elements count as 0 */
-  bool broken;
-};
-
-template <Encoding ENCODING> __device__ inline Scaling scaling_of(const QuantizePlan &plan, uint32_t magnitude) {
-  Scaling scaling;
-  scaling.broken = magnitude >= infinity_bits;
-  scaling.scale = float_from_bits(scaling.broken ? nan_bits : magnitude);
-  if (!uses<ENCODING>(plan, ENCODING_MAP) && !scaling.broken) {
-    scaling.scale /= uses<ENCODING>(plan, ENCODING_E4M3) ? E4M3_LARGEST : E5M2_LARGEST;
-  }
-  scaling.empty = !(scaling.scale > 0.0f);
-  scaling.inverse = 1.0f / scaling.scale;
-  scaling.divide = (uses<ENCODING>(plan, ENCODING_MAP) && plan.divide) || scaling.inverse == INFINITY;
-  return scaling;
-}
-
-template <Encoding ENCODING>
-__device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &table, const Scaling &scaling, float value,
-                                  bool stochastic, uint32_t random) {
-  if (scaling.broken && !uses<ENCODING>(plan, ENCODING_MAP)) return 0x7F; /* NaN in both formats */
-  float scaled = scaling.divide ? value / scaling.scale : value * scaling.inverse;
-  if (scaling.empty) scaled = 0.0f;
-  return encode<ENCODING>(plan, table, scaled, stochastic, random);
-}
-
 /* The random words of elements i … i + WIDTH - 1; i is a multiple of 4 unless WIDTH is 1. */
 template <int WIDTH> __device__ inline void random_words(RandomSource source, int64_t i, uint32_t (&word)[WIDTH]) {
   if (WIDTH == 1) {
@@ -145,21 +114,19 @@ template <int WIDTH> __device__ inline void random_words(RandomSource source, in
   }
 }
 
-/* Writes codes, or decoded values, of one vector of a tile: all of it, or what lies before `end`. */
+/* Writes codes and decoded values of one vector of a tile: all of it, or what lies before `end`. */
 template <int WIDTH, Encoding ENCODING>
 __device__ inline void store_codes(const QuantizePlan &plan, const MapTable &table, const Scaling &scaling, int64_t i,
                                    int64_t end, const Packed<uint8_t, WIDTH> &codes) {
-  if (plan.codes) {
-    if (i + WIDTH <= end) {
-      *reinterpret_cast<Packed<uint8_t, WIDTH> *>(plan.codes + i) = codes;
-    } else {
+  if (plan.codes && i + WIDTH <= end) {
+    *reinterpret_cast<Packed<uint8_t, WIDTH> *>(plan.codes + i) = codes;
+  } else if (plan.codes) {
 #pragma unroll
-      for (int k = 0; k < WIDTH; k++) {
-        if (i + k < end) plan.codes[i + k] = codes.element[k];
-      }
+    for (int k = 0; k < WIDTH; k++) {
+      if (i + k < end) plan.codes[i + k] = codes.element[k];
     }
-    return;
   }
+  if (!plan.values) return;
   float value[WIDTH];
 #pragma unroll
   for (int k = 0; k < WIDTH; k++) value[k] = decode<ENCODING>(plan, table.value, codes.element[k]) * scaling.scale;
@@ -190,13 +157,19 @@ __global__ void __launch_bounds__(BLOCK)
     const Tile tile = tile_at(plan, tiling, first + threadIdx.x / group);
     float value[ELEMENTS];
     load_tile<Scalar, WIDTH>(plan, tile, lane, group, value);
-    uint32_t magnitude = 0;
-    if (!plan.magnitudes) {
-      magnitude = group_maximum(largest_magnitude(value), group, warp_magnitude[turn]);
-    } else if (tile.length > 0) {
-      magnitude = plan.magnitudes[tile.block];
+    float scale = 0;
+    if (plan.known_scale) {
+      if (tile.length > 0) scale = plan.known_scale[tile.block];
+    } else {
+      uint32_t magnitude = 0;
+      if (!plan.magnitudes) {
+        magnitude = group_maximum(largest_magnitude(value), group, warp_magnitude[turn]);
+      } else if (tile.length > 0) {
+        magnitude = plan.magnitudes[tile.block];
+      }
+      scale = scale_of<ENCODING>(plan, magnitude);
     }
-    const Scaling scaling = scaling_of<ENCODING>(plan, magnitude);
+    const Scaling scaling = scaling_of<ENCODING>(plan, scale);
     if (plan.scale && lane == 0 && tile.first) plan.scale[tile.block] = scaling.scale;
 #pragma unroll
     for (int v = 0; v < ELEMENTS / WIDTH; v++) {
@@ -218,7 +191,7 @@ __global__ void __launch_bounds__(BLOCK)
  * block. */
 template <typename Scalar, int WIDTH>
 __global__ void __launch_bounds__(BLOCK)
-    block_magnitudes_kernel(const __grid_constant__ QuantizePlan plan, const Tiling tiling) {
+    block_magnitudes_kernel(const __grid_constant__ QuantizePlan plan, const Tiling tiling, uint32_t *magnitudes) {
   const int64_t run = (tiling.tiles + gridDim.x - 1) / gridDim.x;
   const int64_t begin = blockIdx.x * run, end = begin + run < tiling.tiles ? begin + run : tiling.tiles;
   uint32_t largest = 0;
@@ -229,7 +202,7 @@ __global__ void __launch_bounds__(BLOCK)
     largest = max(largest, largest_magnitude(value));
     if (i + 1 < end && (i + 1) % tiling.tiles_a_block != 0) continue;
     largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
-    if (threadIdx.x == 0) atomicMax(plan.magnitudes + tile.block, largest);
+    if (threadIdx.x == 0) atomicMax(magnitudes + tile.block, largest);
     largest = 0;
   }
 }
@@ -295,7 +268,7 @@ extern "C" cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan) 
   }
 }
 
-extern "C" cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan) {
+extern "C" cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan, uint32_t *magnitudes) {
   if (plan->count == 0) return cudaSuccess;
   const Tiling tiling = tiling_of(*plan);
   const int grid = grid_size(launch, tiling.tiles, 1, 8);
@@ -303,6 +276,6 @@ extern "C" cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan
                       : plan->dtype == DTYPE_F32 ? block_magnitudes_kernel<float, 4>
                       : plan->dtype == DTYPE_F16 ? block_magnitudes_kernel<Half, 8>
                                                  : block_magnitudes_kernel<BFloat16, 8>;
-  kernel<<<grid, BLOCK, 0, launch.stream>>>(*plan, tiling);
+  kernel<<<grid, BLOCK, 0, launch.stream>>>(*plan, tiling, magnitudes);
   return cudaGetLastError();
 }

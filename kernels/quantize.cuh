@@ -1,8 +1,12 @@
-/* How a scaled number becomes a code and a code a number again: by a map in shared memory, or a hardware format. */
+/* How a block's largest magnitude becomes its scale, a scaled number a code, and a code a number again: by a map, or a
+ * hardware format. */
 #ifndef FP8_QUANTIZE_CUH
 #define FP8_QUANTIZE_CUH
 
 #include "common.cuh"
+
+constexpr uint32_t infinity_bits = 0x7F800000u;
+constexpr uint32_t nan_bits = 0x7FC00000u;
 
 /* ENCODING_ANY looks at the plan in every call, for rarely used shapes; the others leave only their own code in a
  * kernel. */
@@ -38,6 +42,50 @@ template <Encoding ENCODING>
 __device__ inline float decode(const QuantizePlan &plan, const float *value, uint8_t code) {
   if (uses<ENCODING>(plan, ENCODING_MAP)) return value[code];
   return uses<ENCODING>(plan, ENCODING_E4M3) ? e4m3_to_float(code) : e5m2_to_float(code);
+}
+
+struct Scaling {
+  float scale, inverse;
+  bool divide, empty; /* empty: zero or NaN, the elements count as 0 */
+  bool broken;
+};
+
+template <Encoding ENCODING> __device__ inline Scaling scaling_of(const QuantizePlan &plan, float scale) {
+  Scaling scaling;
+  scaling.scale = scale;
+  scaling.broken = scale != scale;
+  scaling.empty = scale == 0.0f || scaling.broken;
+  scaling.inverse = 1.0f / scale;
+  scaling.divide = (uses<ENCODING>(plan, ENCODING_MAP) && plan.divide) || isinf(scaling.inverse);
+  return scaling;
+}
+
+template <Encoding ENCODING> __device__ inline float scale_of(const QuantizePlan &plan, uint32_t magnitude) {
+  if (magnitude >= infinity_bits) return float_from_bits(nan_bits);
+  const float absmax = float_from_bits(magnitude);
+  if (uses<ENCODING>(plan, ENCODING_MAP)) return absmax;
+  return absmax / (uses<ENCODING>(plan, ENCODING_E4M3) ? E4M3_LARGEST : E5M2_LARGEST);
+}
+
+template <Encoding ENCODING>
+__device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &table, const Scaling &scaling, float value,
+                                  bool stochastic, uint32_t random) {
+  if (scaling.broken && !uses<ENCODING>(plan, ENCODING_MAP)) return 0x7F; /* NaN in both formats */
+  float scaled = scaling.divide ? value / scaling.scale : value * scaling.inverse;
+  if (scaling.empty) scaled = 0.0f;
+  return encode<ENCODING>(plan, table, scaled, stochastic, random);
+}
+
+/* The whole tensor's largest magnitude from what launch_measure left, for the whole thread block. */
+__device__ inline uint32_t whole_maximum(const uint32_t *maxima, int count) {
+  __shared__ uint32_t warp_largest[WARP];
+  uint32_t largest = 0;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) largest = max(largest, maxima[i]);
+  for (int mask = WARP / 2; mask > 0; mask /= 2) largest = max(largest, shuffle_xor(largest, mask));
+  if (threadIdx.x % WARP == 0) warp_largest[threadIdx.x / WARP] = largest;
+  __syncthreads();
+  for (int i = 0; i < (int)blockDim.x / WARP; i++) largest = max(largest, warp_largest[i]);
+  return largest;
 }
 
 /* Copies `bytes` (a multiple of 16) of a map's table into shared memory, the whole thread block together. */

@@ -106,16 +106,24 @@ typedef struct QuantizeOutputs {
 } QuantizeOutputs;
 
 /* One update of a parameter; all four tensors contiguous and of one shape; parameter and grad of any float dtype,
- * the moments f32. Arithmetic in float32, the parameter rounded once. */
+ * the moments f32. Arithmetic in float32, the parameter rounded once.
+ *
+ * A captured update would repeat the same step, with the same learning rate and number. So a step may also be on the
+ * device: `live`, if not NULL, holds the other fields in order as SGD_FIELDS or ADAMW_FIELDS f32 numbers, which the
+ * update reads, instead of them, when it runs. */
+enum { SGD_FIELDS = 6, ADAMW_FIELDS = 7, FIELDS_MOST = 8 };
+
 typedef struct SgdStep {
   float lr, momentum, dampening, weight_decay;
   bool nesterov;
   bool first; /* the momentum buffer holds nothing yet: it becomes the gradient */
+  const Tensor *live;
 } SgdStep;
 
 typedef struct AdamwStep {
   float lr, beta1, beta2, epsilon, weight_decay;
   float correction1, correction2; /* 1 - beta1^t, 1 - beta2^t */
+  const Tensor *live;
 } AdamwStep;
 
 typedef struct Backend {
@@ -133,9 +141,12 @@ typedef struct Backend {
 
   /* --- graphs: the work of a device between begin and end is recorded instead of done; an error where there are no
    * graphs --- */
+  /* Whether the work from now on is a rehearsal of what will be captured next: choices that are made once, such as the
+   * fastest algorithm for a product, are made at once then. */
+  bool (*capture_prepare)(int index, bool preparing);
   /* While capturing, whatever waits for the device is an error, and so is random number generation. */
   bool (*capture_begin)(int index);
-  /* Ends the capture, also a failed one; *graph is NULL if that fails. */
+  /* Ends the capture and makes *graph, NULL if that fails; only ends it if `graph` is NULL. */
   bool (*capture_end)(int index, void **graph);
   /* Does the recorded work again, on the same memory. */
   bool (*graph_launch)(int index, void *graph);
@@ -216,6 +227,8 @@ typedef struct Backend {
   /* PyTorch's AdamW: p *= 1 - lr · weight_decay; m, v the moving averages of g and g²; p -= lr · (m / correction1) /
    * (sqrt(v / correction2) + epsilon). */
   bool (*adamw)(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+  /* Writes up to FIELDS_MOST numbers to a contiguous f32 tensor of as many elements, without waiting. */
+  bool (*store_fields)(Tensor *out, const float *fields);
 } Backend;
 
 /* Called once when the CPU backend is first needed; registers its allocator. */

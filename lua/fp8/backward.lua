@@ -4,7 +4,8 @@ local autograd = require "fp8.autograd"
 local shape_text = require("fp8.shapes").text
 
 local add, clone, convert, sum, view = core.add, core.clone, core.to, core.sum, core.view
-local dtype_of, shape_of = core.dtype, core.shape
+local dtype_of, fits, shape_of = core.dtype, core.fits, core.shape
+local is_tensor, like = core.is_tensor, core.like
 local edge, raise = autograd.edge, core.raise
 
 local nothing = {}
@@ -24,8 +25,11 @@ end
 
 -- Adds `grad` to what has arrived at `input` so far.
 local function deliver(grads, input, grad, shares)
-  local fitted = sum_to(grad, input.shape)
-  if dtype_of(fitted) ~= input.dtype then fitted = convert(fitted, {dtype = input.dtype}) end
+  local fitted = grad
+  if not fits(grad, input.shape, input.dtype) then
+    fitted = sum_to(grad, input.shape)
+    if dtype_of(fitted) ~= input.dtype then fitted = convert(fitted, {dtype = input.dtype}) end
+  end
   local earlier = grads[input]
   if earlier then
     grads[input] = add(earlier, fitted)
@@ -76,6 +80,7 @@ local function collect_nodes(root)
 end
 
 local function first_gradient(output, grad)
+  if is_tensor(grad) and like(grad, output) then return grad end
   local shape, dtype = shape_of(output), dtype_of(output)
   if grad == nil then
     if core.numel(output) ~= 1 then
@@ -83,11 +88,11 @@ local function first_gradient(output, grad)
     end
     return core.full(shape, 1, {dtype = dtype, device = core.device(output)})
   end
-  if not core.is_tensor(grad) then raise("backward: the gradient must be a tensor, got " .. type(grad)) end
+  if not is_tensor(grad) then raise("backward: the gradient must be a tensor, got " .. type(grad)) end
   local need = ("%s on %s"):format(shape_text(shape), core.device(output))
   local have = ("%s on %s"):format(shape_text(shape_of(grad)), core.device(grad))
   if have ~= need then raise(("backward: the gradient must have shape %s, got %s"):format(need, have)) end
-  return dtype_of(grad) == dtype and grad or convert(grad, {dtype = dtype})
+  return convert(grad, {dtype = dtype})
 end
 
 local function release(node)

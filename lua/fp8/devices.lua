@@ -1,5 +1,7 @@
 --- fp8.cuda: the CUDA devices, whose part of fp8 is loaded when a script first asks for one.
 local core = require "fp8.core"
+local event = require "fp8.timing"
+local graph = require "fp8.graph"
 
 local devices = {}
 
@@ -51,5 +53,11 @@ function devices.memory(index) return core.memory(device_name(index)) end
 
 --- Lets the peak of `memory` start anew.
 function devices.reset_peak_memory(index) core.reset_peak_memory(device_name(index)) end
+
+--- An event on a CUDA device, as fp8.event makes them for any device (timing.lua).
+function devices.event(index) return event(device_name(index)) end
+
+--- Captures the work of a function, to be replayed by one call (graph.lua).
+function devices.graph(f, index) return graph.capture(f, device_name(index)) end
 
 return devices

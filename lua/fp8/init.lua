@@ -53,6 +53,7 @@ local fp8 = {
   cuda = require "fp8.devices",
   --- fp8.memory(device) and fp8.reset_peak_memory(device), in bytes, as in fp8.cuda but for any device, "cpu" included.
   memory = core.memory, reset_peak_memory = core.reset_peak_memory,
+  event = require "fp8.timing",
 }
 
 -- Loaded when first used, so that `require "fp8"` stays quick: by field, a module, and the field in it if not the

@@ -15,7 +15,7 @@ local contiguous, convert, free, keep, share = core.contiguous, core.to, core.fr
 local transpose, view = core.transpose, core.view
 local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
 local matmul, scaled_matmul = core.matmul, core.scaled_matmul
-local dtype_of, shape_of, version_of = core.dtype, core.shape, core.version
+local contents_of, dtype_of, shape_of = core.contents, core.dtype, core.shape
 local as_rows, shape_text = shapes.as_rows, shapes.text
 local raise = core.raise
 
@@ -27,18 +27,18 @@ local function as_dtype(x, dtype)
   return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
 end
 
--- What is multiplied in place of W: {codes =, scale =, transposed =} for products of codes, else {values =} of `dtype`. The
--- products for dx need the codes transposed. `cache`, a table or nil, holds the last of these: it serves again as long as the
--- weight has not changed, whose version says so. A stochastic rounding is drawn anew each time.
+-- What is multiplied in place of W: {codes =, scale =, transposed =} for products of codes, else {values =} of `dtype`.
+-- The products for dx need the codes transposed. `cache`, a table or nil, holds the last of these: it serves again as
+-- long as the weight has not changed, as core.contents tells. A stochastic rounding is drawn anew each time.
 local function quantized_weight(weight, plan, dtype, for_input_grad, cache)
   local native = plan.native.forward
   local transposing = native and for_input_grad and plan.native.input_grad or false
-  if cache and cache.weight == weight and cache.version == version_of(weight) and cache.dtype == dtype and
+  if cache and cache.weight == weight and cache.contents == contents_of(weight) and cache.dtype == dtype and
     (cache.transposed or not transposing) then
     return cache
   end
   local rule = plan.weight
-  local form = {weight = weight, version = version_of(weight), dtype = dtype}
+  local form = {weight = weight, contents = contents_of(weight), dtype = dtype}
   if native then
     form.codes, form.scale, form.transposed =
       quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, transposing)
@@ -51,7 +51,7 @@ local function quantized_weight(weight, plan, dtype, for_input_grad, cache)
       cache[name] = form[name]
       if form[name] then keep(form[name]) end
     end
-    cache.weight, cache.version, cache.dtype = weight, form.version, dtype
+    cache.weight, cache.contents, cache.dtype = weight, form.contents, dtype
   end
   return form
 end
@@ -66,22 +66,22 @@ end
 -- y, and what the product for dW needs of x beside or instead of it: its scales, or its transposed codes and scales.
 local function forward(x, weight, bias, plan, dtype, for_weight_grad)
   if not plan then return matmul(x, transpose(weight, 1, 2), bias) end
-  local rule, y = plan.input, nil
+  local rule = plan.input
   local again = for_weight_grad and plan.quantized_weight_grad
   if plan.native.forward then
     local codes, scale, transposed =
       quantize(x, rule.format, rule.blocksize, plan.rounding, nil, again and plan.native.weight_grad)
-    y = scaled_matmul(codes, scale, weight.codes, weight.scale, bias, dtype)
+    local y = scaled_matmul(codes, scale, weight.codes, weight.scale, bias, dtype)
     free(codes)
     return y, again and scale, transposed
   end
   local values, _, scale = fake_quantize(x, rule.format, rule.blocksize, plan.rounding, nil, dtype, nil, again)
-  y = matmul(values, transpose(weight.values, 1, 2), bias)
+  local y = matmul(values, transpose(weight.values, 1, 2), bias)
   free(values)
   return y, scale
 end
 
--- dy as the products need it, and db, which comes out of the same pass. The fields are missing where no product needs them.
+-- dy as the products need it, and db, which comes out of the same pass. Fields that no product needs are missing.
 local function quantized_grad(dy, plan, for_input, for_weight, bias_dtype)
   local rule, native = plan.grad_output, plan.native
   local input_codes = for_input and native.input_grad
@@ -140,7 +140,9 @@ local operation = {
     elseif inputs[1] then
       grad_x = matmul(dy, weight)
     end
-    if inputs[2] and not grad_weight then grad_weight = matmul(transpose(dy, 1, 2), as_rows(x), nil, inputs[2].dtype) end
+    if inputs[2] and not grad_weight then
+      grad_weight = matmul(transpose(dy, 1, 2), as_rows(x), nil, inputs[2].dtype)
+    end
     if inputs[3] and not grad_bias then grad_bias = core.sum(as_dtype(dy, bias_dtype), 1) end
     return grad_x and view(grad_x, node.input_shape), grad_weight, grad_bias
   end,

@@ -27,6 +27,7 @@ static void fill_table(MapTable *table, const float values[MAP_SIZE]) {
     while (below < MAP_SIZE - 1 && table->midpoint[below] < lowest) below++;
     table->start[bucket] = (uint8_t)below;
   }
+  lookup_build(&table->lookup, table->midpoint, table->start);
 }
 
 static void free_map(Map *map) {

@@ -3,11 +3,12 @@
 #define FP8_CORE_MAP_H
 
 #include "core/error.h"
+#include "core/lookup.h"
 #include "core/portable.h"
 
 enum { MAP_SIZE = 256, MAP_BUCKETS = 4096, MAP_DEVICES = 16 };
 
-/* What a search reads; 6 KiB, copied to GPUs as it is. */
+/* What searches read; copied to GPUs as it is. */
 typedef struct MapTable {
   float value[MAP_SIZE];
   /* midpoint[i] = (value[i] + value[i + 1]) * 0.5, the last one infinite. */
@@ -15,6 +16,7 @@ typedef struct MapTable {
   /* Buckets are ranges of float32 with equal upper 12 bits, in ascending order; start[b] counts the midpoints below
    * every value of bucket b. */
   uint8_t start[MAP_BUCKETS];
+  MapLookup lookup;
 } MapTable;
 
 typedef struct Map {

@@ -48,16 +48,20 @@ static void report_out_of_memory(Device device, size_t bytes) {
             cached);
 }
 
+void memory_make_room(Device device, size_t bytes) {
+  Account *account = &accounts[device.kind][device.index];
+  if (account->threshold < minimum_threshold) account->threshold = minimum_threshold;
+  if (account->in_use + bytes <= account->threshold) return;
+  collect_garbage();
+  /* Collecting again only after as much has been allocated as survived keeps the cost proportional. */
+  size_t doubled = 2 * account->in_use;
+  account->threshold = doubled > minimum_threshold ? doubled : minimum_threshold;
+}
+
 void *memory_allocate(Device device, size_t bytes) {
   Account *account = &accounts[device.kind][device.index];
   const Allocator *allocator = allocators[device.kind];
-  if (account->threshold < minimum_threshold) account->threshold = minimum_threshold;
-  if (account->in_use + bytes > account->threshold) {
-    collect_garbage();
-    /* Collecting again only after as much has been allocated as survived keeps the cost proportional. */
-    size_t doubled = 2 * account->in_use;
-    account->threshold = doubled > minimum_threshold ? doubled : minimum_threshold;
-  }
+  memory_make_room(device, bytes);
   void *data = allocator->allocate(device.index, bytes);
   if (!data) {
     collect_garbage();

@@ -31,6 +31,9 @@ FP8_API void memory_register(DeviceKind kind, const Allocator *allocator);
  * allocation is given up. */
 void memory_set_collector(void (*collect)(void *context), void *context);
 
+/* Collects garbage if `bytes` more would make it due. */
+void memory_make_room(Device device, size_t bytes);
+
 /* NULL with an error that says how much was asked for, is in use and is cached. */
 void *memory_allocate(Device device, size_t bytes);
 void memory_release(Device device, void *data, size_t bytes);

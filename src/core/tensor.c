@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/capture.h"
 #include "core/memory.h"
 
 static Storage *storage_create(Device device, size_t bytes) {
@@ -14,7 +15,8 @@ static Storage *storage_create(Device device, size_t bytes) {
   }
   *storage = (Storage){.references = 1, .device = device, .bytes = bytes};
   if (bytes > 0) {
-    storage->data = memory_allocate(device, bytes);
+    bool captured = capture_is_open() && capture_owns(device);
+    storage->data = captured ? capture_allocate(storage) : memory_allocate(device, bytes);
     if (!storage->data) {
       free(storage);
       return NULL;
@@ -23,9 +25,13 @@ static Storage *storage_create(Device device, size_t bytes) {
   return storage;
 }
 
-static void storage_release(Storage *storage) {
+void storage_release(Storage *storage) {
   if (--storage->references > 0) return;
-  if (storage->data) memory_release(storage->device, storage->data, storage->bytes);
+  if (storage->owner) {
+    capture_free(storage);
+  } else if (storage->data) {
+    memory_release(storage->device, storage->data, storage->bytes);
+  }
   free(storage);
 }
 
@@ -98,6 +104,7 @@ bool tensor_same_shape(const Tensor *a, const Tensor *b) {
 
 void *tensor_data(const Tensor *tensor) {
   if (!tensor->storage->data) return NULL;
+  if (capture_is_open()) capture_use(tensor->storage);
   return (char *)tensor->storage->data + tensor->offset * (int64_t)dtype_size(tensor->dtype);
 }
 

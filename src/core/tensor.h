@@ -10,6 +10,8 @@
 
 enum { TENSOR_MAX_RANK = 8, TENSOR_SHAPE_TEXT_MAX = 192 };
 
+struct Capture;
+
 typedef struct Storage {
   int references;
   Device device;
@@ -17,7 +19,13 @@ typedef struct Storage {
   void *data; /* NULL if bytes is 0 */
   /* Counts in-place changes, so that what was derived from the contents can be known to be out of date. */
   uint64_t version;
+  struct Capture *owner; /* the capture whose memory this is, or NULL (capture.h) */
+  int block;             /* its position there */
+  uint64_t used_by;      /* the number of the last capture that used it */
 } Storage;
+
+/* Drops a reference. */
+void storage_release(Storage *storage);
 
 /* A value type: plain copies borrow the storage, tensor_share takes a reference. All zero is "no tensor". */
 typedef struct Tensor {
@@ -46,7 +54,7 @@ FP8_API int64_t tensor_count(const Tensor *tensor); /* number of elements */
 FP8_API bool tensor_is_contiguous(const Tensor *tensor);
 FP8_API bool tensor_same_shape(const Tensor *a, const Tensor *b);
 
-/* Address of the first element. */
+/* Address of the first element. While a graph is captured, asking for it is what makes the graph keep the storage. */
 FP8_API void *tensor_data(const Tensor *tensor);
 
 static inline Device tensor_device(const Tensor *tensor) { return tensor->storage->device; }

@@ -28,6 +28,14 @@ static bool cpu_to_host(int index, void *host, const void *device_data, size_t b
 static const Backend backend = {
     .device_count = cpu_device_count,
     .synchronize = cpu_synchronize,
+    .event_record = cpu_event_record,
+    .event_elapsed = cpu_event_elapsed,
+    .event_release = cpu_event_release,
+    .capture_prepare = cpu_capture_prepare,
+    .capture_begin = cpu_capture_begin,
+    .capture_end = cpu_capture_end,
+    .graph_launch = cpu_graph_launch,
+    .graph_release = cpu_graph_release,
     .from_host = cpu_from_host,
     .to_host = cpu_to_host,
     .copy = cpu_copy,
@@ -53,6 +61,7 @@ static const Backend backend = {
     .dequantize = cpu_dequantize,
     .sgd = cpu_sgd,
     .adamw = cpu_adamw,
+    .store_fields = cpu_store_fields,
 };
 
 const Backend *cpu_backend_open(void) {

@@ -4,6 +4,16 @@
 
 #include "backend.h"
 
+/* event.c */
+bool cpu_event_record(int index, void **event);
+bool cpu_event_elapsed(int index, void *start, void *end, double *milliseconds);
+void cpu_event_release(int index, void *event);
+bool cpu_capture_prepare(int index, bool preparing);
+bool cpu_capture_begin(int index);
+bool cpu_capture_end(int index, void **graph);
+bool cpu_graph_launch(int index, void *graph);
+void cpu_graph_release(int index, void *graph);
+
 bool cpu_copy(Tensor *out, const Tensor *src, bool saturate);
 bool cpu_fill(Tensor *out, double number);
 bool cpu_arange(Tensor *out, double start, double step);
@@ -34,5 +44,6 @@ bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const
 
 bool cpu_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
 bool cpu_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+bool cpu_store_fields(Tensor *out, const float *fields);
 
 #endif

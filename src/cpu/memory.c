@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const size_t large_bytes = (size_t)256 << 10;   /* from here on blocks are mapped */
+static const size_t large_bytes = (size_t)64 << 10;    /* from here on blocks are mapped: glibc would from 128 KiB on */
 static const size_t huge_page_bytes = (size_t)2 << 20; /* of x86-64 and most others */
 static const size_t checked_bytes = (size_t)64 << 20;  /* from here on the machine's free memory is looked at */
 static const size_t margin_bytes = (size_t)64 << 20;   /* that much of it is left alone */

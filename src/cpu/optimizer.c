@@ -1,5 +1,6 @@
 /* Optimizer steps, one pass over all tensors of a parameter. */
 #include <math.h>
+#include <string.h>
 
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
@@ -77,12 +78,41 @@ static void update(Update job, Tensor *parameter, const Tensor *grad) {
   parallel_for((job.count + CHUNK - 1) / CHUNK, 2 * CHUNK, update_chunks, &job);
 }
 
+/* Nothing is captured here: a live step is read at once. */
+static SgdStep live_sgd(const Tensor *live) {
+  const float *field = tensor_data(live);
+  return (SgdStep){.lr = field[0],
+                   .momentum = field[1],
+                   .dampening = field[2],
+                   .weight_decay = field[3],
+                   .nesterov = field[4] != 0,
+                   .first = field[5] != 0};
+}
+
+static AdamwStep live_adamw(const Tensor *live) {
+  const float *field = tensor_data(live);
+  return (AdamwStep){.lr = field[0],
+                     .beta1 = field[1],
+                     .beta2 = field[2],
+                     .epsilon = field[3],
+                     .weight_decay = field[4],
+                     .correction1 = field[5],
+                     .correction2 = field[6]};
+}
+
 bool cpu_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step) {
-  update((Update){.sgd = step, .m = buffer ? tensor_data(buffer) : NULL}, parameter, grad);
+  SgdStep read = step->live ? live_sgd(step->live) : *step;
+  update((Update){.sgd = &read, .m = buffer ? tensor_data(buffer) : NULL}, parameter, grad);
   return true;
 }
 
 bool cpu_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step) {
-  update((Update){.adamw = step, .m = tensor_data(m), .v = tensor_data(v)}, parameter, grad);
+  AdamwStep read = step->live ? live_adamw(step->live) : *step;
+  update((Update){.adamw = &read, .m = tensor_data(m), .v = tensor_data(v)}, parameter, grad);
+  return true;
+}
+
+bool cpu_store_fields(Tensor *out, const float *fields) {
+  memcpy(tensor_data(out), fields, (size_t)tensor_count(out) * sizeof *fields);
   return true;
 }

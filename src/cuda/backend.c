@@ -4,6 +4,14 @@
 static const Backend cuda_backend = {
     .device_count = cuda_device_count,
     .synchronize = cuda_synchronize,
+    .event_record = cuda_event_record,
+    .event_elapsed = cuda_event_elapsed,
+    .event_release = cuda_event_release,
+    .capture_prepare = cuda_capture_prepare,
+    .capture_begin = cuda_capture_begin,
+    .capture_end = cuda_capture_end,
+    .graph_launch = cuda_graph_launch,
+    .graph_release = cuda_graph_release,
     .from_host = cuda_from_host,
     .to_host = cuda_to_host,
     .copy = cuda_copy,
@@ -29,6 +37,7 @@ static const Backend cuda_backend = {
     .dequantize = cuda_dequantize,
     .sgd = cuda_sgd,
     .adamw = cuda_adamw,
+    .store_fields = cuda_store_fields,
 };
 
 /* Asks the driver, without making a context: that happens when a device is first used. */

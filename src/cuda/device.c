@@ -10,12 +10,14 @@ bool cuda_check(cudaError_t error, const char *call) {
 }
 
 int cuda_device_count(void) {
+  static int known = -1; /* it does not change while a process runs, and is asked for often */
   int count = 0;
+  if (known >= 0) return known;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
     cudaGetLastError();
     return 0;
   }
-  return count < DEVICE_MAX ? count : DEVICE_MAX;
+  return known = count < DEVICE_MAX ? count : DEVICE_MAX;
 }
 
 /* Freed memory stays in the pool until it is trimmed. */
@@ -63,7 +65,11 @@ CudaDevice *cuda_device(int index) {
     error_set("cuda:%d: no such device", index);
     return NULL;
   }
-  if (!cuda_check(cudaSetDevice(index), "cudaSetDevice")) return NULL;
+  static _Thread_local int current = -1;
+  if (index != current) {
+    if (!cuda_check(cudaSetDevice(index), "cudaSetDevice")) return NULL;
+    current = index;
+  }
   CudaDevice *device = &devices[index];
   if (!device->launch.stream) {
     CudaDevice opened = {0};
@@ -94,8 +100,12 @@ static bool check_fault(CudaDevice *device) {
   return error_set("%s %lld is out of range in an earlier %s", what, fault >> 8, operations[kind]);
 }
 
+bool cuda_check_not_capturing(const CudaDevice *device, const char *what) {
+  return !device->capturing || error_set("%s can't be captured in a graph", what);
+}
+
 bool cuda_synchronize(int index) {
   CudaDevice *device = cuda_device(index);
-  if (!device) return false;
+  if (!device || !cuda_check_not_capturing(device, "waiting for the device")) return false;
   return cuda_check(cudaStreamSynchronize(device->launch.stream), "cudaStreamSynchronize") && check_fault(device);
 }

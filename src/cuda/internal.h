@@ -11,6 +11,11 @@ typedef struct CudaDevice {
   int capability; /* compute capability: 90 is 9.0 */
   Launch launch;  /* the stream, and the number of multiprocessors */
   cudaMemPool_t pool;
+  cudaStream_t
+      side;       /* for what must be done at once while `launch.stream` is captured; NULL before the first capture */
+  bool preparing; /* the work is a rehearsal for a capture */
+  bool capturing;
+  int graphs;              /* captured and not released */
   FaultWord *fault;        /* in host memory */
   FaultWord *mapped_fault; /* its address for kernels */
 } CudaDevice;
@@ -25,6 +30,14 @@ const CudaDevice *cuda_used_device(int index);
 /* True if `error` is cudaSuccess, else an error that names the call. */
 bool cuda_check(cudaError_t error, const char *call);
 
+/* Fails while the device is captured: `what` can't be part of a graph. */
+bool cuda_check_not_capturing(const CudaDevice *device, const char *what);
+
+/* Where work goes that is no part of the graph, if one is captured: nothing else runs on the device then. */
+static inline cudaStream_t cuda_direct_stream(const CudaDevice *device) {
+  return device->capturing ? device->side : device->launch.stream;
+}
+
 /* Uninitialised memory of `bytes` as a tensor, counted like any other; tensor_release it when the work that uses it is
  * enqueued. */
 bool cuda_scratch(Tensor *scratch, const CudaDevice *device, int64_t bytes);
@@ -36,7 +49,9 @@ void *cuda_allocate_uncounted(const CudaDevice *device, size_t bytes);
 const MapTable *cuda_map_table(const CudaDevice *device, const Map *map);
 
 extern const Allocator cuda_allocator;
+/* At once, or when the last graph is gone: a graph may read it. */
 void cuda_release_map_copy(int index, void *copy);
+void cuda_release_retired_maps(const CudaDevice *device);
 
 static inline int64_t element_bytes(DType dtype) {
   if (dtype == DTYPE_I64) return 8;
@@ -52,6 +67,16 @@ static inline bool is_aligned(const void *pointer, int64_t bytes) { return (uint
 
 int cuda_device_count(void); /* device.c */
 bool cuda_synchronize(int index);
+
+bool cuda_event_record(int index, void **event); /* event.c */
+bool cuda_event_elapsed(int index, void *start, void *end, double *milliseconds);
+void cuda_event_release(int index, void *event);
+
+bool cuda_capture_prepare(int index, bool preparing); /* graph.c */
+bool cuda_capture_begin(int index);
+bool cuda_capture_end(int index, void **graph);
+bool cuda_graph_launch(int index, void *graph);
+void cuda_graph_release(int index, void *graph);
 
 bool cuda_from_host(int index, void *device_data, const void *host, size_t bytes); /* memory.c */
 bool cuda_to_host(int index, void *host, const void *device_data, size_t bytes);
@@ -87,5 +112,6 @@ bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, cons
 
 bool cuda_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step); /* optimizer.c */
 bool cuda_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+bool cuda_store_fields(Tensor *out, const float *fields);
 
 #endif

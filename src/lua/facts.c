@@ -13,6 +13,28 @@ static int lfp8_shape(lua_State *L) {
   return 1;
 }
 
+/* fits(tensor, table of sizes, dtype) -> boolean: whether it has this shape and dtype */
+static int lfp8_fits(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  bool fits = tensor->dtype == check_dtype(L, 3) && (int)lua_objlen(L, 2) == tensor->rank;
+  for (int i = 0; fits && i < tensor->rank; i++) {
+    lua_rawgeti(L, 2, i + 1);
+    fits = lua_tonumber(L, -1) == (double)tensor->size[i];
+    lua_pop(L, 1);
+  }
+  lua_pushboolean(L, fits);
+  return 1;
+}
+
+/* like(a, b) -> boolean: whether two tensors have one shape, dtype and device */
+static int lfp8_like(lua_State *L) {
+  const Tensor *a = check_tensor(L, 1), *b = check_tensor(L, 2);
+  lua_pushboolean(L,
+                  a->dtype == b->dtype && tensor_same_shape(a, b) && device_equal(tensor_device(a), tensor_device(b)));
+  return 1;
+}
+
 /* stride(tensor) -> table of strides, in elements */
 static int lfp8_stride(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
@@ -150,6 +172,8 @@ static int lfp8_totable(lua_State *L) {
 
 const luaL_Reg fact_functions[] = {
     {"shape", lfp8_shape},
+    {"fits", lfp8_fits},
+    {"like", lfp8_like},
     {"stride", lfp8_stride},
     {"size", lfp8_size},
     {"rank", lfp8_rank},

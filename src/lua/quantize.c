@@ -1,5 +1,4 @@
-/* Number formats, quantization, products of codes, and optimizer steps. */
-#include <math.h>
+/* Number formats, quantization, and products of codes. */
 #include <string.h>
 
 #include "lua/binding.h"
@@ -117,53 +116,6 @@ static int lfp8_scaled_matmul(lua_State *L) {
   return finish(L, op_scaled_matmul(new_tensor(L), a, scale_a, b, scale_b, bias, dtype), 1);
 }
 
-static bool boolean_field(lua_State *L, int table, const char *name) {
-  lua_getfield(L, table, name);
-  bool value = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return value;
-}
-
-/* Fields are read before tensors are checked: a table's __index may run Lua code. */
-static void check_table(lua_State *L, int index) {
-  if (!lua_istable(L, index)) argument_error(L, index, "table expected, got %s", luaL_typename(L, index));
-}
-
-/* sgd_step(parameter, gradient, momentum buffer or nil, {lr =, momentum =, dampening =, weight_decay =, nesterov =,
- * first =}) */
-static int lfp8_sgd_step(lua_State *L) {
-  check_table(L, 4);
-  SgdStep step = {.lr = (float)number_field(L, 4, "lr", 1e-3),
-                  .momentum = (float)number_field(L, 4, "momentum", 0),
-                  .dampening = (float)number_field(L, 4, "dampening", 0),
-                  .weight_decay = (float)number_field(L, 4, "weight_decay", 0),
-                  .nesterov = boolean_field(L, 4, "nesterov"),
-                  .first = boolean_field(L, 4, "first")};
-  Tensor *parameter = check_tensor(L, 1);
-  const Tensor *grad = check_tensor(L, 2);
-  Tensor *buffer = optional_tensor(L, 3);
-  return finish(L, op_sgd_step(parameter, grad, buffer, &step), 0);
-}
-
-/* adamw_step(parameter, gradient, m, v, {lr =, beta1 =, beta2 =, epsilon =, weight_decay =, step =}): step counts
- * from 1 */
-static int lfp8_adamw_step(lua_State *L) {
-  check_table(L, 5);
-  double beta1 = number_field(L, 5, "beta1", 0.9), beta2 = number_field(L, 5, "beta2", 0.999);
-  double count = number_field(L, 5, "step", 1);
-  AdamwStep step = {.lr = (float)number_field(L, 5, "lr", 1e-3),
-                    .beta1 = (float)beta1,
-                    .beta2 = (float)beta2,
-                    .epsilon = (float)number_field(L, 5, "epsilon", 1e-8),
-                    .weight_decay = (float)number_field(L, 5, "weight_decay", 0.01),
-                    .correction1 = (float)(1 - pow(beta1, count)),
-                    .correction2 = (float)(1 - pow(beta2, count))};
-  Tensor *parameter = check_tensor(L, 1);
-  const Tensor *grad = check_tensor(L, 2);
-  Tensor *m = check_tensor(L, 3), *v = check_tensor(L, 4);
-  return finish(L, op_adamw_step(parameter, grad, m, v, &step), 0);
-}
-
 const luaL_Reg quantize_functions[] = {
     {"create_map", lfp8_create_map},
     {"create_dynamic_map", lfp8_create_dynamic_map},
@@ -172,7 +124,5 @@ const luaL_Reg quantize_functions[] = {
     {"dequantize", lfp8_dequantize},
     {"fake_quantize", lfp8_fake_quantize},
     {"scaled_matmul", lfp8_scaled_matmul},
-    {"sgd_step", lfp8_sgd_step},
-    {"adamw_step", lfp8_adamw_step},
     {NULL, NULL},
 };

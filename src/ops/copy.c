@@ -22,13 +22,10 @@ static bool transfer(Tensor *out, const Tensor *x) {
 static bool convert_on_device(Tensor *out, const Tensor *x, DType dtype, bool saturate) {
   Tensor created = {0};
   if (!tensor_create_like(&created, x, dtype)) return false;
-  if (!backend_for(x)->copy(&created, x, saturate)) {
-    tensor_release(&created);
-    return false;
-  }
-  *out = created;
-  return true;
+  return hand_over(out, &created, backend_for(x)->copy(&created, x, saturate));
 }
+
+bool copy_contiguous(Tensor *out, const Tensor *x) { return convert_on_device(out, x, x->dtype, true); }
 
 bool op_convert(Tensor *out, const Tensor *x, DType dtype, Device device, bool saturate) {
   if (device_equal(device, tensor_device(x))) return convert_on_device(out, x, dtype, saturate);
@@ -41,12 +38,7 @@ bool op_convert(Tensor *out, const Tensor *x, DType dtype, Device device, bool s
   }
   done = done && tensor_create(&created, dtype, device, x->rank, x->size) && transfer(&created, &source);
   tensor_release(&source);
-  if (done) {
-    *out = created;
-  } else {
-    tensor_release(&created);
-  }
-  return done;
+  return hand_over(out, &created, done);
 }
 
 bool op_contiguous(Tensor *out, const Tensor *x) {

@@ -5,28 +5,18 @@
 
 static RandomSource generator = {.seed = 0, .offset = 0};
 
-/* Hands over the new tensor if `filled`, else releases it. */
-static bool finish(Tensor *out, Tensor *created, bool filled) {
-  if (filled) {
-    *out = *created;
-  } else {
-    tensor_release(created);
-  }
-  return filled;
-}
-
 bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, double value) {
   Tensor created = {0};
   if (!op_check_device(device) || !tensor_create(&created, dtype, device, rank, size)) return false;
-  return finish(out, &created, backend_of(device)->fill(&created, value));
+  return hand_over(out, &created, backend_of(device)->fill(&created, value));
 }
 
 bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data) {
   Tensor created = {0};
   if (!op_check_device(device) || !tensor_create(&created, dtype, device, rank, size)) return false;
   size_t bytes = created.storage->bytes;
-  return finish(out, &created,
-                bytes == 0 || backend_of(device)->from_host(device.index, tensor_data(&created), data, bytes));
+  return hand_over(out, &created,
+                   bytes == 0 || backend_of(device)->from_host(device.index, tensor_data(&created), data, bytes));
 }
 
 bool op_arange(Tensor *out, DType dtype, Device device, double start, double stop, double step) {
@@ -37,12 +27,17 @@ bool op_arange(Tensor *out, DType dtype, Device device, double start, double sto
   int64_t size = count > 0 ? (int64_t)count : 0;
   Tensor created = {0};
   if (!op_check_device(device) || !tensor_create(&created, dtype, device, 1, &size)) return false;
-  return finish(out, &created, backend_of(device)->arange(&created, start, step));
+  return hand_over(out, &created, backend_of(device)->arange(&created, start, step));
 }
 
 void op_manual_seed(uint64_t seed) { generator = (RandomSource){.seed = seed, .offset = 0}; }
 
+static const char no_random[] = "random numbers can't be captured in a graph: every replay would draw the same ones";
+
+bool op_check_random(void) { return !capture_is_open() || error_set("%s", no_random); }
+
 RandomSource op_next_random(int64_t words) {
+  if (capture_is_open()) capture_spoil(no_random);
   RandomSource source = generator;
   generator.offset += ((uint64_t)words + 3) / 4;
   return source;
@@ -51,10 +46,12 @@ RandomSource op_next_random(int64_t words) {
 static bool random_tensor(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, RandomKind kind,
                           int64_t low, uint64_t range) {
   Tensor created = {0};
-  if (!op_check_device(device) || !tensor_create(&created, dtype, device, rank, size)) return false;
+  if (!op_check_random() || !op_check_device(device) || !tensor_create(&created, dtype, device, rank, size)) {
+    return false;
+  }
   int64_t words = tensor_count(&created) * (kind == RANDOM_INTEGER ? 2 : 1);
   RandomSource source = op_next_random(words);
-  return finish(out, &created, backend_of(device)->random(&created, kind, source, low, range));
+  return hand_over(out, &created, backend_of(device)->random(&created, kind, source, low, range));
 }
 
 static bool check_random_dtype(DType dtype) {

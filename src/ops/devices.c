@@ -41,3 +41,18 @@ bool op_check_device(Device device) {
 }
 
 bool op_synchronize(Device device) { return op_check_device(device) && backend_of(device)->synchronize(device.index); }
+
+bool op_event_record(Event *event) {
+  return backend_of(event->device)->event_record(event->device.index, &event->mark);
+}
+
+bool op_event_elapsed(const Event *start, const Event *end, double *milliseconds) {
+  if (!start->mark || !end->mark) return error_set("both events must have been recorded");
+  if (!device_equal(start->device, end->device)) return error_set("the events are on different devices");
+  return backend_of(start->device)->event_elapsed(start->device.index, start->mark, end->mark, milliseconds);
+}
+
+void op_event_release(Event *event) {
+  if (event->mark) backend_of(event->device)->event_release(event->device.index, event->mark);
+  event->mark = NULL;
+}

@@ -34,12 +34,7 @@ bool op_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   DType dtype = dtype_is_float(x->dtype) || keeps_integers ? x->dtype : DTYPE_F32;
   Tensor created = {0};
   if (!tensor_create_like(&created, x, dtype)) return false;
-  if (!backend_for(x)->unary(op, &created, x)) {
-    tensor_release(&created);
-    return false;
-  }
-  *out = created;
-  return true;
+  return hand_over(out, &created, backend_for(x)->unary(op, &created, x));
 }
 
 bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
@@ -57,12 +52,7 @@ bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   Tensor created = {0}, view_a, view_b;
   if (!tensor_create(&created, dtype, tensor_device(first), rank, size)) return false;
   Operand left = expand_operand(a, &view_a, &created), right = expand_operand(b, &view_b, &created);
-  if (!backend_for(first)->binary(op, &created, left, right)) {
-    tensor_release(&created);
-    return false;
-  }
-  *out = created;
-  return true;
+  return hand_over(out, &created, backend_for(first)->binary(op, &created, left, right));
 }
 
 static bool check_broadcasts_to(const Tensor *x, const Tensor *other) {
@@ -107,12 +97,7 @@ bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
   if (!tensor_create(&created, promoted(a, b), tensor_device(condition), rank, size)) return false;
   Tensor choice = expanded(condition, rank, size);
   Operand left = expand_operand(a, &view_a, &created), right = expand_operand(b, &view_b, &created);
-  if (!backend_for(condition)->where(&created, &choice, left, right)) {
-    tensor_release(&created);
-    return false;
-  }
-  *out = created;
-  return true;
+  return hand_over(out, &created, backend_for(condition)->where(&created, &choice, left, right));
 }
 
 bool op_clamp(Tensor *out, const Tensor *x, double low, double high) {
@@ -120,10 +105,5 @@ bool op_clamp(Tensor *out, const Tensor *x, double low, double high) {
   if (low > high) return error_set("the lower limit %g is above the upper limit %g", low, high);
   Tensor created = {0};
   if (!tensor_create_like(&created, x, x->dtype)) return false;
-  if (!backend_for(x)->clamp(&created, x, low, high)) {
-    tensor_release(&created);
-    return false;
-  }
-  *out = created;
-  return true;
+  return hand_over(out, &created, backend_for(x)->clamp(&created, x, low, high));
 }

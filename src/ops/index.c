@@ -101,12 +101,7 @@ static bool run(IndexKernel kernel, Tensor *out, Tensor *created, const Tensor *
   }
   tensor_release(&input);
   tensor_release(&positions);
-  if (done) {
-    *out = *created;
-  } else {
-    tensor_release(created);
-  }
-  return done;
+  return hand_over(out, created, done);
 }
 
 bool op_index_select(Tensor *out, const Tensor *x, int dimension, const Tensor *index) {

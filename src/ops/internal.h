@@ -33,6 +33,9 @@ bool check_writable(const Tensor *x);
 /* True if `a` and `b` may share memory other than by being the same view. */
 bool overlaps_partly(const Tensor *a, const Tensor *b);
 
+/* Ends an operation: gives the tensor that it created to *out if it is `done`, else releases it. Returns `done`. */
+bool hand_over(Tensor *out, Tensor *created, bool done);
+
 /* A copy of `x` in fresh contiguous memory, with its dtype and device. */
 bool copy_contiguous(Tensor *out, const Tensor *x);
 

@@ -199,10 +199,5 @@ bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const
   done = done &&
          backend_for(a)->scaled_matmul(&created, &parts[0], &parts[1], &parts[2], &parts[3], bias ? &parts[4] : NULL);
   for (int i = 0; i < 5; i++) tensor_release(&parts[i]);
-  if (done) {
-    *out = created;
-  } else {
-    tensor_release(&created);
-  }
-  return done;
+  return hand_over(out, &created, done);
 }

@@ -7,6 +7,7 @@
 #define FP8_OPS_OPS_H
 
 #include "backend.h"
+#include "core/capture.h"
 
 /* A set of dimensions: bit d stands for dimension d. */
 typedef uint32_t DimensionSet;
@@ -21,6 +22,40 @@ int op_cuda_device_count(void);
 bool op_check_device(Device device);
 bool op_synchronize(Device device);
 
+/* A point in a device's work, to measure time between two; all zero is none yet. */
+typedef struct Event {
+  Device device;
+  void *mark;
+} Event;
+
+bool op_event_record(Event *event);
+/* Milliseconds between two that were recorded on one device. */
+bool op_event_elapsed(const Event *start, const Event *end, double *milliseconds);
+void op_event_release(Event *event);
+
+/* --- graphs (graph.c) --- */
+
+/* A device's work between op_graph_begin and op_graph_end, to be done again as a whole; all zero is none. */
+typedef struct Graph {
+  Device device;
+  Capture *capture;
+  void *work;
+} Graph;
+
+/* tensor_create, but while a graph is captured too in memory that is not the graph's: for what is written between its
+ * replays, which work of the graph that has been given the same memory earlier would overwrite. */
+bool op_create_lasting(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
+
+/* Says that the work from now on is what will be captured next, or with false that it is not after all. Fails on
+ * devices without graphs, and while another capture is open. */
+bool op_graph_prepare(Device device, bool preparing);
+bool op_graph_begin(Graph *graph, Device device);
+/* A failed one leaves no graph. */
+bool op_graph_end(Graph *graph);
+/* Ends a capture, if one is open, and releases the graph. */
+void op_graph_release(Graph *graph);
+bool op_graph_replay(Graph *graph);
+
 /* --- creation (create.c) --- */
 
 bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, double value);
@@ -31,6 +66,9 @@ bool op_arange(Tensor *out, DType dtype, Device device, double start, double sto
 /* The generator that all devices share: its seed, and the source of the next draw of `words` 32-bit words. */
 void op_manual_seed(uint64_t seed);
 RandomSource op_next_random(int64_t words);
+/* Fails while a graph is captured, whose replays would draw the same numbers over and over. To be asked first: a draw
+ * then makes the end of the capture fail. */
+bool op_check_random(void);
 bool op_rand(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
 bool op_randn(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
 /* Integers in [low, high). */
@@ -138,5 +176,7 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format
 
 bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
 bool op_adamw_step(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+/* Writes a live step. */
+bool op_store_fields(Tensor *live, const float *fields, int count);
 
 #endif

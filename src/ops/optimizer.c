@@ -29,8 +29,21 @@ static bool check_moment(const Tensor *parameter, const Tensor *moment, const ch
   return error_set("%s must be a contiguous f32 tensor of its own", name);
 }
 
+static bool check_live(const Tensor *parameter, const Tensor *live, int64_t fields) {
+  if (!live) return true;
+  if (!same_device(parameter, live)) return false;
+  if (live->dtype == DTYPE_F32 && tensor_is_contiguous(live) && tensor_count(live) == fields) return true;
+  return error_set("a live step must be a contiguous f32 tensor of %lld numbers", (long long)fields);
+}
+
+bool op_store_fields(Tensor *live, const float *fields, int count) {
+  if (!check_live(live, live, count) || !backend_for(live)->store_fields(live, fields)) return false;
+  live->storage->version++;
+  return true;
+}
+
 bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step) {
-  if (!check_parameter(parameter, grad)) return false;
+  if (!check_parameter(parameter, grad) || !check_live(parameter, step->live, SGD_FIELDS)) return false;
   if (step->momentum != 0 && !buffer) return error_set("momentum needs a momentum buffer");
   if (buffer && !check_moment(parameter, buffer, "the momentum buffer")) return false;
   Tensor contiguous = {0};
@@ -44,7 +57,7 @@ bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const Sg
 
 bool op_adamw_step(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step) {
   if (!check_parameter(parameter, grad) || !check_moment(parameter, m, "the first moment") ||
-      !check_moment(parameter, v, "the second moment")) {
+      !check_moment(parameter, v, "the second moment") || !check_live(parameter, step->live, ADAMW_FIELDS)) {
     return false;
   }
   if (m->storage == v->storage) return error_set("the two moments must not share memory");

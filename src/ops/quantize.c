@@ -27,7 +27,9 @@ static bool make_quantizer(Quantizer *quantizer, const Tensor *x, Format format,
                            .stochastic = stochastic};
   if (blocksize < 0) return error_set("blocksize must be at least 1, got %lld", (long long)blocksize);
   if (!compile_format(quantizer, format)) return false;
-  if (stochastic) quantizer->random = op_next_random(count);
+  if (!stochastic) return true;
+  if (!op_check_random()) return false;
+  quantizer->random = op_next_random(count);
   return true;
 }
 
@@ -120,10 +122,5 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format
               backend_for(codes)->dequantize(&created, &input, &factors, &quantizer);
   tensor_release(&input);
   tensor_release(&factors);
-  if (done) {
-    *out = created;
-  } else {
-    tensor_release(&created);
-  }
-  return done;
+  return hand_over(out, &created, done);
 }

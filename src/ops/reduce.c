@@ -42,10 +42,5 @@ bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimension
     result.stride[i] = stride;
     stride *= ordered.size[i];
   }
-  if (!backend_for(x)->reduce(op, &result, &ordered)) {
-    tensor_release(&created);
-    return false;
-  }
-  *out = created;
-  return true;
+  return hand_over(out, &created, backend_for(x)->reduce(op, &result, &ordered));
 }

@@ -11,9 +11,10 @@ static bool check_float(const Tensor *x) {
   return dtype_is_float(x->dtype) || error_set("a floating-point tensor is needed, got %s", dtype_name(x->dtype));
 }
 
-/* Hands `computed`, whose `dimension` was moved last, to *out with its own order of dimensions. */
-static void move_back(Tensor *out, Tensor *computed, int dimension) {
-  *out = transposed(computed, dimension, computed->rank - 1);
+/* hand_over for a tensor whose `dimension` was moved last: it gets its own order of dimensions again. */
+static bool hand_back(Tensor *out, Tensor *created, int dimension, bool done) {
+  if (done) *created = transposed(created, dimension, created->rank - 1);
+  return hand_over(out, created, done);
 }
 
 bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm) {
@@ -21,12 +22,7 @@ bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm) {
   if (!check_float(x) || !last_and_contiguous(&input, x, dimension)) return false;
   bool done = tensor_create_like(&created, &input, x->dtype) && backend_for(x)->softmax(&created, &input, logarithm);
   tensor_release(&input);
-  if (done) {
-    move_back(out, &created, dimension);
-  } else {
-    tensor_release(&created);
-  }
-  return done;
+  return hand_back(out, &created, dimension, done);
 }
 
 bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dimension, bool logarithm) {
@@ -41,12 +37,7 @@ bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dim
               backend_for(y)->softmax_backward(&created, &grad, &output, logarithm);
   tensor_release(&grad);
   tensor_release(&output);
-  if (done) {
-    move_back(out, &created, dimension);
-  } else {
-    tensor_release(&created);
-  }
-  return done;
+  return hand_back(out, &created, dimension, done);
 }
 
 static bool check_cross_entropy(const Tensor *logits, const Tensor *target) {
@@ -68,12 +59,7 @@ bool op_cross_entropy(Tensor *out, const Tensor *logits, const Tensor *target) {
               backend_for(logits)->cross_entropy(&created, &input, &labels);
   tensor_release(&input);
   tensor_release(&labels);
-  if (done) {
-    *out = created;
-  } else {
-    tensor_release(&created);
-  }
-  return done;
+  return hand_over(out, &created, done);
 }
 
 bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *dloss) {
@@ -87,10 +73,5 @@ bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *
               backend_for(logits)->cross_entropy_backward(&created, &input, &labels, dloss);
   tensor_release(&input);
   tensor_release(&labels);
-  if (done) {
-    *out = created;
-  } else {
-    tensor_release(&created);
-  }
-  return done;
+  return hand_over(out, &created, done);
 }

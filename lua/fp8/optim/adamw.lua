@@ -7,11 +7,15 @@ local step = {}
 
 local function moments() return {"first_moment", "second_moment"} end
 
-local function update(self, parameter, grad, state)
+local function settings(self, steps)
   step.lr, step.beta1, step.beta2 = self.lr, self.beta1, self.beta2
   step.epsilon, step.weight_decay = self.epsilon, self.weight_decay
-  step.step = state.steps + 1
-  core.adamw_step(parameter, grad, state.first_moment, state.second_moment, step)
+  step.step = steps + 1
+  return step
+end
+
+local function update(parameter, grad, state, with, live)
+  core.adamw_step(parameter, grad, state.first_moment, state.second_moment, with, live)
 end
 
 --- fp8.optim.AdamW(parameters or module, {lr = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.01})
@@ -21,4 +25,4 @@ end
 --   p -= lr · (m / (1 - beta1^t)) / (√(v / (1 - beta2^t)) + epsilon)
 --
 -- The settings are fields: change `optimizer.lr` between steps. Methods: step, zero_grad, state_dict, load_state_dict.
-return Optimizer.class("AdamW", defaults, moments, update)
+return Optimizer.class("AdamW", defaults, moments, "adamw", settings, update)

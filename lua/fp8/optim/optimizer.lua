@@ -1,6 +1,7 @@
 --- What all optimizers have in common: checked parameters and settings, gradients to zero, and state to save.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local graph = require "fp8.graph"
 local shapes = require "fp8.shapes"
 
 local raise = core.raise
@@ -45,10 +46,13 @@ end
 -- @param name     for errors and tostring
 -- @param defaults settings with their values; they become fields of the object and can be changed between steps
 -- @param moments  moments(settings): names of the f32 tensors that are kept for each parameter
--- @param update   update(self, parameter, grad, state): one step of one parameter; state has the moments, and `steps`,
---                 the number of steps before this one
-function Optimizer.class(name, defaults, moments, update)
-  local class = setmetatable({defaults = defaults, moments = moments, update = update}, Optimizer)
+-- @param kind     which of core's updates is used: "sgd" or "adamw"
+-- @param settings_at settings_at(self, steps): what the update takes of them after so many steps; a table that is
+--                 used again
+-- @param update   update(parameter, grad, state, settings, live): one step of one parameter; state has the moments, and
+--                 `steps`, the number of steps before this one; live is nil, or holds the settings too (graph.lua)
+function Optimizer.class(name, defaults, moments, kind, settings_at, update)
+  local class = setmetatable({defaults = defaults, kind = kind, settings = settings_at, update = update}, Optimizer)
   class.__index = class
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
   return function(parameters, settings)
@@ -71,14 +75,34 @@ function Optimizer.class(name, defaults, moments, update)
   end
 end
 
+-- The same while a graph is captured: nothing is updated yet, so no step counted.
+local function capture_step(self)
+  local live_steps = {} -- by the number of steps that their parameters have had
+  for i, parameter in ipairs(self.parameters) do
+    local grad, state = autograd.grad(parameter), self.state[i]
+    if grad then
+      local steps = state.steps
+      local step = live_steps[steps] or graph.live_step(self, core.device(parameter))
+      live_steps[steps] = step
+      step.states[#step.states + 1] = state
+      self.update(parameter, grad, state, self:settings(steps), step.live)
+    end
+  end
+end
+
 --- Updates every parameter that has a gradient, in place.
 function Optimizer:step()
-  local state = self.state
+  if graph.open() then return capture_step(self) end
+  local update, states = self.update, self.state
+  local settings, settings_of -- for parameters that have had `settings_of` steps
   for i, parameter in ipairs(self.parameters) do
     local grad = autograd.grad(parameter)
     if grad then
-      self:update(parameter, grad, state[i])
-      state[i].steps = state[i].steps + 1
+      local state = states[i]
+      local steps = state.steps
+      if steps ~= settings_of then settings, settings_of = self:settings(steps), steps end
+      update(parameter, grad, state, settings)
+      state.steps = steps + 1
     end
   end
 end

@@ -1,0 +1,229 @@
+"""The shapes of linear.lua for torch, torchao and bitsandbytes, each where it is installed: forward, backward and both
+in microseconds, measured as measure.lua does. Options: --help."""
+
+import argparse
+import statistics
+import subprocess
+import time
+import warnings
+
+warnings.filterwarnings("ignore")
+try:
+    import torch
+except ImportError:
+    raise SystemExit("peers.py: torch is not installed")
+
+GPU_SHAPES = "32,256,256;512,1024,1024;4096,4096,4096;8192,4096,16384;8192,8192,8192"
+CPU_SHAPES = "32,256,256;512,1024,1024"
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Clock:
+    """An event on a device without events: the time once its work is done."""
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, later):
+        return (later.at - self.at) * 1000
+
+
+def synchronize(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def event(device):
+    return torch.cuda.Event(enable_timing=True) if device.type == "cuda" else Clock()
+
+
+def measure(step, device, wanted, seconds):
+    """Microseconds of one call of step(turn): see measure.lua, time."""
+    turn = 0
+
+    def run(calls):
+        nonlocal turn
+        for _ in range(calls):
+            turn += 1
+            step(turn)
+
+    run(3)
+    synchronize(device)
+    start = time.perf_counter()
+    run(5)
+    synchronize(device)
+    estimate = (time.perf_counter() - start) / 5
+    batch = max(1, min(100, int(0.01 / estimate)))
+    samples = min(wanted, max(20, int(seconds / (batch * estimate))))
+    run(batch)
+    starts, stops = [event(device) for _ in range(samples)], [event(device) for _ in range(samples)]
+    for first, last in zip(starts, stops):
+        first.record()
+        run(batch)
+        last.record()
+    synchronize(device)
+    return statistics.median(a.elapsed_time(b) * 1000 / batch for a, b in zip(starts, stops))
+
+
+def torch_linear(inputs, outputs, options):
+    return torch.nn.Linear(inputs, outputs, **options)
+
+
+def torch_compiled(inputs, outputs, options):
+    return torch.compile(torch.nn.Linear(inputs, outputs, **options))
+
+
+def torchao(recipe):
+    def build(inputs, outputs, options):
+        from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+
+        # The layer to convert has to be a part of a module.
+        model = torch.nn.Sequential(torch.nn.Linear(inputs, outputs, **options))
+        convert_to_float8_training(model, config=Float8LinearConfig.from_recipe_name(recipe))
+        return torch.compile(model)
+
+    return build
+
+
+def bitsandbytes(name):
+    def build(inputs, outputs, options):
+        import bitsandbytes
+        from bitsandbytes.research import matmul_fp8_global
+        from bitsandbytes.research import nn as layers
+
+        # LinearFP8Global.forward calls this by a name that does not exist.
+        if not hasattr(bitsandbytes, "matmul_fp8_global"):
+            bitsandbytes.matmul_fp8_global = matmul_fp8_global
+        return getattr(layers, name)(inputs, outputs).to(**options)
+
+    return build
+
+
+# By the names of the command line: what is needed, a title, and what builds the layer.
+PEERS = {
+    "torch": ("torch", "torch nn.Linear", torch_linear),
+    "compiled": ("torch", "… compiled", torch_compiled),
+    "tensorwise": ("torchao", "torchao tensorwise", torchao("tensorwise")),
+    "rowwise": ("torchao", "torchao rowwise", torchao("rowwise")),
+    "rowwise_gw_hp": ("torchao", "torchao rowwise_with_gw_hp", torchao("rowwise_with_gw_hp")),
+    "mixed": ("bitsandbytes", "bnb LinearFP8Mixed", bitsandbytes("LinearFP8Mixed")),
+    "global": ("bitsandbytes", "bnb LinearFP8Global", bitsandbytes("LinearFP8Global")),
+}
+
+
+CPU_PEERS = "torch,compiled"  # the others need a GPU, or emulate one for minutes
+
+
+def is_installed(package):
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def read_shapes(text):
+    parts = [part.replace("x", ",").split(",") for part in text.split(";") if part.strip()]
+    shapes = [tuple(int(size) for size in part) for part in parts]
+    if not shapes or any(len(shape) != 3 or min(shape) < 1 for shape in shapes):
+        raise argparse.ArgumentTypeError("rows,in,out;rows,in,out;… expected")
+    return shapes
+
+
+def steps_of(layer, pool):
+    """forward(turn) and both(turn), on another x and dy each turn."""
+    xs, dys = pool
+    parameters = list(layer.parameters())
+
+    def forward(turn):
+        return layer(xs[turn % len(xs)])
+
+    def both(turn):
+        i = turn % len(xs)
+        for parameter in parameters:
+            parameter.grad = None
+        xs[i].grad = None
+        layer(xs[i]).backward(dys[i])
+
+    return forward, both
+
+
+def make_pool(rows, inputs, outputs, options):
+    """As many x and dy as exceed the L2, each a slice of one tensor."""
+    element = torch.empty((), dtype=options["dtype"]).element_size()
+    wanted = 32e6 if options["device"].type == "cpu" else 100e6
+    count = max(2, -(-int(wanted) // (rows * (inputs + outputs) * element)))
+    x = torch.randn(count, rows, inputs, **options)
+    dy = torch.randn(count, rows, outputs, **options)
+    return [x[i].detach().requires_grad_() for i in range(count)], [dy[i] for i in range(count)]
+
+
+def allocated(device):
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def peak_memory(both, device, before):
+    """The most that a step allocates at once, weight and bias included, without x and dy."""
+    if device.type != "cuda":
+        return None
+    both(0)
+    torch.cuda.reset_peak_memory_stats(device)
+    both(0)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def device_name(device):
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    command = "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1"
+    return f"{subprocess.getoutput(command) or 'cpu'}, {torch.get_num_threads()} threads"
+
+
+def bench_shape(shape, peers, options, arguments):
+    rows, inputs, outputs = shape
+    device = options["device"]
+    print(f"\n{rows} rows, {inputs} in, {outputs} out, {arguments.dtype}")
+    print(f"{'':29}{'forward':>11}{'backward':>11}{'both':>11}{'peak MiB':>11}")
+    pool = make_pool(rows, inputs, outputs, options)
+    for name in peers:
+        package, title, build = PEERS[name]
+        if not is_installed(package):
+            print(f"{title:29}  {package} is not installed")
+            continue
+        torch.compiler.reset()
+        before = allocated(device)
+        try:
+            forward, both = steps_of(build(inputs, outputs, options), pool)
+            peak = peak_memory(both, device, before)
+            first = measure(forward, device, arguments.steps, arguments.seconds)
+            all_of_it = measure(both, device, arguments.steps, arguments.seconds)
+        except Exception as error:  # a peer that does not take this shape, dtype or device
+            lines = str(error).strip().splitlines() or [""]
+            print(f"{title:29}  {type(error).__name__}: {lines[0][:80]}")
+            continue
+        cells = [f"{first:11.1f}", f"{all_of_it - first:11.1f}", f"{all_of_it:11.1f}"]
+        cells.append("" if peak is None else f"{peak / 2**20:11.1f}")
+        print(f"{title:29}{''.join(cells)}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--peers", help="comma-separated, of " + ", ".join(PEERS) + " (on the CPU " + CPU_PEERS + ")")
+    parser.add_argument("--shapes", type=read_shapes, help="rows,in,out;rows,in,out;…")
+    parser.add_argument("--steps", type=int, default=50, help="samples of a measurement, whose median is printed")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    peers = (arguments.peers or (CPU_PEERS if device.type == "cpu" else ",".join(PEERS))).split(",")
+    for name in peers:
+        if name not in PEERS:
+            parser.error(f"unknown peer {name}: one of {', '.join(PEERS)}")
+
+    arguments.seconds = 0.5 if device.type == "cpu" else 3
+    print(f"{device_name(device)}, torch {torch.__version__}; microseconds, medians of up to {arguments.steps}")
+    shapes = arguments.shapes or read_shapes(CPU_SHAPES if device.type == "cpu" else GPU_SHAPES)
+    for shape in shapes:
+        bench_shape(shape, peers, {"device": device, "dtype": DTYPES[arguments.dtype]}, arguments)
+
+
+if __name__ == "__main__":
+    main()

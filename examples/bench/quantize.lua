@@ -1,0 +1,177 @@
+--- Every quantization kernel against a copy of the same tensor on the same device. Options: --help.
+package.path = arg[0]:gsub("[^/\\]*$", "") .. "?.lua;" .. package.path
+
+local fp8 = require "fp8"
+local core = require "fp8.core"
+local measure = require "measure"
+
+local usage = [[
+usage: luajit examples/bench/quantize.lua [options]
+  --device NAME   cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
+  --dtype LIST    of the tensor: f32, f16, bf16 (default bf16,f32)
+  --shape R,C     its rows and columns (default 16384,8192, on the CPU 2048,1024)
+  --steps N       samples of a measurement, whose median is printed (default 50)
+  --help          this text
+
+Each cell: GB/s (1e9 bytes read and written a second; on the CPU 1e9 values a second), and the share of the copy's GB/s.
+A whole-tensor absmax is a second read of the tensor, and counted.
+]]
+
+local element_bytes = {f32 = 4, f16 = 2, bf16 = 2}
+
+local function read_shape(text)
+  local rows, columns = text:match("^(%d+)[,x](%d+)$")
+  rows, columns = measure.whole(rows), measure.whole(columns)
+  return rows and columns and {rows = rows, columns = columns}
+end
+
+local formats = {
+  e4m3 = fp8.create_map(true, 4, 3, 8),
+  e5m2 = fp8.create_map(true, 5, 2, 8),
+  dynamic = fp8.create_dynamic_map(),
+}
+local maps, hardware = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}
+
+-- What is measured: a title, the bytes that one value costs (d: those of the tensor's dtype), and a function that makes
+-- the call. `format` is a map or, in the second list, the name of a hardware format. Scales are not in the bytes: at
+-- most 4 in 256 values.
+
+local function fake_quantize(blocksize, sums)
+  return function(format, dtype)
+    return function(x) return core.fake_quantize(x, format, blocksize, nil, nil, dtype, sums and dtype or nil) end
+  end
+end
+
+local function quantize(blocksize, transpose, sums)
+  return function(format, dtype)
+    return function(x)
+      return core.quantize(x, format, blocksize, nil, nil, transpose, sums and dtype or nil)
+    end
+  end
+end
+
+-- With the scale of an earlier quantization, as for a weight whose absmax is known.
+local function quantize_again(transpose)
+  return function(format, _, x)
+    local _, scale = core.quantize(x, format)
+    return function(x_again) return core.quantize(x_again, format, nil, nil, scale, transpose) end
+  end
+end
+
+local function dequantize(blocksize)
+  return function(format, dtype, x)
+    local codes, scale = core.quantize(x, format, blocksize)
+    return function() return core.dequantize(codes, scale, format, blocksize, dtype) end
+  end
+end
+
+local function of_maps(d)
+  return {
+    {"fake-quantize, blocks of 4096", 2 * d, fake_quantize(4096)},
+    {"fake-quantize, blocks of 256", 2 * d, fake_quantize(256)},
+    {"fake-quantize, blocks of 64", 2 * d, fake_quantize(64)},
+    {"fake-quantize, whole tensor", 3 * d, fake_quantize()},
+    {"… with column sums, 4096", 2 * d, fake_quantize(4096, true)},
+    {"… with column sums, whole", 3 * d, fake_quantize(nil, true)},
+    {"quantize, blocks of 4096", d + 1, quantize(4096)},
+    {"quantize, blocks of 256", d + 1, quantize(256)},
+    {"quantize, whole tensor", 2 * d + 1, quantize()},
+    {"dequantize, blocks of 4096", d + 1, dequantize(4096)},
+    {"dequantize, blocks of 256", d + 1, dequantize(256)},
+    {"dequantize, whole tensor", d + 1, dequantize()},
+  }
+end
+
+local function of_casts(d, columns)
+  return {
+    {"cast, scale a row", d + 1, quantize(columns)},
+    {"cast, one scale", 2 * d + 1, quantize()},
+    {"cast, one known scale", d + 1, quantize_again()},
+    {"with transpose, scale a row", d + 2, quantize(columns, true)},
+    {"with transpose, one scale", 2 * d + 2, quantize(nil, true)},
+    {"with transpose, known scale", d + 2, quantize_again(true)},
+    {"with sums, scale a row", d + 1, quantize(columns, false, true)},
+    {"with both, one scale", 2 * d + 2, quantize(nil, true, true)},
+    {"values again, scale a row", d + 1, dequantize(columns)},
+  }
+end
+
+local function of_others(d)
+  local function transpose(_, _, x)
+    local codes = core.quantize(x, "e4m3")
+    return function() return core.contiguous(core.transpose(codes, 1, 2)) end
+  end
+  local function column_sum() return function(x) return core.sum(x, 1) end end
+  return {
+    {"column sums", d, column_sum},
+    {"transpose of codes", 2, transpose},
+  }
+end
+
+-- Tensors that together exceed the caches, so that none is still there when its turn comes again.
+local function make_pool(shape, dtype, device)
+  local bytes = shape.rows * shape.columns * element_bytes[dtype]
+  local pool = {}
+  for i = 1, math.max(1, math.ceil((device == "cpu" and 32e6 or 100e6) / bytes)) do
+    pool[i] = core.randn(shape.rows, shape.columns, {dtype = dtype, device = device})
+  end
+  return pool
+end
+
+local function free_all(...)
+  for i = 1, select("#", ...) do
+    local tensor = select(i, ...)
+    if tensor then core.free(tensor) end
+  end
+end
+
+local function bench(dtype, options)
+  local shape, d = options.shape, element_bytes[dtype]
+  local count = shape.rows * shape.columns
+  local pool = make_pool(shape, dtype, options.device)
+  -- Results are freed at once: these are the times of kernels, not of a script that leaves them to the collector.
+  local function seconds_of(call)
+    return measure.time(function(turn) free_all(call(pool[turn % #pool + 1])) end, options) * 1e-6
+  end
+
+  local out = core.empty(shape.rows, shape.columns, {dtype = dtype, device = options.device})
+  local copy = 2 * d * count / seconds_of(function(x)
+    core.copy_(out, x)
+  end)
+  print(("\n%s, %d x %d: a copy moves %.0f GB/s"):format(dtype, shape.rows, shape.columns, copy * 1e-9))
+
+  local function print_rows(title, kernels, columns, format_of)
+    local unit = options.device == "cpu" and "Gval/s" or "GB/s"
+    local header = {("%-30s %7s"):format(title, "B/value")}
+    for _, name in ipairs(columns) do header[#header + 1] = ("%9s %-7s"):format(unit, name) end
+    print((table.concat(header):gsub("%s+$", "")))
+    for _, kernel in ipairs(kernels) do
+      local name, bytes, make_call = unpack(kernel)
+      local cells = {(name:find("…", 1, true) and "%-32s %7d" or "%-30s %7d"):format(name, bytes)}
+      for _, column in ipairs(columns) do
+        local seconds = seconds_of(make_call(format_of(column), dtype, pool[1]))
+        local moved = bytes * count / seconds
+        local shown = options.device == "cpu" and ("%.2f"):format(count / seconds * 1e-9) or
+          ("%.0f"):format(moved * 1e-9)
+        cells[#cells + 1] = ("%9s %-7.2f"):format(shown, moved / copy)
+      end
+      print((table.concat(cells):gsub("%s+$", "")))
+    end
+  end
+
+  print_rows("maps", of_maps(d), maps, function(name) return formats[name] end)
+  print_rows("hardware formats", of_casts(d, shape.columns), hardware, function(name) return name end)
+  print_rows("others", of_others(d), {""}, function() end)
+end
+
+measure.main(function()
+  local options = measure.options(usage, {
+    device = tostring, dtype = measure.names(element_bytes), shape = read_shape, steps = measure.whole,
+  }, {dtype = {"bf16", "f32"}, steps = 50})
+  options.device = options.device or measure.default_device()
+  local on_cpu = options.device == "cpu"
+  options.shape = options.shape or read_shape(on_cpu and "2048,1024" or "16384,8192")
+  options.samples, options.seconds = options.steps, on_cpu and 0.15 or 3
+  print(("%s; share of a copy, medians of up to %d"):format(measure.device_name(options.device), options.samples))
+  for _, dtype in ipairs(options.dtype) do bench(dtype, options) end
+end)

@@ -1,0 +1,146 @@
+/* One pass over a matrix for its largest magnitude, its column sums, or both.
+ *
+ * For sums, a thread takes one 16-byte vector of columns and walks down the rows; thread blocks share the rows of a
+ * strip of 256 vectors, and narrow matrices have several rows to a thread block. Sums of up to 256 rows are float32;
+ * finish_sum adds those in double. The order never depends on timing. */
+#include "vectors.cuh"
+
+namespace {
+
+enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, FINISH_ROWS = 32 };
+
+int vector_columns(const MeasurePlan &plan) {
+  return (int)(plan.columns / (plan.dtype == DTYPE_F32 ? vector_width<float> : vector_width<BFloat16>));
+}
+
+/* The largest of the thread block, to its word of `maxima`. */
+__device__ inline void write_maximum(uint32_t *maxima, uint32_t largest) {
+  largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+  if (threadIdx.x == 0) maxima[blockIdx.x] = largest;
+}
+
+template <typename Scalar>
+__global__ void __launch_bounds__(BLOCK) measure_kernel(const uint4 *x, int64_t vectors, uint32_t *maxima) {
+  uint32_t largest = 0;
+  const int64_t step = (int64_t)gridDim.x * BLOCK * ROWS_IN_FLIGHT;
+  for (int64_t first = (int64_t)blockIdx.x * BLOCK * ROWS_IN_FLIGHT + threadIdx.x; first < vectors; first += step) {
+    uint4 raw[ROWS_IN_FLIGHT];
+#pragma unroll
+    for (int v = 0; v < ROWS_IN_FLIGHT; v++) {
+      const int64_t i = first + v * BLOCK;
+      raw[v] = make_uint4(0, 0, 0, 0);
+      if (i < vectors) raw[v] = x[i];
+    }
+#pragma unroll
+    for (int v = 0; v < ROWS_IN_FLIGHT; v++) largest = raise<Scalar>(largest, raw[v]);
+  }
+  write_maximum(maxima, magnitude_bits(largest, Scalar()));
+}
+
+/* across: the vectors of a row. */
+template <typename Scalar>
+__global__ void __launch_bounds__(BLOCK) measure_columns_kernel(const __grid_constant__ MeasurePlan plan, int across) {
+  constexpr int width = vector_width<Scalar>;
+  __shared__ __align__(16) float shared[BLOCK][width];
+  const int strip = blockIdx.x % plan.strips, row_group = blockIdx.x / plan.strips;
+  const int rows_at_once = across < BLOCK ? BLOCK / across : 1;
+  const int row_in_block = across < BLOCK ? threadIdx.x / across : 0;
+  const int column = across < BLOCK ? threadIdx.x % across : strip * BLOCK + threadIdx.x;
+  const bool active = column < across && row_in_block < rows_at_once;
+  const int64_t step = (int64_t)plan.row_groups * rows_at_once;
+  const uint4 *x = static_cast<const uint4 *>(plan.x) + column;
+  float sum[width] = {};
+  uint32_t largest = 0;
+  int64_t row = (int64_t)row_group * rows_at_once + row_in_block;
+  for (; active && row < plan.rows; row += ROWS_IN_FLIGHT * step) {
+    uint4 raw[ROWS_IN_FLIGHT];
+#pragma unroll
+    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
+      raw[i] = make_uint4(0, 0, 0, 0);
+      if (row + i * step < plan.rows) raw[i] = x[(row + i * step) * across];
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
+      float value[width];
+      unpack<Scalar>(raw[i], value);
+#pragma unroll
+      for (int k = 0; k < width; k++) sum[k] += value[k];
+      largest = raise<Scalar>(largest, raw[i]);
+    }
+  }
+  if (plan.maxima) write_maximum(plan.maxima, magnitude_bits(largest, Scalar()));
+#pragma unroll
+  for (int k = 0; k < width; k++) shared[threadIdx.x][k] = sum[k];
+  __syncthreads();
+  if (row_in_block > 0 || !active) return;
+  float *partial = plan.partials + row_group * plan.columns + (int64_t)column * width;
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+    for (int i = 1; i < rows_at_once; i++) sum[k] += shared[threadIdx.x + i * across][k];
+    partial[k] = sum[k];
+  }
+}
+
+/* Thread blocks of 32 × 32: lane x takes a column, the rows take turns at its terms. */
+__global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const FinishSumPlan plan) {
+  __shared__ double shared[FINISH_ROWS][WARP];
+  const int64_t column = (int64_t)blockIdx.x * WARP + threadIdx.x;
+  double sum = 0;
+  if (column < plan.columns) {
+    const int side_by_side = (int)((plan.width + plan.columns - 1) / plan.columns);
+    const int64_t terms = plan.rows * side_by_side;
+#pragma unroll 4
+    for (int64_t i = threadIdx.y; i < terms; i += FINISH_ROWS) {
+      const int64_t row = divide(i, side_by_side), at = column + (i - row * side_by_side) * plan.columns;
+      if (at < plan.width) sum += plan.partials[row * plan.width + at];
+    }
+  }
+  shared[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y > 0 || column >= plan.columns) return;
+  for (int i = 1; i < FINISH_ROWS; i++) sum += shared[i][threadIdx.x];
+  store_float(plan.out, plan.dtype, column, (float)sum);
+}
+
+template <typename Scalar> cudaError_t run(Launch launch, const MeasurePlan &plan) {
+  const int grid = plan.strips * plan.row_groups;
+  const int across = vector_columns(plan);
+  if (plan.partials) {
+    measure_columns_kernel<Scalar><<<grid, BLOCK, 0, launch.stream>>>(plan, across);
+  } else {
+    measure_kernel<Scalar>
+        <<<grid, BLOCK, 0, launch.stream>>>(static_cast<const uint4 *>(plan.x), plan.rows * across, plan.maxima);
+  }
+  return cudaGetLastError();
+}
+
+} // namespace
+
+extern "C" void measure_shape(MeasurePlan *plan, int multiprocessors) {
+  const int across = vector_columns(*plan);
+  plan->strips = across < BLOCK ? 1 : (across + BLOCK - 1) / BLOCK;
+  const int rows_at_once = across < BLOCK ? BLOCK / across : 1;
+  const int64_t turns = (plan->rows + rows_at_once - 1) / rows_at_once; /* of one thread block for all rows */
+  const int64_t wanted = ((int64_t)multiprocessors * 4 + plan->strips - 1) / plan->strips;
+  const int64_t least = (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN;
+  const int64_t groups = wanted > least ? wanted : least;
+  plan->row_groups = (int)(groups < turns ? groups : turns);
+}
+
+extern "C" cudaError_t launch_measure(Launch launch, const MeasurePlan *plan) {
+  switch (plan->dtype) {
+  case DTYPE_F32:
+    return run<float>(launch, *plan);
+  case DTYPE_F16:
+    return run<Half>(launch, *plan);
+  default:
+    return run<BFloat16>(launch, *plan);
+  }
+}
+
+extern "C" cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan) {
+  if (plan->columns == 0) return cudaSuccess;
+  const int grid = (int)((plan->columns + WARP - 1) / WARP);
+  finish_sum_kernel<<<grid, dim3(WARP, FINISH_ROWS), 0, launch.stream>>>(*plan);
+  return cudaGetLastError();
+}

@@ -1,0 +1,168 @@
+/* Codes of a hardware format as they are and transposed, in one pass over x, for products that contract over rows.
+ *
+ * A thread block of 256 takes tiles of 128 × 128. Each thread casts four runs of 16 elements, which go to `codes` and
+ * into shared memory, 16 bytes at a time; then it collects 16 rows of 4 columns from there, transposes bytes within
+ * words and writes 16 bytes of each of the 4 columns. The 16-byte chunks of a row in shared memory are permuted by its
+ * row block, so that neither side has bank conflicts. */
+#include "encode.cuh"
+#include "vectors.cuh"
+
+namespace {
+
+enum { BLOCK = 256, SIDE = 128, RUN = 16, RUNS = SIDE / RUN, ROWS_AT_ONCE = BLOCK / RUNS, PASSES = SIDE / ROWS_AT_ONCE };
+
+/* The tile in shared memory, addressed in chunks of 16 codes and in words of 4. */
+__device__ inline int chunk_at(int row, int chunk) { return row * RUNS + (chunk ^ (row / RUN % RUNS)); }
+__device__ inline int word_at(int row, int word) { return chunk_at(row, word / 4) * 4 + word % 4; }
+
+template <typename Scalar, Encoding ENCODING>
+__device__ inline uint32_t slow_word(const QuantizePlan &plan, const Scaling &scaling, const Scalar *x) {
+  uint32_t word = 0;
+#pragma unroll 1
+  for (int k = 0; k < 4; k++) {
+    word |= (uint32_t)code_of<ENCODING>(plan, *plan.map, scaling, to_float(x[k]), false, 0) << 8 * k;
+  }
+  return word;
+}
+
+/* The 16 codes of a run in registers. */
+template <typename Scalar, Encoding ENCODING>
+__device__ inline uint4 codes_of_run(const QuantizePlan &plan, float scale, uint4 (&raw)[sizeof(Scalar)],
+                                     const Scalar *x) {
+  constexpr int width = vector_width<Scalar>;
+  const Scaling scaling = scaling_of<ENCODING>(plan, scale);
+  uint32_t word[4];
+  if (scaling.broken) return make_uint4(0x7F7F7F7Fu, 0x7F7F7F7Fu, 0x7F7F7F7Fu, 0x7F7F7F7Fu);
+  if (scaling.empty) return make_uint4(0, 0, 0, 0);
+  if (scaling.divide) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) word[k] = slow_word<Scalar, ENCODING>(plan, scaling, x + 4 * k);
+  } else {
+#pragma unroll
+    for (int v = 0; v < (int)sizeof(Scalar); v++) {
+      float value[width];
+      unpack<Scalar>(raw[v], value);
+#pragma unroll
+      for (int k = 0; k < width; k += 4) {
+        float scaled[4];
+        uint32_t codes[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) scaled[j] = value[k + j] * scaling.inverse;
+        NoStage stage;
+        Encoder<ENCODING>(stage, nullptr).encode(scaled, codes);
+        word[(v * width + k) / 4] = codes[0];
+      }
+    }
+  }
+  return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+/* Byte c of result[r] becomes byte r of result[c]. */
+__device__ inline void transpose_bytes(uint32_t (&word)[4]) {
+  const uint32_t low01 = __byte_perm(word[0], word[1], 0x5140), high01 = __byte_perm(word[0], word[1], 0x7362);
+  const uint32_t low23 = __byte_perm(word[2], word[3], 0x5140), high23 = __byte_perm(word[2], word[3], 0x7362);
+  word[0] = __byte_perm(low01, low23, 0x5410);
+  word[1] = __byte_perm(low01, low23, 0x7632);
+  word[2] = __byte_perm(high01, high23, 0x5410);
+  word[3] = __byte_perm(high01, high23, 0x7632);
+}
+
+template <typename Scalar, Encoding ENCODING>
+__global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __grid_constant__ TransposePlan turn) {
+  constexpr int vectors = sizeof(Scalar); /* a run */
+  constexpr int together = sizeof(Scalar) == 2 ? 4 : 2;
+  __shared__ __align__(16) uint4 chunks[SIDE * RUNS];
+  const QuantizePlan &plan = turn.quantize;
+  float whole_scale = 0;
+  if (turn.maxima) {
+    whole_scale = scale_of<ENCODING>(plan, whole_maximum(turn.maxima, turn.maxima_count));
+  } else if (!turn.row_scale) {
+    whole_scale = plan.known_scale[0];
+  }
+  if (plan.scale && !turn.row_scale && blockIdx.x == 0 && threadIdx.x == 0) plan.scale[0] = whole_scale;
+  const int64_t tiles_across = (turn.columns + SIDE - 1) / SIDE, tiles = (turn.rows + SIDE - 1) / SIDE * tiles_across;
+  const int run = threadIdx.x % RUNS, first_row = threadIdx.x / RUNS;
+  /* After a pass over the whole tensor its end is still in the cache, so that comes first. */
+  for (int64_t turned = blockIdx.x; turned < tiles; turned += gridDim.x) {
+    const int64_t tile = turn.maxima ? tiles - 1 - turned : turned;
+    const int64_t tile_row = divide(tile, tiles_across), tile_column = tile - tile_row * tiles_across;
+    const int64_t column = tile_column * SIDE + run * RUN;
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass += together) {
+      uint4 raw[together][vectors];
+      float scale[together];
+#pragma unroll
+      for (int i = 0; i < together; i++) {
+        const int64_t row = tile_row * SIDE + first_row + (pass + i) * ROWS_AT_ONCE;
+        const bool inside = row < turn.rows && column < turn.columns;
+        const uint4 *from =
+            reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + row * turn.columns + column);
+#pragma unroll
+        for (int v = 0; v < vectors; v++) {
+          raw[i][v] = make_uint4(0, 0, 0, 0);
+          if (inside) raw[i][v] = from[v];
+        }
+        scale[i] = whole_scale;
+        if (turn.row_scale && inside) scale[i] = plan.known_scale[row];
+      }
+#pragma unroll
+      for (int i = 0; i < together; i++) {
+        const int tile_first = first_row + (pass + i) * ROWS_AT_ONCE;
+        const int64_t row = tile_row * SIDE + tile_first;
+        if (row >= turn.rows || column >= turn.columns) continue;
+        const int64_t at = row * turn.columns + column;
+        const uint4 codes =
+            codes_of_run<Scalar, ENCODING>(plan, scale[i], raw[i], static_cast<const Scalar *>(plan.x) + at);
+        if (plan.codes) *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
+        if (turn.row_scale && plan.scale && column == 0) plan.scale[row] = scale[i];
+        chunks[chunk_at(tile_first, run)] = codes;
+      }
+    }
+    __syncthreads();
+    const int row_block = threadIdx.x % RUNS, word_column = threadIdx.x / RUNS;
+    const int64_t out_row = tile_row * SIDE + row_block * RUN, out_column = tile_column * SIDE + word_column * 4;
+    if (out_row < turn.rows && out_column < turn.columns) {
+      const uint32_t *words = reinterpret_cast<const uint32_t *>(chunks);
+      uint32_t word[4][4];
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) word[i][j] = words[word_at(row_block * RUN + 4 * i + j, word_column)];
+        transpose_bytes(word[i]);
+      }
+      uint8_t *to = turn.transposed + out_column * turn.rows + out_row;
+#pragma unroll
+      for (int c = 0; c < 4; c++) {
+        *reinterpret_cast<uint4 *>(to + c * turn.rows) = make_uint4(word[0][c], word[1][c], word[2][c], word[3][c]);
+      }
+    }
+    __syncthreads(); /* before the next tile is written */
+  }
+}
+
+template <typename Scalar, Encoding ENCODING> cudaError_t run(Launch launch, const TransposePlan &plan) {
+  const auto kernel = quantize_transposed_kernel<Scalar, ENCODING>;
+  const int64_t tiles = ((plan.rows + SIDE - 1) / SIDE) * ((plan.columns + SIDE - 1) / SIDE);
+  const int grid = resident_grid((const void *)kernel, launch, BLOCK, tiles);
+  kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
+  return cudaGetLastError();
+}
+
+template <typename Scalar> cudaError_t run_encoding(Launch launch, const TransposePlan &plan) {
+  return plan.quantize.format == DTYPE_E4M3 ? run<Scalar, ENCODING_E4M3>(launch, plan)
+                                            : run<Scalar, ENCODING_E5M2>(launch, plan);
+}
+
+} // namespace
+
+extern "C" cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan) {
+  if (plan->rows == 0 || plan->columns == 0) return cudaSuccess;
+  switch (plan->quantize.dtype) {
+  case DTYPE_F32:
+    return run_encoding<float>(launch, *plan);
+  case DTYPE_F16:
+    return run_encoding<Half>(launch, *plan);
+  default:
+    return run_encoding<BFloat16>(launch, *plan);
+  }
+}

@@ -1,0 +1,125 @@
+--- fp8.cuda.graph: a piece of work, a training step for example, captured once and replayed with one call.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+
+local Graph = {}
+Graph.__index = Graph
+
+local open -- the graph that is being captured
+
+local graph = {}
+
+--- The graph that is being captured, or nil.
+function graph.open() return open end
+
+--- Has an optimizer's step, of parameters that have had equally many, read its settings from the device when it runs:
+-- they are written there before every replay, and the count goes up then.
+-- @param optimizer its method `settings(steps)` gives the settings as a table, and `kind` says for which update
+-- @param device    where the parameters are
+-- @return {live =, states =}: what the update reads, and a list for the states of its parameters to be added to
+function graph.live_step(optimizer, device)
+  if device ~= open.device then
+    core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(device, open.device))
+  end
+  local step = {optimizer = optimizer, live = core.new_live_step(device, optimizer.kind), states = {}}
+  open.steps[#open.steps + 1] = step
+  return step
+end
+
+local function write_step(step)
+  local states = step.states
+  local steps = states[1].steps
+  for i = 2, #states do
+    if states[i].steps ~= steps then
+      core.raise "graph: its parameters have had different numbers of steps since it was captured; capture it again"
+    end
+  end
+  core["store_" .. step.optimizer.kind .. "_step"](step.live, step.optimizer:settings(steps))
+  for i = 1, #states do states[i].steps = steps + 1 end
+end
+
+--- Replays the work. Returns what f returned when it was captured, the same tensors each time.
+function Graph:__call()
+  local steps, leaves, grads = self.steps, self.leaves, self.grads
+  for i = 1, #steps do write_step(steps[i]) end
+  core.graph_replay(self.work)
+  for i = 1, #leaves do leaves[i].grad = grads[i] or nil end
+  return unpack(self.outputs, 1, self.count)
+end
+
+function Graph:__tostring() return "fp8.cuda.graph on " .. self.device end
+
+local function rehearse(self, f)
+  core.graph_prepare(self.device, true)
+  local ok, message = pcall(f)
+  core.graph_prepare(self.device, false)
+  if not ok then error(message, 0) end
+end
+
+local function finish(self, written, outer, ok, ...)
+  autograd.collect_written_leaves(outer)
+  open = nil
+  local message = ...
+  if ok then ok, message = pcall(core.graph_end, self.work) end
+  for leaf in pairs(written) do
+    if ok then
+      self.leaves[#self.leaves + 1] = leaf
+      self.grads[#self.grads + 1] = leaf.grad or false
+      if outer then outer[leaf] = true end
+    else
+      leaf.grad = nil -- nothing has computed it
+    end
+  end
+  if not ok then
+    core.graph_release(self.work)
+    error(message, 0)
+  end
+  self.outputs, self.count = {...}, select("#", ...)
+  return self
+end
+
+--- Runs f twice: once as usual, and once to take its work on a CUDA device down as a graph, which does nothing yet.
+-- Calling the graph then does that work again, without running f: a dozen operations cost the host one launch.
+--
+--   local x, target = fp8.zeros(64, 784, on), fp8.zeros(64, {dtype = "i64", device = "cuda"})
+--   local step = fp8.cuda.graph(function()
+--     optimizer:zero_grad()
+--     local loss = fp8.cross_entropy(model(x), target)
+--     loss:backward()
+--     optimizer:step()
+--     return loss
+--   end)
+--   for images, labels in batches do
+--     x:copy_(images)
+--     target:copy_(labels)
+--     local loss = step()
+--   end
+--
+-- The graph reads and writes the very memory that f used. Its inputs are tensors that exist already: write new values
+-- into them with copy_. Its results are the tensors that f returned and the gradients that it left in `.grad`; every
+-- replay overwrites them, so clone what has to stay. What f does in Lua is not repeated: the graph goes the way that f
+-- went when it was captured. Optimizers follow: a replay counts as a step, and takes the learning rate and the other
+-- settings of the moment; f has to drop the gradients first, as above. The first, usual run of f counts too: it is a
+-- training step like any other.
+--
+-- Can't be captured, and are errors at their line in f: whatever waits for the device (item, totable, printing, copies
+-- to or from the CPU, synchronize) and random numbers, stochastic rounding included. After an error all is as before,
+-- except that gradients which f set are dropped.
+--
+-- The tensors that a graph made take memory of their own, as long as the graph or one of them lives.
+-- @param f      a function without arguments
+-- @param device "cuda" if left out
+-- @return graph, callable; graph.outputs is the list of what f returned
+function graph.capture(f, device)
+  if type(f) ~= "function" then core.raise("graph: a function is needed, got " .. type(f)) end
+  if open then core.raise "graph: a graph is being captured already" end
+  local self = setmetatable({device = core.device_name(device), steps = {}, leaves = {}, grads = {}}, Graph)
+  rehearse(self, f)
+  collectgarbage() -- what the first run left behind is room for the graph
+  local written = {}
+  self.work = core.graph_begin(self.device)
+  open = self
+  return finish(self, written, autograd.collect_written_leaves(written), pcall(f))
+end
+
+return graph

@@ -1,0 +1,77 @@
+#include "core/lookup.h"
+
+#include "core/map.h"
+
+enum { MOST_BITS = 7 };
+
+/* What a look-up imitates. */
+typedef struct Target {
+  const float *midpoint;
+  const uint8_t *start;
+  float inverse; /* 1 / factor */
+} Target;
+
+static uint32_t magnitude_of(int32_t ordered) { return ordered >= 0 ? (uint32_t)ordered : ~(uint32_t)ordered; }
+
+/* The code of every number whose product with the factor has this integer. No threshold but 0 is among subnormal
+ * products. */
+static uint8_t code_of(const Target *target, int32_t ordered) {
+  uint32_t magnitude = magnitude_of(ordered);
+  float scaled = magnitude < 0x00800000 ? 0x1p-149f : float_from_bits(magnitude) * target->inverse;
+  return map_nearest(target->midpoint, target->start, ordered >= 0 ? scaled : -scaled);
+}
+
+/* The first integer after `low` that has another code; `high` is one that has. */
+static int32_t threshold_between(const Target *target, int32_t low, int32_t high) {
+  uint8_t code = code_of(target, low);
+  while (high - low > 1) {
+    int32_t middle = low + (high - low) / 2;
+    if (code_of(target, middle) == code) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return high;
+}
+
+static bool fill(MapLookup *lookup, const Target *target) {
+  for (int32_t bucket = -lookup->half; bucket < lookup->half; bucket++) {
+    int32_t first = bucket * (1 << lookup->shift), last = first + ((1 << lookup->shift) - 1);
+    uint32_t code = code_of(target, first), last_code = code_of(target, last);
+    if (last_code > code + 1) return false;
+    uint32_t entry = (code << 24) - (uint32_t)first;
+    if (last_code > code) entry += (1u << 24) - (uint32_t)(threshold_between(target, first, last) - first);
+    lookup->entry[bucket + lookup->half] = entry;
+  }
+  return true;
+}
+
+/* The smallest magnitude of a midpoint that is not 0, at most 1. */
+static float smallest_threshold(const float *midpoint) {
+  float smallest = 1;
+  for (int i = 0; i + 1 < MAP_SIZE; i++) {
+    float magnitude = fabsf(midpoint[i]);
+    if (magnitude > 0 && magnitude < smallest) smallest = magnitude;
+  }
+  return smallest;
+}
+
+void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start) {
+  lookup->half = 0;
+  /* 0 has to have the code of the smallest positive number. */
+  if (map_nearest(midpoint, start, 0) != map_nearest(midpoint, start, 0x1p-149f)) return;
+  int exponent = 0;
+  frexpf(smallest_threshold(midpoint), &exponent);
+  if (exponent < -100) return;
+  /* The smallest threshold, at least 2^(exponent - 1), becomes at least 2^-125, twice the smallest normal number. */
+  lookup->factor = ldexpf(1, -124 - exponent);
+  Target target = {midpoint, start, ldexpf(1, 124 + exponent)};
+  for (int bits = 1; bits <= MOST_BITS; bits++) {
+    lookup->shift = 23 - bits;
+    lookup->half = (int32_t)(float_to_bits(LOOKUP_LIMIT * lookup->factor) >> lookup->shift) + 1;
+    if (lookup->half > LOOKUP_HALF) break;
+    if (fill(lookup, &target)) return;
+  }
+  lookup->half = 0;
+}

@@ -1,0 +1,54 @@
+/* Events: the CPU has done its work when a call returns, so a point in it is a time. Graphs: there are none. */
+#include <stdlib.h>
+#include <time.h>
+
+#include "cpu/cpu.h"
+
+bool cpu_event_record(int index, void **event) {
+  (void)index;
+  if (!*event) *event = malloc(sizeof(struct timespec));
+  if (!*event) return error_set("out of memory on cpu: %zu bytes asked for", sizeof(struct timespec));
+  clock_gettime(CLOCK_MONOTONIC, *event);
+  return true;
+}
+
+bool cpu_event_elapsed(int index, void *start, void *end, double *milliseconds) {
+  (void)index;
+  const struct timespec *from = start, *to = end;
+  *milliseconds = (double)(to->tv_sec - from->tv_sec) * 1e3 + (double)(to->tv_nsec - from->tv_nsec) * 1e-6;
+  return true;
+}
+
+void cpu_event_release(int index, void *event) {
+  (void)index;
+  free(event);
+}
+
+static bool no_graphs(void) { return error_set("graphs need a CUDA device"); }
+
+bool cpu_capture_prepare(int index, bool preparing) {
+  (void)index;
+  return !preparing || no_graphs();
+}
+
+bool cpu_capture_begin(int index) {
+  (void)index;
+  return no_graphs();
+}
+
+bool cpu_capture_end(int index, void **graph) {
+  (void)index;
+  (void)graph;
+  return no_graphs();
+}
+
+bool cpu_graph_launch(int index, void *graph) {
+  (void)index;
+  (void)graph;
+  return no_graphs();
+}
+
+void cpu_graph_release(int index, void *graph) {
+  (void)index;
+  (void)graph;
+}

@@ -1,0 +1,24 @@
+/* The largest magnitude and the column sums of a matrix in one pass. */
+#ifndef FP8_CUDA_MEASURE_H
+#define FP8_CUDA_MEASURE_H
+
+#include "internal.h"
+
+/* Words whose maximum is the bits of the largest magnitude, at least those of infinity if there is an infinity or a
+ * NaN; tensor_release `words` when the work that uses them is enqueued, after a failure too. */
+typedef struct Maxima {
+  Tensor words;
+  int count;
+} Maxima;
+
+/* Whether cuda_measure takes a contiguous matrix. */
+bool cuda_measurable(const void *data, DType dtype, int64_t columns);
+
+/* `sum` (columns, any float dtype) and `maxima` may be NULL; rows and columns are at least 1. */
+bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64_t rows, int64_t columns, Tensor *sum,
+                  Maxima *maxima);
+
+/* sum[c] = the sum of partials[row][c + k · columns] over rows and k: FinishSumPlan. */
+bool cuda_finish_sum(const CudaDevice *device, Tensor *sum, const float *partials, int64_t rows, int64_t width);
+
+#endif

@@ -1,0 +1,58 @@
+/* Graphs: a device's work captured once and done again as a whole. */
+#include "ops/internal.h"
+
+bool op_create_lasting(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
+  Capture *open = capture_open;
+  capture_open = NULL;
+  bool created = tensor_create(out, dtype, device, rank, size);
+  capture_open = open;
+  return created;
+}
+
+bool op_graph_prepare(Device device, bool preparing) {
+  if (capture_is_open()) return error_set("a graph is being captured already");
+  return op_check_device(device) && backend_of(device)->capture_prepare(device.index, preparing);
+}
+
+bool op_graph_begin(Graph *graph, Device device) {
+  if (!op_check_device(device)) return false;
+  graph->device = device;
+  graph->capture = capture_begin(device);
+  if (!graph->capture) return false;
+  if (backend_of(device)->capture_begin(device.index)) return true;
+  capture_end(graph->capture);
+  capture_release(graph->capture);
+  graph->capture = NULL;
+  return false;
+}
+
+bool op_graph_end(Graph *graph) {
+  bool whole = capture_end(graph->capture);
+  void *work = NULL;
+  bool ended = backend_of(graph->device)->capture_end(graph->device.index, whole ? &work : NULL);
+  graph->work = work;
+  if (whole && ended) return true;
+  op_graph_release(graph);
+  return false;
+}
+
+void op_graph_release(Graph *graph) {
+  if (!graph->capture) return;
+  const Backend *backend = backend_of(graph->device);
+  if (capture_open == graph->capture) {
+    capture_end(graph->capture);
+    backend->capture_end(graph->device.index, NULL);
+  }
+  if (graph->work) backend->graph_release(graph->device.index, graph->work);
+  capture_release(graph->capture);
+  graph->work = NULL;
+  graph->capture = NULL;
+}
+
+bool op_graph_replay(Graph *graph) {
+  if (!graph->work) return error_set("this graph has not been captured");
+  if (capture_is_open()) return error_set("a graph can't be replayed while another one is captured");
+  if (!backend_of(graph->device)->graph_launch(graph->device.index, graph->work)) return false;
+  capture_replayed(graph->capture);
+  return true;
+}
