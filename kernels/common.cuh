@@ -207,7 +207,8 @@ inline int grid_size(Launch launch, int64_t items, int64_t items_a_block, int wa
   return (int)(blocks < limit ? blocks : limit);
 }
 
-/* As many thread blocks as the device holds at once, at most `blocks`: each does a long run of work and sets up once. */
+/* As many thread blocks as the device holds at once, at most `blocks`: each does a long run of work and sets up
+ * once. */
 inline int resident_grid(const void *kernel, Launch launch, int threads, int64_t blocks) {
   int each = 0;
   if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, 0) != cudaSuccess || each < 1) each = 1;

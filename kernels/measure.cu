@@ -1,8 +1,8 @@
 /* One pass over a matrix for its largest magnitude, its column sums, or both.
  *
- * For sums, a thread takes one 16-byte vector of columns and walks down the rows; thread blocks share the rows of a
- * strip of 256 vectors, and narrow matrices have several rows to a thread block. Sums of up to 256 rows are float32;
- * finish_sum adds those in double. The order never depends on timing. */
+ * For sums, a thread takes one 16-byte vector of columns and walks down the rows, eight of which a thread block has at
+ * once; thread blocks share the rows of a strip of 32 vectors. Sums of up to 256 rows are float32, and so are those of
+ * a thread block's eight; finish_sum adds the thread blocks' in double. The order never depends on timing. */
 #include "vectors.cuh"
 
 namespace {
@@ -20,16 +20,20 @@ __device__ inline void write_maximum(uint32_t *maxima, uint32_t largest) {
 }
 
 template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK) measure_kernel(const uint4 *x, int64_t vectors, uint32_t *maxima) {
+__global__ void __launch_bounds__(BLOCK, 4) measure_kernel(const uint4 *x, int64_t vectors, uint32_t *maxima) {
   uint32_t largest = 0;
   const int64_t step = (int64_t)gridDim.x * BLOCK * ROWS_IN_FLIGHT;
   for (int64_t first = (int64_t)blockIdx.x * BLOCK * ROWS_IN_FLIGHT + threadIdx.x; first < vectors; first += step) {
     uint4 raw[ROWS_IN_FLIGHT];
+    if (first + (ROWS_IN_FLIGHT - 1) * BLOCK < vectors) {
 #pragma unroll
-    for (int v = 0; v < ROWS_IN_FLIGHT; v++) {
-      const int64_t i = first + v * BLOCK;
-      raw[v] = make_uint4(0, 0, 0, 0);
-      if (i < vectors) raw[v] = x[i];
+      for (int v = 0; v < ROWS_IN_FLIGHT; v++) raw[v] = x[first + v * BLOCK];
+    } else {
+#pragma unroll
+      for (int v = 0; v < ROWS_IN_FLIGHT; v++) {
+        raw[v] = make_uint4(0, 0, 0, 0);
+        if (first + v * BLOCK < vectors) raw[v] = x[first + v * BLOCK];
+      }
     }
 #pragma unroll
     for (int v = 0; v < ROWS_IN_FLIGHT; v++) largest = raise<Scalar>(largest, raw[v]);
@@ -38,47 +42,51 @@ __global__ void __launch_bounds__(BLOCK) measure_kernel(const uint4 *x, int64_t 
 }
 
 /* across: the vectors of a row. */
-template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK) measure_columns_kernel(const __grid_constant__ MeasurePlan plan, int across) {
+template <typename Scalar, bool MAXIMUM>
+__global__ void __launch_bounds__(BLOCK, 4) measure_columns_kernel(const __grid_constant__ MeasurePlan plan, int across) {
   constexpr int width = vector_width<Scalar>;
-  __shared__ __align__(16) float shared[BLOCK][width];
+  __shared__ __align__(16) float shared[BLOCK / WARP][WARP][width + 1];
+  const int lane = threadIdx.x % WARP, row_in_block = threadIdx.x / WARP;
   const int strip = blockIdx.x % plan.strips, row_group = blockIdx.x / plan.strips;
-  const int rows_at_once = across < BLOCK ? BLOCK / across : 1;
-  const int row_in_block = across < BLOCK ? threadIdx.x / across : 0;
-  const int column = across < BLOCK ? threadIdx.x % across : strip * BLOCK + threadIdx.x;
-  const bool active = column < across && row_in_block < rows_at_once;
-  const int64_t step = (int64_t)plan.row_groups * rows_at_once;
+  const int column = strip * WARP + lane;
+  const bool active = column < across;
+  const int64_t step = (int64_t)plan.row_groups * (BLOCK / WARP);
   const uint4 *x = static_cast<const uint4 *>(plan.x) + column;
   float sum[width] = {};
   uint32_t largest = 0;
-  int64_t row = (int64_t)row_group * rows_at_once + row_in_block;
-  for (; active && row < plan.rows; row += ROWS_IN_FLIGHT * step) {
+  int64_t row = (int64_t)row_group * (BLOCK / WARP) + row_in_block;
+  while (active && row < plan.rows) {
     uint4 raw[ROWS_IN_FLIGHT];
+    if (row + (ROWS_IN_FLIGHT - 1) * step < plan.rows) {
 #pragma unroll
-    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-      raw[i] = make_uint4(0, 0, 0, 0);
-      if (row + i * step < plan.rows) raw[i] = x[(row + i * step) * across];
+      for (int i = 0; i < ROWS_IN_FLIGHT; i++) raw[i] = x[(row + i * step) * across];
+    } else {
+#pragma unroll
+      for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
+        raw[i] = make_uint4(0, 0, 0, 0);
+        if (row + i * step < plan.rows) raw[i] = x[(row + i * step) * across];
+      }
     }
+    row += ROWS_IN_FLIGHT * step;
 #pragma unroll
     for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
       float value[width];
       unpack<Scalar>(raw[i], value);
 #pragma unroll
       for (int k = 0; k < width; k++) sum[k] += value[k];
-      largest = raise<Scalar>(largest, raw[i]);
+      if (MAXIMUM) largest = raise<Scalar>(largest, raw[i]);
     }
   }
-  if (plan.maxima) write_maximum(plan.maxima, magnitude_bits(largest, Scalar()));
+  if (MAXIMUM) write_maximum(plan.maxima, magnitude_bits(largest, Scalar()));
 #pragma unroll
-  for (int k = 0; k < width; k++) shared[threadIdx.x][k] = sum[k];
+  for (int k = 0; k < width; k++) shared[row_in_block][lane][k] = sum[k];
   __syncthreads();
-  if (row_in_block > 0 || !active) return;
-  float *partial = plan.partials + row_group * plan.columns + (int64_t)column * width;
-#pragma unroll
-  for (int k = 0; k < width; k++) {
-    for (int i = 1; i < rows_at_once; i++) sum[k] += shared[threadIdx.x + i * across][k];
-    partial[k] = sum[k];
-  }
+  /* Neighbouring threads take neighbouring columns, of which there are at most as many as threads. */
+  const int own = threadIdx.x / width, k = threadIdx.x % width;
+  if (own >= WARP || strip * WARP + own >= across) return;
+  float total = shared[0][own][k];
+  for (int i = 1; i < BLOCK / WARP; i++) total += shared[i][own][k];
+  plan.partials[row_group * plan.columns + (int64_t)(strip * WARP + own) * width + k] = total;
 }
 
 /* Thread blocks of 32 × 32: lane x takes a column, the rows take turns at its terms. */
@@ -87,13 +95,11 @@ __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const Fin
   const int64_t column = (int64_t)blockIdx.x * WARP + threadIdx.x;
   double sum = 0;
   if (column < plan.columns) {
-    const int side_by_side = (int)((plan.width + plan.columns - 1) / plan.columns);
-    const int64_t terms = plan.rows * side_by_side;
-#pragma unroll 4
-    for (int64_t i = threadIdx.y; i < terms; i += FINISH_ROWS) {
-      const int64_t row = divide(i, side_by_side), at = column + (i - row * side_by_side) * plan.columns;
-      if (at < plan.width) sum += plan.partials[row * plan.width + at];
-    }
+    /* Sums side by side in a row are rows of `columns` themselves. */
+    const int64_t terms = plan.rows * (plan.width / plan.columns);
+    const float *partial = plan.partials + column;
+#pragma unroll 8
+    for (int64_t i = threadIdx.y; i < terms; i += FINISH_ROWS) sum += partial[i * plan.columns];
   }
   shared[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
@@ -106,7 +112,8 @@ template <typename Scalar> cudaError_t run(Launch launch, const MeasurePlan &pla
   const int grid = plan.strips * plan.row_groups;
   const int across = vector_columns(plan);
   if (plan.partials) {
-    measure_columns_kernel<Scalar><<<grid, BLOCK, 0, launch.stream>>>(plan, across);
+    const auto kernel = plan.maxima ? measure_columns_kernel<Scalar, true> : measure_columns_kernel<Scalar, false>;
+    kernel<<<grid, BLOCK, 0, launch.stream>>>(plan, across);
   } else {
     measure_kernel<Scalar>
         <<<grid, BLOCK, 0, launch.stream>>>(static_cast<const uint4 *>(plan.x), plan.rows * across, plan.maxima);
@@ -118,9 +125,8 @@ template <typename Scalar> cudaError_t run(Launch launch, const MeasurePlan &pla
 
 extern "C" void measure_shape(MeasurePlan *plan, int multiprocessors) {
   const int across = vector_columns(*plan);
-  plan->strips = across < BLOCK ? 1 : (across + BLOCK - 1) / BLOCK;
-  const int rows_at_once = across < BLOCK ? BLOCK / across : 1;
-  const int64_t turns = (plan->rows + rows_at_once - 1) / rows_at_once; /* of one thread block for all rows */
+  plan->strips = (across + WARP - 1) / WARP;
+  const int64_t turns = (plan->rows + BLOCK / WARP - 1) / (BLOCK / WARP); /* of one thread block for all rows */
   const int64_t wanted = ((int64_t)multiprocessors * 4 + plan->strips - 1) / plan->strips;
   const int64_t least = (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN;
   const int64_t groups = wanted > least ? wanted : least;

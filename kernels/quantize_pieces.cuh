@@ -8,6 +8,9 @@
 #include "encode.cuh"
 #include "vectors.cuh"
 
+#ifndef LOAD
+#define LOAD(p) (*(p))
+#endif
 namespace {
 
 /* --- scales --- */
@@ -15,7 +18,7 @@ namespace {
 /* What multiplies or divides a piece's elements; `slow` where only the general code will do. */
 struct PieceScaling {
   Scaling general;
-  float inverse;
+  float inverse, divisor; /* finite; 0 and 1 for an empty block */
   bool slow;
 };
 
@@ -29,6 +32,7 @@ __device__ inline PieceScaling piece_scaling(const QuantizePlan &plan, float sca
   PieceScaling scaling;
   scaling.general = scaling_of<ENCODING>(plan, scale);
   scaling.inverse = scaling.general.empty ? 0.0f : scaling.general.inverse;
+  scaling.divisor = scaling.general.empty ? 1.0f : scale;
   if (DIVIDE) {
     scaling.slow = !scaling.general.empty && !(scale >= smallest_divisor<Scalar> && scale <= largest_divisor<Scalar>);
   } else {
@@ -90,6 +94,41 @@ __device__ inline void quantize_slowly(const QuantizePlan &plan, const Scaling &
 
 /* --- the kernel --- */
 
+struct Piece {
+  int64_t number, begin;
+  int length; /* 0 beyond the last element */
+};
+
+/* The thread's piece in a thread block's turn. After a pass over the whole tensor its end is still in the cache, so
+ * that comes first. */
+__device__ inline Piece piece_at(const PiecesPlan &pieces, int64_t tiles, int64_t turned, int groups) {
+  Piece piece;
+  piece.number = (pieces.maxima ? tiles - 1 - turned : turned) * groups + threadIdx.x / pieces.group;
+  piece.begin = piece.number * pieces.length;
+  piece.length = (int)max(min(pieces.length, pieces.quantize.count - piece.begin), (int64_t)0);
+  if (piece.number < 0) piece.length = 0;
+  return piece;
+}
+
+template <typename Scalar, int VECTORS>
+__device__ inline void load_piece(const PiecesPlan &pieces, const Piece &piece, int lane, uint4 (&raw)[VECTORS]) {
+  const uint4 *from = reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(pieces.quantize.x) + piece.begin);
+#pragma unroll
+  for (int v = 0; v < VECTORS; v++) {
+    const int vector = lane + v * pieces.group;
+    raw[v] = make_uint4(0, 0, 0, 0);
+    if (vector * vector_width<Scalar> < piece.length) raw[v] = LOAD(from + vector);
+  }
+}
+#ifndef PREFETCH
+#define PREFETCH 1
+#endif
+#if PREFETCH
+#define ADVANCE _Pragma("unroll") for (int v = 0; v < VECTORS; v++) raw[v] = next[v];
+#else
+#define ADVANCE piece = piece_at(pieces, tiles, turned + gridDim.x, groups);
+#endif
+
 __device__ inline void store_codes(uint8_t *codes, const uint32_t (&word)[1]) {
   *reinterpret_cast<uint32_t *>(codes) = word[0];
 }
@@ -115,17 +154,18 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
   int turn = 0;
   /* All threads of a block take part in every turn, as barriers and shuffles need them. After a pass over the whole
    * tensor its end is still in the cache, so that comes first. */
+  Piece piece = piece_at(pieces, tiles, blockIdx.x, groups);
+  uint4 raw[VECTORS], next[VECTORS];
+  load_piece<Scalar>(pieces, piece, lane, raw);
   for (int64_t turned = blockIdx.x; turned < tiles; turned += gridDim.x, turn ^= 1) {
-    const int64_t piece = (pieces.maxima ? tiles - 1 - turned : turned) * groups + threadIdx.x / group;
-    const int64_t begin = piece * pieces.length;
-    const int length = (int)max(min(pieces.length, plan.count - begin), (int64_t)0);
-    const uint4 *from = reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + begin);
-    uint4 raw[VECTORS];
-#pragma unroll
-    for (int v = 0; v < VECTORS; v++) {
-      const int vector = lane + v * group;
-      raw[v] = make_uint4(0, 0, 0, 0);
-      if (vector * width < length) raw[v] = from[vector];
+    const int64_t begin = piece.begin, number = piece.number;
+    const int length = piece.length;
+    /* The next piece is on its way while this one is worked on. */
+    if (PREFETCH) {
+      piece = piece_at(pieces, tiles, turned + gridDim.x, groups);
+      load_piece<Scalar>(pieces, piece, lane, next);
+    } else if (turned != blockIdx.x) {
+      load_piece<Scalar>(pieces, piece, lane, raw);
     }
     if (SUM) {
 #pragma unroll
@@ -142,22 +182,23 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
       for (int v = 0; v < VECTORS; v++) magnitude = raise<Scalar>(magnitude, raw[v]);
       magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), group, warp_magnitude[turn]);
     }
-    const int64_t block = pieces.pieces_a_block == 1 ? piece : divide(piece, pieces.pieces_a_block);
+    const int64_t block = pieces.pieces_a_block == 1 ? number : divide(number, pieces.pieces_a_block);
     float scale = whole_scale;
     if (plan.known_scale) {
       if (length > 0) scale = plan.known_scale[block];
     } else if (!pieces.maxima) {
       scale = scale_of<ENCODING>(plan, magnitude);
     }
-    if (plan.scale && lane == 0 && length > 0 && piece == block * pieces.pieces_a_block) plan.scale[block] = scale;
+    if (plan.scale && lane == 0 && length > 0 && number == block * pieces.pieces_a_block) plan.scale[block] = scale;
     const PieceScaling scaling = piece_scaling<Scalar, ENCODING, DIVIDE>(plan, scale, magnitude);
     if (__any_sync(all_lanes, scaling.slow)) {
       quantize_slowly<Scalar, ENCODING>(plan, scaling.general, begin, length, lane, group);
+      ADVANCE
       continue;
     }
     const bool empty = scaling.general.empty;
     const uint32_t nan_codes = ENCODING != ENCODING_MAP && scaling.general.broken ? 0x7F7F7F7Fu : 0;
-    const float vanishing = DIVIDE ? floorf(scale * 0.5f) * 0x1p-149f : 0;
+    const float vanishing = DIVIDE ? floorf(scaling.divisor * 0.5f) * 0x1p-149f : 0;
     uint8_t *codes_out = plan.codes + begin;
     Scalar *values_out = static_cast<Scalar *>(plan.values) + begin;
 #pragma unroll
@@ -170,7 +211,7 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
       uint32_t word[width / 4][4];
 #pragma unroll
       for (int k = 0; k < width; k++) {
-        value[k] = DIVIDE ? quotient<Scalar>(value[k], scale, scaling.inverse, vanishing) : value[k] * scaling.inverse;
+        value[k] = DIVIDE ? quotient<Scalar>(value[k], scaling.divisor, scaling.inverse, vanishing) : value[k] * scaling.inverse;
       }
 #pragma unroll
       for (int k = 0; k < width / 4; k++) {
@@ -191,6 +232,7 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
         *reinterpret_cast<uint4 *>(values_out + position) = pack<Scalar>(value);
       }
     }
+    ADVANCE
   }
   if (!SUM) return;
   const int64_t span = groups * pieces.length;

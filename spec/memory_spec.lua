@@ -30,25 +30,30 @@ support.each_device(function(device)
       end)
     end
 
+    -- Garbage below 128 MiB on the CPU and 3 GiB on a GPU is left to Lua's own pace: many steps, and a bound above it.
+    local rounds = device == "cpu" and 1 or 15
+    local bound = device == "cpu" and 512 * MiB or 3.5 * GiB
+
     it("keeps up with tensors that hang together", function()
+      local before = in_use(device)
       core.reset_peak_memory(device)
-      for _ = 1, 50 do
+      for _ = 1, 50 * rounds do
         local x = fp8.empty(16 * MiB / 4, {device = device, requires_grad = true})
         local y = x:view(4, -1):t()
         y = y:narrow(1, 1, 4):expand(3, 4, 4)
         assert.is_true(y.requires_grad)
       end
-      assert.is_true(core.memory(device).peak < GiB)
+      assert.is_true(core.memory(device).peak - before < bound)
     end)
 
     it("keeps up with training steps", function()
       local before = in_use(device)
       core.reset_peak_memory(device)
       local layer = fp8.Linear(64, 64, on)
-      for _ = 1, 100 do
+      for _ = 1, 100 * rounds do
         layer(fp8.zeros(8192, 64, on)):relu():sum():backward()
       end
-      assert.is_true(core.memory(device).peak - before < 512 * MiB)
+      assert.is_true(core.memory(device).peak - before < bound)
     end)
   end)
 

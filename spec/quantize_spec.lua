@@ -2,8 +2,11 @@
 -- quotient rounded to double and then to float32 is rounded correctly, so one conversion after an operation gives IEEE
 -- float32.
 local ffi = require "ffi"
+local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
+
+ffi.cdef "int memcmp(const void *, const void *, size_t);"
 
 local cell = ffi.new "float[1]"
 local function f32(value)
@@ -80,6 +83,17 @@ local function test_values(n, device, dtype, map)
     x:narrow(1, 400, 150):fill_(0)
   end
   return x:to(dtype):to(device)
+end
+
+local bytes_of = {f32 = 4, f16 = 2, bf16 = 2}
+
+--- Asserts that two tensors hold the same bytes, signs of zeros included.
+local function same_bytes(actual, expected)
+  assert.same(expected.shape, actual.shape)
+  assert.equal(expected.dtype, actual.dtype)
+  actual, expected = actual:to("cpu"):contiguous(), expected:contiguous()
+  local bytes = expected:numel() * (bytes_of[expected.dtype] or 1)
+  assert.equal(0, ffi.C.memcmp(actual:data(), expected:data(), bytes))
 end
 
 support.each_device(function(device)
@@ -197,6 +211,107 @@ support.each_device(function(device)
       local first = fp8.quantize_blockwise(x, maps.e5m2, 256, {rounding = "stochastic"})
       fp8.manual_seed(3)
       support.equal(fp8.quantize_blockwise(x, maps.e5m2, 256, {rounding = "stochastic"}), first)
+    end)
+  end)
+
+  describe("what one quantization gives", function()
+    local shapes = {{5, 1000}, {32, 256}, {48, 4096}, {256, 272}, {3, 8192}, {17, 16384}, {2, 20000}, {1, 40960},
+      {129, 64}, {33, 35}, {1, 7}}
+    local formats = {e4m3_map = maps.e4m3, dynamic = maps.dynamic, random = maps.random1, e4m3 = "e4m3", e5m2 = "e5m2"}
+
+    --- A matrix with zeros of both signs among its values.
+    local function matrix(shape, dtype)
+      local x = fp8.randn(shape) * fp8.randn(shape):exp()
+      x:view(-1):narrow(1, 1, 2):copy_(fp8.tensor {0, -0.0})
+      return x:to(dtype)
+    end
+
+    --- Asserts that every output of both forms is the CPU's, column sums within rounding.
+    local function compare(x, format, blocksize, known)
+      local there = x:to(device)
+      local known_there = known and known:to(device)
+      local sums = x:to("f32"):sum(1)
+      local hardware = type(format) == "string"
+      local codes, scale, transposed, sum =
+        core.quantize(there, format, blocksize, "nearest", known_there, hardware, "f32")
+      local own, own_scale, own_transposed = core.quantize(x, format, blocksize, "nearest", known, hardware, "f32")
+      same_bytes(codes, own)
+      same_bytes(scale, own_scale)
+      if hardware then same_bytes(transposed, own_transposed) end
+      support.close(sum, sums)
+      local values
+      values, sum, scale = core.fake_quantize(there, format, blocksize, "nearest", known_there, nil, x.dtype, true)
+      same_bytes(values, (core.fake_quantize(x, format, blocksize, "nearest", known)))
+      same_bytes(scale, own_scale)
+      support.close(sum, sums)
+      same_bytes(core.fake_quantize(there, format, blocksize, "nearest", known_there, "f32"),
+        (core.fake_quantize(x, format, blocksize, "nearest", known, "f32")))
+      return own_scale
+    end
+
+    for name, format in pairs(formats) do
+      it("is the same everywhere, measured or with known scales: " .. name, function()
+        fp8.manual_seed(31)
+        for _, shape in ipairs(shapes) do
+          for _, dtype in ipairs {"f32", "bf16", "f16"} do
+            local x = matrix(shape, dtype)
+            local count = x:numel()
+            for _, blocksize in ipairs {64, shape[2], 4096, count} do
+              blocksize = blocksize < count and blocksize or nil
+              local scale = compare(x, format, blocksize)
+              compare(x, format, blocksize, scale)
+            end
+          end
+        end
+      end)
+    end
+
+    it("does not depend on where a tensor begins", function()
+      fp8.manual_seed(32)
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local x = matrix({4099}, dtype)
+        local there = x:to(device)
+        for offset = 1, 3 do
+          for _, format in pairs(formats) do
+            local codes = core.quantize(there:narrow(1, offset, 4096), format, 256)
+            same_bytes(codes, (core.quantize(x:narrow(1, offset, 4096), format, 256)))
+          end
+        end
+      end
+    end)
+
+    it("keeps what is broken, empty or tiny to its blocks", function()
+      fp8.manual_seed(33)
+      for _, dtype in ipairs {"f32", "bf16"} do
+        for _, format in pairs(formats) do
+          local x = matrix({64, 256}, dtype)
+          x:narrow(1, 3, 1):fill_(0)
+          x:narrow(1, 5, 1):mul_(1e-30):mul_(1e-9)
+          x:narrow(1, 7, 1):narrow(2, 9, 1):fill_(0 / 0)
+          x:narrow(1, 8, 1):narrow(2, 256, 1):fill_(-math.huge)
+          local hardware = type(format) == "string"
+          local codes, scale, transposed = core.quantize(x:to(device), format, 256, "nearest", nil, hardware)
+          local own, own_scale, own_transposed = core.quantize(x, format, 256, "nearest", nil, hardware)
+          same_bytes(codes, own)
+          support.equal(scale, own_scale)
+          if hardware then same_bytes(transposed, own_transposed) end
+          support.equal(core.fake_quantize(x:to(device), format, 256), (core.fake_quantize(x, format, 256)))
+          support.equal(core.fake_quantize(x:to(device), format), (core.fake_quantize(x, format)))
+        end
+      end
+    end)
+
+    it("divides by absmax exactly, whatever it is", function()
+      fp8.manual_seed(34)
+      for _, dtype in ipairs {"f32", "bf16"} do
+        for _, factor in ipairs {1, 3e-7, 1e-20, 1e-36, 7e4, 1e12, 1e30} do
+          local x = (matrix({300, 256}, "f32") * factor):to(dtype)
+          x:view(-1):narrow(1, 10, 4):copy_(fp8.tensor {1e-45, -1e-45, 1e-42, -1e-42})
+          for _, name in ipairs {"e4m3", "dynamic", "linear"} do
+            same_bytes(core.quantize(x:to(device), maps[name]), (core.quantize(x, maps[name])))
+          end
+        end
+      end
     end)
   end)
 

@@ -3,8 +3,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-/* Below this much in use a device never asks for a collection: Lua's own pace is enough. */
-static const size_t minimum_threshold = (size_t)128 << 20;
+/* Below this much in use a device never asks for a collection: Lua's own pace is enough. A collection takes a good
+ * part of a millisecond, in which a GPU makes gigabytes; an allocation that fails asks for one anyway. */
+static const size_t minimum_thresholds[DEVICE_KIND_COUNT] = {
+    [DEVICE_CPU] = (size_t)128 << 20,
+    [DEVICE_CUDA] = (size_t)3 << 30,
+};
 
 typedef struct Account {
   atomic_size_t in_use, peak;
@@ -50,6 +54,7 @@ static void report_out_of_memory(Device device, size_t bytes) {
 
 void memory_make_room(Device device, size_t bytes) {
   Account *account = &accounts[device.kind][device.index];
+  size_t minimum_threshold = minimum_thresholds[device.kind];
   if (account->threshold < minimum_threshold) account->threshold = minimum_threshold;
   if (account->in_use + bytes <= account->threshold) return;
   collect_garbage();

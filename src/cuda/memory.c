@@ -1,17 +1,17 @@
 /* Device memory from CUDA's stream-ordered pool, scratch space, and transfers. */
 #include "internal.h"
 
-/* --- small blocks, kept when they are freed ---
+/* --- blocks that are kept when they are freed ---
  *
  * An allocation from the pool with its free takes the host 1.2 µs, and a training step on small tensors makes a dozen.
  * All work of a device is in the order of one stream, so a freed block may be given out again at once: what used it has
  * been enqueued before. */
 
-enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 20, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
-enum { CLASS_BLOCKS = 32 };
+enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 28, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
+enum { CLASS_BLOCKS = 256 }; /* a collection frees the tensors of many steps at once */
 
 static const size_t kept_least = (size_t)1 << POWER_LEAST, kept_most = (size_t)1 << POWER_MOST;
-static const size_t kept_limit = (size_t)64 << 20;
+static const size_t kept_limit = (size_t)4 << 30;
 
 typedef struct KeptBlocks {
   size_t bytes;

@@ -1,4 +1,5 @@
 /* Quantization: chooses between the fast kernels and the general one, and what has to run before them. */
+#include <stdlib.h>
 #include "measure.h"
 
 /* A quantization under way. `plan` is filled in for all of its passes. */
@@ -126,8 +127,10 @@ static int64_t most_in_registers(const Job *job, int threads) { return threads *
 
 static void cut(PiecesPlan *plan, const Job *job, int64_t length) {
   enum { SHORT_BYTES = 256 };
-  /* Four vectors a thread would leave short blocks to so few threads that they write less than 32 bytes side by side. */
-  bool few = length * 16 / job->vector <= SHORT_BYTES && !plan->quantize.divide;
+  /* Four vectors a thread would leave short blocks to so few threads that they write less than 32 bytes side by
+   * side. */
+  const char *few_env = getenv("FEW");
+  bool few = length * 16 / job->vector <= (few_env ? atol(few_env) : SHORT_BYTES) && !plan->quantize.divide;
   plan->length = length;
   plan->count = (plan->quantize.count + length - 1) / length;
   plan->pieces_a_block = (plan->quantize.blocksize + length - 1) / length;

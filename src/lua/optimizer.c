@@ -60,8 +60,8 @@ static int lfp8_adamw_step(lua_State *L) {
   return finish(L, op_adamw_step(parameter, grad, m, v, &step), 0);
 }
 
-/* new_live_step(device, "sgd" or "adamw") -> a tensor for one step, not written yet. Its memory is not the open capture's:
- * there it could be memory that earlier work of the graph writes too. */
+/* new_live_step(device, "sgd" or "adamw") -> a tensor for one step, not written yet. Its memory is not the open
+ * capture's: there it could be memory that earlier work of the graph writes too. */
 static int lfp8_new_live_step(lua_State *L) {
   static const char *const kinds[] = {"sgd", "adamw", NULL};
   static const int64_t fields[] = {SGD_FIELDS, ADAMW_FIELDS};

@@ -91,8 +91,9 @@ static int lfp8_dequantize(lua_State *L) {
   return finish(L, op_dequantize(new_tensor(L), codes, scale, format, blocksize, dtype), 1);
 }
 
-/* fake_quantize(x, format, blocksize, rounding, known scales, dtype, dtype of column sums, keep scales) -> x quantized and
- * dequantized, of its own dtype if none is given; column sums, nil if not asked for; scales, if to be kept */
+/* fake_quantize(x, format, blocksize, rounding, known scales, dtype, dtype of column sums, keep scales) -> x
+ * quantized and dequantized, of its own dtype if none is given; column sums, nil if not asked for; scales, if to be
+ * kept */
 static int lfp8_fake_quantize(lua_State *L) {
   lua_settop(L, 8);
   const Tensor *x = check_tensor(L, 1);
