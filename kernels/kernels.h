@@ -209,6 +209,7 @@ typedef struct MeasurePlan {
   const void *x;
   DType dtype;
   int64_t rows, columns;
+  bool summing;           /* with partials */
   int strips, row_groups; /* the grid: strips of columns, and how many thread blocks share one */
   uint32_t *maxima;       /* strips · row_groups words, or NULL */
   float *partials;        /* row_groups rows of `columns`, or NULL */
@@ -217,7 +218,8 @@ typedef struct MeasurePlan {
 void measure_shape(MeasurePlan *plan, int multiprocessors);
 cudaError_t launch_measure(Launch launch, const MeasurePlan *plan);
 
-/* out[c] = the sum over all rows of partials[row][c], [c + columns], [c + 2 · columns], … below `width`. */
+/* out[c] = the sum over all rows of partials[row][c], [c + columns], [c + 2 · columns], … below `width`, a multiple of
+ * `columns`. */
 typedef struct FinishSumPlan {
   const float *partials;
   int64_t rows, width, columns;

@@ -43,7 +43,8 @@ __global__ void __launch_bounds__(BLOCK, 4) measure_kernel(const uint4 *x, int64
 
 /* across: the vectors of a row. */
 template <typename Scalar, bool MAXIMUM>
-__global__ void __launch_bounds__(BLOCK, 4) measure_columns_kernel(const __grid_constant__ MeasurePlan plan, int across) {
+__global__ void __launch_bounds__(BLOCK, 4)
+    measure_columns_kernel(const __grid_constant__ MeasurePlan plan, int across) {
   constexpr int width = vector_width<Scalar>;
   __shared__ __align__(16) float shared[BLOCK / WARP][WARP][width + 1];
   const int lane = threadIdx.x % WARP, row_in_block = threadIdx.x / WARP;
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const Fin
 template <typename Scalar> cudaError_t run(Launch launch, const MeasurePlan &plan) {
   const int grid = plan.strips * plan.row_groups;
   const int across = vector_columns(plan);
-  if (plan.partials) {
+  if (plan.summing) {
     const auto kernel = plan.maxima ? measure_columns_kernel<Scalar, true> : measure_columns_kernel<Scalar, false>;
     kernel<<<grid, BLOCK, 0, launch.stream>>>(plan, across);
   } else {
@@ -128,7 +129,7 @@ extern "C" void measure_shape(MeasurePlan *plan, int multiprocessors) {
   plan->strips = (across + WARP - 1) / WARP;
   const int64_t turns = (plan->rows + BLOCK / WARP - 1) / (BLOCK / WARP); /* of one thread block for all rows */
   const int64_t wanted = ((int64_t)multiprocessors * 4 + plan->strips - 1) / plan->strips;
-  const int64_t least = (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN;
+  const int64_t least = plan->summing ? (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN : 1;
   const int64_t groups = wanted > least ? wanted : least;
   plan->row_groups = (int)(groups < turns ? groups : turns);
 }

@@ -8,9 +8,6 @@
 #include "encode.cuh"
 #include "vectors.cuh"
 
-#ifndef LOAD
-#define LOAD(p) (*(p))
-#endif
 namespace {
 
 /* --- scales --- */
@@ -117,17 +114,9 @@ __device__ inline void load_piece(const PiecesPlan &pieces, const Piece &piece, 
   for (int v = 0; v < VECTORS; v++) {
     const int vector = lane + v * pieces.group;
     raw[v] = make_uint4(0, 0, 0, 0);
-    if (vector * vector_width<Scalar> < piece.length) raw[v] = LOAD(from + vector);
+    if (vector * vector_width<Scalar> < piece.length) raw[v] = read_once(from + vector);
   }
 }
-#ifndef PREFETCH
-#define PREFETCH 1
-#endif
-#if PREFETCH
-#define ADVANCE _Pragma("unroll") for (int v = 0; v < VECTORS; v++) raw[v] = next[v];
-#else
-#define ADVANCE piece = piece_at(pieces, tiles, turned + gridDim.x, groups);
-#endif
 
 __device__ inline void store_codes(uint8_t *codes, const uint32_t (&word)[1]) {
   *reinterpret_cast<uint32_t *>(codes) = word[0];
@@ -136,8 +125,54 @@ __device__ inline void store_codes(uint8_t *codes, const uint32_t (&word)[2]) {
   *reinterpret_cast<uint2 *>(codes) = make_uint2(word[0], word[1]);
 }
 
+/* Encodes and writes one vector. */
+template <typename Scalar, Encoding ENCODING, bool DIVIDE>
+__device__ inline void quantize_vector(const QuantizePlan &plan, const Encoder<ENCODING> &encoder,
+                                       const PieceScaling &scaling, float vanishing, uint4 raw, uint8_t *codes_out,
+                                       Scalar *values_out) {
+  constexpr int width = vector_width<Scalar>;
+  if (scaling.general.empty) raw = make_uint4(0, 0, 0, 0);
+  float value[width];
+  uint32_t word[width / 4][4];
+  unpack<Scalar>(raw, value);
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+    value[k] =
+        DIVIDE ? quotient<Scalar>(value[k], scaling.divisor, scaling.inverse, vanishing) : value[k] * scaling.inverse;
+  }
+#pragma unroll
+  for (int k = 0; k < width / 4; k++) {
+    encoder.encode(value + 4 * k, word[k]);
+    if (ENCODING != ENCODING_MAP && scaling.general.broken) word[k][0] = 0x7F7F7F7Fu;
+  }
+  if (plan.codes) {
+    uint32_t codes[width / 4];
+#pragma unroll
+    for (int k = 0; k < width / 4; k++) codes[k] = encoder.codes(word[k]);
+    store_codes(codes_out, codes);
+  }
+  if (plan.values) {
+#pragma unroll
+    for (int k = 0; k < width / 4; k++) encoder.decode(word[k], value + 4 * k);
+#pragma unroll
+    for (int k = 0; k < width; k++) value[k] *= scaling.general.scale;
+    *reinterpret_cast<uint4 *>(values_out) = pack<Scalar>(value);
+  }
+}
+
+template <typename Scalar, int VECTORS>
+__device__ inline void add_up(const uint4 (&raw)[VECTORS], float (&sum)[VECTORS][vector_width<Scalar>]) {
+#pragma unroll
+  for (int v = 0; v < VECTORS; v++) {
+    float value[vector_width<Scalar>];
+    unpack<Scalar>(raw[v], value);
+#pragma unroll
+    for (int k = 0; k < vector_width<Scalar>; k++) sum[v][k] += value[k];
+  }
+}
+
 /* DIVIDE: the scaled number is x / absmax, not x · (1 / absmax). SUM: adds up columns; every thread keeps to the same
- * ones, as plan.partials demands. */
+ * ones, as PiecesPlan demands. */
 template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS, bool SUM>
 __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const __grid_constant__ PiecesPlan pieces) {
   constexpr int width = vector_width<Scalar>;
@@ -146,104 +181,62 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
   const QuantizePlan &plan = pieces.quantize;
   Encoder<ENCODING> encoder(stage, plan.map);
   if (DIVIDE && sizeof(Scalar) == 4) encoder.scale_by(0x1p-24f);
-  float whole_scale = 0;
-  if (pieces.maxima) whole_scale = scale_of<ENCODING>(plan, whole_maximum(pieces.maxima, pieces.maxima_count));
+  float scale = 0, sum[VECTORS][width] = {};
+  if (pieces.maxima) scale = scale_of<ENCODING>(plan, whole_maximum(pieces.maxima, pieces.maxima_count));
   const int group = pieces.group, groups = blockDim.x / group, lane = threadIdx.x & (group - 1);
   const int64_t tiles = (pieces.count + groups - 1) / groups;
-  float sum[SUM ? VECTORS * width : 1] = {};
   int turn = 0;
-  /* All threads of a block take part in every turn, as barriers and shuffles need them. After a pass over the whole
-   * tensor its end is still in the cache, so that comes first. */
-  Piece piece = piece_at(pieces, tiles, blockIdx.x, groups);
   uint4 raw[VECTORS], next[VECTORS];
+  Piece piece = piece_at(pieces, tiles, blockIdx.x, groups);
   load_piece<Scalar>(pieces, piece, lane, raw);
+  /* All threads of a block take part in every turn, as barriers and shuffles need them. */
   for (int64_t turned = blockIdx.x; turned < tiles; turned += gridDim.x, turn ^= 1) {
-    const int64_t begin = piece.begin, number = piece.number;
-    const int length = piece.length;
     /* The next piece is on its way while this one is worked on. */
-    if (PREFETCH) {
-      piece = piece_at(pieces, tiles, turned + gridDim.x, groups);
-      load_piece<Scalar>(pieces, piece, lane, next);
-    } else if (turned != blockIdx.x) {
-      load_piece<Scalar>(pieces, piece, lane, raw);
-    }
-    if (SUM) {
-#pragma unroll
-      for (int v = 0; v < VECTORS; v++) {
-        float value[width];
-        unpack<Scalar>(raw[v], value);
-#pragma unroll
-        for (int k = 0; k < width; k++) sum[v * width + k] += value[k];
-      }
-    }
+    const Piece following = piece_at(pieces, tiles, turned + gridDim.x, groups);
+    load_piece<Scalar>(pieces, following, lane, next);
+    if (SUM) add_up<Scalar>(raw, sum);
     uint32_t magnitude = 0;
     if (!pieces.maxima) {
 #pragma unroll
       for (int v = 0; v < VECTORS; v++) magnitude = raise<Scalar>(magnitude, raw[v]);
       magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), group, warp_magnitude[turn]);
     }
-    const int64_t block = pieces.pieces_a_block == 1 ? number : divide(number, pieces.pieces_a_block);
-    float scale = whole_scale;
+    const int64_t block = pieces.pieces_a_block == 1 ? piece.number : divide(piece.number, pieces.pieces_a_block);
     if (plan.known_scale) {
-      if (length > 0) scale = plan.known_scale[block];
+      if (piece.length > 0) scale = plan.known_scale[block];
     } else if (!pieces.maxima) {
       scale = scale_of<ENCODING>(plan, magnitude);
     }
-    if (plan.scale && lane == 0 && length > 0 && number == block * pieces.pieces_a_block) plan.scale[block] = scale;
+    const bool first = lane == 0 && piece.length > 0 && piece.number == block * pieces.pieces_a_block;
+    if (plan.scale && first) plan.scale[block] = scale;
     const PieceScaling scaling = piece_scaling<Scalar, ENCODING, DIVIDE>(plan, scale, magnitude);
     if (__any_sync(all_lanes, scaling.slow)) {
-      quantize_slowly<Scalar, ENCODING>(plan, scaling.general, begin, length, lane, group);
-      ADVANCE
-      continue;
-    }
-    const bool empty = scaling.general.empty;
-    const uint32_t nan_codes = ENCODING != ENCODING_MAP && scaling.general.broken ? 0x7F7F7F7Fu : 0;
-    const float vanishing = DIVIDE ? floorf(scaling.divisor * 0.5f) * 0x1p-149f : 0;
-    uint8_t *codes_out = plan.codes + begin;
-    Scalar *values_out = static_cast<Scalar *>(plan.values) + begin;
+      quantize_slowly<Scalar, ENCODING>(plan, scaling.general, piece.begin, piece.length, lane, group);
+    } else {
+      const float vanishing = DIVIDE ? floorf(scaling.divisor * 0.5f) * 0x1p-149f : 0;
+      uint8_t *codes = plan.codes + piece.begin;
+      Scalar *values = static_cast<Scalar *>(plan.values) + piece.begin;
 #pragma unroll
-    for (int v = 0; v < VECTORS; v++) {
-      const int position = (lane + v * group) * width;
-      if (position >= length) break;
-      if (empty) raw[v] = make_uint4(0, 0, 0, 0);
-      float value[width];
-      unpack<Scalar>(raw[v], value);
-      uint32_t word[width / 4][4];
-#pragma unroll
-      for (int k = 0; k < width; k++) {
-        value[k] = DIVIDE ? quotient<Scalar>(value[k], scaling.divisor, scaling.inverse, vanishing) : value[k] * scaling.inverse;
-      }
-#pragma unroll
-      for (int k = 0; k < width / 4; k++) {
-        encoder.encode(value + 4 * k, word[k]);
-        if (ENCODING != ENCODING_MAP) word[k][0] |= nan_codes;
-      }
-      if (plan.codes) {
-        uint32_t codes[width / 4];
-#pragma unroll
-        for (int k = 0; k < width / 4; k++) codes[k] = encoder.codes(word[k]);
-        store_codes(codes_out + position, codes);
-      }
-      if (plan.values) {
-#pragma unroll
-        for (int k = 0; k < width / 4; k++) encoder.decode(word[k], value + 4 * k);
-#pragma unroll
-        for (int k = 0; k < width; k++) value[k] *= scale;
-        *reinterpret_cast<uint4 *>(values_out + position) = pack<Scalar>(value);
+      for (int v = 0; v < VECTORS; v++) {
+        const int position = (lane + v * group) * width;
+        if (position >= piece.length) break;
+        quantize_vector<Scalar, ENCODING, DIVIDE>(plan, encoder, scaling, vanishing, raw[v], codes + position,
+                                                  values + position);
       }
     }
-    ADVANCE
+    piece = following;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) raw[v] = next[v];
   }
   if (!SUM) return;
-  const int64_t span = groups * pieces.length;
-  float *partial = pieces.partials + (blockIdx.x / pieces.strips) * pieces.partial_width +
-                   (blockIdx.x % pieces.strips) * span + threadIdx.x / group * pieces.length;
+  float *partial = pieces.partials + blockIdx.x / pieces.strips * pieces.partial_width +
+                   (blockIdx.x % pieces.strips * groups + threadIdx.x / group) * pieces.length;
 #pragma unroll
   for (int v = 0; v < VECTORS; v++) {
     const int position = (lane + v * group) * width;
     if (position >= pieces.length) break;
 #pragma unroll
-    for (int k = 0; k < width; k++) partial[position + k] = sum[(v * width + k) % (sizeof sum / sizeof *sum)];
+    for (int k = 0; k < width; k++) partial[position + k] = sum[v][k];
   }
 }
 
@@ -252,9 +245,9 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
 template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS, bool SUM>
 cudaError_t run(Launch launch, const PiecesPlan &plan) {
   const auto kernel = quantize_pieces_kernel<Scalar, ENCODING, DIVIDE, VECTORS, SUM>;
-  const int grid =
-      plan.grid > 0 ? plan.grid
-                    : resident_grid((const void *)kernel, launch, plan.threads, plan.count * plan.group / plan.threads + 1);
+  const int grid = plan.grid > 0 ? plan.grid
+                                 : resident_grid((const void *)kernel, launch, plan.threads,
+                                                 plan.count * plan.group / plan.threads + 1);
   kernel<<<grid, plan.threads, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }

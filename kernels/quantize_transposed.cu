@@ -9,7 +9,14 @@
 
 namespace {
 
-enum { BLOCK = 256, SIDE = 128, RUN = 16, RUNS = SIDE / RUN, ROWS_AT_ONCE = BLOCK / RUNS, PASSES = SIDE / ROWS_AT_ONCE };
+enum {
+  BLOCK = 256,
+  SIDE = 128,
+  RUN = 16,
+  RUNS = SIDE / RUN,
+  ROWS_AT_ONCE = BLOCK / RUNS,
+  PASSES = SIDE / ROWS_AT_ONCE
+};
 
 /* The tile in shared memory, addressed in chunks of 16 codes and in words of 4. */
 __device__ inline int chunk_at(int row, int chunk) { return row * RUNS + (chunk ^ (row / RUN % RUNS)); }

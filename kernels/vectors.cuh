@@ -8,6 +8,9 @@
 /* Scalar's elements in sixteen bytes. */
 template <typename Scalar> constexpr int vector_width = 16 / (int)sizeof(Scalar);
 
+/* A load that leaves the cache to others. */
+__device__ inline uint4 read_once(const uint4 *data) { return __ldcs(data); }
+
 __device__ inline void unpack_word(uint32_t word, BFloat16, float &low, float &high) {
   low = float_from_bits(word << 16);
   high = float_from_bits(word & 0xFFFF0000u);

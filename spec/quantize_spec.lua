@@ -170,6 +170,31 @@ support.each_device(function(device)
       end
     end)
 
+    it("takes every map that can be made", function()
+      local x = fp8.randn(300, {device = device})
+      for bits = 2, 8 do
+        for _, signed in ipairs {true, false} do
+          local made = {fp8.create_linear_map(signed, bits)}
+          for exponent_bits = 1, bits - (signed and 1 or 0) do
+            local precision_bits = bits - exponent_bits - (signed and 1 or 0)
+            table.insert(made, fp8.create_map(signed, exponent_bits, precision_bits, bits))
+          end
+          for exponent_bits = 1, bits - 1 do
+            table.insert(made, fp8.create_dynamic_map(signed, exponent_bits, bits))
+          end
+          for _, map in ipairs(made) do
+            local finite = map:max():item() < math.huge -- a format of 8 exponent bits exceeds float32
+            if finite then
+              local codes = fp8.quantize_blockwise(x, map, 64)
+              assert.same(reference(support.flat(x), map:totable(), 64, false), codes:totable())
+            else
+              support.fails("not finite", function() fp8.quantize_blockwise(x, map, 64) end)
+            end
+          end
+        end
+      end
+    end)
+
     it("takes empty tensors", function()
       local codes, state = fp8.quantize_blockwise(fp8.zeros(0, 3, {device = device}), maps.e4m3, 64)
       assert.same({0, 3}, codes.shape)

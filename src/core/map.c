@@ -151,5 +151,7 @@ bool map_create_linear(float value[MAP_SIZE], bool has_sign, int total_bits) {
       value[i] = linear_space(has_sign ? -1 : 0, 1, count, i < half ? i : i - gap);
     }
   }
+  /* The value in the middle may be a rounding error below 0. */
+  qsort(value, MAP_SIZE, sizeof value[0], compare_floats);
   return true;
 }

@@ -163,8 +163,8 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t block = begin; block < end; block++) {
     int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
-    float scale = job->known_scale ? job->known_scale[block]
-                                   : scale_of(job->quantizer, range_magnitude(job, first, last));
+    float scale =
+        job->known_scale ? job->known_scale[block] : scale_of(job->quantizer, range_magnitude(job, first, last));
     if (job->scale) job->scale[block] = scale;
     quantize_range(job, first, last, scale);
   }
@@ -269,7 +269,8 @@ bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantiz
   if (!quantize_all(&job)) return false;
   if (outputs->transposed) {
     Tensor matrix = as_matrix(x);
-    Transpose transpose = {tensor_data(outputs->codes), tensor_data(outputs->transposed), matrix.size[0], matrix.size[1]};
+    Transpose transpose = {tensor_data(outputs->codes), tensor_data(outputs->transposed), matrix.size[0],
+                           matrix.size[1]};
     parallel_for((matrix.size[0] + TILE - 1) / TILE, TILE * matrix.size[1], transpose_rows, &transpose);
   }
   return !outputs->column_sum || sum_columns(outputs->column_sum, x);

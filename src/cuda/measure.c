@@ -19,7 +19,7 @@ bool cuda_finish_sum(const CudaDevice *device, Tensor *sum, const float *partial
 
 bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64_t rows, int64_t columns, Tensor *sum,
                   Maxima *maxima) {
-  MeasurePlan plan = {.x = data, .dtype = dtype, .rows = rows, .columns = columns};
+  MeasurePlan plan = {.x = data, .dtype = dtype, .rows = rows, .columns = columns, .summing = sum != NULL};
   measure_shape(&plan, device->launch.multiprocessors);
   Tensor partials = {0};
   if (maxima) {

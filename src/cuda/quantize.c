@@ -1,5 +1,4 @@
 /* Quantization: chooses between the fast kernels and the general one, and what has to run before them. */
-#include <stdlib.h>
 #include "measure.h"
 
 /* A quantization under way. `plan` is filled in for all of its passes. */
@@ -125,12 +124,14 @@ static int group_of(int64_t length, int64_t vector, int vectors) {
 
 static int64_t most_in_registers(const Job *job, int threads) { return threads * MOST_VECTORS * job->vector; }
 
-static void cut(PiecesPlan *plan, const Job *job, int64_t length) {
-  enum { SHORT_BYTES = 256 };
-  /* Four vectors a thread would leave short blocks to so few threads that they write less than 32 bytes side by
-   * side. */
-  const char *few_env = getenv("FEW");
-  bool few = length * 16 / job->vector <= (few_env ? atol(few_env) : SHORT_BYTES) && !plan->quantize.divide;
+/* Whether a pass over pieces may take column sums with it. */
+static bool fuses_sums(const Job *job) { return job->outputs->column_sum && !job->plan.divide; }
+
+/* Two vectors a thread are faster for short pieces, and for all but the longest if only values are written; measured. */
+static void cut(PiecesPlan *plan, const Job *job, int64_t length, bool summing) {
+  enum { SHORT_BYTES = 512, LONG_BYTES = 8192 };
+  int64_t bytes = length * 16 / job->vector;
+  bool few = !plan->quantize.divide && !summing && bytes <= (plan->quantize.codes ? SHORT_BYTES : LONG_BYTES);
   plan->length = length;
   plan->count = (plan->quantize.count + length - 1) / length;
   plan->pieces_a_block = (plan->quantize.blocksize + length - 1) / length;
@@ -171,11 +172,8 @@ static cudaError_t launch_pieces(Launch launch, const PiecesPlan *plan) {
 /* With column sums, which are done before this otherwise. */
 static bool quantize_pieces(const Job *job, PiecesPlan *plan) {
   Tensor partials = {0};
-  bool summing = job->outputs->column_sum && !plan->maxima;
-  if (summing && !plan_sums(plan, job)) {
-    if (!sum_columns(job)) return false;
-    summing = false;
-  }
+  bool summing = !plan->maxima && fuses_sums(job) && plan_sums(plan, job);
+  if (!summing && !plan->maxima && !sum_columns(job)) return false;
   int64_t rows = summing ? plan->grid / plan->strips : 0;
   if (summing) {
     if (!cuda_scratch(&partials, job->device, rows * plan->partial_width * (int64_t)sizeof *plan->partials))
@@ -194,7 +192,7 @@ static bool quantize_parts(const Job *job) {
   PiecesPlan plan = {.quantize = job->plan};
   int64_t part = most_in_registers(job, 32);
   if (part > job->plan.blocksize) part = job->plan.blocksize;
-  cut(&plan, job, part);
+  cut(&plan, job, part, false);
   if (job->plan.known_scale) return quantize_pieces(job, &plan);
   Maxima maxima = {0};
   /* Without sums any matrix of x's elements will do. */
@@ -219,7 +217,7 @@ static bool quantize_codes(const Job *job) {
     bool fits = length <= most_in_registers(job, MOST_THREADS);
     if (fits && !(whole && job->plan.known_scale)) {
       PiecesPlan plan = {.quantize = job->plan};
-      cut(&plan, job, length);
+      cut(&plan, job, length, fuses_sums(job));
       return quantize_pieces(job, &plan);
     }
     if (whole || (job->plan.known_scale && length % part == 0)) return quantize_parts(job);
