@@ -55,17 +55,24 @@ static void select_rows(int64_t begin, int64_t end, const void *context) {
   }
 }
 
+/* What index_select and gather share: elements of x go to out. */
+static Indexing picking(Tensor *out, const Tensor *x, const Tensor *index) {
+  return (Indexing){
+      .out = tensor_data(out),
+      .x = tensor_data(x),
+      .index = tensor_data(index),
+      .index_dtype = index->dtype,
+      .element = dtype_size(x->dtype),
+      .n = x->size[1],
+      .m = out->size[1],
+      .inner = x->size[2],
+  };
+}
+
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   if (!check_range(index, x->size[1], "index", "rows")) return false;
   if (tensor_count(out) == 0) return true;
-  Indexing job = {.out = tensor_data(out),
-                  .x = tensor_data(x),
-                  .index = tensor_data(index),
-                  .index_dtype = index->dtype,
-                  .element = dtype_size(x->dtype),
-                  .n = x->size[1],
-                  .m = out->size[1],
-                  .inner = x->size[2]};
+  Indexing job = picking(out, x, index);
   parallel_for(x->size[0] * job.m, job.inner, select_rows, &job);
   return true;
 }
@@ -173,14 +180,7 @@ static void gather_rows(int64_t begin, int64_t end, const void *context) {
 bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index) {
   if (!check_range(index, x->size[1], "index", "rows")) return false;
   if (tensor_count(out) == 0) return true;
-  Indexing job = {.out = tensor_data(out),
-                  .x = tensor_data(x),
-                  .index = tensor_data(index),
-                  .index_dtype = index->dtype,
-                  .element = dtype_size(x->dtype),
-                  .n = x->size[1],
-                  .m = out->size[1],
-                  .inner = x->size[2]};
+  Indexing job = picking(out, x, index);
   parallel_for(out->size[0] * job.m, job.inner * 2, gather_rows, &job);
   return true;
 }

@@ -113,7 +113,7 @@ static void encode(const Quantize *job, uint8_t *codes, int64_t start, int n, fl
     search_codes(job->search, codes, values, n);
     if (words) search_round_up(job->search, codes, values, words, n);
   } else if (scale != scale) {
-    for (int i = 0; i < n; i++) codes[i] = 0x7F; /* NaN in both formats */
+    for (int i = 0; i < n; i++) codes[i] = FLOAT8_NAN;
   } else if (words) {
     cast_stochastic(codes, values, words, quantizer->format, n);
   } else {
