@@ -1,4 +1,4 @@
-/* One pass over a matrix for its largest magnitude, its column sums, or both.
+/* One pass over a matrix for its largest magnitude, its column sums, or both; of few rows, sums in a single launch.
  *
  * For sums, a thread takes one 16-byte vector of columns and walks down the rows, eight of which a thread block has at
  * once; thread blocks share the rows of a strip of 32 vectors. Sums of up to 256 rows are float32, and so are those of
@@ -7,7 +7,7 @@
 
 namespace {
 
-enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, FINISH_ROWS = 32 };
+enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, FINISH_ROWS = 32, FEW_ROWS_COLUMNS = 64 };
 
 int vector_columns(const MeasurePlan &plan) {
   return (int)(plan.columns / (plan.dtype == DTYPE_F32 ? vector_width<float> : vector_width<BFloat16>));
@@ -90,6 +90,41 @@ __global__ void __launch_bounds__(BLOCK, 4)
   plan.partials[row_group * plan.columns + (int64_t)(strip * WARP + own) * width + k] = total;
 }
 
+/* A thread block has 64 columns to itself, with one vector of them and every rows_at_once-th row to a thread. */
+template <typename Scalar>
+__global__ void __launch_bounds__(BLOCK)
+    sum_few_rows_kernel(const uint4 *x, int rows, int across, void *out, DType dtype) {
+  constexpr int width = vector_width<Scalar>, lanes = FEW_ROWS_COLUMNS / width, rows_at_once = BLOCK / lanes;
+  __shared__ float shared[rows_at_once][FEW_ROWS_COLUMNS + 1];
+  const int lane = threadIdx.x % lanes, first_row = threadIdx.x / lanes;
+  const int column = blockIdx.x * lanes + lane;
+  float sum[width] = {};
+  for (int row = first_row; column < across && row < rows; row += rows_at_once * ROWS_IN_FLIGHT) {
+    uint4 raw[ROWS_IN_FLIGHT];
+#pragma unroll
+    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
+      raw[i] = make_uint4(0, 0, 0, 0);
+      if (row + i * rows_at_once < rows) raw[i] = x[(int64_t)(row + i * rows_at_once) * across + column];
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
+      float value[width];
+      unpack<Scalar>(raw[i], value);
+#pragma unroll
+      for (int k = 0; k < width; k++) sum[k] += value[k];
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < width; k++) shared[first_row][lane * width + k] = sum[k];
+  __syncthreads();
+  const int64_t own = (int64_t)blockIdx.x * FEW_ROWS_COLUMNS + threadIdx.x;
+  if (threadIdx.x >= FEW_ROWS_COLUMNS || own >= (int64_t)across * width) return;
+  double total = 0;
+#pragma unroll 8
+  for (int i = 0; i < rows_at_once; i++) total += shared[i][threadIdx.x];
+  store_float(out, dtype, own, (float)total);
+}
+
 /* Thread blocks of 32 × 32: lane x takes a column, the rows take turns at its terms. */
 __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const FinishSumPlan plan) {
   __shared__ double shared[FINISH_ROWS][WARP];
@@ -107,6 +142,14 @@ __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const Fin
   if (threadIdx.y > 0 || column >= plan.columns) return;
   for (int i = 1; i < FINISH_ROWS; i++) sum += shared[i][threadIdx.x];
   store_float(plan.out, plan.dtype, column, (float)sum);
+}
+
+template <typename Scalar> cudaError_t run_few_rows(Launch launch, const MeasurePlan &plan, void *out, DType dtype) {
+  const int across = vector_columns(plan);
+  const int grid = (int)((plan.columns + FEW_ROWS_COLUMNS - 1) / FEW_ROWS_COLUMNS);
+  sum_few_rows_kernel<Scalar>
+      <<<grid, BLOCK, 0, launch.stream>>>(static_cast<const uint4 *>(plan.x), (int)plan.rows, across, out, dtype);
+  return cudaGetLastError();
 }
 
 template <typename Scalar> cudaError_t run(Launch launch, const MeasurePlan &plan) {
@@ -150,4 +193,15 @@ extern "C" cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *pla
   const int grid = (int)((plan->columns + WARP - 1) / WARP);
   finish_sum_kernel<<<grid, dim3(WARP, FINISH_ROWS), 0, launch.stream>>>(*plan);
   return cudaGetLastError();
+}
+
+extern "C" cudaError_t launch_sum_few_rows(Launch launch, const MeasurePlan *plan, void *out, DType dtype) {
+  switch (plan->dtype) {
+  case DTYPE_F32:
+    return run_few_rows<float>(launch, *plan, out, dtype);
+  case DTYPE_F16:
+    return run_few_rows<Half>(launch, *plan, out, dtype);
+  default:
+    return run_few_rows<BFloat16>(launch, *plan, out, dtype);
+  }
 }
