@@ -7,7 +7,7 @@
 
 namespace {
 
-enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, FINISH_ROWS = 32, FEW_ROWS_COLUMNS = 64 };
+enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, FINISH_ROWS = 32 };
 
 int vector_columns(const MeasurePlan &plan) {
   return (int)(plan.columns / (plan.dtype == DTYPE_F32 ? vector_width<float> : vector_width<BFloat16>));
@@ -90,16 +90,15 @@ __global__ void __launch_bounds__(BLOCK, 4)
   plan.partials[row_group * plan.columns + (int64_t)(strip * WARP + own) * width + k] = total;
 }
 
-/* A thread block has 64 columns to itself, with one vector of them and every rows_at_once-th row to a thread. */
+/* A thread block has 32 columns to itself, with one vector of them and every rows_at_once-th row to a thread. */
 template <typename Scalar>
 __global__ void __launch_bounds__(BLOCK)
     sum_few_rows_kernel(const uint4 *x, int rows, int across, void *out, DType dtype) {
-  constexpr int width = vector_width<Scalar>, lanes = FEW_ROWS_COLUMNS / width, rows_at_once = BLOCK / lanes;
-  __shared__ float shared[rows_at_once][FEW_ROWS_COLUMNS + 1];
-  const int lane = threadIdx.x % lanes, first_row = threadIdx.x / lanes;
-  const int column = blockIdx.x * lanes + lane;
+  constexpr int width = vector_width<Scalar>, lanes = WARP / width, rows_at_once = BLOCK / lanes;
+  __shared__ float shared[BLOCK / WARP][WARP];
+  const int lane = threadIdx.x % lanes, column = blockIdx.x * lanes + lane;
   float sum[width] = {};
-  for (int row = first_row; column < across && row < rows; row += rows_at_once * ROWS_IN_FLIGHT) {
+  for (int row = threadIdx.x / lanes; column < across && row < rows; row += rows_at_once * ROWS_IN_FLIGHT) {
     uint4 raw[ROWS_IN_FLIGHT];
 #pragma unroll
     for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
@@ -115,13 +114,17 @@ __global__ void __launch_bounds__(BLOCK)
     }
   }
 #pragma unroll
-  for (int k = 0; k < width; k++) shared[first_row][lane * width + k] = sum[k];
+  for (int k = 0; k < width; k++) {
+#pragma unroll
+    for (int mask = lanes; mask < WARP; mask *= 2) sum[k] += shuffle_xor(sum[k], mask);
+    if (threadIdx.x % WARP < lanes) shared[threadIdx.x / WARP][lane * width + k] = sum[k];
+  }
   __syncthreads();
-  const int64_t own = (int64_t)blockIdx.x * FEW_ROWS_COLUMNS + threadIdx.x;
-  if (threadIdx.x >= FEW_ROWS_COLUMNS || own >= (int64_t)across * width) return;
+  const int64_t own = (int64_t)blockIdx.x * WARP + threadIdx.x;
+  if (threadIdx.x >= WARP || own >= (int64_t)across * width) return;
   double total = 0;
-#pragma unroll 8
-  for (int i = 0; i < rows_at_once; i++) total += shared[i][threadIdx.x];
+#pragma unroll
+  for (int i = 0; i < BLOCK / WARP; i++) total += shared[i][threadIdx.x];
   store_float(out, dtype, own, (float)total);
 }
 
@@ -146,7 +149,7 @@ __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const Fin
 
 template <typename Scalar> cudaError_t run_few_rows(Launch launch, const MeasurePlan &plan, void *out, DType dtype) {
   const int across = vector_columns(plan);
-  const int grid = (int)((plan.columns + FEW_ROWS_COLUMNS - 1) / FEW_ROWS_COLUMNS);
+  const int grid = (int)((plan.columns + WARP - 1) / WARP);
   sum_few_rows_kernel<Scalar>
       <<<grid, BLOCK, 0, launch.stream>>>(static_cast<const uint4 *>(plan.x), (int)plan.rows, across, out, dtype);
   return cudaGetLastError();
