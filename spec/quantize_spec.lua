@@ -240,8 +240,8 @@ support.each_device(function(device)
   end)
 
   describe("what one quantization gives", function()
-    local shapes = {{5, 1000}, {32, 256}, {48, 4096}, {256, 272}, {3, 8192}, {17, 16384}, {16, 17408}, {2, 20000}, {1, 40960},
-      {129, 64}, {33, 35}, {1, 7}}
+    local shapes = {{5, 1000}, {32, 256}, {48, 4096}, {256, 272}, {3, 8192}, {17, 16384}, {16, 17408}, {2, 20000},
+      {1, 40960}, {129, 64}, {33, 35}, {1, 7}}
     local formats = {e4m3_map = maps.e4m3, dynamic = maps.dynamic, random = maps.random1, e4m3 = "e4m3", e5m2 = "e5m2"}
 
     --- A matrix with zeros of both signs among its values.

@@ -25,8 +25,8 @@ end
 -- steps at most it takes: steps that take the host longer than the device come in batches.
 local sample_seconds, largest_batch = 0.01, 100
 
--- A GPU under a long load meets its power limit within tenths of a second and lowers its clock, by how much depends on the
--- chip and on what ran before. So it rests before every sample, long enough that its clock is the same for all.
+-- A GPU under a long load meets its power limit within tenths of a second and lowers its clock, by how much depends on
+-- the chip and on what ran before. So it rests before every sample, long enough that its clock is the same for all.
 -- Steps that take the host most of the time leave the GPU at rest anyway.
 local rest_seconds, shortest_for_rest = 0.02, 200e-6
 

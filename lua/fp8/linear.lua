@@ -21,7 +21,7 @@ local raise = core.raise
 
 local computable = {f32 = true, f16 = true, bf16 = true}
 
--- As many values of a quantized x are kept for the backward pass, where making them again would cost more than it saves.
+-- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
 local few_values = 2^20
 
 local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
