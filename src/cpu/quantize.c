@@ -195,6 +195,9 @@ bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantiz
   }
   if (outputs->scale && job.count == 0 && !cpu_fill(outputs->scale, 0)) return false;
   if (quantizer->tile_rows > 0 ? !quantize_tiles(outputs, x, quantizer) : !quantize_all(&job)) return false;
+  if (outputs->scale && job.count > 0 && job.blocksize == job.count) {
+    for (int64_t i = 1; i < tensor_count(outputs->scale); i++) job.scale[i] = job.scale[0];
+  }
   if (outputs->transposed) {
     Tensor matrix = tensor_as_matrix(x);
     Transpose transpose = {tensor_data(outputs->codes), tensor_data(outputs->transposed), matrix.size[0],

@@ -81,27 +81,29 @@ static bool check_stochastic(lua_State *L, int index) {
   return false;
 }
 
-/* The first five arguments of both functions below, and the rounding of scales, which is the one at `scale_rounding`. */
-static QuantizeOptions check_quantize_options(lua_State *L, int scale_rounding) {
+/* The first five and the ninth argument of both functions below. */
+static QuantizeOptions check_quantize_options(lua_State *L) {
   return (QuantizeOptions){
       .format = check_format(L, 2),
       .blocks = check_blocks(L, 3),
       .stochastic = check_stochastic(L, 4),
       .known_scale = optional_tensor(L, 5),
-      .scale_rounding = check_scale_rounding(L, scale_rounding),
+      .scale_rounding = check_scale_rounding(L, 9),
   };
 }
 
-/* quantize(x, format, blocks, rounding, known scales, transpose, dtype of column sums, rounding of scales) -> codes,
- * scales (one a block), transposed codes, column sums: backend.h, Quantizer and QuantizeOutputs; nil for the last two
- * where they are not asked for. `blocks` is a block length, a tile {rows, columns}, or nil for the whole tensor; the
- * rounding of scales "none", "power_of_two" or "mx" (core/scale.h). */
+/* quantize(x, format, blocks, rounding, known scales, transpose, dtype of column sums, how often a whole tensor's scale
+ * is wanted, rounding of scales) -> codes, scales (one a block), transposed codes, column sums: backend.h, Quantizer and
+ * QuantizeOutputs; nil for the last two where they are not asked for. `blocks` is a block length, a tile {rows, columns},
+ * or nil for the whole tensor; the rounding of scales "none", "power_of_two" or "mx" (core/scale.h). */
 static int lfp8_quantize(lua_State *L) {
-  lua_settop(L, 8);
+  lua_settop(L, 9);
   const Tensor *x = check_tensor(L, 1);
-  QuantizeOptions options = check_quantize_options(L, 8);
+  QuantizeOptions options = check_quantize_options(L);
   bool transpose = optional_boolean(L, 6, false), sum = !lua_isnil(L, 7);
   if (sum) options.sum_dtype = check_dtype(L, 7);
+  if (!lua_isnil(L, 8)) options.scale_count = check_whole(L, 8);
+  if (options.scale_count < 0) argument_error(L, 8, "the scale can't be made %.14g times", (double)options.scale_count);
   QuantizeOutputs outputs = {.codes = new_tensor(L), .scale = new_tensor(L)};
   if (transpose) outputs.transposed = new_tensor(L);
   if (sum && !transpose) lua_pushnil(L);
@@ -124,7 +126,7 @@ static int lfp8_dequantize(lua_State *L) {
 static int lfp8_fake_quantize(lua_State *L) {
   lua_settop(L, 9);
   const Tensor *x = check_tensor(L, 1);
-  QuantizeOptions options = check_quantize_options(L, 9);
+  QuantizeOptions options = check_quantize_options(L);
   options.dtype = lua_isnil(L, 6) ? x->dtype : check_dtype(L, 6);
   bool sum = !lua_isnil(L, 7), keep_scale = optional_boolean(L, 8, false);
   if (sum) options.sum_dtype = check_dtype(L, 7);
