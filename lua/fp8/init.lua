@@ -61,7 +61,7 @@ local fp8 = {
 local later = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
-  load = {"fp8.io", "load"}, save = {"fp8.io", "save"},
+  convert = {"fp8.convert"}, load = {"fp8.io", "load"}, save = {"fp8.io", "save"},
 }
 
 return setmetatable(fp8, {

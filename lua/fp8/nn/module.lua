@@ -82,6 +82,19 @@ local function list_tensors(module, wanted)
   return names, tensors
 end
 
+--- for name, part in module:children() do … end: the modules that are fields of this one, in an order that depends on
+-- names only.
+function Module:children()
+  local names, position = sorted_fields(self), 0
+  return function()
+    repeat
+      position = position + 1
+    until names[position] == nil or is_module(self[names[position]])
+    local name = names[position]
+    return name, name ~= nil and self[name] or nil
+  end
+end
+
 --- A list of the tensors that require a gradient, those of the module's parts included.
 function Module:parameters()
   local _, tensors = list_tensors(self, core.requires_grad)
@@ -135,15 +148,20 @@ local function is_float(tensor)
   return dtype == "f32" or dtype == "f16" or dtype == "bf16"
 end
 
+--- Whether the tensor in a field of this module keeps its dtype when the module is converted. To be replaced.
+function Module.keeps_dtype() return false end
+
 --- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
--- float tensors only. The module gets new tensors without gradients, so make optimizers afterwards.
+-- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
+-- optimizers afterwards.
 -- @return the module
 function Module:to(...)
   local options, moved = conversion_options(...), {}
   each_tensor(self, function(owner, field)
     local old = owner[field]
     if not moved[old] then
-      local new = core.to(old, is_float(old) and options or {device = options.device})
+      local converted = is_float(old) and not owner:keeps_dtype(field)
+      local new = core.to(old, converted and options or {device = options.device})
       if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
       moved[old] = new
     end
