@@ -51,7 +51,7 @@ for names, kinds in ([[
   core.quantize: tensor map blocksize rounding
   fake_quantize: tensor map blocksize rounding dtype
   core.dequantize: codes scale map blocksize dtype
-  scaled_matmul: codes8 scale codes8 scale none dtype
+  scaled_matmul: codes8 scale codes8 scale none dtype boolean
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   Sequential: layer callback

@@ -131,7 +131,7 @@ bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
 /* backend.h, scaled_matmul; `dtype` is that of the result. */
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                      const Tensor *bias, DType dtype);
+                      const Tensor *bias, DType dtype, bool fast);
 
 /* --- joining and indexing (index.c) --- */
 
