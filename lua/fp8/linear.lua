@@ -5,9 +5,9 @@
 --   dW = dyᵀ·x      of unquantized dy and x, or of quantized ones
 --   db = Σ dy       over rows
 --
--- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype. The
--- cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul); torchao and
--- Transformer Engine do the same.
+-- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
+-- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as torchao
+-- and Transformer Engine do.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
