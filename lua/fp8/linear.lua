@@ -6,8 +6,8 @@
 --   db = Σ dy       over rows
 --
 -- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
--- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as torchao
--- and Transformer Engine do.
+-- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as
+-- torchao and Transformer Engine do.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
