@@ -31,8 +31,8 @@ local function read_settings(self, text)
     for word in line:gmatch "%S+" do
       local key, value = word:match "^([%w_]+)=(.+)$"
       if not key then raise "load_state_dict: settings are not what state_dict writes" end
-      settings[key] = tonumber(value)
-      if value == "true" or value == "false" then settings[key] = value == "true" end
+      if value == "true" or value == "false" then value = value == "true" end
+      settings[key] = tonumber(value) or value
     end
     self.check_settings("load_state_dict", settings)
     list[#list + 1] = settings
