@@ -54,7 +54,8 @@ support.each_device(function(device)
           os.remove(path)
 
           local other, state = parameters(dtype), {}
-          local resumed = fp8.optim[name](groups(other, 7), {lr = 77, momentum = settings.momentum, master_weights = true})
+          local wrong = {lr = 77, momentum = settings.momentum, master_weights = true}
+          local resumed = fp8.optim[name](groups(other, 7), wrong)
           resumed.groups[1].lr = 55
           for key, tensor in pairs(loaded) do state[key:match "^optimizer%.(.+)$" or key] = tensor end
           for k, parameter in ipairs(other) do

@@ -14,7 +14,7 @@ local function settings_text(self)
     for key in pairs(self.defaults) do
       local value = rawget(source, key)
       if value ~= nil then
-        words[#words + 1] = ("%s=%s"):format(key, type(value) == "number" and ("%.17g"):format(value) or tostring(value))
+        words[#words + 1] = key .. "=" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
       end
     end
     table.sort(words)
