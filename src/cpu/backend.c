@@ -59,8 +59,8 @@ static const Backend backend = {
     .scaled_matmul = cpu_scaled_matmul,
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,
-    .sgd = cpu_sgd,
-    .adamw = cpu_adamw,
+    .update = cpu_update,
+    .clip_norm = cpu_clip_norm,
     .store_fields = cpu_store_fields,
 };
 

@@ -42,8 +42,8 @@ bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, cons
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
 
-bool cpu_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-bool cpu_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+bool cpu_update(const Update *update);
+bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
 bool cpu_store_fields(Tensor *out, const float *fields);
 
 #endif

@@ -110,8 +110,8 @@ bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, con
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
 
-bool cuda_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step); /* optimizer.c */
-bool cuda_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+bool cuda_update(const Update *update); /* optimizer.c */
+bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
 bool cuda_store_fields(Tensor *out, const float *fields);
 
 #endif

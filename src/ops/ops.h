@@ -176,9 +176,14 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format
 
 /* --- optimizer steps (optimizer.c) --- */
 
-bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-bool op_adamw_step(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+/* Whether op_update will accept its arguments. */
+bool op_check_update(const Update *update);
+/* backend.h, Update; gradients may have any strides. */
+bool op_update(const Update *update);
+/* Scales tensors of f32, f16 and bf16, of one device, so that the 2-norm over all of them is at most about `largest`
+ * (backend.h, clip_norm); norm is that before. */
+bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest);
 /* Writes a live step. */
-bool op_store_fields(Tensor *live, const float *fields, int count);
+bool op_store_step(Tensor *live, const UpdateStep *step);
 
 #endif
