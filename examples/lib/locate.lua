@@ -9,7 +9,8 @@ local function copy_tensors(source, target)
   target = target or {}
   for key, value in pairs(source) do
     if fp8.is_tensor(value) then
-      if target[key] then target[key]:copy_(value) else target[key] = value:clone() end
+      local old = target[key]
+      if old and #old.shape == #value.shape and #old == #value then old:copy_(value) else target[key] = value:clone() end
     elseif type(value) == "table" then
       target[key] = copy_tensors(value, target[key])
     else

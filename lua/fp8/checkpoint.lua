@@ -34,34 +34,16 @@ local function check_parts(name, path, parts)
   end
 end
 
--- Puts the tensors of a state into `tensors`, by the names of the fields that lead to them; returns what else there is.
-local function split(state, prefix, tensors)
-  local plain = {}
-  for key, value in pairs(state) do
-    local name = prefix .. tostring(key)
-    if core.is_tensor(value) then
-      tensors[name] = value
-    elseif type(value) == "table" then
-      plain[key] = split(value, name .. ".", tensors)
-    else
-      plain[key] = value
-    end
-  end
-  return plain
+-- Adds the tensors of a state_dict to a table, their names after a prefix.
+local function add(tensors, state, prefix)
+  for name, tensor in pairs(state) do tensors[prefix .. name] = tensor end
+  return tensors
 end
 
--- The state again: `template` says which tensors go where.
-local function join(template, plain, prefix, tensors)
+-- The state_dict again.
+local function without(prefix, tensors)
   local state = {}
-  for key, value in pairs(plain) do state[key] = value end
-  for key, value in pairs(template) do
-    local name = prefix .. tostring(key)
-    if core.is_tensor(value) then
-      state[key] = tensors[name]
-    elseif type(value) == "table" then
-      state[key] = join(value, type(plain[key]) == "table" and plain[key] or {}, name .. ".", tensors)
-    end
-  end
+  for name, tensor in pairs(tensors) do state[name:sub(#prefix + 1)] = tensor end
   return state
 end
 
@@ -84,16 +66,19 @@ function checkpoint.save(path, parts)
   if extra ~= nil and type(extra) ~= "table" then
     raise("checkpoint.save: extra must be a table, got " .. type(extra))
   end
-  local tensors = {}
-  split(parts.model:state_dict(), "model.", tensors)
-  local optimizer = parts.optimizer and split(parts.optimizer:state_dict(), "optimizer.", tensors)
+  local tensors = add({}, parts.model:state_dict(), "model.")
+  if parts.optimizer then add(tensors, parts.optimizer:state_dict(), "optimizer.") end
   files.save(path, tensors, {
     kind = kind, step = ("%d"):format(step or 0), random = encode("random", {core.random_state()}),
-    optimizer = optimizer and encode("optimizer", optimizer), extra = encode("extra", extra or {}),
+    extra = encode("extra", extra or {}),
   })
 end
 
-local function describe(tensor) return ("%s %s"):format(core.dtype(tensor), shapes.text(core.shape(tensor))) end
+-- The settings of an optimizer are text, and may be longer in one of the two.
+local function describe(name, tensor)
+  if name == "optimizer.settings" then return core.dtype(tensor) end
+  return ("%s %s"):format(core.dtype(tensor), shapes.text(core.shape(tensor)))
+end
 
 -- An error that names the first tensor, by name, which only one of two tables has or which differs in shape or dtype.
 local function check_tensors(path, part, expected, found)
@@ -104,8 +89,8 @@ local function check_tensors(path, part, expected, found)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    local have = found[name] and describe(found[name])
-    local need = expected[name] and describe(expected[name])
+    local have = found[name] and describe(name, found[name])
+    local need = expected[name] and describe(name, expected[name])
     if not have then
       raise(("checkpoint.load: %s is of another %s: it has no %s, %s here"):format(path, part, name, need))
     elseif not need then
@@ -135,7 +120,6 @@ local function read(path)
     part[name] = tensor
   end
   local found = {step = tonumber(metadata.step), random = value_of "random", extra = value_of "extra"}
-  found.optimizer = metadata.optimizer and value_of "optimizer"
   if not is_whole(found.step) then raise(("checkpoint.load: %s: its step can't be read"):format(path)) end
   local seed, position = found.random[1], found.random[2]
   if type(seed) ~= "number" or not is_whole(math.abs(seed)) or not is_whole(position) then
@@ -154,18 +138,13 @@ end
 function checkpoint.load(path, parts)
   check_parts("checkpoint.load", path, parts)
   local tensors, found = read(path)
-  local expected = {}
-  split(parts.model:state_dict(), "model.", expected)
-  check_tensors(path, "model", expected, tensors.model)
+  check_tensors(path, "model", add({}, parts.model:state_dict(), "model."), tensors.model)
   if parts.optimizer then
-    if not found.optimizer then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
-    local template = parts.optimizer:state_dict()
-    expected = {}
-    split(template, "optimizer.", expected)
-    check_tensors(path, "optimizer", expected, tensors.optimizer)
-    parts.optimizer:load_state_dict(join(template, found.optimizer, "optimizer.", tensors.optimizer))
+    if not next(tensors.optimizer) then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
+    check_tensors(path, "optimizer", add({}, parts.optimizer:state_dict(), "optimizer."), tensors.optimizer)
+    parts.optimizer:load_state_dict(without("optimizer.", tensors.optimizer))
   end
-  parts.model:load_state_dict(join(parts.model:state_dict(), {}, "model.", tensors.model))
+  parts.model:load_state_dict(without("model.", tensors.model))
   core.manual_seed(found.random[1], found.random[2])
   return {step = found.step, extra = found.extra}
 end
