@@ -59,6 +59,7 @@ static const Backend backend = {
     .scaled_matmul = cpu_scaled_matmul,
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,
+    .compare = cpu_compare,
     .sgd = cpu_sgd,
     .adamw = cpu_adamw,
     .store_fields = cpu_store_fields,
