@@ -54,7 +54,7 @@ __device__ inline void take(Tally &all, float x, float value, float low, float h
   all.error_square_sum += (double)error * error;
   all.absmax = fmaxf(all.absmax, fabsf(x));
   const float ratio = x == 0 || value == 0 ? 0 : fabsf(error) / fabsf(x);
-  if (!(ratio <= all.relative_error)) all.relative_error = ratio;
+  if (ratio > all.relative_error || ratio != ratio) all.relative_error = ratio; /* NaN stays */
 }
 
 /* Elements i … i + N - 1. */
