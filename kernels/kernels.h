@@ -203,6 +203,23 @@ typedef struct TransposePlan {
 } TransposePlan;
 cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan);
 
+/* One scale for the whole tensor, which is a small matrix of whole 16-byte vectors a row; everything in one launch.
+ * Codes and their transpose as above; values and maps as for pieces. */
+typedef struct WholePlan {
+  QuantizePlan quantize;
+  uint8_t *transposed; /* NULL if not wanted; then quantize.format is a hardware format and rows are a multiple of 4 */
+  int64_t rows, columns;
+  int64_t scale_count; /* elements of quantize.scale, which all get the scale */
+  uint32_t *maxima;    /* room for a word a thread block */
+  void *sum;           /* column sums, NULL if not wanted */
+  DType sum_dtype;
+  float *partials; /* with `sum`: room for a row of `columns` for every 64 rows */
+} WholePlan;
+enum { WHOLE_TILE_ROWS = 64 };
+/* The thread blocks that a launch takes; 0 if the device may not hold them all at once. */
+int quantize_whole_grid(const WholePlan *plan, int multiprocessors);
+cudaError_t launch_quantize_whole(Launch launch, const WholePlan *plan);
+
 /* One pass over a matrix of f32, f16 or bf16, at a multiple of 16 bytes, of whole 16-byte vectors a row: the largest
  * magnitudes of what each thread block read, or column sums, or both. */
 typedef struct MeasurePlan {
@@ -217,6 +234,9 @@ typedef struct MeasurePlan {
 /* Fills in the grid. */
 void measure_shape(MeasurePlan *plan, int multiprocessors);
 cudaError_t launch_measure(Launch launch, const MeasurePlan *plan);
+/* Column sums of at most MEASURE_FEW_ROWS rows, into `out` at once. */
+enum { MEASURE_FEW_ROWS = 1024 };
+cudaError_t launch_sum_few_rows(Launch launch, const MeasurePlan *plan, void *out, DType dtype);
 
 /* out[c] = the sum over all rows of partials[row][c], [c + columns], [c + 2 · columns], … below `width`, a multiple of
  * `columns`. */

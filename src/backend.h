@@ -101,7 +101,7 @@ typedef struct QuantizeOutputs {
   Tensor *codes;      /* of x's shape, dtype Quantizer.format */
   Tensor *transposed; /* the codes again as (columns, rows); hardware formats only */
   Tensor *values;     /* what the codes decode to, rounded to any of f32, f16 and bf16 */
-  Tensor *scale;      /* f32, one a block */
+  Tensor *scale;      /* f32, one a block; of a single block, any number of elements, which all get its scale */
   Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
 } QuantizeOutputs;
 

@@ -3,7 +3,7 @@ local ffi = require "ffi"
 local fp8 = require "fp8"
 local core = require "fp8.core"
 
-ffi.cdef "int clock_gettime(int clock, void *time);"
+ffi.cdef "int clock_gettime(int clock, void *time); int usleep(unsigned microseconds);"
 
 local measure = {}
 
@@ -25,12 +25,18 @@ end
 -- steps at most it takes: steps that take the host longer than the device come in batches.
 local sample_seconds, largest_batch = 0.01, 100
 
+-- A GPU under a long load meets its power limit within tenths of a second and lowers its clock, by how much depends on
+-- the chip and on what ran before. So it rests before every sample, long enough that its clock is the same for all.
+-- Steps that take the host most of the time leave the GPU at rest anyway.
+local rest_seconds, shortest_for_rest = 0.02, 200e-6
+
 --- Microseconds of one call of step(turn), turn = 1, 2, …: the median over samples of one or more calls each.
 --
--- Between the samples nothing waits for the device, as in training: where a step is more work for the device than for
+-- Within a sample nothing waits for the device, as in training: where a step is more work for the device than for
 -- the host, the host runs ahead, and events measure the device's time alone. The garbage collector runs as it does in
 -- any script, and its time counts.
--- @param options {device =, samples = (50), seconds = that a measurement may take, unless that left less than 20}
+-- @param options {device =, samples = (50), seconds = that a measurement may take, unless that left less than 20,
+--   sustained = true where a GPU does not rest before every sample}
 function measure.time(step, options)
   local device, wanted = options.device, options.samples or 50
   local turn = 0
@@ -57,7 +63,12 @@ function measure.time(step, options)
   for i = 1, samples do -- recorded once, since that is when the driver makes them
     starts[i], stops[i] = fp8.event(device):record(), fp8.event(device):record()
   end
+  local rests = device ~= "cpu" and not options.sustained and estimate >= shortest_for_rest
   for i = 1, samples do
+    if rests then
+      core.synchronize(device)
+      ffi.C.usleep(rest_seconds * 1e6)
+    end
     starts[i]:record()
     run(batch)
     stops[i]:record()

@@ -12,16 +12,32 @@ local shapes = require "fp8.shapes"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local contiguous, convert, free, keep, share = core.contiguous, core.to, core.free, core.keep, core.share
-local transpose, view = core.transpose, core.view
+local narrow, transpose, view = core.narrow, core.transpose, core.view
 local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
 local matmul, scaled_matmul = core.matmul, core.scaled_matmul
-local contents_of, dtype_of, shape_of = core.contents, core.dtype, core.shape
+local contents_of, dtype_of, numel, shape_of, size = core.contents, core.dtype, core.numel, core.shape, core.size
 local as_rows, shape_text = shapes.as_rows, shapes.text
 local raise = core.raise
 
 local computable = {f32 = true, f16 = true, bf16 = true}
 
+-- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
+local few_values = 2^20
+
 local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
+
+-- Hardware products take a scale a row of both operands or of neither. So where the weight's one scale meets scales of
+-- rows, it is made as often as it has columns in those products.
+local function repeats_scale(plan)
+  return not plan.weight.blocksize and
+    (plan.input.scale == "row" or plan.native.input_grad and plan.grad_output.scale == "row")
+end
+
+-- The weight's scale for a product of `columns` columns whose other operand is scaled by `other`, "row" or "tensor".
+local function scale_beside(other, weight, plan, columns)
+  if not repeats_scale(plan) then return weight.scale end
+  return narrow(weight.scale, 1, 1, other == "row" and columns or 1)
+end
 
 local function as_dtype(x, dtype)
   return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
@@ -41,7 +57,8 @@ local function quantized_weight(weight, plan, dtype, for_input_grad, cache)
   local form = {weight = weight, contents = contents_of(weight), dtype = dtype}
   if native then
     form.codes, form.scale, form.transposed =
-      quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, transposing)
+      quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, transposing, nil,
+        repeats_scale(plan) and math.max(size(weight, 1), size(weight, 2)) or nil)
   else
     form.values = fake_quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, dtype)
   end
@@ -63,7 +80,8 @@ local function shared_forms(weight)
   return shared
 end
 
--- y, and what the product for dW needs of x beside or instead of it: its scales, or its transposed codes and scales.
+-- y, and what the product for dW needs of x: its scales beside x, its transposed codes and scales, or, without scales,
+-- the values that it was multiplied as.
 local function forward(x, weight, bias, plan, dtype, for_weight_grad)
   if not plan then return matmul(x, transpose(weight, 1, 2), bias) end
   local rule = plan.input
@@ -71,12 +89,14 @@ local function forward(x, weight, bias, plan, dtype, for_weight_grad)
   if plan.native.forward then
     local codes, scale, transposed =
       quantize(x, rule.format, rule.blocksize, plan.rounding, nil, again and plan.native.weight_grad)
-    local y = scaled_matmul(codes, scale, weight.codes, weight.scale, bias, dtype)
+    local weight_scale = scale_beside(rule.scale, weight, plan, size(weight.codes, 1))
+    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype)
     free(codes)
     return y, again and scale, transposed
   end
   local values, _, scale = fake_quantize(x, rule.format, rule.blocksize, plan.rounding, nil, dtype, nil, again)
   local y = matmul(values, transpose(weight.values, 1, 2), bias)
+  if again and numel(values) <= few_values then return y, nil, values end
   free(values)
   return y, scale
 end
@@ -101,19 +121,23 @@ end
 
 local function input_grad(dy, weight, plan, dtype)
   if plan.native.input_grad then
-    return scaled_matmul(dy.codes, dy.scale, weight.transposed, weight.scale, nil, dtype)
+    local weight_scale = scale_beside(plan.grad_output.scale, weight, plan, size(weight.transposed, 1))
+    return scaled_matmul(dy.codes, dy.scale, weight.transposed, weight_scale, nil, dtype)
   end
   local rule = plan.weight
-  local values = weight.values or dequantize(weight.codes, weight.scale, rule.format, rule.blocksize, dtype)
+  local values = weight.values or
+    dequantize(weight.codes, scale_beside("tensor", weight, plan), rule.format, rule.blocksize, dtype)
   return matmul(dy.values, values)
 end
 
-local function quantized_weight_grad(dy, x, scale, x_transposed, plan, dtype)
-  if plan.native.weight_grad then return scaled_matmul(dy.transposed, dy.scale, x_transposed, scale, nil, dtype) end
+-- `kept`: what forward returned last.
+local function quantized_weight_grad(dy, x, scale, kept, plan, dtype)
+  if plan.native.weight_grad then return scaled_matmul(dy.transposed, dy.scale, kept, scale, nil, dtype) end
   local rule = plan.input
-  local values = fake_quantize(x, rule.format, rule.blocksize, plan.rounding, not plan.rounding and scale or nil)
+  local values = kept or
+    fake_quantize(x, rule.format, rule.blocksize, plan.rounding, not plan.rounding and scale or nil)
   local grad = matmul(transpose(dy.values, 1, 2), values, nil, dtype)
-  free(values)
+  if not kept then free(values) end
   return grad
 end
 
@@ -123,7 +147,7 @@ end
 
 local operation = {
   name = "linear",
-  backward = function(node, grad, x, scale, x_transposed)
+  backward = function(node, grad, x, scale, kept)
     local plan, inputs, weight = node.plan, node.inputs, node.weight
     local dy = contiguous(as_rows(grad))
     local grad_x, grad_weight, grad_bias
@@ -134,7 +158,7 @@ local operation = {
       grad_bias, form.sum = form.sum, nil
       if inputs[1] then grad_x = input_grad(form, weight, plan, node.dtype) end
       if for_weight then
-        grad_weight = quantized_weight_grad(form, x and as_rows(x), scale, x_transposed, plan, inputs[2].dtype)
+        grad_weight = quantized_weight_grad(form, x and as_rows(x), scale, kept, plan, inputs[2].dtype)
       end
       free_all(form)
     elseif inputs[1] then
@@ -185,15 +209,15 @@ return function(x, weight, bias, plan, cache)
   local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
   local factor = plan and quantized_weight(weight, plan, dtype, for_input_grad, cache) or as_dtype(weight, dtype)
   local addend = bias and as_dtype(bias, dtype) or nil
-  local y, scale, x_transposed = forward(as_rows(x), factor, addend, plan, dtype, for_weight_grad)
+  local y, scale, kept = forward(as_rows(x), factor, addend, plan, dtype, for_weight_grad)
   if #shape ~= 2 then
     local output_shape = {unpack(shape)}
     output_shape[#shape] = out_features
     y = view(y, output_shape)
   end
   if for_input_grad or for_weight_grad or needs_grad(bias) then
-    local saved_x = for_weight_grad and not x_transposed and x or false
-    local node = record(y, operation, {x, weight, bias or false}, {saved_x, scale or false, x_transposed or false})
+    local saved_x = for_weight_grad and not kept and x or false
+    local node = record(y, operation, {x, weight, bias or false}, {saved_x, scale or false, kept or false})
     node.plan, node.input_shape = plan, shape
     if for_input_grad then
       node.weight = plan and shared_forms(factor) or factor

@@ -267,6 +267,9 @@ bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantiz
   }
   if (outputs->scale && job.count == 0 && !cpu_fill(outputs->scale, 0)) return false;
   if (!quantize_all(&job)) return false;
+  if (outputs->scale && job.count > 0 && job.blocksize == job.count) {
+    for (int64_t i = 1; i < tensor_count(outputs->scale); i++) job.scale[i] = job.scale[0];
+  }
   if (outputs->transposed) {
     Tensor matrix = as_matrix(x);
     Transpose transpose = {tensor_data(outputs->codes), tensor_data(outputs->transposed), matrix.size[0],

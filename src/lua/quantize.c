@@ -66,15 +66,17 @@ static QuantizeOptions check_quantize_options(lua_State *L) {
   };
 }
 
-/* quantize(x, format, blocksize, rounding, known scales, transpose, dtype of column sums) -> codes, scales (one a
- * block), transposed codes, column sums: backend.h, Quantizer and QuantizeOutputs; nil for the last two where they
- * are not asked for */
+/* quantize(x, format, blocksize, rounding, known scales, transpose, dtype of column sums, how often a whole tensor's
+ * scale is wanted) -> codes, scales (one a block), transposed codes, column sums: backend.h, Quantizer and
+ * QuantizeOutputs; nil for the last two where they are not asked for */
 static int lfp8_quantize(lua_State *L) {
-  lua_settop(L, 7);
+  lua_settop(L, 8);
   const Tensor *x = check_tensor(L, 1);
   QuantizeOptions options = check_quantize_options(L);
   bool transpose = optional_boolean(L, 6, false), sum = !lua_isnil(L, 7);
   if (sum) options.sum_dtype = check_dtype(L, 7);
+  if (!lua_isnil(L, 8)) options.scale_count = check_whole(L, 8);
+  if (options.scale_count < 0) argument_error(L, 8, "the scale can't be made %.14g times", (double)options.scale_count);
   QuantizeOutputs outputs = {.codes = new_tensor(L), .scale = new_tensor(L)};
   if (transpose) outputs.transposed = new_tensor(L);
   if (sum && !transpose) lua_pushnil(L);

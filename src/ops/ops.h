@@ -165,6 +165,7 @@ typedef struct QuantizeOptions {
   const Tensor *known_scale; /* backend.h, Quantizer; or NULL */
   DType dtype;               /* of values */
   DType sum_dtype;           /* of column_sum */
+  int64_t scale_count;       /* 0, or of a single block how many elements its scale gets */
 } QuantizeOptions;
 
 /* Makes every output that is not NULL: backend.h, QuantizeOutputs. */

@@ -59,12 +59,12 @@ static bool create_outputs(Tensor created[OUTPUT_COUNT], const QuantizeOutputs *
                            const Quantizer *quantizer, const QuantizeOptions *options) {
   int64_t columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
   int64_t turned[2] = {columns, columns > 0 ? tensor_count(x) / columns : 0};
-  int64_t blocks = block_count(x, quantizer->blocksize);
+  int64_t scales = options->scale_count > 0 ? options->scale_count : block_count(x, quantizer->blocksize);
   Device device = tensor_device(x);
   return (!wanted->codes || tensor_create_like(&created[CODES], x, quantizer->format)) &&
          (!wanted->transposed || tensor_create(&created[TRANSPOSED], quantizer->format, device, 2, turned)) &&
          (!wanted->values || tensor_create_like(&created[VALUES], x, options->dtype)) &&
-         (!wanted->scale || tensor_create(&created[SCALE], DTYPE_F32, device, 1, &blocks)) &&
+         (!wanted->scale || tensor_create(&created[SCALE], DTYPE_F32, device, 1, &scales)) &&
          (!wanted->column_sum || tensor_create(&created[COLUMN_SUM], options->sum_dtype, device, 1, &columns));
 }
 
@@ -75,6 +75,8 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
       !make_quantizer(&quantizer, x, options->format, options->blocksize, options->stochastic)) {
     return false;
   }
+  if (options->scale_count > 0 && options->blocksize > 0)
+    return error_set("only the scale of a whole tensor is repeated");
   if (outputs->transposed && options->format.map) return error_set("only codes of e4m3 and e5m2 can be transposed");
   Tensor input = {0}, known = {0}, created[OUTPUT_COUNT] = {{0}};
   bool done = op_contiguous(&input, x) && create_outputs(created, outputs, x, &quantizer, options);
