@@ -174,6 +174,10 @@ typedef struct QuantizeOptions {
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, int64_t blocksize,
                    DType dtype);
+/* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare; compare.c). `values` and
+ * `scale` may be NULL; `format` and `blocksize`, as in QuantizeOptions, matter with scales. */
+bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format,
+                int64_t blocksize);
 
 /* --- optimizer steps (optimizer.c) --- */
 
