@@ -1,10 +1,10 @@
 --- Where a step of gpt2.lua spends its time: every kind of part timed by itself, forward and backward, on tensors of
--- the shapes that it has there, and multiplied by how often it occurs. On a GPU each is replayed from a graph, so that the
--- host's time does not count; what remains of the step is what has no part here, and what overlaps or waits.
+-- the shapes that it has there, and multiplied by how often it occurs. On a GPU each is replayed from a graph, so that
+-- the host's time does not count; what remains of the step is what has no part here, and what overlaps or waits.
 local fp8 = require "fp8"
 local measure = require "measure"
 
--- A function that runs forward(inputs) and its backward, after it has dropped the gradients of the inputs and of `owner`.
+-- A function that runs forward(inputs) and its backward, having dropped the gradients of the inputs and of `owner`.
 local function both_ways(inputs, owner, forward)
   local output = forward(unpack(inputs))
   local grad = fp8.randn(output.shape, {device = output.device}):to(output.dtype)

@@ -10,6 +10,9 @@ local common_settings = {"convert", "optimizer", "lr", "warmup", "weight_decay",
 -- Most steps between two looks at the loss.
 local longest_report = 50
 
+-- Rows of a watcher's table that are printed.
+local watched_rows = 16
+
 -- Fixed numbers for every step, so that a run which goes on from a checkpoint draws the same.
 local function seed_step(seed, step) fp8.manual_seed(seed * 2^24 + step) end
 
@@ -30,8 +33,8 @@ local function make_loss_log(length, device)
   return log
 end
 
-local function checkpoint_path(settings, precision, seed)
-  local path = settings.checkpoint
+-- A path of the options for one run; where there are several, each has its own.
+local function own_path(path, settings, precision, seed)
   if not path or settings.single then return path end
   local base, ending = path:match "^(.*)(%.[^./]*)$"
   return ("%s-%s-%d%s"):format(base or path, precision.name, seed, ending or "")
@@ -133,13 +136,16 @@ return function(experiment, precision, seed, settings, log)
   end
   local optimizer = stepping.optimizer(run.model, settings)
   local schedule = fp8.optim.cosine_schedule {lr = settings.lr, warmup = settings.warmup, steps = run.steps}
-  local path, expected = checkpoint_path(settings, precision, seed), chosen(experiment, settings, precision, seed)
+  local path = own_path(settings.checkpoint, settings, precision, seed)
+  local expected = chosen(experiment, settings, precision, seed)
   local found = resume(path, {model = run.model, optimizer = optimizer}, expected)
   local done, extra = found and found.step or 0, found and found.extra or {}
+  if found then print(("%s %s goes on from step %d of %s"):format(experiment.name, precision.name, done, path)) end
   log:begin(precision.name .. "," .. seed, done)
   local report = make_report(experiment, run, precision, seed, settings, log, extra.seconds or 0)
   local losses = make_loss_log(math.max(1, math.min(longest_report, math.floor(run.steps / 50))), settings.device)
-  local take_step, take_openly = stepping.make(run, optimizer, settings)
+  run.watcher = settings.watch and fp8.watch(run.model, {every = settings.watch})
+  local take_step, compute, update = stepping.make(run, optimizer, settings)
   local snapshot, reported = locate.snapshot(run.model, optimizer), done
 
   local function begin(step)
@@ -156,6 +162,7 @@ return function(experiment, precision, seed, settings, log)
   for step = done + 1, run.steps do
     begin(step)
     local full = losses.add(take_step())
+    if run.watcher then run.watcher:step() end
     local function is_multiple(every) return every and step % every == 0 end
     local to_save = path and (step == run.steps or is_multiple(settings.checkpoint_every))
     local to_evaluate = step < run.steps and is_multiple(settings.evaluate_every)
@@ -163,18 +170,25 @@ return function(experiment, precision, seed, settings, log)
       local values = losses.read()
       local bad = first_bad(values)
       if bad then
+        if run.watcher then run.watcher:close() end
         local at, tensor = locate.find(run.model, optimizer, snapshot, reported + 1, step, function(n)
           begin(n)
-          return take_openly()
-        end)
-        return nil, ("step %d: the loss is %g; first not finite: %s"):format(reported + bad, values[bad],
-          at and ("in step %d %s"):format(at, tensor) or "nothing, when these steps were repeated eagerly")
+          return compute()
+        end, update)
+        local place = at and ("first not finite, in step %d: %s"):format(at, tostring(tensor)) or
+          "nothing was found when the steps before were repeated"
+        return nil, ("step %d: the loss is %g; %s"):format(reported + bad, values[bad], place)
       end
       report.losses(values, step, schedule, to_evaluate and report.pause(evaluate, run) or nil)
       if to_save then report.pause(save, step) end
       report.pause(function() snapshot = locate.snapshot(run.model, optimizer, snapshot) end)
       reported = step
     end
+  end
+  if run.watcher then
+    run.watcher:print(watched_rows)
+    if settings.watch_csv then run.watcher:save(own_path(settings.watch_csv, settings, precision, seed)) end
+    run.watcher:close()
   end
   local result = evaluate(run)
   if run.finish then run.finish() end

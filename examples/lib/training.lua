@@ -34,7 +34,8 @@ training.usage = [[
   --csv FILE       where every step's loss and the throughput go
   --checkpoint FILE       go on from FILE if it is there, and write it; with several runs, each has its own
   --checkpoint-every N    steps between checkpoints (default: one at the end)
-  --watch N        record every Nth step what the formats do to the values, and print it at the end
+  --watch N        record every Nth step what the formats do to the values, and print the last at the end
+  --watch-csv FILE where all records go; with several runs, each has its own
   --eager          on a GPU: no graph
   --help           this text
 ]]
@@ -48,7 +49,8 @@ training.readers = {
   device = kinds.device, seeds = kinds.whole, seed = kinds.whole,
   optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
   lr = kinds.positive, warmup = kinds.count, weight_decay = kinds.not_negative, clip = kinds.not_negative,
-  csv = kinds.path, checkpoint = kinds.path, checkpoint_every = kinds.whole, watch = kinds.whole,
+  csv = kinds.path, checkpoint = kinds.path, checkpoint_every = kinds.whole,
+  watch = kinds.whole, watch_csv = kinds.path,
 }
 
 local defaults = {
