@@ -31,8 +31,8 @@ local own_readers = {
 }
 
 local sizes = {
-  cuda = {layers = 6, width = 384, heads = 6, context = 256, batch = 64, steps = 1500, lr = 1e-3, warmup = 100},
-  cpu = {layers = 3, width = 128, heads = 4, context = 64, batch = 16, steps = 600, lr = 2e-3, warmup = 50},
+  cuda = {layers = 6, width = 384, heads = 6, context = 256, batch = 64, steps = 1500, lr = 1e-3},
+  cpu = {layers = 3, width = 128, heads = 4, context = 64, batch = 16, steps = 600, lr = 2e-3},
 }
 
 local vocabulary = 256

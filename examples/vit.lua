@@ -26,8 +26,8 @@ local own_readers = {
 }
 
 local sizes = {
-  cuda = {layers = 4, width = 128, heads = 4, batch = 512, epochs = 30, images = 60000, lr = 2e-3, warmup = 200},
-  cpu = {layers = 2, width = 64, heads = 2, batch = 128, epochs = 2, images = 20000, lr = 3e-3, warmup = 30},
+  cuda = {layers = 4, width = 128, heads = 4, batch = 512, epochs = 30, images = 60000, lr = 2e-3},
+  cpu = {layers = 2, width = 64, heads = 2, batch = 128, epochs = 2, images = 20000, lr = 3e-3},
 }
 
 local side, patch, border, classes = 28, 4, 2, 10

@@ -1,5 +1,5 @@
--- A training run that is killed over and over, at random moments, goes on each time from a whole checkpoint, and logs the
--- losses of a run that was left alone. FP8_KILLS sets how often (50 take about half a minute).
+-- A training run that is killed over and over, at random moments, goes on each time from a whole checkpoint, and logs
+-- the losses of a run that was left alone. FP8_KILLS sets how often: 50 take about half a minute.
 local fp8 = require "fp8"
 local support = require "spec.support"
 

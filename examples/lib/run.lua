@@ -135,7 +135,9 @@ return function(experiment, precision, seed, settings, log)
     fp8.convert(run.model, run.recipe, settings.convert == "blocks" and stepping.in_blocks or nil)
   end
   local optimizer = stepping.optimizer(run.model, settings)
-  local schedule = fp8.optim.cosine_schedule {lr = settings.lr, warmup = settings.warmup, steps = run.steps}
+  local schedule = fp8.optim.cosine_schedule {
+    lr = settings.lr, warmup = settings.warmup or math.floor(run.steps / 10), steps = run.steps,
+  }
   local path = own_path(settings.checkpoint, settings, precision, seed)
   local expected = chosen(experiment, settings, precision, seed)
   local found = resume(path, {model = run.model, optimizer = optimizer}, expected)

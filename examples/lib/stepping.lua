@@ -10,8 +10,8 @@ function stepping.in_blocks(name) return name:find "^blocks%." ~= nil end
 -- Whether a linear layer's output is added to what goes past its block.
 local function ends_branch(name) return name:find "out_proj%.weight$" or name:find "fc2%.weight$" end
 
---- Normal random weights: matrices with this deviation, those at the end of a branch smaller by √(2 · layers), and biases
--- of 0, as in GPT-2 (Radford et al., 2019).
+--- Normal random weights: matrices with this deviation, those at the end of a branch smaller by √(2 · layers), and
+-- biases of 0, as in GPT-2 (Radford et al., 2019).
 function stepping.initialize(model, deviation, layers)
   fp8.no_grad(function()
     for name, parameter in model:named_parameters() do

@@ -28,7 +28,7 @@ training.usage = [[
   --seed N         of the first run: weights, order, augmentation (default 1)
   --optimizer NAME adamw or stable_adamw (default adamw)
   --lr X           learning rate at its highest: after the warm-up, from where a cosine leads to 0
-  --warmup N       steps of the warm-up
+  --warmup N       steps of the warm-up (default: a tenth of all)
   --weight-decay X of the matrices
   --clip X         largest norm of all gradients together; 0 for any (default 1)
   --csv FILE       where every step's loss and the throughput go

@@ -5,7 +5,9 @@ local core = require "fp8.core"
 
 local raise = core.raise
 
-local function is_count(value) return type(value) == "number" and value >= 0 and value == math.floor(value) and value < 2^53 end
+local function is_count(value)
+  return type(value) == "number" and value >= 0 and value == math.floor(value) and value < 2^53
+end
 
 -- SplitMix64 (Steele, Lea and Flood, 2014): uniform doubles in [0, 1).
 local function generator(seed)
@@ -20,8 +22,8 @@ local function generator(seed)
   end
 end
 
---- fp8.data.permutation(count, seed [, {device =}]): the numbers from 0 to count - 1 in random order (Fisher and Yates), i64
--- (count). The same seed gives the same order everywhere, whatever other random numbers are drawn.
+--- fp8.data.permutation(count, seed [, {device =}]): the numbers from 0 to count - 1 in random order (Fisher and Yates),
+-- i64 (count). The same seed gives the same order everywhere, whatever other random numbers are drawn.
 return function(count, seed, options)
   for name, value in pairs {count = count or false, seed = seed or false} do
     if not is_count(value) then
