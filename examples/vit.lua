@@ -5,7 +5,6 @@ package.path = arg[0]:gsub("[^/\\]*$", "") .. "lib/?.lua;" .. package.path
 
 local fp8 = require "fp8"
 local options = require "options"
-local stepping = require "stepping"
 local training = require "training"
 
 local usage = [[
@@ -14,20 +13,21 @@ usage: luajit examples/vit.lua [options]                                    (def
   --width N        features (128, 64)
   --heads N        of attention (4, 2)
   --batch N        images in a step (512, 128)
-  --epochs N       passes over the images (30, 2)
+  --epochs N       passes over the images (30, 4)
   --images N       training images, of 60,000 (60000, 20000)
   --layer-scale    every block begins as the identity: its branches are scaled by 0 at first
-  --no-augment     no random shifts by up to 2 pixels, and no mirror images
+  --augment YES    yes or no: random shifts by up to 2 pixels, and mirror images (yes, no)
 ]]
 
 local own_readers = {
   layers = options.kinds.whole, width = options.kinds.whole, heads = options.kinds.whole,
   batch = options.kinds.whole, epochs = options.kinds.whole, images = options.kinds.whole,
+  augment = {options.one_of("yes", "no"), "yes or no"},
 }
 
 local sizes = {
-  cuda = {layers = 4, width = 128, heads = 4, batch = 512, epochs = 30, images = 60000, lr = 2e-3},
-  cpu = {layers = 2, width = 64, heads = 2, batch = 128, epochs = 2, images = 20000, lr = 3e-3},
+  cuda = {layers = 4, width = 128, heads = 4, batch = 512, epochs = 30, images = 60000, augment = "yes", lr = 2e-3},
+  cpu = {layers = 2, width = 64, heads = 2, batch = 128, epochs = 4, images = 20000, augment = "no", lr = 3e-3},
 }
 
 local side, patch, border, classes = 28, 4, 2, 10
@@ -41,7 +41,7 @@ local VisionTransformer = nn.Module:extend "VisionTransformer"
 function VisionTransformer:init(settings, dtype)
   local on = {dtype = dtype, device = settings.device}
   self.patches = nn.Linear(patch_pixels, settings.width, on)
-  self.positions = fp8.zeros(patches, settings.width, {dtype = dtype, device = settings.device, requires_grad = true})
+  self.positions = (fp8.randn(patches, settings.width, {device = settings.device}) * 0.2):to(dtype):requires_grad_()
   local blocks = {}
   for i = 1, settings.layers do
     blocks[i] = nn.TransformerBlock(settings.width, settings.heads,
@@ -104,7 +104,7 @@ local function experiment(settings)
   end
   local on_device = {dtype = "i64", device = device}
   local centre = fp8.tensor(pixel_places(border, border, false), on_device)
-  local views = settings.no_augment and centre:view(1, pixels) or all_views(device)
+  local views = settings.augment == "yes" and all_views(device) or centre:view(1, pixels)
   local test_pixels = test.images:index_select(2, centre)
   local batches = math.floor(train.count / settings.batch)
   -- Every grey value as a number of mean 0 and deviation 1 over the training images.
@@ -112,7 +112,6 @@ local function experiment(settings)
 
   local function build(precision, seed)
     local model = VisionTransformer(settings, precision.dtype)
-    stepping.initialize(model, 0.02, settings.layers)
     local grey = normalized:to(precision.dtype)
     local chosen, ways = fp8.zeros(settings.batch, on_device), fp8.zeros(settings.batch, on_device)
     local order, order_epoch
@@ -154,13 +153,13 @@ local function experiment(settings)
   return {
     name = "vit", unit = "images", build = build,
     metrics = {{name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}},
-    settings = {"layers", "width", "heads", "batch", "epochs", "images", "layer_scale", "no_augment"},
+    settings = {"layers", "width", "heads", "batch", "epochs", "images", "layer_scale", "augment"},
   }
 end
 
 options.main("vit", function()
   local settings = training.options("vit", usage, own_readers,
-    {layer_scale = false, no_augment = false, weight_decay = 0.05}, sizes)
+    {layer_scale = false, weight_decay = 0.05}, sizes)
   local work = experiment(settings)
   print(("%d layers of width %d, batch %d, %d epochs, on %s%s"):format(settings.layers, settings.width, settings.batch,
     settings.epochs, settings.device, settings.layer_scale and ", layer scale from 0" or ""))

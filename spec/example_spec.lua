@@ -130,7 +130,7 @@ describe("examples/vit.lua", function()
 
   support.each_device(function(device)
     it("learns in every precision, and tells what the formats do", function()
-      local ok, output = run(("--device %s --epochs 8 --lr 0.01 --warmup 5 --no-augment --layer-scale --watch 20 " ..
+      local ok, output = run(("--device %s --epochs 8 --lr 0.01 --warmup 5 --augment no --layer-scale --watch 20 " ..
         "--compare f32,mixed,global_native"):format(device))
       assert.is_true(ok, output)
       for _, precision in ipairs {"f32", "mixed", "global_native"} do
@@ -140,7 +140,7 @@ describe("examples/vit.lua", function()
     end)
 
     it("shifts and mirrors, and repeats itself for a seed", function()
-      local options = ("--device %s --epochs 1 --compare f32 --seeds 2 --optimizer stable_adamw"):format(device)
+      local options = ("--device %s --epochs 1 --augment yes --compare f32 --seeds 2 --optimizer stable_adamw"):format(device)
       local first, second = select(2, run(options)), select(2, run(options))
       local losses = {}
       for loss in first:gmatch "loss ([%d.]+)" do losses[#losses + 1] = loss end
