@@ -140,7 +140,8 @@ describe("examples/vit.lua", function()
     end)
 
     it("shifts and mirrors, and repeats itself for a seed", function()
-      local options = ("--device %s --epochs 1 --augment yes --compare f32 --seeds 2 --optimizer stable_adamw"):format(device)
+      local options = ("--device %s --epochs 1 --augment yes --compare f32 --seeds 2 --optimizer stable_adamw")
+        :format(device)
       local first, second = select(2, run(options)), select(2, run(options))
       local losses = {}
       for loss in first:gmatch "loss ([%d.]+)" do losses[#losses + 1] = loss end
