@@ -298,6 +298,24 @@ typedef struct FinishSumPlan {
 } FinishSumPlan;
 cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan);
 
+/* --- what quantizing did to a tensor: backend.h, compare --- */
+
+typedef struct ComparePlan {
+  const void *x;
+  DType dtype; /* f32, f16 or bf16 */
+  int64_t count;
+  const void *values; /* or NULL */
+  DType values_dtype;
+  bool codes;         /* values are float8, to be multiplied by their scales */
+  const float *scale; /* one a block, or NULL */
+  CompareRule rule;
+  bool vectorize;       /* x and values are aligned to four elements */
+  Comparison *partials; /* compare_grid */
+} ComparePlan;
+/* How many thread blocks take `count` elements. */
+int compare_grid(int64_t count, int multiprocessors);
+cudaError_t launch_compare(Launch launch, const ComparePlan *plan, Comparison *row);
+
 /* --- around products --- */
 
 /* bf16 values of float8 codes, all exact. */

@@ -125,6 +125,27 @@ typedef struct QuantizeOutputs {
   Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
 } QuantizeOutputs;
 
+/* What became of a tensor x where it was quantized: words of 8 bytes, as which a row of an i64 tensor holds it. An x
+ * that is NaN or infinite counts in the first four fields only. Sums are accumulated in double. */
+typedef struct Comparison {
+  int64_t count, zeros, nonfinite;
+  int64_t first_nonfinite; /* the first one's position, row-major from 0; -1 if there is none */
+  int64_t underflow;       /* x ≠ 0 within the format's range that became 0 */
+  int64_t saturated;       /* x beyond the format's range by more than half of the last step there */
+  double sum, square_sum;  /* Σ x, Σ x² */
+  double error_square_sum; /* Σ (x - value)²; NaN where a finite x has become NaN, as its whole block does then */
+  double absmax;
+  double relative_error; /* the largest |x - value| / |x| of any x that has not become 0; NaN as above */
+} Comparison;
+enum { COMPARISON_WORDS = 11 };
+
+/* The blocks that scales are for, and the range of x / scale beyond which it is saturated: from half a step below the
+ * format's lowest value to half a step above its largest. */
+typedef struct CompareRule {
+  int64_t blocksize;
+  float low, high;
+} CompareRule;
+
 /* How an optimizer changes a parameter p with its gradient g and its moments m and v:
  *
  *   SGD           g += weight_decay · p;  m = beta1 · m + fraction1 · g;  p -= rate · (nesterov ? g + beta1 · m : m);
@@ -285,6 +306,11 @@ typedef struct Backend {
    * are known, or they are rows; a whole-tensor absmax adds one more read. */
   bool (*quantize)(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+
+  /* row (i64, COMPARISON_WORDS) = what became of x. `values` of x's shape: what it became, f32, f16 or bf16, or its
+   * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is
+   * nothing if it is NULL. Everything contiguous. */
+  bool (*compare)(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
   /* --- optimizer steps --- */
   /* Arithmetic in float32, a parameter rounded once. No two tensors of an update share memory. */

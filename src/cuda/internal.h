@@ -115,6 +115,8 @@ bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, con
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale,
+                  const CompareRule *rule); /* compare.c */
 
 bool cuda_update(const Update *update); /* optimizer.c */
 bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);

@@ -63,8 +63,10 @@ bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *s
 bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data);
 /* ceil((stop - start) / step) values from `start`. */
 bool op_arange(Tensor *out, DType dtype, Device device, double start, double stop, double step);
-/* The generator that all devices share: its seed, and the source of the next draw of `words` 32-bit words. */
-void op_manual_seed(uint64_t seed);
+/* The generator that all devices share: its seed and where it goes on from, and the source of the next draw of `words`
+ * 32-bit words. */
+void op_manual_seed(RandomSource source);
+RandomSource op_random_state(void);
 RandomSource op_next_random(int64_t words);
 /* Fails while a graph is captured, whose replays would draw the same numbers over and over. To be asked first: a draw
  * then makes the end of the capture fail. */
@@ -201,6 +203,10 @@ typedef struct QuantizeOptions {
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, int64_t blocksize,
                    DType dtype);
+/* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare; compare.c). `values` and
+ * `scale` may be NULL; `format` and `blocksize`, as in QuantizeOptions, matter with scales. */
+bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format,
+                int64_t blocksize);
 
 /* --- optimizer steps (optimizer.c) --- */
 
