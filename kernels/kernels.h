@@ -114,14 +114,62 @@ typedef struct Rows {
   int64_t rows, columns;
 } Rows;
 
-cudaError_t launch_softmax(Launch launch, Rows out, Rows x, bool logarithm);
-cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, bool logarithm);
-cudaError_t launch_cross_entropy(Launch launch, float *loss, Rows logits, const void *target, DType target_dtype,
-                                 FaultWord *fault);
-/* dloss_stride counts elements and may be 0. */
-cudaError_t launch_cross_entropy_backward(Launch launch, Rows dlogits, Rows logits, const void *target,
-                                          DType target_dtype, const float *dloss, int64_t dloss_stride,
-                                          FaultWord *fault);
+/* `queries`: the rows of a matrix, if causal. `out` may be `x`, `dx` may be `dy`. */
+cudaError_t launch_softmax(Launch launch, Rows out, Rows x, SoftmaxRule rule, int64_t queries);
+cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, SoftmaxRule rule, int64_t queries);
+
+typedef struct CrossEntropyPlan {
+  Rows logits;
+  const void *target;
+  DType target_dtype;
+  float *statistics; /* (rows, 2) */
+  FaultWord *fault;
+  float *loss; /* forward */
+  /* backward: */
+  void *dlogits;
+  DType dlogits_dtype;
+  const float *dloss;
+  int64_t dloss_stride; /* counts elements; may be 0 */
+} CrossEntropyPlan;
+
+cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPlan *plan);
+cudaError_t launch_cross_entropy_backward(Launch launch, const CrossEntropyPlan *plan);
+
+/* --- normalization: f32, f16 or bf16 --- */
+
+/* A weight or bias: f32 or of x's dtype; data NULL for none. */
+typedef struct NormalizeParameter {
+  const void *data;
+  DType dtype;
+} NormalizeParameter;
+
+typedef struct NormalizePlan {
+  Rows x;
+  void *out; /* of x's dtype */
+  NormalizeParameter weight, bias;
+  float *mean, *inverse; /* one a row; mean is NULL for root mean square normalization */
+  float epsilon;
+} NormalizePlan;
+cudaError_t launch_normalize(Launch launch, const NormalizePlan *plan);
+
+typedef struct NormalizeBackwardPlan {
+  Rows x;
+  const void *dy;
+  DType dy_dtype;
+  void *dx; /* of x's dtype, or NULL */
+  NormalizeParameter weight;
+  const float *mean, *inverse;
+  /* Sums of dy · (x - mean) · inverse and of dy, a row of columns for each part of the matrix's rows; or NULL. */
+  float *weight_partials, *bias_partials;
+  int partial_rows;
+} NormalizeBackwardPlan;
+/* Fills in partial_rows. */
+void normalize_backward_shape(NormalizeBackwardPlan *plan, int multiprocessors);
+cudaError_t launch_normalize_backward(Launch launch, const NormalizeBackwardPlan *plan);
+
+/* out[i] = x[i] times 0 or `scale`, by whether u[i] is below the probability: backend.h, dropout. */
+cudaError_t launch_dropout(Launch launch, void *out, const void *x, DType dtype, int64_t count, float probability,
+                           RandomSource source);
 
 /* --- indexing --- */
 
@@ -135,7 +183,9 @@ typedef struct IndexPlan {
 
 /* `inner` counts words of `word_bytes` (1, 2, 4, 8 or 16) here. */
 cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
-cudaError_t launch_index_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
+/* Writes all of `out`, of f32, f16 or bf16; length below 2^31. narrow_index: room for `picks` entries. */
+cudaError_t launch_index_add(Launch launch, void *out, DType out_dtype, const void *x, DType dtype,
+                             int32_t *narrow_index, const IndexPlan *plan);
 cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
 cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
 
@@ -283,6 +333,24 @@ typedef struct FinishSumPlan {
 } FinishSumPlan;
 cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan);
 
+/* --- what quantizing did to a tensor: backend.h, compare --- */
+
+typedef struct ComparePlan {
+  const void *x;
+  DType dtype; /* f32, f16 or bf16 */
+  int64_t count;
+  const void *values; /* or NULL */
+  DType values_dtype;
+  bool codes;         /* values are float8, to be multiplied by their scales */
+  const float *scale; /* one a block, or NULL */
+  CompareRule rule;
+  bool vectorize;       /* x and values are aligned to four elements */
+  Comparison *partials; /* compare_grid */
+} ComparePlan;
+/* How many thread blocks take `count` elements. */
+int compare_grid(int64_t count, int multiprocessors);
+cudaError_t launch_compare(Launch launch, const ComparePlan *plan, Comparison *row);
+
 /* --- around products --- */
 
 /* bf16 values of float8 codes, all exact. */
@@ -302,12 +370,45 @@ typedef struct FinishPlan {
 } FinishPlan;
 cudaError_t launch_finish_product(Launch launch, const FinishPlan *plan);
 
-/* --- optimizer steps: count elements; dtypes of the parameter and its gradient; `live` as in backend.h --- */
+/* --- optimizer steps (backend.h), and the norm of gradients: work on lists of tensors --- */
 
-cudaError_t launch_sgd(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *buffer,
-                       int64_t count, SgdStep step, const float *live);
-cudaError_t launch_adamw(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *m,
-                         float *v, int64_t count, AdamwStep step, const float *live);
+/* A list is an argument of its kernels, of which 4 KB are possible everywhere; longer ones take several launches. Work
+ * is divided by elements: a tile of a tensor goes to one thread block. */
+enum { LIST_TENSORS = 64, LIST_TILE = 8192, LIST_BLOCK = 256 };
+
+typedef struct ListedTensor {
+  void *data; /* the parameter, or a gradient to be scaled */
+  const void *grad;
+  float *first, *second, *master; /* or NULL */
+  int64_t count;                  /* at least 1 */
+  int first_tile;                 /* the tiles of a list are numbered through */
+  uint8_t dtype;                  /* of data and grad */
+  bool vectors;                   /* whether all addresses suit vectors of 16 bytes, or of four elements in an update */
+} ListedTensor;
+
+typedef struct TensorList {
+  int tensors, tiles;
+  ListedTensor tensor[LIST_TENSORS];
+} TensorList;
+
+typedef struct UpdatePlan {
+  UpdateRule rule;
+  UpdateStep step;
+  const UpdateStep *live; /* read instead of the step; or NULL */
+  float *partials;        /* STABLE_ADAMW: room for one number a tile … */
+  float *divisors;        /* … and one a tensor; else NULL */
+  TensorList list;
+} UpdatePlan;
+
+cudaError_t launch_update(Launch launch, const UpdatePlan *plan);
+
+/* partials[tile] = the sum of the squares of `data` there. */
+cudaError_t launch_squares(Launch launch, const TensorList *list, float *partials);
+/* norm[0] = the root of the sum of all partials. */
+cudaError_t launch_norm(Launch launch, const float *partials, int64_t count, float *norm);
+/* data *= min(1, largest / (norm[0] + 1e-6)) */
+cudaError_t launch_clip(Launch launch, const TensorList *list, const float *norm, float largest);
+
 cudaError_t launch_store_fields(Launch launch, float *out, const float *fields, int count);
 
 #ifdef __cplusplus

@@ -19,7 +19,8 @@
 #include "core/scale.h"
 #include "core/tensor.h"
 
-/* y = f(x). GELU is x · Φ(x), with the error function. */
+/* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
+ * u = √(2/π) (x + 0.044715 x³); SILU is x · σ(x), with σ the sigmoid. */
 typedef enum UnaryOp {
   UNARY_NEG,
   UNARY_ABS,
@@ -31,6 +32,8 @@ typedef enum UnaryOp {
   UNARY_SIGMOID,
   UNARY_RELU,
   UNARY_GELU,
+  UNARY_GELU_TANH,
+  UNARY_SILU,
   UNARY_COUNT
 } UnaryOp;
 
@@ -51,10 +54,12 @@ typedef enum BinaryOp {
   BINARY_LE,
   BINARY_GT,
   BINARY_GE,
-  BINARY_TANH_BACKWARD,    /* g, y: g · (1 - y²) */
-  BINARY_SIGMOID_BACKWARD, /* g, y: g · y · (1 - y) */
-  BINARY_RELU_BACKWARD,    /* g, x: g where x > 0, else 0 */
-  BINARY_GELU_BACKWARD,    /* g, x: g · (Φ(x) + x · φ(x)) */
+  BINARY_TANH_BACKWARD,      /* g, y: g · (1 - y²) */
+  BINARY_SIGMOID_BACKWARD,   /* g, y: g · y · (1 - y) */
+  BINARY_RELU_BACKWARD,      /* g, x: g where x > 0, else 0 */
+  BINARY_GELU_BACKWARD,      /* g, x: g · (Φ(x) + x · φ(x)) */
+  BINARY_GELU_TANH_BACKWARD, /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */
+  BINARY_SILU_BACKWARD,      /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
   BINARY_COUNT
 } BinaryOp;
 
@@ -74,6 +79,21 @@ typedef struct Operand {
   const Tensor *tensor;
   double number;
 } Operand;
+
+/* softmax(scale · x) over the last dimension, or its logarithm (with scale 1 and not causal). Causal: the last two
+ * dimensions are (queries, keys), no more queries than keys, and query i sees keys 0 … i + keys - queries; the others
+ * are not read, and their results and gradients are exactly 0. */
+typedef struct SoftmaxRule {
+  float scale;
+  bool causal;
+  bool logarithm;
+} SoftmaxRule;
+
+/* The gradients that a normalization's backward writes; NULL for what is not wanted. */
+typedef struct NormalizeGradients {
+  Tensor *x;             /* of x's shape; f32, f16 or bf16 */
+  Tensor *weight, *bias; /* (columns), sums over all rows; f32, f16 or bf16 */
+} NormalizeGradients;
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
  * maybe short; or, where tile_rows is not 0, the tensor is cut as a matrix (its last dimension, and all others as one)
@@ -109,26 +129,76 @@ typedef struct QuantizeOutputs {
   Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
 } QuantizeOutputs;
 
-/* One update of a parameter; all four tensors contiguous and of one shape; parameter and grad of any float dtype,
- * the moments f32. Arithmetic in float32, the parameter rounded once.
+/* What became of a tensor x where it was quantized: words of 8 bytes, as which a row of an i64 tensor holds it. An x
+ * that is NaN or infinite counts in the first four fields only. Sums are accumulated in double. */
+typedef struct Comparison {
+  int64_t count, zeros, nonfinite;
+  int64_t first_nonfinite; /* the first one's position, row-major from 0; -1 if there is none */
+  int64_t underflow;       /* x ≠ 0 within the format's range that became 0 */
+  int64_t saturated;       /* x beyond the format's range by more than half of the last step there */
+  double sum, square_sum;  /* Σ x, Σ x² */
+  double error_square_sum; /* Σ (x - value)²; NaN where a finite x has become NaN, as its whole block does then */
+  double absmax;
+  double relative_error; /* the largest |x - value| / |x| of any x that has not become 0; NaN as above */
+} Comparison;
+enum { COMPARISON_WORDS = 11 };
+
+/* The blocks or tiles that scales are for, as in Quantizer, and the range of x / scale beyond which it is saturated: from
+ * half a step below the format's lowest value to half a step above its largest. */
+typedef struct CompareRule {
+  int64_t blocksize, tile_rows, tile_columns;
+  int64_t columns; /* of x as a matrix */
+  float low, high;
+} CompareRule;
+
+/* How an optimizer changes a parameter p with its gradient g and its moments m and v:
  *
- * A captured update would repeat the same step, with the same learning rate and number. So a step may also be on the
- * device: `live`, if not NULL, holds the other fields in order as SGD_FIELDS or ADAMW_FIELDS f32 numbers, which the
- * update reads, instead of them, when it runs. */
-enum { SGD_FIELDS = 6, ADAMW_FIELDS = 7, FIELDS_MOST = 8 };
+ *   SGD           g += weight_decay · p;  m = beta1 · m + fraction1 · g;  p -= rate · (nesterov ? g + beta1 · m : m);
+ *                 without m: p -= rate · g
+ *   ADAMW         m = beta1 · m + fraction1 · g;  v = beta2 · v + fraction2 · g²
+ *                 p = p · (1 - lr · weight_decay) - rate · m / (sqrt(v) · root_scale + epsilon)
+ *   STABLE_ADAMW  the same, with lr and rate divided by max(1, RMS), RMS = sqrt(mean(g² / max(v, epsilon²))) over
+ *                 all elements of the parameter, v the new one; a NaN in it makes the whole parameter NaN
+ *
+ * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
+ * src/lua/optimizer.c derives from their settings. */
+typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW, UPDATE_RULE_COUNT } UpdateRule;
 
-typedef struct SgdStep {
-  float lr, momentum, dampening, weight_decay;
-  bool nesterov;
-  bool first; /* the momentum buffer holds nothing yet: it becomes the gradient */
-  const Tensor *live;
-} SgdStep;
+/* The numbers of a step. All are floats, so that a step can also be a tensor of UPDATE_FIELDS elements. */
+typedef struct UpdateStep {
+  float lr, weight_decay;
+  float rate; /* the learning rate, of ADAMW over its first correction */
+  float beta1, fraction1, beta2, fraction2;
+  float root_scale; /* 1 over the root of the second correction */
+  float epsilon;
+  float nesterov; /* 1 or 0 */
+} UpdateStep;
 
-typedef struct AdamwStep {
-  float lr, beta1, beta2, epsilon, weight_decay;
-  float correction1, correction2; /* 1 - beta1^t, 1 - beta2^t */
+enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
+
+/* A parameter of f32, f16 or bf16, its gradient of the same dtype, and what an optimizer keeps for it in f32; all
+ * contiguous and of one shape. NULL: no first moment of SGD without momentum, no second moment of any SGD, no master.
+ *
+ * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
+ * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
+ * there first. */
+typedef struct UpdateEntry {
+  Tensor *parameter;
+  const Tensor *grad;
+  Tensor *first, *second, *master;
+} UpdateEntry;
+
+/* One step of parameters that share its numbers.
+ *
+ * A captured update would repeat the same step, with the same learning rate and number. So the numbers may also be on
+ * the device: `live`, if not NULL, holds UPDATE_FIELDS f32 numbers, which are read instead when the update runs. */
+typedef struct Update {
+  UpdateRule rule;
+  const UpdateEntry *list;
+  int count;
+  UpdateStep step;
   const Tensor *live;
-} AdamwStep;
+} Update;
 
 typedef struct Backend {
   /* Number of devices of this kind; 0 if there are none. */
@@ -180,24 +250,41 @@ typedef struct Backend {
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
    * no elements gives 0 for SUM, NaN for MEAN, and is refused before this for the others. */
   bool (*reduce)(ReduceOp op, Tensor *out, const Tensor *x);
-  /* Over the last dimension of contiguous tensors (rank at least 1): softmax, or its logarithm. */
-  bool (*softmax)(Tensor *out, const Tensor *x, bool logarithm);
-  /* dx from dy and the output y of softmax; all contiguous. */
-  bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes)
-   * contiguous, target (n) contiguous i64, i32 or u8. A target out of range: false at once on the CPU; on a GPU a
-   * NaN loss, and an error at the next synchronize or to_host. */
-  bool (*cross_entropy)(Tensor *loss, const Tensor *logits, const Tensor *target);
-  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i]; dlogits contiguous, dloss (n) f32 of any
-   * stride. */
-  bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+  /* Contiguous tensors of rank at least 1, 2 if causal. */
+  bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);
+  /* dx from dy and the output y of softmax; all contiguous; dx may be dy. */
+  bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes), target
+   * (n) i64, i32 or u8; statistics (n, 2) f32: the row's largest logit and the sum of exp(logit - largest). A target
+   * out of range: false at once on the CPU; on a GPU a NaN loss, and an error at the next synchronize or to_host. */
+  bool (*cross_entropy)(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
+  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i], from cross_entropy's statistics; dlogits
+   * contiguous, dloss (n) f32 of any stride. */
+  bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                                 const Tensor *dloss);
+
+  /* --- normalization: contiguous tensors; rows are the last dimension (columns, at least 1) --- */
+  /* out = (x - mean) · inverse · weight + bias, with the row's mean and inverse = 1 / √(mean of (x - mean)² +
+   * epsilon), which are f32, one a row. `mean` NULL: 0 takes its place (root mean square normalization). weight and
+   * bias (columns) may be NULL. x and out of one dtype of f32, f16 and bf16, weight and bias of that or f32. */
+  bool (*normalize)(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
+                    const Tensor *bias, float epsilon);
+  /* With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n · mean of (g · n)), without
+   * the mean of g where `mean` is NULL; dweight = Σ dy · n, dbias = Σ dy. dx has x's dtype. */
+  bool (*normalize_backward)(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                             const Tensor *inverse, const Tensor *weight);
+
+  /* out[i] = x[i] · (u[i] >= probability ? 1 / (1 - probability) : 0), u[i] the uniform number of 24 bits from word i
+   * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
+  bool (*dropout)(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
    * give 0, writes are dropped) --- */
   /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner) of
    * x's dtype, index (m), all contiguous. */
   bool (*index_select)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][index[j]][i] += x[o][j][i]: out f32, all contiguous. Repeated indices add up. */
+  /* out[o][k][i] = the sum of x[o][j][i] over all j with index[j] = k, in float32 and in the order of j; out f32, f16
+   * or bf16, all contiguous. */
   bool (*index_add)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out (of x's dtype) and
    * index (outer, m, inner), all contiguous. */
@@ -214,9 +301,10 @@ typedef struct Backend {
   /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2;
    * scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
    * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
-   * where the device has them, which accumulate with about 14 bits. out f32, f16 or bf16, bias of its dtype or NULL. */
+   * where the device has them, which accumulate with about 14 bits: over all of k if `fast`, else over 128 terms, whose
+   * sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias);
+                        const Tensor *bias, bool fast);
 
   /* --- quantization; everything contiguous, x and values f32, f16 or bf16 --- */
   /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales
@@ -229,13 +317,18 @@ typedef struct Backend {
    * first becomes x's absmax. */
   bool (*delayed_scale)(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
 
+  /* row (i64, COMPARISON_WORDS) = what became of x. `values` of x's shape: what it became, f32, f16 or bf16, or its
+   * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is
+   * nothing if it is NULL. Everything contiguous. */
+  bool (*compare)(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
+
   /* --- optimizer steps --- */
-  /* PyTorch's SGD: g += weight_decay · p; buffer = momentum · buffer + (1 - dampening) · g; p -= lr · (nesterov ? g
-   * + momentum · buffer : buffer). buffer is NULL if momentum is 0. */
-  bool (*sgd)(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-  /* PyTorch's AdamW: p *= 1 - lr · weight_decay; m, v the moving averages of g and g²; p -= lr · (m / correction1) /
-   * (sqrt(v / correction2) + epsilon). */
-  bool (*adamw)(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+  /* Arithmetic in float32, a parameter rounded once. No two tensors of an update share memory. */
+  bool (*update)(const Update *update);
+  /* norm (one f32 element) = the root of the sum of squares over a list of contiguous f32, f16 and bf16 tensors, which
+   * are then scaled by min(1, largest / (norm + 1e-6)), NaN if the norm is; squares add up in float32 or better, never
+   * in one long chain. */
+  bool (*clip_norm)(Tensor *norm, Tensor *const *list, int count, float largest);
   /* Writes up to FIELDS_MOST numbers to a contiguous f32 tensor of as many elements, without waiting. */
   bool (*store_fields)(Tensor *out, const float *fields);
 } Backend;

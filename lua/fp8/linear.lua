@@ -6,6 +6,8 @@
 --   db = Σ dy       over rows
 --
 -- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
+-- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as
+-- torchao and Transformer Engine do.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local operands = require "fp8.operands"
@@ -42,7 +44,7 @@ local function forward(x, weight, bias, plan, dtype, for_weight_grad, layer, rec
   if product.native then
     local codes, scale, transposed = codes_of(x, operand, plan, known, transposing)
     local weight_scale = scale_for(product, weight.scale, size(weight.codes, 1))
-    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype)
+    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype, true)
     free(codes)
     return y, again and scale, transposed
   end
@@ -139,7 +141,9 @@ local operation = {
     local grad_x, grad_weight, grad_bias
     local bias_dtype = inputs[3] and inputs[3].dtype or nil
     local for_weight = inputs[2] and plan and plan.weight_grad and true or false
-    if plan and (inputs[1] or for_weight) then
+    local quantized = plan and (inputs[1] or for_weight)
+    if node.observer then node.observer("grad_output", dy, quantized and plan.grad_output or nil) end
+    if quantized then
       local first, second
       first, second, grad_bias = grad_forms(dy, plan, inputs[1], for_weight, bias_dtype, layer, node.record)
       if first then grad_x = input_grad(first, node.weight, plan, node.dtype) end
@@ -191,10 +195,16 @@ end
 -- @param plan   from plan.make, or nil for products of unquantized values
 -- @param layer  nil, or what keeps things from call to call: `quantized_weight`, a table for the quantized forms of the
 --   weight; the histories of delayed scaling (plan.lua), which a call changes if `training` is true and its result
---   requires a gradient
+--   requires a gradient; `observer`, nil or a function that is called with "weight", "input" or "grad_output", that
+--   tensor as it is before it is quantized, and the operand of the plan by which it is, or nil if it is not
 -- @return (…, out) of x's dtype
 return function(x, weight, bias, plan, layer)
+  local observer = layer and layer.observer
   local shape, out_features = check(x, weight, bias)
+  if observer then
+    observer("weight", weight, plan and plan.weight)
+    observer("input", x, plan and plan.input)
+  end
   local dtype = dtype_of(x)
   local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
   local recorded = for_input_grad or for_weight_grad or needs_grad(bias)
@@ -216,7 +226,7 @@ return function(x, weight, bias, plan, layer)
   if recorded then
     local saved_x = for_weight_grad and not kept and x or false
     local node = record_node(y, operation, {x, weight, bias or false}, {saved_x, scale or false, kept or false})
-    node.plan, node.input_shape = plan, shape
+    node.plan, node.input_shape, node.observer = plan, shape, observer
     if plan and plan.histories[1] then node.layer, node.record = layer, record end
     if factor_of_dx then node.weight = plan and shared_forms(factor_of_dx) or factor_of_dx end
   end

@@ -87,7 +87,9 @@ local function check_fields(where, value, fields, form)
   end
 end
 
-local function check_operand(where, operand)
+--- Raises an error that names the first wrong field of an operand.
+-- @param where what to call it
+function recipe_check.check_operand(where, operand)
   check_fields(where, operand, operand_fields, "{format =, scale =}")
   check_format(where, operand.format)
   check_scale(where, operand.scale)
@@ -100,7 +102,7 @@ local function check_product(where, name, product)
   local first, second = unpack(products[name])
   check_fields(where, product, {[first] = true, [second] = true}, ("{%s =, %s =}"):format(first, second))
   for _, operand in ipairs(products[name]) do
-    if product[operand] ~= nil then check_operand(where .. "." .. operand, product[operand]) end
+    if product[operand] ~= nil then recipe_check.check_operand(where .. "." .. operand, product[operand]) end
   end
 end
 
@@ -112,7 +114,7 @@ function recipe_check.check(name, recipe)
     if not recipe_fields[field] then raise(("%s: recipe: unknown field %s"):format(name, tostring(field))) end
   end
   local prefix = name .. ": recipe."
-  for _, operand in ipairs(operands) do check_operand(prefix .. operand, recipe[operand]) end
+  for _, operand in ipairs(operands) do recipe_check.check_operand(prefix .. operand, recipe[operand]) end
   if recipe.input_grad ~= nil then check_product(prefix .. "input_grad", "input_grad", recipe.input_grad) end
   local weight_grad, rounding = recipe.weight_grad, recipe.rounding
   if type(weight_grad) == "table" then

@@ -51,6 +51,9 @@ static const Backend backend = {
     .softmax_backward = cpu_softmax_backward,
     .cross_entropy = cpu_cross_entropy,
     .cross_entropy_backward = cpu_cross_entropy_backward,
+    .normalize = cpu_normalize,
+    .normalize_backward = cpu_normalize_backward,
+    .dropout = cpu_dropout,
     .index_select = cpu_index_select,
     .index_add = cpu_index_add,
     .gather = cpu_gather,
@@ -60,8 +63,9 @@ static const Backend backend = {
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,
     .delayed_scale = cpu_delayed_scale,
-    .sgd = cpu_sgd,
-    .adamw = cpu_adamw,
+    .compare = cpu_compare,
+    .update = cpu_update,
+    .clip_norm = cpu_clip_norm,
     .store_fields = cpu_store_fields,
 };
 

@@ -27,6 +27,9 @@ static const Backend cuda_backend = {
     .softmax_backward = cuda_softmax_backward,
     .cross_entropy = cuda_cross_entropy,
     .cross_entropy_backward = cuda_cross_entropy_backward,
+    .normalize = cuda_normalize,
+    .normalize_backward = cuda_normalize_backward,
+    .dropout = cuda_dropout,
     .index_select = cuda_index_select,
     .index_add = cuda_index_add,
     .gather = cuda_gather,
@@ -36,8 +39,9 @@ static const Backend cuda_backend = {
     .quantize = cuda_quantize,
     .dequantize = cuda_dequantize,
     .delayed_scale = cuda_delayed_scale,
-    .sgd = cuda_sgd,
-    .adamw = cuda_adamw,
+    .compare = cuda_compare,
+    .update = cuda_update,
+    .clip_norm = cuda_clip_norm,
     .store_fields = cuda_store_fields,
 };
 

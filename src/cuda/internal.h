@@ -93,10 +93,16 @@ bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high);
 
 bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x); /* reduce.c */
 
-bool cuda_softmax(Tensor *out, const Tensor *x, bool logarithm); /* softmax.c */
-bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-bool cuda_cross_entropy(Tensor *loss, const Tensor *logits, const Tensor *target);
-bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+bool cuda_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule); /* rows.c */
+bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+bool cuda_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
+bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                                 const Tensor *dloss);
+bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
+                    const Tensor *bias, float epsilon);
+bool cuda_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                             const Tensor *inverse, const Tensor *weight);
+bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index); /* index.c */
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
@@ -105,15 +111,17 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias); /* matmul.c */
 bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias); /* scaled_matmul.c */
+                        const Tensor *bias, bool fast); /* scaled_matmul.c */
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
 bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
                         bool record); /* delayed.c */
+bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale,
+                  const CompareRule *rule); /* compare.c */
 
-bool cuda_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step); /* optimizer.c */
-bool cuda_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+bool cuda_update(const Update *update); /* optimizer.c */
+bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
 bool cuda_store_fields(Tensor *out, const float *fields);
 
 #endif
