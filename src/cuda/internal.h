@@ -98,6 +98,12 @@ bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, bool l
 bool cuda_cross_entropy(Tensor *loss, const Tensor *logits, const Tensor *target);
 bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
 
+bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v); /* attention.c */
+bool cuda_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                    bool causal);
+bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                             const Tensor *k, const Tensor *v, float scale, bool causal);
+
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index); /* index.c */
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
