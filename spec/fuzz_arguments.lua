@@ -161,6 +161,14 @@ return function(random, device)
     return pick {layer:state_dict(), {}, {weight = make "tensor"}, fp8.optim.SGD(layer):state_dict()}
   end
 
+  --- What a checkpoint is of; often the parts of the one at checkpoint_path.
+  function makers.parts()
+    local layer = random(2) == 1 and layers[1] or make "layer"
+    local parts = {model = layer, optimizer = random(2) == 1 and fp8.optim.AdamW(layer) or nil}
+    if random(4) == 1 then parts[pick {"model", "optimizer", "step", "extra"}] = make "any" end
+    return parts
+  end
+
   function makers.quantized_state()
     local _, state = fp8.quantize_blockwise(fp8.randn(3, 4, {device = device}), fp8.create_map(), 64)
     if random(2) == 1 then state[pick {"absmax", "map", "blocksize", "dtype"}] = make "any" end
@@ -179,6 +187,7 @@ return function(random, device)
   function makers.positions() return random(4) == 1 and make "index" or fp8.randint(0, 3, {3, 4}, {device = device}) end
 
   function makers.tensor_file() return random(4) == 1 and pick(strings) or arguments.tensor_path end
+  function makers.checkpoint_file() return random(4) == 1 and pick(strings) or arguments.checkpoint_path end
   function makers.idx_file() return random(4) == 1 and pick(strings) or arguments.idx_path end
 
   function makers.codes() return fp8.randint(0, 256, {3, 4}, {dtype = "u8", device = device}) end

@@ -18,7 +18,8 @@
 #include "core/random.h"
 #include "core/tensor.h"
 
-/* y = f(x). GELU is x · Φ(x), with the error function. */
+/* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
+ * u = √(2/π) (x + 0.044715 x³); SILU is x · σ(x), with σ the sigmoid. */
 typedef enum UnaryOp {
   UNARY_NEG,
   UNARY_ABS,
@@ -30,6 +31,8 @@ typedef enum UnaryOp {
   UNARY_SIGMOID,
   UNARY_RELU,
   UNARY_GELU,
+  UNARY_GELU_TANH,
+  UNARY_SILU,
   UNARY_COUNT
 } UnaryOp;
 
@@ -50,10 +53,12 @@ typedef enum BinaryOp {
   BINARY_LE,
   BINARY_GT,
   BINARY_GE,
-  BINARY_TANH_BACKWARD,    /* g, y: g · (1 - y²) */
-  BINARY_SIGMOID_BACKWARD, /* g, y: g · y · (1 - y) */
-  BINARY_RELU_BACKWARD,    /* g, x: g where x > 0, else 0 */
-  BINARY_GELU_BACKWARD,    /* g, x: g · (Φ(x) + x · φ(x)) */
+  BINARY_TANH_BACKWARD,      /* g, y: g · (1 - y²) */
+  BINARY_SIGMOID_BACKWARD,   /* g, y: g · y · (1 - y) */
+  BINARY_RELU_BACKWARD,      /* g, x: g where x > 0, else 0 */
+  BINARY_GELU_BACKWARD,      /* g, x: g · (Φ(x) + x · φ(x)) */
+  BINARY_GELU_TANH_BACKWARD, /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */
+  BINARY_SILU_BACKWARD,      /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
   BINARY_COUNT
 } BinaryOp;
 
@@ -73,6 +78,21 @@ typedef struct Operand {
   const Tensor *tensor;
   double number;
 } Operand;
+
+/* softmax(scale · x) over the last dimension, or its logarithm (with scale 1 and not causal). Causal: the last two
+ * dimensions are (queries, keys), no more queries than keys, and query i sees keys 0 … i + keys - queries; the others
+ * are not read, and their results and gradients are exactly 0. */
+typedef struct SoftmaxRule {
+  float scale;
+  bool causal;
+  bool logarithm;
+} SoftmaxRule;
+
+/* The gradients that a normalization's backward writes; NULL for what is not wanted. */
+typedef struct NormalizeGradients {
+  Tensor *x;             /* of x's shape; f32, f16 or bf16 */
+  Tensor *weight, *bias; /* (columns), sums over all rows; f32, f16 or bf16 */
+} NormalizeGradients;
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
  * maybe short; each has its absmax. A block with a NaN or an infinity gets the absmax NaN.
@@ -104,6 +124,27 @@ typedef struct QuantizeOutputs {
   Tensor *scale;      /* f32, one a block; of a single block, any number of elements, which all get its scale */
   Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
 } QuantizeOutputs;
+
+/* What became of a tensor x where it was quantized: words of 8 bytes, as which a row of an i64 tensor holds it. An x
+ * that is NaN or infinite counts in the first four fields only. Sums are accumulated in double. */
+typedef struct Comparison {
+  int64_t count, zeros, nonfinite;
+  int64_t first_nonfinite; /* the first one's position, row-major from 0; -1 if there is none */
+  int64_t underflow;       /* x ≠ 0 within the format's range that became 0 */
+  int64_t saturated;       /* x beyond the format's range by more than half of the last step there */
+  double sum, square_sum;  /* Σ x, Σ x² */
+  double error_square_sum; /* Σ (x - value)²; NaN where a finite x has become NaN, as its whole block does then */
+  double absmax;
+  double relative_error; /* the largest |x - value| / |x| of any x that has not become 0; NaN as above */
+} Comparison;
+enum { COMPARISON_WORDS = 11 };
+
+/* The blocks that scales are for, and the range of x / scale beyond which it is saturated: from half a step below the
+ * format's lowest value to half a step above its largest. */
+typedef struct CompareRule {
+  int64_t blocksize;
+  float low, high;
+} CompareRule;
 
 /* How an optimizer changes a parameter p with its gradient g and its moments m and v:
  *
@@ -210,17 +251,33 @@ typedef struct Backend {
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
    * no elements gives 0 for SUM, NaN for MEAN, and is refused before this for the others. */
   bool (*reduce)(ReduceOp op, Tensor *out, const Tensor *x);
-  /* Over the last dimension of contiguous tensors (rank at least 1): softmax, or its logarithm. */
-  bool (*softmax)(Tensor *out, const Tensor *x, bool logarithm);
-  /* dx from dy and the output y of softmax; all contiguous. */
-  bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes)
-   * contiguous, target (n) contiguous i64, i32 or u8. A target out of range: false at once on the CPU; on a GPU a
-   * NaN loss, and an error at the next synchronize or to_host. */
-  bool (*cross_entropy)(Tensor *loss, const Tensor *logits, const Tensor *target);
-  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i]; dlogits contiguous, dloss (n) f32 of any
-   * stride. */
-  bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+  /* Contiguous tensors of rank at least 1, 2 if causal. */
+  bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);
+  /* dx from dy and the output y of softmax; all contiguous; dx may be dy. */
+  bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes), target
+   * (n) i64, i32 or u8; statistics (n, 2) f32: the row's largest logit and the sum of exp(logit - largest). A target
+   * out of range: false at once on the CPU; on a GPU a NaN loss, and an error at the next synchronize or to_host. */
+  bool (*cross_entropy)(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
+  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i], from cross_entropy's statistics; dlogits
+   * contiguous, dloss (n) f32 of any stride. */
+  bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                                 const Tensor *dloss);
+
+  /* --- normalization: contiguous tensors; rows are the last dimension (columns, at least 1) --- */
+  /* out = (x - mean) · inverse · weight + bias, with the row's mean and inverse = 1 / √(mean of (x - mean)² +
+   * epsilon), which are f32, one a row. `mean` NULL: 0 takes its place (root mean square normalization). weight and
+   * bias (columns) may be NULL. x and out of one dtype of f32, f16 and bf16, weight and bias of that or f32. */
+  bool (*normalize)(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
+                    const Tensor *bias, float epsilon);
+  /* With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n · mean of (g · n)), without
+   * the mean of g where `mean` is NULL; dweight = Σ dy · n, dbias = Σ dy. dx has x's dtype. */
+  bool (*normalize_backward)(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                             const Tensor *inverse, const Tensor *weight);
+
+  /* out[i] = x[i] · (u[i] >= probability ? 1 / (1 - probability) : 0), u[i] the uniform number of 24 bits from word i
+   * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
+  bool (*dropout)(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
   /* --- attention: q (batch, heads, queries, features), k and v (batch, heads, keys, features) of one 16-bit dtype, any
    * strides --- */
@@ -239,7 +296,8 @@ typedef struct Backend {
   /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner) of
    * x's dtype, index (m), all contiguous. */
   bool (*index_select)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][index[j]][i] += x[o][j][i]: out f32, all contiguous. Repeated indices add up. */
+  /* out[o][k][i] = the sum of x[o][j][i] over all j with index[j] = k, in float32 and in the order of j; out f32, f16
+   * or bf16, all contiguous. */
   bool (*index_add)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out (of x's dtype) and
    * index (outer, m, inner), all contiguous. */
@@ -266,6 +324,11 @@ typedef struct Backend {
    * are known, or they are rows; a whole-tensor absmax adds one more read. */
   bool (*quantize)(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+
+  /* row (i64, COMPARISON_WORDS) = what became of x. `values` of x's shape: what it became, f32, f16 or bf16, or its
+   * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is
+   * nothing if it is NULL. Everything contiguous. */
+  bool (*compare)(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
   /* --- optimizer steps --- */
   /* Arithmetic in float32, a parameter rounded once. No two tensors of an update share memory. */

@@ -13,10 +13,12 @@ local core = require "fp8.core"
 -- Errors point at the code that called fp8, so the core has to know which code is fp8's own.
 core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8/")
 
+local attention = require "fp8.ops.attention"
 local autograd = require "fp8.autograd"
 local creation = require "fp8.creation"
 local elementwise = require "fp8.ops.elementwise"
 local index = require "fp8.ops.index"
+local normalize = require "fp8.ops.normalize"
 local quantization = require "fp8.quantization"
 local quantized_matmul = require "fp8.quantized_matmul"
 local reduce = require "fp8.ops.reduce"
@@ -30,7 +32,7 @@ local fp8 = {
   arange = core.arange, rand = core.rand, randn = core.randn, randint = core.randint,
   zeros_like = creation.zeros_like, ones_like = creation.ones_like, empty_like = creation.empty_like,
   randn_like = creation.randn_like,
-  manual_seed = core.manual_seed,
+  manual_seed = core.manual_seed, random_state = core.random_state,
   set_default_device = core.set_default_device, set_default_dtype = core.set_default_dtype,
   is_tensor = core.is_tensor,
 
@@ -38,6 +40,10 @@ local fp8 = {
   cat = index.cat, stack = index.stack, where = elementwise.where,
   maximum = elementwise.maximum, minimum = elementwise.minimum,
   matmul = require("fp8.ops.matmul").matmul, cross_entropy = reduce.cross_entropy,
+  gelu = elementwise.gelu, silu = elementwise.silu,
+  layer_norm = normalize.layer_norm, rms_norm = normalize.rms_norm,
+  dropout = require "fp8.ops.dropout", embedding = require "fp8.ops.embedding",
+  attention = attention.attention, self_attention = attention.self_attention,
 
   -- Formats and quantization.
   create_map = core.create_map, create_dynamic_map = core.create_dynamic_map,
@@ -61,7 +67,8 @@ local fp8 = {
 local later = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
-  load = {"fp8.io", "load"}, save = {"fp8.io", "save"},
+  load = {"fp8.io", "load"}, save = {"fp8.io", "save"}, checkpoint = {"fp8.checkpoint"},
+  analyze = {"fp8.analyze"}, watch = {"fp8.watch"},
 }
 
 return setmetatable(fp8, {

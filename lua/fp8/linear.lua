@@ -155,7 +155,9 @@ local operation = {
     local grad_x, grad_weight, grad_bias
     local bias_dtype = inputs[3] and inputs[3].dtype or nil
     local for_weight = inputs[2] and plan and plan.quantized_weight_grad or false
-    if plan and (inputs[1] or for_weight) then
+    local quantized = plan and (inputs[1] or for_weight)
+    if node.observer then node.observer("grad_output", dy, quantized and plan.grad_output or nil) end
+    if quantized then
       local form = quantized_grad(dy, plan, inputs[1], for_weight, bias_dtype)
       grad_bias, form.sum = form.sum, nil
       if inputs[1] then grad_x = input_grad(form, weight, plan, node.dtype) end
@@ -204,9 +206,15 @@ end
 -- @param bias   (out), or nil
 -- @param plan   from plan.make, or nil for products of unquantized values
 -- @param cache  a table that is kept with the weight and holds its quantized form for the next call, or nil
+-- @param observer nil, or a function that is called with "weight", "input" or "grad_output", that tensor as it is
+--   before it is quantized, and the operand of the plan by which it is, or nil if it is not
 -- @return (…, out) of x's dtype
-return function(x, weight, bias, plan, cache)
+return function(x, weight, bias, plan, cache, observer)
   local shape, out_features = check(x, weight, bias)
+  if observer then
+    observer("weight", weight, plan and plan.weight)
+    observer("input", x, plan and plan.input)
+  end
   local dtype = dtype_of(x)
   local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
   local factor = plan and quantized_weight(weight, plan, dtype, for_input_grad, cache) or as_dtype(weight, dtype)
@@ -220,7 +228,7 @@ return function(x, weight, bias, plan, cache)
   if for_input_grad or for_weight_grad or needs_grad(bias) then
     local saved_x = for_weight_grad and not kept and x or false
     local node = record(y, operation, {x, weight, bias or false}, {saved_x, scale or false, kept or false})
-    node.plan, node.input_shape = plan, shape
+    node.plan, node.input_shape, node.observer = plan, shape, observer
     if for_input_grad then
       node.weight = plan and shared_forms(factor) or factor
     end

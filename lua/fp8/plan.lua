@@ -131,6 +131,13 @@ local function native_products(recipe)
   }
 end
 
+--- How one operand of a recipe, for rows of `features`, is quantized: an operand of a plan.
+-- @param where what to call it in errors
+function plan.operand(where, operand, features)
+  check_operand(where, operand)
+  return planned(operand, features)
+end
+
 --- The plan of a recipe.
 -- @param name of the function to name in errors
 -- @param in_features, out_features of the layer

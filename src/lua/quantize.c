@@ -120,6 +120,16 @@ static int lfp8_scaled_matmul(lua_State *L) {
   return finish(L, op_scaled_matmul(new_tensor(L), a, scale_a, b, scale_b, bias, dtype, fast), 1);
 }
 
+/* compare(row, x, values or codes or nil, scales or nil, their format, blocksize): what became of x, as the words of a
+ * backend.h Comparison, into an i64 row */
+static int lfp8_compare(lua_State *L) {
+  Tensor *row = check_tensor(L, 1);
+  const Tensor *x = check_tensor(L, 2), *values = optional_tensor(L, 3), *scale = optional_tensor(L, 4);
+  Format format = {0};
+  if (scale) format = check_format(L, 5);
+  return finish(L, op_compare(row, x, values, scale, format, check_blocksize(L, 6)), 0);
+}
+
 const luaL_Reg quantize_functions[] = {
     {"create_map", lfp8_create_map},
     {"create_dynamic_map", lfp8_create_dynamic_map},
@@ -127,6 +137,7 @@ const luaL_Reg quantize_functions[] = {
     {"quantize", lfp8_quantize},
     {"dequantize", lfp8_dequantize},
     {"fake_quantize", lfp8_fake_quantize},
+    {"compare", lfp8_compare},
     {"scaled_matmul", lfp8_scaled_matmul},
     {NULL, NULL},
 };

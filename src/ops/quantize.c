@@ -1,4 +1,5 @@
 /* Quantization: from what scripts say of it to a backend's Quantizer. */
+#include "core/float_formats.h"
 #include "ops/internal.h"
 
 static bool compile_format(Quantizer *quantizer, Format format) {
@@ -125,4 +126,59 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format
   tensor_release(&input);
   tensor_release(&factors);
   return hand_over(out, &created, done);
+}
+
+/* Beyond these, x / scale is more than half of the last step away from what the format can hold. */
+static CompareRule compare_rule(const Quantizer *quantizer) {
+  CompareRule rule = {.blocksize = quantizer->blocksize};
+  if (quantizer->map) {
+    const float *value = quantizer->map->table.value;
+    rule.low = value[0] - (value[1] - value[0]) * 0.5f;
+    rule.high = value[MAP_SIZE - 1] + (value[MAP_SIZE - 1] - value[MAP_SIZE - 2]) * 0.5f;
+  } else {
+    rule.high = quantizer->format == DTYPE_E4M3 ? E4M3_LARGEST + 16 : E5M2_LARGEST + 4096;
+    rule.low = -rule.high;
+  }
+  return rule;
+}
+
+static bool check_compared(const Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale) {
+  char text[TENSOR_SHAPE_TEXT_MAX], expected[TENSOR_SHAPE_TEXT_MAX];
+  if (!same_device(row, x) || !check_value_dtype(x->dtype)) return false;
+  if (row->dtype != DTYPE_I64 || !tensor_is_contiguous(row) || tensor_count(row) != COMPARISON_WORDS) {
+    return error_set("the row must be a contiguous i64 tensor of %d elements, got %s of shape %s", COMPARISON_WORDS,
+                     dtype_name(row->dtype), tensor_shape_text(row, text));
+  }
+  if (!values) return true;
+  if (!same_device(values, x)) return false;
+  if (!tensor_same_shape(values, x)) {
+    return error_set("the values must have x's shape %s, got %s", tensor_shape_text(x, expected),
+                     tensor_shape_text(values, text));
+  }
+  bool codes = values->dtype == DTYPE_E4M3 || values->dtype == DTYPE_E5M2;
+  if (codes && !scale) return error_set("codes need their scales");
+  return codes || check_value_dtype(values->dtype);
+}
+
+bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format,
+                int64_t blocksize) {
+  Quantizer quantizer;
+  CompareRule rule = {.blocksize = 1};
+  if (!check_compared(row, x, values, scale)) return false;
+  if (scale) {
+    if (!make_quantizer(&quantizer, x, format, blocksize, false) ||
+        !check_scale(scale, x, block_count(x, quantizer.blocksize))) {
+      return false;
+    }
+    rule = compare_rule(&quantizer);
+  }
+  Tensor input = {0}, compared = {0}, factors = {0};
+  bool done = op_contiguous(&input, x) && (!values || op_contiguous(&compared, values)) &&
+              (!scale || op_contiguous(&factors, scale)) &&
+              backend_for(x)->compare(row, &input, values ? &compared : NULL, scale ? &factors : NULL, &rule);
+  tensor_release(&input);
+  tensor_release(&compared);
+  tensor_release(&factors);
+  if (done) row->storage->version++;
+  return done;
 }

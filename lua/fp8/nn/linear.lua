@@ -78,7 +78,7 @@ local Linear = Module:extend("Linear")
 --- fp8.Linear(in_features, out_features [, options or bias]): y = x·Wᵀ + b for x (…, in_features), 1 to 4 dimensions.
 --
 -- Fields: weight (out, in), bias (out) or nil, recipe, in_features, out_features. Weight and bias start uniform in
--- ±1 / √in_features, PyTorch's default.
+-- ±1 / √in_features, PyTorch's default. Field observer is set while fp8.watch records.
 -- @param options a boolean for `bias`, or a table:
 --   bias    whether there is one (true)
 --   dtype   of weight and bias, "f32", "f16" or "bf16"; f32 ones go with 16-bit inputs too
@@ -101,7 +101,9 @@ function Linear:init(in_features, out_features, options)
 end
 
 --- x (…, in_features) to (…, out_features).
-function Linear:forward(x) return linear(x, self.weight, self.bias, self.plan, self.quantized_weight) end
+function Linear:forward(x)
+  return linear(x, self.weight, self.bias, self.plan, self.quantized_weight, self.observer)
+end
 
 local function operand_text(operand)
   local format = type(operand.format) == "string" and operand.format or "map"

@@ -9,6 +9,7 @@
 --   local net = Net(256)
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local calls = require "fp8.nn.calls"
 local conversion_options = require "fp8.conversion"
 local views = require "fp8.ops.view"
 local shapes = require "fp8.shapes"
@@ -24,7 +25,11 @@ local function construct(class, ...)
   return object
 end
 
-local function call(self, ...) return self:forward(...) end
+local function call(self, ...)
+  local observer = calls.observer
+  if observer then return observer(self, ...) end
+  return self:forward(...)
+end
 
 --- A new class of modules, derived from this one. Calling it makes an object and passes the arguments to `init`;
 -- calling the object calls `forward`.
@@ -80,6 +85,19 @@ local function list_tensors(module, wanted)
     end
   end, "", {})
   return names, tensors
+end
+
+--- for name, part in module:children() do … end: the modules that are fields of this one, in an order that depends on
+-- names only.
+function Module:children()
+  local names, position = sorted_fields(self), 0
+  return function()
+    repeat
+      position = position + 1
+    until names[position] == nil or is_module(self[names[position]])
+    local name = names[position]
+    return name, name ~= nil and self[name] or nil
+  end
 end
 
 --- A list of the tensors that require a gradient, those of the module's parts included.
@@ -155,9 +173,8 @@ end
 local function set_training(module, flag, seen)
   module.training = flag
   seen[module] = true
-  for _, name in ipairs(sorted_fields(module)) do
-    local part = module[name]
-    if is_module(part) and not seen[part] then set_training(part, flag, seen) end
+  for _, part in module:children() do
+    if not seen[part] then set_training(part, flag, seen) end
   end
   return module
 end
@@ -172,16 +189,39 @@ function Module:zero_grad()
   for _, parameter in ipairs(self:parameters()) do autograd.set_grad(parameter, nil) end
 end
 
---- The class name, and the parts on lines of their own.
-function Module:__tostring()
-  local lines = {}
-  for _, name in ipairs(sorted_fields(self)) do
-    if is_module(self[name]) then
-      lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(self[name]):gsub("\n", "\n  ")))
+local function list_modules(module, name, names, modules, seen)
+  seen[module] = true
+  names[#names + 1], modules[#modules + 1] = name, module
+  for _, field in ipairs(sorted_fields(module)) do
+    local part = module[field]
+    if is_module(part) and not seen[part] then
+      list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen)
     end
   end
-  if #lines == 0 then return self.class_name .. "()" end
-  return ("%s(\n%s\n)"):format(self.class_name, table.concat(lines, "\n"))
+end
+
+--- for name, module in model:named_modules() do … end; the module itself, whose name is "", then its parts and theirs,
+-- each once.
+function Module:named_modules()
+  local names, modules, position = {}, {}, 0
+  list_modules(self, "", names, modules, {})
+  return function()
+    position = position + 1
+    return names[position], modules[position]
+  end
+end
+
+--- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.
+function Module.description() return "" end
+
+--- The class name and description, and the parts on lines of their own: the tree of all modules.
+function Module:__tostring()
+  local lines, description = {}, self:description()
+  for name, part in self:children() do
+    lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(part):gsub("\n", "\n  ")))
+  end
+  if #lines == 0 then return ("%s(%s)"):format(self.class_name, description) end
+  return ("%s(%s\n%s\n)"):format(self.class_name, description, table.concat(lines, "\n"))
 end
 
 --- Whether a value is an object of a module class.
