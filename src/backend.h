@@ -200,6 +200,12 @@ typedef struct Update {
   const Tensor *live;
 } Update;
 
+/* The gradients of attention: of y, which is read, and of q, k and v, which are written. */
+typedef struct AttentionGrads {
+  const Tensor *dy;
+  Tensor *dq, *dk, *dv;
+} AttentionGrads;
+
 typedef struct Backend {
   /* Number of devices of this kind; 0 if there are none. */
   int (*device_count)(void);
@@ -277,6 +283,18 @@ typedef struct Backend {
   /* out[i] = x[i] · (u[i] >= probability ? 1 / (1 - probability) : 0), u[i] the uniform number of 24 bits from word i
    * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
   bool (*dropout)(Tensor *out, const Tensor *x, float probability, RandomSource source);
+
+  /* --- attention: q (batch, heads, queries, features), k and v (batch, heads, keys, features) of one 16-bit dtype, any
+   * strides --- */
+  /* Whether there is a kernel for these; NULL in a backend that has none. */
+  bool (*attends)(const Tensor *q, const Tensor *k, const Tensor *v);
+  /* y = softmax(scale · q·kᵀ)·v over the keys; causal: query i sees keys up to i + keys - queries. Probabilities are
+   * rounded for their product with v, everything else is float32. log_sums (batch, heads, queries), f32: the logarithms
+   * to base 2 of Σ e^(scale · q·k). */
+  bool (*attention)(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                    bool causal);
+  bool (*attention_backward)(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                             const Tensor *k, const Tensor *v, float scale, bool causal);
 
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
    * give 0, writes are dropped) --- */

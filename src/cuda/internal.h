@@ -104,6 +104,12 @@ bool cuda_normalize_backward(const NormalizeGradients *gradients, const Tensor *
                              const Tensor *inverse, const Tensor *weight);
 bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
+bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v); /* attention.c */
+bool cuda_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                    bool causal);
+bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                             const Tensor *k, const Tensor *v, float scale, bool causal);
+
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index); /* index.c */
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);

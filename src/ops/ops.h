@@ -114,6 +114,16 @@ bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
 bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool op_clamp(Tensor *out, const Tensor *x, double low, double high);
 
+/* --- attention (attention.c): backend.h --- */
+
+/* y as a (batch, heads, queries, features) view of (batch, queries, heads, features). True without being *done where
+ * the device has no kernel for these. */
+bool op_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                  bool causal, bool *done);
+/* Writes dq, dk and dv; an error where there is no kernel. */
+bool op_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                           const Tensor *k, const Tensor *v, float scale, bool causal);
+
 /* --- reductions (reduce.c, softmax.c) --- */
 
 /* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX
