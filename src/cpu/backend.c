@@ -59,6 +59,7 @@ static const Backend backend = {
     .scaled_matmul = cpu_scaled_matmul,
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,
+    .delayed_scale = cpu_delayed_scale,
     .compare = cpu_compare,
     .sgd = cpu_sgd,
     .adamw = cpu_adamw,

@@ -35,6 +35,7 @@ static const Backend cuda_backend = {
     .scaled_matmul = cuda_scaled_matmul,
     .quantize = cuda_quantize,
     .dequantize = cuda_dequantize,
+    .delayed_scale = cuda_delayed_scale,
     .compare = cuda_compare,
     .sgd = cuda_sgd,
     .adamw = cuda_adamw,
