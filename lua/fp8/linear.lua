@@ -145,6 +145,8 @@ local function free_all(form)
   for _, tensor in pairs(form) do free(tensor) end
 end
 
+jit.off(free_all) -- nn/module.lua says why
+
 local operation = {
   name = "linear",
   backward = function(node, grad, x, scale, kept)

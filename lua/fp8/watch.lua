@@ -216,7 +216,7 @@ end
 -- Calls visit(row, entry) for what was recorded; at the last recorded step only, if `last`.
 function Watcher:each_row(visit, last)
   fetch(self)
-  for c = last and #self.chunks or 1, #self.chunks do
+  for c = last and math.max(#self.chunks, 1) or 1, #self.chunks do
     local chunk = self.chunks[c]
     for s = last and #chunk.steps or 1, #chunk.steps do
       for e, entry in ipairs(self.entries) do

@@ -61,6 +61,9 @@ local function sorted_fields(module)
   return names
 end
 
+-- Loops over `next` that run often are not compiled: LuaJIT 2.1.0-beta3 may cut an address to 32 bits in them and crash.
+jit.off(sorted_fields)
+
 -- Calls visit(module, name of the field, full name) for every tensor in a module and its parts, once for each module.
 local function each_tensor(module, visit, prefix, seen)
   seen[module] = true
