@@ -1,4 +1,5 @@
 /* Elementwise arithmetic: y = f(x), z = f(x, y), a choice between two inputs, and clamping. */
+#include "core/activation.h"
 #include "elementwise.cuh"
 
 namespace {
@@ -8,6 +9,8 @@ constexpr float inverse_sqrt_two_pi = 0.39894228040143268f;
 
 /* Φ(x), accurate in its lower tail as well. */
 __device__ inline float normal_distribution(float x) { return 0.5f * erfcf(-x * sqrt_half); }
+
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 __device__ inline float normal_density(float x) { return inverse_sqrt_two_pi * expf(-0.5f * x * x); }
 
@@ -45,9 +48,13 @@ struct Unary {
     case UNARY_TANH:
       return for_each(in, out, [](float x) { return tanhf(x); });
     case UNARY_SIGMOID:
-      return for_each(in, out, [](float x) { return 1.0f / (1.0f + expf(-x)); });
+      return for_each(in, out, [](float x) { return sigmoid(x); });
     case UNARY_RELU:
       return for_each(in, out, [](float x) { return x < 0.0f ? 0.0f : x; }); /* keeps NaN */
+    case UNARY_GELU_TANH:
+      return for_each(in, out, [](float x) { return x * sigmoid(gelu_tanh_argument(x)); });
+    case UNARY_SILU:
+      return for_each(in, out, [](float x) { return x * sigmoid(x); });
     default:
       return for_each(in, out, [](float x) { return x * normal_distribution(x); });
     }
@@ -104,6 +111,16 @@ struct Binary {
       return for_each(in, out, [](float g, float y) { return g * y * (1.0f - y); });
     case BINARY_RELU_BACKWARD:
       return for_each(in, out, [](float g, float x) { return x > 0.0f ? g : 0.0f; });
+    case BINARY_GELU_TANH_BACKWARD:
+      return for_each(in, out, [](float g, float x) {
+        const float bounded = gelu_tanh_bounded(x), s = sigmoid(gelu_tanh_argument(bounded));
+        return g * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
+      });
+    case BINARY_SILU_BACKWARD:
+      return for_each(in, out, [](float g, float x) {
+        const float s = sigmoid(x);
+        return g * s * (1.0f + x * (1.0f - s));
+      });
     default:
       return for_each(in, out, [](float g, float x) { return g * (normal_distribution(x) + x * normal_density(x)); });
     }

@@ -1,5 +1,5 @@
-/* Picking and adding slices along a dimension (index_select, index_add) and single elements (gather, scatter_add), by
- * an integer index from 0. An index out of range reads 0 or writes nothing, and is reported to the host through the
+/* Picking slices along a dimension (index_select), and picking and adding single elements (gather, scatter_add), by an
+ * integer index from 0. An index out of range reads 0 or writes nothing, and is reported to the host through the
  * fault word. */
 #include "common.cuh"
 
@@ -39,14 +39,12 @@ __global__ void __launch_bounds__(BLOCK) pick_kernel(Word *out, const Word *x, c
   }
 }
 
-template <bool BY_SLICE>
 __global__ void __launch_bounds__(BLOCK)
     add_kernel(float *out, const void *x, DType dtype, const __grid_constant__ IndexPlan plan) {
   const int64_t count = plan.outer * plan.picks * plan.inner;
   for (int64_t i = global_thread(); i < count; i += global_threads()) {
     const Place place = place_of(plan, i);
-    const int64_t to =
-        counterpart(plan, place, BY_SLICE ? place.pick : i, BY_SLICE ? FAULT_INDEX_ADD : FAULT_SCATTER_ADD);
+    const int64_t to = counterpart(plan, place, i, FAULT_SCATTER_ADD);
     if (to >= 0) atomicAdd(out + to, load_float(x, dtype, i));
   }
 }
@@ -81,12 +79,6 @@ cudaError_t pick_words(Launch launch, void *out, const void *x, int word_bytes, 
   }
 }
 
-template <bool BY_SLICE> cudaError_t add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan) {
-  if (is_empty(plan)) return cudaSuccess;
-  add_kernel<BY_SLICE><<<index_grid(launch, plan), BLOCK, 0, launch.stream>>>(out, x, dtype, *plan);
-  return cudaGetLastError();
-}
-
 } // namespace
 
 extern "C" cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes,
@@ -98,11 +90,9 @@ extern "C" cudaError_t launch_gather(Launch launch, void *out, const void *x, in
   return pick_words<false>(launch, out, x, word_bytes, plan);
 }
 
-extern "C" cudaError_t launch_index_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan) {
-  return add<true>(launch, out, x, dtype, plan);
-}
-
 extern "C" cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype,
                                           const IndexPlan *plan) {
-  return add<false>(launch, out, x, dtype, plan);
+  if (is_empty(plan)) return cudaSuccess;
+  add_kernel<<<index_grid(launch, plan), BLOCK, 0, launch.stream>>>(out, x, dtype, *plan);
+  return cudaGetLastError();
 }

@@ -114,14 +114,62 @@ typedef struct Rows {
   int64_t rows, columns;
 } Rows;
 
-cudaError_t launch_softmax(Launch launch, Rows out, Rows x, bool logarithm);
-cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, bool logarithm);
-cudaError_t launch_cross_entropy(Launch launch, float *loss, Rows logits, const void *target, DType target_dtype,
-                                 FaultWord *fault);
-/* dloss_stride counts elements and may be 0. */
-cudaError_t launch_cross_entropy_backward(Launch launch, Rows dlogits, Rows logits, const void *target,
-                                          DType target_dtype, const float *dloss, int64_t dloss_stride,
-                                          FaultWord *fault);
+/* `queries`: the rows of a matrix, if causal. `out` may be `x`, `dx` may be `dy`. */
+cudaError_t launch_softmax(Launch launch, Rows out, Rows x, SoftmaxRule rule, int64_t queries);
+cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, SoftmaxRule rule, int64_t queries);
+
+typedef struct CrossEntropyPlan {
+  Rows logits;
+  const void *target;
+  DType target_dtype;
+  float *statistics; /* (rows, 2) */
+  FaultWord *fault;
+  float *loss; /* forward */
+  /* backward: */
+  void *dlogits;
+  DType dlogits_dtype;
+  const float *dloss;
+  int64_t dloss_stride; /* counts elements; may be 0 */
+} CrossEntropyPlan;
+
+cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPlan *plan);
+cudaError_t launch_cross_entropy_backward(Launch launch, const CrossEntropyPlan *plan);
+
+/* --- normalization: f32, f16 or bf16 --- */
+
+/* A weight or bias: f32 or of x's dtype; data NULL for none. */
+typedef struct NormalizeParameter {
+  const void *data;
+  DType dtype;
+} NormalizeParameter;
+
+typedef struct NormalizePlan {
+  Rows x;
+  void *out; /* of x's dtype */
+  NormalizeParameter weight, bias;
+  float *mean, *inverse; /* one a row; mean is NULL for root mean square normalization */
+  float epsilon;
+} NormalizePlan;
+cudaError_t launch_normalize(Launch launch, const NormalizePlan *plan);
+
+typedef struct NormalizeBackwardPlan {
+  Rows x;
+  const void *dy;
+  DType dy_dtype;
+  void *dx; /* of x's dtype, or NULL */
+  NormalizeParameter weight;
+  const float *mean, *inverse;
+  /* Sums of dy · (x - mean) · inverse and of dy, a row of columns for each part of the matrix's rows; or NULL. */
+  float *weight_partials, *bias_partials;
+  int partial_rows;
+} NormalizeBackwardPlan;
+/* Fills in partial_rows. */
+void normalize_backward_shape(NormalizeBackwardPlan *plan, int multiprocessors);
+cudaError_t launch_normalize_backward(Launch launch, const NormalizeBackwardPlan *plan);
+
+/* out[i] = x[i] times 0 or `scale`, by whether u[i] is below the probability: backend.h, dropout. */
+cudaError_t launch_dropout(Launch launch, void *out, const void *x, DType dtype, int64_t count, float probability,
+                           RandomSource source);
 
 /* --- indexing --- */
 
@@ -135,7 +183,9 @@ typedef struct IndexPlan {
 
 /* `inner` counts words of `word_bytes` (1, 2, 4, 8 or 16) here. */
 cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
-cudaError_t launch_index_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
+/* Writes all of `out`, of f32, f16 or bf16; length below 2^31. narrow_index: room for `picks` entries. */
+cudaError_t launch_index_add(Launch launch, void *out, DType out_dtype, const void *x, DType dtype,
+                             int32_t *narrow_index, const IndexPlan *plan);
 cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
 cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
 

@@ -1,152 +1,185 @@
-/* Softmax, log-softmax and cross entropy over the rows of a contiguous matrix, and their derivatives. A warp takes a
- * short row, a thread block a long one; a row is read once for its maximum and sum, and once more for the result. */
-#include "common.cuh"
+/* Softmax and log-softmax over the rows of a contiguous matrix, scaled and causal where asked for, and their derivatives.
+ * A row is read once, into the registers of a warp or a thread block; of a causal one only what it sees. Rows that are too
+ * long for that, not aligned, or of mixed dtypes are read several times. */
+#include "rows.cuh"
 
 namespace {
 
-enum { BLOCK = 256 };
+__device__ inline float max_floats(float a, float b) { return fmaxf(a, b); }
 
-/* sum = Σ exp(x - maximum) over the elements seen so far. */
-struct LogSum {
-  float maximum, sum;
-};
-
-__device__ inline LogSum shuffle_xor(LogSum value, int mask) {
-  return {::shuffle_xor(value.maximum, mask), ::shuffle_xor(value.sum, mask)};
+/* How many elements of a row count: SoftmaxRule. */
+__device__ inline int64_t visible_columns(const Rows &x, const SoftmaxRule &rule, int64_t queries, int64_t row) {
+  if (!rule.causal) return x.columns;
+  return x.columns - queries + (row - divide(row, queries) * queries) + 1;
 }
 
-/* A NaN, or an infinity (whose x - x is NaN), reaches the sum and stays there; -inf adds nothing, even before anything
- * else was seen. */
-__device__ inline void accept(LogSum &total, float x) {
-  if (x == -INFINITY) return;
-  if (x > total.maximum) {
-    total.sum = total.sum * expf(total.maximum - x) + (1.0f + (x - x));
-    total.maximum = x;
-  } else {
-    total.sum += expf(x - total.maximum);
-  }
-}
-
-__device__ inline float rescaled(LogSum part, float maximum) {
-  return part.maximum == maximum ? part.sum : part.sum * expf(part.maximum - maximum);
-}
-
-__device__ inline LogSum combine_log_sums(LogSum a, LogSum b) {
-  const float maximum = fmaxf(a.maximum, b.maximum);
-  return {maximum, rescaled(a, maximum) + rescaled(b, maximum)};
-}
-
-template <int THREADS> __device__ inline LogSum row_log_sum(const Rows &x, int64_t begin, int lane) {
-  LogSum total = {-INFINITY, 0.0f};
-  for (int64_t i = lane; i < x.columns; i += THREADS) accept(total, load_float(x.data, x.dtype, begin + i));
-  return combine_across<THREADS>(total, [](LogSum a, LogSum b) { return combine_log_sums(a, b); });
-}
-
-/* The loop of every kernel here: calls f(row, first element, lane) with THREADS threads together for each row. */
-template <int THREADS, typename F> __device__ inline void for_each_row(const Rows &x, F f) {
-  constexpr int groups = BLOCK / THREADS;
-  int64_t row = (int64_t)blockIdx.x * groups + threadIdx.x / THREADS;
-  for (; row < x.rows; row += (int64_t)gridDim.x * groups) f(row, row * x.columns, (int)(threadIdx.x % THREADS));
-}
-
-template <int THREADS> __global__ void __launch_bounds__(BLOCK) softmax_kernel(Rows out, Rows x, bool logarithm) {
-  for_each_row<THREADS>(x, [&](int64_t, int64_t begin, int lane) {
-    const LogSum total = row_log_sum<THREADS>(x, begin, lane);
-    const float log_sum = logf(total.sum);
-    for (int64_t i = lane; i < x.columns; i += THREADS) {
-      const float shifted = load_float(x.data, x.dtype, begin + i) - total.maximum;
-      store_float(out.data, out.dtype, begin + i, logarithm ? shifted - log_sum : expf(shifted) / total.sum);
+/* A NaN among the elements, or an infinity (whose difference from itself is NaN), reaches the sum. */
+template <typename Scalar, typename Shape>
+__global__ void __launch_bounds__(ROWS_BLOCK)
+    softmax_kernel(const Rows out, const Rows x, const SoftmaxRule rule, int64_t queries, int count) {
+  constexpr int width = vector_width<Scalar>;
+  for_each_held_row<Shape>(x.rows, [&](int64_t row, int lane) {
+    const int seen = (int)visible_columns(x, rule, queries, row);
+    uint4 raw[Shape::vectors];
+    load_row<Shape>(static_cast<const uint4 *>(x.data) + row * count, lane, (seen + width - 1) / width, raw);
+    float value[Shape::vectors][width], largest = -INFINITY;
+#pragma unroll
+    for (int v = 0; v < Shape::vectors; v++) {
+      unpack<Scalar>(raw[v], value[v]);
+#pragma unroll
+      for (int k = 0; k < width; k++) {
+        const bool visible = (lane + v * Shape::threads) * width + k < seen;
+        value[v][k] = visible ? value[v][k] * rule.scale : -INFINITY;
+        largest = fmaxf(largest, value[v][k]);
+      }
     }
-  });
-}
-
-/* softmax: dx = y · (dy - Σ dy · y); its logarithm: dx = dy - exp(y) · Σ dy. */
-template <int THREADS>
-__global__ void __launch_bounds__(BLOCK) softmax_backward_kernel(Rows dx, Rows dy, Rows y, bool logarithm) {
-  for_each_row<THREADS>(y, [&](int64_t, int64_t begin, int lane) {
+    largest = combine_across<Shape::threads>(largest, max_floats);
     float sum = 0.0f;
-    for (int64_t i = lane; i < y.columns; i += THREADS) {
+#pragma unroll
+    for (int v = 0; v < Shape::vectors; v++) {
+#pragma unroll
+      for (int k = 0; k < width; k++) {
+        const bool visible = (lane + v * Shape::threads) * width + k < seen;
+        value[v][k] -= largest;
+        const float power = visible ? expf(value[v][k]) : 0.0f;
+        if (!rule.logarithm) value[v][k] = power;
+        sum += power;
+      }
+    }
+    sum = sum_across<Shape>(sum);
+    const float factor = rule.logarithm ? 1.0f : 1.0f / sum, shift = rule.logarithm ? logf(sum) : 0.0f;
+#pragma unroll
+    for (int v = 0; v < Shape::vectors; v++) {
+      const int i = lane + v * Shape::threads;
+      if (i >= count) continue;
+#pragma unroll
+      for (int k = 0; k < width; k++) value[v][k] = i * width + k < seen ? value[v][k] * factor - shift : 0.0f;
+      static_cast<uint4 *>(out.data)[row * count + i] = pack<Scalar>(value[v]);
+    }
+  });
+}
+
+/* softmax: dx = scale · y · (dy - Σ dy · y); its logarithm: dx = dy - exp(y) · Σ dy. */
+template <typename Scalar, typename Shape>
+__global__ void __launch_bounds__(ROWS_BLOCK)
+    softmax_backward_kernel(const Rows dx, const Rows dy, const Rows y, const SoftmaxRule rule, int64_t queries,
+                            int count) {
+  constexpr int width = vector_width<Scalar>;
+  for_each_held_row<Shape>(y.rows, [&](int64_t row, int lane) {
+    const int seen = (int)visible_columns(y, rule, queries, row), needed = (seen + width - 1) / width;
+    uint4 raw_dy[Shape::vectors], raw_y[Shape::vectors];
+    load_row<Shape>(static_cast<const uint4 *>(dy.data) + row * count, lane, needed, raw_dy);
+    load_row<Shape>(static_cast<const uint4 *>(y.data) + row * count, lane, needed, raw_y);
+    float sum = 0.0f;
+#pragma unroll
+    for (int v = 0; v < Shape::vectors; v++) {
+      float grad[width], result[width];
+      unpack<Scalar>(raw_dy[v], grad);
+      unpack<Scalar>(raw_y[v], result);
+#pragma unroll
+      for (int k = 0; k < width; k++) {
+        const bool visible = (lane + v * Shape::threads) * width + k < seen;
+        sum += !visible ? 0.0f : rule.logarithm ? grad[k] : grad[k] * result[k];
+      }
+    }
+    sum = sum_across<Shape>(sum);
+#pragma unroll
+    for (int v = 0; v < Shape::vectors; v++) {
+      const int i = lane + v * Shape::threads;
+      if (i >= count) continue;
+      float grad[width], result[width];
+      unpack<Scalar>(raw_dy[v], grad);
+      unpack<Scalar>(raw_y[v], result);
+#pragma unroll
+      for (int k = 0; k < width; k++) {
+        grad[k] = rule.logarithm ? grad[k] - expf(result[k]) * sum : result[k] * (grad[k] - sum) * rule.scale;
+        if (i * width + k >= seen) grad[k] = 0.0f;
+      }
+      static_cast<uint4 *>(dx.data)[row * count + i] = pack<Scalar>(grad);
+    }
+  });
+}
+
+/* --- rows of any length, alignment and dtypes: a thread block a row --- */
+
+using AnyShape = RowShape<ROWS_BLOCK, 1>;
+
+__global__ void __launch_bounds__(ROWS_BLOCK)
+    softmax_any_kernel(const Rows out, const Rows x, const SoftmaxRule rule, int64_t queries) {
+  for_each_held_row<AnyShape>(x.rows, [&](int64_t row, int lane) {
+    const int64_t seen = visible_columns(x, rule, queries, row), begin = row * x.columns;
+    float largest = -INFINITY, sum = 0.0f;
+    for (int64_t i = lane; i < seen; i += ROWS_BLOCK) {
+      largest = fmaxf(largest, load_float(x.data, x.dtype, begin + i) * rule.scale);
+    }
+    largest = combine_across<ROWS_BLOCK>(largest, max_floats);
+    for (int64_t i = lane; i < seen; i += ROWS_BLOCK) {
+      sum += expf(load_float(x.data, x.dtype, begin + i) * rule.scale - largest);
+    }
+    sum = sum_across<AnyShape>(sum);
+    const float factor = 1.0f / sum, log_sum = logf(sum);
+    for (int64_t i = lane; i < x.columns; i += ROWS_BLOCK) {
+      const float shifted = load_float(x.data, x.dtype, begin + i) * rule.scale - largest;
+      const float result = rule.logarithm ? shifted - log_sum : expf(shifted) * factor;
+      store_float(out.data, out.dtype, begin + i, i < seen ? result : 0.0f);
+    }
+  });
+}
+
+__global__ void __launch_bounds__(ROWS_BLOCK)
+    softmax_backward_any_kernel(const Rows dx, const Rows dy, const Rows y, const SoftmaxRule rule, int64_t queries) {
+  for_each_held_row<AnyShape>(y.rows, [&](int64_t row, int lane) {
+    const int64_t seen = visible_columns(y, rule, queries, row), begin = row * y.columns;
+    float sum = 0.0f;
+    for (int64_t i = lane; i < seen; i += ROWS_BLOCK) {
       const float grad = load_float(dy.data, dy.dtype, begin + i);
-      sum += logarithm ? grad : grad * load_float(y.data, y.dtype, begin + i);
+      sum += rule.logarithm ? grad : grad * load_float(y.data, y.dtype, begin + i);
     }
-    sum = combine_across<THREADS>(sum, [](float a, float b) { return a + b; });
-    for (int64_t i = lane; i < y.columns; i += THREADS) {
+    sum = sum_across<AnyShape>(sum);
+    for (int64_t i = lane; i < y.columns; i += ROWS_BLOCK) {
       const float grad = load_float(dy.data, dy.dtype, begin + i), result = load_float(y.data, y.dtype, begin + i);
-      store_float(dx.data, dx.dtype, begin + i, logarithm ? grad - expf(result) * sum : result * (grad - sum));
+      const float value = rule.logarithm ? grad - expf(result) * sum : result * (grad - sum) * rule.scale;
+      store_float(dx.data, dx.dtype, begin + i, i < seen ? value : 0.0f);
     }
   });
 }
-
-template <int THREADS>
-__global__ void __launch_bounds__(BLOCK)
-    cross_entropy_kernel(float *loss, Rows logits, const void *target, DType target_dtype, FaultWord *fault) {
-  for_each_row<THREADS>(logits, [&](int64_t row, int64_t begin, int lane) {
-    const LogSum total = row_log_sum<THREADS>(logits, begin, lane);
-    if (lane != 0) return;
-    const int64_t label = load_integer(target, target_dtype, row);
-    if (label >= 0 && label < logits.columns) {
-      loss[row] = logf(total.sum) - (load_float(logits.data, logits.dtype, begin + label) - total.maximum);
-    } else {
-      loss[row] = NAN;
-      report_fault(fault, FAULT_CROSS_ENTROPY, label);
-    }
-  });
-}
-
-/* A row whose target is out of range gets no one subtracted. */
-template <int THREADS>
-__global__ void __launch_bounds__(BLOCK)
-    cross_entropy_backward_kernel(Rows dlogits, Rows logits, const void *target, DType target_dtype, const float *dloss,
-                                  int64_t dloss_stride, FaultWord *fault) {
-  for_each_row<THREADS>(logits, [&](int64_t row, int64_t begin, int lane) {
-    const LogSum total = row_log_sum<THREADS>(logits, begin, lane);
-    const int64_t label = load_integer(target, target_dtype, row);
-    const float grad = dloss[row * dloss_stride];
-    if (lane == 0 && (label < 0 || label >= logits.columns)) report_fault(fault, FAULT_CROSS_ENTROPY, label);
-    for (int64_t i = lane; i < logits.columns; i += THREADS) {
-      const float probability = expf(load_float(logits.data, logits.dtype, begin + i) - total.maximum) / total.sum;
-      store_float(dlogits.data, dlogits.dtype, begin + i, (probability - (i == label ? 1.0f : 0.0f)) * grad);
-    }
-  });
-}
-
-/* Rows up to this many columns are left to a warp. */
-constexpr int64_t warp_columns = 1024;
-
-bool short_rows(Rows x) { return x.columns <= warp_columns; }
-
-int rows_grid(Launch launch, Rows x) { return grid_size(launch, x.rows, short_rows(x) ? BLOCK / WARP : 1, 64); }
 
 } // namespace
 
-extern "C" cudaError_t launch_softmax(Launch launch, Rows out, Rows x, bool logarithm) {
+extern "C" cudaError_t launch_softmax(Launch launch, Rows out, Rows x, SoftmaxRule rule, int64_t queries) {
   if (x.rows == 0 || x.columns == 0) return cudaSuccess;
-  const auto kernel = short_rows(x) ? softmax_kernel<WARP> : softmax_kernel<BLOCK>;
-  kernel<<<rows_grid(launch, x), BLOCK, 0, launch.stream>>>(out, x, logarithm);
+  const bool aligned = on_vector(out.data) && on_vector(x.data) && out.dtype == x.dtype;
+  const int64_t count = aligned ? vectors_in_row(x.dtype, x.columns) : 0;
+  const bool launched = with_row_shape(count, [&](auto shape) {
+    using Shape = decltype(shape);
+    with_scalar(x.dtype, [&](auto scalar) {
+      softmax_kernel<decltype(scalar), Shape>
+          <<<rows_grid_of<Shape>(launch, x.rows), ROWS_BLOCK, 0, launch.stream>>>(out, x, rule, queries, (int)count);
+    });
+  });
+  if (!launched) {
+    softmax_any_kernel<<<grid_size(launch, x.rows, 1, 64), ROWS_BLOCK, 0, launch.stream>>>(out, x, rule, queries);
+  }
   return cudaGetLastError();
 }
 
-extern "C" cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, bool logarithm) {
+extern "C" cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, SoftmaxRule rule,
+                                               int64_t queries) {
   if (y.rows == 0 || y.columns == 0) return cudaSuccess;
-  const auto kernel = short_rows(y) ? softmax_backward_kernel<WARP> : softmax_backward_kernel<BLOCK>;
-  kernel<<<rows_grid(launch, y), BLOCK, 0, launch.stream>>>(dx, dy, y, logarithm);
-  return cudaGetLastError();
-}
-
-extern "C" cudaError_t launch_cross_entropy(Launch launch, float *loss, Rows logits, const void *target,
-                                            DType target_dtype, FaultWord *fault) {
-  if (logits.rows == 0) return cudaSuccess;
-  const auto kernel = short_rows(logits) ? cross_entropy_kernel<WARP> : cross_entropy_kernel<BLOCK>;
-  kernel<<<rows_grid(launch, logits), BLOCK, 0, launch.stream>>>(loss, logits, target, target_dtype, fault);
-  return cudaGetLastError();
-}
-
-extern "C" cudaError_t launch_cross_entropy_backward(Launch launch, Rows dlogits, Rows logits, const void *target,
-                                                     DType target_dtype, const float *dloss, int64_t dloss_stride,
-                                                     FaultWord *fault) {
-  if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
-  const auto kernel = short_rows(logits) ? cross_entropy_backward_kernel<WARP> : cross_entropy_backward_kernel<BLOCK>;
-  kernel<<<rows_grid(launch, logits), BLOCK, 0, launch.stream>>>(dlogits, logits, target, target_dtype, dloss,
-                                                                 dloss_stride, fault);
+  const bool aligned = on_vector(dx.data) && on_vector(dy.data) && on_vector(y.data);
+  const bool one_dtype = dx.dtype == y.dtype && dy.dtype == y.dtype;
+  const int64_t count = aligned && one_dtype ? vectors_in_row(y.dtype, y.columns) : 0;
+  const bool launched = with_row_shape(count, [&](auto shape) {
+    using Shape = decltype(shape);
+    with_scalar(y.dtype, [&](auto scalar) {
+      const int grid = rows_grid_of<Shape>(launch, y.rows);
+      softmax_backward_kernel<decltype(scalar), Shape>
+          <<<grid, ROWS_BLOCK, 0, launch.stream>>>(dx, dy, y, rule, queries, (int)count);
+    });
+  });
+  if (!launched) {
+    const int grid = grid_size(launch, y.rows, 1, 64);
+    softmax_backward_any_kernel<<<grid, ROWS_BLOCK, 0, launch.stream>>>(dx, dy, y, rule, queries);
+  }
   return cudaGetLastError();
 }

@@ -343,6 +343,44 @@ support.each_device(function(device)
       assert.equal("1: grad_output has 1 non-finite value, first at (3, 2) of shape (40, 64)", find(model))
     end)
 
+    it("looks into transformers, at norms and embeddings too", function()
+      local Net = fp8.nn.Module:extend "Net"
+      function Net:init()
+        self.tokens = fp8.nn.Embedding(7, 16, on)
+        self.blocks = fp8.nn.Sequential(
+          fp8.nn.TransformerBlock(16, 2, {device = device, causal = true}), fp8.nn.TransformerBlock(16, 2, on))
+        self.norm = fp8.nn.LayerNorm(16, on)
+      end
+      function Net:forward(ids) return self.norm(self.blocks(self.tokens(ids))) end
+      local ids = fp8.randint(0, 7, {3, 5}, on)
+      local function find_in(damage)
+        local model = Net()
+        fp8.no_grad(damage, model)
+        return fp8.watch.find(model, function()
+          local sum = model(ids):sum()
+          sum:backward()
+          return sum
+        end)
+      end
+      assert.is_nil(find_in(function() end))
+      for name, parameter in Net():named_parameters() do
+        local finding = find_in(function(model)
+          for other, own in model:named_parameters() do
+            if other == name then own:view(-1):narrow(1, own:numel(), 1):fill_(0 / 0) end
+          end
+        end)
+        assert.equal(name, finding.layer .. "." .. finding.tensor)
+        assert.equal(parameter:numel(), finding.first_nonfinite)
+      end
+      -- Finite parameters that make one part overflow.
+      local finding = find_in(function(model)
+        model.blocks[2].mlp.fc1.weight:fill_(1e38)
+        model.blocks[2].mlp.fc1.bias:fill_(3e38)
+      end)
+      assert.equal("blocks.2.mlp.fc1", finding.layer)
+      assert.equal("output", finding.tensor)
+    end)
+
     it("passes errors on and leaves no hook", function()
       local model = build()
       fails("on purpose", fp8.watch.find, model, function() error "on purpose" end)

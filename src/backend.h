@@ -19,7 +19,8 @@
 #include "core/scale.h"
 #include "core/tensor.h"
 
-/* y = f(x). GELU is x · Φ(x), with the error function. */
+/* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
+ * u = √(2/π) (x + 0.044715 x³); SILU is x · σ(x), with σ the sigmoid. */
 typedef enum UnaryOp {
   UNARY_NEG,
   UNARY_ABS,
@@ -31,6 +32,8 @@ typedef enum UnaryOp {
   UNARY_SIGMOID,
   UNARY_RELU,
   UNARY_GELU,
+  UNARY_GELU_TANH,
+  UNARY_SILU,
   UNARY_COUNT
 } UnaryOp;
 
@@ -51,10 +54,12 @@ typedef enum BinaryOp {
   BINARY_LE,
   BINARY_GT,
   BINARY_GE,
-  BINARY_TANH_BACKWARD,    /* g, y: g · (1 - y²) */
-  BINARY_SIGMOID_BACKWARD, /* g, y: g · y · (1 - y) */
-  BINARY_RELU_BACKWARD,    /* g, x: g where x > 0, else 0 */
-  BINARY_GELU_BACKWARD,    /* g, x: g · (Φ(x) + x · φ(x)) */
+  BINARY_TANH_BACKWARD,      /* g, y: g · (1 - y²) */
+  BINARY_SIGMOID_BACKWARD,   /* g, y: g · y · (1 - y) */
+  BINARY_RELU_BACKWARD,      /* g, x: g where x > 0, else 0 */
+  BINARY_GELU_BACKWARD,      /* g, x: g · (Φ(x) + x · φ(x)) */
+  BINARY_GELU_TANH_BACKWARD, /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */
+  BINARY_SILU_BACKWARD,      /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
   BINARY_COUNT
 } BinaryOp;
 
@@ -74,6 +79,21 @@ typedef struct Operand {
   const Tensor *tensor;
   double number;
 } Operand;
+
+/* softmax(scale · x) over the last dimension, or its logarithm (with scale 1 and not causal). Causal: the last two
+ * dimensions are (queries, keys), no more queries than keys, and query i sees keys 0 … i + keys - queries; the others
+ * are not read, and their results and gradients are exactly 0. */
+typedef struct SoftmaxRule {
+  float scale;
+  bool causal;
+  bool logarithm;
+} SoftmaxRule;
+
+/* The gradients that a normalization's backward writes; NULL for what is not wanted. */
+typedef struct NormalizeGradients {
+  Tensor *x;             /* of x's shape; f32, f16 or bf16 */
+  Tensor *weight, *bias; /* (columns), sums over all rows; f32, f16 or bf16 */
+} NormalizeGradients;
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
  * maybe short; or, where tile_rows is not 0, the tensor is cut as a matrix (its last dimension, and all others as one)
@@ -201,24 +221,41 @@ typedef struct Backend {
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
    * no elements gives 0 for SUM, NaN for MEAN, and is refused before this for the others. */
   bool (*reduce)(ReduceOp op, Tensor *out, const Tensor *x);
-  /* Over the last dimension of contiguous tensors (rank at least 1): softmax, or its logarithm. */
-  bool (*softmax)(Tensor *out, const Tensor *x, bool logarithm);
-  /* dx from dy and the output y of softmax; all contiguous. */
-  bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes)
-   * contiguous, target (n) contiguous i64, i32 or u8. A target out of range: false at once on the CPU; on a GPU a
-   * NaN loss, and an error at the next synchronize or to_host. */
-  bool (*cross_entropy)(Tensor *loss, const Tensor *logits, const Tensor *target);
-  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i]; dlogits contiguous, dloss (n) f32 of any
-   * stride. */
-  bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+  /* Contiguous tensors of rank at least 1, 2 if causal. */
+  bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);
+  /* dx from dy and the output y of softmax; all contiguous; dx may be dy. */
+  bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes), target
+   * (n) i64, i32 or u8; statistics (n, 2) f32: the row's largest logit and the sum of exp(logit - largest). A target
+   * out of range: false at once on the CPU; on a GPU a NaN loss, and an error at the next synchronize or to_host. */
+  bool (*cross_entropy)(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
+  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i], from cross_entropy's statistics; dlogits
+   * contiguous, dloss (n) f32 of any stride. */
+  bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                                 const Tensor *dloss);
+
+  /* --- normalization: contiguous tensors; rows are the last dimension (columns, at least 1) --- */
+  /* out = (x - mean) · inverse · weight + bias, with the row's mean and inverse = 1 / √(mean of (x - mean)² +
+   * epsilon), which are f32, one a row. `mean` NULL: 0 takes its place (root mean square normalization). weight and
+   * bias (columns) may be NULL. x and out of one dtype of f32, f16 and bf16, weight and bias of that or f32. */
+  bool (*normalize)(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
+                    const Tensor *bias, float epsilon);
+  /* With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n · mean of (g · n)), without
+   * the mean of g where `mean` is NULL; dweight = Σ dy · n, dbias = Σ dy. dx has x's dtype. */
+  bool (*normalize_backward)(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                             const Tensor *inverse, const Tensor *weight);
+
+  /* out[i] = x[i] · (u[i] >= probability ? 1 / (1 - probability) : 0), u[i] the uniform number of 24 bits from word i
+   * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
+  bool (*dropout)(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
    * give 0, writes are dropped) --- */
   /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner) of
    * x's dtype, index (m), all contiguous. */
   bool (*index_select)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][index[j]][i] += x[o][j][i]: out f32, all contiguous. Repeated indices add up. */
+  /* out[o][k][i] = the sum of x[o][j][i] over all j with index[j] = k, in float32 and in the order of j; out f32, f16
+   * or bf16, all contiguous. */
   bool (*index_add)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out (of x's dtype) and
    * index (outer, m, inner), all contiguous. */

@@ -57,7 +57,8 @@ autograd.edge = edge
 -- input's. operation.shares says that a returned gradient may be `grad` itself or a view.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
--- @return the node, for further fields
+-- @return the node, for further fields; node.owned may list tensors that nothing else holds: they are freed with the
+-- graph, at once
 function autograd.record(output, operation, inputs, saved)
   for i = 1, #inputs do inputs[i] = edge(inputs[i]) end
   saved = saved or nothing

@@ -3,7 +3,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shape_text = require("fp8.shapes").text
 
-local add, clone, convert, sum, view = core.add, core.clone, core.to, core.sum, core.view
+local add, clone, convert, free, sum, view = core.add, core.clone, core.to, core.free, core.sum, core.view
 local dtype_of, fits, shape_of = core.dtype, core.fits, core.shape
 local is_tensor, like = core.is_tensor, core.like
 local edge, raise = autograd.edge, core.raise
@@ -96,7 +96,8 @@ local function first_gradient(output, grad)
 end
 
 local function release(node)
-  node.released = true
+  for _, tensor in ipairs(node.owned or nothing) do free(tensor) end
+  node.released, node.owned = true, nil
   node.inputs, node.saved, node.versions, node.context = nil, nil, nil, nil
 end
 

@@ -13,10 +13,12 @@ local core = require "fp8.core"
 -- Errors point at the code that called fp8, so the core has to know which code is fp8's own.
 core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8/")
 
+local attention = require "fp8.ops.attention"
 local autograd = require "fp8.autograd"
 local creation = require "fp8.creation"
 local elementwise = require "fp8.ops.elementwise"
 local index = require "fp8.ops.index"
+local normalize = require "fp8.ops.normalize"
 local quantization = require "fp8.quantization"
 local quantized_matmul = require "fp8.quantized_matmul"
 local reduce = require "fp8.ops.reduce"
@@ -38,6 +40,10 @@ local fp8 = {
   cat = index.cat, stack = index.stack, where = elementwise.where,
   maximum = elementwise.maximum, minimum = elementwise.minimum,
   matmul = require("fp8.ops.matmul").matmul, cross_entropy = reduce.cross_entropy,
+  gelu = elementwise.gelu, silu = elementwise.silu,
+  layer_norm = normalize.layer_norm, rms_norm = normalize.rms_norm,
+  dropout = require "fp8.ops.dropout", embedding = require "fp8.ops.embedding",
+  attention = attention.attention, self_attention = attention.self_attention,
 
   -- Formats and quantization.
   create_map = core.create_map, create_dynamic_map = core.create_dynamic_map,

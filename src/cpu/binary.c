@@ -1,6 +1,7 @@
 /* Operations on two operands, and clamp. */
 #include <math.h>
 
+#include "core/activation.h"
 #include "cpu/cpu.h"
 #include "cpu/elementwise.h"
 #include "cpu/vector_math.h"
@@ -88,6 +89,19 @@ VECTORIZE static void backward_floats(int op, float *restrict out, const float *
     for (int i = 0; i < n; i++) {
       float gauss = vector_gauss(fabsf(x[i]));
       out[i] = g[i] * (vector_normal_cdf(x[i], gauss) + x[i] * (normal_density_at_0 * gauss));
+    }
+    break;
+  case BINARY_GELU_TANH_BACKWARD:
+    for (int i = 0; i < n; i++) {
+      float bounded = gelu_tanh_bounded(x[i]);
+      float s = vector_sigmoid(gelu_tanh_argument(bounded));
+      out[i] = g[i] * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
+    }
+    break;
+  case BINARY_SILU_BACKWARD:
+    for (int i = 0; i < n; i++) {
+      float s = vector_sigmoid(x[i]);
+      out[i] = g[i] * s * (1.0f + x[i] * (1.0f - s));
     }
     break;
   default:

@@ -25,10 +25,17 @@ bool cpu_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high);
 
 bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x);
-bool cpu_softmax(Tensor *out, const Tensor *x, bool logarithm);
-bool cpu_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-bool cpu_cross_entropy(Tensor *loss, const Tensor *logits, const Tensor *target);
-bool cpu_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+bool cpu_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);
+bool cpu_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+bool cpu_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
+bool cpu_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                                const Tensor *dloss);
+
+bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
+                   const Tensor *bias, float epsilon);
+bool cpu_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                            const Tensor *inverse, const Tensor *weight);
+bool cpu_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
+#include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/stream.h"
 #include "cpu/vectorize.h"
@@ -125,10 +126,36 @@ static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
   return job;
 }
 
+typedef struct Rounding {
+  DType dtype;
+  void *out;
+  const float *sums;
+  int64_t count;
+} Rounding;
+
+static void round_chunks(int64_t begin, int64_t end, const void *context) {
+  const Rounding *job = context;
+  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
+    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
+    store_floats(job->dtype, job->out, start, n, job->sums + start);
+  }
+}
+
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   if (!check_range(index, out->size[1], "index", "rows")) return false;
+  int64_t count = tensor_count(out);
+  size_t bytes = (size_t)count * sizeof(float);
+  bool direct = out->dtype == DTYPE_F32;
+  float *sums = direct ? tensor_data(out) : scratch_allocate(bytes);
+  if (!sums && bytes > 0) return false;
+  if (bytes > 0) memset(sums, 0, bytes);
   Indexing job = adding(out, x, index);
+  job.out = (char *)sums;
   parallel_for(x->size[0] * job.pieces, job.m * job.piece, add_rows, &job);
+  if (direct) return true;
+  Rounding rounding = {out->dtype, tensor_data(out), sums, count};
+  parallel_for((count + CHUNK - 1) / CHUNK, CHUNK, round_chunks, &rounding);
+  scratch_release(sums, bytes);
   return true;
 }
 

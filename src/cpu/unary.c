@@ -1,6 +1,7 @@
 /* y = f(x) */
 #include <math.h>
 
+#include "core/activation.h"
 #include "cpu/cpu.h"
 #include "cpu/elementwise.h"
 #include "cpu/vector_math.h"
@@ -38,6 +39,12 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
     break;
   case UNARY_GELU:
     for (int i = 0; i < n; i++) out[i] = x[i] * vector_normal_cdf(x[i], vector_gauss(fabsf(x[i])));
+    break;
+  case UNARY_GELU_TANH:
+    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(gelu_tanh_argument(x[i]));
+    break;
+  case UNARY_SILU:
+    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(x[i]);
     break;
   case UNARY_COUNT:
     break;

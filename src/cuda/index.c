@@ -30,7 +30,12 @@ bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
   IndexPlan plan = plan_of(device, out, x, index);
-  cudaError_t error = launch_index_add(device->launch, tensor_data(out), tensor_data(x), x->dtype, &plan);
+  if (plan.length > INT32_MAX) return error_set("%lld rows are too many: at most 2^31 - 1", (long long)plan.length);
+  Tensor narrow = {0};
+  if (!cuda_scratch(&narrow, device, plan.picks * (int64_t)sizeof(int32_t))) return false;
+  cudaError_t error = launch_index_add(device->launch, tensor_data(out), out->dtype, tensor_data(x), x->dtype,
+                                       tensor_data(&narrow), &plan);
+  tensor_release(&narrow);
   return cuda_check(error, "index_add kernel");
 }
 

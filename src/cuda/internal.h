@@ -93,10 +93,16 @@ bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high);
 
 bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x); /* reduce.c */
 
-bool cuda_softmax(Tensor *out, const Tensor *x, bool logarithm); /* softmax.c */
-bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, bool logarithm);
-bool cuda_cross_entropy(Tensor *loss, const Tensor *logits, const Tensor *target);
-bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+bool cuda_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule); /* rows.c */
+bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+bool cuda_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
+bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                                 const Tensor *dloss);
+bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
+                    const Tensor *bias, float epsilon);
+bool cuda_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                             const Tensor *inverse, const Tensor *weight);
+bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index); /* index.c */
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);

@@ -76,6 +76,7 @@ double number_field(lua_State *L, int table, const char *name, double fallback);
 /* --- the functions, a family a file --- */
 
 extern const luaL_Reg create_functions[], fact_functions[], view_functions[], compute_functions[], quantize_functions[],
-    device_functions[], box_functions[], argument_functions[], optimizer_functions[], graph_functions[];
+    device_functions[], box_functions[], argument_functions[], optimizer_functions[], graph_functions[],
+    layer_functions[];
 
 #endif

@@ -8,7 +8,7 @@ static int unary(lua_State *L, UnaryOp op) {
   return finish(L, op_unary(op, new_tensor(L), x), 1);
 }
 
-/* neg(x) … gelu(x): elementwise; exp and those after it give f32 for integers */
+/* neg(x) … silu(x): elementwise; exp and those after it give f32 for integers */
 static int lfp8_neg(lua_State *L) { return unary(L, UNARY_NEG); }
 static int lfp8_abs(lua_State *L) { return unary(L, UNARY_ABS); }
 static int lfp8_exp(lua_State *L) { return unary(L, UNARY_EXP); }
@@ -19,6 +19,8 @@ static int lfp8_tanh(lua_State *L) { return unary(L, UNARY_TANH); }
 static int lfp8_sigmoid(lua_State *L) { return unary(L, UNARY_SIGMOID); }
 static int lfp8_relu(lua_State *L) { return unary(L, UNARY_RELU); }
 static int lfp8_gelu(lua_State *L) { return unary(L, UNARY_GELU); }
+static int lfp8_gelu_tanh(lua_State *L) { return unary(L, UNARY_GELU_TANH); }
+static int lfp8_silu(lua_State *L) { return unary(L, UNARY_SILU); }
 
 static int binary(lua_State *L, BinaryOp op) {
   Operand a = check_operand(L, 1), b = check_operand(L, 2);
@@ -40,11 +42,13 @@ static int lfp8_le(lua_State *L) { return binary(L, BINARY_LE); }
 static int lfp8_gt(lua_State *L) { return binary(L, BINARY_GT); }
 static int lfp8_ge(lua_State *L) { return binary(L, BINARY_GE); }
 
-/* tanh_backward(grad, y) … gelu_backward(grad, x): the gradient of the operation's input */
+/* tanh_backward(grad, y) … silu_backward(grad, x): the gradient of the operation's input */
 static int lfp8_tanh_backward(lua_State *L) { return binary(L, BINARY_TANH_BACKWARD); }
 static int lfp8_sigmoid_backward(lua_State *L) { return binary(L, BINARY_SIGMOID_BACKWARD); }
 static int lfp8_relu_backward(lua_State *L) { return binary(L, BINARY_RELU_BACKWARD); }
 static int lfp8_gelu_backward(lua_State *L) { return binary(L, BINARY_GELU_BACKWARD); }
+static int lfp8_gelu_tanh_backward(lua_State *L) { return binary(L, BINARY_GELU_TANH_BACKWARD); }
+static int lfp8_silu_backward(lua_State *L) { return binary(L, BINARY_SILU_BACKWARD); }
 
 static int binary_in_place(lua_State *L, BinaryOp op) {
   Tensor *x = check_tensor(L, 1);
@@ -115,23 +119,17 @@ static int lfp8_softmax_backward(lua_State *L) {
   return finish(L, op_softmax_backward(new_tensor(L), dy, y, dimension, logarithm), 1);
 }
 
-/* cross_entropy(logits (n, classes), targets (n), from 0) -> losses (n), f32 */
-static int lfp8_cross_entropy(lua_State *L) {
-  const Tensor *logits = check_tensor(L, 1), *target = check_tensor(L, 2);
-  return finish(L, op_cross_entropy(new_tensor(L), logits, target), 1);
-}
-
-/* cross_entropy_backward(logits, targets, gradient of the losses (n)) -> gradient of the logits */
-static int lfp8_cross_entropy_backward(lua_State *L) {
-  const Tensor *logits = check_tensor(L, 1), *target = check_tensor(L, 2), *dloss = check_tensor(L, 3);
-  return finish(L, op_cross_entropy_backward(new_tensor(L), logits, target, dloss), 1);
-}
-
 /* matmul(a, b[, bias (n)[, dtype]]) -> (…, m, n), of the operands' dtype or f32 */
 static int lfp8_matmul(lua_State *L) {
   const Tensor *a = check_tensor(L, 1), *b = check_tensor(L, 2), *bias = optional_tensor(L, 3);
   DType dtype = lua_isnoneornil(L, 4) ? a->dtype : check_dtype(L, 4);
   return finish(L, op_matmul(new_tensor(L), a, b, bias, dtype), 1);
+}
+
+/* matrices(x) -> x, or a contiguous copy where matmul would have to make one each time */
+static int lfp8_matrices(lua_State *L) {
+  const Tensor *x = check_tensor(L, 1);
+  return finish(L, op_matrices(new_tensor(L), x), 1);
 }
 
 /* Reads a list of tensors at index 1 into a buffer that is pushed. */
@@ -185,22 +183,38 @@ static int lfp8_gather(lua_State *L) {
   return finish(L, op_gather(new_tensor(L), x, dimension, index), 1);
 }
 
-typedef bool (*AddOperation)(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index,
-                             const Tensor *source);
+/* The first four arguments of both functions below: where source's rows or elements are added. */
+typedef struct Addition {
+  Sizes sizes;
+  int dimension;
+  const Tensor *index, *source;
+} Addition;
 
-static int add_at(lua_State *L, AddOperation operation) {
-  if (!lua_istable(L, 1)) argument_error(L, 1, "table of sizes expected, got %s", luaL_typename(L, 1));
+static Addition check_addition(lua_State *L) {
+  Addition addition;
   int next;
-  Sizes sizes = check_sizes(L, 1, &next);
-  int dimension = check_dimension(L, 2, sizes.rank);
-  const Tensor *index = check_tensor(L, 3), *source = check_tensor(L, 4);
-  return finish(L, operation(new_tensor(L), sizes.rank, sizes.size, dimension, index, source), 1);
+  if (!lua_istable(L, 1)) argument_error(L, 1, "table of sizes expected, got %s", luaL_typename(L, 1));
+  addition.sizes = check_sizes(L, 1, &next);
+  addition.dimension = check_dimension(L, 2, addition.sizes.rank);
+  addition.index = check_tensor(L, 3);
+  addition.source = check_tensor(L, 4);
+  return addition;
 }
 
-/* index_add(sizes, dimension, index, source), scatter_add(sizes, dimension, index, source): f32 zeros of these sizes
- * plus the source's rows, or elements, at the index: the derivatives of index_select and gather */
-static int lfp8_index_add(lua_State *L) { return add_at(L, op_index_add); }
-static int lfp8_scatter_add(lua_State *L) { return add_at(L, op_scatter_add); }
+/* index_add(sizes, dimension, index, source[, dtype]): zeros of these sizes, f32 or the dtype, plus the source's rows
+ * at the index: the derivative of index_select */
+static int lfp8_index_add(lua_State *L) {
+  Addition a = check_addition(L);
+  DType dtype = lua_isnoneornil(L, 5) ? DTYPE_F32 : check_dtype(L, 5);
+  return finish(L, op_index_add(new_tensor(L), a.sizes.rank, a.sizes.size, a.dimension, a.index, a.source, dtype), 1);
+}
+
+/* scatter_add(sizes, dimension, index, source): f32 zeros of these sizes plus the source's elements at the index: the
+ * derivative of gather */
+static int lfp8_scatter_add(lua_State *L) {
+  Addition a = check_addition(L);
+  return finish(L, op_scatter_add(new_tensor(L), a.sizes.rank, a.sizes.size, a.dimension, a.index, a.source), 1);
+}
 
 const luaL_Reg compute_functions[] = {
     {"neg", lfp8_neg},
@@ -213,6 +227,8 @@ const luaL_Reg compute_functions[] = {
     {"sigmoid", lfp8_sigmoid},
     {"relu", lfp8_relu},
     {"gelu", lfp8_gelu},
+    {"gelu_tanh", lfp8_gelu_tanh},
+    {"silu", lfp8_silu},
     {"add", lfp8_add},
     {"sub", lfp8_sub},
     {"mul", lfp8_mul},
@@ -230,6 +246,8 @@ const luaL_Reg compute_functions[] = {
     {"sigmoid_backward", lfp8_sigmoid_backward},
     {"relu_backward", lfp8_relu_backward},
     {"gelu_backward", lfp8_gelu_backward},
+    {"gelu_tanh_backward", lfp8_gelu_tanh_backward},
+    {"silu_backward", lfp8_silu_backward},
     {"add_", lfp8_add_},
     {"sub_", lfp8_sub_},
     {"mul_", lfp8_mul_},
@@ -245,9 +263,8 @@ const luaL_Reg compute_functions[] = {
     {"softmax", lfp8_softmax},
     {"log_softmax", lfp8_log_softmax},
     {"softmax_backward", lfp8_softmax_backward},
-    {"cross_entropy", lfp8_cross_entropy},
-    {"cross_entropy_backward", lfp8_cross_entropy_backward},
     {"matmul", lfp8_matmul},
+    {"matrices", lfp8_matrices},
     {"cat", lfp8_cat},
     {"stack", lfp8_stack},
     {"index_select", lfp8_index_select},

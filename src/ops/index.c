@@ -112,16 +112,48 @@ bool op_index_select(Tensor *out, const Tensor *x, int dimension, const Tensor *
   return run(backend_for(x)->index_select, out, &created, x, index, dimension, false);
 }
 
-bool op_index_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index,
-                  const Tensor *source) {
+bool op_embedding(Tensor *out, const Tensor *weight, const Tensor *index) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (!dtype_is_compute_float(weight->dtype))
+    return error_set("the weight must be f32, f16 or bf16, got %s", dtype_name(weight->dtype));
+  if (weight->rank != 2) {
+    return error_set("a weight of shape (count, features) is needed, got %s", tensor_shape_text(weight, text));
+  }
+  if (!check_index(weight, index)) return false;
+  if (index->rank == TENSOR_MAX_RANK) return error_set("an index of %d dimensions has too many", index->rank);
+  Tensor rows = {0}, positions = {0}, created = {0}, shape = *index;
+  shape.size[shape.rank++] = weight->size[1];
+  bool done = op_contiguous(&rows, weight) && op_contiguous(&positions, index) &&
+              tensor_create(&created, weight->dtype, tensor_device(weight), shape.rank, shape.size);
+  if (done) {
+    Tensor table = as_three_dimensions(&rows, 0), target = created, list = positions;
+    list.rank = 1;
+    list.size[0] = tensor_count(index);
+    list.stride[0] = 1;
+    target.rank = 2;
+    target.size[0] = list.size[0];
+    target.size[1] = weight->size[1];
+    target = as_three_dimensions(&target, 0);
+    done = backend_for(weight)->index_select(&target, &table, &list);
+  }
+  tensor_release(&rows);
+  tensor_release(&positions);
+  return hand_over(out, &created, done);
+}
+
+bool op_index_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index, const Tensor *source,
+                  DType dtype) {
   if (!check_index_list(source, index)) return false;
+  if (!dtype_is_compute_float(dtype)) {
+    return error_set("the result's dtype must be f32, f16 or bf16, got %s", dtype_name(dtype));
+  }
   bool fits = source->rank == rank && source->size[dimension] == index->size[0];
   for (int d = 0; fits && d < rank; d++) fits = d == dimension || source->size[d] == size[d];
   char text[TENSOR_SHAPE_TEXT_MAX];
   if (!fits)
     return error_set("a source of shape %s does not fit the index and the sizes", tensor_shape_text(source, text));
   Tensor created = {0};
-  if (!op_full(&created, DTYPE_F32, tensor_device(source), rank, size, 0)) return false;
+  if (!tensor_create(&created, dtype, tensor_device(source), rank, size)) return false;
   return run(backend_for(source)->index_add, out, &created, source, index, dimension, false);
 }
 

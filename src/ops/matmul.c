@@ -66,6 +66,15 @@ static bool prepare_operand(Tensor *out, const Tensor *x) {
   return merge_batch(out);
 }
 
+bool op_matrices(Tensor *out, const Tensor *x) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (x->rank < 2) return error_set("at least 2 dimensions are needed, got shape %s", tensor_shape_text(x, text));
+  Tensor view = *x;
+  if (!normalize_matrix(&view) || !merge_batch(&view)) return copy_contiguous(out, x);
+  tensor_share(out, x);
+  return true;
+}
+
 static bool check_matmul_dtypes(const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype) {
   bool supported = dtype_is_compute_float(a->dtype);
   if (a->dtype != b->dtype) return error_set("dtypes %s and %s differ", dtype_name(a->dtype), dtype_name(b->dtype));

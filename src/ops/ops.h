@@ -119,9 +119,32 @@ bool op_clamp(Tensor *out, const Tensor *x, double low, double high);
 bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
 bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm);
 bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dimension, bool logarithm);
-/* losses (n) f32 of logits (n, classes) and integer targets (n) that count from 0. */
-bool op_cross_entropy(Tensor *out, const Tensor *logits, const Tensor *target);
-bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *dloss);
+/* softmax(scale · x) over the last dimension of a contiguous tensor in place, and its gradient, in place of that of the
+ * result y: backend.h, SoftmaxRule. */
+bool op_softmax_in_place(Tensor *x, double scale, bool causal);
+bool op_softmax_backward_in_place(Tensor *dy, const Tensor *y, double scale, bool causal);
+/* losses (n) f32 of logits (n, classes) and integer targets (n) that count from 0, and what the gradient needs to know
+ * of each row: statistics (n, 2) f32, its largest logit and the sum of exp(logit - largest). */
+bool op_cross_entropy(Tensor *out, Tensor *statistics, const Tensor *logits, const Tensor *target);
+bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                               const Tensor *dloss);
+
+/* --- normalization (normalize.c): backend.h says what is computed --- */
+
+/* Over the last dimension. `mean` NULL: root mean square normalization. weight and bias, of x's dtype or f32, may be
+ * NULL; mean and inverse become f32, one a row. */
+bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight, const Tensor *bias,
+                  double epsilon);
+/* Makes every gradient that is not NULL: those of x, in x's dtype; of the weight, in its dtype; of the bias, in
+ * `bias_dtype`. */
+bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                           const Tensor *inverse, const Tensor *weight, DType bias_dtype);
+
+/* --- dropout (dropout.c) --- */
+
+/* Zeros with the given probability, the rest times 1 / (1 - probability). Draws a new mask and says in *source from
+ * where or, with `again`, draws that mask again. */
+bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *source, bool again);
 
 /* --- products (matmul.c) --- */
 
@@ -133,6 +156,9 @@ bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
                       const Tensor *bias, DType dtype);
 
+/* `x` (rank at least 2) as op_matmul reads it without a copy: itself, shared, or else a contiguous copy. */
+bool op_matrices(Tensor *out, const Tensor *x);
+
 /* --- joining and indexing (index.c) --- */
 
 /* All of one rank, dtype and device, and equal in every other dimension. */
@@ -141,11 +167,14 @@ bool op_cat(Tensor *out, const Tensor *const *list, int count, int dimension);
 bool op_stack(Tensor *out, const Tensor *const *list, int count, int dimension);
 /* Rows `index` (one-dimensional integers, from 0) of a dimension. */
 bool op_index_select(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
+/* Rows `index` (integers of any shape, from 0) of `weight` (count, features): index's shape and features. */
+bool op_embedding(Tensor *out, const Tensor *weight, const Tensor *index);
 /* out[.., i, ..] = x[.., index[.., i, ..], ..]: index has x's sizes in all other dimensions. */
 bool op_gather(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
-/* f32 zeros of the given shape to which the rows (or elements) of `source` are added at `index`: what the
- * derivatives of index_select and gather need. */
-bool op_index_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index, const Tensor *source);
+/* Zeros of the given shape to which the rows (or elements) of `source` are added at `index`: what the derivatives of
+ * index_select and gather need. The sums are float32, rounded to `dtype`; those of scatter_add stay f32. */
+bool op_index_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index, const Tensor *source,
+                  DType dtype);
 bool op_scatter_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index,
                     const Tensor *source);
 

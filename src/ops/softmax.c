@@ -1,4 +1,6 @@
 /* Softmax and the cross-entropy loss. */
+#include <math.h>
+
 #include "ops/internal.h"
 
 /* `x` with `dimension` exchanged with the last one, contiguous; the caller releases it. */
@@ -20,7 +22,8 @@ static bool hand_back(Tensor *out, Tensor *created, int dimension, bool done) {
 bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm) {
   Tensor input = {0}, created = {0};
   if (!check_float(x) || !last_and_contiguous(&input, x, dimension)) return false;
-  bool done = tensor_create_like(&created, &input, x->dtype) && backend_for(x)->softmax(&created, &input, logarithm);
+  SoftmaxRule rule = {.scale = 1, .logarithm = logarithm};
+  bool done = tensor_create_like(&created, &input, x->dtype) && backend_for(x)->softmax(&created, &input, rule);
   tensor_release(&input);
   return hand_back(out, &created, dimension, done);
 }
@@ -32,12 +35,49 @@ bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dim
     return error_set("shapes %s and %s differ", tensor_shape_text(dy, first), tensor_shape_text(y, second));
   }
   Tensor grad = {0}, output = {0}, created = {0};
+  SoftmaxRule rule = {.scale = 1, .logarithm = logarithm};
   bool done = last_and_contiguous(&grad, dy, dimension) && last_and_contiguous(&output, y, dimension) &&
               tensor_create_like(&created, &output, y->dtype) &&
-              backend_for(y)->softmax_backward(&created, &grad, &output, logarithm);
+              backend_for(y)->softmax_backward(&created, &grad, &output, rule);
   tensor_release(&grad);
   tensor_release(&output);
   return hand_back(out, &created, dimension, done);
+}
+
+static bool check_scores(const Tensor *x, double scale, bool causal) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (!dtype_is_compute_float(x->dtype))
+    return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(x->dtype));
+  if (!isfinite(scale)) return error_set("the scale must be finite, got %g", scale);
+  if (x->rank < (causal ? 2 : 1)) {
+    return error_set("at least %d dimensions are needed, got shape %s", causal ? 2 : 1, tensor_shape_text(x, text));
+  }
+  if (causal && x->size[x->rank - 2] > x->size[x->rank - 1]) {
+    return error_set("causal: there may be no more queries than keys, got shape %s (…, queries, keys)",
+                     tensor_shape_text(x, text));
+  }
+  return tensor_is_contiguous(x) || error_set("a contiguous tensor is needed");
+}
+
+bool op_softmax_in_place(Tensor *x, double scale, bool causal) {
+  if (!check_scores(x, scale, causal)) return false;
+  SoftmaxRule rule = {.scale = (float)scale, .causal = causal};
+  if (!backend_for(x)->softmax(x, x, rule)) return false;
+  x->storage->version++;
+  return true;
+}
+
+bool op_softmax_backward_in_place(Tensor *dy, const Tensor *y, double scale, bool causal) {
+  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
+  if (!check_scores(dy, scale, causal) || !check_scores(y, scale, causal) || !same_device(dy, y)) return false;
+  if (!tensor_same_shape(dy, y) || dy->storage == y->storage) {
+    return error_set("two tensors of one shape are needed, got %s and %s", tensor_shape_text(dy, first),
+                     tensor_shape_text(y, second));
+  }
+  SoftmaxRule rule = {.scale = (float)scale, .causal = causal};
+  if (!backend_for(y)->softmax_backward(dy, dy, y, rule)) return false;
+  dy->storage->version++;
+  return true;
 }
 
 static bool check_cross_entropy(const Tensor *logits, const Tensor *target) {
@@ -51,26 +91,36 @@ static bool check_cross_entropy(const Tensor *logits, const Tensor *target) {
   return true;
 }
 
-bool op_cross_entropy(Tensor *out, const Tensor *logits, const Tensor *target) {
+bool op_cross_entropy(Tensor *out, Tensor *statistics, const Tensor *logits, const Tensor *target) {
   if (!check_cross_entropy(logits, target)) return false;
-  Tensor input = {0}, labels = {0}, created = {0};
+  Tensor input = {0}, labels = {0}, losses = {0}, created = {0};
+  int64_t size[2] = {logits->size[0], 2};
   bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
-              tensor_create_like(&created, target, DTYPE_F32) &&
-              backend_for(logits)->cross_entropy(&created, &input, &labels);
+              tensor_create_like(&losses, target, DTYPE_F32) &&
+              tensor_create(&created, DTYPE_F32, tensor_device(logits), 2, size) &&
+              backend_for(logits)->cross_entropy(&losses, &created, &input, &labels);
   tensor_release(&input);
   tensor_release(&labels);
-  return hand_over(out, &created, done);
+  hand_over(statistics, &created, done);
+  return hand_over(out, &losses, done);
 }
 
-bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *dloss) {
-  if (!check_cross_entropy(logits, target) || !same_device(logits, dloss)) return false;
+bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                               const Tensor *dloss) {
+  if (!check_cross_entropy(logits, target) || !same_device(logits, dloss) || !same_device(logits, statistics)) {
+    return false;
+  }
   if (dloss->dtype != DTYPE_F32 || !tensor_same_shape(dloss, target)) {
     return error_set("the loss's gradient must be f32 and have the targets' shape");
+  }
+  bool fits = statistics->dtype == DTYPE_F32 && statistics->rank == 2 && tensor_is_contiguous(statistics);
+  if (!fits || statistics->size[0] != logits->size[0] || statistics->size[1] != 2) {
+    return error_set("the statistics must be f32 of shape (%lld, 2)", (long long)logits->size[0]);
   }
   Tensor input = {0}, labels = {0}, created = {0};
   bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
               tensor_create_like(&created, logits, logits->dtype) &&
-              backend_for(logits)->cross_entropy_backward(&created, &input, &labels, dloss);
+              backend_for(logits)->cross_entropy_backward(&created, &input, &labels, statistics, dloss);
   tensor_release(&input);
   tensor_release(&labels);
   return hand_over(out, &created, done);

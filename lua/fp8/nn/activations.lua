@@ -1,4 +1,5 @@
 --- Activation functions as modules.
+local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
 local Module = require "fp8.nn.module"
 
@@ -9,7 +10,27 @@ function ReLU.forward(_, x) return elementwise.relu(x) end
 
 local GELU = Module:extend("GELU")
 
---- x · Φ(x), with the error function.
-function GELU.forward(_, x) return elementwise.gelu(x) end
+--- fp8.nn.GELU() or fp8.nn.GELU{approximate = "tanh"}: both forms of fp8.gelu.
+function GELU:init(options)
+  if options ~= nil and type(options) ~= "table" then
+    core.raise("GELU: the options must be a table, got " .. type(options))
+  end
+  for name in pairs(options or {}) do
+    if name ~= "approximate" then core.raise("GELU: unknown option " .. tostring(name)) end
+  end
+  self.approximate = options and options.approximate or "none"
+  if self.approximate ~= "none" and self.approximate ~= "tanh" then
+    core.raise("GELU: option approximate must be none or tanh, got " .. tostring(self.approximate))
+  end
+end
 
-return {ReLU = ReLU, GELU = GELU}
+function GELU:forward(x) return elementwise.gelu(x, self.approximate) end
+
+function GELU:description() return self.approximate == "tanh" and 'approximate = "tanh"' or "" end
+
+local SiLU = Module:extend("SiLU")
+
+--- x · σ(x)
+function SiLU.forward(_, x) return elementwise.silu(x) end
+
+return {ReLU = ReLU, GELU = GELU, SiLU = SiLU}

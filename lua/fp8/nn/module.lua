@@ -61,7 +61,7 @@ local function sorted_fields(module)
   return names
 end
 
--- Loops over `next` that run often are not compiled: LuaJIT 2.1.0-beta3 may cut an address to 32 bits in them and crash.
+-- Loops over `next` that run often stay interpreted: LuaJIT 2.1.0-beta3 may cut an address in one to 32 bits.
 jit.off(sorted_fields)
 
 -- Calls visit(module, name of the field, full name) for every tensor in a module and its parts, once for each module.
@@ -88,6 +88,19 @@ local function list_tensors(module, wanted)
     end
   end, "", {})
   return names, tensors
+end
+
+--- for name, part in module:children() do … end: the modules that are fields of this one, in an order that depends on
+-- names only.
+function Module:children()
+  local names, position = sorted_fields(self), 0
+  return function()
+    repeat
+      position = position + 1
+    until names[position] == nil or is_module(self[names[position]])
+    local name = names[position]
+    return name, name ~= nil and self[name] or nil
+  end
 end
 
 --- A list of the tensors that require a gradient, those of the module's parts included.
@@ -163,9 +176,8 @@ end
 local function set_training(module, flag, seen)
   module.training = flag
   seen[module] = true
-  for _, name in ipairs(sorted_fields(module)) do
-    local part = module[name]
-    if is_module(part) and not seen[part] then set_training(part, flag, seen) end
+  for _, part in module:children() do
+    if not seen[part] then set_training(part, flag, seen) end
   end
   return module
 end
@@ -183,11 +195,8 @@ end
 local function list_modules(module, name, names, modules, seen)
   seen[module] = true
   names[#names + 1], modules[#modules + 1] = name, module
-  for _, field in ipairs(sorted_fields(module)) do
-    local part = module[field]
-    if is_module(part) and not seen[part] then
-      list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen)
-    end
+  for field, part in module:children() do
+    if not seen[part] then list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen) end
   end
 end
 
@@ -202,16 +211,17 @@ function Module:named_modules()
   end
 end
 
---- The class name, and the parts on lines of their own.
+--- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.
+function Module.description() return "" end
+
+--- The class name and description, and the parts on lines of their own: the tree of all modules.
 function Module:__tostring()
-  local lines = {}
-  for _, name in ipairs(sorted_fields(self)) do
-    if is_module(self[name]) then
-      lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(self[name]):gsub("\n", "\n  ")))
-    end
+  local lines, description = {}, self:description()
+  for name, part in self:children() do
+    lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(part):gsub("\n", "\n  ")))
   end
-  if #lines == 0 then return self.class_name .. "()" end
-  return ("%s(\n%s\n)"):format(self.class_name, table.concat(lines, "\n"))
+  if #lines == 0 then return ("%s(%s)"):format(self.class_name, description) end
+  return ("%s(%s\n%s\n)"):format(self.class_name, description, table.concat(lines, "\n"))
 end
 
 --- Whether a value is an object of a module class.

@@ -42,8 +42,20 @@ elementwise.tanh = unary("tanh", "output", function(_, grad, y) return core.tanh
 elementwise.sigmoid = unary("sigmoid", "output", function(_, grad, y) return core.sigmoid_backward(grad, y) end)
 --- max(x, 0); its derivative at 0 is taken to be 0.
 elementwise.relu = unary("relu", "input", function(_, grad, x) return core.relu_backward(grad, x) end)
---- x · Φ(x) with Φ the normal distribution function (the exact form, by the error function).
-elementwise.gelu = unary("gelu", "input", function(_, grad, x) return core.gelu_backward(grad, x) end)
+--- x · σ(x), with σ the sigmoid: SiLU, also called swish.
+elementwise.silu = unary("silu", "input", function(_, grad, x) return core.silu_backward(grad, x) end)
+
+local gelu = unary("gelu", "input", function(_, grad, x) return core.gelu_backward(grad, x) end)
+local gelu_tanh = unary("gelu_tanh", "input", function(_, grad, x) return core.gelu_tanh_backward(grad, x) end)
+
+--- x · Φ(x) with Φ the normal distribution function: by the error function or, with "tanh" for `approximate`, by
+-- x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))), as GPT-2 has it.
+-- @param approximate "none" (the default) or "tanh"
+function elementwise.gelu(x, approximate)
+  if approximate == nil or approximate == "none" then return gelu(x) end
+  if approximate == "tanh" then return gelu_tanh(x) end
+  core.raise("gelu: approximate must be none or tanh, got " .. tostring(approximate))
+end
 
 local addition = {name = "add", shares = true, backward = function(_, grad) return grad, grad end}
 

@@ -9,7 +9,7 @@ local index = {}
 local selecting = {
   name = "index_select",
   backward = function(node, grad, positions)
-    return core.index_add(node.input_shape, node.dimension, positions, grad)
+    return core.index_add(node.input_shape, node.dimension, positions, grad, node.dtype)
   end,
 }
 

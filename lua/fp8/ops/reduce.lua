@@ -112,7 +112,9 @@ end
 
 local cross_entropy = {
   name = "cross_entropy",
-  backward = function(_, grad, logits, targets) return core.cross_entropy_backward(logits, targets, grad) end,
+  backward = function(_, grad, logits, targets, statistics)
+    return core.cross_entropy_backward(logits, targets, statistics, grad)
+  end,
 }
 
 local reductions = {none = function(losses) return losses end, mean = reduce.mean, sum = reduce.sum}
@@ -131,8 +133,8 @@ function reduce.cross_entropy(logits, targets, options)
   if not finish then
     core.raise(("cross_entropy: reduction must be mean, sum or none, got %s"):format(tostring(reduction)))
   end
-  local losses = core.cross_entropy(logits, targets)
-  if needs_grad(logits) then record(losses, cross_entropy, {logits}, {logits, targets}) end
+  local losses, statistics = core.cross_entropy(logits, targets)
+  if needs_grad(logits) then record(losses, cross_entropy, {logits}, {logits, targets, statistics}) end
   return finish(losses)
 end
 

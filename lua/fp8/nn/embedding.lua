@@ -1,0 +1,23 @@
+--- A table of vectors, one for each token.
+local core = require "fp8.core"
+local arguments = require "fp8.nn.arguments"
+local embed = require "fp8.ops.embedding"
+local Module = require "fp8.nn.module"
+
+local Embedding = Module:extend("Embedding")
+
+--- fp8.nn.Embedding(count, features [, {dtype =, device =}]): `weight` (count, features) starts standard normal.
+function Embedding:init(count, features, options)
+  arguments.check_size(self.class_name, "count", count)
+  arguments.check_size(self.class_name, "features", features)
+  options = arguments.read_options(self.class_name, options)
+  self.count, self.features = count, features
+  self.weight = core.randn({count, features}, {dtype = options.dtype, device = options.device, requires_grad = true})
+end
+
+--- Integers of any shape, from 0 to count - 1, to that shape and features.
+function Embedding:forward(indices) return embed(self.weight, indices) end
+
+function Embedding:description() return ("%d, %d"):format(self.count, self.features) end
+
+return Embedding

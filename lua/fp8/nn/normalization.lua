@@ -1,0 +1,41 @@
+--- Normalization of the last dimension, as modules.
+local arguments = require "fp8.nn.arguments"
+local normalize = require "fp8.ops.normalize"
+local Module = require "fp8.nn.module"
+
+local LayerNorm = Module:extend("LayerNorm")
+
+--- fp8.nn.LayerNorm(features [, {epsilon = 1e-5, bias = true, dtype =, device =}]): fp8.layer_norm with a weight of
+-- ones and a bias of zeros to start from.
+function LayerNorm:init(features, options)
+  arguments.check_size(self.class_name, "features", features)
+  options = arguments.read_options(self.class_name, options, {epsilon = "number", bias = "boolean"})
+  self.features, self.epsilon = features, options.epsilon or 1e-5
+  self.weight = arguments.constant({features}, 1, options)
+  if options.bias ~= false then self.bias = arguments.constant({features}, 0, options) end
+end
+
+--- x (…, features) to the same shape.
+function LayerNorm:forward(x) return normalize.layer_norm(x, self.weight, self.bias, self.epsilon) end
+
+function LayerNorm:description()
+  return ("%d, epsilon = %g%s"):format(self.features, self.epsilon, self.bias and "" or ", bias = false")
+end
+
+local RMSNorm = Module:extend("RMSNorm")
+
+--- fp8.nn.RMSNorm(features [, {epsilon = 1e-5, dtype =, device =}]): fp8.rms_norm with a weight of ones to start from.
+-- (PyTorch's epsilon is that of the dtype if none is given.)
+function RMSNorm:init(features, options)
+  arguments.check_size(self.class_name, "features", features)
+  options = arguments.read_options(self.class_name, options, {epsilon = "number"})
+  self.features, self.epsilon = features, options.epsilon or 1e-5
+  self.weight = arguments.constant({features}, 1, options)
+end
+
+--- x (…, features) to the same shape.
+function RMSNorm:forward(x) return normalize.rms_norm(x, self.weight, self.epsilon) end
+
+function RMSNorm:description() return ("%d, epsilon = %g"):format(self.features, self.epsilon) end
+
+return {LayerNorm = LayerNorm, RMSNorm = RMSNorm}

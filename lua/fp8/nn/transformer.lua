@@ -1,0 +1,74 @@
+--- The block that transformers are stacks of.
+local core = require "fp8.core"
+local arguments = require "fp8.nn.arguments"
+local add = require("fp8.ops.elementwise").add
+local normalization = require "fp8.nn.normalization"
+local Dropout = require "fp8.nn.dropout"
+local LayerScale = require "fp8.nn.layer_scale"
+local MLP = require "fp8.nn.mlp"
+local Module = require "fp8.nn.module"
+local MultiHeadAttention = require "fp8.nn.attention"
+
+local norms = {layer = normalization.LayerNorm, rms = normalization.RMSNorm}
+
+local kinds = {
+  causal = "boolean", hidden = "number", activation = "string", bias = "boolean", dropout = "number",
+  layer_scale = "number", norm = "string",
+}
+
+local TransformerBlock = Module:extend("TransformerBlock")
+
+--- fp8.nn.TransformerBlock(features, heads [, options]): x + attention(norm1(x)), then x + mlp(norm2(x)), as GPT-2 and
+-- vision transformers have it (normalization first).
+--
+-- Parts: norm1, attention, norm2, mlp; with layer_scale also scale1 and scale2, and with dropout also dropout, which
+-- end the two branches.
+-- @param options
+--   causal      whether a position sees only those before it and itself (false)
+--   hidden      width of the MLP (4 · features)
+--   activation  of the MLP: "gelu" (the default), "gelu_tanh", "silu" or "relu"
+--   bias        of all linear layers and of layer normalization (true)
+--   dropout     of attention probabilities, of the MLP's hidden features and at the end of both branches (0)
+--   layer_scale initial value of LayerScale at the end of both branches; none if left out
+--   norm        "layer" (the default) or "rms"
+--   dtype, device
+function TransformerBlock:init(features, heads, options)
+  local name = self.class_name
+  arguments.check_size(name, "features", features)
+  options = arguments.read_options(name, options, kinds)
+  local norm, bias, dropout = norms[options.norm or "layer"], options.bias ~= false, options.dropout or 0
+  if not norm then core.raise(("%s: option norm must be layer or rms, got %s"):format(name, options.norm)) end
+  arguments.check_probability(name, "option dropout", dropout)
+  local function settings(extra)
+    extra.dtype, extra.device = options.dtype, options.device
+    return extra
+  end
+  local norm_bias = nil
+  if norm == norms.layer then norm_bias = bias end
+  self.norm1 = norm(features, settings {bias = norm_bias})
+  self.attention = MultiHeadAttention(features, heads,
+    settings {causal = options.causal, bias = bias, dropout = dropout})
+  self.norm2 = norm(features, settings {bias = norm_bias})
+  self.mlp = MLP(features, options.hidden or 4 * features,
+    settings {activation = options.activation, bias = bias, dropout = dropout})
+  if dropout > 0 then self.dropout = Dropout(dropout) end
+  if options.layer_scale then
+    self.scale1 = LayerScale(features, settings {initial = options.layer_scale})
+    self.scale2 = LayerScale(features, settings {initial = options.layer_scale})
+  end
+end
+
+-- x + branch, with what ends a branch.
+local function join(self, x, branch, scale)
+  if scale then branch = scale(branch) end
+  if self.dropout then branch = self.dropout(branch) end
+  return add(x, branch)
+end
+
+--- x (batch, positions, features) to the same shape.
+function TransformerBlock:forward(x)
+  x = join(self, x, self.attention(self.norm1(x)), self.scale1)
+  return join(self, x, self.mlp(self.norm2(x)), self.scale2)
+end
+
+return TransformerBlock

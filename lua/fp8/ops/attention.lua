@@ -1,0 +1,184 @@
+--- Attention: softmax(scale · q·kᵀ)·v, by batched products and one pass over the scores.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+local shapes = require "fp8.shapes"
+
+local needs_grad, record = autograd.needs_grad, autograd.record
+local free, matmul, matrices, shape_of = core.free, core.matmul, core.matrices, core.shape
+local select, transpose, view = core.select, core.transpose, core.view
+local raise, text = core.raise, shapes.text
+
+local attention = {}
+
+local kinds = {causal = "boolean", scale = "number", dropout = "number"}
+
+-- {causal =, scale =, dropout =} of the options, checked.
+local function read_options(name, options, features)
+  if options == nil then options = {} end
+  if type(options) ~= "table" then raise(("%s: options must be a table, got %s"):format(name, type(options))) end
+  for option, value in pairs(options) do
+    local kind = kinds[option]
+    if not kind then raise(("%s: unknown option %s"):format(name, tostring(option))) end
+    if type(value) ~= kind then
+      raise(("%s: option %s must be a %s, got %s"):format(name, option, kind, type(value)))
+    end
+  end
+  local scale, dropout = options.scale or 1 / math.sqrt(features), options.dropout or 0
+  if not (scale > -math.huge and scale < math.huge) then
+    raise(("%s: option scale must be finite, got %s"):format(name, scale))
+  end
+  if not (dropout >= 0 and dropout < 1) then
+    raise(("%s: option dropout must be at least 0 and below 1, got %s"):format(name, dropout))
+  end
+  return {causal = options.causal or false, scale = scale, dropout = dropout}
+end
+
+-- What the products need of q, k and v, where they are a copy or the tensors' own memory, and the probabilities, as a
+-- list that only this file holds; then softmax(scale · q·kᵀ)·v.
+local function forward(q, k, v, rule)
+  q, k, v = matrices(q), matrices(k), matrices(v)
+  local probabilities = matmul(q, transpose(k, -1, -2))
+  core.attention_softmax_(probabilities, rule.scale, rule.causal)
+  local factor = probabilities
+  if rule.dropout > 0 then factor, rule.seed, rule.offset = core.dropout(probabilities, rule.dropout) end
+  local y = matmul(factor, v)
+  if factor ~= probabilities then free(factor) end
+  return {q, k, v, probabilities}, y
+end
+
+-- The gradients of q, k and v, of those that are wanted, from that of y.
+local function backward(grad, saved, rule, want_q, want_k, want_v)
+  local q, k, v, probabilities = saved[1], saved[2], saved[3], saved[4]
+  local dy, grad_q, grad_k, grad_v = matrices(grad), nil, nil, nil
+  if want_v then
+    local factor = probabilities
+    if rule.dropout > 0 then factor = core.dropout(probabilities, rule.dropout, rule.seed, rule.offset) end
+    grad_v = matmul(transpose(factor, -1, -2), dy)
+    if factor ~= probabilities then free(factor) end
+  end
+  if want_q or want_k then
+    local scores = matmul(dy, transpose(v, -1, -2))
+    if rule.dropout > 0 then
+      local dropped = core.dropout(scores, rule.dropout, rule.seed, rule.offset)
+      free(scores)
+      scores = dropped
+    end
+    core.attention_softmax_backward_(scores, probabilities, rule.scale, rule.causal)
+    if want_q then grad_q = matmul(scores, k) end
+    if want_k then grad_k = matmul(transpose(scores, -1, -2), q) end
+    free(scores)
+  end
+  free(dy)
+  return grad_q, grad_k, grad_v
+end
+
+local function remember(y, operation, inputs, saved, rule)
+  local node = record(y, operation, inputs, saved)
+  node.rule, node.owned = rule, {unpack(saved)}
+  return node
+end
+
+local function free_all(list)
+  for _, tensor in ipairs(list) do free(tensor) end
+end
+
+local separate = {
+  name = "attention",
+  backward = function(node, grad)
+    local inputs = node.inputs
+    return backward(grad, node.saved, node.rule, inputs[1], inputs[2], inputs[3])
+  end,
+}
+
+local function check_shapes(q, k, v)
+  for name, x in pairs {q = q, k = k, v = v} do
+    if not core.is_tensor(x) then raise(("attention: %s must be a tensor, got %s"):format(name, type(x))) end
+  end
+  local a, b, c = shape_of(q), shape_of(k), shape_of(v)
+  local rank = #a
+  local fits = rank >= 2 and #b == rank and #c == rank and a[rank] == b[rank] and a[rank] > 0 and
+    b[rank - 1] == c[rank - 1]
+  for i = 1, rank - 2 do fits = fits and a[i] == b[i] and a[i] == c[i] end
+  if not fits then
+    raise(("attention: q (…, queries, features), k (…, keys, features) and v (…, keys, values) are needed, got %s, " ..
+      "%s and %s"):format(text(a), text(b), text(c)))
+  end
+  return a[rank]
+end
+
+--- softmax(scale · q·kᵀ)·v over the last two dimensions: Vaswani et al., "Attention is all you need" (2017). For the
+-- backward pass it keeps the probabilities, and q, k and v.
+--
+-- Causal: query i sees keys up to i + keys - queries, so that the last query sees all of them; no more queries than
+-- keys. With as many of both, which is what PyTorch's is_causal is meant for, position i sees positions up to i.
+-- @param q (…, queries, features), f32, f16 or bf16: (batch, heads, positions, features) as a rule
+-- @param k (…, keys, features), v (…, keys, values): of one dtype with q, and its leading dimensions
+-- @param options {causal = false, scale = 1 / √features, dropout = the probability with which probabilities become 0}
+-- @return (…, queries, values)
+function attention.attention(q, k, v, options)
+  local rule = read_options("attention", options, check_shapes(q, k, v))
+  local saved, y = forward(q, k, v, rule)
+  if needs_grad(q, k, v) then
+    remember(y, separate, {q, k, v}, saved, rule)
+  else
+    free_all(saved)
+  end
+  return y
+end
+
+-- q, k or v, the number `part` of 1 to 3, in x (batch, positions, 3 · features), as (batch, heads, positions, features
+-- of a head): a view.
+local function heads_of(x, part, shape)
+  return transpose(select(view(x, shape), 3, part), 2, 3)
+end
+
+local packed = {
+  name = "self_attention",
+  backward = function(node, grad)
+    local shape = node.heads_shape
+    local batch, positions, heads, features = shape[1], shape[2], shape[4], shape[5]
+    local dy = transpose(view(core.contiguous(grad), {batch, positions, heads, features}), 2, 3)
+    local parts = {backward(dy, node.saved, node.rule, true, true, true)}
+    local whole = core.empty(node.input_shape, {dtype = node.dtype, device = core.device(grad)})
+    for i = 1, 3 do
+      core.copy_(heads_of(whole, i, shape), parts[i])
+      free(parts[i])
+    end
+    return whole
+  end,
+}
+
+--- Attention of a sequence to itself, from one product for queries, keys and values: what MultiHeadAttention computes
+-- between its two linear layers.
+-- @param x       (batch, positions, 3 · features): all heads' queries, then the keys, then the values
+-- @param heads   divides features
+-- @param options as for attention
+-- @return (batch, positions, features)
+function attention.self_attention(x, heads, options)
+  if not core.is_tensor(x) then raise("self_attention: the input must be a tensor, got " .. type(x)) end
+  local shape = shape_of(x)
+  local width = shape[3] or 0
+  if type(heads) ~= "number" or heads < 1 or heads ~= math.floor(heads) then
+    raise("self_attention: heads must be a whole number of at least 1, got " .. tostring(heads))
+  end
+  if #shape ~= 3 or width == 0 or width % (3 * heads) ~= 0 then
+    raise(("self_attention: (batch, positions, 3 · features) is needed, with features that %d heads can share, got %s")
+      :format(heads, text(shape)))
+  end
+  local batch, positions, features = shape[1], shape[2], width / 3
+  local rule = read_options("self_attention", options, features / heads)
+  local heads_shape = {batch, positions, 3, heads, features / heads}
+  local input = core.contiguous(x)
+  local saved, y = forward(heads_of(input, 1, heads_shape), heads_of(input, 2, heads_shape),
+    heads_of(input, 3, heads_shape), rule)
+  local joined = view(core.contiguous(transpose(y, 2, 3)), {batch, positions, features})
+  if needs_grad(x) then
+    local node = remember(joined, packed, {x}, saved, rule)
+    node.heads_shape, node.input_shape = heads_shape, shape
+  else
+    free_all(saved)
+  end
+  return joined
+end
+
+return attention

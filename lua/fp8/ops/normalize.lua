@@ -1,0 +1,48 @@
+--- Normalization of the last dimension.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+
+local needs_grad, record = autograd.needs_grad, autograd.record
+
+local normalize = {}
+
+local function backward(node, grad, x, weight, mean)
+  local inputs, bias = node.inputs, node.inputs[3]
+  return core.normalize_backward(grad, x, mean or nil, node.saved[4], weight or nil, inputs[1] and true or false,
+    inputs[2] and true or false, bias and bias.dtype or nil)
+end
+
+local layer_norm = {name = "layer_norm", backward = backward}
+local rms_norm = {name = "rms_norm", backward = backward}
+
+local function finish(operation, y, x, weight, bias, mean, inverse)
+  if needs_grad(x, weight, bias) then
+    local inputs, saved = {x, weight or false, bias or false}, {x, weight or false, mean or false, inverse}
+    record(y, operation, inputs, saved).owned = {inverse, mean}
+  else
+    core.free(inverse)
+    if mean then core.free(mean) end
+  end
+  return y
+end
+
+--- (x - mean) / √(variance + epsilon) · weight + bias over the last dimension, in float32: Ba et al., "Layer
+-- normalization" (2016).
+-- @param x       (…, features), f32, f16 or bf16
+-- @param weight  (features) of x's dtype or f32, or nil
+-- @param bias    likewise
+-- @param epsilon added to the variance (of which it is the biased one); 1e-5 if left out
+-- @return x's shape and dtype
+function normalize.layer_norm(x, weight, bias, epsilon)
+  local y, mean, inverse = core.layer_norm(x, weight, bias, epsilon or 1e-5)
+  return finish(layer_norm, y, x, weight, bias, mean, inverse)
+end
+
+--- x / √(mean of x² + epsilon) · weight over the last dimension, in float32: Zhang and Sennrich, "Root mean square
+-- layer normalization" (2019). Arguments as for layer_norm.
+function normalize.rms_norm(x, weight, epsilon)
+  local y, inverse = core.rms_norm(x, weight, epsilon or 1e-5)
+  return finish(rms_norm, y, x, weight, nil, nil, inverse)
+end
+
+return normalize

@@ -1,0 +1,20 @@
+/* The parts of activation functions that the CPU and the kernels share. */
+#ifndef FP8_CORE_ACTIVATION_H
+#define FP8_CORE_ACTIVATION_H
+
+#include "core/portable.h"
+
+/* GELU by tanh is x/2 · (1 + tanh u) = x · σ(2u) with u = √(2/π) (x + 0.044715 x³): Hendrycks and Gimpel, "Gaussian error
+ * linear units" (2016). This is 2u. */
+PORTABLE float gelu_tanh_argument(float x) { return 1.59576912f * (x + 0.044715f * x * x * x); }
+
+/* The derivative of 2u. */
+PORTABLE float gelu_tanh_slope(float x) { return 1.59576912f * (1.0f + 0.134145f * x * x); }
+
+/* x, kept where x³ does not overflow; beyond ±10 σ(2u) is 0 or 1 to the last bit. NaN stays NaN. */
+PORTABLE float gelu_tanh_bounded(float x) {
+  float raised = x < -10.0f ? -10.0f : x;
+  return raised > 10.0f ? 10.0f : raised;
+}
+
+#endif

@@ -1,0 +1,18 @@
+/* Dropout: checks, and where the mask comes from. */
+#include "ops/internal.h"
+
+bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *source, bool again) {
+  if (!dtype_is_compute_float(x->dtype))
+    return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(x->dtype));
+  if (!(probability >= 0 && (float)probability < 1)) {
+    return error_set("the probability must be at least 0 and below 1, got %g", probability);
+  }
+  if (!again && !op_check_random()) return false;
+  Tensor input = {0}, created = {0};
+  if (!op_contiguous(&input, x)) return false;
+  bool done = tensor_create_like(&created, x, x->dtype);
+  if (done && !again) *source = op_next_random(tensor_count(x));
+  done = done && backend_for(x)->dropout(&created, &input, (float)probability, *source);
+  tensor_release(&input);
+  return hand_over(out, &created, done);
+}

@@ -1,0 +1,97 @@
+/* Layer and root mean square normalization: checks, and outputs. */
+#include <math.h>
+
+#include "ops/internal.h"
+
+static bool check_dtype_of(const Tensor *x, const char *name) {
+  if (dtype_is_compute_float(x->dtype)) return true;
+  return error_set("%s must be f32, f16 or bf16, got %s", name, dtype_name(x->dtype));
+}
+
+/* weight or bias, if there is one */
+static bool check_parameter(const Tensor *x, const Tensor *parameter, const char *name) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (!parameter) return true;
+  if (!same_device(x, parameter)) return false;
+  int64_t columns = x->size[x->rank - 1];
+  if (parameter->rank != 1 || parameter->size[0] != columns) {
+    return error_set("the %s must have shape (%lld), got %s", name, (long long)columns,
+                     tensor_shape_text(parameter, text));
+  }
+  if (parameter->dtype == x->dtype || parameter->dtype == DTYPE_F32) return true;
+  return error_set("the %s must be %s, like the input, or f32, got %s", name, dtype_name(x->dtype),
+                   dtype_name(parameter->dtype));
+}
+
+static bool check_input(const Tensor *x) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (!check_dtype_of(x, "the input")) return false;
+  if (x->rank > 0 && x->size[x->rank - 1] > 0) return true;
+  return error_set("the input's last dimension must not be empty, got shape %s", tensor_shape_text(x, text));
+}
+
+/* One f32 a row of `x`. */
+static bool create_statistics(Tensor *out, const Tensor *x) {
+  return tensor_create(out, DTYPE_F32, tensor_device(x), x->rank - 1, x->size);
+}
+
+bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight, const Tensor *bias,
+                  double epsilon) {
+  if (!check_input(x) || !check_parameter(x, weight, "weight") || !check_parameter(x, bias, "bias")) return false;
+  if (!isfinite(epsilon) || epsilon < 0) return error_set("epsilon must be at least 0 and finite, got %g", epsilon);
+  enum { OUT, MEAN, INVERSE, INPUT, WEIGHT, BIAS, COUNT };
+  Tensor all[COUNT] = {{0}};
+  bool done = op_contiguous(&all[INPUT], x) && (!weight || op_contiguous(&all[WEIGHT], weight)) &&
+              (!bias || op_contiguous(&all[BIAS], bias)) && tensor_create_like(&all[OUT], x, x->dtype) &&
+              (!mean || create_statistics(&all[MEAN], x)) && create_statistics(&all[INVERSE], x) &&
+              backend_for(x)->normalize(&all[OUT], mean ? &all[MEAN] : NULL, &all[INVERSE], &all[INPUT],
+                                        weight ? &all[WEIGHT] : NULL, bias ? &all[BIAS] : NULL, (float)epsilon);
+  for (int i = INPUT; i < COUNT; i++) tensor_release(&all[i]);
+  if (mean) hand_over(mean, &all[MEAN], done);
+  hand_over(inverse, &all[INVERSE], done);
+  return hand_over(out, &all[OUT], done);
+}
+
+static bool check_statistics(const Tensor *x, const Tensor *statistics) {
+  if (!statistics) return true;
+  if (!same_device(x, statistics)) return false;
+  bool fits = statistics->dtype == DTYPE_F32 && statistics->rank == x->rank - 1 && tensor_is_contiguous(statistics);
+  for (int i = 0; fits && i < statistics->rank; i++) fits = statistics->size[i] == x->size[i];
+  return fits || error_set("the mean and the inverse deviation must be f32, one a row");
+}
+
+bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
+                           const Tensor *inverse, const Tensor *weight, DType bias_dtype) {
+  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
+  if (!check_input(x) || !check_dtype_of(dy, "the gradient") || !check_parameter(x, weight, "weight")) return false;
+  if (!same_device(x, dy) || !check_statistics(x, mean) || !check_statistics(x, inverse)) return false;
+  if (!tensor_same_shape(dy, x)) {
+    return error_set("shapes %s and %s differ", tensor_shape_text(dy, first), tensor_shape_text(x, second));
+  }
+  if (gradients->weight && !weight) return error_set("there is no weight to have a gradient");
+  if (gradients->bias && !dtype_is_compute_float(bias_dtype)) {
+    return error_set("the bias's gradient must be f32, f16 or bf16, got %s", dtype_name(bias_dtype));
+  }
+  enum { X, WEIGHT, BIAS, OUTPUTS };
+  Tensor *receivers[OUTPUTS] = {gradients->x, gradients->weight, gradients->bias};
+  Tensor created[OUTPUTS] = {{0}}, grad = {0}, input = {0}, factors = {0};
+  int64_t columns = x->size[x->rank - 1];
+  Device device = tensor_device(x);
+  bool done = op_contiguous(&grad, dy) && op_contiguous(&input, x) && (!weight || op_contiguous(&factors, weight)) &&
+              (!receivers[X] || tensor_create_like(&created[X], x, x->dtype)) &&
+              (!receivers[WEIGHT] || tensor_create(&created[WEIGHT], weight->dtype, device, 1, &columns)) &&
+              (!receivers[BIAS] || tensor_create(&created[BIAS], bias_dtype, device, 1, &columns));
+  NormalizeGradients targets = {
+      .x = receivers[X] ? &created[X] : NULL,
+      .weight = receivers[WEIGHT] ? &created[WEIGHT] : NULL,
+      .bias = receivers[BIAS] ? &created[BIAS] : NULL,
+  };
+  done = done && backend_for(x)->normalize_backward(&targets, &grad, &input, mean, inverse, weight ? &factors : NULL);
+  tensor_release(&grad);
+  tensor_release(&input);
+  tensor_release(&factors);
+  for (int i = 0; i < OUTPUTS; i++) {
+    if (receivers[i]) hand_over(receivers[i], &created[i], done);
+  }
+  return done;
+}
