@@ -13,23 +13,26 @@ namespace {
 
 /* --- codes --- */
 
+/* Whether elements of this scale count as 0. */
+__device__ inline bool is_empty(float scale) { return scale == 0 || scale != scale; }
+
 /* The scales of a thread's columns. */
 template <int WIDTH> struct ColumnScales {
   float scale[WIDTH], inverse[WIDTH];
-  bool plain; /* all of them finite, not 0, and with a finite inverse */
+  bool plain; /* none of them empty, and all inverses finite */
 };
 
 template <int WIDTH>
-__device__ inline void read_scales(const TilesPlan &tiles, const Patch &patch, const Layout &layout, int row,
-                                   int column, const uint32_t *words, ColumnScales<WIDTH> &columns) {
+__device__ inline void read_scales(const Patch &patch, const Layout &layout, int row, int column, const uint32_t *words,
+                                   ColumnScales<WIDTH> &columns) {
   columns.plain = true;
   if (row >= patch.rows || column >= patch.columns) return;
 #pragma unroll
   for (int k = 0; k < WIDTH; k++) {
     if (k == 0 || !layout.wide) {
-      columns.scale[k] = float_from_bits(words[word_at<WIDTH>(tiles, patch, row, column + k)]);
+      columns.scale[k] = float_from_bits(words[word_at<WIDTH>(patch, row, column + k)]);
       columns.inverse[k] = 1.0f / columns.scale[k];
-      columns.plain = columns.plain && columns.scale[k] > 0 && !isinf(columns.inverse[k]);
+      columns.plain = columns.plain && !is_empty(columns.scale[k]) && !isinf(columns.inverse[k]);
     } else {
       columns.scale[k] = columns.scale[0];
       columns.inverse[k] = columns.inverse[0];
@@ -37,32 +40,45 @@ __device__ inline void read_scales(const TilesPlan &tiles, const Patch &patch, c
   }
 }
 
-/* Codes of WIDTH elements that start at element i. */
+/* Nearest codes of a hardware format. */
 template <int WIDTH, Encoding ENCODING>
-__device__ inline void encode_vector(const QuantizePlan &plan, const MapTable &table,
-                                     const ColumnScales<WIDTH> &columns, const float (&value)[WIDTH], int64_t i,
-                                     Packed<uint8_t, WIDTH> &codes) {
-  if (WIDTH > 1 && ENCODING != ENCODING_ANY && columns.plain) {
-#pragma unroll
-    for (int k = 0; k < WIDTH; k += 4) {
-      float scaled[4];
-      uint32_t word[4];
-#pragma unroll
-      for (int j = 0; j < 4; j++) scaled[j] = value[(k + j) % WIDTH] * columns.inverse[(k + j) % WIDTH];
-      NoStage stage;
-      Encoder<ENCODING == ENCODING_E5M2 ? ENCODING_E5M2 : ENCODING_E4M3>(stage, nullptr).encode(scaled, word);
-#pragma unroll
-      for (int j = 0; j < 4; j++) codes.element[(k + j) % WIDTH] = (uint8_t)(word[0] >> 8 * j);
-    }
-    return;
-  }
-  const bool stochastic = ENCODING == ENCODING_ANY && plan.stochastic;
-  uint32_t word[WIDTH] = {};
-  if (stochastic) random_words(plan.random, i, word);
+__device__ inline void encode_nearest(const ColumnScales<WIDTH> &columns, float (&value)[WIDTH],
+                                      Packed<uint8_t, WIDTH> &codes) {
 #pragma unroll
   for (int k = 0; k < WIDTH; k++) {
-    const Scaling scaling = scaling_of<ENCODING>(plan, columns.scale[k]);
-    codes.element[k] = code_of<ENCODING>(plan, table, scaling, value[k], stochastic, word[k]);
+    float scaled = value[k] * columns.inverse[k];
+    if (!columns.plain) {
+      if (isinf(columns.inverse[k])) scaled = value[k] / columns.scale[k];
+      if (is_empty(columns.scale[k])) scaled = 0;
+    }
+    value[k] = scaled;
+  }
+  NoStage stage;
+  const Encoder<ENCODING> encoder(stage, nullptr);
+#pragma unroll
+  for (int k = 0; k < WIDTH; k += 4) {
+    uint32_t word[4];
+    encoder.encode(value + k, word);
+#pragma unroll
+    for (int j = 0; j < 4; j++) codes.element[k + j] = (uint8_t)(word[0] >> 8 * j);
+  }
+  if (columns.plain) return;
+#pragma unroll
+  for (int k = 0; k < WIDTH; k++) {
+    if (columns.scale[k] != columns.scale[k]) codes.element[k] = 0x7F; /* NaN in both formats */
+  }
+}
+
+/* Any codes of elements that start at element i. */
+template <int WIDTH>
+__device__ inline void encode_any(const QuantizePlan &plan, const MapTable &table, const ColumnScales<WIDTH> &columns,
+                                  const float (&value)[WIDTH], int64_t i, Packed<uint8_t, WIDTH> &codes) {
+  uint32_t word[WIDTH] = {};
+  if (plan.stochastic) random_words(plan.random, i, word);
+#pragma unroll
+  for (int k = 0; k < WIDTH; k++) {
+    const Scaling scaling = scaling_of<ENCODING_ANY>(plan, columns.scale[k]);
+    codes.element[k] = code_of<ENCODING_ANY>(plan, table, scaling, value[k], plan.stochastic, word[k]);
   }
 }
 
@@ -72,7 +88,11 @@ __device__ inline void quantize_vector(const QuantizePlan &plan, const MapTable 
   float value[WIDTH];
   Packed<uint8_t, WIDTH> codes;
   x.unpack_to(value);
-  encode_vector<WIDTH, ENCODING>(plan, table, columns, value, i, codes);
+  if constexpr (ENCODING == ENCODING_ANY) {
+    encode_any<WIDTH>(plan, table, columns, value, i, codes);
+  } else {
+    encode_nearest<WIDTH, ENCODING>(columns, value, codes);
+  }
   if (plan.codes) *reinterpret_cast<Packed<uint8_t, WIDTH> *>(plan.codes + i) = codes;
   if (!plan.values) return;
 #pragma unroll
@@ -90,7 +110,7 @@ __device__ inline void find_scales(const TilesPlan &tiles, const Patch &patch, u
     const int down = i / patch.tiles_across, across = i - down * patch.tiles_across;
     const int64_t tile_row = patch.tile_row + down, tile_column = patch.tile_column + across;
     const int64_t tile = tile_row * tiles.tiles_across + tile_column;
-    uint32_t *word = words + word_of<WIDTH>(tiles, patch, down, across);
+    uint32_t *word = words + word_of<WIDTH>(patch, down, across);
     const float scale = plan.known_scale  ? plan.known_scale[tile]
                         : plan.magnitudes ? scale_of<ENCODING>(plan, plan.magnitudes[tile])
                                           : scale_of<ENCODING>(plan, *word);
@@ -117,17 +137,17 @@ __global__ void __launch_bounds__(BLOCK, 2) quantize_tiles_kernel(const __grid_c
     Vector<Scalar, WIDTH> x[rows_each<WIDTH>];
     load_patch<Scalar, WIDTH>(tiles, patch, first_row, column, x);
     if (!plan.known_scale && !plan.magnitudes) {
-      measure_patch<Scalar, WIDTH>(tiles, patch, layout, first_row, column, x, words);
+      measure_patch<Scalar, WIDTH>(patch, layout, first_row, column, x, words);
     }
     find_scales<WIDTH, ENCODING>(tiles, patch, words);
     __syncthreads();
     ColumnScales<WIDTH> columns;
+    int64_t at = first_element<WIDTH>(tiles, patch, first_row, column);
 #pragma unroll
-    for (int j = 0; j < rows_each<WIDTH>; j++) {
+    for (int j = 0; j < rows_each<WIDTH>; j++, at += tiles.columns) {
       const int row = first_row + j;
-      if (j == 0 || !layout.together) read_scales<WIDTH>(tiles, patch, layout, row, column, words, columns);
+      if (j == 0 || !layout.together) read_scales<WIDTH>(patch, layout, row, column, words, columns);
       if (row >= patch.rows || column >= patch.columns) continue;
-      const int64_t at = (patch.row + row) * tiles.columns + patch.column + column;
       quantize_vector<Scalar, WIDTH, ENCODING>(plan, table, columns, x[j], at);
     }
     __syncthreads(); /* before the words are written again */
@@ -146,11 +166,11 @@ __global__ void __launch_bounds__(BLOCK, 2)
     const Patch patch = patch_at(tiles, i, across);
     Vector<Scalar, WIDTH> x[rows_each<WIDTH>];
     load_patch<Scalar, WIDTH>(tiles, patch, first_row, column, x);
-    measure_patch<Scalar, WIDTH>(tiles, patch, layout, first_row, column, x, words);
+    measure_patch<Scalar, WIDTH>(patch, layout, first_row, column, x, words);
     for (int t = threadIdx.x; t < patch.tiles_down * patch.tiles_across; t += BLOCK) {
       const int down = t / patch.tiles_across, over = t - down * patch.tiles_across;
       const int64_t tile = (patch.tile_row + down) * tiles.tiles_across + patch.tile_column + over;
-      const uint32_t largest = words[word_of<WIDTH>(tiles, patch, down, over)];
+      const uint32_t largest = words[word_of<WIDTH>(patch, down, over)];
       if (largest > 0) atomicMax(magnitudes + tile, largest);
     }
     __syncthreads(); /* before the words are written again */

@@ -33,11 +33,32 @@ template <typename Scalar> struct Vector<Scalar, 1> {
   __device__ void unpack_to(float (&value)[1]) const { value[0] = element; }
 };
 
+/* Where the tiles of a patch begin along one dimension, in numbers so small that divisions are a multiplication. */
+struct Grid {
+  int offset, side, factor; /* (offset + i) / side tiles begin between the first element and element i */
+};
+
+enum { LONG_SIDE = 2 * TILES_SIDE, FACTOR_BITS = 20 };
+
+/* Of a patch that begins `offset` elements after a tile does. A side that can't end twice in a patch may as well be
+ * LONG_SIDE, the distance to its end being kept. */
+__device__ inline Grid grid_of(int64_t offset, int64_t side) {
+  Grid grid;
+  grid.side = (int)min(side, (int64_t)LONG_SIDE);
+  grid.offset = side <= LONG_SIDE ? (int)offset : LONG_SIDE - (int)min(side - offset, (int64_t)LONG_SIDE);
+  grid.factor = ((1 << FACTOR_BITS) + grid.side - 1) / grid.side;
+  return grid;
+}
+
+/* Exact, since offset + i < 2 · LONG_SIDE. */
+__device__ inline int tile_of(const Grid &grid, int i) { return (grid.offset + i) * grid.factor >> FACTOR_BITS; }
+
 struct Patch {
   int64_t row, column;           /* the first */
-  int rows, columns;             /* those that exist */
   int64_t tile_row, tile_column; /* of the first element */
+  int rows, columns;             /* those that exist */
   int tiles_down, tiles_across, stride;
+  Grid down, across;
 };
 
 __device__ inline int64_t patch_count(const TilesPlan &tiles, int64_t &across) {
@@ -54,23 +75,23 @@ __device__ inline Patch patch_at(const TilesPlan &tiles, int64_t i, int64_t acro
   patch.columns = (int)min(tiles.columns - patch.column, (int64_t)tiles.patch_columns);
   patch.tile_row = divide(patch.row, tiles.tile_rows);
   patch.tile_column = divide(patch.column, tiles.tile_columns);
-  patch.tiles_down = (int)(divide(patch.row + patch.rows - 1, tiles.tile_rows) - patch.tile_row) + 1;
-  patch.tiles_across = (int)(divide(patch.column + patch.columns - 1, tiles.tile_columns) - patch.tile_column) + 1;
-  patch.stride = tiles.tile_columns == 1 ? TILES_SIDE : patch.tiles_across;
+  patch.down = grid_of(patch.row - patch.tile_row * tiles.tile_rows, tiles.tile_rows);
+  patch.across = grid_of(patch.column - patch.tile_column * tiles.tile_columns, tiles.tile_columns);
+  patch.tiles_down = tile_of(patch.down, patch.rows - 1) + 1;
+  patch.tiles_across = tile_of(patch.across, patch.columns - 1) + 1;
+  patch.stride = patch.across.side == 1 ? TILES_SIDE : patch.tiles_across;
   return patch;
 }
 
 /* The word of a tile of the patch. Where every column has its own, those that the lanes of a warp touch together lie side
  * by side, in different banks. */
-template <int WIDTH> __device__ inline int word_of(const TilesPlan &tiles, const Patch &patch, int down, int across) {
-  if (WIDTH > 1 && tiles.tile_columns == 1) across = across % WIDTH * lanes<WIDTH> + across / WIDTH;
+template <int WIDTH> __device__ inline int word_of(const Patch &patch, int down, int across) {
+  if (WIDTH > 1 && patch.across.side == 1) across = across % WIDTH * lanes<WIDTH> + across / WIDTH;
   return down * patch.stride + across;
 }
 
-template <int WIDTH> __device__ inline int word_at(const TilesPlan &tiles, const Patch &patch, int row, int column) {
-  const int down = (int)(divide(patch.row + row, tiles.tile_rows) - patch.tile_row);
-  const int across = (int)(divide(patch.column + column, tiles.tile_columns) - patch.tile_column);
-  return word_of<WIDTH>(tiles, patch, down, across);
+template <int WIDTH> __device__ inline int word_at(const Patch &patch, int row, int column) {
+  return word_of<WIDTH>(patch, tile_of(patch.down, row), tile_of(patch.across, column));
 }
 
 /* How the vectors of a plan meet its tiles. */
@@ -92,42 +113,46 @@ template <int WIDTH> __device__ inline Layout layout_of(const TilesPlan &tiles) 
   return layout;
 }
 
+/* A thread's first element may lie outside of the matrix. */
+template <int WIDTH>
+__device__ inline int64_t first_element(const TilesPlan &tiles, const Patch &patch, int first_row, int column) {
+  return (patch.row + first_row) * tiles.columns + patch.column + column;
+}
+
 template <typename Scalar, int WIDTH>
 __device__ inline void load_patch(const TilesPlan &tiles, const Patch &patch, int first_row, int column,
                                   Vector<Scalar, WIDTH> (&x)[rows_each<WIDTH>]) {
+  int64_t at = first_element<WIDTH>(tiles, patch, first_row, column);
 #pragma unroll
-  for (int j = 0; j < rows_each<WIDTH>; j++) {
-    const int row = first_row + j;
+  for (int j = 0; j < rows_each<WIDTH>; j++, at += tiles.columns) {
     x[j].clear();
-    if (row < patch.rows && column < patch.columns) {
-      x[j].load(tiles.quantize, (patch.row + row) * tiles.columns + patch.column + column);
-    }
+    if (first_row + j < patch.rows && column < patch.columns) x[j].load(tiles.quantize, at);
   }
 }
 
 /* Raises the word of a row's tile, or that of the run of rows, to a thread's magnitude. */
 template <int WIDTH>
-__device__ inline void raise_wide(const TilesPlan &tiles, const Patch &patch, const Layout &layout, int row, int column,
-                                  uint32_t magnitude, uint32_t *words) {
+__device__ inline void raise_wide(const Patch &patch, const Layout &layout, int row, int column, uint32_t magnitude,
+                                  uint32_t *words) {
   for (int mask = layout.segment / 2; mask > 0; mask /= 2) magnitude = max(magnitude, shuffle_xor(magnitude, mask));
   const bool leader = threadIdx.x % layout.segment == 0 && row < patch.rows && column < patch.columns;
-  if (leader && magnitude > 0) atomicMax(words + word_at<WIDTH>(tiles, patch, row, column), magnitude);
+  if (leader && magnitude > 0) atomicMax(words + word_at<WIDTH>(patch, row, column), magnitude);
 }
 
 template <int WIDTH>
-__device__ inline void raise_narrow(const TilesPlan &tiles, const Patch &patch, int row, int column,
-                                    const uint32_t (&magnitude)[WIDTH], uint32_t *words) {
+__device__ inline void raise_narrow(const Patch &patch, int row, int column, const uint32_t (&magnitude)[WIDTH],
+                                    uint32_t *words) {
   if (row >= patch.rows || column >= patch.columns) return;
 #pragma unroll
   for (int k = 0; k < WIDTH; k++) {
-    if (magnitude[k] > 0) atomicMax(words + word_at<WIDTH>(tiles, patch, row, column + k), magnitude[k]);
+    if (magnitude[k] > 0) atomicMax(words + word_at<WIDTH>(patch, row, column + k), magnitude[k]);
   }
 }
 
 /* The words of the patch's tiles become their largest magnitudes. All threads of the block take part. */
 template <typename Scalar, int WIDTH>
-__device__ inline void measure_patch(const TilesPlan &tiles, const Patch &patch, const Layout &layout, int first_row,
-                                     int column, const Vector<Scalar, WIDTH> (&x)[rows_each<WIDTH>], uint32_t *words) {
+__device__ inline void measure_patch(const Patch &patch, const Layout &layout, int first_row, int column,
+                                     const Vector<Scalar, WIDTH> (&x)[rows_each<WIDTH>], uint32_t *words) {
   for (int i = threadIdx.x; i < patch.tiles_down * patch.stride; i += BLOCK) words[i] = 0;
   __syncthreads();
   if (layout.wide) {
@@ -136,10 +161,10 @@ __device__ inline void measure_patch(const TilesPlan &tiles, const Patch &patch,
     for (int j = 0; j < rows_each<WIDTH>; j++) {
       largest = max(largest, x[j].magnitude());
       if (layout.together) continue;
-      raise_wide<WIDTH>(tiles, patch, layout, first_row + j, column, largest, words);
+      raise_wide<WIDTH>(patch, layout, first_row + j, column, largest, words);
       largest = 0;
     }
-    if (layout.together) raise_wide<WIDTH>(tiles, patch, layout, first_row, column, largest, words);
+    if (layout.together) raise_wide<WIDTH>(patch, layout, first_row, column, largest, words);
   } else {
     uint32_t largest[WIDTH] = {};
 #pragma unroll
@@ -149,11 +174,11 @@ __device__ inline void measure_patch(const TilesPlan &tiles, const Patch &patch,
 #pragma unroll
       for (int k = 0; k < WIDTH; k++) largest[k] = max(largest[k], float_to_bits(value[k]) & 0x7FFFFFFFu);
       if (layout.together) continue;
-      raise_narrow<WIDTH>(tiles, patch, first_row + j, column, largest, words);
+      raise_narrow<WIDTH>(patch, first_row + j, column, largest, words);
 #pragma unroll
       for (int k = 0; k < WIDTH; k++) largest[k] = 0;
     }
-    if (layout.together) raise_narrow<WIDTH>(tiles, patch, first_row, column, largest, words);
+    if (layout.together) raise_narrow<WIDTH>(patch, first_row, column, largest, words);
   }
   __syncthreads();
 }

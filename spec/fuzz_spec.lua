@@ -34,7 +34,7 @@ for names, kinds in ([[
   transpose flatten: tensor dimension dimension
   narrow: tensor dimension small small
   select: tensor dimension small
-  convert zeros_like ones_like empty_like randn_like: tensor fitting_options
+  zeros_like ones_like empty_like randn_like: tensor fitting_options
   to: tensor dtype
   requires_grad_ set_requires_grad: tensor boolean
   zeros ones empty rand randn: sizes fitting_options
@@ -48,10 +48,12 @@ for names, kinds in ([[
   quantize_blockwise: tensor map blocksize
   dequantize_blockwise fp8.dequantize: codes quantized_state
   fp8.quantize: tensor map
-  core.quantize: tensor map blocksize rounding
-  fake_quantize: tensor map blocksize rounding dtype
-  core.dequantize: codes scale map blocksize dtype
-  compare: row tensor tensor scale map blocksize
+  core.quantize: tensor map blocks rounding none boolean dtype none scale_rounding
+  fake_quantize: tensor map blocks rounding none dtype none boolean scale_rounding
+  core.dequantize: codes scale map blocks dtype
+  delayed_scale: tensor history map scale_rounding boolean
+  convert: layer recipe filter
+  compare: row tensor tensor scale map blocks
   analyze: tensor analyze_options
   fp8.watch watch_run: layer watch_options
   find: layer callback
@@ -142,7 +144,11 @@ local function public_functions()
     end
   end
   -- Loaded when first used.
-  for _, name in ipairs {"Linear", "LinearMixed", "LinearGlobal", "load", "save", "analyze", "watch"} do assert(fp8[name]) end
+  for _, name in ipairs {
+    "Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "analyze", "watch",
+  } do
+    assert(fp8[name])
+  end
   add("fp8", fp8)
   add("cuda", fp8.cuda)
   add("watch", fp8.watch)

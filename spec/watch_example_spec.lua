@@ -7,7 +7,8 @@ describe("examples/watch.lua", function()
   support.each_device(function(device)
     it("stalls with e4m3 gradients, learns with e5m2 ones, and shows why", function()
       local prefix = os.tmpname()
-      local ok, output = support.run(("%s --device %s --steps 200 --every 20 --save %s"):format(example, device, prefix))
+      local options = "--device %s --steps 200 --every 20 --save %s"
+      local ok, output = support.run(example .. " " .. options:format(device, prefix))
       assert.is_true(ok, output)
       local found = {}
       for format, run in output:gmatch "gradients as (%w+), one scale a tensor\n(.-)\n\n" do
@@ -28,7 +29,9 @@ describe("examples/watch.lua", function()
   end)
 
   it("refuses wrong options in one line", function()
-    for options, words in pairs {["--step 3"] = "--step", ["--steps"] = "--steps", ["--every 0"] = "'0'", ["3"] = "'3'"} do
+    for options, words in pairs {
+      ["--step 3"] = "--step", ["--steps"] = "--steps", ["--every 0"] = "'0'", ["3"] = "'3'",
+    } do
       local ok, output = support.run(example .. " " .. options)
       assert.is_false(ok)
       assert.is_truthy(output:find("^watch: "), output)

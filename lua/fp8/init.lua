@@ -67,7 +67,7 @@ local fp8 = {
 local later = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
-  analyze = {"fp8.analyze"}, watch = {"fp8.watch"},
+  convert = {"fp8.convert"}, analyze = {"fp8.analyze"}, watch = {"fp8.watch"},
   load = {"fp8.io", "load"}, save = {"fp8.io", "save"},
 }
 

@@ -156,15 +156,20 @@ local function is_float(tensor)
   return dtype == "f32" or dtype == "f16" or dtype == "bf16"
 end
 
+--- Whether the tensor in a field of this module keeps its dtype when the module is converted. To be replaced.
+function Module.keeps_dtype() return false end
+
 --- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
--- float tensors only. The module gets new tensors without gradients, so make optimizers afterwards.
+-- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
+-- optimizers afterwards.
 -- @return the module
 function Module:to(...)
   local options, moved = conversion_options(...), {}
   each_tensor(self, function(owner, field)
     local old = owner[field]
     if not moved[old] then
-      local new = core.to(old, is_float(old) and options or {device = options.device})
+      local converted = is_float(old) and not owner:keeps_dtype(field)
+      local new = core.to(old, converted and options or {device = options.device})
       if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
       moved[old] = new
     end
