@@ -92,6 +92,65 @@ support.each_device(function(device)
       watcher:close()
     end)
 
+    it("records what each product takes, where that differs", function()
+      local recipe = {
+        input = {format = "e4m3", scale = "row"}, weight = {format = "e4m3", scale = {16, 16}},
+        grad_output = {format = "e5m2", scale = "row"},
+        input_grad = {weight = {format = "e5m2", scale = "column"}},
+        weight_grad = {
+          grad_output = {format = "e4m3", scale = "column", scale_rounding = "power_of_two"},
+          input = {format = "e4m3", scale = 32, scale_rounding = "mx"},
+        },
+      }
+      local layer = fp8.Linear(48, 32, {device = device, recipe = recipe})
+      local watcher = fp8.watch(layer, {every = 1})
+      local x = fp8.randn(40, 48, {device = device, requires_grad = true})
+      local y = layer(x):retain_grad()
+      local loss = (y * y):sum()
+      loss:backward()
+      watcher:step()
+      local rows = watcher:rows()
+      assert.equal(6, #rows)
+      for name, case in pairs {
+        input = {x, recipe.input}, weight = {layer.weight, recipe.weight}, grad_output = {y.grad, recipe.grad_output},
+        ["weight for dx"] = {layer.weight, recipe.input_grad.weight},
+        ["input for dW"] = {x, recipe.weight_grad.input},
+        ["grad_output for dW"] = {y.grad, recipe.weight_grad.grad_output},
+      } do
+        local expected, row = fp8.analyze(case[1], {formats = {case[2]}})[1], find_row(rows, 1, "Linear", name)
+        assert.equal(expected.scale, row.scale)
+        for _, statistic in ipairs(statistics) do assert.equal(expected[statistic], row[statistic], name) end
+      end
+      assert.is_true(find_row(rows, 1, "Linear", "input for dW").saturated > 0)
+      watcher:close()
+    end)
+
+    it("shows what a delayed scale saturates, and leaves its history", function()
+      local operand = {format = "e4m3", scale = "tensor", history = 4}
+      local recipe = {input = operand, weight = operand, grad_output = operand, weight_grad = "quantized"}
+      local layers = {}
+      for i = 1, 2 do
+        fp8.manual_seed(3)
+        layers[i] = fp8.Linear(32, 16, {device = device, recipe = recipe})
+      end
+      local watcher = fp8.watch(layers[1], {every = 1})
+      local x = fp8.randn(20, 32, on)
+      for step = 1, 3 do
+        for i = 1, 2 do layers[i](x * 4 ^ step):sum():backward() end
+        watcher:step()
+      end
+      for name, history in pairs(layers[2]:state_dict()) do support.equal(layers[1]:state_dict()[name], history) end
+      local rows, absmax, beyond = watcher:rows(), x:abs():max():item(), 0
+      for _, value in ipairs(support.flat(x)) do
+        if math.abs(value * 4) > absmax * 464 / 448 then beyond = beyond + 1 end
+      end
+      assert.equal(0, find_row(rows, 1, "Linear", "input").saturated)
+      for step = 2, 3 do
+        assert.is_true(math.abs(find_row(rows, step, "Linear", "input").saturated - beyond / 640) < 1e-9)
+      end
+      watcher:close()
+    end)
+
     it("leaves the run as it is, stochastic rounding included", function()
       local function losses(watching)
         local step, feed, model = training(build {device = device, rounding = "stochastic"})
