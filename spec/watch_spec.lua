@@ -481,3 +481,13 @@ support.each_device(function(device)
     end)
   end)
 end)
+
+describe("module:named_modules", function()
+  it("gives a module and all of its parts once, with their names", function()
+    local shared = fp8.nn.ReLU()
+    local model = fp8.nn.Sequential(fp8.nn.Sequential(fp8.Linear(2, 3), shared), shared, fp8.Linear(3, 2))
+    local names = {}
+    for name, module in model:named_modules() do table.insert(names, name .. ":" .. module.class_name) end
+    assert.same({":Sequential", "1:Sequential", "1.1:Linear", "1.2:ReLU", "3:Linear"}, names)
+  end)
+end)
