@@ -150,26 +150,54 @@ typedef struct CompareRule {
   float low, high;
 } CompareRule;
 
-/* One update of a parameter; all four tensors contiguous and of one shape; parameter and grad of any float dtype,
- * the moments f32. Arithmetic in float32, the parameter rounded once.
+/* How an optimizer changes a parameter p with its gradient g and its moments m and v:
  *
- * A captured update would repeat the same step, with the same learning rate and number. So a step may also be on the
- * device: `live`, if not NULL, holds the other fields in order as SGD_FIELDS or ADAMW_FIELDS f32 numbers, which the
- * update reads, instead of them, when it runs. */
-enum { SGD_FIELDS = 6, ADAMW_FIELDS = 7, FIELDS_MOST = 8 };
+ *   SGD           g += weight_decay · p;  m = beta1 · m + fraction1 · g;  p -= rate · (nesterov ? g + beta1 · m : m);
+ *                 without m: p -= rate · g
+ *   ADAMW         m = beta1 · m + fraction1 · g;  v = beta2 · v + fraction2 · g²
+ *                 p = p · (1 - lr · weight_decay) - rate · m / (sqrt(v) · root_scale + epsilon)
+ *   STABLE_ADAMW  the same, with lr and rate divided by max(1, RMS), RMS = sqrt(mean(g² / max(v, epsilon²))) over
+ *                 all elements of the parameter, v the new one; a NaN in it makes the whole parameter NaN
+ *
+ * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
+ * src/lua/optimizer.c derives from their settings. */
+typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW, UPDATE_RULE_COUNT } UpdateRule;
 
-typedef struct SgdStep {
-  float lr, momentum, dampening, weight_decay;
-  bool nesterov;
-  bool first; /* the momentum buffer holds nothing yet: it becomes the gradient */
-  const Tensor *live;
-} SgdStep;
+/* The numbers of a step. All are floats, so that a step can also be a tensor of UPDATE_FIELDS elements. */
+typedef struct UpdateStep {
+  float lr, weight_decay;
+  float rate; /* the learning rate, of ADAMW over its first correction */
+  float beta1, fraction1, beta2, fraction2;
+  float root_scale; /* 1 over the root of the second correction */
+  float epsilon;
+  float nesterov; /* 1 or 0 */
+} UpdateStep;
 
-typedef struct AdamwStep {
-  float lr, beta1, beta2, epsilon, weight_decay;
-  float correction1, correction2; /* 1 - beta1^t, 1 - beta2^t */
+enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
+
+/* A parameter of f32, f16 or bf16, its gradient of the same dtype, and what an optimizer keeps for it in f32; all
+ * contiguous and of one shape. NULL: no first moment of SGD without momentum, no second moment of any SGD, no master.
+ *
+ * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
+ * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
+ * there first. */
+typedef struct UpdateEntry {
+  Tensor *parameter;
+  const Tensor *grad;
+  Tensor *first, *second, *master;
+} UpdateEntry;
+
+/* One step of parameters that share its numbers.
+ *
+ * A captured update would repeat the same step, with the same learning rate and number. So the numbers may also be on
+ * the device: `live`, if not NULL, holds UPDATE_FIELDS f32 numbers, which are read instead when the update runs. */
+typedef struct Update {
+  UpdateRule rule;
+  const UpdateEntry *list;
+  int count;
+  UpdateStep step;
   const Tensor *live;
-} AdamwStep;
+} Update;
 
 typedef struct Backend {
   /* Number of devices of this kind; 0 if there are none. */
@@ -272,9 +300,10 @@ typedef struct Backend {
   /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2;
    * scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
    * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
-   * where the device has them, which accumulate with about 14 bits. out f32, f16 or bf16, bias of its dtype or NULL. */
+   * where the device has them, which accumulate with about 14 bits: over all of k if `fast`, else over 128 terms, whose
+   * sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias);
+                        const Tensor *bias, bool fast);
 
   /* --- quantization; everything contiguous, x and values f32, f16 or bf16 --- */
   /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales
@@ -293,12 +322,12 @@ typedef struct Backend {
   bool (*compare)(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
   /* --- optimizer steps --- */
-  /* PyTorch's SGD: g += weight_decay · p; buffer = momentum · buffer + (1 - dampening) · g; p -= lr · (nesterov ? g
-   * + momentum · buffer : buffer). buffer is NULL if momentum is 0. */
-  bool (*sgd)(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-  /* PyTorch's AdamW: p *= 1 - lr · weight_decay; m, v the moving averages of g and g²; p -= lr · (m / correction1) /
-   * (sqrt(v / correction2) + epsilon). */
-  bool (*adamw)(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+  /* Arithmetic in float32, a parameter rounded once. No two tensors of an update share memory. */
+  bool (*update)(const Update *update);
+  /* norm (one f32 element) = the root of the sum of squares over a list of contiguous f32, f16 and bf16 tensors, which
+   * are then scaled by min(1, largest / (norm + 1e-6)), NaN if the norm is; squares add up in float32 or better, never
+   * in one long chain. */
+  bool (*clip_norm)(Tensor *norm, Tensor *const *list, int count, float largest);
   /* Writes up to FIELDS_MOST numbers to a contiguous f32 tensor of as many elements, without waiting. */
   bool (*store_fields)(Tensor *out, const float *fields);
 } Backend;

@@ -1,18 +1,18 @@
 --- What the benchmarks share: timing, options, the names of devices. Required as "measure" by the scripts beside it.
+package.path = arg[0]:gsub("[^/\\]*$", "") .. "../lib/?.lua;" .. package.path
+
 local ffi = require "ffi"
 local fp8 = require "fp8"
 local core = require "fp8.core"
+local command_line = require "options"
+local terminal = require "terminal"
 
-ffi.cdef "int clock_gettime(int clock, void *time); int usleep(unsigned microseconds);"
+ffi.cdef "int usleep(unsigned microseconds);"
 
 local measure = {}
 
---- Seconds of the system's monotonic clock, which all processes share.
-function measure.now()
-  local monotonic, time = 1, ffi.new("struct { long seconds, nanoseconds; }")
-  ffi.C.clock_gettime(monotonic, time)
-  return tonumber(time.seconds) + tonumber(time.nanoseconds) * 1e-9
-end
+--- Seconds of a clock that only goes forward, which all processes share.
+measure.now = terminal.now
 
 function measure.median(values)
   local sorted = {unpack(values)}
@@ -100,63 +100,15 @@ end
 --- Where benchmarks run unless told otherwise.
 function measure.default_device() return fp8.cuda.is_available() and "cuda" or "cpu" end
 
-local function stop(message, ...)
-  io.stderr:write(("%s: %s\n"):format(arg[0], message:format(...)))
-  os.exit(1, true)
-end
-
---- Reads the command line: --name VALUE, --name=VALUE, or --name for those whose default is false. --help prints
--- `usage`.
+--- Reads the command line (../lib/options.lua). --help prints `usage`.
 -- @param readers by name: what turns the text into a value, nil if it is wrong; none is needed for a flag
--- @param options defaults, changed and returned
-function measure.options(usage, readers, options)
-  local position = 1
-  while arg[position] do
-    local argument = arg[position]
-    local name, value = argument:match("^%-%-([%a-]+)=(.*)$")
-    name = (name or argument:match("^%-%-([%a-]+)$") or "?"):gsub("%-", "_")
-    if name == "help" then
-      io.write(usage)
-      os.exit(0, true)
-    elseif options[name] == false and not readers[name] and not value then
-      options[name] = true
-    elseif readers[name] then
-      if not value then
-        position = position + 1
-        value = arg[position] or stop("%s needs a value; --help lists the options", argument)
-      end
-      options[name] = readers[name](value)
-      if options[name] == nil then stop("%s can't be '%s'; --help lists the options", argument, value) end
-    else
-      stop("unknown option '%s'; --help lists the options", argument)
-    end
-    position = position + 1
-  end
-  return options
-end
+-- @param values  defaults, changed and returned
+function measure.options(usage, readers, values) return command_line.read(arg[0], usage, readers, values) end
 
 --- Readers for `options`: a whole number of at least 1; a list of names that are keys of `allowed`.
-function measure.whole(text)
-  local number = tonumber(text)
-  return number and number >= 1 and number == math.floor(number) and number < 2^31 and number or nil
-end
-
-function measure.names(allowed)
-  return function(text)
-    local names = {}
-    for name in text:gmatch("[^,%s]+") do
-      if not allowed[name] then return nil end
-      names[#names + 1] = name
-    end
-    return #names > 0 and names or nil
-  end
-end
+measure.whole, measure.names = command_line.whole, command_line.names
 
 --- Calls main(), with errors as one line.
-function measure.main(main)
-  io.stdout:setvbuf("line")
-  local ok, message = pcall(main)
-  if not ok then stop("%s", (tostring(message):gsub("^[^:]+:%d+: ", ""))) end
-end
+function measure.main(main) command_line.main(arg[0], main) end
 
 return measure

@@ -6,6 +6,8 @@
 --   db = Σ dy       over rows
 --
 -- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
+-- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as
+-- torchao and Transformer Engine do.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local operands = require "fp8.operands"
@@ -42,7 +44,7 @@ local function forward(x, weight, bias, plan, dtype, for_weight_grad, layer, rec
   if product.native then
     local codes, scale, transposed = codes_of(x, operand, plan, known, transposing)
     local weight_scale = scale_for(product, weight.scale, size(weight.codes, 1))
-    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype)
+    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype, true)
     free(codes)
     return y, again and scale, transposed
   end

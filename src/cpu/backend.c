@@ -64,8 +64,8 @@ static const Backend backend = {
     .dequantize = cpu_dequantize,
     .delayed_scale = cpu_delayed_scale,
     .compare = cpu_compare,
-    .sgd = cpu_sgd,
-    .adamw = cpu_adamw,
+    .update = cpu_update,
+    .clip_norm = cpu_clip_norm,
     .store_fields = cpu_store_fields,
 };
 

@@ -40,8 +40,8 @@ static const Backend cuda_backend = {
     .dequantize = cuda_dequantize,
     .delayed_scale = cuda_delayed_scale,
     .compare = cuda_compare,
-    .sgd = cuda_sgd,
-    .adamw = cuda_adamw,
+    .update = cuda_update,
+    .clip_norm = cuda_clip_norm,
     .store_fields = cuda_store_fields,
 };
 

@@ -63,8 +63,10 @@ bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *s
 bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data);
 /* ceil((stop - start) / step) values from `start`. */
 bool op_arange(Tensor *out, DType dtype, Device device, double start, double stop, double step);
-/* The generator that all devices share: its seed, and the source of the next draw of `words` 32-bit words. */
-void op_manual_seed(uint64_t seed);
+/* The generator that all devices share: its seed and where it goes on from, and the source of the next draw of `words`
+ * 32-bit words. */
+void op_manual_seed(RandomSource source);
+RandomSource op_random_state(void);
 RandomSource op_next_random(int64_t words);
 /* Fails while a graph is captured, whose replays would draw the same numbers over and over. To be asked first: a draw
  * then makes the end of the capture fail. */
@@ -154,7 +156,7 @@ bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
 /* backend.h, scaled_matmul; `dtype` is that of the result. */
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                      const Tensor *bias, DType dtype);
+                      const Tensor *bias, DType dtype, bool fast);
 
 /* `x` (rank at least 2) as op_matmul reads it without a copy: itself, shared, or else a contiguous copy. */
 bool op_matrices(Tensor *out, const Tensor *x);
@@ -216,9 +218,14 @@ bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor
 
 /* --- optimizer steps (optimizer.c) --- */
 
-bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-bool op_adamw_step(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+/* Whether op_update will accept its arguments. */
+bool op_check_update(const Update *update);
+/* backend.h, Update; gradients may have any strides. */
+bool op_update(const Update *update);
+/* Scales tensors of f32, f16 and bf16, of one device, so that the 2-norm over all of them is at most about `largest`
+ * (backend.h, clip_norm); norm is that before. */
+bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest);
 /* Writes a live step. */
-bool op_store_fields(Tensor *live, const float *fields, int count);
+bool op_store_step(Tensor *live, const UpdateStep *step);
 
 #endif
