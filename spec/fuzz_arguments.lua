@@ -156,6 +156,9 @@ return function(random, device)
     }
   end
 
+  function makers.probability() return random(4) == 1 and make "number" or random() end
+  function makers.features() return fp8.rand(4, {device = device}) end
+  function makers.heads() return fp8.randn(1, 2, random(3), 4, {device = device}) end
   function makers.row() return fp8.zeros(11, {dtype = "i64", device = device}) end
 
   function makers.analyze_options()

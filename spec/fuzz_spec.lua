@@ -60,6 +60,14 @@ for names, kinds in ([[
   scaled_matmul: codes8 scale codes8 scale none dtype boolean
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
+  LayerNorm RMSNorm LayerScale: small fitting_options
+  Embedding MLP MultiHeadAttention TransformerBlock: small small fitting_options
+  Dropout: probability
+  fp8.embedding: matrix index
+  fp8.layer_norm fp8.rms_norm: matrix features features
+  fp8.attention: heads heads heads
+  dropout: tensor probability
+  device_name: device
   Sequential: layer callback
   SGD AdamW StableAdamW: parameters options
   update check_update: rule update_list step
