@@ -1,5 +1,6 @@
 --- Random arguments for the fuzz spec, right and wrong. Sizes are small or far too large: one between would be granted.
 local ffi = require "ffi"
+local core = require "fp8.core"
 local fp8 = require "fp8"
 
 local dtypes = {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"}
@@ -115,8 +116,8 @@ return function(random, device)
     local options = {}
     for _, name in ipairs {
       "dtype", "device", "requires_grad", "saturate", "retain_graph", "reduction", "rounding", "native", "bias", "lr",
-      "batch", "seed", "shuffle", "f64", "scale", "format", "input", "weight_grad", "recipe", "momentum", "first",
-      "step",
+      "batch", "seed", "shuffle", "master_weights", "f64", "scale", "format", "input", "weight_grad", "recipe",
+      "momentum", "step",
     } do
       if random(20) == 1 then options[name] = make(pick {"dtype", "device", "boolean", "any", "small"}) end
     end
@@ -129,10 +130,31 @@ return function(random, device)
     }
   end
 
-  function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, first = make "boolean"} end
+  function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, nesterov = make "boolean"} end
+  function makers.rule() return pick {"sgd", "adamw", "stable_adamw"} end
+  function makers.norm() return random(4) == 1 and make "number" or random(4) - 1 end
+  function makers.live() return random(8) == 1 and make "tensor" or core.new_live_step(device) end
+
+  function makers.update_list()
+    local list = {}
+    for i = 1, random(3) do
+      for k = 1, 5 do list[5 * i - 5 + k] = k < 5 and make "parameter" end
+      if random(3) == 1 then list[5 * i] = make(pick {"parameter", "tensor", "any"}) or false end
+      if random(2) == 1 then list[5 * i - 1] = false end
+    end
+    return list
+  end
+
+  function makers.schedule()
+    return {lr = make "small", steps = 4 + make "small", warmup = make(pick {"small", "any"}), final = make "none"}
+  end
   function makers.nested() return pick {{1, 2}, {{1}, {2}}, {{}, {}}, {}, {{1, 2}, {3}}, {1, "2"}, {{{1}}}} end
   function makers.layer() return pick(layers) end
-  function makers.parameters() return pick {make "layer":parameters(), {make "tensor"}, {}, make "layer"} end
+  function makers.parameters()
+    return pick {
+      make "layer":parameters(), {make "tensor"}, {}, make "layer", {{parameters = make "layer", lr = make "number"}},
+    }
+  end
 
   function makers.state()
     local layer = make "layer"

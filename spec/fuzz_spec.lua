@@ -51,13 +51,17 @@ for names, kinds in ([[
   core.quantize: tensor map blocksize rounding
   fake_quantize: tensor map blocksize rounding dtype
   core.dequantize: codes scale map blocksize dtype
-  scaled_matmul: codes8 scale codes8 scale none dtype
+  scaled_matmul: codes8 scale codes8 scale none dtype boolean
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   Sequential: layer callback
-  SGD AdamW: parameters options
-  sgd_step: parameter parameter parameter step
-  adamw_step: parameter parameter parameter parameter step
+  SGD AdamW StableAdamW: parameters options
+  update check_update: rule update_list step
+  new_live_step: device
+  store_step: live rule step
+  optim.clip_grad_norm: parameters norm
+  core.clip_grad_norm: list norm
+  cosine_schedule linear_schedule: schedule
   load: tensor_file options
   read_idx: idx_file options
   save: string state

@@ -296,9 +296,10 @@ typedef struct Backend {
   /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2;
    * scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
    * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
-   * where the device has them, which accumulate with about 14 bits. out f32, f16 or bf16, bias of its dtype or NULL. */
+   * where the device has them, which accumulate with about 14 bits: over all of k if `fast`, else over 128 terms, whose
+   * sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias);
+                        const Tensor *bias, bool fast);
 
   /* --- quantization; everything contiguous, x and values f32, f16 or bf16 --- */
   /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales

@@ -116,7 +116,7 @@ local function fp8_products(pool, weight, by_row)
   local scaled_matmul, matmul, free = core.scaled_matmul, core.matmul, core.free
   local function forward(turn)
     local i = turn % count + 1
-    free(scaled_matmul(x[i], x_scale[i], w, scale_out, nil, dtype))
+    free(scaled_matmul(x[i], x_scale[i], w, scale_out, nil, dtype, true))
   end
   local function both(turn)
     local i = turn % count + 1

@@ -15,7 +15,7 @@ function graph.open() return open end
 --- Has an optimizer's update read its numbers from the device when it runs: they are written there before every
 -- replay, and the count of steps goes up then.
 -- @param optimizer its method `settings_of(group)` gives the settings of the moment, and `rule` says for which update
--- @param batch     what is updated: {group =, device =, states =, …}, states being a list of tables with a count `steps`
+-- @param batch     what is updated: {group =, device =, states =, …}, states a list of tables with a count `steps`
 -- @return the tensor that the update reads
 function graph.live_step(optimizer, batch)
   if batch.device ~= open.device then

@@ -6,6 +6,8 @@
 --   db = Σ dy       over rows
 --
 -- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
+-- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as
+-- torchao and Transformer Engine do.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
@@ -90,7 +92,7 @@ local function forward(x, weight, bias, plan, dtype, for_weight_grad)
     local codes, scale, transposed =
       quantize(x, rule.format, rule.blocksize, plan.rounding, nil, again and plan.native.weight_grad)
     local weight_scale = scale_beside(rule.scale, weight, plan, size(weight.codes, 1))
-    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype)
+    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype, true)
     free(codes)
     return y, again and scale, transposed
   end

@@ -44,7 +44,7 @@ bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
 bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                       const Tensor *bias);
+                       const Tensor *bias, bool fast);
 
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);

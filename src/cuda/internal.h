@@ -111,7 +111,7 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias); /* matmul.c */
 bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias); /* scaled_matmul.c */
+                        const Tensor *bias, bool fast); /* scaled_matmul.c */
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);

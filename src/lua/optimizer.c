@@ -99,9 +99,9 @@ static Update check_update(lua_State *L) {
   return update;
 }
 
-/* update("sgd", "adamw" or "stable_adamw", list, settings[, live]): one step of parameters on one device. The list holds
- * parameter, gradient, first moment, second moment and master of each, one after the other, false for what there is
- * not. Settings: {lr =, weight_decay =, step = (from 1)}, and momentum, dampening and nesterov or beta1, beta2 and
+/* update("sgd", "adamw" or "stable_adamw", list, settings[, live]): one step of parameters on one device. The list
+ * holds parameter, gradient, first moment, second moment and master of each, one after the other, false for what there
+ * is not. Settings: {lr =, weight_decay =, step = (from 1)}, and momentum, dampening and nesterov or beta1, beta2 and
  * epsilon. `live` is a tensor from store_step, read in place of the settings when the update runs. */
 static int lfp8_update(lua_State *L) {
   Update update = check_update(L);

@@ -110,13 +110,14 @@ static int lfp8_fake_quantize(lua_State *L) {
   return finish(L, op_quantize(&outputs, x, &options), keep_scale ? 3 : sum ? 2 : 1);
 }
 
-/* scaled_matmul(a (m, k), scales of a, b (n, k), scales of b, bias or nil, dtype) -> (m, n): float8 codes, one scale
- * or one a row */
+/* scaled_matmul(a (m, k), scales of a, b (n, k), scales of b, bias or nil, dtype, fast = false) -> (m, n): float8
+ * codes, one scale or one a row; fast: backend.h */
 static int lfp8_scaled_matmul(lua_State *L) {
   const Tensor *a = check_tensor(L, 1), *scale_a = check_tensor(L, 2);
   const Tensor *b = check_tensor(L, 3), *scale_b = check_tensor(L, 4), *bias = optional_tensor(L, 5);
   DType dtype = check_dtype(L, 6);
-  return finish(L, op_scaled_matmul(new_tensor(L), a, scale_a, b, scale_b, bias, dtype), 1);
+  bool fast = optional_boolean(L, 7, false);
+  return finish(L, op_scaled_matmul(new_tensor(L), a, scale_a, b, scale_b, bias, dtype, fast), 1);
 }
 
 /* compare(row, x, values or codes or nil, scales or nil, their format, blocksize): what became of x, as the words of a

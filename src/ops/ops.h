@@ -156,7 +156,7 @@ bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
 /* backend.h, scaled_matmul; `dtype` is that of the result. */
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                      const Tensor *bias, DType dtype);
+                      const Tensor *bias, DType dtype, bool fast);
 
 /* `x` (rank at least 2) as op_matmul reads it without a copy: itself, shared, or else a contiguous copy. */
 bool op_matrices(Tensor *out, const Tensor *x);

@@ -154,7 +154,8 @@ end
 
 --- Everything that the optimizer knows, as a table of tensors by name that fp8.save can store, alone or beside a
 -- model's: "1.first_moment", "1.second_moment", "1.momentum_buffer", "1.master", … for the parameters in their order
--- (sharing the optimizer's memory), "steps", how many each has had, and "settings", text, of the optimizer and its groups.
+-- (sharing the optimizer's memory), "steps", how many each has had, and "settings", text, of the optimizer and its
+-- groups.
 Optimizer.state_dict = state.save
 
 --- Takes over what state_dict returned for parameters of the same shapes in the same groups, settings included; tensors

@@ -1,5 +1,5 @@
---- AdamW with update clipping: algorithm 2 of "Stable and low-precision training for large-scale vision-language models"
--- (Wortsman et al., 2023).
+--- AdamW with update clipping: algorithm 2 of "Stable and low-precision training for large-scale vision-language
+-- models" (Wortsman et al., 2023).
 local Optimizer = require "fp8.optim.optimizer"
 
 local defaults = {lr = 1e-3, beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8, weight_decay = 0.01}

@@ -14,7 +14,7 @@ local function settings_text(self)
     for key in pairs(self.defaults) do
       local value = rawget(source, key)
       if value ~= nil then
-        words[#words + 1] = ("%s=%s"):format(key, type(value) == "number" and ("%.17g"):format(value) or tostring(value))
+        words[#words + 1] = key .. "=" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
       end
     end
     table.sort(words)
@@ -31,8 +31,8 @@ local function read_settings(self, text)
     for word in line:gmatch "%S+" do
       local key, value = word:match "^([%w_]+)=(.+)$"
       if not key then raise "load_state_dict: settings are not what state_dict writes" end
-      settings[key] = tonumber(value)
-      if value == "true" or value == "false" then settings[key] = value == "true" end
+      if value == "true" or value == "false" then value = value == "true" end
+      settings[key] = tonumber(value) or value
     end
     self.check_settings("load_state_dict", settings)
     list[#list + 1] = settings
