@@ -204,6 +204,7 @@ typedef struct QuantizePlan {
   DType values_dtype;  /* f32, f16 or bf16 */
   float *scale;        /* one a block; NULL if not wanted; the input of a dequantization */
   int64_t count, blocksize;
+  ScaleRounding scale_rounding;
   bool divide, stochastic;
   RandomSource random;
   const float *known_scale;   /* one a block, instead of measuring; else NULL */
@@ -216,6 +217,40 @@ cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan);
  * infinity or a NaN. */
 cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan, uint32_t *magnitudes);
 cudaError_t launch_dequantize(Launch launch, const QuantizePlan *plan);
+
+/* Quantization in tiles (backend.h, Quantizer), by thread blocks that take a patch of the matrix at a time. Of a
+ * quantization that measures, without known_scale and magnitudes, patches are of whole tiles. */
+typedef struct TilesPlan {
+  QuantizePlan
+      quantize; /* known_scale, magnitudes and scale have one element a tile; blocksize and divide are unused */
+  int64_t rows, columns, tile_rows, tile_columns, tiles_across;
+  int patch_rows, patch_columns; /* at most TILES_SIDE; the latter a multiple of `width` unless that is 1 */
+  int width; /* elements in 16 bytes of x, if vectors of as many are aligned in x and values, and the
+                                  * codes of one; else 1 */
+} TilesPlan;
+
+/* The sides of a patch, and the tiles that it may touch, counting TILES_SIDE in a row where tile_columns is 1. */
+enum { TILES_SIDE = 128, TILES_MOST = 2048 };
+
+cudaError_t launch_quantize_tiles(Launch launch, const TilesPlan *plan);
+/* Rows that a thread holds in one run: tile_rows should be a multiple of it. */
+int tiles_rows_together(int width);
+/* magnitudes[tile], zero before, as launch_block_magnitudes does it; patches may cut tiles. */
+cudaError_t launch_tile_magnitudes(Launch launch, const TilesPlan *plan, uint32_t *magnitudes);
+/* Patches mean nothing here, and `width` is about values and codes. */
+cudaError_t launch_dequantize_tiles(Launch launch, const TilesPlan *plan);
+
+/* backend.h, delayed_scale: `maxima` as of launch_measure. */
+typedef struct DelayedPlan {
+  float *scale, *history;
+  int64_t length; /* of the history */
+  const uint32_t *maxima;
+  int maxima_count;
+  DType format; /* DTYPE_U8 for a map */
+  ScaleRounding scale_rounding;
+  bool record;
+} DelayedPlan;
+cudaError_t launch_delayed_scale(Launch launch, const DelayedPlan *plan);
 
 /* The fast kernels below round to nearest, and take x, codes and values at multiples of 16 bytes. */
 

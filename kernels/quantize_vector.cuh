@@ -32,6 +32,8 @@ __device__ inline VectorScaling vector_scaling(const QuantizePlan &plan, float s
     scaling.slow = !scaling.general.empty && !(scale >= smallest_divisor<Scalar> && scale <= largest_divisor<Scalar>);
   } else {
     scaling.slow = !scaling.general.empty && scaling.general.divide;
+    /* A power of two that could not be rounded up: elements may lie outside of the look-up. */
+    if (ENCODING == ENCODING_MAP && plan.scale_rounding) scaling.slow = scaling.slow || scale >= 0x1p127f;
   }
   if (ENCODING == ENCODING_MAP && plan.known_scale && !scaling.general.empty) {
     scaling.slow = scaling.slow || !(float_from_bits(magnitude) * fabsf(scaling.inverse) <= LOOKUP_LIMIT);

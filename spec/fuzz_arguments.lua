@@ -91,6 +91,31 @@ return function(random, device)
   function makers.device() return random(3) == 1 and pick(strings) or device end
   function makers.rounding() return pick {"nearest", "stochastic"} end
   function makers.blocksize() return pick {64, 128, 4096, 1, 7, 2 ^ 53, 0, -1} end
+  function makers.side() return random(3) == 1 and pick(whole) or random(5) end
+  function makers.blocks() return random(2) == 1 and make "blocksize" or {make "side", make "side"} end
+  function makers.scale_rounding() return pick {"none", "power_of_two", "mx"} end
+  function makers.history() return fp8.rand(random(4), {device = device}) end
+  function makers.filter() return random(2) == 1 and function(name) return #name > 0 end or nil end
+
+  function makers.operand()
+    local operand = {format = make "map", scale = pick {"tensor", "row", "column", "block", make "blocks"}}
+    if random(3) == 1 then operand.scale_rounding = make "scale_rounding" end
+    if random(3) == 1 then operand.history = make "size" end
+    return operand
+  end
+
+  function makers.recipe()
+    local names = {}
+    for name in pairs(fp8.recipes) do names[#names + 1] = name end
+    table.sort(names)
+    if random(3) > 1 then return pick(names) end
+    local recipe = {}
+    for _, field in ipairs {"input", "weight", "grad_output"} do recipe[field] = make "operand" end
+    if random(2) == 1 then recipe.input_grad = {weight = make "operand"} end
+    recipe.weight_grad = pick {"full", "quantized", {input = make "operand"}}
+    return recipe
+  end
+
   function makers.string() return pick(strings) end
   function makers.none() return nil end
   function makers.size() return random(4) == 1 and pick(whole) or random(4) end
@@ -121,6 +146,7 @@ return function(random, device)
     } do
       if random(20) == 1 then options[name] = make(pick {"dtype", "device", "boolean", "any", "small"}) end
     end
+    if random(6) == 1 then options.recipe = make "recipe" end
     return options
   end
 
@@ -128,6 +154,21 @@ return function(random, device)
     return pick {
       {}, {device = device}, {dtype = make "dtype", device = device}, {device = device, requires_grad = true},
     }
+  end
+
+  function makers.row() return fp8.zeros(11, {dtype = "i64", device = device}) end
+
+  function makers.analyze_options()
+    local formats = {pick {"e4m3", "e5m2", "e4m3_map", "dynamic", "linear"}, make "map"}
+    if random(3) == 1 then formats[pick {2, "mine", "shape"}] = make "any" end
+    return pick {
+      {}, {formats = formats}, {formats = formats, scales = {pick {"tensor", "row", "block", 3, {2, 2}}}},
+      {formats = {{format = make "map", scale = make "any"}}}, {scales = make "any"}, make "options", nil,
+    }
+  end
+
+  function makers.watch_options()
+    return pick {{}, {every = make "small"}, {every = 1, recipe = "global"}, {recipe = make "any"}, make "options"}
   end
 
   function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, nesterov = make "boolean"} end

@@ -16,6 +16,7 @@
 #include "core/map.h"
 #include "core/memory.h"
 #include "core/random.h"
+#include "core/scale.h"
 #include "core/tensor.h"
 
 /* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
@@ -95,20 +96,23 @@ typedef struct NormalizeGradients {
 } NormalizeGradients;
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
- * maybe short; each has its absmax. A block with a NaN or an infinity gets the absmax NaN.
+ * maybe short; or, where tile_rows is not 0, the tensor is cut as a matrix (its last dimension, and all others as one)
+ * into tiles, those at the right and lower edge maybe short, in row-major order. Each block or tile has its absmax and
+ * from that its scale: scale_of_magnitude in core/scale.h. One with a NaN or an infinity has the scale NaN.
  *
- * With a map: scale = absmax; s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s
- * = 0 if scale is 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
+ * With a map: s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s = 0 if scale is
+ * 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
  *
- * With a hardware format (map NULL): scale = absmax / largest; s as above with divide false; the code is s cast to
- * `format`, saturating, to nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) ·
- * scale.
+ * With a hardware format (map NULL): s as above with divide false; the code is s cast to `format`, saturating, to
+ * nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) · scale.
  *
  * Stochastic rounding of element i takes word i % 4 of random_block(random, i / 4). */
 typedef struct Quantizer {
   const Map *map;
   DType format;      /* DTYPE_E4M3 or DTYPE_E5M2 where map is NULL; DTYPE_U8 otherwise: the dtype of codes */
-  int64_t blocksize; /* at least 1 */
+  int64_t blocksize; /* at least 1; means nothing for tiles */
+  int64_t tile_rows, tile_columns; /* at least 1; 0 for blocks */
+  ScaleRounding scale_rounding;
   bool divide;
   bool stochastic;
   RandomSource random;
@@ -121,7 +125,7 @@ typedef struct QuantizeOutputs {
   Tensor *codes;      /* of x's shape, dtype Quantizer.format */
   Tensor *transposed; /* the codes again as (columns, rows); hardware formats only */
   Tensor *values;     /* what the codes decode to, rounded to any of f32, f16 and bf16 */
-  Tensor *scale;      /* f32, one a block; of a single block, any number of elements, which all get its scale */
+  Tensor *scale;      /* f32, one a block or tile; of a single block, any number of elements, which all get its scale */
   Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
 } QuantizeOutputs;
 
@@ -139,10 +143,10 @@ typedef struct Comparison {
 } Comparison;
 enum { COMPARISON_WORDS = 11 };
 
-/* The blocks that scales are for, and the range of x / scale beyond which it is saturated: from half a step below the
- * format's lowest value to half a step above its largest. */
+/* The blocks or tiles that scales are for, as in Quantizer, of a matrix of so many columns; and the range of x / scale
+ * beyond which it is saturated: from half a step below the format's lowest value to half a step above its largest. */
 typedef struct CompareRule {
-  int64_t blocksize;
+  int64_t blocksize, tile_rows, tile_columns, columns;
   float low, high;
 } CompareRule;
 
@@ -306,6 +310,11 @@ typedef struct Backend {
    * are known, or they are rows; a whole-tensor absmax adds one more read. */
   bool (*quantize)(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+  /* Delayed scaling: scale (one f32) for the whole of x, contiguous, of the format and scale_rounding of `quantizer`,
+   * from the largest element of `history` (f32, contiguous), or from x's own absmax where that is 0. NaN if x has a NaN
+   * or an infinity. With `record`, then, unless the scale is NaN: history moves by one element towards its end, and its
+   * first becomes x's absmax. */
+  bool (*delayed_scale)(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
 
   /* row (i64, COMPARISON_WORDS) = what became of x. `values` of x's shape: what it became, f32, f16 or bf16, or its
    * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is

@@ -62,6 +62,7 @@ static const Backend backend = {
     .scaled_matmul = cpu_scaled_matmul,
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,
+    .delayed_scale = cpu_delayed_scale,
     .compare = cpu_compare,
     .update = cpu_update,
     .clip_norm = cpu_clip_norm,

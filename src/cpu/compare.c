@@ -94,6 +94,18 @@ static void compare_run(Comparison *all, Run run, int64_t position) {
   all->absmax = fmax(all->absmax, (double)max_floats(finite, run.n));
 }
 
+/* Which scale is element i's; *left counts the elements from there on that are next to each other and have it. */
+static int64_t scale_position(const CompareRule *rule, int64_t i, int64_t *left) {
+  if (rule->tile_rows == 0) {
+    *left = rule->blocksize - i % rule->blocksize;
+    return i / rule->blocksize;
+  }
+  int64_t row = i / rule->columns, column = i % rule->columns, tile = column / rule->tile_columns;
+  int64_t end = (tile + 1) * rule->tile_columns;
+  *left = (end < rule->columns ? end : rule->columns) - column;
+  return row / rule->tile_rows * ((rule->columns + rule->tile_columns - 1) / rule->tile_columns) + tile;
+}
+
 static void compare_chunk(const Job *job, Comparison *all, int64_t start, int n) {
   float x_buffer[CHUNK], value_buffer[CHUNK];
   const float *x = load_floats(job->x->dtype, tensor_data(job->x), start, n, x_buffer), *value = x;
@@ -102,9 +114,9 @@ static void compare_chunk(const Job *job, Comparison *all, int64_t start, int n)
   while (done < n) {
     Run run = {x + done, value + done, n - done, -INFINITY, INFINITY};
     if (job->scale) {
-      int64_t block = (start + done) / job->rule.blocksize, left = (block + 1) * job->rule.blocksize - (start + done);
+      int64_t left, position = scale_position(&job->rule, start + done, &left);
       if (run.n > left) run.n = (int)left;
-      float scale = job->scale[block];
+      float scale = job->scale[position];
       run.low = job->rule.low * scale;
       run.high = job->rule.high * scale;
       for (int i = 0; job->codes && i < run.n; i++) value_buffer[done + i] *= scale;

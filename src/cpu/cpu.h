@@ -48,6 +48,7 @@ bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, cons
 
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
 bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
 bool cpu_update(const Update *update);

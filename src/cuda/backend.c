@@ -38,6 +38,7 @@ static const Backend cuda_backend = {
     .scaled_matmul = cuda_scaled_matmul,
     .quantize = cuda_quantize,
     .dequantize = cuda_dequantize,
+    .delayed_scale = cuda_delayed_scale,
     .compare = cuda_compare,
     .update = cuda_update,
     .clip_norm = cuda_clip_norm,

@@ -115,6 +115,8 @@ bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, con
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
+                        bool record); /* delayed.c */
 bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale,
                   const CompareRule *rule); /* compare.c */
 

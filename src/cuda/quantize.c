@@ -1,5 +1,6 @@
 /* Quantization: chooses between the fast kernels and the general one, and what has to run before them. */
 #include "measure.h"
+#include "quantize_tiles.h"
 
 /* A quantization under way. `plan` is filled in for all of its passes. */
 typedef struct Job {
@@ -20,6 +21,7 @@ static bool plan_of(QuantizePlan *plan, const CudaDevice *device, const Quantize
       .format = quantizer->format,
       .count = count,
       .blocksize = quantizer->blocksize < count ? quantizer->blocksize : count,
+      .scale_rounding = quantizer->scale_rounding,
       .divide = quantizer->map && quantizer->divide,
       .stochastic = quantizer->stochastic,
       .random = quantizer->random,
@@ -213,6 +215,9 @@ static bool quantize_parts(const Job *job) {
 
 static bool quantize_codes(const Job *job) {
   int64_t length = job->plan.blocksize, count = job->plan.count;
+  if (job->quantizer->tile_rows > 0) {
+    return sum_columns(job) && cuda_quantize_tiles(job->device, &job->plan, job->quantizer, job->columns);
+  }
   bool whole = length == count;
   int64_t part = most_in_registers(job, 32);
   if (job->fast && length % job->vector == 0) {
@@ -311,7 +316,8 @@ static bool quantize_transposed(Job *job) {
 /* Of a matrix, without values, with one scale, or one a row. */
 static bool allows_transposing(const Job *job) {
   enum { SIDE = 16 };
-  bool scales = job->plan.blocksize == job->plan.count || job->plan.blocksize == job->columns;
+  bool blocks = job->quantizer->tile_rows == 0;
+  bool scales = blocks && (job->plan.blocksize == job->plan.count || job->plan.blocksize == job->columns);
   return job->fast && job->measurable && !job->plan.values && scales && job->rows % SIDE == 0 &&
          job->columns % SIDE == 0 && is_aligned(tensor_data(job->outputs->transposed), SIDE);
 }
@@ -364,5 +370,6 @@ bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, cons
   plan.values_dtype = out->dtype;
   plan.codes = tensor_data(codes);
   plan.scale = tensor_data(scale);
+  if (quantizer->tile_rows > 0) return cuda_dequantize_tiles(device, &plan, quantizer, out->size[out->rank - 1]);
   return cuda_check(launch_dequantize(device->launch, &plan), "dequantize kernel");
 }

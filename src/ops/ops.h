@@ -188,10 +188,17 @@ typedef struct Format {
   DType hardware;
 } Format;
 
+/* What shares a scale: blocks of `length` elements; or tiles, where `length` is 0 and `rows` is not; or all. Lengths and
+ * sides may exceed the tensor's. */
+typedef struct Blocks {
+  int64_t length, rows, columns;
+} Blocks;
+
 /* How scripts want a tensor quantized. */
 typedef struct QuantizeOptions {
   Format format;
-  int64_t blocksize; /* 0: one block, the whole tensor */
+  Blocks blocks;
+  ScaleRounding scale_rounding;
   bool stochastic;
   const Tensor *known_scale; /* backend.h, Quantizer; or NULL */
   DType dtype;               /* of values */
@@ -201,12 +208,13 @@ typedef struct QuantizeOptions {
 
 /* Makes every output that is not NULL: backend.h, QuantizeOutputs. */
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
-bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, int64_t blocksize,
-                   DType dtype);
-/* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare; compare.c). `values` and
- * `scale` may be NULL; `format` and `blocksize`, as in QuantizeOptions, matter with scales. */
-bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format,
-                int64_t blocksize);
+bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, Blocks blocks, DType dtype);
+/* backend.h, delayed_scale; makes *scale, of shape (1). */
+bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, Format format, ScaleRounding rounding,
+                      bool record);
+/* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare). `values` and `scale`
+ * may be NULL; `format` and `blocks`, as in QuantizeOptions, matter with scales. */
+bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format, Blocks blocks);
 
 /* --- optimizer steps (optimizer.c) --- */
 

@@ -61,6 +61,9 @@ local function sorted_fields(module)
   return names
 end
 
+-- Loops over `next` that run often stay interpreted: LuaJIT 2.1.0-beta3 may cut an address in one to 32 bits.
+jit.off(sorted_fields)
+
 -- Calls visit(module, name of the field, full name) for every tensor in a module and its parts, once for each module.
 local function each_tensor(module, visit, prefix, seen)
   seen[module] = true
@@ -153,15 +156,20 @@ local function is_float(tensor)
   return dtype == "f32" or dtype == "f16" or dtype == "bf16"
 end
 
+--- Whether the tensor in a field of this module keeps its dtype when the module is converted. To be replaced.
+function Module.keeps_dtype() return false end
+
 --- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
--- float tensors only. The module gets new tensors without gradients, so make optimizers afterwards.
+-- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
+-- optimizers afterwards.
 -- @return the module
 function Module:to(...)
   local options, moved = conversion_options(...), {}
   each_tensor(self, function(owner, field)
     local old = owner[field]
     if not moved[old] then
-      local new = core.to(old, is_float(old) and options or {device = options.device})
+      local converted = is_float(old) and not owner:keeps_dtype(field)
+      local new = core.to(old, converted and options or {device = options.device})
       if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
       moved[old] = new
     end
@@ -192,11 +200,8 @@ end
 local function list_modules(module, name, names, modules, seen)
   seen[module] = true
   names[#names + 1], modules[#modules + 1] = name, module
-  for _, field in ipairs(sorted_fields(module)) do
-    local part = module[field]
-    if is_module(part) and not seen[part] then
-      list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen)
-    end
+  for field, part in module:children() do
+    if not seen[part] then list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen) end
   end
 end
 
