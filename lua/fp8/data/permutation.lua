@@ -22,7 +22,7 @@ local function generator(seed)
   end
 end
 
---- fp8.data.permutation(count, seed [, {device =}]): the numbers from 0 to count - 1 in random order (Fisher and Yates).
+--- fp8.data.permutation(count, seed [, {device =}]): the numbers from 0 to count - 1 in random order (Fisher, Yates).
 -- The same seed gives the same order everywhere, whatever other random numbers are drawn.
 -- @return i64 (count)
 return function(count, seed, options)
