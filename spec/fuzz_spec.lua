@@ -92,6 +92,7 @@ for names, kinds in ([[
   memory reset_peak_memory synchronize set_default_device: device
   set_default_dtype: dtype
   manual_seed: number small
+  permutation: small small
   __index: tensor string
   __newindex: tensor string tensor
   train_step forward: layer matrix
