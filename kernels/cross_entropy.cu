@@ -1,6 +1,6 @@
-/* Cross-entropy of rows of logits, and its gradient. The forward pass reads a row once for its largest logit and the sum
- * of exp(logit - largest), which the backward pass gets: it reads and writes each element once. A warp takes a short row,
- * a thread block a long one. */
+/* Cross-entropy of rows of logits, and its gradient. The forward pass reads a row once for its largest logit and the
+ * sum of exp(logit - largest), which the backward pass gets: it reads and writes each element once. A warp takes a
+ * short row, a thread block a long one. */
 #include "rows.cuh"
 
 namespace {
@@ -16,8 +16,8 @@ __device__ inline LogSum shuffle_xor(LogSum value, int mask) {
   return {::shuffle_xor(value.maximum, mask), ::shuffle_xor(value.sum, mask)};
 }
 
-/* Takes in N elements. A NaN, or an infinity (whose difference from itself is NaN), reaches the sum and stays there; -inf
- * adds nothing, even before anything else was seen. */
+/* Takes in N elements. A NaN, or an infinity (whose difference from itself is NaN), reaches the sum and stays there;
+ * -inf adds nothing, even before anything else was seen. */
 template <int N> __device__ inline void accept(LogSum &total, const float (&x)[N]) {
   float maximum = total.maximum;
 #pragma unroll

@@ -1,6 +1,6 @@
-/* Layer and root mean square normalization of rows: out = (x - mean) · inverse · weight + bias. A row is read once, into
- * registers; its mean and the mean of its squared deviations are taken one after the other from there. Rows that are too
- * long for that, or not aligned, are read three times. */
+/* Layer and root mean square normalization of rows: out = (x - mean) · inverse · weight + bias. A row is read once,
+ * into registers; its mean and the mean of its squared deviations are taken one after the other from there. Rows that
+ * are too long for that, or not aligned, are read three times. */
 #include "normalize.cuh"
 
 namespace {

@@ -1,9 +1,9 @@
-/* The gradients of normalization. With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n ·
- * mean of (g · n)), dweight = Σ dy · n and dbias = Σ dy over the rows.
+/* The gradients of normalization. With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n
+ * · mean of (g · n)), dweight = Σ dy · n and dbias = Σ dy over the rows.
  *
- * A row of x and one of dy are read once, into registers. The groups of threads walk over the rows, so that a thread meets
- * the same columns again and again and sums its part of dweight and dbias in registers; each thread block leaves one row
- * of partial sums, which finish_sum adds up in double. The order never depends on timing. */
+ * A row of x and one of dy are read once, into registers. The groups of threads walk over the rows, so that a thread
+ * meets the same columns again and again and sums its part of dweight and dbias in registers; each thread block leaves
+ * one row of partial sums, which finish_sum adds up in double. The order never depends on timing. */
 #include "normalize.cuh"
 
 namespace {

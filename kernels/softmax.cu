@@ -1,6 +1,6 @@
-/* Softmax and log-softmax over the rows of a contiguous matrix, scaled and causal where asked for, and their derivatives.
- * A row is read once, into the registers of a warp or a thread block; of a causal one only what it sees. Rows that are too
- * long for that, not aligned, or of mixed dtypes are read several times. */
+/* Softmax and log-softmax over the rows of a contiguous matrix, scaled and causal where asked for, and their
+ * derivatives. A row is read once, into the registers of a warp or a thread block; of a causal one only what it sees.
+ * Rows that are too long for that, not aligned, or of mixed dtypes are read several times. */
 #include "rows.cuh"
 
 namespace {

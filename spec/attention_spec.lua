@@ -1,86 +1,242 @@
---- Attention of every kind of shape against the formula in float32: the fused kernels of a GPU, batched products
--- elsewhere.
+-- Attention and the softmax under it: exact zeros, NaN, layouts, memory. (layers_spec compares with PyTorch.)
+local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
-local self_attention = require("fp8.ops.attention").self_attention
 
---- y, dq, dk and dv in float32 on the CPU, from tensors (batch, heads, positions, features) of any dtype and device.
-local function reference(q, k, v, dy, causal)
-  local shape = q.shape
-  local function flat(x) return x:detach():to {device = "cpu", dtype = "f32"}:contiguous():view(-1, x:size(3), x:size(4)) end
-  local queries, keys, scale = q:size(3), k:size(3), 1 / math.sqrt(q:size(4))
-  q, k, v, dy = flat(q), flat(k), flat(v), flat(dy)
-  local scores = q:matmul(k:transpose(2, 3)) * scale
-  if causal then
-    local hidden = fp8.arange(keys):view(1, -1):gt(fp8.arange(queries):view(-1, 1) + (keys - queries))
-    scores = scores:masked_fill(hidden, -math.huge)
+local fails = support.fails
+
+--- softmax(scale · x) of each row of a matrix as lists, causal or not.
+local function reference(x, scale, causal)
+  local y = {}
+  local queries, keys = #x, #x[1]
+  for i = 1, queries do
+    local seen, largest, sum = causal and keys - queries + i or keys, -math.huge, 0
+    y[i] = {}
+    for j = 1, seen do largest = math.max(largest, scale * x[i][j]) end
+    for j = 1, seen do sum = sum + math.exp(scale * x[i][j] - largest) end
+    for j = 1, keys do y[i][j] = j <= seen and math.exp(scale * x[i][j] - largest) / sum or 0 end
   end
-  local p = scores:softmax(3)
-  local dp = dy:matmul(v:transpose(2, 3))
-  local ds = p * (dp - (dp * p):sum(3, true))
-  local y, dq, dk, dv = p:matmul(v), ds:matmul(k) * scale, ds:transpose(2, 3):matmul(q) * scale,
-    p:transpose(2, 3):matmul(dy)
-  local function back(x, positions) return x:view(shape[1], shape[2], positions, shape[4]) end
-  return back(y, queries), back(dq, queries), back(dk, keys), back(dv, keys)
+  return fp8.tensor(y)
 end
 
-local shapes = { -- batch, heads, queries, keys, features, causal
-  {2, 3, 64, 64, 64, false}, {1, 2, 128, 128, 64, true}, {2, 2, 100, 100, 64, true}, {2, 2, 37, 90, 32, true},
-  {1, 3, 200, 130, 32, false}, {1, 2, 150, 150, 128, true}, {1, 2, 65, 260, 128, true}, {1, 1, 49, 49, 32, false},
-  {2, 1, 257, 257, 64, false}, {1, 2, 1, 70, 64, true}, {3, 2, 20, 20, 24, true},
-}
+--- The derivative from that of y, which is 0 where it is masked.
+local function reference_backward(y, dy, scale)
+  local dx = {}
+  for i = 1, #y do
+    local product = 0
+    dx[i] = {}
+    for j = 1, #y[i] do product = product + y[i][j] * dy[i][j] end
+    for j = 1, #y[i] do dx[i][j] = scale * y[i][j] * (dy[i][j] - product) end
+  end
+  return fp8.tensor(dx)
+end
 
 support.each_device(function(device)
-  describe("attention", function()
-    for _, dtype in ipairs(device == "cpu" and {"f32"} or {"f32", "f16", "bf16"}) do
-      for _, case in ipairs(shapes) do
-        local batch, heads, queries, keys, features, causal = unpack(case)
-        it(("%s of %d × %d heads, %d queries, %d keys, %d features%s"):format(dtype, batch, heads, queries, keys,
-          features, causal and ", causal" or ""), function()
-          fp8.manual_seed(queries + features)
-          local function heads_of(positions) -- as a layer makes them: the heads of a position side by side
-            return fp8.randn(batch, positions, heads, features, {device = device, dtype = dtype}):transpose(2, 3)
-          end
-          local q, k, v, dy = heads_of(queries), heads_of(keys), heads_of(keys), heads_of(queries)
-          for _, x in ipairs {q, k, v} do x:requires_grad_() end
-          local y = fp8.attention(q, k, v, {causal = causal})
-          y:backward(dy)
-          local expected = {reference(q, k, v, dy, causal)}
-          for i, x in ipairs {y:detach(), q.grad, k.grad, v.grad} do support.close(x, expected[i]) end
-        end)
-      end
+  local on = {device = device}
 
-      it(dtype .. " of packed queries, keys and values, the same in every run", function()
-        fp8.manual_seed(7)
-        local batch, positions, heads, features = 2, 90, 3, 32
-        local options = {device = device, dtype = dtype}
-        local x = fp8.randn(batch, positions, 3 * heads * features, options):requires_grad_()
-        local dy = fp8.randn(batch, positions, heads * features, options)
-        local parts = x:detach():view(batch, positions, 3, heads, features)
-        local function part(i) return parts:select(3, i):transpose(2, 3) end
-        local y, dq, dk, dv = reference(part(1), part(2), part(3), dy:view(batch, positions, heads, features)
-          :transpose(2, 3), true)
-        local first
-        for _ = 1, 2 do
-          x.grad = nil
-          local output = self_attention(x, heads, {causal = true})
-          output:backward(dy)
-          support.close(output:detach(), y:transpose(2, 3):contiguous():view(batch, positions, heads * features))
-          local grads = x.grad:view(batch, positions, 3, heads, features)
-          for i, expected in ipairs {dq, dk, dv} do support.close(grads:select(3, i):transpose(2, 3), expected) end
-          first = first or x.grad
-          support.equal(x.grad, first)
+  local function softmax(x, scale, causal)
+    return core.attention_softmax_(x:clone(), scale, causal)
+  end
+
+  describe("The softmax of attention", function()
+    for _, dtype in ipairs {"f32", "f16", "bf16"} do
+      it("agrees with plain Lua for rows of any length, " .. dtype, function()
+        fp8.manual_seed(6)
+        local lengths = {
+          1, 2, 7, 8, 16, 100, 128, 136, 256, 264, 384, 512, 520, 768, 1000, 1024, 2048, 2056, 4096, 4104, 8192, 8200,
+        }
+        for i, keys in ipairs(lengths) do
+          local queries = math.min(keys, ({1, 3, 9})[i % 3 + 1])
+          for _, causal in ipairs {false, true} do
+            local x = (fp8.randn(queries, keys) * 4):to(dtype)
+            local dy = fp8.randn(queries, keys):to(dtype)
+            local y = softmax(x:to(device), -0.7, causal)
+            support.close(y, reference(x:totable(), -0.7, causal))
+            local dx = core.attention_softmax_backward_(dy:to(device):clone(), y, -0.7, causal)
+            if keys > 1 then support.close(dx, reference_backward(y:totable(), dy:totable(), -0.7)) end
+          end
         end
       end)
-
-      it(dtype .. " shows a NaN where it matters, and nowhere else", function()
-        local q = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
-        local v = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
-        q:narrow(3, 70, 1):fill_(0 / 0)
-        local y = fp8.attention(q, q, v, {causal = true}):to {device = "cpu", dtype = "f32"}:view(80, 32)
-        local broken = y:ne(y):sum(2):totable()
-        for i = 1, 80 do assert.equal(i < 70 and 0 or 32, broken[i]) end
-      end)
     end
+
+    it("takes batches, and matrices with fewer queries than keys", function()
+      local x = fp8.randn(3, 2, 5, 8)
+      local y = softmax(x:to(device), 0.3, true):to "cpu"
+      for i = 1, 3 do
+        for j = 1, 2 do
+          support.close(y[i][j], reference(x[i][j]:totable(), 0.3, true), 1e-6)
+        end
+      end
+    end)
+
+    it("gives masked entries exactly 0 whatever they hold", function()
+      for _, keys in ipairs {8, 7} do
+        local x, dy = fp8.randn(keys, keys, on), fp8.randn(keys, keys, on)
+        for i = 1, keys - 1 do
+          x[i]:narrow(1, i + 1, keys - i):fill_(i % 2 == 0 and 0 / 0 or math.huge)
+          dy[i]:narrow(1, i + 1, keys - i):fill_(0 / 0)
+        end
+        local y = softmax(x, 1, true)
+        local dx = core.attention_softmax_backward_(dy, y, 1, true):totable()
+        y = y:totable()
+        for i = 1, keys do
+          for j = 1, keys do
+            assert.is_true(j <= i and y[i][j] > 0 or y[i][j] == 0)
+            assert.is_true(dx[i][j] == dx[i][j] and (j <= i or dx[i][j] == 0))
+          end
+        end
+      end
+    end)
+
+    it("shows NaN in the rows that see it, and in no other", function()
+      for _, keys in ipairs {8, 7} do
+        for _, bad in ipairs {0 / 0, math.huge} do
+          local x = fp8.randn(4, keys, on)
+          x[2][1]:fill_(bad)
+          local y = softmax(x, 1, true):totable()
+          for j = 1, keys do
+            local seen = j <= keys - 2
+            assert.is_true(y[1][j] == y[1][j] and y[3][j] == y[3][j])
+            assert.is_true(seen == (y[2][j] ~= y[2][j]) and (seen or y[2][j] == 0))
+          end
+        end
+      end
+    end)
+
+    it("keeps rows with entries of minus infinity", function()
+      local x = fp8.tensor({{1, -math.huge, 1, -math.huge, -math.huge, -math.huge, -math.huge, -math.huge}}, on)
+      assert.same({{0.5, 0, 0.5, 0, 0, 0, 0, 0}}, softmax(x, 1, false):totable())
+    end)
+  end)
+
+  describe("Attention", function()
+    local function inputs()
+      return fp8.randn(2, 3, 5, 4, on), fp8.randn(2, 3, 7, 4, on), fp8.randn(2, 3, 7, 6, on)
+    end
+
+    it("takes any layout of heads", function()
+      local function run(lay_out)
+        fp8.manual_seed(9)
+        local leaves, views = {}, {}
+        for i = 1, 3 do
+          leaves[i] = fp8.randn(2, 5, 3, 4, on):requires_grad_()
+          views[i] = lay_out(leaves[i]:transpose(2, 3))
+        end
+        local y = fp8.attention(views[1], views[2], views[3], {causal = true})
+        y:backward(fp8.randn(y.shape, on))
+        return {y:detach(), leaves[1].grad, leaves[2].grad, leaves[3].grad}
+      end
+      local expected = run(function(x) return x:contiguous() end)
+      local layouts = {
+        function(x) return x end,
+        function(x) return x:transpose(-1, -2):contiguous():transpose(-1, -2) end,
+        function(x) return fp8.cat({x, x}, 3):narrow(3, 1, 5) end,
+      }
+      for _, lay_out in ipairs(layouts) do
+        for i, tensor in ipairs(run(lay_out)) do support.close(tensor, expected[i], 1e-5) end
+      end
+    end)
+
+    it("computes only the gradients that are wanted", function()
+      local q, k, v = inputs()
+      local dy = fp8.randn(2, 3, 5, 6, on)
+      local function grads(which)
+        local t = {q = q:clone(), k = k:clone(), v = v:clone()}
+        for name in which:gmatch "%a" do t[name]:requires_grad_() end
+        fp8.attention(t.q, t.k, t.v):backward(dy)
+        return t
+      end
+      local all = grads "qkv"
+      for _, name in ipairs {"q", "k", "v"} do support.close(grads(name)[name].grad, all[name].grad, 1e-6) end
+    end)
+
+    it("packed for one sequence equals the general form", function()
+      fp8.manual_seed(8)
+      for _, batch in ipairs {1, 2} do
+        local x = fp8.randn(batch, 6, 24, on)
+        local function part(y, i) return y:view(batch, 6, 3, 2, 4):select(3, i):transpose(2, 3) end
+        for _, causal in ipairs {false, true} do
+          local a, b = x:clone():requires_grad_(), x:clone():requires_grad_()
+          local general = fp8.attention(part(a, 1), part(a, 2), part(a, 3), {causal = causal})
+          general = general:transpose(2, 3):contiguous():view(batch, 6, 8)
+          local packed = fp8.self_attention(b, 2, {causal = causal})
+          support.close(packed:detach(), general:detach(), 1e-6)
+          local dy = fp8.randn(batch, 6, 8, on)
+          general:backward(dy)
+          packed:backward(dy)
+          support.close(b.grad, a.grad, 1e-5)
+        end
+      end
+    end)
+
+    it("drops probabilities, with the same mask in backward", function()
+      local q, k, v = inputs()
+      local x = v:clone():requires_grad_()
+      fp8.manual_seed(4)
+      local y = fp8.attention(q, k, x, {dropout = 0.5})
+      fp8.manual_seed(4)
+      local p = fp8.dropout((q:matmul(k:transpose(-1, -2)) * 0.5):softmax(-1), 0.5)
+      support.close(y:detach(), p:matmul(v), 1e-5)
+      local dy = fp8.randn(y.shape, on)
+      y:backward(dy)
+      support.close(x.grad, p:transpose(-1, -2):matmul(dy), 1e-5)
+    end)
+
+    it("keeps the probabilities, and nothing once backward is done", function()
+      local q = fp8.randn(1, 1, 256, 4, on):requires_grad_()
+      collectgarbage()
+      collectgarbage()
+      local before = core.memory(device).in_use
+      fp8.no_grad(function()
+        local y = fp8.attention(q, q, q)
+        assert.is_true(core.memory(device).in_use - before <= 2 * 256 * 4 * 4)
+        assert.is_truthy(y)
+      end)
+      collectgarbage()
+      collectgarbage()
+      local y = fp8.attention(q, q, q, {causal = true})
+      local kept = core.memory(device).in_use - before
+      assert.is_true(kept >= 256 * 256 * 4 and kept <= 256 * 256 * 4 + 8 * 256 * 4 * 4)
+      y:backward(fp8.ones(y.shape, on))
+      assert.is_true(core.memory(device).in_use - before <= 16 * 256 * 4 * 4)
+    end)
+
+    it("can go back twice where the graph is kept", function()
+      local q, k, v = inputs()
+      q:requires_grad_()
+      local y = fp8.attention(q, k, v):sum()
+      y:backward(nil, {retain_graph = true})
+      local once = q.grad:clone()
+      y:backward()
+      support.close(q.grad, once * 2, 1e-6)
+      fails("released", function() y:backward() end)
+    end)
+
+    it("notices that an input was changed in place", function()
+      local q, k, v = inputs()
+      q:requires_grad_()
+      local y = fp8.attention(q, k, v):sum()
+      k:fill_(0)
+      fails("attention needs for its derivative was changed in place", function() y:backward() end)
+    end)
+
+    it("refuses what does not fit, by name", function()
+      local q, k, v = inputs()
+      fails("attention: q (…, queries, features), k (…, keys, features) and v (…, keys, values) are needed, got " ..
+        "(2, 3, 5, 4), (2, 3, 7, 6) and (2, 3, 7, 6)", fp8.attention, q, v, v)
+      fails("attention: q (…", fp8.attention, q, k, q)
+      fails("attention: q (…", fp8.attention, q[1], k, v)
+      fails("attention: k must be a tensor, got nil", fp8.attention, q)
+      fails("attention: unknown option mask", fp8.attention, q, k, v, {mask = true})
+      fails("attention: option causal must be a boolean, got number", fp8.attention, q, k, v, {causal = 1})
+      fails("attention: option scale must be finite, got nan", fp8.attention, q, k, v, {scale = 0 / 0})
+      fails("attention: option dropout must be at least 0 and below 1, got 1", fp8.attention, q, k, v, {dropout = 1})
+      fails("attention: options must be a table, got boolean", fp8.attention, q, k, v, true)
+      fails("causal: there may be no more queries than keys", fp8.attention, k, q, q, {causal = true})
+      fails("dtypes f32 and bf16 differ", fp8.attention, q, k:to "bf16", v)
+      fails("self_attention: (batch, positions, 3 · features) is needed", fp8.self_attention, q, 2)
+      fails("features that 5 heads can share, got (2, 3, 24)", fp8.self_attention, fp8.zeros(2, 3, 24, on), 5)
+      fails("self_attention: heads must be a whole number", fp8.self_attention, fp8.zeros(2, 3, 24, on), 0.5)
+    end)
   end)
 end)

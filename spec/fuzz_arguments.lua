@@ -48,7 +48,8 @@ return function(random, device)
     local on = {device = device}
     layers = {
       fp8.Linear(4, 3, on), fp8.LinearMixed(4, 3, on), fp8.LinearGlobal(4, 3, {device = device, native = true}),
-      fp8.nn.Sequential(fp8.Linear(4, 4, on), fp8.nn.ReLU()),
+      fp8.nn.Sequential(fp8.Linear(4, 4, on), fp8.nn.ReLU()), fp8.nn.MLP(4, 3, {device = device, dropout = 0.5}),
+      fp8.nn.Sequential(fp8.nn.LayerNorm(4, on), fp8.nn.RMSNorm(4, on), fp8.nn.LayerScale(4, on)),
     }
   end
 
@@ -224,6 +225,15 @@ return function(random, device)
   function makers.logits() return fp8.randn(3, 4, {device = device}) end
   function makers.targets() return random(4) == 1 and make "index" or fp8.randint(0, 4, {3}, {device = device}) end
   function makers.losses() return fp8.rand(3, {device = device}) end
+  function makers.statistics() return fp8.rand(3, 2, {device = device}) end
+  function makers.features() return random(3) == 1 and make "none" or fp8.rand(4, {device = device}) end
+  function makers.heads() return fp8.randn(2, 3, 4, {device = device, requires_grad = random(2) == 1}) end
+  function makers.packed() return fp8.randn(2, 3, 12, {device = device, requires_grad = random(2) == 1}) end
+  function makers.fraction() return pick {0, 0.5, 0.9, random(), make "number"} end
+  function makers.attention_options()
+    return pick {{}, {causal = true}, {scale = make "number"}, {dropout = 0.5}, {causal = make "any"}}
+  end
+  function makers.fitting_layer_options() return pick {{device = device}, {dtype = make "dtype", device = device}} end
   function makers.three_by_four() return {3, 4} end
   function makers.positions() return random(4) == 1 and make "index" or fp8.randint(0, 3, {3, 4}, {device = device}) end
 

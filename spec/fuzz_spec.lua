@@ -15,8 +15,8 @@ for names, kinds in ([[
   sum mean max min argmax: tensor dimensions boolean
   add sub mul div pow maximum minimum eq ne lt le gt ge add_ sub_ mul_ div_ copy_: tensor tensor
   __add __sub __mul __div __pow __concat matmul: tensor tensor
-  tanh_backward sigmoid_backward relu_backward gelu_backward: tensor tensor
-  neg abs exp log sqrt rsqrt tanh sigmoid relu gelu __unm __len __tostring: tensor
+  tanh_backward sigmoid_backward relu_backward gelu_backward gelu_tanh_backward silu_backward: tensor tensor
+  neg abs exp log sqrt rsqrt tanh sigmoid relu gelu gelu_tanh silu matrices __unm __len __tostring: tensor
   t item totable contiguous clone detach backward float half bfloat16 cpu: tensor
   fill_: tensor number
   where: tensor tensor tensor
@@ -25,7 +25,17 @@ for names, kinds in ([[
   softmax log_softmax squeeze unsqueeze size: tensor dimension
   softmax_backward: tensor tensor dimension boolean
   cross_entropy: logits targets
-  cross_entropy_backward: logits targets losses
+  cross_entropy_backward: logits targets statistics losses
+  layer_norm: logits features features small
+  rms_norm: logits features small
+  normalize_backward: logits logits losses losses features boolean boolean dtype
+  dropout: tensor fraction
+  Dropout: fraction
+  embedding: parameter targets
+  attention: heads heads heads attention_options
+  self_attention: packed small attention_options
+  attention_softmax_: heads small boolean
+  attention_softmax_backward_: heads heads small boolean
   cat stack: list dimension
   index_select gather: tensor dimension index
   index_add: three_by_four dimension targets logits
@@ -60,6 +70,9 @@ for names, kinds in ([[
   scaled_matmul: codes8 scale codes8 scale none dtype boolean
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
+  LayerNorm RMSNorm LayerScale: small fitting_layer_options
+  Embedding MultiHeadAttention MLP TransformerBlock: small small fitting_layer_options
+  GELU ReLU SiLU: none
   Sequential: layer callback
   SGD AdamW StableAdamW: parameters options
   update check_update: rule update_list step
@@ -79,6 +92,7 @@ for names, kinds in ([[
   memory reset_peak_memory synchronize set_default_device: device
   set_default_dtype: dtype
   manual_seed: number small
+  permutation: small small
   __index: tensor string
   __newindex: tensor string tensor
   train_step forward: layer matrix
@@ -87,7 +101,7 @@ for names, kinds in ([[
   differentiate: tensor tensor
   load_state_dict: layer state
   extend: layer string
-  named_modules parameters named_parameters state_dict train eval zero_grad: layer
+  named_modules parameters named_parameters state_dict train eval zero_grad children description: layer
 ]]):gmatch "([^:\n]+): ([^\n]+)" do
   local list = {}
   for kind in kinds:gmatch "%S+" do table.insert(list, kind) end

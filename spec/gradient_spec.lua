@@ -45,6 +45,8 @@ case("tanh", function(x) return x:tanh() end, any(2, 3))
 case("sigmoid", function(x) return x:sigmoid() end, any(2, 3))
 case("relu", function(x) return x:relu() end, apart(3, 4))
 case("gelu", function(x) return x:gelu() end, any(3, 4))
+case("gelu, by tanh", function(x) return x:gelu "tanh" end, any(3, 4))
+case("silu", function(x) return x:silu() end, any(3, 4))
 case("clamp", function(x) return x:clamp(-0.3, 0.6) end, apart(3, 4))
 case("clamp from below", function(x) return x:clamp(-0.3) end, apart(3, 4))
 case("clamp from above", function(x) return x:clamp(nil, 0.3) end, apart(3, 4))
@@ -88,6 +90,28 @@ for _, reduction in ipairs {"mean", "sum", "none"} do
     return fp8.cross_entropy(x, on_device_of(x, {2, 0, 3}), {reduction = reduction})
   end, any(3, 4))
 end
+
+-- Layers.
+case("layer_norm", function(x, w, b) return fp8.layer_norm(x, w, b) end, any(2, 3, 8), any(8), any(8)).step = 0.01
+case("layer_norm without parameters", function(x) return fp8.layer_norm(x, nil, nil, 0.1) end, any(3, 5)).step = 0.01
+case("rms_norm", function(x, w) return fp8.rms_norm(x, w, 0.01) end, any(3, 8), any(8)).step = 0.01
+case("rms_norm of odd rows", function(x, w) return fp8.rms_norm(x, w) end, above_zero(2, 3), any(3)).step = 0.01
+case("dropout", function(x)
+  fp8.manual_seed(5)
+  return fp8.dropout(x, 0.4):exp()
+end, any(3, 4))
+case("embedding", function(w) return fp8.embedding(w, on_device_of(w, {{2, 0}, {2, 3}})):exp() end, any(4, 3))
+for _, causal in ipairs {false, true} do
+  local name = causal and ", causal" or ""
+  case("attention" .. name, function(q, k, v) return fp8.attention(q, k, v, {causal = causal, scale = 0.8}) end,
+    any(2, 3, 4), any(2, 5, 4), any(2, 5, 2)).step = 0.01
+  case("attention to itself" .. name, function(x) return fp8.self_attention(x, 2, {causal = causal}) end,
+    any(2, 4, 12)).step = 0.01
+end
+case("attention with dropout", function(q, k, v)
+  fp8.manual_seed(6)
+  return fp8.attention(q, k, v, {dropout = 0.3})
+end, any(2, 3, 4), any(2, 5, 4), any(2, 5, 2)).step = 0.01
 
 -- Products.
 local function matmul(a, b) return a:matmul(b) end

@@ -4,8 +4,8 @@
 
 #include "core/portable.h"
 
-/* GELU by tanh is x/2 · (1 + tanh u) = x · σ(2u) with u = √(2/π) (x + 0.044715 x³): Hendrycks and Gimpel, "Gaussian error
- * linear units" (2016). This is 2u. */
+/* GELU by tanh is x/2 · (1 + tanh u) = x · σ(2u) with u = √(2/π) (x + 0.044715 x³): Hendrycks and Gimpel, "Gaussian
+ * error linear units" (2016). This is 2u. */
 PORTABLE float gelu_tanh_argument(float x) { return 1.59576912f * (x + 0.044715f * x * x * x); }
 
 /* The derivative of 2u. */

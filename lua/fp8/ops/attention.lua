@@ -34,6 +34,21 @@ local function read_options(name, options, features)
   return {causal = options.causal or false, scale = scale, dropout = dropout}
 end
 
+-- a · bᵀ and aᵀ · b of the last two dimensions. The view is freed, or it would hold the memory that is freed next.
+local function times_transposed(a, b)
+  local turned = transpose(b, -1, -2)
+  local y = matmul(a, turned)
+  free(turned)
+  return y
+end
+
+local function transposed_times(a, b)
+  local turned = transpose(a, -1, -2)
+  local y = matmul(turned, b)
+  free(turned)
+  return y
+end
+
 -- What the backward pass needs, as a list that only this file holds: q, k and v, where they are a copy or the tensors'
 -- own memory, then the probabilities, or y and log_sums of the fused kernel; then y = softmax(scale · q·kᵀ)·v.
 local function forward(q, k, v, rule)
@@ -43,7 +58,7 @@ local function forward(q, k, v, rule)
     if y then return {share(q), share(k), share(v), share(y), log_sums}, y end
   end
   q, k, v = matrices(q), matrices(k), matrices(v)
-  local probabilities = matmul(q, transpose(k, -1, -2))
+  local probabilities = times_transposed(q, k)
   core.attention_softmax_(probabilities, rule.scale, rule.causal)
   local factor = probabilities
   if rule.dropout > 0 then factor, rule.seed, rule.offset = core.dropout(probabilities, rule.dropout) end
@@ -74,11 +89,11 @@ local function backward(grad, saved, rule, want_q, want_k, want_v)
   if want_v then
     local factor = probabilities
     if rule.dropout > 0 then factor = core.dropout(probabilities, rule.dropout, rule.seed, rule.offset) end
-    grad_v = matmul(transpose(factor, -1, -2), dy)
+    grad_v = transposed_times(factor, dy)
     if factor ~= probabilities then free(factor) end
   end
   if want_q or want_k then
-    local scores = matmul(dy, transpose(v, -1, -2))
+    local scores = times_transposed(dy, v)
     if rule.dropout > 0 then
       local dropped = core.dropout(scores, rule.dropout, rule.seed, rule.offset)
       free(scores)
@@ -86,7 +101,7 @@ local function backward(grad, saved, rule, want_q, want_k, want_v)
     end
     core.attention_softmax_backward_(scores, probabilities, rule.scale, rule.causal)
     if want_q then grad_q = matmul(scores, k) end
-    if want_k then grad_k = matmul(transpose(scores, -1, -2), q) end
+    if want_k then grad_k = transposed_times(scores, q) end
     free(scores)
   end
   free(dy)
@@ -112,8 +127,11 @@ local separate = {
 }
 
 local function check_shapes(q, k, v)
-  for name, x in pairs {q = q, k = k, v = v} do
-    if not core.is_tensor(x) then raise(("attention: %s must be a tensor, got %s"):format(name, type(x))) end
+  for i = 1, 3 do
+    local x = i == 1 and q or i == 2 and k or v
+    if not core.is_tensor(x) then
+      raise(("attention: %s must be a tensor, got %s"):format(("qkv"):sub(i, i), type(x)))
+    end
   end
   local a, b, c = shape_of(q), shape_of(k), shape_of(v)
   local rank = #a
