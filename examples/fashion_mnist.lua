@@ -1,14 +1,10 @@
 --- Trains the same network on Fashion-MNIST with each of the three linear layers, from the same weights and in the same
 -- order, and compares them. Options: --help.
-local ffi = require "ffi"
+package.path = arg[0]:gsub("[^/\\]*$", "") .. "lib/?.lua;" .. package.path
+
 local fp8 = require "fp8"
-
-ffi.cdef [[
-int isatty(int descriptor);
-int clock_gettime(int clock, void *time);
-]]
-
-local on_terminal = ffi.C.isatty(1) == 1
+local options = require "options"
+local training = require "training"
 
 local usage = [[
 usage: luajit examples/fashion_mnist.lua [options]
@@ -24,176 +20,88 @@ usage: luajit examples/fashion_mnist.lua [options]
   --help          this text
 ]]
 
--- Ends with a message on standard error.
-local function stop(message, ...)
-  io.stderr:write("fashion_mnist: ", message:format(...), "\n")
-  os.exit(1, true)
-end
+local kinds = options.kinds
 
-local function whole_number(text)
-  local number = tonumber(text)
-  return number and number >= 1 and number == math.floor(number) and number < 2^31 and number or nil
-end
-
-local function one_of(...)
-  local allowed = {...}
-  return function(text)
-    for _, value in ipairs(allowed) do
-      if text == value then return value end
-    end
-  end
-end
-
-local function layer_list(text)
-  local layers = {}
-  for name in text:gmatch("[^,]+") do
-    if not one_of("Linear", "LinearMixed", "LinearGlobal")(name) then return nil end
-    layers[#layers + 1] = name
-  end
-  return #layers > 0 and layers or nil
-end
-
--- For each option: what turns its text into a value (nil if it is wrong), and what it has to be.
 local readers = {
-  device = {tostring, "a device"},
-  dtype = {one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
-  epochs = {whole_number, "a whole number of at least 1"},
-  width = {whole_number, "a whole number of at least 1"},
-  batch = {whole_number, "a whole number of at least 1"},
-  seed = {whole_number, "a whole number of at least 1"},
-  lr = {
-    function(text)
-      local number = tonumber(text)
-      return number and number > 0 and number < math.huge and number or nil
-    end,
-    "a positive number",
+  device = kinds.device, dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"}, epochs = kinds.whole,
+  width = kinds.whole, batch = kinds.whole, seed = kinds.whole, lr = kinds.positive,
+  layers = {
+    options.names {Linear = true, LinearMixed = true, LinearGlobal = true},
+    "a list of Linear, LinearMixed and LinearGlobal",
   },
-  layers = {layer_list, "a list of Linear, LinearMixed and LinearGlobal"},
 }
-
-local function read_options(arguments)
-  local options = {
-    dtype = "f32", epochs = 5, width = 256, batch = 128, lr = 0.002, seed = 1, native = false,
-    layers = {"Linear", "LinearMixed", "LinearGlobal"},
-  }
-  local position = 1
-  while arguments[position] do
-    local argument = arguments[position]
-    local name, value = argument:match("^%-%-(%w+)=(.*)$")
-    name = name or argument:match("^%-%-(%w+)$")
-    if name == "help" then
-      io.write(usage)
-      os.exit(0, true)
-    elseif name == "native" and not value then
-      options.native = true
-    elseif name and readers[name] then
-      if not value then
-        position = position + 1
-        value = arguments[position] or stop("option --%s needs a value; --help lists the options", name)
-      end
-      options[name] = readers[name][1](value)
-      if options[name] == nil then stop("option --%s must be %s, got '%s'", name, readers[name][2], value) end
-    else
-      stop("unknown option '%s'; --help lists the options", argument)
-    end
-    position = position + 1
-  end
-  options.device = options.device or (fp8.cuda.is_available() and "cuda" or "cpu")
-  return options
-end
 
 -- Grey values from 0 to 255 as numbers of mean 0 and deviation 1 over the training images.
 local function normalized(images, dtype) return ((images:float() / 255 - 0.2860) / 0.3530):to(dtype) end
 
-local function build_model(layer, options)
-  fp8.manual_seed(options.seed)
-  local settings = {device = options.device, native = layer ~= "Linear" and options.native or nil}
-  local function linear(inputs, outputs) return fp8[layer](inputs, outputs, settings) end
+local function build_model(layer, settings)
+  local with = {device = settings.device, native = layer ~= "Linear" and settings.native or nil}
+  local function linear(inputs, outputs) return fp8[layer](inputs, outputs, with) end
   return fp8.nn.Sequential(
-    linear(784, options.width), fp8.nn.ReLU(),
-    linear(options.width, options.width), fp8.nn.ReLU(),
-    linear(options.width, 10))
+    linear(784, settings.width), fp8.nn.ReLU(),
+    linear(settings.width, settings.width), fp8.nn.ReLU(),
+    linear(settings.width, 10))
 end
 
 -- The share of images that the model puts in their class.
-local function accuracy(model, data, options)
+local function accuracy(model, images, labels, dtype)
   local right = 0
-  fp8.no_grad(function()
-    for images, labels in fp8.data.batches({data.images, data.labels}, {batch = 1000}) do
-      right = right + fp8.scope(function()
-        return model(normalized(images, options.dtype)):argmax(-1):eq(labels):sum():item()
-      end)
-    end
-  end)
-  return right / #data.labels
-end
-
--- A line that is drawn over on a terminal, and printed once an epoch elsewhere.
-local function report(layer, epoch, epochs, done, loss)
-  if on_terminal then
-    local filled = math.floor(done * 30)
-    io.write(("\r%-12s epoch %d/%d [%s%s] %3d%%  loss %.3f "):format(layer, epoch, epochs, ("="):rep(filled),
-      (" "):rep(30 - filled), done * 100, loss))
-    if done == 1 then io.write("\n") end
-  elseif done == 1 then
-    io.write(("%-12s epoch %d/%d  loss %.3f\n"):format(layer, epoch, epochs, loss))
+  for some_images, some_labels in fp8.data.batches({images, labels}, {batch = 1000}) do
+    right = right + fp8.scope(function()
+      return model(normalized(some_images, dtype)):argmax(-1):eq(some_labels):sum():item()
+    end)
   end
-  io.flush()
+  return right / #labels
 end
 
--- Seconds of a clock that only goes forward.
-local function seconds_now()
-  local monotonic, time = 1, ffi.new("struct { long seconds, nanoseconds; }")
-  ffi.C.clock_gettime(monotonic, time)
-  return tonumber(time.seconds) + tonumber(time.nanoseconds) * 1e-9
-end
+local function experiment(settings)
+  local on_device = {device = settings.device}
+  local images, labels = fp8.data.fashion_mnist("train", on_device)
+  local test_images, test_labels = fp8.data.fashion_mnist("test", on_device)
+  local batch, batches = settings.batch, math.floor(#labels / settings.batch)
+  if batches == 0 then error(("a batch of %d is more than the %d training images"):format(batch, #labels), 0) end
 
-local function train(layer, train_data, options)
-  local model = build_model(layer, options)
-  local optimizer = fp8.optim.AdamW(model, {lr = options.lr})
-  local batches = math.ceil(#train_data.labels / options.batch)
-  local report_every = math.max(1, math.floor(batches / 30))
-  for epoch = 1, options.epochs do
-    local batch = 0
-    for images, labels in fp8.data.batches({train_data.images, train_data.labels},
-      {batch = options.batch, shuffle = true, seed = options.seed * 1000 + epoch}) do
-      batch = batch + 1
-      optimizer.lr = options.lr * (1 - ((epoch - 1) * batches + batch - 1) / (options.epochs * batches))
-      local loss = fp8.scope(function()
-        optimizer:zero_grad()
-        local loss = fp8.cross_entropy(model(normalized(images, options.dtype)), labels)
-        loss:backward()
-        optimizer:step()
-        return loss:detach()
-      end)
-      if batch % report_every == 0 or batch == batches then
-        report(layer, epoch, options.epochs, batch / batches, loss:item())
+  local function build(precision, seed)
+    local model = build_model(precision.name, settings)
+    local chosen = fp8.zeros(batch, {dtype = "i64", device = settings.device})
+    local order, order_epoch
+    local run = {model = model, steps = settings.epochs * batches, units = batch}
+
+    function run.feed(step)
+      local epoch, position = math.floor((step - 1) / batches), (step - 1) % batches
+      if epoch ~= order_epoch then
+        order, order_epoch = fp8.data.permutation(#labels, seed * 1000 + epoch, on_device), epoch
       end
+      chosen:copy_(order:narrow(1, position * batch + 1, batch))
     end
+
+    function run.loss()
+      local x = normalized(images:index_select(1, chosen), settings.dtype)
+      return fp8.cross_entropy(model(x), labels:index_select(1, chosen))
+    end
+
+    function run.evaluate() return {accuracy = accuracy(model, test_images, test_labels, settings.dtype)} end
+
+    return run
   end
-  return model
+
+  local precisions = {}
+  for i, layer in ipairs(settings.layers) do precisions[i] = {name = layer, dtype = settings.dtype} end
+  return {
+    name = "fashion_mnist", unit = "images", row = "layer", build = build, precisions = precisions,
+    metrics = {{name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}}, settings = {},
+  }
 end
 
-local function load_data(split, device)
-  local images, labels = fp8.data.fashion_mnist(split, {device = device})
-  return {images = images, labels = labels}
-end
-
-local function main()
-  local options = read_options(arg)
-  local train_data, test_data = load_data("train", options.device), load_data("test", options.device)
-  print(("784-%d-%d-10 on %s in %s, %d epochs of %d images"):format(options.width, options.width, options.device,
-    options.dtype, options.epochs, #train_data.labels))
-  local rows = {}
-  for _, layer in ipairs(options.layers) do
-    local start = seconds_now()
-    local model = train(layer, train_data, options)
-    rows[#rows + 1] = ("%-12s  %12.2f%%  %7.1f"):format(layer, 100 * accuracy(model, test_data, options),
-      seconds_now() - start)
-  end
-  print(("\n%-12s  %13s  %7s"):format("layer", "test accuracy", "seconds"))
-  print(table.concat(rows, "\n"))
-end
-
-local ok, message = pcall(main)
-if not ok then stop("%s", (tostring(message):gsub("^[^:]+:%d+: ", ""))) end
+options.main("fashion_mnist", function()
+  local settings = options.read("fashion_mnist", usage, readers, {
+    dtype = "f32", epochs = 5, width = 256, batch = 128, lr = 0.002, seed = 1, native = false,
+    layers = {"Linear", "LinearMixed", "LinearGlobal"},
+  })
+  settings.device = settings.device or (fp8.cuda.is_available() and "cuda" or "cpu")
+  settings.seeds, settings.optimizer, settings.weight_decay, settings.warmup, settings.clip = 1, "adamw", 0.01, 0, 0
+  local work = experiment(settings)
+  print(("784-%d-%d-10 on %s in %s, %d epochs"):format(settings.width, settings.width, settings.device,
+    settings.dtype, settings.epochs))
+  if not training.compare(work, settings) then os.exit(1, true) end
+end)

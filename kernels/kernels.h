@@ -171,6 +171,31 @@ cudaError_t launch_normalize_backward(Launch launch, const NormalizeBackwardPlan
 cudaError_t launch_dropout(Launch launch, void *out, const void *x, DType dtype, int64_t count, float probability,
                            RandomSource source);
 
+/* --- attention --- */
+
+/* (batch, heads, positions, features) of 2-byte elements with features side by side; the other strides, in elements,
+ * are multiples of 8, as is the address of 16 bytes. */
+typedef struct AttentionOperand {
+  void *data;
+  int64_t batch, head, position;
+} AttentionOperand;
+
+typedef struct AttentionPlan {
+  DType dtype; /* f16 or bf16 */
+  int64_t batch, heads;
+  int queries, keys, features; /* features: 32, 64 or 128; the others at least 1 */
+  float scale, scale_log2;     /* scale_log2 = scale · log2(e) */
+  bool causal;                 /* query i sees keys up to i + keys - queries, which is at least 0 */
+  AttentionOperand q, k, v, y;
+  AttentionOperand dy, dq, dk, dv; /* of the backward pass */
+  float *log_sums, *deltas;        /* (batch, heads, queries); deltas: scratch of the backward pass */
+} AttentionPlan;
+
+/* y and log_sums. */
+cudaError_t launch_attention(Launch launch, const AttentionPlan *plan);
+/* dq, dk and dv, from y and log_sums too. */
+cudaError_t launch_attention_backward(Launch launch, const AttentionPlan *plan);
+
 /* --- indexing --- */
 
 /* The shapes of backend.h: `length` is the indexed dimension's size, `picks` how many positions are picked in it. */
@@ -204,6 +229,7 @@ typedef struct QuantizePlan {
   DType values_dtype;  /* f32, f16 or bf16 */
   float *scale;        /* one a block; NULL if not wanted; the input of a dequantization */
   int64_t count, blocksize;
+  ScaleRounding scale_rounding;
   bool divide, stochastic;
   RandomSource random;
   const float *known_scale;   /* one a block, instead of measuring; else NULL */
@@ -216,6 +242,40 @@ cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan);
  * infinity or a NaN. */
 cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan, uint32_t *magnitudes);
 cudaError_t launch_dequantize(Launch launch, const QuantizePlan *plan);
+
+/* Quantization in tiles (backend.h, Quantizer), by thread blocks that take a patch of the matrix at a time. Of a
+ * quantization that measures, without known_scale and magnitudes, patches are of whole tiles. */
+typedef struct TilesPlan {
+  QuantizePlan
+      quantize; /* known_scale, magnitudes and scale have one element a tile; blocksize and divide are unused */
+  int64_t rows, columns, tile_rows, tile_columns, tiles_across;
+  int patch_rows, patch_columns; /* at most TILES_SIDE; the latter a multiple of `width` unless that is 1 */
+  int width; /* elements in 16 bytes of x, if vectors of as many are aligned in x and values, and the
+                                  * codes of one; else 1 */
+} TilesPlan;
+
+/* The sides of a patch, and the tiles that it may touch, counting TILES_SIDE in a row where tile_columns is 1. */
+enum { TILES_SIDE = 128, TILES_MOST = 2048 };
+
+cudaError_t launch_quantize_tiles(Launch launch, const TilesPlan *plan);
+/* Rows that a thread holds in one run: tile_rows should be a multiple of it. */
+int tiles_rows_together(int width);
+/* magnitudes[tile], zero before, as launch_block_magnitudes does it; patches may cut tiles. */
+cudaError_t launch_tile_magnitudes(Launch launch, const TilesPlan *plan, uint32_t *magnitudes);
+/* Patches mean nothing here, and `width` is about values and codes. */
+cudaError_t launch_dequantize_tiles(Launch launch, const TilesPlan *plan);
+
+/* backend.h, delayed_scale: `maxima` as of launch_measure. */
+typedef struct DelayedPlan {
+  float *scale, *history;
+  int64_t length; /* of the history */
+  const uint32_t *maxima;
+  int maxima_count;
+  DType format; /* DTYPE_U8 for a map */
+  ScaleRounding scale_rounding;
+  bool record;
+} DelayedPlan;
+cudaError_t launch_delayed_scale(Launch launch, const DelayedPlan *plan);
 
 /* The fast kernels below round to nearest, and take x, codes and values at multiples of 16 bytes. */
 
@@ -253,6 +313,23 @@ typedef struct TransposePlan {
 } TransposePlan;
 cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan);
 
+/* One scale for the whole tensor, which is a small matrix of whole 16-byte vectors a row; everything in one launch.
+ * Codes and their transpose as above; values and maps as for pieces. */
+typedef struct WholePlan {
+  QuantizePlan quantize;
+  uint8_t *transposed; /* NULL if not wanted; then quantize.format is a hardware format and rows are a multiple of 4 */
+  int64_t rows, columns;
+  int64_t scale_count; /* elements of quantize.scale, which all get the scale */
+  uint32_t *maxima;    /* room for a word a thread block */
+  void *sum;           /* column sums, NULL if not wanted */
+  DType sum_dtype;
+  float *partials; /* with `sum`: room for a row of `columns` for every 64 rows */
+} WholePlan;
+enum { WHOLE_TILE_ROWS = 64 };
+/* The thread blocks that a launch takes; 0 if the device may not hold them all at once. */
+int quantize_whole_grid(const WholePlan *plan, int multiprocessors);
+cudaError_t launch_quantize_whole(Launch launch, const WholePlan *plan);
+
 /* One pass over a matrix of f32, f16 or bf16, at a multiple of 16 bytes, of whole 16-byte vectors a row: the largest
  * magnitudes of what each thread block read, or column sums, or both. */
 typedef struct MeasurePlan {
@@ -267,6 +344,9 @@ typedef struct MeasurePlan {
 /* Fills in the grid. */
 void measure_shape(MeasurePlan *plan, int multiprocessors);
 cudaError_t launch_measure(Launch launch, const MeasurePlan *plan);
+/* Column sums of at most MEASURE_FEW_ROWS rows, into `out` at once. */
+enum { MEASURE_FEW_ROWS = 1024 };
+cudaError_t launch_sum_few_rows(Launch launch, const MeasurePlan *plan, void *out, DType dtype);
 
 /* out[c] = the sum over all rows of partials[row][c], [c + columns], [c + 2 · columns], … below `width`, a multiple of
  * `columns`. */
@@ -277,6 +357,24 @@ typedef struct FinishSumPlan {
   DType dtype;
 } FinishSumPlan;
 cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan);
+
+/* --- what quantizing did to a tensor: backend.h, compare --- */
+
+typedef struct ComparePlan {
+  const void *x;
+  DType dtype; /* f32, f16 or bf16 */
+  int64_t count;
+  const void *values; /* or NULL */
+  DType values_dtype;
+  bool codes;         /* values are float8, to be multiplied by their scales */
+  const float *scale; /* one a block, or NULL */
+  CompareRule rule;
+  bool vectorize;       /* x and values are aligned to four elements */
+  Comparison *partials; /* compare_grid */
+} ComparePlan;
+/* How many thread blocks take `count` elements. */
+int compare_grid(int64_t count, int multiprocessors);
+cudaError_t launch_compare(Launch launch, const ComparePlan *plan, Comparison *row);
 
 /* --- around products --- */
 
@@ -297,12 +395,45 @@ typedef struct FinishPlan {
 } FinishPlan;
 cudaError_t launch_finish_product(Launch launch, const FinishPlan *plan);
 
-/* --- optimizer steps: count elements; dtypes of the parameter and its gradient; `live` as in backend.h --- */
+/* --- optimizer steps (backend.h), and the norm of gradients: work on lists of tensors --- */
 
-cudaError_t launch_sgd(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *buffer,
-                       int64_t count, SgdStep step, const float *live);
-cudaError_t launch_adamw(Launch launch, void *parameter, DType dtype, const void *grad, DType grad_dtype, float *m,
-                         float *v, int64_t count, AdamwStep step, const float *live);
+/* A list is an argument of its kernels, of which 4 KB are possible everywhere; longer ones take several launches. Work
+ * is divided by elements: a tile of a tensor goes to one thread block. */
+enum { LIST_TENSORS = 64, LIST_TILE = 8192, LIST_BLOCK = 256 };
+
+typedef struct ListedTensor {
+  void *data; /* the parameter, or a gradient to be scaled */
+  const void *grad;
+  float *first, *second, *master; /* or NULL */
+  int64_t count;                  /* at least 1 */
+  int first_tile;                 /* the tiles of a list are numbered through */
+  uint8_t dtype;                  /* of data and grad */
+  bool vectors;                   /* whether all addresses suit vectors of 16 bytes, or of four elements in an update */
+} ListedTensor;
+
+typedef struct TensorList {
+  int tensors, tiles;
+  ListedTensor tensor[LIST_TENSORS];
+} TensorList;
+
+typedef struct UpdatePlan {
+  UpdateRule rule;
+  UpdateStep step;
+  const UpdateStep *live; /* read instead of the step; or NULL */
+  float *partials;        /* STABLE_ADAMW: room for one number a tile … */
+  float *divisors;        /* … and one a tensor; else NULL */
+  TensorList list;
+} UpdatePlan;
+
+cudaError_t launch_update(Launch launch, const UpdatePlan *plan);
+
+/* partials[tile] = the sum of the squares of `data` there. */
+cudaError_t launch_squares(Launch launch, const TensorList *list, float *partials);
+/* norm[0] = the root of the sum of all partials. */
+cudaError_t launch_norm(Launch launch, const float *partials, int64_t count, float *norm);
+/* data *= min(1, largest / (norm[0] + 1e-6)) */
+cudaError_t launch_clip(Launch launch, const TensorList *list, const float *norm, float largest);
+
 cudaError_t launch_store_fields(Launch launch, float *out, const float *fields, int count);
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* One pass over a matrix for its largest magnitude, its column sums, or both.
+/* One pass over a matrix for its largest magnitude, its column sums, or both; of few rows, sums in a single launch.
  *
  * For sums, a thread takes one 16-byte vector of columns and walks down the rows, eight of which a thread block has at
  * once; thread blocks share the rows of a strip of 32 vectors. Sums of up to 256 rows are float32, and so are those of
@@ -90,6 +90,44 @@ __global__ void __launch_bounds__(BLOCK, 4)
   plan.partials[row_group * plan.columns + (int64_t)(strip * WARP + own) * width + k] = total;
 }
 
+/* A thread block has 32 columns to itself, with one vector of them and every rows_at_once-th row to a thread. */
+template <typename Scalar>
+__global__ void __launch_bounds__(BLOCK)
+    sum_few_rows_kernel(const uint4 *x, int rows, int across, void *out, DType dtype) {
+  constexpr int width = vector_width<Scalar>, lanes = WARP / width, rows_at_once = BLOCK / lanes;
+  __shared__ float shared[BLOCK / WARP][WARP];
+  const int lane = threadIdx.x % lanes, column = blockIdx.x * lanes + lane;
+  float sum[width] = {};
+  for (int row = threadIdx.x / lanes; column < across && row < rows; row += rows_at_once * ROWS_IN_FLIGHT) {
+    uint4 raw[ROWS_IN_FLIGHT];
+#pragma unroll
+    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
+      raw[i] = make_uint4(0, 0, 0, 0);
+      if (row + i * rows_at_once < rows) raw[i] = x[(int64_t)(row + i * rows_at_once) * across + column];
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
+      float value[width];
+      unpack<Scalar>(raw[i], value);
+#pragma unroll
+      for (int k = 0; k < width; k++) sum[k] += value[k];
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+#pragma unroll
+    for (int mask = lanes; mask < WARP; mask *= 2) sum[k] += shuffle_xor(sum[k], mask);
+    if (threadIdx.x % WARP < lanes) shared[threadIdx.x / WARP][lane * width + k] = sum[k];
+  }
+  __syncthreads();
+  const int64_t own = (int64_t)blockIdx.x * WARP + threadIdx.x;
+  if (threadIdx.x >= WARP || own >= (int64_t)across * width) return;
+  double total = 0;
+#pragma unroll
+  for (int i = 0; i < BLOCK / WARP; i++) total += shared[i][threadIdx.x];
+  store_float(out, dtype, own, (float)total);
+}
+
 /* Thread blocks of 32 × 32: lane x takes a column, the rows take turns at its terms. */
 __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const FinishSumPlan plan) {
   __shared__ double shared[FINISH_ROWS][WARP];
@@ -107,6 +145,14 @@ __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const Fin
   if (threadIdx.y > 0 || column >= plan.columns) return;
   for (int i = 1; i < FINISH_ROWS; i++) sum += shared[i][threadIdx.x];
   store_float(plan.out, plan.dtype, column, (float)sum);
+}
+
+template <typename Scalar> cudaError_t run_few_rows(Launch launch, const MeasurePlan &plan, void *out, DType dtype) {
+  const int across = vector_columns(plan);
+  const int grid = (int)((plan.columns + WARP - 1) / WARP);
+  sum_few_rows_kernel<Scalar>
+      <<<grid, BLOCK, 0, launch.stream>>>(static_cast<const uint4 *>(plan.x), (int)plan.rows, across, out, dtype);
+  return cudaGetLastError();
 }
 
 template <typename Scalar> cudaError_t run(Launch launch, const MeasurePlan &plan) {
@@ -150,4 +196,15 @@ extern "C" cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *pla
   const int grid = (int)((plan->columns + WARP - 1) / WARP);
   finish_sum_kernel<<<grid, dim3(WARP, FINISH_ROWS), 0, launch.stream>>>(*plan);
   return cudaGetLastError();
+}
+
+extern "C" cudaError_t launch_sum_few_rows(Launch launch, const MeasurePlan *plan, void *out, DType dtype) {
+  switch (plan->dtype) {
+  case DTYPE_F32:
+    return run_few_rows<float>(launch, *plan, out, dtype);
+  case DTYPE_F16:
+    return run_few_rows<Half>(launch, *plan, out, dtype);
+  default:
+    return run_few_rows<BFloat16>(launch, *plan, out, dtype);
+  }
 }

@@ -45,17 +45,6 @@ template <typename Scalar, int WIDTH> __device__ inline float load_element(const
   return to_float(static_cast<const Scalar *>(plan.x)[i]);
 }
 
-template <int N> __device__ inline void store_values(const QuantizePlan &plan, int64_t i, const float (&value)[N]) {
-  switch (plan.values_dtype) {
-  case DTYPE_F32:
-    return store_as<float>(plan.values, i, value);
-  case DTYPE_F16:
-    return store_as<Half>(plan.values, i, value);
-  default:
-    return store_as<BFloat16>(plan.values, i, value);
-  }
-}
-
 /* The thread's eight elements as vectors of WIDTH, neighbouring threads holding neighbouring vectors: vector v starts
  * at WIDTH · (lane + v · group). Elements beyond the tile are 0. WIDTH is 1 where vectors would not be aligned. */
 template <typename Scalar, int WIDTH>
@@ -96,22 +85,6 @@ __device__ inline uint32_t group_maximum(uint32_t magnitude, int group, uint32_t
   const int first = warp / warps * warps;
   for (int i = first; i < first + warps; i++) magnitude = max(magnitude, shared[i]);
   return magnitude;
-}
-
-/* The random words of elements i … i + WIDTH - 1; i is a multiple of 4 unless WIDTH is 1. */
-template <int WIDTH> __device__ inline void random_words(RandomSource source, int64_t i, uint32_t (&word)[WIDTH]) {
-  if (WIDTH == 1) {
-    const RandomBlock block = random_block(source, (uint64_t)i / 4);
-    const uint32_t low = i & 1 ? block.word[1] : block.word[0], high = i & 1 ? block.word[3] : block.word[2];
-    word[0] = i & 2 ? high : low;
-  } else {
-#pragma unroll
-    for (int k = 0; k < WIDTH; k += 4) {
-      const RandomBlock block = random_block(source, (uint64_t)(i + k) / 4);
-#pragma unroll
-      for (int j = 0; j < 4 && k + j < WIDTH; j++) word[k + j] = block.word[j];
-    }
-  }
 }
 
 /* Writes codes and decoded values of one vector of a tile: all of it, or what lies before `end`. */

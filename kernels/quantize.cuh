@@ -61,10 +61,10 @@ template <Encoding ENCODING> __device__ inline Scaling scaling_of(const Quantize
 }
 
 template <Encoding ENCODING> __device__ inline float scale_of(const QuantizePlan &plan, uint32_t magnitude) {
-  if (magnitude >= infinity_bits) return float_from_bits(nan_bits);
-  const float absmax = float_from_bits(magnitude);
-  if (uses<ENCODING>(plan, ENCODING_MAP)) return absmax;
-  return absmax / (uses<ENCODING>(plan, ENCODING_E4M3) ? E4M3_LARGEST : E5M2_LARGEST);
+  const DType format = uses<ENCODING>(plan, ENCODING_MAP)    ? DTYPE_U8
+                       : uses<ENCODING>(plan, ENCODING_E4M3) ? DTYPE_E4M3
+                                                             : DTYPE_E5M2;
+  return scale_of_magnitude(magnitude, format, plan.scale_rounding);
 }
 
 template <Encoding ENCODING>
@@ -74,6 +74,34 @@ __device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &tabl
   float scaled = scaling.divide ? value / scaling.scale : value * scaling.inverse;
   if (scaling.empty) scaled = 0.0f;
   return encode<ENCODING>(plan, table, scaled, stochastic, random);
+}
+
+/* Decoded elements i … i + N - 1. */
+template <int N> __device__ inline void store_values(const QuantizePlan &plan, int64_t i, const float (&value)[N]) {
+  switch (plan.values_dtype) {
+  case DTYPE_F32:
+    return store_as<float>(plan.values, i, value);
+  case DTYPE_F16:
+    return store_as<Half>(plan.values, i, value);
+  default:
+    return store_as<BFloat16>(plan.values, i, value);
+  }
+}
+
+/* The random words of elements i … i + WIDTH - 1; i is a multiple of 4 unless WIDTH is 1. */
+template <int WIDTH> __device__ inline void random_words(RandomSource source, int64_t i, uint32_t (&word)[WIDTH]) {
+  if (WIDTH == 1) {
+    const RandomBlock block = random_block(source, (uint64_t)i / 4);
+    const uint32_t low = i & 1 ? block.word[1] : block.word[0], high = i & 1 ? block.word[3] : block.word[2];
+    word[0] = i & 2 ? high : low;
+  } else {
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += 4) {
+      const RandomBlock block = random_block(source, (uint64_t)(i + k) / 4);
+#pragma unroll
+      for (int j = 0; j < 4 && k + j < WIDTH; j++) word[k + j] = block.word[j];
+    }
+  }
 }
 
 /* The whole tensor's largest magnitude from what launch_measure left, for the whole thread block. */

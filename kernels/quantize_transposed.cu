@@ -4,8 +4,7 @@
  * into shared memory, 16 bytes at a time; then it collects 16 rows of 4 columns from there, transposes bytes within
  * words and writes 16 bytes of each of the 4 columns. The 16-byte chunks of a row in shared memory are permuted by its
  * row block, so that neither side has bank conflicts. */
-#include "encode.cuh"
-#include "vectors.cuh"
+#include "quantize_vector.cuh"
 
 namespace {
 
@@ -22,56 +21,25 @@ enum {
 __device__ inline int chunk_at(int row, int chunk) { return row * RUNS + (chunk ^ (row / RUN % RUNS)); }
 __device__ inline int word_at(int row, int word) { return chunk_at(row, word / 4) * 4 + word % 4; }
 
-template <typename Scalar, Encoding ENCODING>
-__device__ inline uint32_t slow_word(const QuantizePlan &plan, const Scaling &scaling, const Scalar *x) {
-  uint32_t word = 0;
-#pragma unroll 1
-  for (int k = 0; k < 4; k++) {
-    word |= (uint32_t)code_of<ENCODING>(plan, *plan.map, scaling, to_float(x[k]), false, 0) << 8 * k;
-  }
-  return word;
-}
-
 /* The 16 codes of a run in registers. */
 template <typename Scalar, Encoding ENCODING>
 __device__ inline uint4 codes_of_run(const QuantizePlan &plan, float scale, uint4 (&raw)[sizeof(Scalar)],
                                      const Scalar *x) {
   constexpr int width = vector_width<Scalar>;
-  const Scaling scaling = scaling_of<ENCODING>(plan, scale);
-  uint32_t word[4];
-  if (scaling.broken) return make_uint4(0x7F7F7F7Fu, 0x7F7F7F7Fu, 0x7F7F7F7Fu, 0x7F7F7F7Fu);
-  if (scaling.empty) return make_uint4(0, 0, 0, 0);
-  if (scaling.divide) {
+  const VectorScaling scaling = vector_scaling<Scalar, ENCODING, false>(plan, scale, 0);
+  NoStage stage;
+  const Encoder<ENCODING> encoder(stage, nullptr);
+  uint32_t word[sizeof(Scalar)][width / 4];
 #pragma unroll
-    for (int k = 0; k < 4; k++) word[k] = slow_word<Scalar, ENCODING>(plan, scaling, x + 4 * k);
-  } else {
-#pragma unroll
-    for (int v = 0; v < (int)sizeof(Scalar); v++) {
-      float value[width];
-      unpack<Scalar>(raw[v], value);
-#pragma unroll
-      for (int k = 0; k < width; k += 4) {
-        float scaled[4];
-        uint32_t codes[4];
-#pragma unroll
-        for (int j = 0; j < 4; j++) scaled[j] = value[k + j] * scaling.inverse;
-        NoStage stage;
-        Encoder<ENCODING>(stage, nullptr).encode(scaled, codes);
-        word[(v * width + k) / 4] = codes[0];
-      }
+  for (int v = 0; v < (int)sizeof(Scalar); v++) {
+    if (scaling.slow) {
+      quantize_vector_slowly<Scalar, ENCODING>(plan, scaling.general, x + v * width, word[v], (Scalar *)nullptr);
+    } else {
+      quantize_vector<Scalar, ENCODING, false>(plan, encoder, scaling, raw[v], word[v], (Scalar *)nullptr);
     }
   }
-  return make_uint4(word[0], word[1], word[2], word[3]);
-}
-
-/* Byte c of result[r] becomes byte r of result[c]. */
-__device__ inline void transpose_bytes(uint32_t (&word)[4]) {
-  const uint32_t low01 = __byte_perm(word[0], word[1], 0x5140), high01 = __byte_perm(word[0], word[1], 0x7362);
-  const uint32_t low23 = __byte_perm(word[2], word[3], 0x5140), high23 = __byte_perm(word[2], word[3], 0x7362);
-  word[0] = __byte_perm(low01, low23, 0x5410);
-  word[1] = __byte_perm(low01, low23, 0x7632);
-  word[2] = __byte_perm(high01, high23, 0x5410);
-  word[3] = __byte_perm(high01, high23, 0x7632);
+  const uint32_t(&all)[4] = reinterpret_cast<const uint32_t(&)[4]>(word);
+  return make_uint4(all[0], all[1], all[2], all[3]);
 }
 
 template <typename Scalar, Encoding ENCODING>

@@ -70,6 +70,18 @@ template <typename Scalar> __device__ inline uint4 pack(const float (&value)[4])
   return make_uint4(float_to_bits(value[0]), float_to_bits(value[1]), float_to_bits(value[2]), float_to_bits(value[3]));
 }
 
+/* --- bytes --- */
+
+/* Byte c of result[r] becomes byte r of result[c]. */
+__device__ inline void transpose_bytes(uint32_t (&word)[4]) {
+  const uint32_t low01 = __byte_perm(word[0], word[1], 0x5140), high01 = __byte_perm(word[0], word[1], 0x7362);
+  const uint32_t low23 = __byte_perm(word[2], word[3], 0x5140), high23 = __byte_perm(word[2], word[3], 0x7362);
+  word[0] = __byte_perm(low01, low23, 0x5410);
+  word[1] = __byte_perm(low01, low23, 0x7632);
+  word[2] = __byte_perm(high01, high23, 0x5410);
+  word[3] = __byte_perm(high01, high23, 0x7632);
+}
+
 /* --- largest magnitudes: running maxima in a word, of both halves for 16-bit types, and their bits as float32 --- */
 
 template <typename Scalar> __device__ inline uint32_t raise(uint32_t largest, uint32_t word) {

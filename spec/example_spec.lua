@@ -1,8 +1,9 @@
--- examples/fashion_mnist.lua on a few made-up images, and what it says to wrong options.
+-- examples/fashion_mnist.lua and vit.lua on a few made-up images, and what they say to wrong options.
 local fp8 = require "fp8"
 local support = require "spec.support"
 
-local example = (debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "")) .. "../examples/fashion_mnist.lua"
+local examples = (debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "")) .. "../examples/"
+local example, vit = examples .. "fashion_mnist.lua", examples .. "vit.lua"
 
 --- idx files of images whose class is the place of a bright bar in them.
 local function write_images(directory, prefix, count)
@@ -23,17 +24,21 @@ local function write_images(directory, prefix, count)
   support.write_file(directory .. "/" .. prefix .. "-labels-idx1-ubyte", "\0\0\8\1" .. size .. table.concat(labels))
 end
 
-describe("examples/fashion_mnist.lua", function()
+-- A directory of such images while the tests of a block run. Returns its path.
+local function with_images()
   local directory = os.tmpname()
   os.remove(directory)
-
   setup(function()
     os.execute("mkdir " .. directory)
     write_images(directory, "train", 600)
     write_images(directory, "t10k", 200)
   end)
-
   teardown(function() os.execute("rm -r " .. directory) end)
+  return directory
+end
+
+describe("examples/fashion_mnist.lua", function()
+  local directory = with_images()
 
   local function run(options)
     return support.run(example .. " " .. options, "FASHION_MNIST=" .. directory)
@@ -42,9 +47,9 @@ describe("examples/fashion_mnist.lua", function()
   --- Test accuracy by layer, from the final table.
   local function accuracies(output)
     local found = {}
-    local rows = output:match "layer +test accuracy +seconds\n(.*)"
+    local rows = output:match "layer +test accuracy.-\n(.*)"
     assert.is_truthy(rows, output)
-    for layer, accuracy, seconds in rows:gmatch "(%w+) +([%d.]+)%% +([%d.]+)\n" do
+    for layer, accuracy, _, seconds in rows:gmatch "(%w+) +([%d.]+)%% +([%d.]+) +([%d.]+)" do
       assert.is_true(tonumber(seconds) < 60)
       found[layer] = tonumber(accuracy)
     end
@@ -109,5 +114,53 @@ describe("examples/fashion_mnist.lua", function()
     ]]
     assert.is_true(ok, output)
     assert.is_truthy(fp8)
+  end)
+end)
+
+describe("examples/vit.lua", function()
+  local directory = with_images()
+
+  local function run(options)
+    return support.run(vit .. " --width 32 --layers 1 --heads 2 --batch 50 " .. options, "FASHION_MNIST=" .. directory)
+  end
+
+  local function accuracy(output, precision)
+    return tonumber(output:match("\n" .. precision .. " +([%d.]+)%%")) or error(output)
+  end
+
+  support.each_device(function(device)
+    it("learns in every precision, and tells what the formats do", function()
+      local ok, output = run(("--device %s --epochs 8 --lr 0.01 --warmup 5 --augment no --layer-scale --watch 20 " ..
+        "--compare f32,mixed,global_native"):format(device))
+      assert.is_true(ok, output)
+      for _, precision in ipairs {"f32", "mixed", "global_native"} do
+        assert.is_true(accuracy(output, precision) > 90, output)
+      end
+      assert.is_truthy(output:find("blocks%.1%.mlp%.fc1 +grad_output +e5m2"), output)
+    end)
+
+    it("shifts and mirrors, and repeats itself for a seed", function()
+      local options = ("--device %s --epochs 1 --augment yes --compare f32 --seeds 2 --optimizer stable_adamw")
+        :format(device)
+      local first, second = select(2, run(options)), select(2, run(options))
+      local losses = {}
+      for loss in first:gmatch "loss ([%d.]+)" do losses[#losses + 1] = loss end
+      assert.is_true(#losses >= 20, first)
+      for loss in second:gmatch "loss ([%d.]+)" do assert.equal(table.remove(losses, 1), loss) end
+      assert.is_truthy(first:find "%% ± ")
+    end)
+  end)
+
+  it("refuses wrong options in one line that names them", function()
+    for options, words in pairs {
+      ["--compare bf16,e5m2"] = "no precision 'e5m2'; known are bf16", ["--batch 601"] = "600 training images",
+      ["--heads 3"] = "heads", ["--optimizer lion"] = "adamw or stable_adamw", ["--seeds 0"] = "'0'",
+      ["--recipes /nowhere.lua"] = "/nowhere.lua", ["--layer-scales"] = "--layer-scales",
+    } do
+      local ok, output = run("--device cpu --epochs 1 " .. options)
+      assert.is_false(ok, options)
+      assert.is_truthy(output:find(words, 1, true), output)
+      assert.is_truthy(output:find("vit: [^\n]*\n$"), output)
+    end
   end)
 end)

@@ -1,5 +1,6 @@
 --- Random arguments for the fuzz spec, right and wrong. Sizes are small or far too large: one between would be granted.
 local ffi = require "ffi"
+local core = require "fp8.core"
 local fp8 = require "fp8"
 
 local dtypes = {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"}
@@ -91,6 +92,31 @@ return function(random, device)
   function makers.device() return random(3) == 1 and pick(strings) or device end
   function makers.rounding() return pick {"nearest", "stochastic"} end
   function makers.blocksize() return pick {64, 128, 4096, 1, 7, 2 ^ 53, 0, -1} end
+  function makers.side() return random(3) == 1 and pick(whole) or random(5) end
+  function makers.blocks() return random(2) == 1 and make "blocksize" or {make "side", make "side"} end
+  function makers.scale_rounding() return pick {"none", "power_of_two", "mx"} end
+  function makers.history() return fp8.rand(random(4), {device = device}) end
+  function makers.filter() return random(2) == 1 and function(name) return #name > 0 end or nil end
+
+  function makers.operand()
+    local operand = {format = make "map", scale = pick {"tensor", "row", "column", "block", make "blocks"}}
+    if random(3) == 1 then operand.scale_rounding = make "scale_rounding" end
+    if random(3) == 1 then operand.history = make "size" end
+    return operand
+  end
+
+  function makers.recipe()
+    local names = {}
+    for name in pairs(fp8.recipes) do names[#names + 1] = name end
+    table.sort(names)
+    if random(3) > 1 then return pick(names) end
+    local recipe = {}
+    for _, field in ipairs {"input", "weight", "grad_output"} do recipe[field] = make "operand" end
+    if random(2) == 1 then recipe.input_grad = {weight = make "operand"} end
+    recipe.weight_grad = pick {"full", "quantized", {input = make "operand"}}
+    return recipe
+  end
+
   function makers.string() return pick(strings) end
   function makers.none() return nil end
   function makers.size() return random(4) == 1 and pick(whole) or random(4) end
@@ -116,11 +142,12 @@ return function(random, device)
     local options = {}
     for _, name in ipairs {
       "dtype", "device", "requires_grad", "saturate", "retain_graph", "reduction", "rounding", "native", "bias", "lr",
-      "batch", "seed", "shuffle", "f64", "scale", "format", "input", "weight_grad", "recipe", "momentum", "first",
-      "step",
+      "batch", "seed", "shuffle", "master_weights", "f64", "scale", "format", "input", "weight_grad", "recipe",
+      "momentum", "step",
     } do
       if random(20) == 1 then options[name] = make(pick {"dtype", "device", "boolean", "any", "small"}) end
     end
+    if random(6) == 1 then options.recipe = make "recipe" end
     return options
   end
 
@@ -130,14 +157,43 @@ return function(random, device)
     }
   end
 
-  function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, first = make "boolean"} end
+  function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, nesterov = make "boolean"} end
+  function makers.rule() return pick {"sgd", "adamw", "stable_adamw"} end
+  function makers.norm() return random(4) == 1 and make "number" or random(4) - 1 end
+  function makers.live() return random(8) == 1 and make "tensor" or core.new_live_step(device) end
+
+  function makers.update_list()
+    local list = {}
+    for i = 1, random(3) do
+      for k = 1, 5 do list[5 * i - 5 + k] = k < 5 and make "parameter" end
+      if random(3) == 1 then list[5 * i] = make(pick {"parameter", "tensor", "any"}) or false end
+      if random(2) == 1 then list[5 * i - 1] = false end
+    end
+    return list
+  end
+
+  function makers.schedule()
+    return {lr = make "small", steps = 4 + make "small", warmup = make(pick {"small", "any"}), final = make "none"}
+  end
   function makers.nested() return pick {{1, 2}, {{1}, {2}}, {{}, {}}, {}, {{1, 2}, {3}}, {1, "2"}, {{{1}}}} end
   function makers.layer() return pick(layers) end
-  function makers.parameters() return pick {make "layer":parameters(), {make "tensor"}, {}, make "layer"} end
+  function makers.parameters()
+    return pick {
+      make "layer":parameters(), {make "tensor"}, {}, make "layer", {{parameters = make "layer", lr = make "number"}},
+    }
+  end
 
   function makers.state()
     local layer = make "layer"
     return pick {layer:state_dict(), {}, {weight = make "tensor"}, fp8.optim.SGD(layer):state_dict()}
+  end
+
+  --- What a checkpoint is of; often the parts of the one at checkpoint_path.
+  function makers.parts()
+    local layer = random(2) == 1 and layers[1] or make "layer"
+    local parts = {model = layer, optimizer = random(2) == 1 and fp8.optim.AdamW(layer) or nil}
+    if random(4) == 1 then parts[pick {"model", "optimizer", "step", "extra"}] = make "any" end
+    return parts
   end
 
   function makers.quantized_state()
@@ -167,6 +223,7 @@ return function(random, device)
   function makers.positions() return random(4) == 1 and make "index" or fp8.randint(0, 3, {3, 4}, {device = device}) end
 
   function makers.tensor_file() return random(4) == 1 and pick(strings) or arguments.tensor_path end
+  function makers.checkpoint_file() return random(4) == 1 and pick(strings) or arguments.checkpoint_path end
   function makers.idx_file() return random(4) == 1 and pick(strings) or arguments.idx_path end
 
   function makers.codes() return fp8.randint(0, 256, {3, 4}, {dtype = "u8", device = device}) end

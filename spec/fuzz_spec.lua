@@ -44,7 +44,7 @@ for names, kinds in ([[
   transpose flatten: tensor dimension dimension
   narrow: tensor dimension small small
   select: tensor dimension small
-  convert zeros_like ones_like empty_like randn_like: tensor fitting_options
+  zeros_like ones_like empty_like randn_like: tensor fitting_options
   to: tensor dtype
   requires_grad_ set_requires_grad: tensor boolean
   zeros ones empty rand randn: sizes fitting_options
@@ -58,28 +58,36 @@ for names, kinds in ([[
   quantize_blockwise: tensor map blocksize
   dequantize_blockwise fp8.dequantize: codes quantized_state
   fp8.quantize: tensor map
-  core.quantize: tensor map blocksize rounding
-  fake_quantize: tensor map blocksize rounding dtype
-  core.dequantize: codes scale map blocksize dtype
-  scaled_matmul: codes8 scale codes8 scale none dtype
+  core.quantize: tensor map blocks rounding none boolean dtype none scale_rounding
+  fake_quantize: tensor map blocks rounding none dtype none boolean scale_rounding
+  core.dequantize: codes scale map blocks dtype
+  delayed_scale: tensor history map scale_rounding boolean
+  convert: layer recipe filter
+  scaled_matmul: codes8 scale codes8 scale none dtype boolean
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   LayerNorm RMSNorm LayerScale: small fitting_layer_options
   Embedding MultiHeadAttention MLP TransformerBlock: small small fitting_layer_options
   GELU ReLU SiLU: none
   Sequential: layer callback
-  SGD AdamW: parameters options
-  sgd_step: parameter parameter parameter step
-  adamw_step: parameter parameter parameter parameter step
+  SGD AdamW StableAdamW: parameters options
+  update check_update: rule update_list step
+  new_live_step: device
+  store_step: live rule step
+  optim.clip_grad_norm: parameters norm
+  core.clip_grad_norm: list norm
+  cosine_schedule linear_schedule: schedule
   load: tensor_file options
   read_idx: idx_file options
   save: string state
+  checkpoint.save: string parts
+  checkpoint.load: checkpoint_file parts
   batches walk: list options
   no_grad scope: callback tensor small
   Function: definition
   memory reset_peak_memory synchronize set_default_device: device
   set_default_dtype: dtype
-  manual_seed: number
+  manual_seed: number small
   __index: tensor string
   __newindex: tensor string tensor
   train_step forward: layer matrix
@@ -142,12 +150,15 @@ local function public_functions()
     end
   end
   -- Loaded when first used.
-  for _, name in ipairs {"Linear", "LinearMixed", "LinearGlobal", "load", "save"} do assert(fp8[name]) end
+  for _, name in ipairs {"Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint"} do
+    assert(fp8[name])
+  end
   add("fp8", fp8)
   add("cuda", fp8.cuda)
   add("nn", fp8.nn)
   add("optim", fp8.optim)
   add("data", fp8.data)
+  add("checkpoint", fp8.checkpoint)
   add("methods", require "fp8.tensor")
   add("core", core)
   add("metatable", core.metatable)
@@ -187,7 +198,8 @@ local function call_all(functions, arguments, path)
     local last = name:match "[^.]+$"
     local values, count = arguments.list(kinds_of[name] or kinds_of[last] or {"tensor", "any", "any"})
     if name:find "^module%." then values[1], count = arguments.make "layer", math.max(count, 1) end
-    if name == "fp8.save" and type(values[1]) == "string" then values[1] = path end -- writes nowhere else
+    -- Writes nowhere else.
+    if name:find "%.save$" and type(values[1]) == "string" then values[1] = path end
     local start = os.clock()
     if call(name, f, values, count, wrong) then
       succeeded = succeeded + 1
@@ -208,16 +220,18 @@ support.each_device(function(device)
       fp8.manual_seed(seed)
       local functions = public_functions()
       assert.is_true(#functions > 200)
-      local path, tensor_path, idx_path = os.tmpname(), os.tmpname(), os.tmpname()
+      local path, tensor_path, idx_path, checkpoint_path = os.tmpname(), os.tmpname(), os.tmpname(), os.tmpname()
       fp8.save(tensor_path, {x = fp8.zeros(2)})
       support.write_file(idx_path, "\0\0\8\1\0\0\0\3abc")
+      local layer = fp8.Linear(4, 3, {device = device})
+      fp8.checkpoint.save(checkpoint_path, {model = layer, optimizer = fp8.optim.AdamW(layer), extra = {1}})
       for _ = 1, 3 do collectgarbage() end
       local before, start = core.memory(device).in_use, os.clock()
       core.reset_peak_memory(device)
       local arguments = new_arguments(support.random(seed), device)
-      arguments.tensor_path, arguments.idx_path = tensor_path, idx_path
+      arguments.tensor_path, arguments.idx_path, arguments.checkpoint_path = tensor_path, idx_path, checkpoint_path
       local worked, succeeded, wrong = call_all(functions, arguments, path)
-      for _, name in ipairs {path, tensor_path, idx_path} do os.remove(name) end
+      for _, name in ipairs {path, tensor_path, idx_path, checkpoint_path} do os.remove(name) end
       assert.same({}, wrong)
       local count = 0
       for _ in pairs(worked) do count = count + 1 end

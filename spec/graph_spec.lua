@@ -27,6 +27,10 @@ local layers = {
 local optimizers = {
   ["AdamW"] = function(model) return fp8.optim.AdamW(model, {lr = 0.05}) end,
   ["SGD"] = function(model) return fp8.optim.SGD(model, {lr = 0.1}) end,
+  ["StableAdamW"] = function(model) return fp8.optim.StableAdamW(model, {lr = 0.05}) end,
+  ["AdamW with groups"] = function(model)
+    return fp8.optim.AdamW({{parameters = {model.weight}}, {parameters = {model.bias}, weight_decay = 0}}, {lr = 0.05})
+  end,
   ["SGD with momentum"] = function(model) return fp8.optim.SGD(model, {lr = 0.1, momentum = 0.9, nesterov = true}) end,
 }
 
@@ -94,6 +98,79 @@ describe("A captured training step equals the eager one", function()
   for name, make_optimizer in pairs(optimizers) do
     it("with " .. name, function() compare(layers.LinearMixed, make_optimizer, "f32") end)
   end
+end)
+
+describe("A captured step", function()
+  --- A step of bf16 parameters with clipped gradients, and what it works on.
+  local function clipped(name)
+    fp8.manual_seed(8)
+    local layer = fp8.Linear(48, 32, {device = "cuda", dtype = "bf16"})
+    local optimizer = fp8.optim[name](layer, {lr = 0.05, master_weights = true})
+    local x, target = fp8.randn(16, 48, {device = "cuda", dtype = "bf16"}), fp8.randint(0, 32, {16}, on)
+    return function()
+      optimizer:zero_grad()
+      fp8.cross_entropy(layer(x), target):backward()
+      local norm = fp8.optim.clip_grad_norm(layer, 0.5)
+      optimizer:step()
+      return norm
+    end, layer, optimizer
+  end
+
+  for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+    it("clips gradients, updates masters and follows a schedule: " .. name, function()
+      local rate = fp8.optim.cosine_schedule {lr = 0.05, warmup = 3, steps = 9}
+      local eager, eager_layer, eager_optimizer = clipped(name)
+      local f, layer, optimizer = clipped(name)
+      optimizer.lr, eager_optimizer.lr = rate(1), rate(1)
+      local step = fp8.cuda.graph(f)
+      eager()
+      for i = 2, 10 do
+        optimizer.lr, eager_optimizer.lr = rate(i), rate(i)
+        local norm, expected = step(), eager()
+        assert.is_true(norm:item() > 0)
+        support.close(norm, expected, 1e-3)
+        support.close(layer.weight.grad, eager_layer.weight.grad, 1e-2)
+      end
+      for i = 1, 2 do
+        support.close(optimizer.state[i].master, eager_optimizer.state[i].master, 1e-3)
+        support.equal(optimizer.parameters[i]:detach(), optimizer.state[i].master:to "bf16")
+        assert.equal(10, optimizer.state[i].steps)
+      end
+    end)
+  end
+
+  it("takes over what changed a parameter between replays", function()
+    local f, layer, optimizer = clipped "AdamW"
+    local step = fp8.cuda.graph(f)
+    step()
+    fp8.no_grad(function() layer.weight:fill_(3) end)
+    step()
+    assert.is_true(layer.weight:detach():min():item() > 2.5)
+    assert.is_true(optimizer.state[2].master:min():item() > 2.5)
+    local state = optimizer:state_dict()
+    for key, tensor in pairs(state) do state[key] = tensor:clone() end
+    local weight = layer.weight:detach():clone()
+    step()
+    local expected = layer.weight:detach():clone()
+    optimizer:load_state_dict(state)
+    fp8.no_grad(function() layer.weight:copy_(weight) end)
+    layer.bias:detach():copy_(state["1.master"])
+    step()
+    support.equal(layer.weight:detach(), expected)
+  end)
+
+  it("refuses wrong settings before anything changes", function()
+    local f, layer, optimizer = clipped "AdamW"
+    local step = fp8.cuda.graph(f)
+    local before = layer.weight:detach():clone()
+    optimizer.lr = -1
+    fails("AdamW: option lr must be", step)
+    assert.equal(1, optimizer.state[1].steps)
+    support.equal(layer.weight:detach(), before)
+    optimizer.lr = 0.05
+    step()
+    assert.is_true(support.error(layer.weight:detach(), before) > 0)
+  end)
 end)
 
 describe("A graph", function()

@@ -1,6 +1,7 @@
 --- Runs a linear layer and compares it with the design's table in plain Lua.
 --
--- A recipe in the reference's terms: {format, scale} of input, weight and grad_output, nil for one that stays as it is.
+-- A recipe in the reference's terms: {format, scale, scale_rounding} of input, weight and grad_output, nil for one that
+-- stays as it is; input_grad and weight_grad = {operands of that product alone}, the latter also "full" or "quantized".
 local assert = require "luassert"
 local fp8 = require "fp8"
 local reference = require "spec.reference"
@@ -9,14 +10,13 @@ local support = require "spec.support"
 local function quantized(x, rule, rows, columns, dtype)
   if not rule then return x end
   local scale = rule[2] == "block" and reference.block_length(columns) or rule[2]
-  return reference.fake_quantize(x, rule[1], scale, {rows, columns}, dtype)
+  return reference.fake_quantize(x, rule[1], scale, {rows, columns}, dtype, rule[3])
 end
 
 --- y, dx, dweight, dbias of x (n, in), weight (out, in), bias (out) or nil and dy (n, out), all lists.
 local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
   local qx = quantized(x, rules.input, n, inputs, dtype)
   local qw = quantized(weight, rules.weight, outputs, inputs, dtype)
-  local qdy = quantized(dy, rules.grad_output, n, outputs, dtype)
   local y = reference.matmul(qx, qw, n, inputs, outputs, false, true)
   local dbias = {}
   for j = 1, outputs do
@@ -26,9 +26,16 @@ local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
       dbias[j] = dbias[j] + dy[i * outputs + j]
     end
   end
-  local dx = reference.matmul(qdy, qw, n, outputs, inputs)
-  local full = rules.weight_grad ~= "quantized"
-  local dweight = reference.matmul(full and dy or qdy, full and x or qx, outputs, n, inputs, true)
+  local of_input, of_weight = rules.input_grad or {}, rules.weight_grad
+  local dx = reference.matmul(quantized(dy, of_input.grad_output or rules.grad_output, n, outputs, dtype),
+    quantized(weight, of_input.weight or rules.weight, outputs, inputs, dtype), n, outputs, inputs)
+  local left, right = dy, x
+  if of_weight and of_weight ~= "full" then
+    if of_weight == "quantized" then of_weight = {} end
+    left = quantized(dy, of_weight.grad_output or rules.grad_output, n, outputs, dtype)
+    right = quantized(x, of_weight.input or rules.input, n, inputs, dtype)
+  end
+  local dweight = reference.matmul(left, right, outputs, n, inputs, true)
   return y, dx, dweight, bias and dbias
 end
 

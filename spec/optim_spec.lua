@@ -32,6 +32,26 @@ local function adamw(p, g, state, s, round)
   end
 end
 
+--- Algorithm 2 of Wortsman et al. (2023); the paper's v is the first moment here, and its u the second.
+local function stable_adamw(p, g, state, s, round)
+  local t, n = (state.t or 0) + 1, #p
+  state.t, state.m, state.v = t, state.m or {}, state.v or {}
+  local beta1, beta2, epsilon = s.beta1 or 0.9, s.beta2 or 0.99, s.epsilon or 1e-8
+  local hat1 = beta1 * (1 - beta1 ^ (t - 1)) / (1 - beta1 ^ t)
+  local hat2 = beta2 * (1 - beta2 ^ (t - 1)) / (1 - beta2 ^ t)
+  local sum = 0
+  for i = 1, n do
+    state.m[i] = hat1 * (state.m[i] or 0) + (1 - hat1) * g[i]
+    state.v[i] = hat2 * (state.v[i] or 0) + (1 - hat2) * g[i] ^ 2
+    sum = sum + g[i] ^ 2 / math.max(state.v[i], epsilon ^ 2)
+  end
+  local rate = s.lr / math.max(1, math.sqrt(sum / n))
+  for i = 1, n do
+    local decay = rate * (s.weight_decay or 0.01) * p[i]
+    p[i] = round(p[i] - decay - rate * state.m[i] / (math.sqrt(state.v[i]) + epsilon))
+  end
+end
+
 local cases = {
   {"SGD", sgd, {lr = 0.1}},
   {"SGD", sgd, {lr = 0.1, weight_decay = 0.05}},
@@ -42,6 +62,8 @@ local cases = {
   {"AdamW", adamw, {lr = 0.01}},
   {"AdamW", adamw, {lr = 0.1, beta1 = 0.5, beta2 = 0.9, epsilon = 1e-3, weight_decay = 0.2}},
   {"AdamW", adamw, {lr = 0.1, weight_decay = 0}},
+  {"StableAdamW", stable_adamw, {lr = 0.01}},
+  {"StableAdamW", stable_adamw, {lr = 0.1, beta1 = 0.5, beta2 = 0.999, epsilon = 0.3, weight_decay = 0.2}},
 }
 
 local function described(settings)
@@ -148,7 +170,7 @@ support.each_device(function(device)
     end)
 
     it("trains: a quadratic goes to its minimum", function()
-      for _, name in ipairs {"SGD", "AdamW"} do
+      for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
         local x = fp8.tensor({3, -2}, {device = device, requires_grad = true})
         local settings = name == "SGD" and {lr = 0.1, momentum = 0.5} or {lr = 0.1, weight_decay = 0}
         local optimizer = fp8.optim[name]({x}, settings)
@@ -175,13 +197,21 @@ describe("An optimizer refuses", function()
   local x = fp8.zeros(2, {requires_grad = true})
 
   it("wrong parameters", function()
-    for _, name in ipairs {"SGD", "AdamW"} do
+    for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
       fails(name, fp8.optim[name])
       fails(name, fp8.optim[name], {})
       fails(name, fp8.optim[name], 3)
       fails(name .. ": parameter 2", fp8.optim[name], {x, 3})
       fails(name .. ": parameter 1", fp8.optim[name], {fp8.zeros(2)})
       fails(name .. ": parameter 1", fp8.optim[name], {x * 2})
+      fails(name .. ": parameter 2 is given twice", fp8.optim[name], {x, x})
+      fails("must be contiguous", fp8.optim[name], {fp8.zeros(2, 3):t():requires_grad_()})
+      fails(name .. ": group 2 must be a table", fp8.optim[name], {{parameters = {x}}, x})
+      fails(name .. ": group 2: parameter 1 is given twice", fp8.optim[name], {{parameters = {x}}, {parameters = {x}}})
+      fails(name .. ": group 1: unknown option rate", fp8.optim[name], {{parameters = {x}, rate = 1}})
+      fails(name .. ": group 1: option lr must be", fp8.optim[name], {{parameters = {x}, lr = -1}})
+      fails(name .. ": group 1: a module or a list", fp8.optim[name], {{parameters = 3}})
+      fails("at least one parameter", fp8.optim[name], {{parameters = {}}})
     end
   end)
 
@@ -190,19 +220,38 @@ describe("An optimizer refuses", function()
     fails("option lr", fp8.optim.SGD, {x}, {lr = "1"})
     fails("option lr", fp8.optim.SGD, {x}, {lr = -1})
     fails("option lr", fp8.optim.AdamW, {x}, {lr = 0 / 0})
+    fails("option lr", fp8.optim.AdamW, {x}, {lr = math.huge})
+    fails("option beta1", fp8.optim.AdamW, {x}, {beta1 = 1})
+    fails("option beta2", fp8.optim.StableAdamW, {x}, {beta2 = 1.5})
+    fails("option master_weights", fp8.optim.SGD, {x}, {master_weights = 1})
     fails("option nesterov", fp8.optim.SGD, {x}, {nesterov = 1})
     fails("SGD: ", fp8.optim.SGD, {x}, 0.1)
   end)
 
-  it("state that does not fit, and changes nothing then", function()
-    local optimizer = fp8.optim.AdamW({x}, {lr = 0.5})
-    local other = fp8.optim.AdamW({fp8.zeros(3, {requires_grad = true})})
-    local two = fp8.optim.AdamW {x, fp8.zeros(3, {requires_grad = true})}
-    fails("load_state_dict: ", function() optimizer:load_state_dict(other:state_dict()) end)
-    fails("load_state_dict: ", function() optimizer:load_state_dict(two:state_dict()) end)
-    fails("load_state_dict: ", function() optimizer:load_state_dict(fp8.optim.SGD({x}):state_dict()) end)
-    fails("load_state_dict: ", function() optimizer:load_state_dict {} end)
-    fails("load_state_dict: ", function() optimizer:load_state_dict() end)
-    assert.equal(0.5, optimizer.lr)
+  it("settings that are made wrong between steps, before anything changes", function()
+    local y = fp8.ones(2, {requires_grad = true})
+    local optimizer = fp8.optim.SGD({{parameters = {x}}, {parameters = {y}, lr = 1}}, {lr = 0.5})
+    x.grad, y.grad = fp8.ones(2), fp8.ones(2)
+    for _, wrong in ipairs {"1", -1, 0 / 0} do
+      optimizer.groups[2].lr = wrong
+      fails("SGD: option lr must be a finite number of at least 0, got " .. tostring(wrong), optimizer.step, optimizer)
+    end
+    optimizer.groups[2].lr, optimizer.momentum = 1, 0.5
+    fails("SGD: momentum can't be switched on", optimizer.step, optimizer)
+    assert.same({0, 0}, x:totable())
+    assert.equal(0, optimizer.state[1].steps)
+    x.grad = nil
+  end)
+
+  it("a parameter of a scope that has ended, before anything changes", function()
+    local y = fp8.ones(2, {requires_grad = true})
+    local optimizer
+    fp8.scope(function()
+      local z = fp8.ones(2, {requires_grad = true})
+      z.grad, y.grad = fp8.ones(2), fp8.ones(2)
+      optimizer = fp8.optim.SGD {{parameters = {y}}, {parameters = {z}}}
+    end)
+    fails("was freed", optimizer.step, optimizer)
+    assert.same({1, 1}, y:totable())
   end)
 end)

@@ -240,8 +240,8 @@ support.each_device(function(device)
   end)
 
   describe("what one quantization gives", function()
-    local shapes = {{5, 1000}, {32, 256}, {48, 4096}, {256, 272}, {3, 8192}, {17, 16384}, {2, 20000}, {1, 40960},
-      {129, 64}, {33, 35}, {1, 7}}
+    local shapes = {{5, 1000}, {32, 256}, {48, 4096}, {256, 272}, {3, 8192}, {17, 16384}, {16, 17408}, {2, 20000},
+      {1, 40960}, {129, 64}, {33, 35}, {1, 7}}
     local formats = {e4m3_map = maps.e4m3, dynamic = maps.dynamic, random = maps.random1, e4m3 = "e4m3", e5m2 = "e5m2"}
 
     --- A matrix with zeros of both signs among its values.
@@ -290,6 +290,31 @@ support.each_device(function(device)
         end
       end)
     end
+
+    it("sums the columns of many rows, too", function()
+      fp8.manual_seed(35)
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local x = matrix({1026, 1024}, dtype)
+        for _, name in ipairs {"e4m3_map", "e5m2"} do
+          for _, blocksize in ipairs {1024, 4096, false} do compare(x, formats[name], blocksize or nil) end
+        end
+      end
+    end)
+
+    it("repeats the scale of a whole tensor", function()
+      for _, shape in ipairs {{64, 256}, {3, 5}, {1, 32768}, {0, 4}} do
+        local x = fp8.randn(shape)
+        local there = x:to(device)
+        local codes, scale, transposed = core.quantize(there, "e4m3", nil, nil, nil, true, nil, 300)
+        local own, own_scale, own_transposed = core.quantize(x, "e4m3", nil, nil, nil, true)
+        same_bytes(codes, own)
+        same_bytes(transposed, own_transposed)
+        assert.same({300}, scale.shape)
+        if x:numel() > 0 then support.equal(scale, own_scale:expand(300)) end
+      end
+      assert.has_error(function() core.quantize(fp8.ones(4, 64), "e4m3", 64, nil, nil, nil, nil, 4) end)
+      assert.has_error(function() core.quantize(fp8.ones(4, 64), "e4m3", nil, nil, nil, nil, nil, -1) end)
+    end)
 
     it("does not depend on where a tensor begins", function()
       fp8.manual_seed(32)

@@ -22,6 +22,19 @@ support.each_device(function(device)
       end
     end)
 
+    it("go on from a state that was asked for", function()
+      fp8.manual_seed(-5)
+      fp8.rand(7, {device = device})
+      local seed, position = fp8.random_state()
+      assert.equal(-5, seed)
+      local expected = fp8.randn(1001, {device = device})
+      fp8.manual_seed(99)
+      fp8.manual_seed(seed, position)
+      support.equal(fp8.randn(1001, {device = device}), expected)
+      support.fails("manual_seed", fp8.manual_seed, 1, -1)
+      support.fails("manual_seed", fp8.manual_seed, 1, "x")
+    end)
+
     it("have their distribution's mean and variance", function()
       fp8.manual_seed(1)
       for _, dtype in ipairs {"f32", "f16", "bf16"} do

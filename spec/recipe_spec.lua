@@ -8,15 +8,38 @@ local fails = support.fails
 
 local e4m3, e5m2 = reference.map(true, 4, 3), reference.map(true, 5, 2)
 local map_of = {[e4m3] = fp8.create_map(true, 4, 3, 8), [e5m2] = fp8.create_map(true, 5, 2, 8)}
+local list_of = {[fp8.recipes.mixed.input.format] = e4m3, [fp8.recipes.mixed.grad_output.format] = e5m2}
 
 --- A recipe for fp8 from one in the reference's terms, where a format is a list or a name.
-local function recipe_of(rules)
-  local recipe = {weight_grad = rules.weight_grad, rounding = rules.rounding}
-  for _, operand in ipairs {"input", "weight", "grad_output"} do
-    local format, scale = unpack(rules[operand])
-    recipe[operand] = {format = map_of[format] or format, scale = scale}
+local recipe_of, rules_of
+function recipe_of(rules)
+  local recipe = {}
+  for field, value in pairs(rules) do
+    local format, scale, scale_rounding = value[1], value[2], value[3]
+    if type(value) == "string" then
+      recipe[field] = value
+    elseif format then
+      recipe[field] = {format = map_of[format] or format, scale = scale, scale_rounding = scale_rounding}
+    else
+      recipe[field] = recipe_of(value)
+    end
   end
   return recipe
+end
+
+--- The other way round.
+function rules_of(recipe)
+  local rules = {}
+  for field, value in pairs(recipe) do
+    if type(value) == "string" then
+      rules[field] = field ~= "rounding" and value or nil
+    elseif value.format then
+      rules[field] = {list_of[value.format] or value.format, value.scale, value.scale_rounding}
+    else
+      rules[field] = rules_of(value)
+    end
+  end
+  return rules
 end
 
 local function rules_with(format, grad_format, input, weight, grad_output, weight_grad)
@@ -49,6 +72,47 @@ support.each_device(function(device)
         end
       end
     end
+
+    for name, recipe in pairs(fp8.recipes) do
+      if name ~= "delayed" then
+        it("computes what it says: " .. name, function()
+          local rules = rules_of(recipe)
+          for _, sizes in ipairs {{{150}, 160, 144}, {{3, 7}, 33, 70}, {{1}, 5, 1}} do
+            local shape, inputs, outputs = unpack(sizes)
+            for _, dtype in ipairs(inputs > 100 and {"bf16"} or {"f32", "f16"}) do
+              local layer = fp8.Linear(inputs, outputs, {dtype = dtype, device = device, recipe = name})
+              check_linear(layer, rules,
+                {device = device, dtype = dtype, shape = shape, inputs = inputs, outputs = outputs})
+            end
+          end
+        end)
+      end
+    end
+
+    it("may have other operands in each product, of any kind", function()
+      local random = support.random(3)
+      local function pick(list) return list[random(#list)] end
+      local function operand()
+        local format = pick {"e4m3", "e5m2", e4m3, e5m2}
+        local rounding = pick {"none", "power_of_two", type(format) == "string" and "mx" or nil}
+        local tile = {random(9), random(9)}
+        local scale = pick {"tensor", "tensor", "row", "column", "column", "block", 7, tile, {1, 16}}
+        return {format, scale, rounding}
+      end
+      for _ = 1, 60 do
+        local rules = {input = operand(), weight = operand(), grad_output = operand()}
+        if random(2) == 1 then
+          rules.input_grad = {grad_output = pick {operand(), false} or nil, weight = pick {operand(), false} or nil}
+        end
+        local both = {grad_output = operand(), input = operand()}
+        rules.weight_grad = pick {"full", "quantized", {input = operand()}, both}
+        local layer = fp8.Linear(32, 16, {device = device, recipe = recipe_of(rules)})
+        local setup = {device = device, dtype = pick {"f32", "bf16"}, shape = {random(20)}, inputs = 32, outputs = 16}
+        check_linear(layer, rules, setup)
+        layer:zero_grad()
+        check_linear(layer, rules, setup) -- with the weight as it was quantized before
+      end
+    end)
 
     it("is named by native = true", function()
       local mixed = rules_with("e4m3", "e5m2", "row", "tensor", "row", "full")
@@ -195,10 +259,36 @@ describe("A wrong recipe", function()
     refused({"recipe.input.format", "(2)"}, changed("input", {format = fp8.zeros(2), scale = "row"}))
     refused({"recipe.input.format", "ascending"}, changed("input", {format = -fp8.arange(256), scale = "row"}))
     refused({"recipe.input.scale"}, changed("input", {format = "e4m3"}))
-    refused({"recipe.input.scale", "column"}, changed("input", {format = "e4m3", scale = "column"}))
-    for _, scale in ipairs {0, -1, 1.5, 0 / 0, 2 ^ 60, true, {}} do
-      refused({"recipe.input.scale"}, changed("input", {format = "e4m3", scale = scale}))
+    refused({"recipe.input.scale", "colum"}, changed("input", {format = "e4m3", scale = "colum"}))
+    local odd = setmetatable({}, {__index = function() return 4 end})
+    local wrong = {
+      0, -1, 1.5, 0 / 0, 2 ^ 60, true, {}, {1}, {1, 2, 3}, {0, 1}, {1, -1}, {1, 1.5}, {"1", 2}, {rows = 1, columns = 2},
+      {1, 2 ^ 60}, {1, 0 / 0}, {1, 2, extra = 3}, {{1, 2}, 3}, odd,
+    }
+    for _, scale in ipairs(wrong) do
+      refused({"recipe.input.scale must be"}, changed("input", {format = "e4m3", scale = scale}))
     end
+    for _, rounding in ipairs {"up", 2, true, {}} do
+      refused({"recipe.weight.scale_rounding must be"},
+        changed("weight", {format = "e4m3", scale = "row", scale_rounding = rounding}))
+    end
+    refused({"recipe.weight.scale_rounding", "mx", "maps"},
+      changed("weight", {format = fp8.create_map(), scale = {1, 32}, scale_rounding = "mx"}))
+    for _, history in ipairs {0, -1, 1.5, "16", 2 ^ 21, true, {}} do
+      refused({"recipe.weight.history must be"},
+        changed("weight", {format = "e4m3", scale = "tensor", history = history}))
+    end
+    for _, scale in ipairs {"row", "column", 64, {1, 32}} do
+      refused({"recipe.weight.history", "tensor"}, changed("weight", {format = "e4m3", scale = scale, history = 16}))
+    end
+    refused({"recipe.input_grad must be", "full"}, changed("input_grad", "full"))
+    refused({"recipe.input_grad: unknown field input"}, changed("input_grad", {input = recipes.mx.input}))
+    refused({"recipe.input_grad.weight must be"}, changed("input_grad", {weight = "column"}))
+    refused({"recipe.input_grad.weight.format"}, changed("input_grad", {weight = {scale = "column"}}))
+    refused({"recipe.weight_grad: unknown field weight"}, changed("weight_grad", {weight = recipes.mx.input}))
+    refused({"recipe.weight_grad.input.scale must be"}, changed("weight_grad", {input = {format = "e4m3"}}))
+    refused({"recipe.weight_grad.grad_output.scale_rounding must be"},
+      changed("weight_grad", {grad_output = {format = "e4m3", scale = "row", scale_rounding = "down"}}))
     refused({"recipe.weight_grad", "half"}, changed("weight_grad", "half"))
     refused({"recipe.rounding", "up"}, changed("rounding", "up"))
     refused({"roundign"}, changed("roundign", "nearest"))
@@ -216,6 +306,11 @@ describe("A wrong recipe", function()
     fails("input", fp8.Linear, 4, 4, {input = {scale = "row"}})
     fails("input", fp8.LinearMixed, 4, 4, {input = "row"})
     fails("rounding", fp8.LinearMixed, 4, 4, {rounding = true})
+    fails("input_grad must be a table", fp8.LinearMixed, 4, 4, {input_grad = "full"})
+    fails("recipe.weight_grad.input.format", fp8.LinearMixed, 4, 4, {weight_grad = {input = {scale = "row"}}})
+    fails("matmul_global: delayed scaling", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2, 2), {
+      input = {history = 3},
+    })
     fails("matmul_mixed: ", fp8.matmul_mixed, fp8.zeros(2, 2), fp8.zeros(2, 2), {blocksize = 0})
     fails("matmul_global: ", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2, 2), {size = 0})
     fails("matmul_global: ", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2))

@@ -71,8 +71,23 @@ end
 
 local largest = {e4m3 = 448, e5m2 = 57344}
 
--- Quantizes the elements at `positions` of the list x as one block, into `out`.
-local function quantize_block(x, positions, format, divide, round_to, out)
+--- The scale of a block with this absmax: of a map (a list) or hardware format, rounded as a recipe says.
+function reference.scale(absmax, format, scale_rounding)
+  if absmax ~= absmax or absmax == math.huge then return 0 / 0 end
+  if scale_rounding == "mx" then
+    local _, exponent = math.frexp(absmax) -- of a mantissa from 0.5 up to 1
+    if absmax == 0 then exponent = -1000 end
+    return 2 ^ math.max(exponent - 1 - (format == "e4m3" and 8 or 15), -127)
+  end
+  local scale = type(format) == "table" and absmax or f32(absmax / largest[format])
+  if scale_rounding ~= "power_of_two" or scale == 0 then return scale end
+  local mantissa, exponent = math.frexp(scale)
+  if mantissa == 0.5 then exponent = exponent - 1 end
+  return 2 ^ math.max(-126, math.min(exponent, 127))
+end
+
+-- Quantizes the elements at `positions` of the list x as one block, into `out`; `known` is its scale, or nil.
+local function quantize_block(x, positions, format, divide, round_to, out, scale_rounding, known)
   local absmax = 0
   for _, i in ipairs(positions) do
     local magnitude = math.abs(x[i])
@@ -83,7 +98,7 @@ local function quantize_block(x, positions, format, divide, round_to, out)
     absmax = math.max(absmax, magnitude)
   end
   local is_map = type(format) == "table"
-  local scale = is_map and absmax or f32(absmax / largest[format])
+  local scale = known and absmax == absmax and known or reference.scale(absmax, format, scale_rounding)
   divide = divide or f32(1 / scale) == math.huge
   for _, i in ipairs(positions) do
     if scale ~= scale or scale == 0 then
@@ -99,15 +114,19 @@ end
 --- Quantizes and dequantizes.
 -- @param x      list of float32 values, row-major
 -- @param format list of 256 values, or "e4m3" or "e5m2"
--- @param scale  "tensor", "row", a block length, or {rows, columns}
+-- @param scale  "tensor", "row", "column", a block length, or {rows, columns}
 -- @param shape  {rows, columns} of x
 -- @param dtype  that of the result
+-- @param scale_rounding nil, "none", "power_of_two" or "mx"
+-- @param known  the scale, instead of that of absmax, or nil
 -- @return list of values
-function reference.fake_quantize(x, format, scale, shape, dtype)
+function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding, known)
   local columns = shape[2]
   local group_of
   if scale == "tensor" then
     group_of = function() return 0 end
+  elseif scale == "column" then
+    group_of = function(i) return i % columns end
   elseif type(scale) == "table" then
     group_of = function(i)
       local row, column = math.floor(i / columns), i % columns
@@ -125,7 +144,7 @@ function reference.fake_quantize(x, format, scale, shape, dtype)
   end
   local divide = scale == "tensor" and type(format) == "table"
   for _, positions in pairs(groups) do
-    quantize_block(x, positions, format, divide, reference.round[dtype or "f32"], out)
+    quantize_block(x, positions, format, divide, reference.round[dtype or "f32"], out, scale_rounding, known)
   end
   return out
 end

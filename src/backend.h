@@ -16,6 +16,7 @@
 #include "core/map.h"
 #include "core/memory.h"
 #include "core/random.h"
+#include "core/scale.h"
 #include "core/tensor.h"
 
 /* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
@@ -95,20 +96,23 @@ typedef struct NormalizeGradients {
 } NormalizeGradients;
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
- * maybe short; each has its absmax. A block with a NaN or an infinity gets the absmax NaN.
+ * maybe short; or, where tile_rows is not 0, the tensor is cut as a matrix (its last dimension, and all others as one)
+ * into tiles, those at the right and lower edge maybe short, in row-major order. Each block or tile has its absmax and
+ * from that its scale: scale_of_magnitude in core/scale.h. One with a NaN or an infinity has the scale NaN.
  *
- * With a map: scale = absmax; s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s
- * = 0 if scale is 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
+ * With a map: s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s = 0 if scale is
+ * 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
  *
- * With a hardware format (map NULL): scale = absmax / largest; s as above with divide false; the code is s cast to
- * `format`, saturating, to nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) ·
- * scale.
+ * With a hardware format (map NULL): s as above with divide false; the code is s cast to `format`, saturating, to
+ * nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) · scale.
  *
  * Stochastic rounding of element i takes word i % 4 of random_block(random, i / 4). */
 typedef struct Quantizer {
   const Map *map;
   DType format;      /* DTYPE_E4M3 or DTYPE_E5M2 where map is NULL; DTYPE_U8 otherwise: the dtype of codes */
-  int64_t blocksize; /* at least 1 */
+  int64_t blocksize; /* at least 1; means nothing for tiles */
+  int64_t tile_rows, tile_columns; /* at least 1; 0 for blocks */
+  ScaleRounding scale_rounding;
   bool divide;
   bool stochastic;
   RandomSource random;
@@ -121,30 +125,86 @@ typedef struct QuantizeOutputs {
   Tensor *codes;      /* of x's shape, dtype Quantizer.format */
   Tensor *transposed; /* the codes again as (columns, rows); hardware formats only */
   Tensor *values;     /* what the codes decode to, rounded to any of f32, f16 and bf16 */
-  Tensor *scale;      /* f32, one a block */
+  Tensor *scale;      /* f32, one a block or tile; of a single block, any number of elements, which all get its scale */
   Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
 } QuantizeOutputs;
 
-/* One update of a parameter; all four tensors contiguous and of one shape; parameter and grad of any float dtype,
- * the moments f32. Arithmetic in float32, the parameter rounded once.
+/* What became of a tensor x where it was quantized: words of 8 bytes, as which a row of an i64 tensor holds it. An x
+ * that is NaN or infinite counts in the first four fields only. Sums are accumulated in double. */
+typedef struct Comparison {
+  int64_t count, zeros, nonfinite;
+  int64_t first_nonfinite; /* the first one's position, row-major from 0; -1 if there is none */
+  int64_t underflow;       /* x ≠ 0 within the format's range that became 0 */
+  int64_t saturated;       /* x beyond the format's range by more than half of the last step there */
+  double sum, square_sum;  /* Σ x, Σ x² */
+  double error_square_sum; /* Σ (x - value)²; NaN where a finite x has become NaN, as its whole block does then */
+  double absmax;
+  double relative_error; /* the largest |x - value| / |x| of any x that has not become 0; NaN as above */
+} Comparison;
+enum { COMPARISON_WORDS = 11 };
+
+/* The blocks or tiles that scales are for, as in Quantizer, and the range of x / scale beyond which it is saturated: from
+ * half a step below the format's lowest value to half a step above its largest. */
+typedef struct CompareRule {
+  int64_t blocksize, tile_rows, tile_columns;
+  int64_t columns; /* of x as a matrix */
+  float low, high;
+} CompareRule;
+
+/* How an optimizer changes a parameter p with its gradient g and its moments m and v:
  *
- * A captured update would repeat the same step, with the same learning rate and number. So a step may also be on the
- * device: `live`, if not NULL, holds the other fields in order as SGD_FIELDS or ADAMW_FIELDS f32 numbers, which the
- * update reads, instead of them, when it runs. */
-enum { SGD_FIELDS = 6, ADAMW_FIELDS = 7, FIELDS_MOST = 8 };
+ *   SGD           g += weight_decay · p;  m = beta1 · m + fraction1 · g;  p -= rate · (nesterov ? g + beta1 · m : m);
+ *                 without m: p -= rate · g
+ *   ADAMW         m = beta1 · m + fraction1 · g;  v = beta2 · v + fraction2 · g²
+ *                 p = p · (1 - lr · weight_decay) - rate · m / (sqrt(v) · root_scale + epsilon)
+ *   STABLE_ADAMW  the same, with lr and rate divided by max(1, RMS), RMS = sqrt(mean(g² / max(v, epsilon²))) over
+ *                 all elements of the parameter, v the new one; a NaN in it makes the whole parameter NaN
+ *
+ * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
+ * src/lua/optimizer.c derives from their settings. */
+typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW, UPDATE_RULE_COUNT } UpdateRule;
 
-typedef struct SgdStep {
-  float lr, momentum, dampening, weight_decay;
-  bool nesterov;
-  bool first; /* the momentum buffer holds nothing yet: it becomes the gradient */
-  const Tensor *live;
-} SgdStep;
+/* The numbers of a step. All are floats, so that a step can also be a tensor of UPDATE_FIELDS elements. */
+typedef struct UpdateStep {
+  float lr, weight_decay;
+  float rate; /* the learning rate, of ADAMW over its first correction */
+  float beta1, fraction1, beta2, fraction2;
+  float root_scale; /* 1 over the root of the second correction */
+  float epsilon;
+  float nesterov; /* 1 or 0 */
+} UpdateStep;
 
-typedef struct AdamwStep {
-  float lr, beta1, beta2, epsilon, weight_decay;
-  float correction1, correction2; /* 1 - beta1^t, 1 - beta2^t */
+enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
+
+/* A parameter of f32, f16 or bf16, its gradient of the same dtype, and what an optimizer keeps for it in f32; all
+ * contiguous and of one shape. NULL: no first moment of SGD without momentum, no second moment of any SGD, no master.
+ *
+ * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
+ * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
+ * there first. */
+typedef struct UpdateEntry {
+  Tensor *parameter;
+  const Tensor *grad;
+  Tensor *first, *second, *master;
+} UpdateEntry;
+
+/* One step of parameters that share its numbers.
+ *
+ * A captured update would repeat the same step, with the same learning rate and number. So the numbers may also be on
+ * the device: `live`, if not NULL, holds UPDATE_FIELDS f32 numbers, which are read instead when the update runs. */
+typedef struct Update {
+  UpdateRule rule;
+  const UpdateEntry *list;
+  int count;
+  UpdateStep step;
   const Tensor *live;
-} AdamwStep;
+} Update;
+
+/* The gradients of attention: of y, which is read, and of q, k and v, which are written. */
+typedef struct AttentionGrads {
+  const Tensor *dy;
+  Tensor *dq, *dk, *dv;
+} AttentionGrads;
 
 typedef struct Backend {
   /* Number of devices of this kind; 0 if there are none. */
@@ -224,6 +284,18 @@ typedef struct Backend {
    * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
   bool (*dropout)(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
+  /* --- attention: q (batch, heads, queries, features), k and v (batch, heads, keys, features) of one 16-bit dtype, any
+   * strides --- */
+  /* Whether there is a kernel for these; NULL in a backend that has none. */
+  bool (*attends)(const Tensor *q, const Tensor *k, const Tensor *v);
+  /* y = softmax(scale · q·kᵀ)·v over the keys; causal: query i sees keys up to i + keys - queries. Probabilities are
+   * rounded for their product with v, everything else is float32. log_sums (batch, heads, queries), f32: the logarithms
+   * to base 2 of Σ e^(scale · q·k). */
+  bool (*attention)(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                    bool causal);
+  bool (*attention_backward)(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                             const Tensor *k, const Tensor *v, float scale, bool causal);
+
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
    * give 0, writes are dropped) --- */
   /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner) of
@@ -247,23 +319,34 @@ typedef struct Backend {
   /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2;
    * scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
    * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
-   * where the device has them, which accumulate with about 14 bits. out f32, f16 or bf16, bias of its dtype or NULL. */
+   * where the device has them, which accumulate with about 14 bits: over all of k if `fast`, else over 128 terms, whose
+   * sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias);
+                        const Tensor *bias, bool fast);
 
   /* --- quantization; everything contiguous, x and values f32, f16 or bf16 --- */
   /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales
    * are known, or they are rows; a whole-tensor absmax adds one more read. */
   bool (*quantize)(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+  /* Delayed scaling: scale (one f32) for the whole of x, contiguous, of the format and scale_rounding of `quantizer`,
+   * from the largest element of `history` (f32, contiguous), or from x's own absmax where that is 0. NaN if x has a NaN
+   * or an infinity. With `record`, then, unless the scale is NaN: history moves by one element towards its end, and its
+   * first becomes x's absmax. */
+  bool (*delayed_scale)(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+
+  /* row (i64, COMPARISON_WORDS) = what became of x. `values` of x's shape: what it became, f32, f16 or bf16, or its
+   * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is
+   * nothing if it is NULL. Everything contiguous. */
+  bool (*compare)(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
   /* --- optimizer steps --- */
-  /* PyTorch's SGD: g += weight_decay · p; buffer = momentum · buffer + (1 - dampening) · g; p -= lr · (nesterov ? g
-   * + momentum · buffer : buffer). buffer is NULL if momentum is 0. */
-  bool (*sgd)(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-  /* PyTorch's AdamW: p *= 1 - lr · weight_decay; m, v the moving averages of g and g²; p -= lr · (m / correction1) /
-   * (sqrt(v / correction2) + epsilon). */
-  bool (*adamw)(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+  /* Arithmetic in float32, a parameter rounded once. No two tensors of an update share memory. */
+  bool (*update)(const Update *update);
+  /* norm (one f32 element) = the root of the sum of squares over a list of contiguous f32, f16 and bf16 tensors, which
+   * are then scaled by min(1, largest / (norm + 1e-6)), NaN if the norm is; squares add up in float32 or better, never
+   * in one long chain. */
+  bool (*clip_norm)(Tensor *norm, Tensor *const *list, int count, float largest);
   /* Writes up to FIELDS_MOST numbers to a contiguous f32 tensor of as many elements, without waiting. */
   bool (*store_fields)(Tensor *out, const float *fields);
 } Backend;

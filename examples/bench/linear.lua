@@ -15,6 +15,7 @@ usage: luajit examples/bench/linear.lua [options]
   --steps N        samples of a measurement, whose median is printed (default 50)
   --eager          only eager steps
   --graph          only steps replayed from a graph
+  --sustained      without the rest that a GPU has before every sample: a long load lowers its clock
   --cached-weight  eager steps leave the weight unchanged, as when gradients are accumulated
   --help           this text
 
@@ -115,7 +116,7 @@ local function fp8_products(pool, weight, by_row)
   local scaled_matmul, matmul, free = core.scaled_matmul, core.matmul, core.free
   local function forward(turn)
     local i = turn % count + 1
-    free(scaled_matmul(x[i], x_scale[i], w, scale_out, nil, dtype))
+    free(scaled_matmul(x[i], x_scale[i], w, scale_out, nil, dtype, true))
   end
   local function both(turn)
     local i = turn % count + 1
@@ -249,7 +250,7 @@ measure.main(function()
   local options = measure.options(usage, {
     device = tostring, dtype = measure.names(element_bytes), layers = measure.names(layers), shapes = read_shapes,
     steps = measure.whole,
-  }, {layers = all_layers, steps = 50, eager = false, graph = false, cached_weight = false})
+  }, {layers = all_layers, steps = 50, eager = false, graph = false, sustained = false, cached_weight = false})
   options.device = options.device or measure.default_device()
   local on_cpu = options.device == "cpu"
   options.shapes = options.shapes or read_shapes(on_cpu and cpu_shapes or gpu_shapes)

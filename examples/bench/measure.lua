@@ -1,18 +1,18 @@
 --- What the benchmarks share: timing, options, the names of devices. Required as "measure" by the scripts beside it.
+package.path = arg[0]:gsub("[^/\\]*$", "") .. "../lib/?.lua;" .. package.path
+
 local ffi = require "ffi"
 local fp8 = require "fp8"
 local core = require "fp8.core"
+local command_line = require "options"
+local terminal = require "terminal"
 
-ffi.cdef "int clock_gettime(int clock, void *time);"
+ffi.cdef "int usleep(unsigned microseconds);"
 
 local measure = {}
 
---- Seconds of the system's monotonic clock, which all processes share.
-function measure.now()
-  local monotonic, time = 1, ffi.new("struct { long seconds, nanoseconds; }")
-  ffi.C.clock_gettime(monotonic, time)
-  return tonumber(time.seconds) + tonumber(time.nanoseconds) * 1e-9
-end
+--- Seconds of a clock that only goes forward, which all processes share.
+measure.now = terminal.now
 
 function measure.median(values)
   local sorted = {unpack(values)}
@@ -25,12 +25,18 @@ end
 -- steps at most it takes: steps that take the host longer than the device come in batches.
 local sample_seconds, largest_batch = 0.01, 100
 
+-- A GPU under a long load meets its power limit within tenths of a second and lowers its clock, by how much depends on
+-- the chip and on what ran before. So it rests before every sample, long enough that its clock is the same for all.
+-- Steps that take the host most of the time leave the GPU at rest anyway.
+local rest_seconds, shortest_for_rest = 0.02, 200e-6
+
 --- Microseconds of one call of step(turn), turn = 1, 2, …: the median over samples of one or more calls each.
 --
--- Between the samples nothing waits for the device, as in training: where a step is more work for the device than for
+-- Within a sample nothing waits for the device, as in training: where a step is more work for the device than for
 -- the host, the host runs ahead, and events measure the device's time alone. The garbage collector runs as it does in
 -- any script, and its time counts.
--- @param options {device =, samples = (50), seconds = that a measurement may take, unless that left less than 20}
+-- @param options {device =, samples = (50), seconds = that a measurement may take, unless that left less than 20,
+--   sustained = true where a GPU does not rest before every sample}
 function measure.time(step, options)
   local device, wanted = options.device, options.samples or 50
   local turn = 0
@@ -57,7 +63,12 @@ function measure.time(step, options)
   for i = 1, samples do -- recorded once, since that is when the driver makes them
     starts[i], stops[i] = fp8.event(device):record(), fp8.event(device):record()
   end
+  local rests = device ~= "cpu" and not options.sustained and estimate >= shortest_for_rest
   for i = 1, samples do
+    if rests then
+      core.synchronize(device)
+      ffi.C.usleep(rest_seconds * 1e6)
+    end
     starts[i]:record()
     run(batch)
     stops[i]:record()
@@ -89,63 +100,15 @@ end
 --- Where benchmarks run unless told otherwise.
 function measure.default_device() return fp8.cuda.is_available() and "cuda" or "cpu" end
 
-local function stop(message, ...)
-  io.stderr:write(("%s: %s\n"):format(arg[0], message:format(...)))
-  os.exit(1, true)
-end
-
---- Reads the command line: --name VALUE, --name=VALUE, or --name for those whose default is false. --help prints
--- `usage`.
+--- Reads the command line (../lib/options.lua). --help prints `usage`.
 -- @param readers by name: what turns the text into a value, nil if it is wrong; none is needed for a flag
--- @param options defaults, changed and returned
-function measure.options(usage, readers, options)
-  local position = 1
-  while arg[position] do
-    local argument = arg[position]
-    local name, value = argument:match("^%-%-([%a-]+)=(.*)$")
-    name = (name or argument:match("^%-%-([%a-]+)$") or "?"):gsub("%-", "_")
-    if name == "help" then
-      io.write(usage)
-      os.exit(0, true)
-    elseif options[name] == false and not readers[name] and not value then
-      options[name] = true
-    elseif readers[name] then
-      if not value then
-        position = position + 1
-        value = arg[position] or stop("%s needs a value; --help lists the options", argument)
-      end
-      options[name] = readers[name](value)
-      if options[name] == nil then stop("%s can't be '%s'; --help lists the options", argument, value) end
-    else
-      stop("unknown option '%s'; --help lists the options", argument)
-    end
-    position = position + 1
-  end
-  return options
-end
+-- @param values  defaults, changed and returned
+function measure.options(usage, readers, values) return command_line.read(arg[0], usage, readers, values) end
 
 --- Readers for `options`: a whole number of at least 1; a list of names that are keys of `allowed`.
-function measure.whole(text)
-  local number = tonumber(text)
-  return number and number >= 1 and number == math.floor(number) and number < 2^31 and number or nil
-end
-
-function measure.names(allowed)
-  return function(text)
-    local names = {}
-    for name in text:gmatch("[^,%s]+") do
-      if not allowed[name] then return nil end
-      names[#names + 1] = name
-    end
-    return #names > 0 and names or nil
-  end
-end
+measure.whole, measure.names = command_line.whole, command_line.names
 
 --- Calls main(), with errors as one line.
-function measure.main(main)
-  io.stdout:setvbuf("line")
-  local ok, message = pcall(main)
-  if not ok then stop("%s", (tostring(message):gsub("^[^:]+:%d+: ", ""))) end
-end
+function measure.main(main) command_line.main(arg[0], main) end
 
 return measure

@@ -37,7 +37,10 @@ def event(device):
     return torch.cuda.Event(enable_timing=True) if device.type == "cuda" else Clock()
 
 
-def measure(step, device, wanted, seconds):
+REST_SECONDS, SHORTEST_FOR_REST = 0.02, 200e-6
+
+
+def measure(step, device, arguments):
     """Microseconds of one call of step(turn): see measure.lua, time."""
     turn = 0
 
@@ -54,10 +57,14 @@ def measure(step, device, wanted, seconds):
     synchronize(device)
     estimate = (time.perf_counter() - start) / 5
     batch = max(1, min(100, int(0.01 / estimate)))
-    samples = min(wanted, max(20, int(seconds / (batch * estimate))))
+    samples = min(arguments.steps, max(20, int(arguments.seconds / (batch * estimate))))
     run(batch)
     starts, stops = [event(device) for _ in range(samples)], [event(device) for _ in range(samples)]
+    rests = device.type == "cuda" and not arguments.sustained and estimate >= SHORTEST_FOR_REST
     for first, last in zip(starts, stops):
+        if rests:
+            synchronize(device)
+            time.sleep(REST_SECONDS)
         first.record()
         run(batch)
         last.record()
@@ -193,8 +200,8 @@ def bench_shape(shape, peers, options, arguments):
         try:
             forward, both = steps_of(build(inputs, outputs, options), pool)
             peak = peak_memory(both, device, before)
-            first = measure(forward, device, arguments.steps, arguments.seconds)
-            all_of_it = measure(both, device, arguments.steps, arguments.seconds)
+            first = measure(forward, device, arguments)
+            all_of_it = measure(both, device, arguments)
         except Exception as error:  # a peer that does not take this shape, dtype or device
             lines = str(error).strip().splitlines() or [""]
             print(f"{title:29}  {type(error).__name__}: {lines[0][:80]}")
@@ -211,6 +218,7 @@ def main():
     parser.add_argument("--peers", help="comma-separated, of " + ", ".join(PEERS) + " (on the CPU " + CPU_PEERS + ")")
     parser.add_argument("--shapes", type=read_shapes, help="rows,in,out;rows,in,out;…")
     parser.add_argument("--steps", type=int, default=50, help="samples of a measurement, whose median is printed")
+    parser.add_argument("--sustained", action="store_true", help="without a rest before every sample")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     peers = (arguments.peers or (CPU_PEERS if device.type == "cpu" else ",".join(PEERS))).split(",")

@@ -12,21 +12,22 @@ local graph = {}
 --- The graph that is being captured, or nil.
 function graph.open() return open end
 
---- Has an optimizer's step, of parameters that have had equally many, read its settings from the device when it runs:
--- they are written there before every replay, and the count goes up then.
--- @param optimizer its method `settings(steps)` gives the settings as a table, and `kind` says for which update
--- @param device    where the parameters are
--- @return {live =, states =}: what the update reads, and a list for the states of its parameters to be added to
-function graph.live_step(optimizer, device)
-  if device ~= open.device then
-    core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(device, open.device))
+--- Has an optimizer's update read its numbers from the device when it runs: they are written there before every
+-- replay, and the count of steps goes up then.
+-- @param optimizer its method `settings_of(group)` gives the settings of the moment, and `rule` says for which update
+-- @param batch     what is updated: {group =, device =, states =, …}, states a list of tables with a count `steps`
+-- @return the tensor that the update reads
+function graph.live_step(optimizer, batch)
+  if batch.device ~= open.device then
+    core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(batch.device, open.device))
   end
-  local step = {optimizer = optimizer, live = core.new_live_step(device, optimizer.kind), states = {}}
-  open.steps[#open.steps + 1] = step
-  return step
+  local live = core.new_live_step(batch.device)
+  open.steps[#open.steps + 1] = {optimizer = optimizer, group = batch.group, states = batch.states, live = live}
+  return live
 end
 
-local function write_step(step)
+-- The settings of the next step; nothing has changed yet.
+local function next_settings(step)
   local states = step.states
   local steps = states[1].steps
   for i = 2, #states do
@@ -34,13 +35,21 @@ local function write_step(step)
       core.raise "graph: its parameters have had different numbers of steps since it was captured; capture it again"
     end
   end
-  core["store_" .. step.optimizer.kind .. "_step"](step.live, step.optimizer:settings(steps))
-  for i = 1, #states do states[i].steps = steps + 1 end
+  local settings = step.optimizer:settings_of(step.group)
+  settings.step = steps + 1
+  return settings
+end
+
+local function write_step(step)
+  local settings, states = step.settings, step.states
+  core.store_step(step.live, step.optimizer.rule, settings)
+  for i = 1, #states do states[i].steps = settings.step end
 end
 
 --- Replays the work. Returns what f returned when it was captured, the same tensors each time.
 function Graph:__call()
   local steps, leaves, grads = self.steps, self.leaves, self.grads
+  for i = 1, #steps do steps[i].settings = next_settings(steps[i]) end
   for i = 1, #steps do write_step(steps[i]) end
   core.graph_replay(self.work)
   for i = 1, #leaves do leaves[i].grad = grads[i] or nil end

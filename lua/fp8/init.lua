@@ -32,7 +32,7 @@ local fp8 = {
   arange = core.arange, rand = core.rand, randn = core.randn, randint = core.randint,
   zeros_like = creation.zeros_like, ones_like = creation.ones_like, empty_like = creation.empty_like,
   randn_like = creation.randn_like,
-  manual_seed = core.manual_seed,
+  manual_seed = core.manual_seed, random_state = core.random_state,
   set_default_device = core.set_default_device, set_default_dtype = core.set_default_dtype,
   is_tensor = core.is_tensor,
 
@@ -67,7 +67,9 @@ local fp8 = {
 local later = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
-  load = {"fp8.io", "load"}, save = {"fp8.io", "save"},
+  convert = {"fp8.convert"},
+  load = {"fp8.io", "load"}, save = {"fp8.io", "save"}, checkpoint = {"fp8.checkpoint"},
+  analyze = {"fp8.analyze"}, watch = {"fp8.watch"},
 }
 
 return setmetatable(fp8, {

@@ -1,16 +1,10 @@
 --- fp8.load and fp8.save: safetensors files.
-local bit = require "bit"
 local ffi = require "ffi"
+local write_atomically = require "fp8.atomic_file"
 local core = require "fp8.core"
 local safetensors = require "fp8.safetensors"
 
-ffi.cdef [[
-size_t fread(void *data, size_t size, size_t count, void *file);
-size_t fwrite(const void *data, size_t size, size_t count, void *file);
-int getpid(void);
-char *strerror(int error);
-int statx(int directory, const char *path, int flags, unsigned int mask, void *result);
-]]
+ffi.cdef "size_t fread(void *data, size_t size, size_t count, void *file);"
 
 local C = ffi.C
 local raise = core.raise
@@ -90,53 +84,19 @@ function files.load(path, options)
   end)
 end
 
--- Renaming the finished file over one that is no regular file, /dev/null say, would replace it.
-local function check_target(path)
-  local buffer = ffi.new("uint16_t[128]") -- struct statx, whose mode is at byte 28
-  local here, type_and_mode = -100, 3
-  if C.statx(here, path, 0, type_and_mode, buffer) ~= 0 then return end
-  if bit.band(buffer[14], 0xF000) ~= 0x8000 then fail("is not a regular file") end
-end
-
-local function write_bytes(file, address, bytes)
-  if tonumber(C.fwrite(address, 1, bytes, file)) ~= bytes then
-    fail("can't write: %s", ffi.string(C.strerror(ffi.errno())))
-  end
-end
-
-local function write_file(file, header, entries)
-  write_bytes(file, header, #header)
-  for _, entry in ipairs(entries) do
-    local elements = core.contiguous(core.to(entry.tensor, {device = "cpu"}))
-    if entry.bytes > 0 then write_bytes(file, core.data(elements), entry.bytes) end
-  end
-  local flushed, reason = file:flush()
-  if not flushed then fail("can't write: %s", reason) end
-end
-
-local temporary_files = 0
-
 local function save(path, tensors, metadata)
-  local header, ordered = safetensors.write_header(tensors, metadata)
-  check_target(path)
-  temporary_files = temporary_files + 1
-  local temporary = ("%s.%d-%d.tmp"):format(path, C.getpid(), temporary_files)
-  local file, reason = io.open(temporary, "wb")
-  if not file then fail("can't write: %s", reason) end
-  local ok, failure = pcall(write_file, file, header, ordered)
-  local closed, why = file:close()
-  if ok and not closed then ok, failure = false, {message = "can't write: " .. tostring(why)} end
-  if ok then
-    ok, why = os.rename(temporary, path)
-    failure = {message = "can't write: " .. tostring(why)}
-  end
-  if not ok then
-    os.remove(temporary)
-    error(failure, 0)
-  end
+  local header, entries = safetensors.write_header(tensors, metadata)
+  write_atomically(path, function(put)
+    put(header, #header)
+    for _, entry in ipairs(entries) do
+      local elements = core.contiguous(core.to(entry.tensor, {device = "cpu"}))
+      if entry.bytes > 0 then put(core.data(elements), entry.bytes) end
+    end
+  end)
 end
 
---- Writes a safetensors file. It appears under its name only when it is complete.
+--- Writes a safetensors file. It appears under its name only when it is complete and on the disk: whatever happens, a
+-- file that was there before is whole until then (atomic_file.lua).
 -- @param path     of the file
 -- @param tensors  table of tensors by name, of any dtype and device
 -- @param metadata table of strings by name, or nil

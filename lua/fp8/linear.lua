@@ -1,119 +1,131 @@
 --- The differentiable linear function y = x·Wᵀ + b, in the precision that a plan says (plan.lua), or that of x.
 --
 --   y  = x·Wᵀ + b   of quantized x and W
---   dx = dy·W       of quantized dy and the W of the forward product
---   dW = dyᵀ·x      of unquantized dy and x, or of quantized ones
+--   dx = dy·W       of quantized dy and W
+--   dW = dyᵀ·x      of quantized dy and x, or of unquantized ones
 --   db = Σ dy       over rows
 --
 -- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
+-- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as
+-- torchao and Transformer Engine do.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local operands = require "fp8.operands"
 local shapes = require "fp8.shapes"
 
-local needs_grad, record = autograd.needs_grad, autograd.record
-local contiguous, convert, free, keep, share = core.contiguous, core.to, core.free, core.keep, core.share
+local needs_grad, record_node = autograd.needs_grad, autograd.record
+local contiguous, convert, free = core.contiguous, core.to, core.free
 local transpose, view = core.transpose, core.view
-local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
 local matmul, scaled_matmul = core.matmul, core.scaled_matmul
-local contents_of, dtype_of, shape_of = core.contents, core.dtype, core.shape
+local dtype_of, numel, shape_of, size = core.dtype, core.numel, core.shape, core.size
+local codes_of, decoded, delayed, values_of = operands.codes_of, operands.decoded, operands.delayed, operands.values_of
+local scale_for, shared_forms, weight_forms = operands.scale_for, operands.shared_forms, operands.weight_forms
 local as_rows, shape_text = shapes.as_rows, shapes.text
 local raise = core.raise
 
 local computable = {f32 = true, f16 = true, bf16 = true}
 
-local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
+-- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
+local few_values = 2^20
 
 local function as_dtype(x, dtype)
   return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
 end
 
--- What is multiplied in place of W: {codes =, scale =, transposed =} for products of codes, else {values =} of `dtype`.
--- The products for dx need the codes transposed. `cache`, a table or nil, holds the last of these: it serves again as
--- long as the weight has not changed, as core.contents tells. A stochastic rounding is drawn anew each time.
-local function quantized_weight(weight, plan, dtype, for_input_grad, cache)
-  local native = plan.native.forward
-  local transposing = native and for_input_grad and plan.native.input_grad or false
-  if cache and cache.weight == weight and cache.contents == contents_of(weight) and cache.dtype == dtype and
-    (cache.transposed or not transposing) then
-    return cache
-  end
-  local rule = plan.weight
-  local form = {weight = weight, contents = contents_of(weight), dtype = dtype}
-  if native then
-    form.codes, form.scale, form.transposed =
-      quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, transposing)
-  else
-    form.values = fake_quantize(weight, rule.format, rule.blocksize, plan.rounding, nil, dtype)
-  end
-  if cache and not plan.rounding then
-    for _, name in ipairs(forms) do
-      if cache[name] then free(cache[name]) end
-      cache[name] = form[name]
-      if form[name] then keep(form[name]) end
-    end
-    cache.weight, cache.contents, cache.dtype = weight, form.contents, dtype
-  end
-  return form
-end
-
--- What the backward pass keeps of it, for itself: the cache frees its own when the weight changes.
-local function shared_forms(weight)
-  local shared = {}
-  for _, name in ipairs(forms) do shared[name] = weight[name] and share(weight[name]) end
-  return shared
-end
-
--- y, and what the product for dW needs of x beside or instead of it: its scales, or its transposed codes and scales.
-local function forward(x, weight, bias, plan, dtype, for_weight_grad)
+-- y, and what the product for dW needs of x if it takes the same operand: its scales beside x, its transposed codes and
+-- scales, or, without scales, the values that it was multiplied as.
+local function forward(x, weight, bias, plan, dtype, for_weight_grad, layer, record)
   if not plan then return matmul(x, transpose(weight, 1, 2), bias) end
-  local rule = plan.input
-  local again = for_weight_grad and plan.quantized_weight_grad
-  if plan.native.forward then
-    local codes, scale, transposed =
-      quantize(x, rule.format, rule.blocksize, plan.rounding, nil, again and plan.native.weight_grad)
-    local y = scaled_matmul(codes, scale, weight.codes, weight.scale, bias, dtype)
+  local product, weight_grad = plan.forward, for_weight_grad and plan.weight_grad
+  local operand = product.left
+  local again = weight_grad and weight_grad.right == operand or false
+  local transposing = again and weight_grad.native
+  local known = delayed(x, operand, layer, record)
+  if product.native then
+    local codes, scale, transposed = codes_of(x, operand, plan, known, transposing)
+    local weight_scale = scale_for(product, weight.scale, size(weight.codes, 1))
+    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, bias, dtype, true)
     free(codes)
     return y, again and scale, transposed
   end
-  local values, _, scale = fake_quantize(x, rule.format, rule.blocksize, plan.rounding, nil, dtype, nil, again)
+  local values, scale, transposed, _
+  if transposing then
+    local codes
+    codes, scale, transposed = codes_of(x, operand, plan, known, true)
+    values = decoded(codes, scale, operand, dtype)
+    free(codes)
+  else
+    values, _, scale = values_of(x, operand, plan, known, dtype, nil, again)
+  end
   local y = matmul(values, transpose(weight.values, 1, 2), bias)
+  if again and not transposing and numel(values) <= few_values then return y, nil, values end
   free(values)
-  return y, scale
+  return y, scale, transposed
 end
 
--- dy as the products need it, and db, which comes out of the same pass. Fields that no product needs are missing.
-local function quantized_grad(dy, plan, for_input, for_weight, bias_dtype)
-  local rule, native = plan.grad_output, plan.native
-  local input_codes = for_input and native.input_grad
-  local weight_codes = for_weight and native.weight_grad
+-- dy in the forms that products need, and db, which comes out of the same pass.
+local function quantized_grad(dy, operand, plan, wants, sum_dtype, known)
   local form = {}
-  if input_codes or weight_codes then
+  if wants.codes or wants.transposed then
     form.codes, form.scale, form.transposed, form.sum =
-      quantize(dy, rule.format, rule.blocksize, plan.rounding, nil, weight_codes or false, bias_dtype)
-    if for_input and not input_codes or for_weight and not weight_codes then
-      form.values = dequantize(form.codes, form.scale, rule.format, rule.blocksize, dtype_of(dy))
-    end
+      codes_of(dy, operand, plan, known, wants.transposed or false, sum_dtype)
+    if wants.values then form.values = decoded(form.codes, form.scale, operand, dtype_of(dy)) end
   else
-    form.values, form.sum = fake_quantize(dy, rule.format, rule.blocksize, plan.rounding, nil, nil, bias_dtype)
+    form.values, form.sum = values_of(dy, operand, plan, known, nil, sum_dtype)
   end
   return form
 end
 
-local function input_grad(dy, weight, plan, dtype)
-  if plan.native.input_grad then
-    return scaled_matmul(dy.codes, dy.scale, weight.transposed, weight.scale, nil, dtype)
+-- dy for dx and for dW, nil for what is not needed, and db. One form serves both if they take the same operand.
+local function grad_forms(dy, plan, for_input, for_weight, sum_dtype, layer, record)
+  local input, weight = for_input and plan.input_grad, for_weight and plan.weight_grad
+  local shared = input and weight and input.left == weight.left
+  local first, second
+  if input then
+    local wants = {
+      codes = input.native, transposed = shared and weight.native,
+      values = not input.native or shared and not weight.native,
+    }
+    first = quantized_grad(dy, input.left, plan, wants, sum_dtype, delayed(dy, input.left, layer, record))
   end
-  local rule = plan.weight
-  local values = weight.values or dequantize(weight.codes, weight.scale, rule.format, rule.blocksize, dtype)
+  if weight and not shared then
+    local wants = {transposed = weight.native, values = not weight.native}
+    second = quantized_grad(dy, weight.left, plan, wants, not first and sum_dtype or nil,
+      delayed(dy, weight.left, layer, record))
+  end
+  local sum = (first or second).sum
+  ;(first or second).sum = nil
+  return first, shared and first or second, sum
+end
+
+local function input_grad(dy, weight, plan, dtype)
+  local product = plan.input_grad
+  if product.native then
+    local weight_scale = scale_for(product, weight.scale, size(weight.transposed, 1))
+    return scaled_matmul(dy.codes, dy.scale, weight.transposed, weight_scale, nil, dtype)
+  end
+  local values = weight.values or
+    decoded(weight.codes, scale_for(product, weight.scale), product.right, dtype)
   return matmul(dy.values, values)
 end
 
-local function quantized_weight_grad(dy, x, scale, x_transposed, plan, dtype)
-  if plan.native.weight_grad then return scaled_matmul(dy.transposed, dy.scale, x_transposed, scale, nil, dtype) end
-  local rule = plan.input
-  local values = fake_quantize(x, rule.format, rule.blocksize, plan.rounding, not plan.rounding and scale or nil)
+-- `scale` and `kept`: what forward returned after y.
+local function quantized_weight_grad(dy, x, scale, kept, plan, dtype, layer, record)
+  local product = plan.weight_grad
+  local operand = product.right
+  local known = operand == plan.forward.left and scale or nil
+  if not known and not kept then known = delayed(x, operand, layer, record) end
+  if product.native then
+    local codes
+    if not kept then
+      codes, scale, kept = codes_of(x, operand, plan, known, true)
+      free(codes)
+    end
+    return scaled_matmul(dy.transposed, dy.scale, kept, scale, nil, dtype)
+  end
+  local values = kept or values_of(x, operand, plan, known)
   local grad = matmul(transpose(dy.values, 1, 2), values, nil, dtype)
-  free(values)
+  if not kept then free(values) end
   return grad
 end
 
@@ -123,22 +135,26 @@ end
 
 local operation = {
   name = "linear",
-  backward = function(node, grad, x, scale, x_transposed)
-    local plan, inputs, weight = node.plan, node.inputs, node.weight
+  backward = function(node, grad, x, scale, kept)
+    local plan, inputs, layer = node.plan, node.inputs, node.layer
     local dy = contiguous(as_rows(grad))
     local grad_x, grad_weight, grad_bias
     local bias_dtype = inputs[3] and inputs[3].dtype or nil
-    local for_weight = inputs[2] and plan and plan.quantized_weight_grad or false
-    if plan and (inputs[1] or for_weight) then
-      local form = quantized_grad(dy, plan, inputs[1], for_weight, bias_dtype)
-      grad_bias, form.sum = form.sum, nil
-      if inputs[1] then grad_x = input_grad(form, weight, plan, node.dtype) end
+    local for_weight = inputs[2] and plan and plan.weight_grad and true or false
+    local quantized = plan and (inputs[1] or for_weight)
+    if node.observer then node.observer("grad_output", dy, quantized and plan.grad_output or nil) end
+    if quantized then
+      local first, second
+      first, second, grad_bias = grad_forms(dy, plan, inputs[1], for_weight, bias_dtype, layer, node.record)
+      if first then grad_x = input_grad(first, node.weight, plan, node.dtype) end
       if for_weight then
-        grad_weight = quantized_weight_grad(form, x and as_rows(x), scale, x_transposed, plan, inputs[2].dtype)
+        grad_weight = quantized_weight_grad(second, x and as_rows(x), scale, kept, plan, inputs[2].dtype, layer,
+          node.record)
       end
-      free_all(form)
+      free_all(first or second)
+      if first and second and first ~= second then free_all(second) end
     elseif inputs[1] then
-      grad_x = matmul(dy, weight)
+      grad_x = matmul(dy, node.weight)
     end
     if inputs[2] and not grad_weight then
       grad_weight = matmul(transpose(dy, 1, 2), as_rows(x), nil, inputs[2].dtype)
@@ -177,27 +193,42 @@ end
 -- @param weight (out, in) of x's dtype, or f32: master weights, whose gradient is f32 then
 -- @param bias   (out), or nil
 -- @param plan   from plan.make, or nil for products of unquantized values
--- @param cache  a table that is kept with the weight and holds its quantized form for the next call, or nil
+-- @param layer  nil, or what keeps things from call to call: `quantized_weight`, a table for the quantized forms of the
+--   weight; the histories of delayed scaling (plan.lua), which a call changes if `training` is true and its result
+--   requires a gradient; `observer`, nil or a function that is called with "weight", "input" or "grad_output", that
+--   tensor as it is before it is quantized, and the operand of the plan by which it is, or nil if it is not
 -- @return (…, out) of x's dtype
-return function(x, weight, bias, plan, cache)
+return function(x, weight, bias, plan, layer)
+  local observer = layer and layer.observer
   local shape, out_features = check(x, weight, bias)
+  if observer then
+    observer("weight", weight, plan and plan.weight)
+    observer("input", x, plan and plan.input)
+  end
   local dtype = dtype_of(x)
   local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
-  local factor = plan and quantized_weight(weight, plan, dtype, for_input_grad, cache) or as_dtype(weight, dtype)
+  local recorded = for_input_grad or for_weight_grad or needs_grad(bias)
+  local record = recorded and layer and layer.training or false
+  local factor, factor_of_dx
+  if plan then
+    factor, factor_of_dx = weight_forms(weight, plan, for_input_grad, dtype, layer, record)
+  else
+    factor = as_dtype(weight, dtype)
+    factor_of_dx = for_input_grad and factor
+  end
   local addend = bias and as_dtype(bias, dtype) or nil
-  local y, scale, x_transposed = forward(as_rows(x), factor, addend, plan, dtype, for_weight_grad)
+  local y, scale, kept = forward(as_rows(x), factor, addend, plan, dtype, for_weight_grad, layer, record)
   if #shape ~= 2 then
     local output_shape = {unpack(shape)}
     output_shape[#shape] = out_features
     y = view(y, output_shape)
   end
-  if for_input_grad or for_weight_grad or needs_grad(bias) then
-    local saved_x = for_weight_grad and not x_transposed and x or false
-    local node = record(y, operation, {x, weight, bias or false}, {saved_x, scale or false, x_transposed or false})
-    node.plan, node.input_shape = plan, shape
-    if for_input_grad then
-      node.weight = plan and shared_forms(factor) or factor
-    end
+  if recorded then
+    local saved_x = for_weight_grad and not kept and x or false
+    local node = record_node(y, operation, {x, weight, bias or false}, {saved_x, scale or false, kept or false})
+    node.plan, node.input_shape, node.observer = plan, shape, observer
+    if plan and plan.histories[1] then node.layer, node.record = layer, record end
+    if factor_of_dx then node.weight = plan and shared_forms(factor_of_dx) or factor_of_dx end
   end
   return y
 end

@@ -1,97 +1,25 @@
 --- From a recipe to a plan: checked, with block lengths for the sizes of one layer, and with the products chosen that
 -- FP8 tensor cores can compute. A plan is what fp8.linear works from:
 --
---   input, weight, grad_output  {format =, scale =, blocksize = (nil: the whole tensor)}
---   rounding                    "stochastic" or nil
---   quantized_weight_grad       whether dW is computed from quantized operands
---   native                      {forward =, input_grad =, weight_grad =}: which products are of codes, not of values
+--   forward      y = left·rightᵀ:  {left =, right =, native =}, operands of x and W
+--   input_grad   dx = left·right:  of dy and W
+--   weight_grad  dW = leftᵀ·right: of dy and x; nil for the product of unquantized ones
+--   rounding     "stochastic" or nil
+--   histories    list of the operands with a history, of which a layer keeps one each, in its field `history_field`
+--   input, weight, grad_output: the operands that these are in a recipe
+--
+-- An operand is {format =, scale =, blocksize =, scale_rounding =, history =, history_field =}, where blocksize is a
+-- block length, a tile {rows, columns}, or nil for the whole tensor. What several products take in the same form is one
+-- table in all of them. A native product is one of codes, not of values.
 local core = require "fp8.core"
-
-local raise = core.raise
+local check_recipe = require "fp8.recipe_check"
 
 local plan = {}
 
-local operands = {"input", "weight", "grad_output"}
-local choices = {weight_grad = {full = true, quantized = true}, rounding = {nearest = true, stochastic = true}}
-local choice_names = {weight_grad = '"full" or "quantized"', rounding = '"nearest" or "stochastic"'}
+plan.is_recipe_field, plan.override = check_recipe.is_recipe_field, check_recipe.override
+
 local hardware = {e4m3 = true, e5m2 = true}
-local accepted_scales = '"tensor", "row", "block" or a block length (a whole number of at least 1)'
-
---- Whether `field` is one of a recipe.
-function plan.is_recipe_field(field)
-  return choices[field] ~= nil or field == "input" or field == "weight" or field == "grad_output"
-end
-
-local function shown(value)
-  return type(value) == "string" and ('"%s"'):format(value) or
-    type(value) == "number" and tostring(value) or type(value)
-end
-
--- Maps that have passed check_format, and the version of their contents then.
-local checked_maps = setmetatable({}, {__mode = "k"})
-
-local function check_format(where, format)
-  if hardware[format] then return end
-  if not core.is_tensor(format) then
-    raise(('%s.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got %s'):format(where, shown(format)))
-  end
-  local version = core.version(format)
-  if checked_maps[format] == version then return end
-  local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), format)
-  if not ok then raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""))) end
-  checked_maps[format] = version
-end
-
-local function check_scale(where, scale)
-  if scale == "tensor" or scale == "row" or scale == "block" then return end
-  if type(scale) == "number" and scale >= 1 and scale == math.floor(scale) and scale < 2^53 then return end
-  raise(("%s.scale must be %s, got %s"):format(where, accepted_scales, shown(scale)))
-end
-
-local function check_operand(where, operand)
-  if type(operand) ~= "table" then
-    raise(("%s must be a table {format =, scale =}, got %s"):format(where, shown(operand)))
-  end
-  for field in pairs(operand) do
-    if field ~= "format" and field ~= "scale" then raise(("%s: unknown field %s"):format(where, tostring(field))) end
-  end
-  check_format(where, operand.format)
-  check_scale(where, operand.scale)
-end
-
-local function check(name, recipe)
-  if type(recipe) ~= "table" then raise(("%s: recipe must be a table, got %s"):format(name, shown(recipe))) end
-  for field in pairs(recipe) do
-    if not plan.is_recipe_field(field) then raise(("%s: recipe: unknown field %s"):format(name, tostring(field))) end
-  end
-  for _, operand in ipairs(operands) do check_operand(("%s: recipe.%s"):format(name, operand), recipe[operand]) end
-  for field, allowed in pairs(choices) do
-    local value = recipe[field]
-    if value ~= nil and not allowed[value] then
-      raise(("%s: recipe.%s must be %s, got %s"):format(name, field, choice_names[field], shown(value)))
-    end
-  end
-end
-
---- A copy of a recipe with the fields that `changes` has of one; those of an operand one by one.
-function plan.override(name, recipe, changes)
-  local changed = {}
-  for field, value in pairs(recipe) do changed[field] = value end
-  for field, value in pairs(changes) do
-    if choices[field] then
-      changed[field] = value
-    elseif plan.is_recipe_field(field) then
-      if type(value) ~= "table" then
-        raise(("%s: option %s must be a table, got %s"):format(name, field, shown(value)))
-      end
-      local operand = {}
-      for key, old in pairs(type(recipe[field]) == "table" and recipe[field] or {}) do operand[key] = old end
-      for key, new in pairs(value) do operand[key] = new end
-      changed[field] = operand
-    end
-  end
-  return changed
-end
+local all_rows = 2^52
 
 --- The block length of scale "block": the smallest power of two from 64 to 4096 that is at least `features`, or 4096.
 function plan.block_length(features)
@@ -100,50 +28,98 @@ function plan.block_length(features)
   return length
 end
 
-local function planned(operand, features)
-  local blocksize
-  if operand.scale == "block" then
-    blocksize = plan.block_length(features)
-  elseif operand.scale == "row" then
-    blocksize = math.max(features, 1)
-  elseif operand.scale ~= "tensor" then
-    blocksize = operand.scale
-  end
-  return {format = operand.format, scale = operand.scale, blocksize = blocksize}
+-- The blocks of an operand with so many columns, as core.quantize takes them.
+local function blocks_of(scale, columns)
+  if scale == "tensor" then return nil end
+  if scale == "row" then return math.max(columns, 1) end
+  if scale == "column" then return {all_rows, 1} end
+  if scale == "block" then return plan.block_length(columns) end
+  return type(scale) == "table" and {scale[1], scale[2]} or scale
 end
 
--- Codes have a scale for the whole operand, or for each row where rows are not what is summed over. The product for dx
--- sums over W's rows, the one for dW over the rows of x and dy.
-local function native_products(recipe)
-  local native = true
-  for _, operand in ipairs(operands) do native = native and hardware[recipe[operand].format] or false end
-  local function scaled_by(operand, ...)
-    for _, scale in ipairs {...} do
-      if recipe[operand].scale == scale then return native end
-    end
-    return false
-  end
-  local forward = scaled_by("input", "tensor", "row") and scaled_by("weight", "tensor", "row")
-  return {
-    forward = forward,
-    input_grad = forward and scaled_by("weight", "tensor") and scaled_by("grad_output", "tensor", "row"),
-    weight_grad = forward and scaled_by("input", "tensor") and scaled_by("grad_output", "tensor"),
+local function planned(operand, columns, name, histories)
+  local rounding = operand.scale_rounding
+  local result = {
+    format = operand.format, scale = operand.scale, blocksize = blocks_of(operand.scale, columns),
+    scale_rounding = rounding ~= "none" and rounding or nil, history = operand.history,
   }
+  if operand.history then
+    result.history_field = name .. "_history"
+    histories[#histories + 1] = result
+  end
+  return result
+end
+
+local function same_scale(a, b)
+  if type(a) == "table" and type(b) == "table" then return a[1] == b[1] and a[2] == b[2] end
+  return a == b
+end
+
+-- `operand`, planned, or `usual` if that is the same; an operand with a history has its own.
+local function own_or(usual, operand, columns, name, histories)
+  if not operand then return usual end
+  local rounding = operand.scale_rounding ~= "none" and operand.scale_rounding or nil
+  if operand.format == usual.format and same_scale(operand.scale, usual.scale) and rounding == usual.scale_rounding and
+    not operand.history and not usual.history then
+    return usual
+  end
+  return planned(operand, columns, name, histories)
+end
+
+-- Codes can be multiplied where their scales can be applied to the sums: one scale for the operand, or one for each row
+-- of what is summed over columns, one for each column of what is summed over rows. Beside scales of rows or columns, a
+-- single scale is wanted as often as the product has columns (`repeats`).
+local function product(left, left_scale, right, right_scale)
+  local function fits(operand, scale)
+    return hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
+  end
+  local native = fits(left, left_scale) and fits(right, right_scale)
+  return {
+    left = left, right = right, native = native,
+    repeats = native and left.scale ~= "tensor" and right.scale == "tensor",
+  }
+end
+
+--- How one operand of a recipe, for rows of `features`, is quantized: an operand of a plan.
+-- @param where what to call it in errors
+function plan.operand(where, operand, features)
+  check_recipe.check_operand(where, operand)
+  return planned(operand, features, "operand", {})
 end
 
 --- The plan of a recipe.
 -- @param name of the function to name in errors
 -- @param in_features, out_features of the layer
 function plan.make(name, recipe, in_features, out_features)
-  check(name, recipe)
-  return {
-    input = planned(recipe.input, in_features),
-    weight = planned(recipe.weight, in_features),
-    grad_output = planned(recipe.grad_output, out_features),
+  check_recipe.check(name, recipe)
+  local histories = {}
+  local input = planned(recipe.input, in_features, "input", histories)
+  local weight = planned(recipe.weight, in_features, "weight", histories)
+  local grad_output = planned(recipe.grad_output, out_features, "grad_output", histories)
+  local of_input, of_weight = recipe.input_grad or {}, recipe.weight_grad
+  local made = {
+    forward = product(input, "row", weight, "row"),
+    input_grad = product(
+      own_or(grad_output, of_input.grad_output, out_features, "input_grad_grad_output", histories), "row",
+      own_or(weight, of_input.weight, in_features, "input_grad_weight", histories), "column"),
     rounding = recipe.rounding == "stochastic" and "stochastic" or nil,
-    quantized_weight_grad = recipe.weight_grad == "quantized",
-    native = native_products(recipe),
+    input = input, weight = weight, grad_output = grad_output, histories = histories,
   }
+  if of_weight and of_weight ~= "full" then
+    if of_weight == "quantized" then of_weight = {} end
+    made.weight_grad = product(
+      own_or(grad_output, of_weight.grad_output, out_features, "weight_grad_grad_output", histories), "column",
+      own_or(input, of_weight.input, in_features, "weight_grad_input", histories), "column")
+  end
+  return made
+end
+
+--- Gives a layer the histories of its plan, all 0, on a device, and takes those of the plan before, if any.
+function plan.renew_histories(layer, before, device)
+  for _, operand in ipairs(before and before.histories or {}) do layer[operand.history_field] = nil end
+  for _, operand in ipairs(layer.plan and layer.plan.histories or {}) do
+    layer[operand.history_field] = core.zeros({operand.history}, {dtype = "f32", device = device})
+  end
 end
 
 return plan

@@ -40,6 +40,7 @@ local function multiply(caller, name, a, b, options)
       shapes.text(core.shape(a)), shapes.text(core.shape(b))))
   end
   local plan = planning.make(caller, recipe_of(caller, name, options), core.size(b, 1), core.size(b, 2))
+  if plan.histories[1] then raise(caller .. ": delayed scaling is for layers, which keep the history") end
   return linear(a, views.transpose(b, 1, 2), nil, plan)
 end
 

@@ -62,8 +62,10 @@ static const Backend backend = {
     .scaled_matmul = cpu_scaled_matmul,
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,
-    .sgd = cpu_sgd,
-    .adamw = cpu_adamw,
+    .delayed_scale = cpu_delayed_scale,
+    .compare = cpu_compare,
+    .update = cpu_update,
+    .clip_norm = cpu_clip_norm,
     .store_fields = cpu_store_fields,
 };
 

@@ -44,13 +44,15 @@ bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
 bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                       const Tensor *bias);
+                       const Tensor *bias, bool fast);
 
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
-bool cpu_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-bool cpu_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+bool cpu_update(const Update *update);
+bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
 bool cpu_store_fields(Tensor *out, const float *fields);
 
 #endif

@@ -130,7 +130,8 @@ static bool multiply_codes(float *sums, const Tensor *a, const Tensor *b) {
 }
 
 bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                       const Tensor *bias) {
+                       const Tensor *bias, bool fast) {
+  (void)fast;
   int64_t rows = a->size[0], columns = b->size[0];
   if (rows == 0 || columns == 0) return true;
   size_t bytes = out->dtype == DTYPE_F32 ? 0 : (size_t)(rows * columns) * sizeof(float);

@@ -1,114 +1,215 @@
-/* Optimizer steps, one pass over all tensors of a parameter. */
+/* Optimizer steps and norms, one pass over all tensors of a parameter at a time. */
 #include <math.h>
 #include <string.h>
 
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
+#include "cpu/reduce_kernels.h"
 #include "cpu/vectorize.h"
 
-VECTORIZE static void sgd_plain(const SgdStep *step, float *restrict p, const float *restrict grad, int n) {
-  float lr = step->lr, decay = step->weight_decay;
-  for (int i = 0; i < n; i++) p[i] -= lr * (grad[i] + decay * p[i]);
+VECTORIZE static void sgd_plain(const UpdateStep *step, float *restrict p, const float *restrict grad, int n) {
+  float rate = step->rate, decay = step->weight_decay;
+  for (int i = 0; i < n; i++) p[i] -= rate * (grad[i] + decay * p[i]);
 }
 
-VECTORIZE static void sgd_momentum(const SgdStep *step, float *restrict p, const float *restrict grad,
-                                   float *restrict buffer, int n) {
-  float lr = step->lr, decay = step->weight_decay;
-  /* On the first step the buffer may hold anything, so it must not enter, not even times 0. */
-  float momentum = step->momentum, fraction = 1.0f - step->dampening;
-  bool first = step->first, nesterov = step->nesterov;
+VECTORIZE static void sgd_momentum(const UpdateStep *step, float *restrict p, const float *restrict grad,
+                                   float *restrict m, int n) {
+  float rate = step->rate, decay = step->weight_decay;
+  float momentum = step->beta1, fraction = step->fraction1;
+  bool nesterov = step->nesterov != 0;
   for (int i = 0; i < n; i++) {
     float g = grad[i] + decay * p[i];
-    float moved = momentum * buffer[i] + fraction * g;
-    float b = first ? g : moved;
-    buffer[i] = b;
-    p[i] -= lr * (nesterov ? g + momentum * b : b);
+    m[i] = momentum * m[i] + fraction * g;
+    p[i] -= rate * (nesterov ? g + momentum * m[i] : m[i]);
   }
 }
 
-VECTORIZE static void adamw_floats(const AdamwStep *step, float *restrict p, const float *restrict grad,
+VECTORIZE static void adamw_floats(const UpdateStep *step, float *restrict p, const float *restrict grad,
                                    float *restrict m, float *restrict v, int n) {
-  float beta1 = step->beta1, beta2 = step->beta2, lr = step->lr, epsilon = step->epsilon;
-  float decay = 1.0f - step->lr * step->weight_decay;
-  float correction1 = step->correction1, correction2 = step->correction2;
+  float beta1 = step->beta1, fraction1 = step->fraction1, beta2 = step->beta2, fraction2 = step->fraction2;
+  float rate = step->rate, root_scale = step->root_scale, epsilon = step->epsilon;
+  float kept = 1.0f - step->lr * step->weight_decay;
   for (int i = 0; i < n; i++) {
     float g = grad[i];
-    m[i] = beta1 * m[i] + (1.0f - beta1) * g;
-    v[i] = beta2 * v[i] + (1.0f - beta2) * (g * g);
-    p[i] = p[i] * decay - lr * (m[i] / correction1) / (sqrtf(v[i] / correction2) + epsilon);
+    m[i] = beta1 * m[i] + fraction1 * g;
+    v[i] = beta2 * v[i] + fraction2 * (g * g);
+    p[i] = p[i] * kept - rate * (m[i] / (sqrtf(v[i]) * root_scale + epsilon));
   }
 }
 
-typedef struct Update {
-  const SgdStep *sgd; /* or NULL, and: */
-  const AdamwStep *adamw;
+/* Takes elements that are out of date from the parameter: master ones that do not round to it. */
+VECTORIZE static void refresh_master(float *restrict master, const float *restrict rounded,
+                                     const float *restrict parameter, int n) {
+  for (int i = 0; i < n; i++) master[i] = rounded[i] == parameter[i] ? master[i] : parameter[i];
+}
+
+/* --- one parameter --- */
+
+typedef struct Job {
+  UpdateRule rule;
+  UpdateStep step;
   void *parameter;
   const void *grad;
-  float *m, *v; /* SGD: m is the momentum buffer or NULL */
-  DType parameter_dtype, grad_dtype;
+  float *first, *second, *master; /* or NULL */
+  DType dtype;
   int64_t count;
-} Update;
+} Job;
+
+/* Elements start … start + n - 1 of what is updated, as float32: the tensor itself if that is f32. */
+static float *load_updated(const Job *job, int64_t start, int n, float *buffer) {
+  const float *parameter = load_floats(job->dtype, job->parameter, start, n, buffer);
+  if (!job->master) return (float *)parameter;
+  uint16_t narrow[CHUNK];
+  float rounded[CHUNK];
+  store_floats(job->dtype, narrow, 0, n, job->master + start);
+  refresh_master(job->master + start, load_floats(job->dtype, narrow, 0, n, rounded), parameter, n);
+  return job->master + start;
+}
 
 static void update_chunks(int64_t begin, int64_t end, const void *context) {
-  const Update *job = context;
+  const Job *job = context;
   float parameter_buffer[CHUNK], grad_buffer[CHUNK];
   for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
     int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
-    const float *grad = load_floats(job->grad_dtype, job->grad, start, n, grad_buffer);
-    /* A float32 parameter is loaded as itself and changed in place. */
-    float *parameter = (float *)load_floats(job->parameter_dtype, job->parameter, start, n, parameter_buffer);
-    if (job->adamw) {
-      adamw_floats(job->adamw, parameter, grad, job->m + start, job->v + start, n);
-    } else if (job->m) {
-      sgd_momentum(job->sgd, parameter, grad, job->m + start, n);
+    const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
+    float *updated = load_updated(job, start, n, parameter_buffer);
+    if (job->rule != UPDATE_SGD) {
+      adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
+    } else if (job->first) {
+      sgd_momentum(&job->step, updated, grad, job->first + start, n);
     } else {
-      sgd_plain(job->sgd, parameter, grad, n);
+      sgd_plain(&job->step, updated, grad, n);
     }
-    store_floats(job->parameter_dtype, job->parameter, start, n, parameter);
+    store_floats(job->dtype, job->parameter, start, n, updated);
   }
 }
 
-static void update(Update job, Tensor *parameter, const Tensor *grad) {
-  job.parameter = tensor_data(parameter);
-  job.grad = tensor_data(grad);
-  job.parameter_dtype = parameter->dtype;
-  job.grad_dtype = grad->dtype;
-  job.count = tensor_count(parameter);
-  parallel_for((job.count + CHUNK - 1) / CHUNK, 2 * CHUNK, update_chunks, &job);
+/* --- sums --- */
+
+/* Parts of a sum, as many whatever the number of threads, so that it is always the same. */
+enum { PARTS = 64 };
+
+typedef struct Sum {
+  double (*chunk)(const Job *job, int64_t start, int n); /* the sum over some elements */
+  const Job *job;
+  double *part;
+} Sum;
+
+static void sum_parts(int64_t begin, int64_t end, const void *context) {
+  const Sum *sum = context;
+  int64_t count = sum->job->count, chunks = (count + CHUNK - 1) / CHUNK;
+  for (int64_t part = begin; part < end; part++) {
+    double total = 0;
+    for (int64_t start = chunks * part / PARTS * CHUNK; start < chunks * (part + 1) / PARTS * CHUNK; start += CHUNK) {
+      total += sum->chunk(sum->job, start, count - start < CHUNK ? (int)(count - start) : CHUNK);
+    }
+    sum->part[part] = total;
+  }
 }
 
-/* Nothing is captured here: a live step is read at once. */
-static SgdStep live_sgd(const Tensor *live) {
-  const float *field = tensor_data(live);
-  return (SgdStep){.lr = field[0],
-                   .momentum = field[1],
-                   .dampening = field[2],
-                   .weight_decay = field[3],
-                   .nesterov = field[4] != 0,
-                   .first = field[5] != 0};
+static double sum_elements(const Job *job, double (*chunk)(const Job *job, int64_t start, int n)) {
+  double part[PARTS], total = 0;
+  Sum sum = {.chunk = chunk, .job = job, .part = part};
+  parallel_for(PARTS, job->count / PARTS + 1, sum_parts, &sum);
+  for (int i = 0; i < PARTS; i++) total += part[i];
+  return total;
 }
 
-static AdamwStep live_adamw(const Tensor *live) {
-  const float *field = tensor_data(live);
-  return (AdamwStep){.lr = field[0],
-                     .beta1 = field[1],
-                     .beta2 = field[2],
-                     .epsilon = field[3],
-                     .weight_decay = field[4],
-                     .correction1 = field[5],
-                     .correction2 = field[6]};
+VECTORIZE static void deviations(const UpdateStep *step, float *restrict out, const float *restrict grad,
+                                 const float *restrict v, int n) {
+  float beta2 = step->beta2, fraction2 = step->fraction2, least = step->epsilon * step->epsilon;
+  for (int i = 0; i < n; i++) {
+    float square = grad[i] * grad[i];
+    float average = beta2 * v[i] + fraction2 * square;
+    out[i] = square / (average < least ? least : average);
+  }
 }
 
-bool cpu_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step) {
-  SgdStep read = step->live ? live_sgd(step->live) : *step;
-  update((Update){.sgd = &read, .m = buffer ? tensor_data(buffer) : NULL}, parameter, grad);
+static double deviation_chunk(const Job *job, int64_t start, int n) {
+  float buffer[CHUNK], out[CHUNK];
+  deviations(&job->step, out, load_floats(job->dtype, job->grad, start, n, buffer), job->second + start, n);
+  return sum_floats(out, n);
+}
+
+VECTORIZE static void squares(float *restrict out, const float *restrict x, int n) {
+  for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
+}
+
+static double square_chunk(const Job *job, int64_t start, int n) {
+  float buffer[CHUNK], out[CHUNK];
+  squares(out, load_floats(job->dtype, job->grad, start, n, buffer), n);
+  return sum_floats(out, n);
+}
+
+/* --- the entries --- */
+
+static int64_t chunk_count(const Job *job) { return (job->count + CHUNK - 1) / CHUNK; }
+
+static void clip_update(Job *job) {
+  float deviation = (float)sqrt(sum_elements(job, deviation_chunk) / (double)job->count);
+  float divisor = deviation <= 1.0f ? 1.0f : deviation;
+  job->step.lr /= divisor;
+  job->step.rate /= divisor;
+}
+
+bool cpu_update(const Update *update) {
+  for (int i = 0; i < update->count; i++) {
+    const UpdateEntry *entry = &update->list[i];
+    Job job = {.rule = update->rule,
+               .step = update->step,
+               .parameter = tensor_data(entry->parameter),
+               .grad = tensor_data(entry->grad),
+               .first = entry->first ? tensor_data(entry->first) : NULL,
+               .second = entry->second ? tensor_data(entry->second) : NULL,
+               .master = entry->master ? tensor_data(entry->master) : NULL,
+               .dtype = entry->parameter->dtype,
+               .count = tensor_count(entry->parameter)};
+    if (job.count == 0) continue;
+    /* Nothing is captured here: a live step is read at once. */
+    if (update->live) memcpy(&job.step, tensor_data(update->live), sizeof job.step);
+    if (job.rule == UPDATE_STABLE_ADAMW) clip_update(&job);
+    parallel_for(chunk_count(&job), 2 * CHUNK, update_chunks, &job);
+  }
   return true;
 }
 
-bool cpu_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step) {
-  AdamwStep read = step->live ? live_adamw(step->live) : *step;
-  update((Update){.adamw = &read, .m = tensor_data(m), .v = tensor_data(v)}, parameter, grad);
+typedef struct Scaling {
+  const Job *job;
+  float factor;
+} Scaling;
+
+static void scale_chunks(int64_t begin, int64_t end, const void *context) {
+  const Scaling *scaling = context;
+  const Job *job = scaling->job;
+  float buffer[CHUNK];
+  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
+    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
+    float *values = (float *)load_floats(job->dtype, job->parameter, start, n, buffer);
+    for (int i = 0; i < n; i++) values[i] *= scaling->factor;
+    store_floats(job->dtype, job->parameter, start, n, values);
+  }
+}
+
+static Job gradient_job(const Tensor *grad) {
+  void *data = tensor_data(grad);
+  return (Job){.parameter = data, .grad = data, .dtype = grad->dtype, .count = tensor_count(grad)};
+}
+
+bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) {
+  double total = 0;
+  for (int i = 0; i < count; i++) {
+    Job job = gradient_job(list[i]);
+    total += sum_elements(&job, square_chunk);
+  }
+  float *out = tensor_data(norm);
+  *out = (float)sqrt(total);
+  float factor = largest / (*out + 1e-6f);
+  if (factor >= 1.0f) return true;
+  for (int i = 0; i < count; i++) {
+    Job job = gradient_job(list[i]);
+    parallel_for(chunk_count(&job), CHUNK, scale_chunks, &(Scaling){&job, factor});
+  }
   return true;
 }
 

@@ -1,19 +1,14 @@
 /* Quantization of contiguous tensors in blocks. */
 #include <math.h>
 
-#include "core/float_formats.h"
+#include "cpu/codes.h"
 #include "cpu/cpu.h"
 #include "cpu/memory.h"
 #include "cpu/parallel.h"
-#include "cpu/random.h"
-#include "cpu/search.h"
 #include "cpu/vectorize.h"
 
 /* Blocks of at least this many elements are each spread over the threads; shorter ones go to one thread each. */
 enum { LONG_BLOCK = 65536, SLICE = 32 * CHUNK, TILE = 64 };
-
-/* The code of NaN in both hardware formats. */
-enum { FLOAT8_NAN = 0x7F };
 
 /* x to any of codes, scale and out. Dequantizing: codes and scale to out. */
 typedef struct Quantize {
@@ -40,17 +35,7 @@ typedef struct Transpose {
 
 /* --- scales --- */
 
-VECTORIZE static uint32_t largest_magnitude(const float *x, int n) {
-  uint32_t largest = 0;
-  for (int i = 0; i < n; i++) {
-    uint32_t magnitude = float_to_bits(x[i]) & 0x7FFFFFFF;
-    largest = magnitude > largest ? magnitude : largest;
-  }
-  return largest;
-}
-
-/* The bits of the largest magnitude of elements first … end - 1: magnitudes order as integers, infinity and NaN
- * above all. */
+/* The bits of the largest magnitude of elements first … end - 1. */
 static uint32_t range_magnitude(const Quantize *job, int64_t first, int64_t end) {
   float buffer[CHUNK];
   uint32_t largest = 0;
@@ -60,14 +45,6 @@ static uint32_t range_magnitude(const Quantize *job, int64_t first, int64_t end)
     if (magnitude > largest) largest = magnitude;
   }
   return largest;
-}
-
-static float largest_of_format(DType format) { return format == DTYPE_E4M3 ? E4M3_LARGEST : E5M2_LARGEST; }
-
-static float scale_of(const Quantizer *quantizer, uint32_t magnitude) {
-  if (magnitude >= 0x7F800000) return NAN;
-  float absmax = float_from_bits(magnitude);
-  return quantizer->map ? absmax : absmax / largest_of_format(quantizer->format);
 }
 
 /* --- codes --- */
@@ -83,61 +60,23 @@ VECTORIZE static void scale_values(float *restrict out, const float *restrict x,
   }
 }
 
-VECTORIZE static void cast_nearest(uint8_t *restrict codes, const float *restrict values, DType format, int n) {
-  if (format == DTYPE_E4M3) {
-    for (int i = 0; i < n; i++) codes[i] = e4m3_from_float(values[i], true);
-  } else {
-    for (int i = 0; i < n; i++) codes[i] = e5m2_from_float(values[i], true);
-  }
-}
-
-VECTORIZE static void cast_stochastic(uint8_t *restrict codes, const float *restrict values,
-                                      const uint32_t *restrict words, DType format, int n) {
-  if (format == DTYPE_E4M3) {
-    for (int i = 0; i < n; i++) codes[i] = e4m3_stochastic(values[i], words[i]);
-  } else {
-    for (int i = 0; i < n; i++) codes[i] = e5m2_stochastic(values[i], words[i]);
-  }
-}
-
 /* Codes of n elements from `start`, all of one block. */
 static void encode(const Quantize *job, uint8_t *codes, int64_t start, int n, float scale) {
   const Quantizer *quantizer = job->quantizer;
   float buffer[CHUNK], values[CHUNK];
-  uint32_t word_buffer[RANDOM_WORDS];
-  const uint32_t *words = NULL;
-  if (quantizer->stochastic) words = random_words(quantizer->random, (uint64_t)start, n, word_buffer);
+  if (!job->search && scale != scale) {
+    for (int i = 0; i < n; i++) codes[i] = FLOAT8_NAN;
+    return;
+  }
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
   scale_values(values, x, scale, quantizer->map && quantizer->divide, n);
-  if (job->search) {
-    search_codes(job->search, codes, values, n);
-    if (words) search_round_up(job->search, codes, values, words, n);
-  } else if (scale != scale) {
-    for (int i = 0; i < n; i++) codes[i] = FLOAT8_NAN;
-  } else if (words) {
-    cast_stochastic(codes, values, words, quantizer->format, n);
-  } else {
-    cast_nearest(codes, values, quantizer->format, n);
-  }
-}
-
-VECTORIZE static void decode_hardware(float *restrict out, const uint8_t *restrict codes, DType format, float scale,
-                                      int n) {
-  if (format == DTYPE_E4M3) {
-    for (int i = 0; i < n; i++) out[i] = e4m3_to_float(codes[i]) * scale;
-  } else {
-    for (int i = 0; i < n; i++) out[i] = e5m2_to_float(codes[i]) * scale;
-  }
+  encode_scaled(quantizer, job->search, codes, values, start, n);
 }
 
 static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int n, float scale) {
   float values[CHUNK];
   float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
-  if (job->quantizer->map) {
-    search_decode(job->quantizer->map->table.value, out, codes, scale, n);
-  } else {
-    decode_hardware(out, codes, job->quantizer->format, scale, n);
-  }
+  decode_scaled(job->quantizer, out, codes, scale, n);
   store_floats(job->out_dtype, job->out, start, n, out);
 }
 
@@ -164,7 +103,7 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   for (int64_t block = begin; block < end; block++) {
     int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
     float scale =
-        job->known_scale ? job->known_scale[block] : scale_of(job->quantizer, range_magnitude(job, first, last));
+        job->known_scale ? job->known_scale[block] : quantizer_scale(job->quantizer, range_magnitude(job, first, last));
     if (job->scale) job->scale[block] = scale;
     quantize_range(job, first, last, scale);
   }
@@ -197,7 +136,7 @@ static bool quantize_long_blocks(Quantize *job) {
       parallel_for(slices, SLICE / 4, measure_slices, job);
       uint32_t magnitude = 0;
       for (int64_t i = 0; i < slices; i++) magnitude = job->magnitude[i] > magnitude ? job->magnitude[i] : magnitude;
-      job->block_scale = scale_of(job->quantizer, magnitude);
+      job->block_scale = quantizer_scale(job->quantizer, magnitude);
     }
     if (job->scale) job->scale[job->first / job->blocksize] = job->block_scale;
     parallel_for(slices, SLICE, quantize_slices, job);
@@ -237,19 +176,8 @@ static void transpose_rows(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-/* x as a matrix: its last dimension, and all others as one. */
-static Tensor as_matrix(const Tensor *x) {
-  Tensor matrix = *x;
-  int64_t columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
-  matrix.rank = 2;
-  matrix.size[0] = columns > 0 ? tensor_count(x) / columns : 0;
-  matrix.size[1] = matrix.stride[0] = columns;
-  matrix.stride[1] = 1;
-  return matrix;
-}
-
 static bool sum_columns(Tensor *column_sum, const Tensor *x) {
-  Tensor matrix = as_matrix(x), swapped = matrix;
+  Tensor matrix = tensor_as_matrix(x), swapped = matrix;
   swapped.size[0] = matrix.size[1];
   swapped.size[1] = matrix.size[0];
   swapped.stride[0] = 1;
@@ -266,9 +194,12 @@ bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantiz
     job.out_dtype = outputs->values->dtype;
   }
   if (outputs->scale && job.count == 0 && !cpu_fill(outputs->scale, 0)) return false;
-  if (!quantize_all(&job)) return false;
+  if (quantizer->tile_rows > 0 ? !quantize_tiles(outputs, x, quantizer) : !quantize_all(&job)) return false;
+  if (outputs->scale && job.count > 0 && job.blocksize == job.count) {
+    for (int64_t i = 1; i < tensor_count(outputs->scale); i++) job.scale[i] = job.scale[0];
+  }
   if (outputs->transposed) {
-    Tensor matrix = as_matrix(x);
+    Tensor matrix = tensor_as_matrix(x);
     Transpose transpose = {tensor_data(outputs->codes), tensor_data(outputs->transposed), matrix.size[0],
                            matrix.size[1]};
     parallel_for((matrix.size[0] + TILE - 1) / TILE, TILE * matrix.size[1], transpose_rows, &transpose);
@@ -292,6 +223,10 @@ static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
 }
 
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {
+  if (quantizer->tile_rows > 0) {
+    dequantize_tiles(out, codes, scale, quantizer);
+    return true;
+  }
   Quantize job = {.quantizer = quantizer,
                   .codes = tensor_data(codes),
                   .scale = tensor_data(scale),

@@ -23,6 +23,9 @@ static const Backend cuda_backend = {
     .where = cuda_where,
     .clamp = cuda_clamp,
     .reduce = cuda_reduce,
+    .attends = cuda_attends,
+    .attention = cuda_attention,
+    .attention_backward = cuda_attention_backward,
     .softmax = cuda_softmax,
     .softmax_backward = cuda_softmax_backward,
     .cross_entropy = cuda_cross_entropy,
@@ -38,8 +41,10 @@ static const Backend cuda_backend = {
     .scaled_matmul = cuda_scaled_matmul,
     .quantize = cuda_quantize,
     .dequantize = cuda_dequantize,
-    .sgd = cuda_sgd,
-    .adamw = cuda_adamw,
+    .delayed_scale = cuda_delayed_scale,
+    .compare = cuda_compare,
+    .update = cuda_update,
+    .clip_norm = cuda_clip_norm,
     .store_fields = cuda_store_fields,
 };
 

@@ -104,6 +104,12 @@ bool cuda_normalize_backward(const NormalizeGradients *gradients, const Tensor *
                              const Tensor *inverse, const Tensor *weight);
 bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
+bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v); /* attention.c */
+bool cuda_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                    bool causal);
+bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                             const Tensor *k, const Tensor *v, float scale, bool causal);
+
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index); /* index.c */
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
@@ -111,13 +117,17 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias); /* matmul.c */
 bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias); /* scaled_matmul.c */
+                        const Tensor *bias, bool fast); /* scaled_matmul.c */
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
+                        bool record); /* delayed.c */
+bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale,
+                  const CompareRule *rule); /* compare.c */
 
-bool cuda_sgd(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step); /* optimizer.c */
-bool cuda_adamw(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+bool cuda_update(const Update *update); /* optimizer.c */
+bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
 bool cuda_store_fields(Tensor *out, const float *fields);
 
 #endif

@@ -20,6 +20,9 @@ bool cuda_finish_sum(const CudaDevice *device, Tensor *sum, const float *partial
 bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64_t rows, int64_t columns, Tensor *sum,
                   Maxima *maxima) {
   MeasurePlan plan = {.x = data, .dtype = dtype, .rows = rows, .columns = columns, .summing = sum != NULL};
+  if (sum && !maxima && rows <= MEASURE_FEW_ROWS) {
+    return cuda_check(launch_sum_few_rows(device->launch, &plan, tensor_data(sum), sum->dtype), "column sum kernel");
+  }
   measure_shape(&plan, device->launch.multiprocessors);
   Tensor partials = {0};
   if (maxima) {

@@ -72,6 +72,7 @@ static Problem problem_of(const Product *product) {
       .transposed_a = product->a.transposed,
       .transposed_b = product->b.transposed,
       .has_bias = product->bias != NULL,
+      .fast = product->fast,
       .scales = product->a.scale ? 1 + product->scale_vectors : 0,
       .alignment_a = alignment(product->a.data),
       .alignment_b = alignment(product->b.data),

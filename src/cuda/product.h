@@ -23,6 +23,7 @@ typedef struct Product {
   DType out_dtype;
   const void *bias;   /* (n) of out_dtype, or NULL */
   bool scale_vectors; /* a.scale has m elements and b.scale n */
+  bool fast;          /* backend.h, scaled_matmul */
 } Product;
 
 typedef enum ProductStatus {

@@ -47,6 +47,7 @@ static bool make_product(ProductPlan *plan) {
                        "cublasLtMatmulDescInit") &&
          set(plan, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) &&
          set(plan, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second) &&
+         (!problem->fast || set(plan, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &problem->fast, sizeof problem->fast)) &&
          (problem->scales < 2 || (set(plan, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &vectors, sizeof vectors) &&
                                   set(plan, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &vectors, sizeof vectors))) &&
          (!problem->has_bias ||

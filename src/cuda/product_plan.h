@@ -13,7 +13,8 @@ typedef struct Problem {
   int64_t leading_a, leading_b, batch_a, batch_b;
   int32_t type_a, type_b, type_out;
   uint16_t transposed_a, transposed_b;
-  uint16_t has_bias, scales;                        /* 0: without, 1: one number a side, 2: vectors */
+  uint8_t has_bias, fast;
+  uint16_t scales;                                  /* 0: without, 1: one number a side, 2: vectors */
   uint32_t alignment_a, alignment_b, alignment_out; /* bytes */
 } Problem;
 

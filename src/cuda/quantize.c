@@ -1,5 +1,6 @@
 /* Quantization: chooses between the fast kernels and the general one, and what has to run before them. */
 #include "measure.h"
+#include "quantize_tiles.h"
 
 /* A quantization under way. `plan` is filled in for all of its passes. */
 typedef struct Job {
@@ -20,6 +21,7 @@ static bool plan_of(QuantizePlan *plan, const CudaDevice *device, const Quantize
       .format = quantizer->format,
       .count = count,
       .blocksize = quantizer->blocksize < count ? quantizer->blocksize : count,
+      .scale_rounding = quantizer->scale_rounding,
       .divide = quantizer->map && quantizer->divide,
       .stochastic = quantizer->stochastic,
       .random = quantizer->random,
@@ -124,8 +126,10 @@ static int group_of(int64_t length, int64_t vector, int vectors) {
 
 static int64_t most_in_registers(const Job *job, int threads) { return threads * MOST_VECTORS * job->vector; }
 
-/* Whether a pass over pieces may take column sums with it. */
-static bool fuses_sums(const Job *job) { return job->outputs->column_sum && !job->plan.divide; }
+/* Whether a pass over pieces may take column sums with it. Those of few rows are faster on their own; measured. */
+static bool fuses_sums(const Job *job) {
+  return job->outputs->column_sum && !job->plan.divide && job->rows > MEASURE_FEW_ROWS;
+}
 
 /* Two vectors a thread are faster for short pieces, and for all but the longest if only values are written; measured. */
 static void cut(PiecesPlan *plan, const Job *job, int64_t length, bool summing) {
@@ -211,6 +215,9 @@ static bool quantize_parts(const Job *job) {
 
 static bool quantize_codes(const Job *job) {
   int64_t length = job->plan.blocksize, count = job->plan.count;
+  if (job->quantizer->tile_rows > 0) {
+    return sum_columns(job) && cuda_quantize_tiles(job->device, &job->plan, job->quantizer, job->columns);
+  }
   bool whole = length == count;
   int64_t part = most_in_registers(job, 32);
   if (job->fast && length % job->vector == 0) {
@@ -223,6 +230,43 @@ static bool quantize_codes(const Job *job) {
     if (whole || (job->plan.known_scale && length % part == 0)) return quantize_parts(job);
   }
   return sum_columns(job) && quantize_generally(job);
+}
+
+/* --- a small tensor with one scale: everything in one launch --- */
+
+/* Its grid, or 0 if the kernel does not take this. */
+static int plan_whole(const Job *job, WholePlan *whole) {
+  enum { MOST_ROWS_SUMMED = 4096, SIDE = 4 };
+  const QuantizeOutputs *outputs = job->outputs;
+  *whole = (WholePlan){.quantize = job->plan, .rows = job->rows, .columns = job->columns};
+  if (!job->fast || !job->measurable || job->plan.known_scale || job->plan.blocksize != job->plan.count) return 0;
+  if (outputs->transposed) {
+    whole->transposed = tensor_data(outputs->transposed);
+    if (job->rows % SIDE != 0 || !is_aligned(whole->transposed, SIDE)) return 0;
+  }
+  if (outputs->scale) whole->scale_count = tensor_count(outputs->scale);
+  if (outputs->column_sum) {
+    whole->sum = tensor_data(outputs->column_sum);
+    whole->sum_dtype = outputs->column_sum->dtype;
+    if (job->rows > MOST_ROWS_SUMMED) return 0;
+  }
+  return quantize_whole_grid(whole, job->device->launch.multiprocessors);
+}
+
+static bool quantize_whole(const Job *job, WholePlan *whole, int grid) {
+  Tensor maxima = {0}, partials = {0};
+  int64_t rows = (job->rows + WHOLE_TILE_ROWS - 1) / WHOLE_TILE_ROWS;
+  bool done =
+      cuda_scratch(&maxima, job->device, grid * (int64_t)sizeof *whole->maxima) &&
+      (!whole->sum || cuda_scratch(&partials, job->device, rows * job->columns * (int64_t)sizeof *whole->partials));
+  if (done) {
+    whole->maxima = tensor_data(&maxima);
+    if (whole->sum) whole->partials = tensor_data(&partials);
+    done = cuda_check(launch_quantize_whole(job->device->launch, whole), "quantize kernel");
+  }
+  tensor_release(&maxima);
+  tensor_release(&partials);
+  return done;
 }
 
 /* --- codes and their transpose --- */
@@ -272,28 +316,49 @@ static bool quantize_transposed(Job *job) {
 /* Of a matrix, without values, with one scale, or one a row. */
 static bool allows_transposing(const Job *job) {
   enum { SIDE = 16 };
-  bool scales = job->plan.blocksize == job->plan.count || job->plan.blocksize == job->columns;
+  bool blocks = job->quantizer->tile_rows == 0;
+  bool scales = blocks && (job->plan.blocksize == job->plan.count || job->plan.blocksize == job->columns);
   return job->fast && job->measurable && !job->plan.values && scales && job->rows % SIDE == 0 &&
          job->columns % SIDE == 0 && is_aligned(tensor_data(job->outputs->transposed), SIDE);
 }
 
-bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
-  if (tensor_count(x) == 0) return !outputs->column_sum || cuda_fill(outputs->column_sum, 0);
-  Job job;
-  if (!start(&job, outputs, x, quantizer)) return false;
-  if (!outputs->transposed) return quantize_codes(&job);
-  if (allows_transposing(&job)) return quantize_transposed(&job);
+/* The codes first, then their transpose. */
+static bool quantize_then_transpose(Job *job) {
   Tensor codes = {0};
   bool done = true;
-  if (outputs->codes) {
-    codes = *outputs->codes;
+  if (job->outputs->codes) {
+    codes = *job->outputs->codes;
   } else {
-    done = tensor_create_like(&codes, x, quantizer->format);
-    job.plan.codes = done ? tensor_data(&codes) : NULL;
+    done = tensor_create_like(&codes, job->x, job->quantizer->format);
+    job->plan.codes = done ? tensor_data(&codes) : NULL;
   }
-  done = done && quantize_codes(&job) && transpose_codes(&job, &codes);
-  if (!outputs->codes) tensor_release(&codes);
+  done = done && quantize_codes(job) && transpose_codes(job, &codes);
+  if (!job->outputs->codes) tensor_release(&codes);
   return done;
+}
+
+/* The scale of a single block to all elements after the first. */
+static bool repeat_scale(const Job *job, Tensor *scale) {
+  int64_t repeats = tensor_count(scale) - 1;
+  float *first = tensor_data(scale);
+  return cuda_check(launch_expand_scale(job->device->launch, first + 1, first, repeats), "scale kernel");
+}
+
+bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  if (tensor_count(x) == 0) {
+    return (!outputs->column_sum || cuda_fill(outputs->column_sum, 0)) &&
+           (!outputs->scale || cuda_fill(outputs->scale, 0));
+  }
+  Job job;
+  WholePlan whole;
+  if (!start(&job, outputs, x, quantizer)) return false;
+  int grid = plan_whole(&job, &whole);
+  if (grid > 0) return quantize_whole(&job, &whole, grid);
+  bool done = !outputs->transposed       ? quantize_codes(&job)
+              : allows_transposing(&job) ? quantize_transposed(&job)
+                                         : quantize_then_transpose(&job);
+  bool repeated = outputs->scale && job.plan.blocksize == job.plan.count && tensor_count(outputs->scale) > 1;
+  return done && (!repeated || repeat_scale(&job, outputs->scale));
 }
 
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {
@@ -305,5 +370,6 @@ bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, cons
   plan.values_dtype = out->dtype;
   plan.codes = tensor_data(codes);
   plan.scale = tensor_data(scale);
+  if (quantizer->tile_rows > 0) return cuda_dequantize_tiles(device, &plan, quantizer, out->size[out->rank - 1]);
   return cuda_check(launch_dequantize(device->launch, &plan), "dequantize kernel");
 }

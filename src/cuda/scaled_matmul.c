@@ -9,6 +9,7 @@ typedef struct ScaledProduct {
   const Tensor *scale_a, *scale_b;
   Tensor *out;
   const void *bias; /* or NULL */
+  bool fast;
 } ScaledProduct;
 
 static bool is_scalar(const Tensor *scale) { return tensor_count(scale) == 1; }
@@ -72,6 +73,7 @@ static ProductStatus run_scaled(const CudaDevice *device, const ScaledProduct *s
   Product product =
       product_of(scaled, tensor_data(scaled->a), tensor_data(scaled->b), tensor_data(scaled->out), scaled->out->dtype);
   product.bias = scaled->bias;
+  product.fast = scaled->fast;
   product.a.scale = tensor_data(scaled->scale_a);
   product.b.scale = tensor_data(scaled->scale_b);
   product.scale_vectors = !is_scalar(scaled->scale_a) || !is_scalar(scaled->scale_b);
@@ -135,7 +137,7 @@ static bool run_in_bf16(const CudaDevice *device, const ScaledProduct *scaled) {
 }
 
 bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias) {
+                        const Tensor *bias, bool fast) {
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
@@ -149,6 +151,7 @@ bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, con
       .scale_b = scale_b,
       .out = out,
       .bias = bias ? tensor_data(bias) : NULL,
+      .fast = fast,
   };
   if (scaled.k == 0) return finish(device, &scaled, NULL);
   if (fits_tensor_cores(device, &scaled)) {

@@ -77,6 +77,6 @@ double number_field(lua_State *L, int table, const char *name, double fallback);
 
 extern const luaL_Reg create_functions[], fact_functions[], view_functions[], compute_functions[], quantize_functions[],
     device_functions[], box_functions[], argument_functions[], optimizer_functions[], graph_functions[],
-    layer_functions[];
+    layer_functions[], attention_functions[];
 
 #endif

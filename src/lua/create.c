@@ -97,10 +97,21 @@ static int lfp8_arange(lua_State *L) {
   return finish_new(L, ok, out, &options);
 }
 
-/* manual_seed(whole number): restarts the generator that all devices share */
+/* manual_seed(whole number, position): restarts the generator that all devices share, at its beginning or where
+ * random_state said that it was */
 static int lfp8_manual_seed(lua_State *L) {
-  op_manual_seed((uint64_t)check_whole(L, 1));
+  int64_t seed = check_whole(L, 1), position = lua_isnoneornil(L, 2) ? 0 : check_whole(L, 2);
+  if (position < 0) argument_error(L, 2, "position must be at least 0, got %.14g", (double)position);
+  op_manual_seed((RandomSource){.seed = (uint64_t)seed, .offset = (uint64_t)position});
   return 0;
+}
+
+/* random_state() -> seed, position: what manual_seed takes to have the same random numbers follow again */
+static int lfp8_random_state(lua_State *L) {
+  RandomSource source = op_random_state();
+  lua_pushnumber(L, (lua_Number)(int64_t)source.seed);
+  lua_pushnumber(L, (lua_Number)source.offset);
+  return 2;
 }
 
 /* Reads the sizes of the nested table on top of the stack from its first elements. */
@@ -204,6 +215,7 @@ const luaL_Reg create_functions[] = {
     {"randint", lfp8_randint},
     {"arange", lfp8_arange},
     {"manual_seed", lfp8_manual_seed},
+    {"random_state", lfp8_random_state},
     {"tensor", lfp8_tensor},
     {NULL, NULL},
 };

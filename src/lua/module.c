@@ -105,6 +105,7 @@ FP8_API int luaopen_fp8_core(lua_State *L) {
   register_functions(L, view_functions);
   register_functions(L, compute_functions);
   register_functions(L, layer_functions);
+  register_functions(L, attention_functions);
   register_functions(L, quantize_functions);
   register_functions(L, optimizer_functions);
   register_functions(L, graph_functions);

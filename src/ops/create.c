@@ -30,7 +30,9 @@ bool op_arange(Tensor *out, DType dtype, Device device, double start, double sto
   return hand_over(out, &created, backend_of(device)->arange(&created, start, step));
 }
 
-void op_manual_seed(uint64_t seed) { generator = (RandomSource){.seed = seed, .offset = 0}; }
+void op_manual_seed(RandomSource source) { generator = source; }
+
+RandomSource op_random_state(void) { return generator; }
 
 static const char no_random[] = "random numbers can't be captured in a graph: every replay would draw the same ones";
 

@@ -191,7 +191,7 @@ static bool check_codes(const Tensor *codes, const Tensor *scale, const char *na
 }
 
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                      const Tensor *bias, DType dtype) {
+                      const Tensor *bias, DType dtype, bool fast) {
   if (!same_device(a, b) || !check_codes(a, scale_a, "a") || !check_codes(b, scale_b, "b")) return false;
   if (a->size[1] != b->size[1]) return report_shapes(a, b, "the second sizes differ");
   if (!dtype_is_compute_float(dtype)) {
@@ -205,8 +205,8 @@ bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const
   const Tensor *inputs[5] = {a, scale_a, b, scale_b, bias};
   bool done = tensor_create(&created, dtype, tensor_device(a), 2, (int64_t[]){a->size[0], b->size[0]});
   for (int i = 0; i < 5 && done; i++) done = !inputs[i] || op_contiguous(&parts[i], inputs[i]);
-  done = done &&
-         backend_for(a)->scaled_matmul(&created, &parts[0], &parts[1], &parts[2], &parts[3], bias ? &parts[4] : NULL);
+  done = done && backend_for(a)->scaled_matmul(&created, &parts[0], &parts[1], &parts[2], &parts[3],
+                                               bias ? &parts[4] : NULL, fast);
   for (int i = 0; i < 5; i++) tensor_release(&parts[i]);
   return hand_over(out, &created, done);
 }

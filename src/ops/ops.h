@@ -63,8 +63,10 @@ bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *s
 bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data);
 /* ceil((stop - start) / step) values from `start`. */
 bool op_arange(Tensor *out, DType dtype, Device device, double start, double stop, double step);
-/* The generator that all devices share: its seed, and the source of the next draw of `words` 32-bit words. */
-void op_manual_seed(uint64_t seed);
+/* The generator that all devices share: its seed and where it goes on from, and the source of the next draw of `words`
+ * 32-bit words. */
+void op_manual_seed(RandomSource source);
+RandomSource op_random_state(void);
 RandomSource op_next_random(int64_t words);
 /* Fails while a graph is captured, whose replays would draw the same numbers over and over. To be asked first: a draw
  * then makes the end of the capture fail. */
@@ -112,6 +114,16 @@ bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
 bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool op_clamp(Tensor *out, const Tensor *x, double low, double high);
 
+/* --- attention (attention.c): backend.h --- */
+
+/* y as a (batch, heads, queries, features) view of (batch, queries, heads, features). True without being *done where
+ * the device has no kernel for these. */
+bool op_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                  bool causal, bool *done);
+/* Writes dq, dk and dv; an error where there is no kernel. */
+bool op_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                           const Tensor *k, const Tensor *v, float scale, bool causal);
+
 /* --- reductions (reduce.c, softmax.c) --- */
 
 /* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX
@@ -154,7 +166,7 @@ bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
 /* backend.h, scaled_matmul; `dtype` is that of the result. */
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                      const Tensor *bias, DType dtype);
+                      const Tensor *bias, DType dtype, bool fast);
 
 /* `x` (rank at least 2) as op_matmul reads it without a copy: itself, shared, or else a contiguous copy. */
 bool op_matrices(Tensor *out, const Tensor *x);
@@ -186,26 +198,44 @@ typedef struct Format {
   DType hardware;
 } Format;
 
+/* What shares a scale: blocks of `length` elements; or tiles, where `length` is 0 and `rows` is not; or all. Lengths and
+ * sides may exceed the tensor's. */
+typedef struct Blocks {
+  int64_t length, rows, columns;
+} Blocks;
+
 /* How scripts want a tensor quantized. */
 typedef struct QuantizeOptions {
   Format format;
-  int64_t blocksize; /* 0: one block, the whole tensor */
+  Blocks blocks;
+  ScaleRounding scale_rounding;
   bool stochastic;
   const Tensor *known_scale; /* backend.h, Quantizer; or NULL */
   DType dtype;               /* of values */
   DType sum_dtype;           /* of column_sum */
+  int64_t scale_count;       /* 0, or of a single block how many elements its scale gets */
 } QuantizeOptions;
 
 /* Makes every output that is not NULL: backend.h, QuantizeOutputs. */
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
-bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, int64_t blocksize,
-                   DType dtype);
+bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, Blocks blocks, DType dtype);
+/* backend.h, delayed_scale; makes *scale, of shape (1). */
+bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, Format format, ScaleRounding rounding,
+                      bool record);
+/* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare; compare.c). `values` and
+ * `scale` may be NULL; `format` and `blocks`, as in QuantizeOptions, matter with scales. */
+bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format, Blocks blocks);
 
 /* --- optimizer steps (optimizer.c) --- */
 
-bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step);
-bool op_adamw_step(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step);
+/* Whether op_update will accept its arguments. */
+bool op_check_update(const Update *update);
+/* backend.h, Update; gradients may have any strides. */
+bool op_update(const Update *update);
+/* Scales tensors of f32, f16 and bf16, of one device, so that the 2-norm over all of them is at most about `largest`
+ * (backend.h, clip_norm); norm is that before. */
+bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest);
 /* Writes a live step. */
-bool op_store_fields(Tensor *live, const float *fields, int count);
+bool op_store_step(Tensor *live, const UpdateStep *step);
 
 #endif

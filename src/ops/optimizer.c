@@ -1,72 +1,218 @@
-/* One optimizer update of one parameter. */
+/* Optimizer steps of many parameters, and the norm of their gradients. */
+#include <stdlib.h>
+
 #include "ops/internal.h"
 
-/* A tensor that an update writes: contiguous, and shaped like the parameter. */
-static bool check_state(const Tensor *parameter, const Tensor *state, const char *name) {
-  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
-  if (!same_device(parameter, state)) return false;
-  if (!tensor_same_shape(parameter, state)) {
-    return error_set("the parameter has shape %s, %s has %s", tensor_shape_text(parameter, first), name,
-                     tensor_shape_text(state, second));
+/* --- memory that tensors share --- */
+
+/* The bytes of a contiguous tensor. */
+typedef struct Range {
+  const char *begin, *end;
+  bool written;
+} Range;
+
+static Range range_of(const Tensor *tensor, bool written) {
+  int64_t bytes = (int64_t)dtype_size(tensor->dtype);
+  const char *data = tensor->storage->data;
+  if (!data) return (Range){.written = written};
+  const char *begin = data + tensor->offset * bytes;
+  return (Range){begin, begin + tensor_count(tensor) * bytes, written};
+}
+
+static int compare_begins(const void *a, const void *b) {
+  const Range *first = a, *second = b;
+  return (first->begin > second->begin) - (first->begin < second->begin);
+}
+
+/* Fails if two ranges have bytes in common of which one is written. Sorts the ranges. */
+static bool check_apart(Range *range, int count) {
+  const char *end = NULL, *written_end = NULL;
+  qsort(range, (size_t)count, sizeof *range, compare_begins);
+  for (int i = 0; i < count; i++) {
+    if (range[i].begin == range[i].end) continue;
+    if (range[i].begin < written_end || (range[i].written && range[i].begin < end)) {
+      return error_set("two of its tensors share memory");
+    }
+    if (range[i].end > end) end = range[i].end;
+    if (range[i].written && range[i].end > written_end) written_end = range[i].end;
   }
   return true;
 }
 
-static bool check_parameter(const Tensor *parameter, const Tensor *grad) {
+static void *allocate(size_t count, size_t bytes) {
+  void *data = calloc(count > 0 ? count : 1, bytes);
+  if (!data) error_set("out of memory on cpu: %zu bytes asked for", count * bytes);
+  return data;
+}
+
+/* --- steps --- */
+
+enum { ENTRY_TENSORS = 5 };
+
+static bool check_shape(const UpdateEntry *entry, const Tensor *other, const char *name, int position) {
+  const Tensor *parameter = entry->parameter;
+  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
+  if (!same_device(parameter, other)) return false;
+  if (tensor_same_shape(parameter, other)) return true;
+  return error_set("parameter %d has shape %s, its %s %s", position, tensor_shape_text(parameter, first), name,
+                   tensor_shape_text(other, second));
+}
+
+/* `state` may be NULL. */
+static bool check_state(const UpdateEntry *entry, const Tensor *state, const char *name, int position) {
+  if (!state) return true;
+  if (!check_shape(entry, state, name, position)) return false;
+  if (state->dtype == DTYPE_F32 && tensor_is_contiguous(state)) return true;
+  return error_set("the %s of parameter %d must be a contiguous f32 tensor", name, position);
+}
+
+static bool check_entry(const Update *update, const UpdateEntry *entry, int position) {
+  const Tensor *parameter = entry->parameter, *grad = entry->grad;
+  if (!parameter || !grad) return error_set("parameter %d is missing, or its gradient", position);
   if (!dtype_is_compute_float(parameter->dtype)) {
-    return error_set("the parameter must be f32, f16 or bf16, got %s", dtype_name(parameter->dtype));
+    return error_set("parameter %d must be f32, f16 or bf16, got %s", position, dtype_name(parameter->dtype));
   }
-  if (!dtype_is_compute_float(grad->dtype)) {
-    return error_set("the gradient must be f32, f16 or bf16, got %s", dtype_name(grad->dtype));
+  if (!tensor_is_contiguous(parameter)) return error_set("parameter %d must be contiguous", position);
+  if (!same_device(update->list[0].parameter, parameter) || !check_shape(entry, grad, "gradient", position)) {
+    return false;
   }
-  if (!tensor_is_contiguous(parameter)) return error_set("the parameter must be contiguous");
-  return check_state(parameter, grad, "its gradient");
+  if (grad->dtype != parameter->dtype) {
+    return error_set("parameter %d is %s, its gradient %s", position, dtype_name(parameter->dtype),
+                     dtype_name(grad->dtype));
+  }
+  bool has_moments = update->rule == UPDATE_SGD ? !entry->second && (update->step.beta1 == 0 || entry->first)
+                                                : entry->first && entry->second;
+  if (!has_moments) return error_set("parameter %d does not have the moments that its optimizer needs", position);
+  if (entry->master && parameter->dtype == DTYPE_F32) {
+    return error_set("parameter %d is f32 and needs no master", position);
+  }
+  return check_state(entry, entry->first, "first moment", position) &&
+         check_state(entry, entry->second, "second moment", position) &&
+         check_state(entry, entry->master, "master", position);
 }
 
-static bool check_moment(const Tensor *parameter, const Tensor *moment, const char *name) {
-  if (!check_state(parameter, moment, name)) return false;
-  if (moment->dtype == DTYPE_F32 && tensor_is_contiguous(moment) && moment->storage != parameter->storage) return true;
-  return error_set("%s must be a contiguous f32 tensor of its own", name);
+static bool check_live(const Tensor *live) {
+  if (live->dtype == DTYPE_F32 && tensor_is_contiguous(live) && tensor_count(live) == UPDATE_FIELDS) return true;
+  return error_set("a live step must be a contiguous f32 tensor of %d numbers", UPDATE_FIELDS);
 }
 
-static bool check_live(const Tensor *parameter, const Tensor *live, int64_t fields) {
-  if (!live) return true;
-  if (!same_device(parameter, live)) return false;
-  if (live->dtype == DTYPE_F32 && tensor_is_contiguous(live) && tensor_count(live) == fields) return true;
-  return error_set("a live step must be a contiguous f32 tensor of %lld numbers", (long long)fields);
+static bool check_entries_apart(const Update *update) {
+  Range *range = allocate((size_t)update->count * ENTRY_TENSORS, sizeof *range);
+  if (!range) return false;
+  int count = 0;
+  for (int i = 0; i < update->count; i++) {
+    const UpdateEntry *entry = &update->list[i];
+    const Tensor *written[] = {entry->parameter, entry->first, entry->second, entry->master};
+    for (int k = 0; k < ENTRY_TENSORS - 1; k++) {
+      if (written[k]) range[count++] = range_of(written[k], true);
+    }
+    /* Other gradients are read from copies. */
+    if (tensor_is_contiguous(entry->grad)) range[count++] = range_of(entry->grad, false);
+  }
+  bool apart = check_apart(range, count);
+  free(range);
+  return apart;
 }
 
-bool op_store_fields(Tensor *live, const float *fields, int count) {
-  if (!check_live(live, live, count) || !backend_for(live)->store_fields(live, fields)) return false;
+bool op_check_update(const Update *update) {
+  for (int i = 0; i < update->count; i++) {
+    if (!check_entry(update, &update->list[i], i + 1)) return false;
+  }
+  if (update->live && update->count > 0 &&
+      (!same_device(update->list[0].parameter, update->live) || !check_live(update->live))) {
+    return false;
+  }
+  return check_entries_apart(update);
+}
+
+static void count_change(Tensor *tensor) {
+  if (tensor) tensor->storage->version++;
+}
+
+/* An update with the gradients of *update made contiguous, one in each of `grads`. */
+static bool update_from(const Update *update, UpdateEntry *list, Tensor *grads) {
+  for (int i = 0; i < update->count; i++) {
+    list[i] = update->list[i];
+    if (!op_contiguous(&grads[i], list[i].grad)) return false;
+    list[i].grad = &grads[i];
+  }
+  Update ready = *update;
+  ready.list = list;
+  if (!backend_for(list[0].parameter)->update(&ready)) return false;
+  for (int i = 0; i < update->count; i++) {
+    count_change(list[i].parameter);
+    count_change(list[i].first);
+    count_change(list[i].second);
+    count_change(list[i].master);
+  }
+  return true;
+}
+
+bool op_update(const Update *update) {
+  if (!op_check_update(update)) return false;
+  if (update->count == 0) return true;
+  UpdateEntry *list = allocate((size_t)update->count, sizeof *list);
+  Tensor *grads = list ? allocate((size_t)update->count, sizeof *grads) : NULL;
+  bool done = grads && update_from(update, list, grads);
+  for (int i = 0; grads && i < update->count; i++) tensor_release(&grads[i]);
+  free(grads);
+  free(list);
+  return done;
+}
+
+bool op_store_step(Tensor *live, const UpdateStep *step) {
+  if (!check_live(live) || !backend_for(live)->store_fields(live, (const float *)step)) return false;
   live->storage->version++;
   return true;
 }
 
-bool op_sgd_step(Tensor *parameter, const Tensor *grad, Tensor *buffer, const SgdStep *step) {
-  if (!check_parameter(parameter, grad) || !check_live(parameter, step->live, SGD_FIELDS)) return false;
-  if (step->momentum != 0 && !buffer) return error_set("momentum needs a momentum buffer");
-  if (buffer && !check_moment(parameter, buffer, "the momentum buffer")) return false;
-  Tensor contiguous = {0};
-  bool done = op_contiguous(&contiguous, grad) &&
-              backend_for(parameter)->sgd(parameter, &contiguous, step->momentum != 0 ? buffer : NULL, step);
-  tensor_release(&contiguous);
-  if (done) parameter->storage->version++;
-  if (done && buffer) buffer->storage->version++;
+/* --- norms --- */
+
+static bool check_scalable(Tensor *const *list, int count) {
+  Range *range = allocate((size_t)count, sizeof *range);
+  if (!range) return false;
+  bool right = true;
+  int ranges = 0;
+  for (int i = 0; right && i < count; i++) {
+    right = same_device(list[0], list[i]) && check_writable(list[i]);
+    if (right && !dtype_is_compute_float(list[i]->dtype)) {
+      right = error_set("gradient %d must be f32, f16 or bf16, got %s", i + 1, dtype_name(list[i]->dtype));
+    }
+    if (right && tensor_is_contiguous(list[i])) range[ranges++] = range_of(list[i], true);
+  }
+  right = right && check_apart(range, ranges);
+  free(range);
+  return right;
+}
+
+/* `contiguous` has room for a view or a copy of each, and `ready` for a pointer to it. */
+static bool clip(Tensor *norm, Tensor *const *list, int count, double largest, Tensor *contiguous, Tensor **ready) {
+  for (int i = 0; i < count; i++) {
+    if (!op_contiguous(&contiguous[i], list[i])) return false;
+    ready[i] = &contiguous[i];
+  }
+  const Backend *backend = backend_for(norm);
+  if (!backend->clip_norm(norm, ready, count, (float)largest)) return false;
+  bool done = true;
+  for (int i = 0; i < count; i++) {
+    if (contiguous[i].storage != list[i]->storage) done = backend->copy(list[i], &contiguous[i], true) && done;
+    list[i]->storage->version++;
+  }
   return done;
 }
 
-bool op_adamw_step(Tensor *parameter, const Tensor *grad, Tensor *m, Tensor *v, const AdamwStep *step) {
-  if (!check_parameter(parameter, grad) || !check_moment(parameter, m, "the first moment") ||
-      !check_moment(parameter, v, "the second moment") || !check_live(parameter, step->live, ADAMW_FIELDS)) {
+bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest) {
+  if (count == 0) return error_set("a list of at least one gradient is needed");
+  if (!(largest >= 0)) return error_set("the largest norm must be a number of at least 0, got %g", largest);
+  Tensor created = {0};
+  if (!check_scalable(list, count) || !tensor_create(&created, DTYPE_F32, tensor_device(list[0]), 0, NULL)) {
     return false;
   }
-  if (m->storage == v->storage) return error_set("the two moments must not share memory");
-  Tensor contiguous = {0};
-  bool done = op_contiguous(&contiguous, grad) && backend_for(parameter)->adamw(parameter, &contiguous, m, v, step);
-  tensor_release(&contiguous);
-  if (!done) return false;
-  parameter->storage->version++;
-  m->storage->version++;
-  v->storage->version++;
-  return true;
+  Tensor *contiguous = allocate((size_t)count, sizeof *contiguous);
+  Tensor **ready = contiguous ? allocate((size_t)count, sizeof *ready) : NULL;
+  bool done = ready && clip(&created, list, count, largest, contiguous, ready);
+  for (int i = 0; contiguous && i < count; i++) tensor_release(&contiguous[i]);
+  free(ready);
+  free(contiguous);
+  return hand_over(norm, &created, done);
 }

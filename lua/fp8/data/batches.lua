@@ -1,35 +1,10 @@
 --- Batches of rows, shuffled by a generator of their own.
-local bit = require "bit"
-local ffi = require "ffi"
 local core = require "fp8.core"
+local permutation = require "fp8.data.permutation"
 
 local raise = core.raise
 
 local defaults = {batch = 64, shuffle = false, drop_last = false, seed = 0}
-
--- SplitMix64 (Steele, Lea and Flood, 2014): uniform doubles in [0, 1).
-local function generator(seed)
-  local state = ffi.cast("uint64_t", seed)
-  return function()
-    state = state + 0x9E3779B97F4A7C15ULL
-    local z = state
-    z = bit.bxor(z, bit.rshift(z, 30)) * 0xBF58476D1CE4E5B9ULL
-    z = bit.bxor(z, bit.rshift(z, 27)) * 0x94D049BB133111EBULL
-    z = bit.bxor(z, bit.rshift(z, 31))
-    return tonumber(bit.rshift(z, 11)) * 2^-53
-  end
-end
-
--- i64 (count) on the CPU: 0 to count - 1 in random order (Fisher and Yates).
-local function permutation(count, seed)
-  local positions = core.arange(0, count, 1, {dtype = "i64", device = "cpu"})
-  local element, uniform = ffi.cast("int64_t *", core.data(positions)), generator(seed)
-  for i = count - 1, 1, -1 do
-    local j = math.floor(uniform() * (i + 1))
-    element[i], element[j] = element[j], element[i]
-  end
-  return positions
-end
 
 local function drawn_seed()
   return core.item(core.randint(0, 2^31, {1}, {dtype = "i64", device = "cpu"}))

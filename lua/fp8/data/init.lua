@@ -3,4 +3,5 @@ return {
   read_idx = require "fp8.data.idx",
   fashion_mnist = require "fp8.data.fashion_mnist",
   batches = require "fp8.data.batches",
+  permutation = require "fp8.data.permutation",
 }

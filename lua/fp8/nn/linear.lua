@@ -39,6 +39,17 @@ local function read_options(class_name, options)
   return options
 end
 
+-- What a recipe's name stands for, or the recipe itself; an error if it is neither.
+local function resolve(where, recipe)
+  if type(recipe) == "string" then
+    return recipes[recipe] or raise(("%s: there is no recipe '%s' in fp8.recipes"):format(where, recipe))
+  end
+  if type(recipe) ~= "table" then
+    raise(("%s: recipe must be a table or the name of one, got %s"):format(where, type(recipe)))
+  end
+  return recipe
+end
+
 -- The recipe that options describe, or nil: option `recipe`, or else the class's own, with the changes of the others.
 local function chosen_recipe(class, options)
   local recipe, default = options.recipe, class.recipe_name
@@ -47,13 +58,10 @@ local function chosen_recipe(class, options)
       raise(class.class_name .. ": option native is for LinearMixed and LinearGlobal without option recipe")
     end
     recipe = recipes[default .. "_native"]
-  elseif type(recipe) == "string" then
-    recipe = recipes[recipe] or raise(("%s: there is no recipe '%s' in fp8.recipes"):format(class.class_name, recipe))
-  elseif recipe == nil and default then
+  elseif recipe ~= nil then
+    recipe = resolve(class.class_name, recipe)
+  elseif default then
     recipe = recipes[default]
-  end
-  if recipe ~= nil and type(recipe) ~= "table" then
-    raise(("%s: option recipe must be a table or the name of one, got %s"):format(class.class_name, type(recipe)))
   end
   for option in pairs(options) do
     if planning.is_recipe_field(option) and not recipe then
@@ -77,8 +85,9 @@ local Linear = Module:extend("Linear")
 
 --- fp8.Linear(in_features, out_features [, options or bias]): y = x·Wᵀ + b for x (…, in_features), 1 to 4 dimensions.
 --
--- Fields: weight (out, in), bias (out) or nil, recipe, in_features, out_features. Weight and bias start uniform in
--- ±1 / √in_features, PyTorch's default.
+-- Fields: weight (out, in), bias (out) or nil, recipe, in_features, out_features, and for each operand of the recipe
+-- with a history that, as `input_history` and the like: f32 tensors that belong to the state_dict. Weight and bias
+-- start uniform in ±1 / √in_features, PyTorch's default. Field observer is set while fp8.watch records.
 -- @param options a boolean for `bias`, or a table:
 --   bias    whether there is one (true)
 --   dtype   of weight and bias, "f32", "f16" or "bf16"; f32 ones go with 16-bit inputs too
@@ -94,28 +103,80 @@ function Linear:init(in_features, out_features, options)
   self.in_features, self.out_features = in_features, out_features
   self.recipe = chosen_recipe(self, options)
   self.plan = self.recipe and planning.make(name, self.recipe, in_features, out_features)
-  self.quantized_weight = self.plan and {}
+  self.quantized_weight = {}
+  planning.renew_histories(self, nil, options.device)
   local bound = 1 / math.sqrt(in_features)
   self.weight = uniform({out_features, in_features}, bound, options)
   if options.bias ~= false then self.bias = uniform({out_features}, bound, options) end
 end
 
 --- x (…, in_features) to (…, out_features).
-function Linear:forward(x) return linear(x, self.weight, self.bias, self.plan, self.quantized_weight) end
+function Linear:forward(x) return linear(x, self.weight, self.bias, self.plan, self) end
+
+--- Histories are f32.
+function Linear:keeps_dtype(field)
+  for _, operand in ipairs(self.plan and self.plan.histories or {}) do
+    if operand.history_field == field then return true end
+  end
+  return false
+end
+
+local function scale_text(scale)
+  return type(scale) == "table" and ("%d x %d"):format(scale[1], scale[2]) or tostring(scale)
+end
 
 local function operand_text(operand)
-  local format = type(operand.format) == "string" and operand.format or "map"
-  return ("%s by %s"):format(format, operand.scale)
+  local text = ("%s by %s"):format(type(operand.format) == "string" and operand.format or "map",
+    scale_text(operand.scale))
+  if operand.scale_rounding and operand.scale_rounding ~= "none" then
+    text = ("%s (%s)"):format(text, operand.scale_rounding)
+  end
+  return operand.history and ("%s, history %d"):format(text, operand.history) or text
+end
+
+-- The operands that a table names, in this order.
+local function operands_text(operands, ...)
+  local texts = {}
+  for _, name in ipairs {...} do
+    if operands[name] then texts[#texts + 1] = ("%s: %s"):format(name, operand_text(operands[name])) end
+  end
+  return table.concat(texts, ", ")
+end
+
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not same(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+
+-- A recipe's name in fp8.recipes, or what it says.
+local function recipe_text(recipe)
+  local names = {}
+  for name in pairs(recipes) do names[#names + 1] = tostring(name) end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    if same(recipes[name], recipe) then return name end
+  end
+  local text = operands_text(recipe, "input", "weight", "grad_output")
+  if recipe.input_grad then
+    text = ("%s, input_grad: {%s}"):format(text, operands_text(recipe.input_grad, "grad_output", "weight"))
+  end
+  local weight_grad = recipe.weight_grad or "full"
+  if type(weight_grad) == "table" then
+    weight_grad = ("{%s}"):format(operands_text(weight_grad, "grad_output", "input"))
+  end
+  text = ("%s, weight_grad: %s"):format(text, weight_grad)
+  return recipe.rounding == "stochastic" and text .. ", rounding: stochastic" or text
 end
 
 function Linear:__tostring()
   local text = ("%s(%d, %d, bias = %s"):format(self.class_name, self.in_features, self.out_features, self.bias ~= nil)
-  local recipe = self.recipe
-  if recipe then
-    text = ("%s, input: %s, weight: %s, grad_output: %s, weight_grad: %s"):format(text, operand_text(recipe.input),
-      operand_text(recipe.weight), operand_text(recipe.grad_output), recipe.weight_grad or "full")
-  end
-  return text .. ")"
+  return self.recipe and ("%s, recipe: %s)"):format(text, recipe_text(self.recipe)) or text .. ")"
 end
 
 local LinearMixed = Linear:extend("LinearMixed")
@@ -124,4 +185,33 @@ LinearMixed.recipe_name = "mixed"
 local LinearGlobal = Linear:extend("LinearGlobal")
 LinearGlobal.recipe_name = "global"
 
-return {Linear = Linear, LinearMixed = LinearMixed, LinearGlobal = LinearGlobal}
+--- The plan of this layer for a recipe, which may be the name of one, or nil for plain; and the recipe.
+-- @param where names the caller in errors
+function Linear:plan_for(where, recipe)
+  if recipe == nil then return nil, nil end
+  recipe = planning.override(where, resolve(where, recipe), {})
+  return planning.make(where, recipe, self.in_features, self.out_features), recipe
+end
+
+--- Has the layer compute by another recipe from now on, as plan_for gave them. Weight and bias stay; histories begin
+-- anew. A LinearMixed or LinearGlobal becomes a Linear.
+function Linear:adopt(plan, recipe)
+  local before, class = self.plan, getmetatable(self)
+  self.plan, self.recipe = plan, recipe
+  self.quantized_weight = {}
+  planning.renew_histories(self, before, core.device(self.weight))
+  if class == LinearMixed or class == LinearGlobal then setmetatable(self, Linear) end
+end
+
+--- Whether a module is a linear layer, of these classes or one derived from them.
+local function is_linear(module)
+  local class = getmetatable(module)
+  while type(class) == "table" do
+    if class == Linear then return true end
+    class = getmetatable(class)
+    class = class and class.__index
+  end
+  return false
+end
+
+return {Linear = Linear, LinearMixed = LinearMixed, LinearGlobal = LinearGlobal, is_linear = is_linear}

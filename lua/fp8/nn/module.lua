@@ -9,6 +9,7 @@
 --   local net = Net(256)
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local calls = require "fp8.nn.calls"
 local conversion_options = require "fp8.conversion"
 local views = require "fp8.ops.view"
 local shapes = require "fp8.shapes"
@@ -24,7 +25,11 @@ local function construct(class, ...)
   return object
 end
 
-local function call(self, ...) return self:forward(...) end
+local function call(self, ...)
+  local observer = calls.observer
+  if observer then return observer(self, ...) end
+  return self:forward(...)
+end
 
 --- A new class of modules, derived from this one. Calling it makes an object and passes the arguments to `init`;
 -- calling the object calls `forward`.
@@ -148,15 +153,20 @@ local function is_float(tensor)
   return dtype == "f32" or dtype == "f16" or dtype == "bf16"
 end
 
+--- Whether the tensor in a field of this module keeps its dtype when the module is converted. To be replaced.
+function Module.keeps_dtype() return false end
+
 --- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
--- float tensors only. The module gets new tensors without gradients, so make optimizers afterwards.
+-- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
+-- optimizers afterwards.
 -- @return the module
 function Module:to(...)
   local options, moved = conversion_options(...), {}
   each_tensor(self, function(owner, field)
     local old = owner[field]
     if not moved[old] then
-      local new = core.to(old, is_float(old) and options or {device = options.device})
+      local converted = is_float(old) and not owner:keeps_dtype(field)
+      local new = core.to(old, converted and options or {device = options.device})
       if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
       moved[old] = new
     end
@@ -182,6 +192,28 @@ function Module:eval() return set_training(self, false, {}) end
 --- Drops the gradients of all parameters.
 function Module:zero_grad()
   for _, parameter in ipairs(self:parameters()) do autograd.set_grad(parameter, nil) end
+end
+
+local function list_modules(module, name, names, modules, seen)
+  seen[module] = true
+  names[#names + 1], modules[#modules + 1] = name, module
+  for _, field in ipairs(sorted_fields(module)) do
+    local part = module[field]
+    if is_module(part) and not seen[part] then
+      list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen)
+    end
+  end
+end
+
+--- for name, module in model:named_modules() do … end; the module itself, whose name is "", then its parts and theirs,
+-- each once.
+function Module:named_modules()
+  local names, modules, position = {}, {}, 0
+  list_modules(self, "", names, modules, {})
+  return function()
+    position = position + 1
+    return names[position], modules[position]
+  end
 end
 
 --- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.

@@ -1,10 +1,11 @@
---- Attention: softmax(scale · q·kᵀ)·v, by batched products and one pass over the scores.
+--- Attention: softmax(scale · q·kᵀ)·v, by a fused kernel where the device has one for the tensors (core.attention), else
+-- by batched products and one pass over the scores.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
-local free, matmul, matrices, shape_of = core.free, core.matmul, core.matrices, core.shape
+local free, matmul, matrices, shape_of, share = core.free, core.matmul, core.matrices, core.shape, core.share
 local select, transpose, view = core.select, core.transpose, core.view
 local raise, text = core.raise, shapes.text
 
@@ -48,9 +49,14 @@ local function transposed_times(a, b)
   return y
 end
 
--- What the products need of q, k and v, where they are a copy or the tensors' own memory, and the probabilities, as a
--- list that only this file holds; then softmax(scale · q·kᵀ)·v.
+-- What the backward pass needs, as a list that only this file holds: q, k and v, where they are a copy or the tensors'
+-- own memory, then the probabilities, or y and log_sums of the fused kernel; then y = softmax(scale · q·kᵀ)·v.
 local function forward(q, k, v, rule)
+  if rule.dropout == 0 then
+    local y, log_sums = core.attention(q, k, v, rule.scale, rule.causal)
+    rule.fused = y ~= nil
+    if y then return {share(q), share(k), share(v), share(y), log_sums}, y end
+  end
   q, k, v = matrices(q), matrices(k), matrices(v)
   local probabilities = times_transposed(q, k)
   core.attention_softmax_(probabilities, rule.scale, rule.causal)
@@ -61,8 +67,23 @@ local function forward(q, k, v, rule)
   return {q, k, v, probabilities}, y
 end
 
+-- Writes the gradients of q, k and v, from that of y, with the fused kernel.
+local function fused_backward(grad, saved, rule, grad_q, grad_k, grad_v)
+  local q, k, v, y, log_sums = unpack(saved)
+  core.attention_backward(grad, y, log_sums, q, k, v, rule.scale, rule.causal, grad_q, grad_k, grad_v)
+  return grad_q, grad_k, grad_v
+end
+
+local function empty_like(x)
+  return core.empty(shape_of(x), {dtype = core.dtype(x), device = core.device(x)})
+end
+
 -- The gradients of q, k and v, of those that are wanted, from that of y.
 local function backward(grad, saved, rule, want_q, want_k, want_v)
+  if rule.fused then
+    local parts = {empty_like(saved[1]), empty_like(saved[2]), empty_like(saved[3])}
+    return fused_backward(core.contiguous(grad), saved, rule, unpack(parts))
+  end
   local q, k, v, probabilities = saved[1], saved[2], saved[3], saved[4]
   local dy, grad_q, grad_k, grad_v = matrices(grad), nil, nil, nil
   if want_v then
@@ -125,7 +146,8 @@ local function check_shapes(q, k, v)
 end
 
 --- softmax(scale · q·kᵀ)·v over the last two dimensions: Vaswani et al., "Attention is all you need" (2017). For the
--- backward pass it keeps the probabilities, and q, k and v.
+-- backward pass it keeps q, k and v, and the probabilities or, of the fused kernel, y. The fused kernel takes four
+-- dimensions, f16 and bf16, and 32, 64 or 128 features, on a GPU, without dropout.
 --
 -- Causal: query i sees keys up to i + keys - queries, so that the last query sees all of them; no more queries than
 -- keys. With as many of both, which is what PyTorch's is_causal is meant for, position i sees positions up to i.
@@ -156,8 +178,13 @@ local packed = {
     local shape = node.heads_shape
     local batch, positions, heads, features = shape[1], shape[2], shape[4], shape[5]
     local dy = transpose(view(core.contiguous(grad), {batch, positions, heads, features}), 2, 3)
-    local parts = {backward(dy, node.saved, node.rule, true, true, true)}
     local whole = core.empty(node.input_shape, {dtype = node.dtype, device = core.device(grad)})
+    if node.rule.fused then
+      fused_backward(dy, node.saved, node.rule, heads_of(whole, 1, shape), heads_of(whole, 2, shape),
+        heads_of(whole, 3, shape))
+      return whole
+    end
+    local parts = {backward(dy, node.saved, node.rule, true, true, true)}
     for i = 1, 3 do
       core.copy_(heads_of(whole, i, shape), parts[i])
       free(parts[i])

@@ -1,32 +1,26 @@
---- What all optimizers have in common: checked parameters and settings, gradients to zero, and state to save.
+--- What all optimizers have in common: groups of parameters with their settings, and steps of all parameters at once.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local graph = require "fp8.graph"
-local shapes = require "fp8.shapes"
+local parameters = require "fp8.optim.parameters"
+local state = require "fp8.optim.state"
 
 local raise = core.raise
 
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
-local function check_parameters(name, parameters)
-  if type(parameters) == "table" and type(parameters.parameters) == "function" then
-    parameters = parameters:parameters()
-  end
-  if type(parameters) ~= "table" or #parameters == 0 then
-    raise(name .. ": a module or a list of parameters is needed, with at least one parameter")
-  end
-  local list = {}
-  for i = 1, #parameters do
-    local parameter = parameters[i]
-    if not core.is_tensor(parameter) then
-      raise(("%s: parameter %d must be a tensor, got %s"):format(name, i, type(parameter)))
-    elseif not core.requires_grad(parameter) or not autograd.is_leaf(parameter) then
-      raise(("%s: parameter %d must be a leaf that requires a gradient"):format(name, i))
-    end
-    list[i] = parameter
-  end
-  return list
+-- Betas are shares that moving averages keep: 1 would never let a gradient in.
+local function is_right(key, value, default)
+  if type(default) ~= "number" then return type(value) == type(default) end
+  return type(value) == "number" and value >= 0 and value < math.huge and (not key:find "^beta" or value < 1)
+end
+
+local function check_setting(name, key, value, default)
+  if is_right(key, value, default) then return end
+  local kind = type(default) ~= "number" and "a boolean" or key:find "^beta" and "a number from 0 to below 1" or
+    "a finite number of at least 0"
+  raise(("%s: option %s must be %s, got %s"):format(name, key, kind, tostring(value)))
 end
 
 local function check_settings(name, settings, defaults)
@@ -35,74 +29,120 @@ local function check_settings(name, settings, defaults)
   end
   for key, value in pairs(settings or {}) do
     if defaults[key] == nil then raise(("%s: unknown option %s"):format(name, tostring(key))) end
-    if type(value) ~= type(defaults[key]) or value ~= value or (type(value) == "number" and value < 0) then
-      raise(("%s: option %s must be a %s, got %s"):format(name, key, type(defaults[key]) == "number" and
-        "number of at least 0" or "boolean", tostring(value)))
-    end
+    check_setting(name, key, value, defaults[key])
   end
+end
+
+local function resolved(self, group)
+  local settings = {}
+  for key, default in pairs(self.defaults) do
+    local value = group[key]
+    if value == nil then value = self[key] end
+    check_setting(self.name, key, value, default)
+    settings[key] = value
+  end
+  return settings
+end
+
+--- The settings that hold for a group now: its own, and the optimizer's for the others.
+function Optimizer:settings_of(group)
+  local settings = resolved(self, group)
+  if #self.moments(settings) > #group.moments then
+    raise(self.name .. ": momentum can't be switched on after the optimizer was made")
+  end
+  return settings
+end
+
+-- What is kept for a parameter: f32 tensors of its shape, by name, and the number of its steps.
+local function new_entry(parameter, moments, master_weights)
+  local entry = {steps = 0}
+  for _, moment in ipairs(moments) do
+    entry[moment] = core.zeros(core.shape(parameter), {dtype = "f32", device = core.device(parameter)})
+  end
+  if master_weights and core.dtype(parameter) ~= "f32" then entry.master = core.to(parameter, {dtype = "f32"}) end
+  return entry
 end
 
 --- A class of optimizers.
 -- @param name     for errors and tostring
+-- @param rule     which of core's updates is used: "sgd", "adamw" or "stable_adamw"
 -- @param defaults settings with their values; they become fields of the object and can be changed between steps
--- @param moments  moments(settings): names of the f32 tensors that are kept for each parameter
--- @param kind     which of core's updates is used: "sgd" or "adamw"
--- @param settings_at settings_at(self, steps): what the update takes of them after so many steps; a table that is
---                 used again
--- @param update   update(parameter, grad, state, settings, live): one step of one parameter; state has the moments, and
---                 `steps`, the number of steps before this one; live is nil, or holds the settings too (graph.lua)
-function Optimizer.class(name, defaults, moments, kind, settings_at, update)
-  local class = setmetatable({defaults = defaults, kind = kind, settings = settings_at, update = update}, Optimizer)
+-- @param moments  moments(settings): names of the first and the second moment, as far as they are kept
+function Optimizer.class(name, rule, defaults, moments)
+  defaults.master_weights = false
+  local class = setmetatable({name = name, rule = rule, defaults = defaults, moments = moments}, Optimizer)
   class.__index = class
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
-  return function(parameters, settings)
-    check_settings(name, settings, defaults)
-    local self = setmetatable({}, class)
+  local function check(label, settings) check_settings(label, settings, defaults) end
+  return function(source, settings)
+    check(name, settings)
+    local self = setmetatable({check_settings = check}, class)
     for key, default in pairs(defaults) do
       self[key] = default
       if settings and settings[key] ~= nil then self[key] = settings[key] end
     end
-    self.parameters = check_parameters(name, parameters)
-    self.moment_names = moments(self)
-    self.state = {}
-    for i, parameter in ipairs(self.parameters) do
-      self.state[i] = {steps = 0}
-      for _, moment in ipairs(self.moment_names) do
-        self.state[i][moment] = core.zeros(core.shape(parameter), {dtype = "f32", device = core.device(parameter)})
+    self.groups = parameters.groups(name, source, check)
+    self.parameters, self.state = {}, {}
+    for _, group in ipairs(self.groups) do
+      local own = resolved(self, group)
+      group.moments, group.first = moments(own), #self.parameters + 1
+      for _, parameter in ipairs(group.parameters) do
+        self.parameters[#self.parameters + 1] = parameter
+        self.state[#self.parameters] = new_entry(parameter, group.moments, own.master_weights)
       end
     end
     return self
   end
 end
 
--- The same while a graph is captured: nothing is updated yet, so no step counted.
-local function capture_step(self)
-  local live_steps = {} -- by the number of steps that their parameters have had
-  for i, parameter in ipairs(self.parameters) do
-    local grad, state = autograd.grad(parameter), self.state[i]
-    if grad then
-      local steps = state.steps
-      local step = live_steps[steps] or graph.live_step(self, core.device(parameter))
-      live_steps[steps] = step
-      step.states[#step.states + 1] = state
-      self.update(parameter, grad, state, self:settings(steps), step.live)
-    end
+-- The batch of a group that parameters with so many steps on this device belong to.
+local function batch_for(batches, first, group, steps, device)
+  for i = #batches, first, -1 do
+    if batches[i].steps == steps and batches[i].device == device then return batches[i] end
   end
+  local batch = {group = group, steps = steps, device = device, list = {}, states = {}}
+  batches[#batches + 1] = batch
+  return batch
 end
 
---- Updates every parameter that has a gradient, in place.
+-- Parameters with gradients that one update can take: of one group, with equally many steps, on one device.
+local function collect_batches(self)
+  local batches = {}
+  for _, group in ipairs(self.groups) do
+    local first, moments = #batches + 1, group.moments
+    for i, parameter in ipairs(group.parameters) do
+      local grad = autograd.grad(parameter)
+      if grad then
+        local entry = self.state[group.first + i - 1]
+        local batch = batch_for(batches, first, group, entry.steps, core.device(parameter))
+        local list = batch.list
+        local count = #list
+        list[count + 1], list[count + 2] = parameter, grad
+        list[count + 3], list[count + 4] = entry[moments[1]] or false, entry[moments[2]] or false
+        list[count + 5] = entry.master or false
+        batch.states[#batch.states + 1] = entry
+      end
+    end
+  end
+  for _, batch in ipairs(batches) do
+    batch.settings = self:settings_of(batch.group)
+    batch.settings.step = batch.steps + 1
+  end
+  return batches
+end
+
+--- Updates every parameter that has a gradient, in place. While a graph is captured nothing is updated yet, so no step
+-- is counted.
 function Optimizer:step()
-  if graph.open() then return capture_step(self) end
-  local update, states = self.update, self.state
-  local settings, settings_of -- for parameters that have had `settings_of` steps
-  for i, parameter in ipairs(self.parameters) do
-    local grad = autograd.grad(parameter)
-    if grad then
-      local state = states[i]
-      local steps = state.steps
-      if steps ~= settings_of then settings, settings_of = self:settings(steps), steps end
-      update(parameter, grad, state, settings)
-      state.steps = steps + 1
+  local batches, rule, capturing = collect_batches(self), self.rule, graph.open()
+  if #batches > 1 then -- all or nothing
+    for _, batch in ipairs(batches) do core.check_update(rule, batch.list, batch.settings) end
+  end
+  for _, batch in ipairs(batches) do
+    local live = capturing and graph.live_step(self, batch)
+    core.update(rule, batch.list, batch.settings, live)
+    if not capturing then
+      for _, entry in ipairs(batch.states) do entry.steps = batch.steps + 1 end
     end
   end
 end
@@ -112,55 +152,14 @@ function Optimizer:zero_grad()
   for _, parameter in ipairs(self.parameters) do autograd.set_grad(parameter, nil) end
 end
 
---- Settings and moments: {settings = {lr = …}, state = {{steps =, …}, …}}, one entry a parameter. Shares the
--- moments' memory.
-function Optimizer:state_dict()
-  local settings, state = {}, {}
-  for key in pairs(self.defaults) do settings[key] = self[key] end
-  for i, entry in ipairs(self.state) do
-    state[i] = {}
-    for key, value in pairs(entry) do state[i][key] = value end
-  end
-  return {settings = settings, state = state}
-end
+--- Everything that the optimizer knows, as a table of tensors by name that fp8.save can store, alone or beside a
+-- model's: "1.first_moment", "1.second_moment", "1.momentum_buffer", "1.master", … for the parameters in their order
+-- (sharing the optimizer's memory), "steps", how many each has had, and "settings", text, of the optimizer and its
+-- groups.
+Optimizer.state_dict = state.save
 
-local function check_state(self, dict)
-  if type(dict) ~= "table" or type(dict.settings) ~= "table" or type(dict.state) ~= "table" then
-    raise("load_state_dict: a table {settings =, state =} is needed")
-  end
-  check_settings("load_state_dict", dict.settings, self.defaults)
-  if #dict.state ~= #self.state then
-    raise(("load_state_dict: state of %d parameters, the optimizer has %d"):format(#dict.state, #self.state))
-  end
-  for i, entry in ipairs(self.state) do
-    local source = dict.state[i]
-    if type(source) ~= "table" or type(source.steps) ~= "number" then
-      raise(("load_state_dict: state %d must be a table with a number `steps`"):format(i))
-    end
-    for key in pairs(source) do
-      if entry[key] == nil then
-        raise(("load_state_dict: state %d has %s, which this optimizer does not keep"):format(i, tostring(key)))
-      end
-    end
-    for _, moment in ipairs(self.moment_names) do
-      local need = shapes.text(core.shape(entry[moment]))
-      local have = core.is_tensor(source[moment]) and shapes.text(core.shape(source[moment])) or type(source[moment])
-      if have ~= need then
-        raise(("load_state_dict: %s of parameter %d must be a tensor %s, got %s"):format(moment, i, need, have))
-      end
-    end
-  end
-end
-
---- Takes over what state_dict returned for the same parameters; the moments are copied. Nothing changes if anything is
--- wrong.
-function Optimizer:load_state_dict(dict)
-  check_state(self, dict)
-  for i, entry in ipairs(self.state) do
-    for _, moment in ipairs(self.moment_names) do core.copy_(entry[moment], dict.state[i][moment]) end
-    entry.steps = dict.state[i].steps
-  end
-  for key, value in pairs(dict.settings) do self[key] = value end
-end
+--- Takes over what state_dict returned for parameters of the same shapes in the same groups, settings included; tensors
+-- are copied, from any device. Nothing changes if anything is wrong.
+Optimizer.load_state_dict = state.load
 
 return Optimizer

@@ -1,0 +1,129 @@
+--- A training step of GPT-2 with 124 million parameters (Radford et al., 2019), or of another size, in several
+-- precisions: tokens a second, peak memory, and with --profile where the time goes. Options: --help.
+local here = arg[0]:gsub("[^/\\]*$", "")
+package.path = here .. "?.lua;" .. here .. "../lib/?.lua;" .. package.path
+
+local fp8 = require "fp8"
+local LanguageModel = require "language_model"
+local measure = require "measure"
+local options = require "options"
+local profile = require "gpt2_parts"
+local stepping = require "stepping"
+
+local usage = [[
+usage: luajit examples/bench/gpt2.lua [options]                             (default on the GPU, on the CPU)
+  --compare LIST   bf16, f16, f32, or recipes (default bf16,mixed,global,mixed_native,global_native)
+  --dtype NAME     f32, f16 or bf16: of what a recipe does not quantize (default bf16)
+  --convert PART   blocks, whose linear layers take a recipe, or all, the last layer too (default blocks)
+  --layers N       transformer blocks (12, 2)
+  --width N        features (768, 128)
+  --heads N        of attention (12, 4)
+  --context N      tokens of a sequence (1024, 64)
+  --vocabulary N   different tokens (50304, 512)
+  --batch N        sequences in a step (32, 4)
+  --optimizer NAME adamw or stable_adamw (default adamw)
+  --clip X         largest norm of the gradient; 0 for any (default 1)
+  --steps N        steps that are timed (30, 20)
+  --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
+  --eager          on a GPU: no graph
+  --profile        also time the parts of a step, one by one
+  --help           this text
+
+Tokens are random, parameters have --dtype with float32 copies in the optimizer, and the embedding is the last layer's
+weight. A step is all of it: gradients to zero, forward, backward, clipping, optimizer. Peak memory is that of the
+model, the optimizer and the step.
+]]
+
+local kinds = options.kinds
+
+local readers = {
+  compare = {options.names(), "a list of names"}, dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
+  convert = {options.one_of("blocks", "all"), "blocks or all"},
+  layers = kinds.whole, width = kinds.whole, heads = kinds.whole, context = kinds.whole, vocabulary = kinds.whole,
+  batch = kinds.whole, optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
+  clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
+}
+
+local gpu_sizes = {
+  layers = 12, width = 768, heads = 12, context = 1024, vocabulary = 50304, batch = 32, steps = 30,
+}
+local cpu_sizes = {layers = 2, width = 128, heads = 4, context = 64, vocabulary = 512, batch = 4, steps = 20}
+
+local plain = {bf16 = true, f16 = true, f32 = true}
+
+local function read_options()
+  local settings = options.read("gpt2", usage, readers, {
+    compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
+    optimizer = "adamw", clip = 1, eager = false, profile = false, lr = 6e-4, weight_decay = 0.1,
+  })
+  settings.device = settings.device or measure.default_device()
+  for name, value in pairs(settings.device == "cpu" and cpu_sizes or gpu_sizes) do
+    settings[name] = settings[name] or value
+  end
+  for _, name in ipairs(settings.compare) do
+    if not plain[name] and not fp8.recipes[name] then error(("there is no precision '%s'"):format(name), 0) end
+  end
+  return settings
+end
+
+-- Operations of a step's products, forward and backward: 6 a weight and token, and of attention, where a token looks
+-- back at half of the context on average, 2 products forward and 4 backward.
+local function operations(settings)
+  local tokens, width = settings.batch * settings.context, settings.width
+  local weights = settings.layers * 12 * width ^ 2 + settings.vocabulary * width
+  return 6 * weights * tokens + settings.layers * 6 * width * settings.context * tokens
+end
+
+-- A function that takes a step, and the parts that the profile times by themselves.
+local function make_training(precision, settings)
+  fp8.manual_seed(1)
+  local device, recipe = settings.device, fp8.recipes[precision]
+  local dtype = recipe and settings.dtype or precision
+  local model = LanguageModel {
+    vocabulary = settings.vocabulary, context = settings.context, layers = settings.layers, width = settings.width,
+    heads = settings.heads, tied = true, dtype = dtype, device = device,
+  }
+  stepping.initialize(model, 0.02, settings.layers)
+  if recipe then fp8.convert(model, recipe, settings.convert == "blocks" and stepping.in_blocks or nil) end
+  local optimizer = stepping.optimizer(model, settings)
+  local shape, on_device = {settings.batch, settings.context}, {dtype = "i64", device = device}
+  local inputs, targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
+  local take_step = stepping.make({
+    model = model, recipe = recipe,
+    loss = function() return fp8.cross_entropy(model(inputs), targets:view(-1)) end,
+  }, optimizer, settings)
+  local function step()
+    inputs:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
+    targets:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
+    return take_step()
+  end
+  return step, {dtype = dtype, recipe = recipe, model = model, optimizer = optimizer}
+end
+
+-- Prints the figures of a precision; returns the parts, and the seconds of a step.
+local function bench(precision, settings)
+  collectgarbage()
+  collectgarbage()
+  fp8.reset_peak_memory(settings.device)
+  local step, parts = make_training(precision, settings)
+  local loss = step():item() -- the first one captures
+  local seconds = measure.time(step, {device = settings.device, samples = settings.steps, seconds = 20}) * 1e-6
+  local tokens = settings.batch * settings.context
+  print(("%-16s %9.2f %12.0f %9.0f %9.2f   %.3f"):format(precision, seconds * 1e3, tokens / seconds,
+    operations(settings) / seconds * 1e-12, fp8.memory(settings.device).peak / 2^30, loss))
+  return parts, seconds
+end
+
+measure.main(function()
+  local settings = read_options()
+  print(("%s; %d layers of width %d, context %d, vocabulary %d, batch %d; medians of %d"):format(
+    measure.device_name(settings.device), settings.layers, settings.width, settings.context, settings.vocabulary,
+    settings.batch, settings.steps))
+  print(("%-16s %9s %12s %9s %9s   %s"):format("precision", "ms a step", "tokens/s", "TFLOP/s", "peak GiB",
+    "first loss"))
+  for _, precision in ipairs(settings.compare) do
+    local parts, seconds = bench(precision, settings)
+    collectgarbage() -- the graph of the step holds much memory
+    if settings.profile then profile(parts, settings, seconds) end
+  end
+end)

@@ -1,0 +1,37 @@
+--- A GPT: tokens and learned positions, pre-norm transformer blocks that look back only, and logits of the next token.
+-- Radford et al., "Language models are unsupervised multitask learners" (2019).
+local fp8 = require "fp8"
+
+local nn = fp8.nn
+
+local LanguageModel = nn.Module:extend "LanguageModel"
+
+--- LanguageModel{vocabulary =, context =, layers =, width =, heads =, tied =, layer_scale =, dtype =, device =}
+-- `tied`: the last layer's weight is the embedding's, and `layer_scale` the initial value, nil for none.
+function LanguageModel:init(sizes)
+  local on = {dtype = sizes.dtype, device = sizes.device}
+  self.tokens = nn.Embedding(sizes.vocabulary, sizes.width, on)
+  self.positions = fp8.zeros(sizes.context, sizes.width,
+    {dtype = sizes.dtype, device = sizes.device, requires_grad = true})
+  local blocks = {}
+  for i = 1, sizes.layers do
+    blocks[i] = nn.TransformerBlock(sizes.width, sizes.heads, {
+      causal = true, activation = "gelu_tanh", layer_scale = sizes.layer_scale, dtype = sizes.dtype,
+      device = sizes.device,
+    })
+  end
+  self.blocks = nn.Sequential(blocks)
+  self.norm = nn.LayerNorm(sizes.width, on)
+  self.head = nn.Linear(sizes.width, sizes.vocabulary, {bias = false, dtype = sizes.dtype, device = sizes.device})
+  if sizes.tied then self.head.weight = self.tokens.weight end
+end
+
+--- tokens: integers (batch, n), n at most the context; to logits (batch · n, vocabulary).
+function LanguageModel:forward(tokens)
+  local length = tokens:size(2)
+  local x = self.tokens(tokens) + self.positions:narrow(1, 1, length)
+  local y = self.norm(self.blocks(x))
+  return self.head(y:view(-1, y:size(3)))
+end
+
+return LanguageModel

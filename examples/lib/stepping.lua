@@ -1,0 +1,90 @@
+--- One step of training, which a GPU replays from a graph.
+local fp8 = require "fp8"
+
+local stepping = {}
+
+--- Whether a linear layer is in one of the transformer's blocks, by its name: those take a recipe, while what comes
+-- before and after them is small or sensitive.
+function stepping.in_blocks(name) return name:find "^blocks%." ~= nil end
+
+-- Whether a linear layer's output is added to what goes past its block.
+local function ends_branch(name) return name:find "out_proj%.weight$" or name:find "fc2%.weight$" end
+
+--- Normal random weights: matrices with this deviation, those at the end of a branch smaller by √(2 · layers), and
+-- biases of 0, as in GPT-2 (Radford et al., 2019).
+function stepping.initialize(model, deviation, layers)
+  fp8.no_grad(function()
+    for name, parameter in model:named_parameters() do
+      if #parameter.shape >= 2 then
+        local values = fp8.randn(parameter.shape, {device = parameter.device})
+        parameter:copy_(values * (ends_branch(name) and deviation / math.sqrt(2 * layers) or deviation))
+      elseif name:find "bias$" then
+        parameter:zero_()
+      end
+    end
+  end)
+end
+
+--- The optimizer of the options, with weight decay on matrices only.
+-- @param settings {optimizer = "adamw" or "stable_adamw", lr =, weight_decay =}
+function stepping.optimizer(model, settings)
+  local matrices, others = {}, {}
+  for _, parameter in ipairs(model:parameters()) do
+    table.insert(#parameter.shape >= 2 and matrices or others, parameter)
+  end
+  local class = settings.optimizer == "adamw" and fp8.optim.AdamW or fp8.optim.StableAdamW
+  return class({{parameters = matrices, weight_decay = settings.weight_decay}, {parameters = others, weight_decay = 0}},
+    {lr = settings.lr, beta2 = settings.beta2 or 0.99, master_weights = true})
+end
+
+-- A step that runs as usual at the first call, is captured then, and is replayed at the later ones.
+local function captured(step, device)
+  local graph, first
+  return function()
+    if graph then return (graph()) end
+    graph = fp8.cuda.graph(function()
+      local loss = step()
+      first = first or loss -- of the usual run, before the capture
+      return loss
+    end, device)
+    return first
+  end
+end
+
+--- The functions of a training step.
+-- @param run      {model =, recipe = or nil, watcher = of fp8.watch or nil, loss = function() that returns the loss of
+--   what is in fixed tensors}
+-- @param settings {device =, clip = largest norm of the gradient, 0 for any, eager = true for no graph on a GPU}
+-- @return step(), which takes one and returns its loss, a tensor that the next step may write over; its two halves,
+--   compute(), which returns the loss and leaves everything where it can be looked at, and update()
+function stepping.make(run, optimizer, settings)
+  local parameters = run.model:parameters()
+  local function compute()
+    optimizer:zero_grad()
+    local loss = run.loss()
+    loss:backward()
+    return loss:detach()
+  end
+  local function update()
+    if settings.clip > 0 then fp8.optim.clip_grad_norm(parameters, settings.clip) end
+    optimizer:step()
+  end
+  local function both()
+    local loss = compute()
+    update()
+    return loss
+  end
+  -- Stochastic rounding draws random numbers, which a graph would repeat.
+  local is_random = run.recipe and run.recipe.rounding == "stochastic"
+  local step
+  if settings.device == "cpu" or settings.eager or is_random then
+    step = function() return fp8.scope(both) end
+  elseif run.watcher then
+    step = run.watcher:graph(both, settings.device)
+  else
+    step = captured(both, settings.device)
+  end
+  return step, compute, update
+end
+
+return stepping

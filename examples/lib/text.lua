@@ -1,0 +1,32 @@
+--- The bytes of a text file, compressed with gzip or not.
+local ffi = require "ffi"
+local fp8 = require "fp8"
+
+local default_path = "/usr/share/doc/jargon-text/jargon.txt.gz"
+
+local function read_all(path)
+  local file, reason = io.open(path, "rb")
+  if not file then
+    if path == default_path then
+      error(("there is no %s; install Debian's package jargon-text, or name another file with --text"):format(path), 0)
+    end
+    error(reason, 0)
+  end
+  local text, why = file:read "*a"
+  file:close()
+  if not text then error(("%s: %s"):format(path, why), 0) end
+  if text:sub(1, 2) ~= "\31\139" then return text end
+  local ok, inflated, finished = pcall(function() return require("zlib").inflate()(text) end)
+  if not ok or not finished then error(path .. ": the compressed data is damaged or truncated", 0) end
+  return inflated
+end
+
+--- @param path   of the file; nil for that of the Debian package jargon-text
+-- @param device where the text goes
+-- @return u8 (n)
+return function(path, device)
+  local text = read_all(path or default_path)
+  local bytes = fp8.empty(#text, {dtype = "u8", device = "cpu"})
+  ffi.copy(bytes:data(), text, #text)
+  return bytes:to {device = device}
+end

@@ -1,0 +1,180 @@
+--- What the training examples share: options, precisions to compare, and a table at the end; run.lua has one run.
+--
+-- An experiment is a table:
+--   name     of the program
+--   unit     what throughput counts: "images"
+--   metrics  list of {name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}
+--   settings list of the options that a run must share with a checkpoint which it goes on from
+--   precisions  list of {name =, dtype =, recipe = or nil}; nil for those of --compare
+--   row      what the first column of the table is called; nil for "precision"
+--   build    build(precision, seed) returns a run: {model =, steps = in all, units = of a step, feed = function(step)
+--            that writes the step's input into fixed tensors, loss = function() of those, evaluate = function() that
+--            returns a table of metrics by key, finish = function() or nil, called at the end}
+local csv = require "csv"
+local fp8 = require "fp8"
+local options = require "options"
+local run_once = require "run"
+local terminal = require "terminal"
+
+local training = {}
+
+training.usage = [[
+  --compare LIST   bf16, f16, f32, or recipes: mixed, global, mixed_native, … (default bf16)
+  --recipes FILE   a Lua file that returns more recipes: a table of them by name
+  --convert PART   blocks, whose linear layers take a recipe, or all (default blocks)
+  --dtype NAME     f32, f16 or bf16: of what a recipe does not quantize (default bf16)
+  --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
+  --seeds N        runs of each, whose mean and deviation are printed (default 1)
+  --seed N         of the first run: weights, order, augmentation (default 1)
+  --optimizer NAME adamw or stable_adamw (default adamw)
+  --lr X           learning rate at its highest: after the warm-up, from where a cosine leads to 0
+  --warmup N       steps of the warm-up (default: a tenth of all)
+  --weight-decay X of the matrices
+  --clip X         largest norm of all gradients together; 0 for any (default 1)
+  --csv FILE       where every step's loss and the throughput go
+  --checkpoint FILE       go on from FILE if it is there, and write it; with several runs, each has its own
+  --checkpoint-every N    steps between checkpoints (default: one at the end)
+  --watch N        record every Nth step what the formats do to the values, and print the last at the end
+  --watch-csv FILE where all records go; with several runs, each has its own
+  --eager          on a GPU: no graph
+  --help           this text
+]]
+
+local kinds = options.kinds
+
+training.readers = {
+  compare = {options.names(), "a list of names"}, recipes = kinds.path,
+  convert = {options.one_of("blocks", "all"), "blocks or all"},
+  dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
+  device = kinds.device, seeds = kinds.whole, seed = kinds.whole,
+  optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
+  lr = kinds.positive, warmup = kinds.count, weight_decay = kinds.not_negative, clip = kinds.not_negative,
+  csv = kinds.path, checkpoint = kinds.path, checkpoint_every = kinds.whole,
+  watch = kinds.whole, watch_csv = kinds.path,
+}
+
+local defaults = {
+  compare = {"bf16"}, convert = "blocks", dtype = "bf16", seeds = 1, seed = 1, optimizer = "adamw", clip = 1,
+  eager = false,
+}
+
+--- Reads the command line of an example.
+-- @param program its name
+-- @param usage   text before that of the common options
+-- @param readers of its own options
+-- @param values  its own defaults: one table for all devices
+-- @param sizes   {cpu = , cuda = }: defaults that depend on the device
+function training.options(program, usage, readers, values, sizes)
+  for name, reader in pairs(training.readers) do readers[name] = readers[name] or reader end
+  for name, value in pairs(defaults) do
+    if values[name] == nil then values[name] = value end
+  end
+  options.read(program, usage .. training.usage, readers, values)
+  values.device = values.device or (fp8.cuda.is_available() and "cuda" or "cpu")
+  for name, value in pairs(values.device == "cpu" and sizes.cpu or sizes.cuda) do
+    if values[name] == nil then values[name] = value end
+  end
+  return values
+end
+
+local plain = {bf16 = true, f16 = true, f32 = true}
+
+--- The precisions that --compare names, as {name =, dtype =, recipe = table or nil}.
+function training.precisions(settings)
+  local own = {}
+  if settings.recipes then
+    own = dofile(settings.recipes)
+    if type(own) ~= "table" then error(settings.recipes .. " must return a table of recipes by name", 0) end
+  end
+  local list = {}
+  for i, name in ipairs(settings.compare) do
+    local recipe = own[name] or fp8.recipes[name]
+    if not recipe and not plain[name] then
+      local known = {}
+      for _, names in ipairs {plain, fp8.recipes, own} do
+        for known_name in pairs(names) do known[#known + 1] = known_name end
+      end
+      table.sort(known)
+      error(("there is no precision '%s'; known are %s"):format(name, table.concat(known, ", ")), 0)
+    end
+    list[i] = {name = name, dtype = recipe and settings.dtype or name, recipe = recipe or nil}
+  end
+  return list
+end
+
+-- The mean of values and, of several, their standard deviation, as text.
+local function mean_text(values, metric)
+  local sum, squares = 0, 0
+  for _, value in ipairs(values) do sum = sum + value end
+  local mean = sum / #values
+  for _, value in ipairs(values) do squares = squares + (value - mean) ^ 2 end
+  local factor = metric.factor or 1
+  local text = metric.format:format(mean * factor)
+  if #values == 1 then return text end
+  return ("%s ± %s"):format(text, metric.format:format(math.sqrt(squares / (#values - 1)) * factor))
+end
+
+-- Text filled up with spaces to a width in characters, not bytes.
+local function padded(text, width)
+  local length = select(2, text:gsub("[^\128-\191]", ""))
+  return (" "):rep(width - length) .. text
+end
+
+local function print_row(first, cells)
+  local parts = {("%-24s"):format(first)}
+  for i, cell in ipairs(cells) do parts[i + 1] = padded(cell, 17) end
+  print((table.concat(parts, "  "):gsub("%s+$", "")))
+end
+
+-- One row a precision: the means over its seeds, and what stopped those that did not end.
+local function print_table(experiment, precisions, results)
+  local columns = {unpack(experiment.metrics)}
+  columns[#columns + 1] = {name = "training loss", key = "loss", format = "%.4f"}
+  columns[#columns + 1] = {name = "seconds", key = "seconds", format = "%.1f"}
+  columns[#columns + 1] = {name = experiment.unit .. "/s", key = "rate", format = "%.0f"}
+  local titles = {}
+  for i, column in ipairs(columns) do titles[i] = column.name end
+  print()
+  print_row(experiment.row or "precision", titles)
+  for _, precision in ipairs(precisions) do
+    local cells, ended = {}, results[precision.name]
+    for i, column in ipairs(columns) do
+      local values = {}
+      for _, result in ipairs(ended) do values[#values + 1] = result[column.key] end
+      cells[i] = #values > 0 and mean_text(values, column) or "-"
+    end
+    print_row(precision.name, cells)
+    for _, failure in ipairs(ended.failures) do print("  " .. failure) end
+  end
+end
+
+--- Trains with every precision and seed of the settings, and prints a table. A run whose loss is not finite ends; the
+-- others go on.
+-- @return whether all runs ended well
+function training.compare(experiment, settings)
+  local precisions = experiment.precisions or training.precisions(settings)
+  local columns = {"precision", "seed", "step", "loss", "lr", experiment.unit .. "_per_second", "seconds"}
+  for _, metric in ipairs(experiment.metrics) do columns[#columns + 1] = metric.key end
+  local log = csv.open(settings.csv, columns, settings.checkpoint ~= nil)
+  local results, all_well = {}, true
+  settings.single = #precisions == 1 and settings.seeds == 1
+  for _, precision in ipairs(precisions) do
+    results[precision.name] = {failures = {}}
+    for seed = settings.seed, settings.seed + settings.seeds - 1 do
+      local result, failure = run_once(experiment, precision, seed, settings, log)
+      if failure then
+        terminal.finish_line()
+        io.stderr:write(("%s: %s, seed %d: %s\n"):format(experiment.name, precision.name, seed, failure))
+        table.insert(results[precision.name].failures, ("seed %d: %s"):format(seed, failure))
+        all_well = false
+      else
+        table.insert(results[precision.name], result)
+      end
+      collectgarbage() -- the model of this run makes room for the next
+    end
+  end
+  print_table(experiment, precisions, results)
+  return all_well
+end
+
+return training

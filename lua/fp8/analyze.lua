@@ -1,0 +1,122 @@
+--- fp8.analyze: what formats and scalings would do to a tensor.
+local core = require "fp8.core"
+local comparison = require "fp8.comparison"
+local planning = require "fp8.plan"
+local recipes = require "fp8.recipes"
+local shapes = require "fp8.shapes"
+
+local raise = core.raise
+
+-- Formats that have names here, besides the hardware types.
+local maps = {
+  e4m3_map = recipes.mixed.input.format, e5m2_map = recipes.mixed.grad_output.format,
+  dynamic = core.create_dynamic_map(), linear = core.create_linear_map(),
+}
+local default_formats = {"e4m3", "e5m2", "e4m3_map", "e5m2_map"}
+local default_scales = {"tensor", "row", "block"}
+local computable = {f32 = true, f16 = true, bf16 = true}
+
+local function read_options(options)
+  if options == nil then options = {} end
+  if type(options) ~= "table" then raise("analyze: options must be a table, got " .. type(options)) end
+  for name in pairs(options) do
+    if name ~= "formats" and name ~= "scales" then raise("analyze: unknown option " .. tostring(name)) end
+  end
+  local formats = options.formats == nil and default_formats or options.formats
+  local scales = options.scales == nil and default_scales or options.scales
+  if type(formats) ~= "table" then formats = {formats} end
+  if type(scales) ~= "table" then scales = {scales} end
+  return formats, scales
+end
+
+-- {label =, operand =} of one element of `formats`: an operand with its scale, or one for each of `scales`.
+local function candidates_of(label, format, scales)
+  local operand = type(format) == "table" and format or {format = format}
+  local name, candidates = operand.format, {}
+  label = label or (type(name) == "string" and name or comparison.format_name(name))
+  for i, scale in ipairs(operand.scale ~= nil and {operand.scale} or scales) do
+    local copy = {}
+    for field, value in pairs(operand) do copy[field] = value end
+    copy.format, copy.scale = maps[name] or name, scale
+    candidates[i] = {label = label, operand = copy}
+  end
+  return candidates
+end
+
+-- All of them: those of a list in its order, then those with names, sorted.
+local function all_candidates(formats, scales)
+  local list, names = {}, {}
+  local function add(label, format)
+    for _, candidate in ipairs(candidates_of(label, format, scales)) do list[#list + 1] = candidate end
+  end
+  for _, format in ipairs(formats) do add(nil, format) end
+  for name in pairs(formats) do
+    if type(name) == "string" then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do add(name, formats[name]) end
+  if #list == 0 then raise "analyze: formats and scales must name at least one each" end
+  return list
+end
+
+local Analysis = {}
+Analysis.__index = Analysis
+
+local headings = {"snr", "underflow", "saturated", "relative_error"}
+
+function Analysis:__tostring()
+  local first = self[1]
+  local title = ("%s of shape %s: absmax %.4g, rms %.4g, mean %.3g, %.0f zeros"):format(self.dtype,
+    shapes.text(self.shape), first.absmax, first.rms, first.mean, first.zeros)
+  if first.nonfinite > 0 then title = title .. ", " .. comparison.nonfinite_text(first, self.shape) end
+  local rows = {{"format", "scale"}}
+  for i, name in ipairs(headings) do rows[1][i + 2] = comparison.columns[name][1] end
+  for _, entry in ipairs(self) do
+    local row = {entry.format, entry.scale}
+    for i, name in ipairs(headings) do row[i + 2] = comparison.columns[name][2](entry) end
+    rows[#rows + 1] = row
+  end
+  return title .. "\n" .. table.concat(comparison.align(rows, 2), "\n")
+end
+
+local function features_of(x)
+  local rank = core.rank(x)
+  return rank > 0 and core.size(x, rank) or 1
+end
+
+--- Compares what formats and scalings make of a tensor: tostring(result) is a table, result[i] its rows, and
+-- result[format][scale] the row of these. Waits for the device.
+--
+--   print(fp8.analyze(x))
+--   fp8.analyze(x, {formats = {"e4m3", mine = my_map}, scales = {"tensor", 64}}).mine["64"].snr
+--
+-- A row has `format` and `scale` (names), `snr` in dB, `underflow` and `saturated` (shares of the non-zero elements),
+-- `relative_error` (the largest), and what x itself is like: comparison.lua says what each means. Rounding is to
+-- nearest.
+-- @param x       f32, f16 or bf16
+-- @param options {formats = list of "e4m3", "e5m2" (hardware types), "e4m3_map", "e5m2_map", "dynamic", "linear", maps,
+--                 and operands {format =, scale =} as in fp8.recipes; with names as keys where that suits,
+--                 scales = list for formats that come without one}; left out: the four E4M3 and E5M2, with "tensor",
+--                "row" and "block"
+return function(x, options)
+  if not core.is_tensor(x) then raise("analyze: a tensor is needed, got " .. type(x)) end
+  local dtype = core.dtype(x)
+  if not computable[dtype] then raise("analyze: the tensor must be f32, f16 or bf16, got " .. dtype) end
+  local candidates, rules = all_candidates(read_options(options)), {}
+  for i, candidate in ipairs(candidates) do
+    rules[i] = planning.operand("analyze: " .. candidate.label, candidate.operand, features_of(x))
+  end
+  local rows = comparison.new_rows(core.device(x), #candidates)
+  for i, rule in ipairs(rules) do comparison.quantize(core.select(rows, 1, i), x, rule) end
+  rows = core.to(rows, {device = "cpu"})
+  local result, by_format = setmetatable({shape = core.shape(x), dtype = dtype}, Analysis), {}
+  for i, candidate in ipairs(candidates) do
+    local entry = comparison.read(rows, i - 1)
+    entry.format, entry.scale = candidate.label, comparison.scale_name(candidate.operand.scale)
+    result[i] = entry
+    by_format[entry.format] = by_format[entry.format] or {}
+    by_format[entry.format][entry.scale] = entry
+  end
+  for format, entries in pairs(by_format) do result[format] = result[format] or entries end
+  return result
+end

@@ -1,0 +1,152 @@
+--- fp8.checkpoint: all that a training run needs to go on as if it had not stopped, in one safetensors file.
+--
+--   fp8.checkpoint.save("run.safetensors", {model = model, optimizer = optimizer, step = step, extra = {best = 0.91}})
+--   local found = fp8.checkpoint.load("run.safetensors", {model = model, optimizer = optimizer})
+--   print(found.step, found.extra.best)
+--
+-- Tensors are called as in the state_dict that they come from, after "model." or "optimizer."; the rest is JSON in the
+-- metadata. Numbers survive to the last bit.
+local core = require "fp8.core"
+local files = require "fp8.io"
+local plain_text = require "fp8.plain_text"
+local shapes = require "fp8.shapes"
+local Module = require "fp8.nn.module"
+
+local raise = core.raise
+
+local kind = "fp8 checkpoint 1" -- metadata `kind`; the number counts changes of the layout
+
+local checkpoint = {}
+
+local function is_whole(value)
+  return type(value) == "number" and value >= 0 and value == math.floor(value) and value < 2^53
+end
+
+local function check_parts(name, path, parts)
+  if type(path) ~= "string" then raise(("%s: path must be a string, got %s"):format(name, type(path))) end
+  if type(parts) ~= "table" then raise(("%s: the parts must be a table, got %s"):format(name, type(parts))) end
+  if not Module.is_module(parts.model) then
+    raise(("%s: model must be a module, got %s"):format(name, type(parts.model)))
+  end
+  local optimizer = parts.optimizer
+  if optimizer ~= nil and (type(optimizer) ~= "table" or type(optimizer.load_state_dict) ~= "function") then
+    raise(("%s: optimizer must be an optimizer, got %s"):format(name, type(optimizer)))
+  end
+end
+
+-- Adds the tensors of a state_dict to a table, their names after a prefix.
+local function add(tensors, state, prefix)
+  for name, tensor in pairs(state) do tensors[prefix .. name] = tensor end
+  return tensors
+end
+
+-- The state_dict again.
+local function without(prefix, tensors)
+  local state = {}
+  for name, tensor in pairs(tensors) do state[name:sub(#prefix + 1)] = tensor end
+  return state
+end
+
+local function encode(what, value)
+  local text, reason = plain_text.encode(value)
+  if not text then raise(("checkpoint.save: %s: %s"):format(what, reason)) end
+  return text
+end
+
+--- Writes a checkpoint, at once as seen from outside: a process that is killed meanwhile leaves the one before.
+-- @param path  of the file
+-- @param parts {model = module, optimizer = or nil, step = number of steps done (0), extra = table of plain values:
+--   strings, finite numbers, booleans, and tables of them with names or the numbers from 1}
+function checkpoint.save(path, parts)
+  check_parts("checkpoint.save", path, parts)
+  local step, extra = parts.step, parts.extra
+  if step ~= nil and not is_whole(step) then
+    raise("checkpoint.save: step must be a whole number of at least 0, got " .. tostring(step))
+  end
+  if extra ~= nil and type(extra) ~= "table" then
+    raise("checkpoint.save: extra must be a table, got " .. type(extra))
+  end
+  local tensors = add({}, parts.model:state_dict(), "model.")
+  if parts.optimizer then add(tensors, parts.optimizer:state_dict(), "optimizer.") end
+  files.save(path, tensors, {
+    kind = kind, step = ("%d"):format(step or 0), random = encode("random", {core.random_state()}),
+    extra = encode("extra", extra or {}),
+  })
+end
+
+-- The settings of an optimizer are text, and may be longer in one of the two.
+local function describe(name, tensor)
+  if name == "optimizer.settings" then return core.dtype(tensor) end
+  return ("%s %s"):format(core.dtype(tensor), shapes.text(core.shape(tensor)))
+end
+
+-- An error that names the first tensor, by name, which only one of two tables has or which differs in shape or dtype.
+local function check_tensors(path, part, expected, found)
+  local names = {}
+  for name in pairs(expected) do names[#names + 1] = name end
+  for name in pairs(found) do
+    if not expected[name] then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local have = found[name] and describe(name, found[name])
+    local need = expected[name] and describe(name, expected[name])
+    if not have then
+      raise(("checkpoint.load: %s is of another %s: it has no %s, %s here"):format(path, part, name, need))
+    elseif not need then
+      raise(("checkpoint.load: %s is of another %s: it has %s, %s, which is not here"):format(path, part, name,
+        have))
+    elseif have ~= need then
+      raise(("checkpoint.load: %s is of another %s: %s is %s there and %s here"):format(path, part, name, have, need))
+    end
+  end
+end
+
+-- What a file holds: its tensors as {model =, optimizer =}, and what stood in the metadata.
+local function read(path)
+  local all, metadata = files.load(path)
+  local function value_of(name)
+    local value = metadata[name] and plain_text.decode(metadata[name])
+    if type(value) ~= "table" then raise(("checkpoint.load: %s: its %s can't be read"):format(path, name)) end
+    return value
+  end
+  if metadata.kind ~= kind then
+    raise(("checkpoint.load: %s is no checkpoint: its metadata does not say '%s'"):format(path, kind))
+  end
+  local tensors = {model = {}, optimizer = {}}
+  for name, tensor in pairs(all) do
+    local part = tensors[name:match "^%a+" or ""]
+    if not part then raise(("checkpoint.load: %s: tensor '%s' belongs to nothing"):format(path, name)) end
+    part[name] = tensor
+  end
+  local found = {step = tonumber(metadata.step), random = value_of "random", extra = value_of "extra"}
+  if not is_whole(found.step) then raise(("checkpoint.load: %s: its step can't be read"):format(path)) end
+  local seed, position = found.random[1], found.random[2]
+  if type(seed) ~= "number" or not is_whole(math.abs(seed)) or not is_whole(position) then
+    raise(("checkpoint.load: %s: its random state can't be read"):format(path))
+  end
+  return tensors, found
+end
+
+--- Reads a checkpoint into a model, its optimizer and the generator of random numbers, after which training goes on with
+-- the same numbers as if it had never stopped. (On a GPU products are the same bit for bit only with FP8_TUNE=0:
+-- otherwise timing decides which algorithm computes them.) Nothing changes if anything is wrong.
+-- @param path  of the file
+-- @param parts {model = module, optimizer = or nil to leave that part of the file out}, with the same tensors as those
+--   that were saved
+-- @return {step =, extra =}
+function checkpoint.load(path, parts)
+  check_parts("checkpoint.load", path, parts)
+  local tensors, found = read(path)
+  check_tensors(path, "model", add({}, parts.model:state_dict(), "model."), tensors.model)
+  if parts.optimizer then
+    if not next(tensors.optimizer) then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
+    check_tensors(path, "optimizer", add({}, parts.optimizer:state_dict(), "optimizer."), tensors.optimizer)
+    parts.optimizer:load_state_dict(without("optimizer.", tensors.optimizer))
+  end
+  parts.model:load_state_dict(without("model.", tensors.model))
+  core.manual_seed(found.random[1], found.random[2])
+  return {step = found.step, extra = found.extra}
+end
+
+return checkpoint

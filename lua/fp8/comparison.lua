@@ -1,0 +1,129 @@
+--- What quantizing did to a tensor: the rows that core.compare writes, as Lua tables and as text.
+local ffi = require "ffi"
+local core = require "fp8.core"
+local recipes = require "fp8.recipes"
+local shapes = require "fp8.shapes"
+
+-- The Comparison of backend.h.
+local row_type = ffi.typeof [[
+struct {
+  int64_t count, zeros, nonfinite, first_nonfinite, underflow, saturated;
+  double sum, square_sum, error_square_sum, absmax, relative_error;
+}]]
+local pointer = ffi.typeof("const $ *", row_type)
+
+local comparison = {}
+
+--- Elements of a row.
+comparison.words = ffi.sizeof(row_type) / 8
+
+--- A row, or rows, for core.compare to write.
+-- @param ... leading sizes
+function comparison.new_rows(device, ...)
+  local sizes = {...}
+  sizes[#sizes + 1] = comparison.words
+  return core.zeros(sizes, {dtype = "i64", device = device})
+end
+
+local function share(part, whole) return whole > 0 and part / whole or 0 end
+
+--- The statistics in row `index` (from 0) of rows on the CPU:
+--
+--   count, zeros, nonfinite  how many elements there are, and how many of them are 0, and NaN or infinite
+--   first_nonfinite          position of the first NaN or infinity, row-major from 1; nil if there is none
+--   absmax, rms, mean        of the finite elements
+--   snr                      10·log10(Σx² / Σ(x - v)²) in dB, v being what x became; infinite if nothing was lost, NaN
+--                            if x holds a NaN or an infinity
+--   underflow                share of the finite non-zero elements that became 0
+--   saturated                share of them that the format's range cut off: more than half of the range's last step
+--   relative_error           the largest |x - v| / |x| of elements that did not become 0
+--
+function comparison.read(rows, index)
+  local row = ffi.cast(pointer, core.data(rows))[index]
+  local count, zeros, nonfinite = tonumber(row.count), tonumber(row.zeros), tonumber(row.nonfinite)
+  local finite, first = count - nonfinite, tonumber(row.first_nonfinite)
+  local snr = 10 * math.log10(row.square_sum / row.error_square_sum)
+  if nonfinite > 0 then snr = 0 / 0 elseif row.error_square_sum == 0 then snr = math.huge end
+  return {
+    count = count, zeros = zeros, nonfinite = nonfinite, first_nonfinite = nonfinite > 0 and first + 1 or nil,
+    absmax = row.absmax, rms = math.sqrt(share(row.square_sum, finite)), mean = share(row.sum, finite), snr = snr,
+    underflow = share(tonumber(row.underflow), finite - zeros),
+    saturated = share(tonumber(row.saturated), finite - zeros), relative_error = row.relative_error,
+  }
+end
+
+--- What quantizing x by `rule` (an operand of a plan, plan.lua) does to it, to nearest, written to `row`; `known` is
+-- the scale that its history gives, or nil.
+function comparison.quantize(row, x, rule, known)
+  local values, _, scale = core.fake_quantize(x, rule.format, rule.blocksize, nil, known, "f32", nil, true,
+    rule.scale_rounding)
+  core.compare(row, x, values, scale, rule.format, rule.blocksize)
+  core.free(values)
+  core.free(scale)
+end
+
+-- --- text ---
+
+local names = {[recipes.mixed.input.format] = "e4m3_map", [recipes.mixed.grad_output.format] = "e5m2_map"}
+
+--- The name of a format: that of a hardware type, "e4m3_map" and "e5m2_map" for the maps of fp8.recipes, else "map".
+function comparison.format_name(format)
+  return type(format) == "string" and format or names[format] or "map"
+end
+
+--- "tensor", "64" or "128x128".
+function comparison.scale_name(scale)
+  return type(scale) == "table" and table.concat(scale, "x") or tostring(scale)
+end
+
+--- "12 non-finite values, first at (10, 355) of shape (2048, 384)", of statistics with some.
+function comparison.nonfinite_text(statistics, shape)
+  local place, rest = {}, statistics.first_nonfinite - 1
+  for dimension = #shape, 1, -1 do
+    place[dimension] = rest % shape[dimension] + 1
+    rest = math.floor(rest / shape[dimension])
+  end
+  local many = statistics.nonfinite > 1 and "s" or ""
+  return ("%.0f non-finite value%s, first at %s of shape %s"):format(statistics.nonfinite, many, shapes.text(place),
+    shapes.text(shape))
+end
+
+local function number_text(format, value)
+  if value == nil then return "" end
+  if value ~= value then return "nan" end
+  if value == math.huge then return "inf" end
+  return format:format(value)
+end
+
+local function share_text(value)
+  return value == 0 and "0" or value < 1e-4 and "<0.01" or ("%.2f"):format(value * 100)
+end
+
+--- The columns of a table of statistics: heading, then the text of an entry.
+comparison.columns = {
+  absmax = {"absmax", function(entry) return number_text("%.3g", entry.absmax) end},
+  rms = {"rms", function(entry) return number_text("%.3g", entry.rms) end},
+  snr = {"snr dB", function(entry) return entry.snr == math.huge and "exact" or number_text("%.1f", entry.snr) end},
+  underflow = {"underflow %", function(entry) return share_text(entry.underflow) end},
+  saturated = {"saturated %", function(entry) return share_text(entry.saturated) end},
+  relative_error = {"largest rel. error", function(entry) return number_text("%.3g", entry.relative_error) end},
+  nonfinite = {"non-finite", function(entry) return ("%.0f"):format(entry.nonfinite) end},
+}
+
+--- Lines of a table of texts, first row the headings: the first `left` columns to the left, the others to the right.
+function comparison.align(rows, left)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for column, text in ipairs(row) do widths[column] = math.max(widths[column] or 0, #text) end
+  end
+  for i, row in ipairs(rows) do
+    local cells = {}
+    for column, text in ipairs(row) do
+      cells[column] = ("%" .. (column <= left and "-" or "") .. widths[column] .. "s"):format(text)
+    end
+    lines[i] = "  " .. table.concat(cells, "  "):gsub("%s+$", "")
+  end
+  return lines
+end
+
+return comparison

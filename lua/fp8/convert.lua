@@ -1,0 +1,48 @@
+--- fp8.convert: other recipes for the linear layers of a model.
+local core = require "fp8.core"
+local linear = require "fp8.nn.linear"
+local Module = require "fp8.nn.module"
+
+local raise = core.raise
+
+-- Every linear layer of a module tree once: a list of {name =, layer =}.
+local function add_layers(list, module, name, seen)
+  if seen[module] then return list end
+  seen[module] = true
+  if linear.is_linear(module) then list[#list + 1] = {name = name, layer = module} end
+  for field, part in module:children() do
+    add_layers(list, part, name == "" and tostring(field) or name .. "." .. tostring(field), seen)
+  end
+  return list
+end
+
+--- Has the linear layers of a model compute by a recipe from now on. The layers stay the objects that they are, with
+-- their weights and biases, so that an optimizer made before still fits; histories of delayed scaling begin anew.
+-- Nothing is changed if anything is wrong.
+--
+--   fp8.convert(model, "mixed", function(name) return name ~= "head" end)
+--
+-- @param model  a module: a linear layer, or one with linear layers in it, quantized ones included
+-- @param recipe a table as in fp8.recipes, a name there, or nil for plain products; or a function(name, layer) that
+--   returns one of these
+-- @param filter nil, or a function(name, layer) that says whether to convert a layer; its name is that of its weight in
+--   model:named_parameters() without ".weight", and "" for the model itself
+-- @return the model, and the number of layers converted
+return function(model, recipe, filter)
+  if not Module.is_module(model) then raise("convert: model must be a module, got " .. type(model)) end
+  if filter ~= nil and type(filter) ~= "function" then
+    raise("convert: filter must be a function, got " .. type(filter))
+  end
+  local changes = {}
+  for _, found in ipairs(add_layers({}, model, "", {})) do
+    local name, layer = found.name, found.layer
+    if not filter or filter(name, layer) then
+      local own = recipe
+      if type(recipe) == "function" then own = recipe(name, layer) end
+      local plan, planned = layer:plan_for("convert", own)
+      changes[#changes + 1] = {layer = layer, plan = plan, recipe = planned}
+    end
+  end
+  for _, change in ipairs(changes) do change.layer:adopt(change.plan, change.recipe) end
+  return model, #changes
+end

@@ -1,0 +1,113 @@
+--- The quantized operands of a linear layer's products, and the forms of its weight, which are kept until it changes.
+local core = require "fp8.core"
+
+local free, keep, share = core.free, core.keep, core.share
+local narrow, numel, size = core.narrow, core.numel, core.size
+local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
+local contents_of, delayed_scale = core.contents, core.delayed_scale
+
+local operands = {}
+
+local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
+
+--- Codes, scales and more of x, as core.quantize gives them; `known` is a scale to be used, or nil.
+function operands.codes_of(x, operand, plan, known, transposing, sum_dtype, repeats)
+  return quantize(x, operand.format, operand.blocksize, plan.rounding, known, transposing, sum_dtype, repeats,
+    operand.scale_rounding)
+end
+
+--- The values that x is multiplied as, and what else core.fake_quantize gives.
+function operands.values_of(x, operand, plan, known, dtype, sum_dtype, keep_scale)
+  return fake_quantize(x, operand.format, operand.blocksize, plan.rounding, known, dtype, sum_dtype, keep_scale,
+    operand.scale_rounding)
+end
+
+--- The values of codes.
+function operands.decoded(codes, scale, operand, dtype)
+  return dequantize(codes, scale, operand.format, operand.blocksize, dtype)
+end
+
+--- The scale that an operand's history gives, nil for one without. `record`: whether x enters the history.
+function operands.delayed(x, operand, layer, record)
+  if not operand.history then return nil end
+  return delayed_scale(x, layer[operand.history_field], operand.format, operand.scale_rounding, record)
+end
+
+local function copy_to(cache, form)
+  for _, name in ipairs(forms) do
+    if cache[name] then free(cache[name]) end
+    cache[name] = form[name]
+    if form[name] then keep(form[name]) end
+  end
+  cache.weight, cache.contents, cache.dtype, cache.recorded = form.weight, form.contents, form.dtype, form.recorded
+end
+
+-- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =} for products of codes, {values =} of
+-- `dtype` for others. `repeats`: how often a single scale is wanted, or nil. A layer keeps the last of these for each
+-- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic rounding is
+-- drawn anew each time.
+local function quantized_weight(weight, operand, plan, wants, repeats, dtype, layer, record)
+  local cache = layer and layer.quantized_weight[operand]
+  record = record and operand.history ~= nil
+  if cache and cache.weight == weight and cache.contents == contents_of(weight) and cache.dtype == dtype and
+    (cache.transposed or not wants.transposed) and (cache.recorded or not record) then
+    return cache
+  end
+  local form = {weight = weight, contents = contents_of(weight), dtype = dtype, recorded = record}
+  local known = operands.delayed(weight, operand, layer, record)
+  if wants.codes or wants.transposed then
+    form.codes, form.scale, form.transposed =
+      operands.codes_of(weight, operand, plan, known, wants.transposed or false, nil, repeats)
+    if wants.values then
+      local scale = repeats and narrow(form.scale, 1, 1, 1) or form.scale
+      form.values = operands.decoded(form.codes, scale, operand, dtype)
+    end
+    if not wants.codes then
+      free(form.codes)
+      form.codes = nil
+    end
+  else
+    form.values = operands.values_of(weight, operand, plan, known, dtype)
+  end
+  if layer and not plan.rounding then
+    if not cache then
+      cache = {}
+      layer.quantized_weight[operand] = cache
+    end
+    copy_to(cache, form)
+  end
+  return form
+end
+
+--- The forms of W for the forward pass and for dx, nil where that is not needed; one form serves both products if
+-- they take the same operand. Codes that a product of values needs later are decoded then.
+function operands.weight_forms(weight, plan, for_input_grad, dtype, layer, record)
+  local forward, input_grad = plan.forward, plan.input_grad
+  local shared = forward.right == input_grad.right
+  local repeats = (forward.repeats or shared and input_grad.repeats) and math.max(size(weight, 1), size(weight, 2)) or
+    nil
+  local wants = {
+    codes = forward.native, values = not forward.native,
+    transposed = shared and for_input_grad and input_grad.native,
+  }
+  local form = quantized_weight(weight, forward.right, plan, wants, repeats, dtype, layer, record)
+  if not for_input_grad or shared then return form, for_input_grad and form or nil end
+  local native = input_grad.native
+  return form, quantized_weight(weight, input_grad.right, plan, {transposed = native, values = not native},
+    input_grad.repeats and size(weight, 2) or nil, dtype, layer, record)
+end
+
+--- The weight's scale for a product of `columns` columns.
+function operands.scale_for(product, scale, columns)
+  if product.repeats then return narrow(scale, 1, 1, columns) end
+  return product.right.scale == "tensor" and numel(scale) > 1 and narrow(scale, 1, 1, 1) or scale
+end
+
+--- What the backward pass keeps of a form, for itself: the cache frees its own when the weight changes.
+function operands.shared_forms(weight)
+  local shared = {}
+  for _, name in ipairs(forms) do shared[name] = weight[name] and share(weight[name]) end
+  return shared
+end
+
+return operands

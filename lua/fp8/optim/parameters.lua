@@ -1,0 +1,73 @@
+--- What optimizers take as parameters: a module, a list of tensors, or a list of groups of either.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+
+local raise = core.raise
+
+local parameters = {}
+
+local function is_module(value) return type(value) == "table" and type(value.parameters) == "function" end
+
+--- The tensors of a module or a list, as a list; may be empty.
+-- @param name of the function, for errors
+function parameters.list(name, source)
+  if is_module(source) then source = source:parameters() end
+  if type(source) ~= "table" then
+    raise(("%s: a module or a list of parameters is needed, got %s"):format(name, type(source)))
+  end
+  local list = {}
+  for i = 1, #source do
+    if not core.is_tensor(source[i]) then
+      raise(("%s: parameter %d must be a tensor, got %s"):format(name, i, type(source[i])))
+    end
+    list[i] = source[i]
+  end
+  return list
+end
+
+local function check(name, list, seen)
+  for i, parameter in ipairs(list) do
+    if not core.requires_grad(parameter) or not autograd.is_leaf(parameter) then
+      raise(("%s: parameter %d must be a leaf that requires a gradient"):format(name, i))
+    elseif not core.is_contiguous(parameter) then
+      raise(("%s: parameter %d must be contiguous"):format(name, i))
+    elseif seen[parameter] then
+      raise(("%s: parameter %d is given twice"):format(name, i))
+    end
+    seen[parameter] = true
+  end
+  return list
+end
+
+local function is_group(value)
+  return type(value) == "table" and not is_module(value) and value.parameters ~= nil
+end
+
+--- A list of groups {parameters = list, and the other fields}, made from any of the three forms.
+-- @param name of the optimizer, for errors
+-- @param check_settings check_settings(name, settings) raises an error if the fields of a group are wrong
+function parameters.groups(name, source, check_settings)
+  local seen, groups, count = {}, {}, 0
+  if type(source) ~= "table" or is_module(source) or not is_group(source[1]) then
+    groups[1] = {parameters = check(name, parameters.list(name, source), seen)}
+    count = #groups[1].parameters
+  else
+    for i = 1, #source do
+      local label = ("%s: group %d"):format(name, i)
+      if not is_group(source[i]) then raise(label .. " must be a table with a field parameters") end
+      local group = {}
+      for key, value in pairs(source[i]) do
+        if key ~= "parameters" then group[key] = value end
+      end
+      check_settings(label, group)
+      group.parameters = check(label, parameters.list(label, source[i].parameters), seen)
+      groups[i], count = group, count + #group.parameters
+    end
+  end
+  if count == 0 then
+    raise(name .. ": a module or a list of parameters is needed, with at least one parameter")
+  end
+  return groups
+end
+
+return parameters

@@ -1,0 +1,124 @@
+--- state_dict and load_state_dict of optimizers: everything as tensors by name.
+local core = require "fp8.core"
+local shapes = require "fp8.shapes"
+
+local raise = core.raise
+
+local state = {}
+
+-- A line for the optimizer and one for each group: "lr=0.001 nesterov=false …".
+local function settings_text(self)
+  local lines = {}
+  for i = 0, #self.groups do
+    local source, words = i == 0 and self or self.groups[i], {}
+    for key in pairs(self.defaults) do
+      local value = rawget(source, key)
+      if value ~= nil then
+        words[#words + 1] = key .. "=" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
+      end
+    end
+    table.sort(words)
+    lines[#lines + 1] = table.concat(words, " ") .. "\n"
+  end
+  return table.concat(lines)
+end
+
+-- The settings that a text holds: the optimizer's, then each group's.
+local function read_settings(self, text)
+  local list = {}
+  for line in text:gmatch "([^\n]*)\n" do
+    local settings = {}
+    for word in line:gmatch "%S+" do
+      local key, value = word:match "^([%w_]+)=(.+)$"
+      if not key then raise "load_state_dict: settings are not what state_dict writes" end
+      if value == "true" or value == "false" then value = value == "true" end
+      settings[key] = tonumber(value) or value
+    end
+    self.check_settings("load_state_dict", settings)
+    list[#list + 1] = settings
+  end
+  if #list ~= #self.groups + 1 then
+    raise(("load_state_dict: settings of %d groups, the optimizer has %d"):format(math.max(#list - 1, 0), #self.groups))
+  end
+  for key in pairs(self.defaults) do
+    if list[1][key] == nil then raise("load_state_dict: the settings lack " .. key) end
+  end
+  return list
+end
+
+-- Calls visit(name, tensor) for every tensor that is kept.
+local function each_tensor(self, visit)
+  for i, entry in ipairs(self.state) do
+    for key, value in pairs(entry) do
+      if core.is_tensor(value) then visit(("%d.%s"):format(i, key), value) end
+    end
+  end
+end
+
+--- optimizer:state_dict(), see optimizer.lua.
+function state.save(self)
+  local steps = {}
+  for i, entry in ipairs(self.state) do steps[i] = entry.steps end
+  local dict = {
+    steps = core.tensor(steps, {dtype = "i64", device = "cpu"}),
+    settings = core.tensor({settings_text(self):byte(1, -1)}, {dtype = "u8", device = "cpu"}),
+  }
+  each_tensor(self, function(name, tensor) dict[name] = core.share(tensor) end)
+  return dict
+end
+
+local function check_tensor(dict, name, shape, dtype)
+  local tensor = dict[name]
+  if not core.is_tensor(tensor) then
+    raise(("load_state_dict: %s must be a tensor, got %s"):format(name, type(tensor)))
+  end
+  local have, need = shapes.text(core.shape(tensor)), shape and shapes.text(shape)
+  if need and have ~= need then
+    raise(("load_state_dict: %s has shape %s in the optimizer, %s in the table"):format(name, need, have))
+  elseif core.dtype(tensor) ~= dtype then
+    raise(("load_state_dict: %s must be %s, got %s"):format(name, dtype, core.dtype(tensor)))
+  end
+  return tensor
+end
+
+local function read_text(tensor)
+  if core.rank(tensor) ~= 1 or core.numel(tensor) > 2 ^ 20 then
+    raise "load_state_dict: settings are not what state_dict writes"
+  end
+  local bytes = core.totable(tensor)
+  for i, byte in ipairs(bytes) do bytes[i] = string.char(byte) end
+  return table.concat(bytes)
+end
+
+local function read_steps(self, dict)
+  local steps = core.totable(check_tensor(dict, "steps", {#self.state}, "i64"))
+  for i, count in ipairs(steps) do
+    if count < 0 then raise(("load_state_dict: parameter %d has %d steps"):format(i, count)) end
+  end
+  return steps
+end
+
+--- optimizer:load_state_dict(dict), see optimizer.lua.
+function state.load(self, dict)
+  if type(dict) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(dict)) end
+  local known = {steps = true, settings = true}
+  local steps = read_steps(self, dict)
+  each_tensor(self, function(name, tensor)
+    known[name] = true
+    check_tensor(dict, name, core.shape(tensor), "f32")
+  end)
+  for name in pairs(dict) do
+    if not known[name] then
+      raise(("load_state_dict: the optimizer keeps no tensor %s"):format(tostring(name)))
+    end
+  end
+  local settings = read_settings(self, read_text(check_tensor(dict, "settings", nil, "u8")))
+  each_tensor(self, function(name, tensor) core.copy_(tensor, dict[name]) end)
+  for i, entry in ipairs(self.state) do entry.steps = steps[i] end
+  for key in pairs(self.defaults) do
+    self[key] = settings[1][key]
+    for i, group in ipairs(self.groups) do group[key] = settings[i + 1][key] end
+  end
+end
+
+return state

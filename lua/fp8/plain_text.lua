@@ -1,0 +1,69 @@
+--- Plain Lua values as JSON and back: strings, finite numbers to the last bit, booleans, and tables of them.
+local cjson = require "cjson"
+local is_utf8 = require("fp8.safetensors").is_utf8
+
+local plain_text = {}
+
+local deepest = 16 -- tables in one another
+
+-- Settings of its own: another user of cjson may have changed the shared ones.
+local json = cjson.new()
+json.decode_invalid_numbers(false)
+json.decode_max_depth(deepest + 1)
+
+local function fail(message, ...) error({message = message:format(...)}, 0) end
+
+local encode_value
+
+local function encode_table(value, depth)
+  if depth > deepest then fail("tables are nested more than %d deep, or contain themselves", deepest) end
+  local count, parts = #value, {}
+  for i = 1, count do parts[i] = encode_value(value[i], depth + 1) end
+  local names = {}
+  for key in pairs(value) do
+    if type(key) == "string" then
+      names[#names + 1] = key
+    elseif type(key) ~= "number" or key < 1 or key > count or key ~= math.floor(key) then
+      fail("a table has the key %s: strings, or the numbers from 1, are allowed", tostring(key))
+    end
+  end
+  if #names == 0 and count > 0 then return "[" .. table.concat(parts, ",") .. "]" end
+  if count > 0 then fail "a table has both names and numbers for keys" end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    parts[#parts + 1] = encode_value(name, depth) .. ":" .. encode_value(value[name], depth + 1)
+  end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+function encode_value(value, depth)
+  local kind = type(value)
+  if kind == "string" then
+    if not is_utf8(value) then fail("a string is not UTF-8: %q", value) end
+    return json.encode(value)
+  elseif kind == "number" then
+    if value ~= value or value == math.huge or value == -math.huge then fail("%s is not a finite number", value) end
+    return ("%.17g"):format(value)
+  elseif kind == "boolean" then
+    return tostring(value)
+  elseif kind == "table" then
+    return encode_table(value, depth)
+  end
+  fail("a %s is not a plain value", kind)
+end
+
+--- The text of a value; or nil and what is wrong with it. An empty table reads back as one.
+function plain_text.encode(value)
+  local ok, text = pcall(encode_value, value, 1)
+  if ok then return text end
+  return nil, type(text) == "table" and text.message or tostring(text)
+end
+
+--- The value of a text, nil if it is not JSON.
+function plain_text.decode(text)
+  local ok, value = pcall(json.decode, text)
+  if ok then return value end
+  return nil
+end
+
+return plain_text

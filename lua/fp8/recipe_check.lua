@@ -1,0 +1,159 @@
+--- What a recipe has to be like (recipes.lua), and what is wrong with one that isn't, by the name of the field.
+local core = require "fp8.core"
+
+local raise = core.raise
+
+local recipe_check = {}
+
+local operands = {"input", "weight", "grad_output"}
+local products = {input_grad = {"grad_output", "weight"}, weight_grad = {"grad_output", "input"}}
+local operand_fields = {format = true, scale = true, scale_rounding = true, history = true}
+local recipe_fields = {
+  input = true, weight = true, grad_output = true, input_grad = true, weight_grad = true, rounding = true,
+}
+local hardware = {e4m3 = true, e5m2 = true}
+local scale_names = {tensor = true, row = true, column = true, block = true}
+local scale_roundings = {none = true, power_of_two = true, mx = true}
+local longest_history = 2^20
+local accepted_scales = '"tensor", "row", "column", "block", a block length (a whole number of at least 1) or ' ..
+  "{rows, columns}"
+
+--- Whether `field` is one of a recipe.
+function recipe_check.is_recipe_field(field) return recipe_fields[field] == true end
+
+local function shown(value)
+  return type(value) == "string" and ('"%s"'):format(value) or
+    type(value) == "number" and tostring(value) or type(value)
+end
+
+local function is_length(value)
+  return type(value) == "number" and value >= 1 and value == math.floor(value) and value < 2^53
+end
+
+-- Maps that have passed check_format, and the version of their contents then.
+local checked_maps = setmetatable({}, {__mode = "k"})
+
+local function check_format(where, format)
+  if hardware[format] then return end
+  if not core.is_tensor(format) then
+    raise(('%s.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got %s'):format(where, shown(format)))
+  end
+  local version = core.version(format)
+  if checked_maps[format] == version then return end
+  local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), format)
+  if not ok then raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""))) end
+  checked_maps[format] = version
+end
+
+local function check_scale(where, scale)
+  if scale_names[scale] or is_length(scale) then return end
+  if type(scale) == "table" then
+    local count = 0
+    for _ in next, scale do count = count + 1 end
+    local rows, columns = rawget(scale, 1), rawget(scale, 2)
+    if count == 2 and is_length(rows) and is_length(columns) then return end
+    raise(("%s.scale must be %s, got a table of %d that is not two whole numbers of at least 1"):format(where,
+      accepted_scales, count))
+  end
+  raise(("%s.scale must be %s, got %s"):format(where, accepted_scales, shown(scale)))
+end
+
+local function check_scale_rounding(where, operand)
+  local rounding = operand.scale_rounding
+  if rounding == nil then return end
+  if not scale_roundings[rounding] then
+    raise(('%s.scale_rounding must be "none", "power_of_two" or "mx", got %s'):format(where, shown(rounding)))
+  end
+  if rounding == "mx" and not hardware[operand.format] then
+    raise(('%s.scale_rounding: "mx" is for the formats "e4m3" and "e5m2", not for maps'):format(where))
+  end
+end
+
+local function check_history(where, operand)
+  local history = operand.history
+  if history == nil then return end
+  if not is_length(history) or history > longest_history then
+    raise(("%s.history must be a whole number from 1 to %d, got %s"):format(where, longest_history, shown(history)))
+  end
+  if operand.scale ~= "tensor" then
+    raise(('%s.history is for scale = "tensor", got %s'):format(where, shown(operand.scale)))
+  end
+end
+
+local function check_fields(where, value, fields, form)
+  if type(value) ~= "table" then raise(("%s must be a table %s, got %s"):format(where, form, shown(value))) end
+  for field in pairs(value) do
+    if not fields[field] then raise(("%s: unknown field %s"):format(where, tostring(field))) end
+  end
+end
+
+--- Raises an error that names the first wrong field of an operand.
+-- @param where what to call it
+function recipe_check.check_operand(where, operand)
+  check_fields(where, operand, operand_fields, "{format =, scale =}")
+  check_format(where, operand.format)
+  check_scale(where, operand.scale)
+  check_scale_rounding(where, operand)
+  check_history(where, operand)
+end
+
+-- The operands of one product.
+local function check_product(where, name, product)
+  local first, second = unpack(products[name])
+  check_fields(where, product, {[first] = true, [second] = true}, ("{%s =, %s =}"):format(first, second))
+  for _, operand in ipairs(products[name]) do
+    if product[operand] ~= nil then recipe_check.check_operand(where .. "." .. operand, product[operand]) end
+  end
+end
+
+--- Raises an error that names the first wrong field of a recipe.
+-- @param name of the function to name in errors
+function recipe_check.check(name, recipe)
+  if type(recipe) ~= "table" then raise(("%s: recipe must be a table, got %s"):format(name, shown(recipe))) end
+  for field in pairs(recipe) do
+    if not recipe_fields[field] then raise(("%s: recipe: unknown field %s"):format(name, tostring(field))) end
+  end
+  local prefix = name .. ": recipe."
+  for _, operand in ipairs(operands) do recipe_check.check_operand(prefix .. operand, recipe[operand]) end
+  if recipe.input_grad ~= nil then check_product(prefix .. "input_grad", "input_grad", recipe.input_grad) end
+  local weight_grad, rounding = recipe.weight_grad, recipe.rounding
+  if type(weight_grad) == "table" then
+    check_product(prefix .. "weight_grad", "weight_grad", weight_grad)
+  elseif weight_grad ~= nil and weight_grad ~= "full" and weight_grad ~= "quantized" then
+    raise(('%sweight_grad must be "full", "quantized" or a table {grad_output =, input =}, got %s'):format(prefix,
+      shown(weight_grad)))
+  end
+  if rounding ~= nil and rounding ~= "nearest" and rounding ~= "stochastic" then
+    raise(('%srounding must be "nearest" or "stochastic", got %s'):format(prefix, shown(rounding)))
+  end
+end
+
+-- A copy of a table of fields with those of `changes`; those of both, operands, one by one if `depth` is more than 1.
+local function merged(old, changes, depth)
+  local result = {}
+  for field, value in pairs(type(old) == "table" and old or {}) do result[field] = value end
+  for field, value in pairs(changes) do
+    result[field] = depth > 1 and type(value) == "table" and merged(result[field], value, depth - 1) or value
+  end
+  return result
+end
+
+--- A copy of a recipe with the fields that `changes` has of one; those of an operand one by one.
+function recipe_check.override(name, recipe, changes)
+  local changed = merged(recipe, {}, 1)
+  for field, value in pairs(changes) do
+    if recipe_fields[field] then
+      local is_product = products[field] ~= nil
+      if type(value) == "table" and field ~= "rounding" then
+        changed[field] = merged(recipe[field], value, is_product and 2 or 1)
+      elseif field == "weight_grad" or field == "rounding" then
+        changed[field] = value
+      else
+        raise(("%s: option %s must be a table, got %s"):format(name, field, shown(value)))
+      end
+    end
+  end
+  return changed
+end
+
+return recipe_check

@@ -1,0 +1,273 @@
+--- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
+local core = require "fp8.core"
+local comparison = require "fp8.comparison"
+local find = require "fp8.watch_find"
+local graphs = require "fp8.graph"
+local planning = require "fp8.plan"
+local recipes = require "fp8.recipes"
+local nn = require "fp8.nn"
+local report = require "fp8.watch_report"
+
+local raise = core.raise
+local shape_of = core.shape
+
+local Watcher = setmetatable({}, {__index = report})
+Watcher.__index = Watcher
+Watcher.__tostring = report.text
+
+local kinds = {"weight", "input", "grad_output"}
+local room = 64 -- recorded steps that the device holds before they are fetched
+
+local watchers = setmetatable({}, {__mode = "kv"}) -- by layer
+
+-- --- what is watched ---
+
+local function is_linear(module)
+  local class = getmetatable(module)
+  while class do
+    if class == nn.Linear then return true end
+    local parent = getmetatable(class)
+    class = parent and parent.__index
+  end
+  return false
+end
+
+local own_options = {every = true, recipe = true}
+
+local function read_options(options)
+  if options == nil then options = {} end
+  if type(options) ~= "table" then raise("watch: options must be a table, got " .. type(options)) end
+  for name in pairs(options) do
+    if not own_options[name] then raise("watch: unknown option " .. tostring(name)) end
+  end
+  local every, recipe = options.every == nil and 10 or options.every, options.recipe
+  if type(every) ~= "number" or every < 1 or every ~= math.floor(every) or every >= 2^53 then
+    raise("watch: option every must be a whole number of at least 1, got " .. tostring(every))
+  end
+  if type(recipe) == "string" then
+    recipe = recipes[recipe] or raise(("watch: there is no recipe '%s' in fp8.recipes"):format(recipe))
+  end
+  return every, recipe
+end
+
+-- What a layer shows its tensors to while a step is recorded. The last call in a step counts.
+local function observer_of(self, entries, layer, plan)
+  return function(kind, x, rule)
+    local entry = entries[kind]
+    rule = rule or plan and plan[kind]
+    self.calls = self.calls + 1
+    entry.order, entry.shape, entry.rule = self.calls, shape_of(x), rule
+    if rule then
+      local history = layer[rule.history_field]
+      local known = history and core.delayed_scale(x, history, rule.format, rule.scale_rounding) or nil
+      comparison.quantize(entry.row, x, rule, known)
+    else
+      core.compare(entry.row, x)
+    end
+  end
+end
+
+local function add_layer(self, name, layer, recipe)
+  if watchers[layer] then raise(("watch: layer %s is watched already; close that watcher first"):format(name)) end
+  local entries = {}
+  for _, kind in ipairs(kinds) do
+    local entry = {layer = name, tensor = kind, order = 0}
+    entries[kind] = entry
+    self.entries[#self.entries + 1] = entry
+  end
+  local plan = recipe and not layer.plan and planning.make("watch", recipe, layer.in_features, layer.out_features)
+  self.layers[#self.layers + 1] = {layer = layer, name = name, observer = observer_of(self, entries, layer, plan)}
+end
+
+-- --- recording ---
+
+-- Brings what the device holds to the CPU. Waits for the device.
+local function fetch(self)
+  local count = #self.held
+  if count == 0 then return end
+  local rows = core.clone(core.to(core.narrow(self.history, 1, 1, count), {device = "cpu"}))
+  core.keep(rows)
+  self.chunks[#self.chunks + 1] = {steps = self.held, rows = rows}
+  self.held = {}
+end
+
+-- Rows on the layers' device: one for each entry of the step under way, and of the steps recorded since the last fetch.
+local function make_rows(self)
+  local device
+  for _, part in ipairs(self.layers) do
+    local own = core.device(part.layer.weight)
+    device = device or own
+    if own ~= device then
+      raise(("watch: the layers must be on one device, and are on %s and %s"):format(device, own))
+    end
+  end
+  if device == self.device then return end
+  fetch(self)
+  self.device = device
+  self.current = comparison.new_rows(device, #self.entries)
+  self.history = comparison.new_rows(device, room, #self.entries)
+  core.keep(self.current)
+  core.keep(self.history)
+  for i, entry in ipairs(self.entries) do
+    entry.row = core.select(self.current, 1, i)
+    core.keep(entry.row)
+  end
+end
+
+local function start_recording(self)
+  make_rows(self)
+  core.fill_(self.current, 0)
+  self.calls, self.recording = 0, true
+  for _, part in ipairs(self.layers) do part.layer.observer = part.observer end
+end
+
+local function stop_recording(self)
+  self.recording = false
+  for _, part in ipairs(self.layers) do part.layer.observer = nil end
+end
+
+local function keep_step(self)
+  if self.calls == 0 then return end
+  if #self.held == room then fetch(self) end
+  self.held[#self.held + 1] = self.steps
+  core.copy_(core.select(self.history, 1, #self.held), self.current)
+end
+
+--- Ends a training step: call it once after each. The steps numbered every, 2 · every, … are recorded.
+function Watcher:step()
+  self.steps = self.steps + 1
+  if self.closed then return end
+  if self.recording then keep_step(self) end
+  if (self.steps + 1) % self.every == 0 then
+    start_recording(self)
+  elseif self.recording then
+    stop_recording(self)
+  end
+end
+
+--- Whether the step under way is recorded.
+function Watcher:due() return self.recording end
+
+local function pack(...) return {n = select("#", ...), ...} end
+
+-- f captured as a graph, and a list of what its first, usual run returned.
+local function capture(f, device)
+  local first
+  local graph = graphs.capture(function()
+    local results = pack(f())
+    first = first or results
+    return unpack(results, 1, results.n)
+  end, device)
+  return graph, first
+end
+
+--- fp8.cuda.graph for a watched training step: a function that does f's work, as a graph. It keeps two of them, each
+-- captured when first needed: one for usual steps, and one, with memory of its own, for those that are recorded.
+--
+--   local step = watcher:graph(function() … return loss end)
+--   for images, labels in batches do
+--     x:copy_(images)
+--     local loss = step()
+--     watcher:step()
+--   end
+--
+-- A script that has to save that memory runs recorded steps without a graph: `(watcher:due() and f or graph)()`.
+-- @param f      as for fp8.cuda.graph
+-- @param device "cuda" if left out
+function Watcher:graph(f, device)
+  if type(f) ~= "function" then raise("graph: a function is needed, got " .. type(f)) end
+  local captured = {}
+  return function()
+    local graph = captured[self.recording]
+    if graph then
+      if self.recording then self.calls = self.calls + 1 end
+      return graph()
+    end
+    local results
+    captured[self.recording], results = capture(f, device)
+    return unpack(results, 1, results.n)
+  end
+end
+
+--- Takes the watcher off the model. What it has recorded stays readable.
+function Watcher:close()
+  if self.closed then return end
+  fetch(self)
+  stop_recording(self)
+  for _, part in ipairs(self.layers) do watchers[part.layer] = nil end
+  for _, entry in ipairs(self.entries) do
+    if entry.row then core.free(entry.row) end
+    entry.row = nil
+  end
+  if self.current then
+    core.free(self.current)
+    core.free(self.history)
+  end
+  self.closed, self.current, self.history, self.layers = true, nil, nil, {}
+end
+
+--- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
+-- "grad_output"), `format` and `scale` (names; nil if it is not quantized) and the statistics of comparison.lua. Waits
+-- for the device.
+function Watcher:rows()
+  local list = {}
+  self:each_row(function(row) list[#list + 1] = row end)
+  return list
+end
+
+-- Calls visit(row, entry) for what was recorded; at the last recorded step only, if `last`.
+function Watcher:each_row(visit, last)
+  fetch(self)
+  for c = last and #self.chunks or 1, #self.chunks do
+    local chunk = self.chunks[c]
+    for s = last and #chunk.steps or 1, #chunk.steps do
+      for e, entry in ipairs(self.entries) do
+        local row = comparison.read(chunk.rows, (s - 1) * #self.entries + e - 1)
+        if row.count > 0 then
+          row.step, row.layer, row.tensor = chunk.steps[s], entry.layer, entry.tensor
+          if entry.rule then
+            row.format = comparison.format_name(entry.rule.format)
+            row.scale = comparison.scale_name(entry.rule.scale)
+          end
+          visit(row, entry)
+        end
+      end
+    end
+  end
+end
+
+--- Watches the linear layers of a model: at every `every`-th training step it records what their input, weight and the
+-- gradient of their output are like, and what the layer's recipe makes of them.
+--
+--   local watcher = fp8.watch(model, {every = 10})
+--   for step = 1, steps do
+--     … forward, backward, optimizer:step() …
+--     watcher:step()
+--   end
+--   watcher:print()
+--
+-- Steps in between cost nothing, and a recorded one never waits for the device: a row of numbers for each tensor stays
+-- there until it is asked for, or 64 steps are recorded. watcher:graph is for steps captured as graphs. Watch a model
+-- after fp8.convert, and close a watcher before another takes its place. fp8.watch.find looks for the origin of a NaN.
+--
+-- What quantizing does is worked out beside the layer, rounding to nearest, so that a watched run stays the same.
+-- @param model   a module with linear layers
+-- @param options {every = 10, recipe = for layers without one: what this recipe, a table or a name in fp8.recipes,
+--                would do to their tensors}
+-- @return a watcher: step(), due(), graph(f), print(count), rows(), save(path), first_bad(), close(), tostring
+local function watch(model, options)
+  if not nn.Module.is_module(model) then raise("watch: a module is needed, got " .. type(model)) end
+  local every, recipe = read_options(options)
+  local self = setmetatable({every = every, steps = 0, calls = 0, recording = false, layers = {}, entries = {},
+    held = {}, chunks = {}}, Watcher)
+  for name, module in model:named_modules() do
+    if is_linear(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
+  end
+  if #self.layers == 0 then raise "watch: the model has no linear layers" end
+  make_rows(self)
+  for _, part in ipairs(self.layers) do watchers[part.layer] = self end
+  if every == 1 then start_recording(self) end
+  return self
+end
+
+return setmetatable({find = find}, {__call = function(_, ...) return watch(...) end})

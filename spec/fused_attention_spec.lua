@@ -1,0 +1,86 @@
+--- Attention of every kind of shape against the formula in float32: the fused kernels of a GPU, batched products
+-- elsewhere.
+local fp8 = require "fp8"
+local support = require "spec.support"
+local self_attention = require("fp8.ops.attention").self_attention
+
+--- y, dq, dk and dv in float32 on the CPU, from tensors (batch, heads, positions, features) of any dtype and device.
+local function reference(q, k, v, dy, causal)
+  local shape = q.shape
+  local function flat(x) return x:detach():to {device = "cpu", dtype = "f32"}:contiguous():view(-1, x:size(3), x:size(4)) end
+  local queries, keys, scale = q:size(3), k:size(3), 1 / math.sqrt(q:size(4))
+  q, k, v, dy = flat(q), flat(k), flat(v), flat(dy)
+  local scores = q:matmul(k:transpose(2, 3)) * scale
+  if causal then
+    local hidden = fp8.arange(keys):view(1, -1):gt(fp8.arange(queries):view(-1, 1) + (keys - queries))
+    scores = scores:masked_fill(hidden, -math.huge)
+  end
+  local p = scores:softmax(3)
+  local dp = dy:matmul(v:transpose(2, 3))
+  local ds = p * (dp - (dp * p):sum(3, true))
+  local y, dq, dk, dv = p:matmul(v), ds:matmul(k) * scale, ds:transpose(2, 3):matmul(q) * scale,
+    p:transpose(2, 3):matmul(dy)
+  local function back(x, positions) return x:view(shape[1], shape[2], positions, shape[4]) end
+  return back(y, queries), back(dq, queries), back(dk, keys), back(dv, keys)
+end
+
+local shapes = { -- batch, heads, queries, keys, features, causal
+  {2, 3, 64, 64, 64, false}, {1, 2, 128, 128, 64, true}, {2, 2, 100, 100, 64, true}, {2, 2, 37, 90, 32, true},
+  {1, 3, 200, 130, 32, false}, {1, 2, 150, 150, 128, true}, {1, 2, 65, 260, 128, true}, {1, 1, 49, 49, 32, false},
+  {2, 1, 257, 257, 64, false}, {1, 2, 1, 70, 64, true}, {3, 2, 20, 20, 24, true},
+}
+
+support.each_device(function(device)
+  describe("attention", function()
+    for _, dtype in ipairs(device == "cpu" and {"f32"} or {"f32", "f16", "bf16"}) do
+      for _, case in ipairs(shapes) do
+        local batch, heads, queries, keys, features, causal = unpack(case)
+        it(("%s of %d × %d heads, %d queries, %d keys, %d features%s"):format(dtype, batch, heads, queries, keys,
+          features, causal and ", causal" or ""), function()
+          fp8.manual_seed(queries + features)
+          local function heads_of(positions) -- as a layer makes them: the heads of a position side by side
+            return fp8.randn(batch, positions, heads, features, {device = device, dtype = dtype}):transpose(2, 3)
+          end
+          local q, k, v, dy = heads_of(queries), heads_of(keys), heads_of(keys), heads_of(queries)
+          for _, x in ipairs {q, k, v} do x:requires_grad_() end
+          local y = fp8.attention(q, k, v, {causal = causal})
+          y:backward(dy)
+          local expected = {reference(q, k, v, dy, causal)}
+          for i, x in ipairs {y:detach(), q.grad, k.grad, v.grad} do support.close(x, expected[i]) end
+        end)
+      end
+
+      it(dtype .. " of packed queries, keys and values, the same in every run", function()
+        fp8.manual_seed(7)
+        local batch, positions, heads, features = 2, 90, 3, 32
+        local options = {device = device, dtype = dtype}
+        local x = fp8.randn(batch, positions, 3 * heads * features, options):requires_grad_()
+        local dy = fp8.randn(batch, positions, heads * features, options)
+        local parts = x:detach():view(batch, positions, 3, heads, features)
+        local function part(i) return parts:select(3, i):transpose(2, 3) end
+        local y, dq, dk, dv = reference(part(1), part(2), part(3), dy:view(batch, positions, heads, features)
+          :transpose(2, 3), true)
+        local first
+        for _ = 1, 2 do
+          x.grad = nil
+          local output = self_attention(x, heads, {causal = true})
+          output:backward(dy)
+          support.close(output:detach(), y:transpose(2, 3):contiguous():view(batch, positions, heads * features))
+          local grads = x.grad:view(batch, positions, 3, heads, features)
+          for i, expected in ipairs {dq, dk, dv} do support.close(grads:select(3, i):transpose(2, 3), expected) end
+          first = first or x.grad
+          support.equal(x.grad, first)
+        end
+      end)
+
+      it(dtype .. " shows a NaN where it matters, and nowhere else", function()
+        local q = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
+        local v = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
+        q:narrow(3, 70, 1):fill_(0 / 0)
+        local y = fp8.attention(q, q, v, {causal = true}):to {device = "cpu", dtype = "f32"}:view(80, 32)
+        local broken = y:ne(y):sum(2):totable()
+        for i = 1, 80 do assert.equal(i < 70 and 0 or 32, broken[i]) end
+      end)
+    end
+  end)
+end)

@@ -1,0 +1,140 @@
+-- examples/gpt.lua on a small text: logs, checkpoints, what it says when something is wrong.
+local support = require "spec.support"
+
+local root = debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "") .. "../"
+local tiny = "examples/gpt.lua --text README.md --layers 1 --width 32 --heads 2 --context 32 --batch 8 --sample 20 "
+
+local function run(options)
+  -- Timing must not choose the algorithms of products where runs are compared.
+  return support.run(root .. tiny:gsub("README", root .. "README") .. options, "FP8_TUNE=0")
+end
+
+-- The columns of a log by run: losses["mixed,1"][step], and the others.
+local function read_log(path)
+  local runs = {}
+  for line in support.read_file(path):gmatch "[^\n]+" do
+    local name, step, loss, rest = line:match "^([%w_]+,%d+),(%d+),([^,]+),(.*)$"
+    if name then
+      runs[name] = runs[name] or {rest = {}}
+      assert.is_nil(runs[name][tonumber(step)])
+      runs[name][tonumber(step)], runs[name].rest[tonumber(step)] = loss, rest
+    end
+  end
+  return runs
+end
+
+support.each_device(function(device)
+  describe("examples/gpt.lua", function()
+    local directory = os.tmpname()
+    os.remove(directory)
+    before_each(function() os.execute("mkdir " .. directory) end)
+    after_each(function() os.execute("rm -r " .. directory) end)
+
+    local function on_device(options) return run(("--device %s %s"):format(device, options)) end
+
+    it("learns, logs, and goes on from a checkpoint as if it had not stopped", function()
+      local log, other = directory .. "/log.csv", directory .. "/other.csv"
+      local options = "--lr 0.01 --warmup 5 --steps 60 --compare f32,mixed --seeds 2 --evaluate-every 20 --csv "
+      local ok, output = on_device(options .. log)
+      assert.is_true(ok, output)
+      assert.is_truthy(output:find("\nf32 +%d%.%d+ ± %d%.%d+ "), output)
+      local whole = read_log(log)
+      for _, name in ipairs {"f32,1", "f32,2", "mixed,1", "mixed,2"} do
+        local losses = whole[name]
+        assert.equal(60, #losses)
+        assert.is_true(tonumber(losses[1]) > 5.4 and tonumber(losses[60]) < 4, losses[60])
+        for _, step in ipairs {20, 40} do
+          assert.is_true(tonumber(losses.rest[step]:match "([^,]*)$") < 5, losses.rest[step])
+        end
+      end
+      assert.not_equal(whole["f32,1"][60], whole["f32,2"][60])
+
+      options = options .. other .. (" --checkpoint %s/run.safetensors --checkpoint-every 25"):format(directory)
+      ok, output = on_device(options)
+      assert.is_true(ok, output)
+      -- Two runs are complete, two begin anew, in the same log.
+      for _, name in ipairs {"mixed-1", "mixed-2"} do
+        assert(os.remove(("%s/run-%s.safetensors"):format(directory, name)))
+      end
+      ok, output = on_device(options)
+      assert.is_true(ok, output)
+      assert.is_truthy(output:find("gpt f32 goes on from step 60 of " .. directory, 1, true), output)
+      local again = read_log(other)
+      for name, losses in pairs(whole) do
+        for step = 1, 60 do assert.equal(losses[step], again[name][step]) end
+      end
+    end)
+
+    it("refuses a checkpoint that is not of this run", function()
+      local path = directory .. "/run.safetensors"
+      local options = "--steps 4 --compare f32 --checkpoint " .. path
+      assert.is_true(on_device(options))
+      for changed, words in pairs {
+        ["--steps 5"] = "is of a run with steps 4, not 5", ["--lr 0.5"] = "with lr",
+        ["--seed 2"] = "with seed 1, not 2",
+        ["--width 16"] = "in_proj.bias is f32 (96) there and f32 (48) here",
+        ["--compare bf16"] = "is of another model",
+      } do
+        local ok, output = on_device(options .. " " .. changed)
+        assert.is_false(ok)
+        assert.is_truthy(output:find(words, 1, true), output)
+      end
+      local text = support.read_file(path)
+      support.write_file(path, text:sub(1, #text - 100))
+      local ok, output = on_device(options)
+      assert.is_false(ok)
+      assert.is_truthy(output:find("truncated", 1, true), output)
+    end)
+
+    it("stops where the loss is not finite, and says where that began", function()
+      local ok, output = on_device "--lr 1e30 --clip 0 --steps 20 --compare f32"
+      assert.is_false(ok)
+      assert.is_truthy(output:find "gpt: f32, seed 1: step %d+: the loss is %-?%a+; first not finite, in step %d+: %g+",
+        output)
+    end)
+
+    it("takes recipes of a file", function()
+      local path = directory .. "/recipes.lua"
+      support.write_file(path, [[
+        local coarse = {format = require("fp8").create_map(true, 2, 5, 8), scale = "tensor"}
+        return {coarse = {input = coarse, weight = coarse, grad_output = coarse, rounding = "stochastic"}}
+      ]])
+      local ok, output = on_device("--steps 5 --compare coarse --recipes " .. path)
+      assert.is_true(ok, output)
+      assert.is_truthy(output:find "\ncoarse +%d")
+    end)
+  end)
+end)
+
+describe("examples/gpt.lua", function()
+  it("says what is wrong in one line", function()
+    for options, words in pairs {
+      ["--text /nowhere"] = "/nowhere", ["--context 5000"] = "a context of 5000 needs at least 50010",
+      ["--compare half"] = "no precision 'half'", ["--width 33"] = "heads", ["--prompt"] = "needs a value",
+      ["--text " .. root .. "spec"] = "spec", ["--warmup 9"] = "warmup",
+    } do
+      local ok, output = run("--device cpu --steps 3 --compare f32 " .. options)
+      assert.is_false(ok)
+      assert.is_truthy(output:find(words, 1, true), output)
+      assert.is_truthy(output:find "gpt: [^\n]*\n$", output)
+    end
+  end)
+
+  it("reads compressed text, and names the package that it would have read", function()
+    local path = os.tmpname()
+    os.execute(("gzip -c %sREADME.md >%s"):format(root, path))
+    local ok, output = run("--device cpu --steps 2 --compare f32 --text " .. path)
+    assert.is_true(ok, output)
+    support.write_file(path, support.read_file(path):sub(1, 500))
+    ok, output = run("--device cpu --steps 2 --text " .. path)
+    os.remove(path)
+    assert.is_false(ok)
+    assert.is_truthy(output:find("damaged or truncated", 1, true), output)
+    local default = "/usr/share/doc/jargon-text/jargon.txt.gz"
+    if not io.open(default) then
+      ok, output = support.run(root .. "examples/gpt.lua --device cpu")
+      assert.is_false(ok)
+      assert.is_truthy(output:find("package jargon-text, or name another file with --text", 1, true), output)
+    end
+  end)
+end)

@@ -1,0 +1,70 @@
+/* Fused attention: what its kernels take, and their plans. */
+#include <math.h>
+
+#include "internal.h"
+
+/* The features of a head side by side, everything else at multiples of 16 bytes. */
+static bool is_suitable(const Tensor *x) {
+  enum { VECTOR = 8 };
+  if (x->stride[3] != 1 || !is_aligned(tensor_data(x), 16)) return false;
+  for (int d = 0; d < 3; d++) {
+    if (x->stride[d] % VECTOR != 0) return false;
+  }
+  return true;
+}
+
+bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v) {
+  int64_t features = q->size[3], most = (int64_t)1 << 30, tile = 64;
+  if (q->dtype != DTYPE_F16 && q->dtype != DTYPE_BF16) return false;
+  if (features != 32 && features != 64 && features != 128) return false;
+  if (tensor_count(q) == 0 || tensor_count(k) == 0 || q->size[2] > most || k->size[2] > most) return false;
+  int64_t positions = q->size[2] > k->size[2] ? q->size[2] : k->size[2];
+  return q->size[0] * q->size[1] <= most / ((positions + tile - 1) / tile) && is_suitable(q) && is_suitable(k) &&
+         is_suitable(v);
+}
+
+static AttentionOperand operand_of(const Tensor *x) {
+  return (AttentionOperand){tensor_data(x), x->stride[0], x->stride[1], x->stride[2]};
+}
+
+static AttentionPlan plan_of(const Tensor *y, const Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v,
+                             float scale, bool causal) {
+  return (AttentionPlan){.dtype = q->dtype,
+                         .batch = q->size[0],
+                         .heads = q->size[1],
+                         .queries = (int)q->size[2],
+                         .keys = (int)k->size[2],
+                         .features = (int)q->size[3],
+                         .scale = scale,
+                         .scale_log2 = (float)(scale * M_LOG2E),
+                         .causal = causal,
+                         .q = operand_of(q),
+                         .k = operand_of(k),
+                         .v = operand_of(v),
+                         .y = operand_of(y),
+                         .log_sums = tensor_data(log_sums)};
+}
+
+bool cuda_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                    bool causal) {
+  CudaDevice *device = cuda_tensor_device(q);
+  if (!device) return false;
+  AttentionPlan plan = plan_of(y, log_sums, q, k, v, scale, causal);
+  return cuda_check(launch_attention(device->launch, &plan), "attention kernel");
+}
+
+bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                             const Tensor *k, const Tensor *v, float scale, bool causal) {
+  CudaDevice *device = cuda_tensor_device(q);
+  Tensor deltas = {0};
+  if (!device || !cuda_scratch(&deltas, device, tensor_count(log_sums) * (int64_t)sizeof(float))) return false;
+  AttentionPlan plan = plan_of(y, log_sums, q, k, v, scale, causal);
+  plan.dy = operand_of(grads->dy);
+  plan.dq = operand_of(grads->dq);
+  plan.dk = operand_of(grads->dk);
+  plan.dv = operand_of(grads->dv);
+  plan.deltas = tensor_data(&deltas);
+  bool done = cuda_check(launch_attention_backward(device->launch, &plan), "attention kernel");
+  tensor_release(&deltas);
+  return done;
+}

@@ -1,0 +1,58 @@
+/* Attention by a device's fused kernel, where it has one. */
+#include "ops/internal.h"
+
+/* Whether q, k and v are (batch, heads, positions, features) that go together and that the device has a kernel for. */
+static bool has_kernel(const Tensor *q, const Tensor *k, const Tensor *v, bool causal) {
+  const Backend *backend = backend_for(q);
+  bool fits = q->rank == 4 && k->rank == 4 && tensor_same_shape(k, v) && q->dtype == k->dtype && q->dtype == v->dtype;
+  for (int d = 0; d < 4 && fits; d++) fits = d == 2 || q->size[d] == k->size[d];
+  return fits && (!causal || q->size[2] <= k->size[2]) && backend->attends && backend->attends(q, k, v);
+}
+
+bool op_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
+                  bool causal, bool *done) {
+  *done = false;
+  if (!same_device(q, k) || !same_device(q, v)) return false;
+  if (!has_kernel(q, k, v, causal)) return true;
+  /* The heads of a position lie side by side, as the layer after them wants it. */
+  int64_t size[4] = {q->size[0], q->size[2], q->size[1], q->size[3]};
+  Tensor result = {0}, sums = {0};
+  *done = tensor_create(&result, q->dtype, tensor_device(q), 4, size) &&
+          tensor_create(&sums, DTYPE_F32, tensor_device(q), 3, q->size);
+  if (*done) result = transposed(&result, 1, 2);
+  *done = *done && backend_for(q)->attention(&result, &sums, q, k, v, scale, causal);
+  hand_over(log_sums, &sums, *done);
+  return hand_over(y, &result, *done);
+}
+
+static bool check_like(const Tensor *x, const Tensor *model, const char *name) {
+  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
+  if (!same_device(x, model)) return false;
+  if (x->dtype == model->dtype && tensor_same_shape(x, model)) return true;
+  return error_set("%s must be %s of shape %s, got %s of shape %s", name, dtype_name(model->dtype),
+                   tensor_shape_text(model, first), dtype_name(x->dtype), tensor_shape_text(x, second));
+}
+
+bool op_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
+                           const Tensor *k, const Tensor *v, float scale, bool causal) {
+  if (!same_device(q, k) || !same_device(q, v) || !same_device(q, log_sums) || !check_like(y, q, "y") ||
+      !check_like(grads->dy, q, "dy") || !check_like(grads->dq, q, "dq") || !check_like(grads->dk, k, "dk") ||
+      !check_like(grads->dv, v, "dv")) {
+    return false;
+  }
+  if (log_sums->dtype != DTYPE_F32 || tensor_count(log_sums) != q->size[0] * q->size[1] * q->size[2] ||
+      !tensor_is_contiguous(log_sums)) {
+    return error_set("log_sums must be what attention returned");
+  }
+  const Tensor *outputs[3] = {grads->dq, grads->dk, grads->dv};
+  for (int i = 0; i < 3; i++) {
+    if (!check_writable(outputs[i])) return false;
+  }
+  if (!has_kernel(q, k, v, causal) || !has_kernel(y, grads->dy, grads->dy, false) ||
+      !has_kernel(grads->dq, grads->dk, grads->dv, false)) {
+    return error_set("there is no kernel for these tensors");
+  }
+  if (!backend_for(q)->attention_backward(grads, y, log_sums, q, k, v, scale, causal)) return false;
+  for (int i = 0; i < 3; i++) outputs[i]->storage->version++;
+  return true;
+}
