@@ -96,8 +96,6 @@ function recipe_check.check_operand(where, operand)
   check_history(where, operand)
 end
 
-local check_operand = recipe_check.check_operand
-
 -- The operands of one product.
 local function check_product(where, name, product)
   local first, second = unpack(products[name])

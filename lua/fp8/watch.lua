@@ -11,7 +11,7 @@ local recipes = require "fp8.recipes"
 local report = require "fp8.watch_report"
 
 local raise = core.raise
-local shape_of = core.shape
+local dtype_of, shape_of = core.dtype, core.shape
 
 local Watcher = setmetatable({}, {__index = report})
 Watcher.__index = Watcher
