@@ -57,8 +57,8 @@ __device__ inline void take(Tally &all, float x, float value, float low, float h
   if (ratio > all.relative_error || ratio != ratio) all.relative_error = ratio; /* NaN stays */
 }
 
-/* The block or tile of element i. */
-__device__ inline int64_t block_at(const CompareRule &rule, int64_t i) {
+/* Which scale is element i's. */
+__device__ inline int64_t scale_position(const CompareRule &rule, int64_t i) {
   if (rule.tile_rows == 0) return divide(i, rule.blocksize);
   const int64_t row = divide(i, rule.columns), column = i - row * rule.columns;
   const int64_t across = divide(rule.columns + rule.tile_columns - 1, rule.tile_columns);
@@ -79,7 +79,7 @@ template <int N> __device__ inline void take_vector(Tally &all, const ComparePla
   for (int k = 0; k < N; k++) {
     float low = -INFINITY, high = INFINITY;
     if (plan.scale) {
-      const float scale = plan.scale[block_at(plan.rule, i + k)];
+      const float scale = plan.scale[scale_position(plan.rule, i + k)];
       low = plan.rule.low * scale;
       high = plan.rule.high * scale;
       if (plan.codes) value[k] *= scale;

@@ -54,8 +54,12 @@ local function quantized(x, format, blocksize, divide)
   return values, scales
 end
 
---- What comparison.read has to give.
+--- What comparison.read has to give. `blocksize` may be a function from an element's position to its scale's.
 local function expected_statistics(x, values, scales, format, blocksize)
+  local function scale_of(i)
+    if not scales then return nil end
+    return scales[type(blocksize) == "function" and blocksize(i) or math.floor((i - 1) / blocksize) + 1]
+  end
   local all = {count = #x, zeros = 0, nonfinite = 0, absmax = 0, underflow = 0, saturated = 0, relative_error = 0}
   local sum, squares, errors = 0, 0, 0
   for i = 1, #x do
@@ -63,7 +67,7 @@ local function expected_statistics(x, values, scales, format, blocksize)
       all.nonfinite = all.nonfinite + 1
       all.first_nonfinite = all.first_nonfinite or i
     else
-      local scale = scales and scales[math.floor((i - 1) / blocksize) + 1]
+      local scale = scale_of(i)
       local outside = scale and (x[i] > f32(format.high * scale) or x[i] < f32(format.low * scale))
       if x[i] == 0 then all.zeros = all.zeros + 1 end
       if outside then
@@ -212,6 +216,28 @@ support.each_device(function(device)
         local expected = expected_statistics(list, support.flat(values), scale:totable(), rule, 64)
         assert.is_true(expected.saturated > 0.3)
         same(expected, read(row), name)
+      end
+    end)
+
+    it("knows the scales of tiles, and what powers of two saturate", function()
+      fp8.manual_seed(9)
+      local x = fp8.randn(2, 10, 33, {device = device})
+      for _, tile in ipairs {{3, 5}, {1, 32}, {7, 40}, {50, 4}, {1, 1}} do
+        local height, width = unpack(tile)
+        local function tile_of(i)
+          local row, column = math.floor((i - 1) / 33), (i - 1) % 33
+          return math.floor(row / height) * math.ceil(33 / width) + math.floor(column / width) + 1
+        end
+        for _, rounding in ipairs {"none", "power_of_two", "mx"} do
+          local codes, scale = core.quantize(x, "e4m3", tile, nil, nil, nil, nil, nil, rounding)
+          local values = core.dequantize(codes, scale, "e4m3", tile, "f32")
+          local row = comparison.new_rows(device)
+          core.compare(row, x, codes, scale, "e4m3", tile)
+          local expected =
+            expected_statistics(support.flat(x), support.flat(values), scale:totable(), formats.e4m3, tile_of)
+          same(expected, read(row), rounding)
+          if width == 32 then assert.equal(rounding == "mx", expected.saturated > 0) end
+        end
       end
     end)
 

@@ -157,6 +157,21 @@ return function(random, device)
     }
   end
 
+  function makers.row() return fp8.zeros(11, {dtype = "i64", device = device}) end
+
+  function makers.analyze_options()
+    local formats = {pick {"e4m3", "e5m2", "e4m3_map", "dynamic", "linear"}, make "map"}
+    if random(3) == 1 then formats[pick {2, "mine", "shape"}] = make "any" end
+    return pick {
+      {}, {formats = formats}, {formats = formats, scales = {pick {"tensor", "row", "block", 3, {2, 2}}}},
+      {formats = {{format = make "map", scale = make "any"}}}, {scales = make "any"}, make "options", nil,
+    }
+  end
+
+  function makers.watch_options()
+    return pick {{}, {every = make "small"}, {every = 1, recipe = "global"}, {recipe = make "any"}, make "options"}
+  end
+
   function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, nesterov = make "boolean"} end
   function makers.rule() return pick {"sgd", "adamw", "stable_adamw"} end
   function makers.norm() return random(4) == 1 and make "number" or random(4) - 1 end

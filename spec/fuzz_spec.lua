@@ -63,6 +63,10 @@ for names, kinds in ([[
   core.dequantize: codes scale map blocks dtype
   delayed_scale: tensor history map scale_rounding boolean
   convert: layer recipe filter
+  compare: row tensor tensor scale map blocks
+  analyze: tensor analyze_options
+  fp8.watch watch_run: layer watch_options
+  find: layer callback
   scaled_matmul: codes8 scale codes8 scale none dtype boolean
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
@@ -88,6 +92,7 @@ for names, kinds in ([[
   memory reset_peak_memory synchronize set_default_device: device
   set_default_dtype: dtype
   manual_seed: number small
+  permutation: small small
   __index: tensor string
   __newindex: tensor string tensor
   train_step forward: layer matrix
@@ -96,7 +101,7 @@ for names, kinds in ([[
   differentiate: tensor tensor
   load_state_dict: layer state
   extend: layer string
-  parameters named_parameters state_dict train eval zero_grad children description: layer
+  named_modules parameters named_parameters state_dict train eval zero_grad children description: layer
 ]]):gmatch "([^:\n]+): ([^\n]+)" do
   local list = {}
   for kind in kinds:gmatch "%S+" do table.insert(list, kind) end
@@ -125,6 +130,15 @@ local uses = {
     optimizer:load_state_dict(optimizer:state_dict())
     optimizer:zero_grad()
   end,
+  watch_run = function(layer, options)
+    local watcher = fp8.watch(layer, options)
+    fp8.watch.find(layer, function() return layer(fp8.ones(2, 4, {device = layer:parameters()[1].device})) end)
+    for _ = 1, 3 do watcher:step() end
+    watcher:rows()
+    watcher:first_bad()
+    tostring(watcher)
+    watcher:close()
+  end,
   apply = function(definition, x)
     local y = fp8.Function(definition)(x)
     y:sum():backward()
@@ -150,11 +164,14 @@ local function public_functions()
     end
   end
   -- Loaded when first used.
-  for _, name in ipairs {"Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint"} do
+  for _, name in ipairs {
+    "Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint", "analyze", "watch",
+  } do
     assert(fp8[name])
   end
   add("fp8", fp8)
   add("cuda", fp8.cuda)
+  add("watch", fp8.watch)
   add("nn", fp8.nn)
   add("optim", fp8.optim)
   add("data", fp8.data)

@@ -144,11 +144,10 @@ typedef struct Comparison {
 } Comparison;
 enum { COMPARISON_WORDS = 11 };
 
-/* The blocks or tiles that scales are for, as in Quantizer, and the range of x / scale beyond which it is saturated: from
- * half a step below the format's lowest value to half a step above its largest. */
+/* The blocks or tiles that scales are for, as in Quantizer, of a matrix of so many columns; and the range of x / scale
+ * beyond which it is saturated: from half a step below the format's lowest value to half a step above its largest. */
 typedef struct CompareRule {
-  int64_t blocksize, tile_rows, tile_columns;
-  int64_t columns; /* of x as a matrix */
+  int64_t blocksize, tile_rows, tile_columns, columns;
   float low, high;
 } CompareRule;
 

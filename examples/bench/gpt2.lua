@@ -54,7 +54,7 @@ local plain = {bf16 = true, f16 = true, f32 = true}
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, profile = false, lr = 6e-4, weight_decay = 0.1,
+    optimizer = "adamw", clip = 1, eager = false, profile = false, lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()
   for name, value in pairs(settings.device == "cpu" and cpu_sizes or gpu_sizes) do
@@ -86,6 +86,7 @@ local function make_training(precision, settings)
   stepping.initialize(model, 0.02, settings.layers)
   if recipe then fp8.convert(model, recipe, settings.convert == "blocks" and stepping.in_blocks or nil) end
   local optimizer = stepping.optimizer(model, settings)
+  fp8.manual_seed(2) -- the same tokens, whatever convert has drawn
   local shape, on_device = {settings.batch, settings.context}, {dtype = "i64", device = device}
   local inputs, targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
   local take_step = stepping.make({
@@ -109,8 +110,9 @@ local function bench(precision, settings)
   local loss = step():item() -- the first one captures
   local seconds = measure.time(step, {device = settings.device, samples = settings.steps, seconds = 20}) * 1e-6
   local tokens = settings.batch * settings.context
-  print(("%-16s %9.2f %12.0f %9.0f %9.2f   %.3f"):format(precision, seconds * 1e3, tokens / seconds,
+  print(("%-16s %9.2f %12.0f %9.1f %9.2f   %.3f"):format(precision, seconds * 1e3, tokens / seconds,
     operations(settings) / seconds * 1e-12, fp8.memory(settings.device).peak / 2^30, loss))
+  parts.model:zero_grad() -- whose memory is the graph's
   return parts, seconds
 end
 

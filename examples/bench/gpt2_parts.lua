@@ -32,18 +32,17 @@ local function list_parts(parts, settings)
     end
   end
 
-  local function linears(title, recipe)
+  local function linears(recipe)
     return {
-      {title .. ": query, key, value", layers, linear(width, 3 * width, recipe)},
-      {title .. ": output of attention", layers, linear(width, width, recipe)},
-      {title .. ": MLP, up", layers, linear(width, 4 * width, recipe)},
-      {title .. ": MLP, down", layers, linear(4 * width, width, recipe)},
-      {title .. ": last layer", 1, linear(width, settings.vocabulary,
-        settings.convert == "all" and recipe or nil, false)},
+      {"linear: query, key, value", layers, linear(width, 3 * width, recipe)},
+      {"linear: output of attention", layers, linear(width, width, recipe)},
+      {"linear: MLP, up", layers, linear(width, 4 * width, recipe)},
+      {"linear: MLP, down", layers, linear(4 * width, width, recipe)},
+      {"linear: last layer", 1, linear(width, settings.vocabulary, settings.convert == "all" and recipe or nil, false)},
     }
   end
 
-  local list = linears(parts.recipe and "linear, recipe" or "linear", parts.recipe)
+  local list = linears(parts.recipe)
   for _, part in ipairs {
     {"attention", layers, function()
       local shape = {settings.batch, settings.heads, settings.context, width / settings.heads}
@@ -86,7 +85,7 @@ local function list_parts(parts, settings)
   } do
     list[#list + 1] = part
   end
-  return list, parts.recipe and linears("linear, plain", nil) or {}
+  return list, parts.recipe and linears(nil) or {}
 end
 
 -- Milliseconds of one call.

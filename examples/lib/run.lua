@@ -5,7 +5,7 @@ local stepping = require "stepping"
 local terminal = require "terminal"
 
 -- Options that a run shares with a checkpoint which it goes on from, beside the experiment's own.
-local common_settings = {"convert", "optimizer", "lr", "warmup", "weight_decay", "clip"}
+local common_settings = {"convert", "optimizer", "lr", "beta2", "warmup", "weight_decay", "clip"}
 
 -- Most steps between two looks at the loss.
 local longest_report = 50

@@ -26,7 +26,7 @@ function stepping.initialize(model, deviation, layers)
 end
 
 --- The optimizer of the options, with weight decay on matrices only.
--- @param settings {optimizer = "adamw" or "stable_adamw", lr =, weight_decay =}
+-- @param settings {optimizer = "adamw" or "stable_adamw", lr =, beta2 =, weight_decay =}
 function stepping.optimizer(model, settings)
   local matrices, others = {}, {}
   for _, parameter in ipairs(model:parameters()) do
@@ -34,7 +34,7 @@ function stepping.optimizer(model, settings)
   end
   local class = settings.optimizer == "adamw" and fp8.optim.AdamW or fp8.optim.StableAdamW
   return class({{parameters = matrices, weight_decay = settings.weight_decay}, {parameters = others, weight_decay = 0}},
-    {lr = settings.lr, beta2 = settings.beta2 or 0.99, master_weights = true})
+    {lr = settings.lr, beta2 = settings.beta2, master_weights = true})
 end
 
 -- A step that runs as usual at the first call, is captured then, and is replayed at the later ones.

@@ -28,6 +28,7 @@ training.usage = [[
   --seed N         of the first run: weights, order, augmentation (default 1)
   --optimizer NAME adamw or stable_adamw (default adamw)
   --lr X           learning rate at its highest: after the warm-up, from where a cosine leads to 0
+  --beta2 X        share of the second moment that a step keeps, below 1 (default 0.99)
   --warmup N       steps of the warm-up (default: a tenth of all)
   --weight-decay X of the matrices
   --clip X         largest norm of all gradients together; 0 for any (default 1)
@@ -48,14 +49,15 @@ training.readers = {
   dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
   device = kinds.device, seeds = kinds.whole, seed = kinds.whole,
   optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
-  lr = kinds.positive, warmup = kinds.count, weight_decay = kinds.not_negative, clip = kinds.not_negative,
+  lr = kinds.positive, beta2 = kinds.positive, warmup = kinds.count, weight_decay = kinds.not_negative,
+  clip = kinds.not_negative,
   csv = kinds.path, checkpoint = kinds.path, checkpoint_every = kinds.whole,
   watch = kinds.whole, watch_csv = kinds.path,
 }
 
 local defaults = {
-  compare = {"bf16"}, convert = "blocks", dtype = "bf16", seeds = 1, seed = 1, optimizer = "adamw", clip = 1,
-  eager = false,
+  compare = {"bf16"}, convert = "blocks", dtype = "bf16", seeds = 1, seed = 1, optimizer = "adamw", beta2 = 0.99,
+  clip = 1, eager = false,
 }
 
 --- Reads the command line of an example.

@@ -107,7 +107,7 @@ return function(x, options)
     rules[i] = planning.operand("analyze: " .. candidate.label, candidate.operand, features_of(x))
   end
   local rows = comparison.new_rows(core.device(x), #candidates)
-  for i, rule in ipairs(rules) do comparison.quantize(core.select(rows, 1, i), x, rule) end
+  for i, rule in ipairs(rules) do comparison.quantize(core.select(rows, 1, i), x, rule, "f32") end
   rows = core.to(rows, {device = "cpu"})
   local result, by_format = setmetatable({shape = core.shape(x), dtype = dtype}, Analysis), {}
   for i, candidate in ipairs(candidates) do

@@ -128,8 +128,8 @@ local function read(path)
   return tensors, found
 end
 
---- Reads a checkpoint into a model, its optimizer and the generator of random numbers, after which training goes on with
--- the same numbers as if it had never stopped. (On a GPU products are the same bit for bit only with FP8_TUNE=0:
+--- Reads a checkpoint into a model, its optimizer and the generator of random numbers, after which training goes on
+-- with the same numbers as if it had never stopped. (On a GPU products are the same bit for bit only with FP8_TUNE=0:
 -- otherwise timing decides which algorithm computes them.) Nothing changes if anything is wrong.
 -- @param path  of the file
 -- @param parts {model = module, optimizer = or nil to leave that part of the file out}, with the same tensors as those

@@ -52,12 +52,18 @@ function comparison.read(rows, index)
   }
 end
 
---- What quantizing x by `rule` (an operand of a plan, plan.lua) does to it, to nearest, written to `row`; `known` is
--- the scale that its history gives, or nil.
-function comparison.quantize(row, x, rule, known)
-  local values, _, scale = core.fake_quantize(x, rule.format, rule.blocksize, nil, known, "f32", nil, true,
-    rule.scale_rounding)
-  core.compare(row, x, values, scale, rule.format, rule.blocksize)
+--- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`.
+-- @param dtype of the values that a map gives
+-- @param known scales to be used, or nil
+function comparison.quantize(row, x, operand, dtype, known)
+  local format, blocks, rounding = operand.format, operand.blocksize, operand.scale_rounding
+  local values, scale, _
+  if type(format) == "string" then
+    values, scale = core.quantize(x, format, blocks, nil, known, nil, nil, nil, rounding)
+  else
+    values, _, scale = core.fake_quantize(x, format, blocks, nil, known, dtype, nil, true, rounding)
+  end
+  core.compare(row, x, values, scale, format, blocks)
   core.free(values)
   core.free(scale)
 end

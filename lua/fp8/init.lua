@@ -67,9 +67,8 @@ local fp8 = {
 local later = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
-  convert = {"fp8.convert"},
+  convert = {"fp8.convert"}, analyze = {"fp8.analyze"}, watch = {"fp8.watch"},
   load = {"fp8.io", "load"}, save = {"fp8.io", "save"}, checkpoint = {"fp8.checkpoint"},
-  analyze = {"fp8.analyze"}, watch = {"fp8.watch"},
 }
 
 return setmetatable(fp8, {

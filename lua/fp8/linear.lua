@@ -133,6 +133,8 @@ local function free_all(form)
   for _, tensor in pairs(form) do free(tensor) end
 end
 
+jit.off(free_all) -- nn/module.lua says why
+
 local operation = {
   name = "linear",
   backward = function(node, grad, x, scale, kept)
@@ -141,9 +143,11 @@ local operation = {
     local grad_x, grad_weight, grad_bias
     local bias_dtype = inputs[3] and inputs[3].dtype or nil
     local for_weight = inputs[2] and plan and plan.weight_grad and true or false
-    local quantized = plan and (inputs[1] or for_weight)
-    if node.observer then node.observer("grad_output", dy, quantized and plan.grad_output or nil) end
-    if quantized then
+    if node.observer then
+      node.observer("grad_output", dy, plan and inputs[1] and plan.input_grad.left,
+        for_weight and plan.weight_grad.left)
+    end
+    if plan and (inputs[1] or for_weight) then
       local first, second
       first, second, grad_bias = grad_forms(dy, plan, inputs[1], for_weight, bias_dtype, layer, node.record)
       if first then grad_x = input_grad(first, node.weight, plan, node.dtype) end
@@ -195,20 +199,22 @@ end
 -- @param plan   from plan.make, or nil for products of unquantized values
 -- @param layer  nil, or what keeps things from call to call: `quantized_weight`, a table for the quantized forms of the
 --   weight; the histories of delayed scaling (plan.lua), which a call changes if `training` is true and its result
---   requires a gradient; `observer`, nil or a function that is called with "weight", "input" or "grad_output", that
---   tensor as it is before it is quantized, and the operand of the plan by which it is, or nil if it is not
+--   requires a gradient; and `observer`, nil or a function that is called before anything is quantized, with "weight",
+--   "input" or "grad_output", that tensor, and the operands as which products take it: for "weight" y and dx, for
+--   "input" y and dW, for "grad_output" dx and dW; nil or false where it is not quantized
 -- @return (…, out) of x's dtype
 return function(x, weight, bias, plan, layer)
-  local observer = layer and layer.observer
   local shape, out_features = check(x, weight, bias)
-  if observer then
-    observer("weight", weight, plan and plan.weight)
-    observer("input", x, plan and plan.input)
-  end
   local dtype = dtype_of(x)
   local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
   local recorded = for_input_grad or for_weight_grad or needs_grad(bias)
   local record = recorded and layer and layer.training or false
+  local observer = layer and layer.observer
+  if observer then
+    observer("weight", weight, plan and plan.forward.right, plan and for_input_grad and plan.input_grad.right)
+    observer("input", x, plan and plan.forward.left,
+      plan and for_weight_grad and plan.weight_grad and plan.weight_grad.right)
+  end
   local factor, factor_of_dx
   if plan then
     factor, factor_of_dx = weight_forms(weight, plan, for_input_grad, dtype, layer, record)

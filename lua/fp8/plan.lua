@@ -84,7 +84,7 @@ end
 -- @param where what to call it in errors
 function plan.operand(where, operand, features)
   check_recipe.check_operand(where, operand)
-  return planned(operand, features, "operand", {})
+  return planned(operand, features, "own", {})
 end
 
 --- The plan of a recipe.

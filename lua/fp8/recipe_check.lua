@@ -87,8 +87,7 @@ local function check_fields(where, value, fields, form)
   end
 end
 
---- Raises an error that names the first wrong field of an operand.
--- @param where what to call it
+--- Raises an error that names the first wrong field of an operand, which errors call `where`.
 function recipe_check.check_operand(where, operand)
   check_fields(where, operand, operand_fields, "{format =, scale =}")
   check_format(where, operand.format)

@@ -26,6 +26,8 @@ local function reachable_tensors(roots)
   return tensors
 end
 
+jit.off(reachable_tensors) -- nn/module.lua says why
+
 local function close(outer_leaves, leaves, ok, ...)
   autograd.collect_written_leaves(outer_leaves)
   if outer_leaves then

@@ -1,36 +1,30 @@
 --- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
 local core = require "fp8.core"
 local comparison = require "fp8.comparison"
+local delayed = require("fp8.operands").delayed
 local find = require "fp8.watch_find"
 local graphs = require "fp8.graph"
+local is_linear = require("fp8.nn.linear").is_linear
+local Module = require "fp8.nn.module"
 local planning = require "fp8.plan"
 local recipes = require "fp8.recipes"
-local nn = require "fp8.nn"
 local report = require "fp8.watch_report"
 
 local raise = core.raise
-local shape_of = core.shape
+local dtype_of, shape_of = core.dtype, core.shape
 
 local Watcher = setmetatable({}, {__index = report})
 Watcher.__index = Watcher
 Watcher.__tostring = report.text
 
+-- What is recorded of a layer: its tensors, and those again that a second product takes in another form.
 local kinds = {"weight", "input", "grad_output"}
+local second_products = {weight = "dx", input = "dW", grad_output = "dW"}
 local room = 64 -- recorded steps that the device holds before they are fetched
 
 local watchers = setmetatable({}, {__mode = "kv"}) -- by layer
 
 -- --- what is watched ---
-
-local function is_linear(module)
-  local class = getmetatable(module)
-  while class do
-    if class == nn.Linear then return true end
-    local parent = getmetatable(class)
-    class = parent and parent.__index
-  end
-  return false
-end
 
 local own_options = {every = true, recipe = true}
 
@@ -50,33 +44,40 @@ local function read_options(options)
   return every, recipe
 end
 
--- What a layer shows its tensors to while a step is recorded. The last call in a step counts.
-local function observer_of(self, entries, layer, plan)
-  return function(kind, x, rule)
-    local entry = entries[kind]
-    rule = rule or plan and plan[kind]
-    self.calls = self.calls + 1
-    entry.order, entry.shape, entry.rule = self.calls, shape_of(x), rule
-    if rule then
-      local history = layer[rule.history_field]
-      local known = history and core.delayed_scale(x, history, rule.format, rule.scale_rounding) or nil
-      comparison.quantize(entry.row, x, rule, known)
-    else
-      core.compare(entry.row, x)
+local function record(self, layer, entry, x, operand)
+  self.calls = self.calls + 1
+  entry.order, entry.shape, entry.operand = self.calls, shape_of(x), operand
+  if not operand then return core.compare(entry.row, x) end
+  local known = layer[operand.history_field] and delayed(x, operand, layer, false)
+  comparison.quantize(entry.row, x, operand, dtype_of(x), known)
+  if known then core.free(known) end
+end
+
+-- What a layer shows its tensors to while a step is recorded (linear.lua). The last call in a step counts.
+local function observer_of(self, layer, entries, seconds, plan)
+  return function(kind, x, first, second)
+    if not layer.plan and plan then first = plan[kind] end
+    if first or not second then record(self, layer, entries[kind], x, first or nil) end
+    if second and second ~= first then
+      local usual = second == layer.plan[kind]
+      record(self, layer, (usual and entries or seconds)[kind], x, second)
     end
   end
 end
 
 local function add_layer(self, name, layer, recipe)
   if watchers[layer] then raise(("watch: layer %s is watched already; close that watcher first"):format(name)) end
-  local entries = {}
-  for _, kind in ipairs(kinds) do
-    local entry = {layer = name, tensor = kind, order = 0}
-    entries[kind] = entry
-    self.entries[#self.entries + 1] = entry
+  local entries, seconds = {}, {}
+  local function add(to, kind, tensor)
+    to[kind] = {layer = name, tensor = tensor, order = 0}
+    self.entries[#self.entries + 1] = to[kind]
   end
-  local plan = recipe and not layer.plan and planning.make("watch", recipe, layer.in_features, layer.out_features)
-  self.layers[#self.layers + 1] = {layer = layer, name = name, observer = observer_of(self, entries, layer, plan)}
+  for _, kind in ipairs(kinds) do add(entries, kind, kind) end
+  for _, kind in ipairs(kinds) do add(seconds, kind, ("%s for %s"):format(kind, second_products[kind])) end
+  local plan = recipe and planning.make("watch", recipe, layer.in_features, layer.out_features)
+  self.layers[#self.layers + 1] = {
+    layer = layer, name = name, observer = observer_of(self, layer, entries, seconds, plan),
+  }
 end
 
 -- --- recording ---
@@ -207,8 +208,8 @@ function Watcher:close()
 end
 
 --- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
--- "grad_output"), `format` and `scale` (names; nil if it is not quantized) and the statistics of comparison.lua. Waits
--- for the device.
+-- "grad_output"; "weight for dx", "input for dW" or "grad_output for dW" where these take another form), `format` and
+-- `scale` (names; nil if it is not quantized) and the statistics of comparison.lua. Waits for the device.
 function Watcher:rows()
   local list = {}
   self:each_row(function(row) list[#list + 1] = row end)
@@ -218,16 +219,16 @@ end
 -- Calls visit(row, entry) for what was recorded; at the last recorded step only, if `last`.
 function Watcher:each_row(visit, last)
   fetch(self)
-  for c = last and #self.chunks or 1, #self.chunks do
+  for c = last and math.max(#self.chunks, 1) or 1, #self.chunks do
     local chunk = self.chunks[c]
     for s = last and #chunk.steps or 1, #chunk.steps do
       for e, entry in ipairs(self.entries) do
         local row = comparison.read(chunk.rows, (s - 1) * #self.entries + e - 1)
         if row.count > 0 then
           row.step, row.layer, row.tensor = chunk.steps[s], entry.layer, entry.tensor
-          if entry.rule then
-            row.format = comparison.format_name(entry.rule.format)
-            row.scale = comparison.scale_name(entry.rule.scale)
+          if entry.operand then
+            row.format = comparison.format_name(entry.operand.format)
+            row.scale = comparison.scale_name(entry.operand.scale)
           end
           visit(row, entry)
         end
@@ -247,8 +248,8 @@ end
 --   watcher:print()
 --
 -- Steps in between cost nothing, and a recorded one never waits for the device: a row of numbers for each tensor stays
--- there until it is asked for, or 64 steps are recorded. watcher:graph is for steps captured as graphs. Watch a model
--- after fp8.convert, and close a watcher before another takes its place. fp8.watch.find looks for the origin of a NaN.
+-- there until it is asked for, or 64 steps are recorded. watcher:graph is for steps captured as graphs. Close a watcher
+-- before another takes its place. fp8.watch.find looks for the origin of a NaN.
 --
 -- What quantizing does is worked out beside the layer, rounding to nearest, so that a watched run stays the same.
 -- @param model   a module with linear layers
@@ -256,7 +257,7 @@ end
 --                would do to their tensors}
 -- @return a watcher: step(), due(), graph(f), print(count), rows(), save(path), first_bad(), close(), tostring
 local function watch(model, options)
-  if not nn.Module.is_module(model) then raise("watch: a module is needed, got " .. type(model)) end
+  if not Module.is_module(model) then raise("watch: a module is needed, got " .. type(model)) end
   local every, recipe = read_options(options)
   local self = setmetatable({every = every, steps = 0, calls = 0, recording = false, layers = {}, entries = {},
     held = {}, chunks = {}}, Watcher)

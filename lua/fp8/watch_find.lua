@@ -70,6 +70,8 @@ local function observe(search, module, ...)
   return finish_call(search, module, layer, module:forward(...))
 end
 
+jit.off(observe) -- nn/module.lua says why
+
 -- Gradients in the order of the backward pass: those of outputs, last first, each before those of its module's own
 -- parameters.
 local function look_at_gradients(search)
@@ -83,6 +85,8 @@ local function look_at_gradients(search)
     end
   end
 end
+
+jit.off(look_at_gradients)
 
 --- Runs a training step again, or any part of one, and looks at every tensor that passes between modules: their inputs,
 -- parameters and outputs, what `f` returns, and, if `f` calls backward, the gradients of outputs and parameters. Slow:

@@ -6,16 +6,19 @@ local raise = core.raise
 
 local report = {}
 
--- Worst first: what is not finite, in the order of computation, then by signal-to-noise ratio, then what is not
--- quantized.
-local function rank(row)
-  if row.nonfinite > 0 or row.snr ~= row.snr then return -math.huge end
-  return row.format and row.snr or math.huge
+-- Worst first: what is not finite; what loses most elements, in whole percents; what has the most noise; what is not
+-- quantized. Equals in the order of computation.
+local function badness(row)
+  if row.nonfinite > 0 or row.snr ~= row.snr then return math.huge, 0 end
+  if not row.format then return -1, 0 end
+  return math.floor((row.underflow + row.saturated) * 100), -row.snr
 end
 
 local function is_worse(a, b)
-  local rank_a, rank_b = rank(a.row), rank(b.row)
-  if rank_a ~= rank_b then return rank_a < rank_b end
+  local loss_a, noise_a = badness(a.row)
+  local loss_b, noise_b = badness(b.row)
+  if loss_a ~= loss_b then return loss_a > loss_b end
+  if noise_a ~= noise_b then return noise_a > noise_b end
   return a.entry.order < b.entry.order
 end
 

@@ -94,17 +94,16 @@ static void compare_run(Comparison *all, Run run, int64_t position) {
   all->absmax = fmax(all->absmax, (double)max_floats(finite, run.n));
 }
 
-/* The block or tile of element i, and how many elements from there on are in it. */
-static int64_t block_at(const CompareRule *rule, int64_t i, int64_t *left) {
+/* Which scale is element i's; *left counts the elements from there on that are next to each other and have it. */
+static int64_t scale_position(const CompareRule *rule, int64_t i, int64_t *left) {
   if (rule->tile_rows == 0) {
     *left = rule->blocksize - i % rule->blocksize;
     return i / rule->blocksize;
   }
-  int64_t row = i / rule->columns, column = i % rule->columns, to_end = rule->columns - column;
-  *left = rule->tile_columns - column % rule->tile_columns;
-  if (*left > to_end) *left = to_end;
-  int64_t across = (rule->columns + rule->tile_columns - 1) / rule->tile_columns;
-  return row / rule->tile_rows * across + column / rule->tile_columns;
+  int64_t row = i / rule->columns, column = i % rule->columns, tile = column / rule->tile_columns;
+  int64_t end = (tile + 1) * rule->tile_columns;
+  *left = (end < rule->columns ? end : rule->columns) - column;
+  return row / rule->tile_rows * ((rule->columns + rule->tile_columns - 1) / rule->tile_columns) + tile;
 }
 
 static void compare_chunk(const Job *job, Comparison *all, int64_t start, int n) {
@@ -115,9 +114,9 @@ static void compare_chunk(const Job *job, Comparison *all, int64_t start, int n)
   while (done < n) {
     Run run = {x + done, value + done, n - done, -INFINITY, INFINITY};
     if (job->scale) {
-      int64_t left;
-      float scale = job->scale[block_at(&job->rule, start + done, &left)];
+      int64_t left, position = scale_position(&job->rule, start + done, &left);
       if (run.n > left) run.n = (int)left;
+      float scale = job->scale[position];
       run.low = job->rule.low * scale;
       run.high = job->rule.high * scale;
       for (int i = 0; job->codes && i < run.n; i++) value_buffer[done + i] *= scale;

@@ -157,7 +157,7 @@ static int lfp8_scaled_matmul(lua_State *L) {
   return finish(L, op_scaled_matmul(new_tensor(L), a, scale_a, b, scale_b, bias, dtype, fast), 1);
 }
 
-/* compare(row, x, values or codes or nil, scales or nil, their format, blocksize): what became of x, as the words of a
+/* compare(row, x, values or codes or nil, scales or nil, their format, blocks): what became of x, as the words of a
  * backend.h Comparison, into an i64 row */
 static int lfp8_compare(lua_State *L) {
   Tensor *row = check_tensor(L, 1);

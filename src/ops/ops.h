@@ -222,8 +222,8 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format
 /* backend.h, delayed_scale; makes *scale, of shape (1). */
 bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, Format format, ScaleRounding rounding,
                       bool record);
-/* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare; compare.c). `values` and
- * `scale` may be NULL; `format` and `blocks`, as in QuantizeOptions, matter with scales. */
+/* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare). `values` and `scale`
+ * may be NULL; `format` and `blocks`, as in QuantizeOptions, matter with scales. */
 bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format, Blocks blocks);
 
 /* --- optimizer steps (optimizer.c) --- */

@@ -190,11 +190,11 @@ bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, Format fo
 }
 
 /* Beyond these, x / scale is more than half of the last step away from what the format can hold. */
-static CompareRule compare_rule(const Quantizer *quantizer, int64_t columns) {
+static CompareRule compare_rule(const Tensor *x, const Quantizer *quantizer) {
   CompareRule rule = {.blocksize = quantizer->blocksize,
                       .tile_rows = quantizer->tile_rows,
                       .tile_columns = quantizer->tile_columns,
-                      .columns = columns};
+                      .columns = columns_of(x)};
   if (quantizer->map) {
     const float *value = quantizer->map->table.value;
     rule.low = value[0] - (value[1] - value[0]) * 0.5f;
@@ -233,7 +233,7 @@ bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor
         !check_scale(scale, x, block_count(x, &quantizer))) {
       return false;
     }
-    rule = compare_rule(&quantizer, columns_of(x));
+    rule = compare_rule(x, &quantizer);
   }
   Tensor input = {0}, compared = {0}, factors = {0};
   bool done = op_contiguous(&input, x) && (!values || op_contiguous(&compared, values)) &&

@@ -22,8 +22,9 @@ local function generator(seed)
   end
 end
 
---- fp8.data.permutation(count, seed [, {device =}]): the numbers from 0 to count - 1 in random order (Fisher and Yates),
--- i64 (count). The same seed gives the same order everywhere, whatever other random numbers are drawn.
+--- fp8.data.permutation(count, seed [, {device =}]): the numbers from 0 to count - 1 in random order (Fisher, Yates).
+-- The same seed gives the same order everywhere, whatever other random numbers are drawn.
+-- @return i64 (count)
 return function(count, seed, options)
   for name, value in pairs {count = count or false, seed = seed or false} do
     if not is_count(value) then

@@ -87,7 +87,7 @@ local Linear = Module:extend("Linear")
 --
 -- Fields: weight (out, in), bias (out) or nil, recipe, in_features, out_features, and for each operand of the recipe
 -- with a history that, as `input_history` and the like: f32 tensors that belong to the state_dict. Weight and bias
--- start uniform in ±1 / √in_features, PyTorch's default. Field observer is set while fp8.watch records.
+-- start uniform in ±1 / √in_features, PyTorch's default. Field observer is set while fp8.watch records (fp8.linear).
 -- @param options a boolean for `bias`, or a table:
 --   bias    whether there is one (true)
 --   dtype   of weight and bias, "f32", "f16" or "bf16"; f32 ones go with 16-bit inputs too

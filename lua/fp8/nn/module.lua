@@ -61,6 +61,9 @@ local function sorted_fields(module)
   return names
 end
 
+-- Loops over `next` that run often stay interpreted: LuaJIT 2.1.0-beta3 may cut an address in one to 32 bits.
+jit.off(sorted_fields)
+
 -- Calls visit(module, name of the field, full name) for every tensor in a module and its parts, once for each module.
 local function each_tensor(module, visit, prefix, seen)
   seen[module] = true
@@ -197,11 +200,8 @@ end
 local function list_modules(module, name, names, modules, seen)
   seen[module] = true
   names[#names + 1], modules[#modules + 1] = name, module
-  for _, field in ipairs(sorted_fields(module)) do
-    local part = module[field]
-    if is_module(part) and not seen[part] then
-      list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen)
-    end
+  for field, part in module:children() do
+    if not seen[part] then list_modules(part, (name == "" and "" or name .. ".") .. field, names, modules, seen) end
   end
 end
 
