@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_c
       for (int k = 0; k < 4; k++) {
         const int key = tile * TILE + n * 8 + lane % 4 * 2 + k % 2, query = first_query + lane / 4 + k / 2 * 8;
         float probability = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[k / 2]));
-        if (plan.causal && key > query + shift) probability = 0;
+        if (key >= plan.keys || (plan.causal && key > query + shift)) probability = 0;
         change[n][k] = probability * (change[n][k] - delta[k / 2]);
       }
     }

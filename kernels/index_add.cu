@@ -124,6 +124,7 @@ extern "C" cudaError_t launch_index_add(Launch launch, void *out, DType out_dtyp
   const int64_t fit = SUMS / columns, busy = plan->length * strips * plan->outer / (2 * launch.multiprocessors);
   const int64_t slices = busy < 1 ? 1 : busy < fit ? busy : fit;
   const int64_t grid = (plan->length + slices - 1) / slices * strips * plan->outer;
+  if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
   index_add_kernel<<<(unsigned)grid, BLOCK, 0, launch.stream>>>(out, out_dtype, x, dtype, narrow_index, plan->length,
                                                                 plan->picks, plan->inner, (int)slices, columns);
   return cudaGetLastError();

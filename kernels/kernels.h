@@ -259,8 +259,6 @@ typedef struct TilesPlan {
 enum { TILES_SIDE = 128, TILES_MOST = 2048 };
 
 cudaError_t launch_quantize_tiles(Launch launch, const TilesPlan *plan);
-/* Rows that a thread holds in one run: tile_rows should be a multiple of it. */
-int tiles_rows_together(int width);
 /* magnitudes[tile], zero before, as launch_block_magnitudes does it; patches may cut tiles. */
 cudaError_t launch_tile_magnitudes(Launch launch, const TilesPlan *plan, uint32_t *magnitudes);
 /* Patches mean nothing here, and `width` is about values and codes. */

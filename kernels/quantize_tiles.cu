@@ -200,8 +200,6 @@ template <typename Scalar> cudaError_t run_encoding(Launch launch, const TilesPl
 
 } // namespace
 
-extern "C" int tiles_rows_together(int width) { return ELEMENTS / width; }
-
 extern "C" cudaError_t launch_quantize_tiles(Launch launch, const TilesPlan *plan) {
   if (plan->quantize.count == 0) return cudaSuccess;
   if (plan->width == 1) return run<float, 1, ENCODING_ANY>(launch, *plan);

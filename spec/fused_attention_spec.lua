@@ -75,6 +75,29 @@ support.each_device(function(device)
         end
       end)
 
+      it(dtype .. " is finite where all scores of a query are far below 0", function()
+        fp8.manual_seed(5)
+        local options = {device = device, dtype = dtype}
+        local q = (fp8.rand(1, 1, 49, 64, options) + 1.5):requires_grad_()
+        local k = (fp8.rand(1, 1, 49, 64, options) - 2.5):requires_grad_()
+        local v = fp8.randn(1, 1, 49, 64, options):requires_grad_()
+        local dy = fp8.randn(1, 1, 49, 64, options)
+        fp8.attention(q, k, v):backward(dy)
+        local _, _, _, expected = reference(q, k, v, dy, false)
+        support.close(v.grad, expected)
+        for _, x in ipairs {q, k} do assert.equal(0, x.grad:ne(x.grad):sum():item()) end
+      end)
+
+      it(dtype .. " takes a gradient that begins anywhere", function()
+        fp8.manual_seed(6)
+        local options = {device = device, dtype = dtype}
+        local q = fp8.randn(1, 2, 10, 32, options):requires_grad_()
+        local dy = fp8.randn(641, options):narrow(1, 2, 640):view(1, 2, 10, 32)
+        fp8.attention(q, q:detach(), q:detach()):backward(dy)
+        local _, expected = reference(q, q, q, dy, false)
+        support.close(q.grad, expected)
+      end)
+
       it(dtype .. " shows a NaN where it matters, and nowhere else", function()
         local q = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
         local v = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})

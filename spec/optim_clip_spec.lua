@@ -14,6 +14,13 @@ local function norm_of(list)
 end
 
 support.each_device(function(device)
+  it("only measures on " .. device .. " if the largest norm is infinite", function()
+    local x = fp8.zeros(3, {device = device}):requires_grad_()
+    x.grad = fp8.tensor({1, 1e25, 2}, {device = device})
+    assert.equal(math.huge, fp8.optim.clip_grad_norm({x}, math.huge):item())
+    support.equal(x.grad, fp8.tensor {1, 1e25, 2})
+  end)
+
   local on = {device = device}
 
   local function parameter(grad)

@@ -50,6 +50,21 @@ local function rules_with(format, grad_format, input, weight, grad_output, weigh
 end
 
 support.each_device(function(device)
+  it("takes an empty batch with every recipe on " .. device, function()
+    for name, recipe in pairs(fp8.recipes) do
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local layer = fp8.Linear(32, 16, {recipe = recipe, device = device, dtype = dtype})
+        local x = fp8.zeros(0, 32, {device = device, dtype = dtype}):requires_grad_()
+        local y = layer(x)
+        assert.same({0, 16}, y.shape, name)
+        y:backward(fp8.zeros(0, 16, {device = device, dtype = dtype}))
+        assert.same({0, 32}, x.grad.shape)
+        support.equal(layer.weight.grad, fp8.zeros(16, 32))
+        support.equal(layer.bias.grad, fp8.zeros(16))
+      end
+    end
+  end)
+
   before_each(function() fp8.manual_seed(2) end)
 
   describe("A recipe", function()

@@ -11,16 +11,18 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local operands = require "fp8.operands"
+local products = require "fp8.products"
 local shapes = require "fp8.shapes"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
 local contiguous, convert, free = core.contiguous, core.to, core.free
-local transpose, view = core.transpose, core.view
+local view = core.view
 local matmul, scaled_matmul = core.matmul, core.scaled_matmul
 local dtype_of, numel, shape_of, size = core.dtype, core.numel, core.shape, core.size
 local codes_of, decoded, delayed, values_of = operands.codes_of, operands.decoded, operands.delayed, operands.values_of
 local scale_for, shared_forms, weight_forms = operands.scale_for, operands.shared_forms, operands.weight_forms
 local as_rows, shape_text = shapes.as_rows, shapes.text
+local times_transposed, transposed_times = products.times_transposed, products.transposed_times
 local raise = core.raise
 
 local computable = {f32 = true, f16 = true, bf16 = true}
@@ -30,21 +32,6 @@ local few_values = 2^20
 
 local function as_dtype(x, dtype)
   return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
-end
-
--- a·bᵀ + bias and aᵀ·b. The view is freed, or it would hold memory that is freed next until the collector finds it.
-local function times_transposed(a, b, bias)
-  local turned = transpose(b, 1, 2)
-  local y = matmul(a, turned, bias)
-  free(turned)
-  return y
-end
-
-local function transposed_times(a, b, dtype)
-  local turned = transpose(a, 1, 2)
-  local y = matmul(turned, b, nil, dtype)
-  free(turned)
-  return y
 end
 
 -- y, and what the product for dW needs of x if it takes the same operand: its scales beside x, its transposed codes and

@@ -205,7 +205,7 @@ bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) 
   float *out = tensor_data(norm);
   *out = (float)sqrt(total);
   float factor = largest / (*out + 1e-6f);
-  if (factor >= 1.0f) return true;
+  if (isinf(largest) || factor >= 1.0f) return true;
   for (int i = 0; i < count; i++) {
     Job job = gradient_job(list[i]);
     parallel_for(chunk_count(&job), CHUNK, scale_chunks, &(Scaling){&job, factor});

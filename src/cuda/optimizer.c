@@ -1,4 +1,6 @@
 /* Optimizer steps and norms: cuts lists of tensors into those that kernels take. */
+#include <math.h>
+
 #include "internal.h"
 
 /* Adds a tensor without elements not at all, any other with the fields of `listed` and its tiles. */
@@ -77,7 +79,7 @@ bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest)
     done = cuda_check(launch_squares(device->launch, &taken, end), "norm kernel");
   }
   done = done && cuda_check(launch_norm(device->launch, partials, tiles, tensor_data(norm)), "norm kernel");
-  for (int next = 0; done && next < count;) {
+  for (int next = 0; done && next < count && !isinf(largest);) {
     take_tensors(&taken, list, count, &next);
     done = cuda_check(launch_clip(device->launch, &taken, tensor_data(norm), largest), "norm kernel");
   }

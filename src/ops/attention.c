@@ -48,11 +48,20 @@ bool op_attention_backward(const AttentionGrads *grads, const Tensor *y, const T
   for (int i = 0; i < 3; i++) {
     if (!check_writable(outputs[i])) return false;
   }
-  if (!has_kernel(q, k, v, causal) || !has_kernel(y, grads->dy, grads->dy, false) ||
+  if (!has_kernel(q, k, v, causal) || !has_kernel(y, y, y, false) ||
       !has_kernel(grads->dq, grads->dk, grads->dv, false)) {
     return error_set("there is no kernel for these tensors");
   }
-  if (!backend_for(q)->attention_backward(grads, y, log_sums, q, k, v, scale, causal)) return false;
+  /* dy comes from anywhere, and may begin where the kernel takes no tensor. */
+  Tensor copied = {0};
+  AttentionGrads taken = *grads;
+  if (!has_kernel(grads->dy, grads->dy, grads->dy, false)) {
+    if (!copy_contiguous(&copied, grads->dy)) return false;
+    taken.dy = &copied;
+  }
+  bool done = backend_for(q)->attention_backward(&taken, y, log_sums, q, k, v, scale, causal);
+  tensor_release(&copied);
+  if (!done) return false;
   for (int i = 0; i < 3; i++) outputs[i]->storage->version++;
   return true;
 }

@@ -183,11 +183,19 @@ static bool check_codes(const Tensor *codes, const Tensor *scale, const char *na
   if (codes->rank != 2) return error_set("%s must have 2 dimensions, got %s", name, tensor_shape_text(codes, text));
   if (!same_device(codes, scale)) return false;
   int64_t count = tensor_count(scale);
-  if (scale->dtype != DTYPE_F32 || (count != 1 && count != codes->size[0])) {
+  bool fits = count == 1 || count == codes->size[0] || codes->size[1] == 0; /* it scales nothing then */
+  if (scale->dtype != DTYPE_F32 || !fits) {
     return error_set("the scale of %s must be f32 with 1 or %lld elements, got %s of shape %s", name,
                      (long long)codes->size[0], dtype_name(scale->dtype), tensor_shape_text(scale, text));
   }
   return true;
+}
+
+/* `scale`, contiguous, or a 0 for one without elements, which nothing is scaled by. */
+static bool some_scale(Tensor *out, const Tensor *scale) {
+  if (tensor_count(scale) > 0) return op_contiguous(out, scale);
+  int64_t one = 1;
+  return tensor_create(out, DTYPE_F32, tensor_device(scale), 1, &one) && backend_for(scale)->fill(out, 0);
 }
 
 bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
@@ -204,7 +212,8 @@ bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const
   Tensor created = {0}, parts[5] = {{0}};
   const Tensor *inputs[5] = {a, scale_a, b, scale_b, bias};
   bool done = tensor_create(&created, dtype, tensor_device(a), 2, (int64_t[]){a->size[0], b->size[0]});
-  for (int i = 0; i < 5 && done; i++) done = !inputs[i] || op_contiguous(&parts[i], inputs[i]);
+  done = done && some_scale(&parts[1], scale_a) && some_scale(&parts[3], scale_b);
+  for (int i = 0; i < 5 && done; i += 2) done = !inputs[i] || op_contiguous(&parts[i], inputs[i]);
   done = done && backend_for(a)->scaled_matmul(&created, &parts[0], &parts[1], &parts[2], &parts[3],
                                                bias ? &parts[4] : NULL, fast);
   for (int i = 0; i < 5; i++) tensor_release(&parts[i]);

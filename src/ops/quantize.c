@@ -66,7 +66,9 @@ static bool make_quantizer(Quantizer *quantizer, const Tensor *x, Format format,
 
 static int64_t quotient_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
-static int64_t block_count(const Tensor *x, const Quantizer *quantizer) {
+/* How many scales there are: one for a whole tensor, an empty one too. */
+static int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks) {
+  if (blocks.length == 0 && blocks.rows == 0) return 1;
   if (quantizer->tile_rows == 0) return quotient_up(tensor_count(x), quantizer->blocksize);
   int64_t columns = columns_of(x);
   return quotient_up(tensor_count(x) / columns, quantizer->tile_rows) * quotient_up(columns, quantizer->tile_columns);
@@ -92,7 +94,7 @@ static bool create_outputs(Tensor created[OUTPUT_COUNT], const QuantizeOutputs *
                            const Quantizer *quantizer, const QuantizeOptions *options) {
   int64_t columns = columns_of(x);
   int64_t turned[2] = {columns, columns > 0 ? tensor_count(x) / columns : 0};
-  int64_t scales = options->scale_count > 0 ? options->scale_count : block_count(x, quantizer);
+  int64_t scales = options->scale_count > 0 ? options->scale_count : block_count(x, quantizer, options->blocks);
   Device device = tensor_device(x);
   return (!wanted->codes || tensor_create_like(&created[CODES], x, quantizer->format)) &&
          (!wanted->transposed || tensor_create(&created[TRANSPOSED], quantizer->format, device, 2, turned)) &&
@@ -115,8 +117,8 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
   Tensor input = {0}, known = {0}, created[OUTPUT_COUNT] = {{0}};
   bool done = op_contiguous(&input, x) && create_outputs(created, outputs, x, &quantizer, options);
   if (done && options->known_scale) {
-    done =
-        check_scale(options->known_scale, x, block_count(x, &quantizer)) && op_contiguous(&known, options->known_scale);
+    done = check_scale(options->known_scale, x, block_count(x, &quantizer, options->blocks)) &&
+           op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
   QuantizeOutputs targets = {
@@ -151,7 +153,7 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format
     return error_set("codes of this format have dtype %s, got %s", dtype_name(quantizer.format),
                      dtype_name(codes->dtype));
   }
-  if (!check_scale(scale, codes, block_count(codes, &quantizer))) return false;
+  if (!check_scale(scale, codes, block_count(codes, &quantizer, blocks))) return false;
   Tensor input = {0}, factors = {0}, created = {0};
   bool done = op_contiguous(&input, codes) && op_contiguous(&factors, scale) &&
               tensor_create_like(&created, codes, dtype) &&
@@ -230,7 +232,7 @@ bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor
   if (!check_compared(row, x, values, scale)) return false;
   if (scale) {
     if (!make_quantizer(&quantizer, x, format, blocks, SCALE_EXACT, false) ||
-        !check_scale(scale, x, block_count(x, &quantizer))) {
+        !check_scale(scale, x, block_count(x, &quantizer, blocks))) {
       return false;
     }
     rule = compare_rule(x, &quantizer);

@@ -219,12 +219,20 @@ end
 --- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.
 function Module.description() return "" end
 
+local drawn = {} -- the modules whose text is being made
+
 --- The class name and description, and the parts on lines of their own: the tree of all modules.
 function Module:__tostring()
+  if drawn[self] then return self.class_name .. "(…)" end -- it is a part of itself
   local lines, description = {}, self:description()
-  for name, part in self:children() do
-    lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(part):gsub("\n", "\n  ")))
-  end
+  drawn[self] = true
+  local ok, message = pcall(function()
+    for name, part in self:children() do
+      lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(part):gsub("\n", "\n  ")))
+    end
+  end)
+  drawn[self] = nil
+  if not ok then error(message, 0) end
   if #lines == 0 then return ("%s(%s)"):format(self.class_name, description) end
   return ("%s(%s\n%s\n)"):format(self.class_name, description, table.concat(lines, "\n"))
 end

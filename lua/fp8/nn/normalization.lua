@@ -1,7 +1,17 @@
 --- Normalization of the last dimension, as modules.
+local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local normalize = require "fp8.ops.normalize"
 local Module = require "fp8.nn.module"
+
+-- The epsilon of the options, checked.
+local function epsilon_of(name, options)
+  local epsilon = options.epsilon or 1e-5
+  if not (epsilon >= 0 and epsilon < math.huge) then
+    core.raise(("%s: option epsilon must be a finite number of at least 0, got %s"):format(name, epsilon))
+  end
+  return epsilon
+end
 
 local LayerNorm = Module:extend("LayerNorm")
 
@@ -10,7 +20,7 @@ local LayerNorm = Module:extend("LayerNorm")
 function LayerNorm:init(features, options)
   arguments.check_size(self.class_name, "features", features)
   options = arguments.read_options(self.class_name, options, {epsilon = "number", bias = "boolean"})
-  self.features, self.epsilon = features, options.epsilon or 1e-5
+  self.features, self.epsilon = features, epsilon_of(self.class_name, options)
   self.weight = arguments.constant({features}, 1, options)
   if options.bias ~= false then self.bias = arguments.constant({features}, 0, options) end
 end
@@ -29,7 +39,7 @@ local RMSNorm = Module:extend("RMSNorm")
 function RMSNorm:init(features, options)
   arguments.check_size(self.class_name, "features", features)
   options = arguments.read_options(self.class_name, options, {epsilon = "number"})
-  self.features, self.epsilon = features, options.epsilon or 1e-5
+  self.features, self.epsilon = features, epsilon_of(self.class_name, options)
   self.weight = arguments.constant({features}, 1, options)
 end
 

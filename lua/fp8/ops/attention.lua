@@ -2,11 +2,13 @@
 -- else by batched products and one pass over the scores.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local products = require "fp8.products"
 local shapes = require "fp8.shapes"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local free, matmul, matrices, shape_of, share = core.free, core.matmul, core.matrices, core.shape, core.share
 local select, transpose, view = core.select, core.transpose, core.view
+local times_transposed, transposed_times = products.times_transposed, products.transposed_times
 local raise, text = core.raise, shapes.text
 
 local attention = {}
@@ -32,21 +34,6 @@ local function read_options(name, options, features)
     raise(("%s: option dropout must be at least 0 and below 1, got %s"):format(name, dropout))
   end
   return {causal = options.causal or false, scale = scale, dropout = dropout}
-end
-
--- a · bᵀ and aᵀ · b of the last two dimensions. The view is freed, or it would hold the memory that is freed next.
-local function times_transposed(a, b)
-  local turned = transpose(b, -1, -2)
-  local y = matmul(a, turned)
-  free(turned)
-  return y
-end
-
-local function transposed_times(a, b)
-  local turned = transpose(a, -1, -2)
-  local y = matmul(turned, b)
-  free(turned)
-  return y
 end
 
 -- What the backward pass needs, as a list that only this file holds: q, k and v, where they are a copy or the tensors'
@@ -126,7 +113,10 @@ local separate = {
   end,
 }
 
-local function check_shapes(q, k, v)
+local attendable = {f32 = true, f16 = true, bf16 = true}
+
+-- Returns the number of features.
+local function check_operands(q, k, v)
   for i = 1, 3 do
     local x = i == 1 and q or i == 2 and k or v
     if not core.is_tensor(x) then
@@ -142,7 +132,18 @@ local function check_shapes(q, k, v)
     raise(("attention: q (…, queries, features), k (…, keys, features) and v (…, keys, values) are needed, got %s, " ..
       "%s and %s"):format(text(a), text(b), text(c)))
   end
+  local dtype = core.dtype(q)
+  if not attendable[dtype] or core.dtype(k) ~= dtype or core.dtype(v) ~= dtype then
+    raise(("attention: q, k and v must be f32, f16 or bf16, all the same, got %s, %s and %s"):format(dtype,
+      core.dtype(k), core.dtype(v)))
+  end
   return a[rank]
+end
+
+local function check_causal(rule, queries, keys)
+  if rule.causal and queries > keys then
+    raise(("attention: causal: there may be no more queries than keys, got %d and %d"):format(queries, keys))
+  end
 end
 
 --- softmax(scale · q·kᵀ)·v over the last two dimensions: Vaswani et al., "Attention is all you need" (2017). For the
@@ -156,7 +157,8 @@ end
 -- @param options {causal = false, scale = 1 / √features, dropout = the probability with which probabilities become 0}
 -- @return (…, queries, values)
 function attention.attention(q, k, v, options)
-  local rule = read_options("attention", options, check_shapes(q, k, v))
+  local rule = read_options("attention", options, check_operands(q, k, v))
+  check_causal(rule, core.size(q, -2), core.size(k, -2))
   local saved, y = forward(q, k, v, rule)
   if needs_grad(q, k, v) then
     remember(y, separate, {q, k, v}, saved, rule)

@@ -1,4 +1,5 @@
 --- state_dict and load_state_dict of optimizers: everything as tensors by name.
+local ffi = require "ffi"
 local core = require "fp8.core"
 local shapes = require "fp8.shapes"
 
@@ -55,13 +56,19 @@ local function each_tensor(self, visit)
   end
 end
 
+local function text_tensor(text)
+  local tensor = core.zeros({#text}, {dtype = "u8", device = "cpu"})
+  ffi.copy(core.data(tensor), text, #text)
+  return tensor
+end
+
 --- optimizer:state_dict(), see optimizer.lua.
 function state.save(self)
   local steps = {}
   for i, entry in ipairs(self.state) do steps[i] = entry.steps end
   local dict = {
     steps = core.tensor(steps, {dtype = "i64", device = "cpu"}),
-    settings = core.tensor({settings_text(self):byte(1, -1)}, {dtype = "u8", device = "cpu"}),
+    settings = text_tensor(settings_text(self)),
   }
   each_tensor(self, function(name, tensor) dict[name] = core.share(tensor) end)
   return dict
