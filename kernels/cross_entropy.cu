@@ -18,7 +18,7 @@ __device__ inline LogSum shuffle_xor(LogSum value, int mask) {
 
 /* Takes in N elements. A NaN, or an infinity (whose difference from itself is NaN), reaches the sum and stays there;
  * -inf adds nothing, even before anything else was seen. */
-template <int N> __device__ inline void accept(LogSum &total, const float (&x)[N]) {
+template <typename Scalar, int N> __device__ inline void accept(LogSum &total, const float (&x)[N]) {
   float maximum = total.maximum;
 #pragma unroll
   for (int k = 0; k < N; k++) maximum = fmaxf(maximum, x[k]);
@@ -28,7 +28,7 @@ template <int N> __device__ inline void accept(LogSum &total, const float (&x)[N
   }
   const float shift = maximum == -INFINITY ? 0.0f : maximum;
 #pragma unroll
-  for (int k = 0; k < N; k++) total.sum += expf(x[k] - shift);
+  for (int k = 0; k < N; k++) total.sum += exponential<Scalar>(x[k] - shift);
 }
 
 __device__ inline float rescaled(LogSum part, float maximum) {
@@ -61,13 +61,13 @@ __device__ inline LogSum row_log_sum(const Rows &x, int64_t row, int lane, int c
         if (first + v * THREADS >= count) continue;
         float value[width];
         unpack<Scalar>(raw[v], value);
-        accept(total, value);
+        accept<Scalar>(total, value);
       }
     }
   } else {
     for (int64_t i = lane; i < x.columns; i += THREADS) {
       float value[1] = {load_float(x.data, x.dtype, row * x.columns + i)};
-      accept(total, value);
+      accept<float>(total, value);
     }
   }
   return combine_across<THREADS>(total, [](LogSum a, LogSum b) { return combine_log_sums(a, b); });
@@ -92,13 +92,13 @@ __global__ void __launch_bounds__(BLOCK) cross_entropy_kernel(const CrossEntropy
   });
 }
 
-/* What a row's gradients are made with. */
+/* What a row's gradients are made with: the factor is dloss over the sum of exponentials. */
 struct RowGradient {
-  float maximum, inverse, grad;
+  float maximum, factor, grad;
   int64_t label;
 
-  __device__ float operator()(float logit, int64_t i) const {
-    return (expf(logit - maximum) * inverse - (i == label ? 1.0f : 0.0f)) * grad;
+  template <typename Scalar> __device__ float of(float logit) const {
+    return exponential<Scalar>(logit - maximum) * factor;
   }
 };
 
@@ -108,8 +108,8 @@ __global__ void __launch_bounds__(BLOCK) cross_entropy_backward_kernel(const Cro
   constexpr int width = vector_width<Scalar>;
   const Rows &logits = plan.logits;
   for_each_held_row<RowShape<THREADS, 1>>(logits.rows, [&](int64_t row, int lane) {
-    const RowGradient gradient = {plan.statistics[2 * row], 1.0f / plan.statistics[2 * row + 1],
-                                  plan.dloss[row * plan.dloss_stride],
+    const float grad = plan.dloss[row * plan.dloss_stride];
+    const RowGradient gradient = {plan.statistics[2 * row], grad / plan.statistics[2 * row + 1], grad,
                                   load_integer(plan.target, plan.target_dtype, row)};
     if (lane == 0 && (gradient.label < 0 || gradient.label >= logits.columns)) {
       report_fault(plan.fault, FAULT_CROSS_ENTROPY, gradient.label);
@@ -122,13 +122,18 @@ __global__ void __launch_bounds__(BLOCK) cross_entropy_backward_kernel(const Cro
         float value[width];
         unpack<Scalar>(read_once(data + i), value);
 #pragma unroll
-        for (int k = 0; k < width; k++) value[k] = gradient(value[k], (int64_t)i * width + k);
+        for (int k = 0; k < width; k++) value[k] = gradient.template of<Scalar>(value[k]);
+        if (gradient.label / width == i) {
+#pragma unroll
+          for (int k = 0; k < width; k++) value[k] -= gradient.label % width == k ? grad : 0.0f;
+        }
         out[i] = pack<Scalar>(value);
       }
     } else {
       for (int64_t i = lane; i < logits.columns; i += THREADS) {
         const int64_t at = row * logits.columns + i;
-        store_float(plan.dlogits, plan.dlogits_dtype, at, gradient(load_float(logits.data, logits.dtype, at), i));
+        const float value = gradient.template of<float>(load_float(logits.data, logits.dtype, at));
+        store_float(plan.dlogits, plan.dlogits_dtype, at, value - (i == gradient.label ? grad : 0.0f));
       }
     }
   });

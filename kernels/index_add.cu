@@ -118,7 +118,7 @@ extern "C" cudaError_t launch_index_add(Launch launch, void *out, DType out_dtyp
     cudaError_t error = cudaGetLastError();
     if (error != cudaSuccess) return error;
   }
-  const int columns = (int)(plan->inner < COLUMNS ? plan->inner : COLUMNS);
+  const int columns = (int)(plan->inner < COLUMNS ? plan->inner : (int64_t)COLUMNS);
   const int64_t strips = (plan->inner + columns - 1) / columns;
   /* As many slices as fit, since the index is read once for each thread block, but the device should be busy. */
   const int64_t fit = SUMS / columns, busy = plan->length * strips * plan->outer / (2 * launch.multiprocessors);

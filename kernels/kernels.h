@@ -156,7 +156,8 @@ typedef struct NormalizeBackwardPlan {
   Rows x;
   const void *dy;
   DType dy_dtype;
-  void *dx; /* of x's dtype, or NULL */
+  void *dx;           /* of x's dtype, or NULL */
+  const void *addend; /* of x's dtype, added to dx; or NULL */
   NormalizeParameter weight;
   const float *mean, *inverse;
   /* Sums of dy · (x - mean) · inverse and of dy, a row of columns for each part of the matrix's rows; or NULL. */

@@ -1,5 +1,5 @@
 /* The gradients of normalization. With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n
- * · mean of (g · n)), dweight = Σ dy · n and dbias = Σ dy over the rows.
+ * · mean of (g · n)) plus an addend, dweight = Σ dy · n and dbias = Σ dy over the rows.
  *
  * A row of x and one of dy are read once, into registers. The groups of threads walk over the rows, so that a thread
  * meets the same columns again and again and sums its part of dweight and dbias in registers; each thread block leaves
@@ -9,7 +9,7 @@
 namespace {
 
 /* Thread blocks that a multiprocessor holds at once. */
-enum { RESIDENT = 2 };
+template <typename Shape> constexpr int resident = Shape::vectors == 1 ? 3 : 2;
 
 /* Sums of the groups of a thread block, for one vector of every lane, to its partial row. */
 template <typename Shape, int WIDTH>
@@ -37,7 +37,7 @@ __device__ inline void write_partial(float *partials, int64_t columns, int first
 }
 
 template <typename Scalar, typename Shape>
-__global__ void __launch_bounds__(ROWS_BLOCK, RESIDENT)
+__global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
     normalize_backward_kernel(const __grid_constant__ NormalizeBackwardPlan plan, int count) {
   constexpr int width = vector_width<Scalar>;
   const float columns = (float)plan.x.columns;
@@ -82,6 +82,11 @@ __global__ void __launch_bounds__(ROWS_BLOCK, RESIDENT)
         const float normalized = (value[k] - mean) * inverse;
         value[k] = inverse * (grad[k] * weight[k] - mean_grad - normalized * mean_product);
       }
+      if (plan.addend) {
+        unpack<Scalar>(static_cast<const uint4 *>(plan.addend)[row * count + i], grad);
+#pragma unroll
+        for (int k = 0; k < width; k++) value[k] += grad[k];
+      }
       static_cast<uint4 *>(plan.dx)[row * count + i] = pack<Scalar>(value);
     }
   });
@@ -123,8 +128,10 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
     for (int64_t i = lane; i < plan.x.columns; i += ROWS_BLOCK) {
       const Gradient at = load_gradient(plan, row, i);
       const float weighted = at.grad * load_parameter(plan.weight, i, 1.0f);
-      store_float(plan.dx, plan.x.dtype, row * plan.x.columns + i,
-                  plan.inverse[row] * (weighted - mean_grad - at.normalized * mean_product));
+      const float value = plan.inverse[row] * (weighted - mean_grad - at.normalized * mean_product);
+      const int64_t at_x = row * plan.x.columns + i;
+      const float addend = plan.addend ? load_float(plan.addend, plan.x.dtype, at_x) : 0.0f;
+      store_float(plan.dx, plan.x.dtype, at_x, value + addend);
     }
   });
 }
@@ -157,8 +164,8 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
 }
 
 int64_t held_vectors(const NormalizeBackwardPlan &plan) {
-  const bool aligned =
-      on_vector(plan.x.data) && on_vector(plan.dy) && on_vector(plan.dx) && on_vector(plan.weight.data);
+  const bool aligned = on_vector(plan.x.data) && on_vector(plan.dy) && on_vector(plan.dx) && on_vector(plan.addend) &&
+                       on_vector(plan.weight.data);
   return aligned && plan.dy_dtype == plan.x.dtype ? vectors_in_row(plan.x.dtype, plan.x.columns) : 0;
 }
 
@@ -167,10 +174,13 @@ int64_t held_vectors(const NormalizeBackwardPlan &plan) {
 /* No partial sum is of more than LONGEST_CHAIN rows. */
 extern "C" void normalize_backward_shape(NormalizeBackwardPlan *plan, int multiprocessors) {
   enum { LONGEST_CHAIN = 512 };
-  int64_t groups = ROWS_BLOCK / WARP;
-  with_row_shape(held_vectors(*plan), [&](auto shape) { groups = decltype(shape)::groups; });
+  int64_t groups = ROWS_BLOCK / WARP, blocks = 2 * multiprocessors;
+  with_row_shape(held_vectors(*plan), [&](auto shape) {
+    groups = decltype(shape)::groups;
+    blocks = resident<decltype(shape)> * multiprocessors;
+  });
   const int64_t turns = (plan->x.rows + groups - 1) / groups, least = (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN;
-  const int64_t wanted = multiprocessors * RESIDENT > least ? multiprocessors * RESIDENT : least;
+  const int64_t wanted = blocks > least ? blocks : least;
   plan->partial_rows = (int)(wanted < turns ? wanted : turns);
 }
 

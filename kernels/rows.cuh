@@ -78,6 +78,12 @@ template <typename Shape> __device__ inline float sum_across(float value) {
   return combine_across<Shape::threads>(value, [](float a, float b) { return a + b; });
 }
 
+/* e^x for x up to 0 or little more. For 16-bit results two instructions, whose error grows with |x|, as the result
+ * vanishes: 1e-6 at -10. */
+template <typename Scalar> __device__ inline float exponential(float x) {
+  return sizeof(Scalar) == 2 ? __expf(x) : expf(x);
+}
+
 /* The rows a whole grid takes at once are a few waves. */
 template <typename Shape> int rows_grid_of(Launch launch, int64_t rows) {
   return grid_size(launch, rows, Shape::groups, 64);

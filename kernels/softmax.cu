@@ -25,6 +25,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
     float value[Shape::vectors][width], largest = -INFINITY;
 #pragma unroll
     for (int v = 0; v < Shape::vectors; v++) {
+      if (v * Shape::threads * width >= seen) continue; /* nothing for the whole group */
       unpack<Scalar>(raw[v], value[v]);
 #pragma unroll
       for (int k = 0; k < width; k++) {
@@ -37,11 +38,12 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
     float sum = 0.0f;
 #pragma unroll
     for (int v = 0; v < Shape::vectors; v++) {
+      if (v * Shape::threads * width >= seen) continue;
 #pragma unroll
       for (int k = 0; k < width; k++) {
         const bool visible = (lane + v * Shape::threads) * width + k < seen;
         value[v][k] -= largest;
-        const float power = visible ? expf(value[v][k]) : 0.0f;
+        const float power = visible ? exponential<Scalar>(value[v][k]) : 0.0f;
         if (!rule.logarithm) value[v][k] = power;
         sum += power;
       }
@@ -92,7 +94,8 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
       unpack<Scalar>(raw_y[v], result);
 #pragma unroll
       for (int k = 0; k < width; k++) {
-        grad[k] = rule.logarithm ? grad[k] - expf(result[k]) * sum : result[k] * (grad[k] - sum) * rule.scale;
+        grad[k] =
+            rule.logarithm ? grad[k] - exponential<Scalar>(result[k]) * sum : result[k] * (grad[k] - sum) * rule.scale;
         if (i * width + k >= seen) grad[k] = 0.0f;
       }
       static_cast<uint4 *>(dx.data)[row * count + i] = pack<Scalar>(grad);

@@ -82,8 +82,9 @@ support.each_device(function(device)
 
     it("refuses what is no history", function()
       local x = fp8.zeros(2, 2, {device = device})
-      for _, wrong in ipairs {fp8.zeros(0), fp8.zeros(2, 2), fp8.zeros(2, {dtype = "bf16"}), fp8.zeros(4, 2):t()[1]} do
-        fails("history", core.delayed_scale, x, wrong:to(device), "e4m3")
+      local on, half = {device = device}, {device = device, dtype = "bf16"}
+      for _, wrong in ipairs {fp8.zeros(0, on), fp8.zeros(2, 2, on), fp8.zeros(2, half), fp8.zeros(4, 2, on):t()[1]} do
+        fails("history", core.delayed_scale, x, wrong, "e4m3")
       end
       fails("mx", core.delayed_scale, x, fp8.zeros(2, {device = device}), fp8.create_map(), "mx")
     end)

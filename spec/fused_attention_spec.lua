@@ -7,7 +7,9 @@ local self_attention = require("fp8.ops.attention").self_attention
 --- y, dq, dk and dv in float32 on the CPU, from tensors (batch, heads, positions, features) of any dtype and device.
 local function reference(q, k, v, dy, causal)
   local shape = q.shape
-  local function flat(x) return x:detach():to {device = "cpu", dtype = "f32"}:contiguous():view(-1, x:size(3), x:size(4)) end
+  local function flat(x)
+    return x:detach():to {device = "cpu", dtype = "f32"}:contiguous():view(-1, x:size(3), x:size(4))
+  end
   local queries, keys, scale = q:size(3), k:size(3), 1 / math.sqrt(q:size(4))
   q, k, v, dy = flat(q), flat(k), flat(v), flat(dy)
   local scores = q:matmul(k:transpose(2, 3)) * scale

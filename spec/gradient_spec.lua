@@ -96,6 +96,10 @@ case("layer_norm", function(x, w, b) return fp8.layer_norm(x, w, b) end, any(2, 
 case("layer_norm without parameters", function(x) return fp8.layer_norm(x, nil, nil, 0.1) end, any(3, 5)).step = 0.01
 case("rms_norm", function(x, w) return fp8.rms_norm(x, w, 0.01) end, any(3, 8), any(8)).step = 0.01
 case("rms_norm of odd rows", function(x, w) return fp8.rms_norm(x, w) end, above_zero(2, 3), any(3)).step = 0.01
+case("layer_norm in a residual stream", function(x, w)
+  local y = x + fp8.layer_norm(x, w) * 2
+  return y + fp8.rms_norm(y, w):exp()
+end, any(3, 8), any(8)).step = 0.01
 case("dropout", function(x)
   fp8.manual_seed(5)
   return fp8.dropout(x, 0.4):exp()

@@ -125,6 +125,27 @@ support.each_device(function(device)
       support.close(grads("x bias").x.grad, all.x.grad, 1e-6)
     end)
 
+    it("adds its gradient to what has arrived at its input", function()
+      for _, dtype in ipairs {"f32", "bf16"} do
+        for _, columns in ipairs {7, 64, 1000, 1024} do
+          local at = {device = device, dtype = dtype}
+          local start, other, dy = fp8.randn(5, columns, at), fp8.randn(5, columns, at), fp8.randn(5, columns, at)
+          local function gradient(residual)
+            local x = start:clone():requires_grad_()
+            local y = fp8.layer_norm(x * 1)
+            if residual then
+              local stream = x * 1
+              y = stream:t():t() * other + fp8.layer_norm(stream)
+            end
+            y:backward(dy)
+            return x.grad:to "f32"
+          end
+          local separate = gradient(false) + (dy:to "f32") * (other:to "f32")
+          support.close(gradient(true), separate, support.tolerance[dtype])
+        end
+      end
+    end)
+
     it("is exact where rows are constant, and shows NaN in its row only", function()
       support.equal(fp8.layer_norm(fp8.full({2, 24}, 7, on), nil, fp8.full({24}, 3, on)), fp8.full({2, 24}, 3, on))
       support.equal(fp8.layer_norm(fp8.full({2, 7}, 7, on)), fp8.zeros(2, 7, on))

@@ -91,8 +91,9 @@ typedef struct SoftmaxRule {
 
 /* The gradients that a normalization's backward writes; NULL for what is not wanted. */
 typedef struct NormalizeGradients {
-  Tensor *x;             /* of x's shape; f32, f16 or bf16 */
+  Tensor *x;             /* of x's shape and dtype */
   Tensor *weight, *bias; /* (columns), sums over all rows; f32, f16 or bf16 */
+  const Tensor *addend;  /* of x's shape and dtype, added to the gradient of x before that is rounded; or NULL */
 } NormalizeGradients;
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
@@ -275,7 +276,7 @@ typedef struct Backend {
   bool (*normalize)(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
                     const Tensor *bias, float epsilon);
   /* With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n · mean of (g · n)), without
-   * the mean of g where `mean` is NULL; dweight = Σ dy · n, dbias = Σ dy. dx has x's dtype. */
+   * the mean of g where `mean` is NULL, plus the addend; dweight = Σ dy · n, dbias = Σ dy. */
   bool (*normalize_backward)(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
                              const Tensor *inverse, const Tensor *weight);
 

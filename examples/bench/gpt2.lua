@@ -103,8 +103,6 @@ end
 
 -- Prints the figures of a precision; returns the parts, and the seconds of a step.
 local function bench(precision, settings)
-  collectgarbage()
-  collectgarbage()
   fp8.reset_peak_memory(settings.device)
   local step, parts = make_training(precision, settings)
   local loss = step():item() -- the first one captures
@@ -116,6 +114,12 @@ local function bench(precision, settings)
   return parts, seconds
 end
 
+local function run(precision, settings)
+  local parts, seconds = bench(precision, settings)
+  collectgarbage() -- the graph of the step holds much memory
+  if settings.profile then profile(parts, settings, seconds) end
+end
+
 measure.main(function()
   local settings = read_options()
   print(("%s; %d layers of width %d, context %d, vocabulary %d, batch %d; medians of %d"):format(
@@ -124,8 +128,9 @@ measure.main(function()
   print(("%-16s %9s %12s %9s %9s   %s"):format("precision", "ms a step", "tokens/s", "TFLOP/s", "peak GiB",
     "first loss"))
   for _, precision in ipairs(settings.compare) do
-    local parts, seconds = bench(precision, settings)
-    collectgarbage() -- the graph of the step holds much memory
-    if settings.profile then profile(parts, settings, seconds) end
+    run(precision, settings)
+    jit.flush() -- compiled code holds the functions that it was compiled for, and they the model
+    collectgarbage()
+    collectgarbage() -- what finalizers have left
   end
 end)

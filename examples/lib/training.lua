@@ -172,7 +172,8 @@ function training.compare(experiment, settings)
       else
         table.insert(results[precision.name], result)
       end
-      collectgarbage() -- the model of this run makes room for the next
+      jit.flush() -- compiled code holds the functions that it was compiled for, and they the model
+      collectgarbage() -- so that it makes room for the next
     end
   end
   print_table(experiment, precisions, results)

@@ -54,7 +54,9 @@ autograd.edge = edge
 -- operation.backward(node, grad, saved[1], saved[2], saved[3]) returns one gradient an input, in their order, or one
 -- list of them; nil and false stand for none, and node.inputs[i] is false where none is needed. `grad` has shape and
 -- dtype of the output. A gradient may have the broadcast shape or another float dtype: both are brought back to the
--- input's. operation.shares says that a returned gradient may be `grad` itself or a view.
+-- input's. operation.shares says that a returned gradient may be `grad` itself or a view. operation.adds says that
+-- backward takes a sixth argument, what has arrived at the first input already (or nil), and adds it to the first
+-- gradient in passing: a residual stream is read and written once.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
 -- @return the node, for further fields; node.owned may list tensors that nothing else holds: they are freed with the

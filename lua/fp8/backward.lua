@@ -44,7 +44,9 @@ local function differentiate(node, grad, grads)
   local operation, saved, inputs = node.operation, node.saved, node.inputs
   autograd.check_versions(operation.name, saved, node.versions)
   local shares = operation.shares
-  local first, second, third = operation.backward(node, grad, saved[1], saved[2], saved[3])
+  local earlier = operation.adds and inputs[1] and grads[inputs[1]] or nil
+  local first, second, third = operation.backward(node, grad, saved[1], saved[2], saved[3], earlier)
+  if earlier then grads[inputs[1]] = nil end -- it is in `first`
   if type(first) == "table" then
     for i = 1, #inputs do
       if inputs[i] and first[i] then deliver(grads, inputs[i], first[i], shares) end

@@ -32,10 +32,25 @@ local function as_dtype(x, dtype)
   return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
 end
 
+-- a·bᵀ + bias and aᵀ·b. The view is freed, or it would hold memory that is freed next until the collector finds it.
+local function times_transposed(a, b, bias)
+  local turned = transpose(b, 1, 2)
+  local y = matmul(a, turned, bias)
+  free(turned)
+  return y
+end
+
+local function transposed_times(a, b, dtype)
+  local turned = transpose(a, 1, 2)
+  local y = matmul(turned, b, nil, dtype)
+  free(turned)
+  return y
+end
+
 -- y, and what the product for dW needs of x if it takes the same operand: its scales beside x, its transposed codes and
 -- scales, or, without scales, the values that it was multiplied as.
 local function forward(x, weight, bias, plan, dtype, for_weight_grad, layer, record)
-  if not plan then return matmul(x, transpose(weight, 1, 2), bias) end
+  if not plan then return times_transposed(x, weight, bias) end
   local product, weight_grad = plan.forward, for_weight_grad and plan.weight_grad
   local operand = product.left
   local again = weight_grad and weight_grad.right == operand or false
@@ -57,7 +72,7 @@ local function forward(x, weight, bias, plan, dtype, for_weight_grad, layer, rec
   else
     values, _, scale = values_of(x, operand, plan, known, dtype, nil, again)
   end
-  local y = matmul(values, transpose(weight.values, 1, 2), bias)
+  local y = times_transposed(values, weight.values, bias)
   if again and not transposing and numel(values) <= few_values then return y, nil, values end
   free(values)
   return y, scale, transposed
@@ -124,7 +139,7 @@ local function quantized_weight_grad(dy, x, scale, kept, plan, dtype, layer, rec
     return scaled_matmul(dy.transposed, dy.scale, kept, scale, nil, dtype)
   end
   local values = kept or values_of(x, operand, plan, known)
-  local grad = matmul(transpose(dy.values, 1, 2), values, nil, dtype)
+  local grad = transposed_times(dy.values, values, dtype)
   if not kept then free(values) end
   return grad
 end
@@ -161,10 +176,11 @@ local operation = {
       grad_x = matmul(dy, node.weight)
     end
     if inputs[2] and not grad_weight then
-      grad_weight = matmul(transpose(dy, 1, 2), as_rows(x), nil, inputs[2].dtype)
+      grad_weight = transposed_times(dy, as_rows(x), inputs[2].dtype)
     end
     if inputs[3] and not grad_bias then grad_bias = core.sum(as_dtype(dy, bias_dtype), 1) end
-    return grad_x and view(grad_x, node.input_shape), grad_weight, grad_bias
+    if grad_x and #node.input_shape ~= 2 then grad_x = view(grad_x, node.input_shape) end
+    return grad_x, grad_weight, grad_bias
   end,
 }
 

@@ -25,7 +25,7 @@ static const float *load(Values values, int64_t start, int n, float *buffer) {
 }
 
 typedef struct Normalize {
-  Values out, x, dy, weight, bias;
+  Values out, x, dy, weight, bias, addend;
   float *mean, *inverse; /* one a row; mean may be NULL */
   float epsilon;
   int64_t rows, columns;
@@ -167,7 +167,9 @@ static void backward_row(const Normalize *job, int64_t row, double *weight_sums,
     if (job->columns > CHUNK) load_chunk(job, row, start, n, &chunk);
     input_gradient(chunk.buffer, chunk.grad, chunk.normalized, (float)(sum / columns), (float)(sum_product / columns),
                    job->inverse[row], n);
-    store_floats(job->out.dtype, job->out.data, row * job->columns + start, n, chunk.buffer);
+    int64_t first = row * job->columns + start;
+    if (job->addend.data) add(chunk.buffer, load(job->addend, first, n, chunk.dy_buffer), n);
+    store_floats(job->out.dtype, job->out.data, first, n, chunk.buffer);
   }
 }
 
@@ -205,6 +207,7 @@ bool cpu_normalize_backward(const NormalizeGradients *gradients, const Tensor *d
       .out = values_of(gradients->x),
       .x = values_of(x),
       .dy = values_of(dy),
+      .addend = values_of(gradients->addend),
       .weight = values_of(weight),
       .mean = mean ? tensor_data(mean) : NULL,
       .inverse = tensor_data(inverse),

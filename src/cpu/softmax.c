@@ -45,11 +45,33 @@ VECTORIZE static void scale_floats(float *restrict x, float factor, int n) {
   for (int i = 0; i < n; i++) x[i] *= factor;
 }
 
+VECTORIZE static void scale_into(float *restrict out, const float *restrict x, float factor, int n) {
+  for (int i = 0; i < n; i++) out[i] = x[i] * factor;
+}
+
+/* A row of at most CHUNK elements, whose exponentials are computed once. */
+static void softmax_short_row(const Softmax *job, int64_t first, int length) {
+  float buffer[CHUNK], scaled[CHUNK], out[CHUNK];
+  const float *x = load_floats(job->x_dtype, job->x, first, length, buffer);
+  if (job->rule.scale != 1) {
+    scale_into(scaled, x, job->rule.scale, length);
+    x = scaled;
+  }
+  exp_minus(out, x, 1, max_floats(x, length), length);
+  scale_floats(out, 1.0f / (float)sum_floats(out, length), length);
+  store_floats(job->out_dtype, job->out, first, length, out);
+}
+
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   const Softmax *job = context;
   float buffer[CHUNK], out[CHUNK], scale = job->rule.scale;
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->length, length = visible_length(job, row);
+    store_zeros(job, first + length, job->length - length);
+    if (length <= CHUNK && !job->rule.logarithm) {
+      softmax_short_row(job, first, (int)length);
+      continue;
+    }
     RowSum total = row_sum(job->x_dtype, job->x, first, length, scale);
     float factor = 1.0f / total.sum, logarithm = logf(total.sum);
     for (int64_t start = 0; start < length; start += CHUNK) {
@@ -63,7 +85,6 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
       }
       store_floats(job->out_dtype, job->out, first + start, n, out);
     }
-    store_zeros(job, first + length, job->length - length);
   }
 }
 

@@ -99,6 +99,7 @@ bool cuda_normalize_backward(const NormalizeGradients *gradients, const Tensor *
       .dy = tensor_data(dy),
       .dy_dtype = dy->dtype,
       .dx = gradients->x ? tensor_data(gradients->x) : NULL,
+      .addend = gradients->addend ? tensor_data(gradients->addend) : NULL,
       .weight = parameter_of(weight),
       .mean = mean ? tensor_data(mean) : NULL,
       .inverse = tensor_data(inverse),

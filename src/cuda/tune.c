@@ -6,7 +6,7 @@
 
 #include "product_plan.h"
 
-enum { CANDIDATES = 8, RUNS_MOST = 8, HEAD_STARTS = 6 };
+enum { CANDIDATES = 8, RUNS_MOST = 8, HEAD_STARTS = 6, REPEATS = 3 };
 
 static const double budget = 25;       /* ms of the host's time for one product */
 static const double sample_time = 0.1; /* ms; of products that take less, a sample is several runs */
@@ -28,22 +28,26 @@ static double now(void) {
 }
 
 /* Milliseconds of one run, the mean of several in a row; negative where it fails. Products that take the device less
- * time than the host get a head start: the device clears the workspace while the host enqueues them. */
+ * time than the host get a head start: the device clears the workspace while the host enqueues them. What that takes
+ * the host is the bound of eager steps then, and some algorithms take it twice as long as others, so it counts too. */
 static double sample(const ProductRun *run, const cublasLtMatmulAlgo_t *algorithm, int runs, cudaEvent_t start,
                      cudaEvent_t end) {
   float elapsed;
+  double host = 0;
   for (int i = 0; runs > 1 && i < HEAD_STARTS; i++) {
     if (cudaMemsetAsync(run->workspace, 0, product_workspace_bytes, run->stream) != cudaSuccess) return -1;
   }
   if (cudaEventRecord(start, run->stream) != cudaSuccess) return -1;
+  if (runs == RUNS_MOST) host = -now();
   for (int i = 0; i < runs; i++) {
     if (product_enqueue(run, algorithm) != CUBLAS_STATUS_SUCCESS) return -1;
   }
+  if (runs == RUNS_MOST) host += now();
   if (cudaEventRecord(end, run->stream) != cudaSuccess || cudaEventSynchronize(end) != cudaSuccess ||
       cudaEventElapsedTime(&elapsed, start, end) != cudaSuccess) {
     return -1;
   }
-  return elapsed / runs;
+  return (elapsed + host) / runs;
 }
 
 /* Milliseconds of one run of a candidate: its second one, since the first may load the kernel, or a mean where that is
@@ -53,7 +57,13 @@ static double measure(const ProductRun *run, const cublasLtMatmulAlgo_t *algorit
   double first = sample(run, algorithm, 1, start, end);
   double time = first < 0 ? first : sample(run, algorithm, 1, start, end);
   if (time < 0 || time >= sample_time) return time;
-  return sample(run, algorithm, time * RUNS_MOST < sample_time ? RUNS_MOST : 2, start, end);
+  int runs = time * RUNS_MOST < sample_time ? RUNS_MOST : 2;
+  double least = sample(run, algorithm, runs, start, end);
+  for (int i = 1; i < REPEATS && runs == RUNS_MOST && least >= 0; i++) {
+    time = sample(run, algorithm, runs, start, end);
+    if (time < least) least = time;
+  }
+  return least;
 }
 
 /* The position of the fastest candidate. */

@@ -27,14 +27,14 @@ static Tensor *new_tensor_if(lua_State *L, bool wanted) {
 }
 
 /* normalize_backward(dy, x, means (nil for rms_norm), inverses, weight or nil, want dx, want dweight, dtype of dbias or
- * nil) -> dx, dweight, dbias; nil for what is not wanted */
+ * nil, addend of dx or nil) -> dx, dweight, dbias; nil for what is not wanted */
 static int lfp8_normalize_backward(lua_State *L) {
-  lua_settop(L, 8);
+  lua_settop(L, 9);
   const Tensor *dy = check_tensor(L, 1), *x = check_tensor(L, 2), *mean = optional_tensor(L, 3);
   const Tensor *inverse = check_tensor(L, 4), *weight = optional_tensor(L, 5);
   bool want_x = optional_boolean(L, 6, true), want_weight = optional_boolean(L, 7, false), want_bias = !lua_isnil(L, 8);
   DType bias_dtype = want_bias ? check_dtype(L, 8) : DTYPE_F32;
-  NormalizeGradients gradients = {0};
+  NormalizeGradients gradients = {.addend = optional_tensor(L, 9)};
   gradients.x = new_tensor_if(L, want_x);
   gradients.weight = new_tensor_if(L, want_weight);
   gradients.bias = new_tensor_if(L, want_bias);

@@ -68,16 +68,21 @@ bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy
   if (!tensor_same_shape(dy, x)) {
     return error_set("shapes %s and %s differ", tensor_shape_text(dy, first), tensor_shape_text(x, second));
   }
+  const Tensor *addend = gradients->addend;
+  if (addend && (!same_device(x, addend) || !tensor_same_shape(addend, x) || addend->dtype != x->dtype)) {
+    return error_set("what is added to the gradient must have the input's shape, dtype and device");
+  }
   if (gradients->weight && !weight) return error_set("there is no weight to have a gradient");
   if (gradients->bias && !dtype_is_compute_float(bias_dtype)) {
     return error_set("the bias's gradient must be f32, f16 or bf16, got %s", dtype_name(bias_dtype));
   }
   enum { X, WEIGHT, BIAS, OUTPUTS };
   Tensor *receivers[OUTPUTS] = {gradients->x, gradients->weight, gradients->bias};
-  Tensor created[OUTPUTS] = {{0}}, grad = {0}, input = {0}, factors = {0};
+  Tensor created[OUTPUTS] = {{0}}, grad = {0}, input = {0}, factors = {0}, terms = {0};
   int64_t columns = x->size[x->rank - 1];
   Device device = tensor_device(x);
   bool done = op_contiguous(&grad, dy) && op_contiguous(&input, x) && (!weight || op_contiguous(&factors, weight)) &&
+              (!addend || op_contiguous(&terms, addend)) &&
               (!receivers[X] || tensor_create_like(&created[X], x, x->dtype)) &&
               (!receivers[WEIGHT] || tensor_create(&created[WEIGHT], weight->dtype, device, 1, &columns)) &&
               (!receivers[BIAS] || tensor_create(&created[BIAS], bias_dtype, device, 1, &columns));
@@ -85,11 +90,13 @@ bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy
       .x = receivers[X] ? &created[X] : NULL,
       .weight = receivers[WEIGHT] ? &created[WEIGHT] : NULL,
       .bias = receivers[BIAS] ? &created[BIAS] : NULL,
+      .addend = addend ? &terms : NULL,
   };
   done = done && backend_for(x)->normalize_backward(&targets, &grad, &input, mean, inverse, weight ? &factors : NULL);
   tensor_release(&grad);
   tensor_release(&input);
   tensor_release(&factors);
+  tensor_release(&terms);
   for (int i = 0; i < OUTPUTS; i++) {
     if (receivers[i]) hand_over(receivers[i], &created[i], done);
   }

@@ -148,7 +148,7 @@ bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *
 bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight, const Tensor *bias,
                   double epsilon);
 /* Makes every gradient that is not NULL: those of x, in x's dtype; of the weight, in its dtype; of the bias, in
- * `bias_dtype`. */
+ * `bias_dtype`. The addend, if there is one, has x's shape and dtype. */
 bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
                            const Tensor *inverse, const Tensor *weight, DType bias_dtype);
 

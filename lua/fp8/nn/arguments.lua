@@ -22,6 +22,13 @@ function arguments.check_probability(class_name, name, value)
   end
 end
 
+--- Raises an error unless `dtype` is one that parameters can have, or nil.
+function arguments.check_dtype(class_name, dtype)
+  if dtype ~= nil and not parameter_dtypes[dtype] then
+    raise(("%s: option dtype must be f32, f16 or bf16, got %s"):format(class_name, tostring(dtype)))
+  end
+end
+
 --- The options, or an empty table, after checking names and types.
 -- @param kinds the type of each option that there is besides dtype and device: "boolean", "number" or "string"
 function arguments.read_options(class_name, options, kinds)
@@ -31,9 +38,7 @@ function arguments.read_options(class_name, options, kinds)
   end
   for option, value in pairs(options) do
     if option == "dtype" then
-      if not parameter_dtypes[value] then
-        raise(("%s: option dtype must be f32, f16 or bf16, got %s"):format(class_name, tostring(value)))
-      end
+      arguments.check_dtype(class_name, value)
     elseif option ~= "device" then
       local kind = kinds and kinds[option]
       if not kind then raise(("%s: unknown option %s"):format(class_name, tostring(option))) end
@@ -44,9 +49,6 @@ function arguments.read_options(class_name, options, kinds)
   end
   return options
 end
-
---- The options dtype and device of a table, for parameters and parts.
-function arguments.placement(options) return {dtype = options.dtype, device = options.device} end
 
 --- A parameter of these sizes, every element of it `value`.
 function arguments.constant(sizes, value, options)

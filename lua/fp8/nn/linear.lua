@@ -1,5 +1,6 @@
 --- The linear layer as a module, and its two quantized forms: one layer and three recipes (none, `mixed`, `global`).
 local core = require "fp8.core"
+local arguments = require "fp8.nn.arguments"
 local linear = require "fp8.linear"
 local planning = require "fp8.plan"
 local recipes = require "fp8.recipes"
@@ -8,14 +9,6 @@ local Module = require "fp8.nn.module"
 local raise = core.raise
 
 local own_options = {bias = true, dtype = true, device = true, recipe = true, native = true}
-local parameter_dtypes = {f32 = true, f16 = true, bf16 = true}
-
-local function check_features(class_name, argument, features)
-  local valid = type(features) == "number" and features >= 1 and features == math.floor(features) and features < 2^53
-  if not valid then
-    raise(("%s: %s must be a whole number of at least 1, got %s"):format(class_name, argument, tostring(features)))
-  end
-end
 
 local function read_options(class_name, options)
   if options == nil then return {} end
@@ -33,9 +26,7 @@ local function read_options(class_name, options)
       raise(("%s: option %s must be a boolean, got %s"):format(class_name, option, type(options[option])))
     end
   end
-  if options.dtype ~= nil and not parameter_dtypes[options.dtype] then
-    raise(("%s: option dtype must be f32, f16 or bf16, got %s"):format(class_name, tostring(options.dtype)))
-  end
+  arguments.check_dtype(class_name, options.dtype)
   return options
 end
 
@@ -97,8 +88,8 @@ local Linear = Module:extend("Linear")
 --   and any field of a recipe, which changes that field: {grad_output = {scale = "row"}, rounding = "stochastic"}
 function Linear:init(in_features, out_features, options)
   local name = self.class_name
-  check_features(name, "in_features", in_features)
-  check_features(name, "out_features", out_features)
+  arguments.check_size(name, "in_features", in_features)
+  arguments.check_size(name, "out_features", out_features)
   options = read_options(name, options)
   self.in_features, self.out_features = in_features, out_features
   self.recipe = chosen_recipe(self, options)

@@ -1,5 +1,5 @@
---- Attention: softmax(scale · q·kᵀ)·v, by a fused kernel where the device has one for the tensors (core.attention), else
--- by batched products and one pass over the scores.
+--- Attention: softmax(scale · q·kᵀ)·v, by a fused kernel where the device has one for the tensors (core.attention),
+-- else by batched products and one pass over the scores.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"

@@ -6,14 +6,14 @@ local needs_grad, record = autograd.needs_grad, autograd.record
 
 local normalize = {}
 
-local function backward(node, grad, x, weight, mean)
+local function backward(node, grad, x, weight, mean, earlier)
   local inputs, bias = node.inputs, node.inputs[3]
   return core.normalize_backward(grad, x, mean or nil, node.saved[4], weight or nil, inputs[1] and true or false,
-    inputs[2] and true or false, bias and bias.dtype or nil)
+    inputs[2] and true or false, bias and bias.dtype or nil, earlier)
 end
 
-local layer_norm = {name = "layer_norm", backward = backward}
-local rms_norm = {name = "rms_norm", backward = backward}
+local layer_norm = {name = "layer_norm", backward = backward, adds = true}
+local rms_norm = {name = "rms_norm", backward = backward, adds = true}
 
 local function finish(operation, y, x, weight, bias, mean, inverse)
   if needs_grad(x, weight, bias) then
