@@ -88,8 +88,7 @@ bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quant
   pieces->quantize.x = tensor_data(x);
   pieces->quantize.dtype = x->dtype;
   if (quantizer->known_scale) pieces->quantize.known_scale = tensor_data(quantizer->known_scale);
-  bool parts =
-      is_one_block(x, quantizer) && (quantizer->known_scale || count > most_in_registers(x));
+  bool parts = is_one_block(x, quantizer) && (quantizer->known_scale || count > most_in_registers(x));
   cut(pieces, x, parts);
   Tensor partials = {0};
   Maxima maxima = {0};
