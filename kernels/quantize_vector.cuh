@@ -84,16 +84,13 @@ __device__ inline void store_codes(uint8_t *codes, const uint32_t (&word)[2]) {
   *reinterpret_cast<uint2 *>(codes) = make_uint2(word[0], word[1]);
 }
 
-/* Encodes a vector and, if the plan has values, writes what it decodes to. DIVIDE: the scaled number is x / absmax, not
- * x · (1 / absmax). */
+/* A vector's codes, as Encoder::encode leaves them. DIVIDE: the scaled number is x / absmax, not x · (1 / absmax). */
 template <typename Scalar, Encoding ENCODING, bool DIVIDE>
-__device__ inline void quantize_vector(const QuantizePlan &plan, const Encoder<ENCODING> &encoder,
-                                       const VectorScaling &scaling, uint4 raw,
-                                       uint32_t (&codes)[vector_width<Scalar> / 4], Scalar *values_out) {
+__device__ inline void encode_vector(const Encoder<ENCODING> &encoder, const VectorScaling &scaling, uint4 raw,
+                                     uint32_t (&word)[vector_width<Scalar> / 4][4]) {
   constexpr int width = vector_width<Scalar>;
   if (scaling.general.empty) raw = make_uint4(0, 0, 0, 0);
   float value[width];
-  uint32_t word[width / 4][4];
   unpack<Scalar>(raw, value);
 #pragma unroll
   for (int k = 0; k < width; k++) {
@@ -104,13 +101,31 @@ __device__ inline void quantize_vector(const QuantizePlan &plan, const Encoder<E
   for (int k = 0; k < width / 4; k++) {
     encoder.encode(value + 4 * k, word[k]);
     if (ENCODING != ENCODING_MAP && scaling.general.broken) word[k][0] = 0x7F7F7F7Fu;
-    codes[k] = encoder.codes(word[k]);
   }
+}
+
+/* What those codes decode to, in float32. */
+template <Encoding ENCODING, int WORDS>
+__device__ inline void decode_vector(const Encoder<ENCODING> &encoder, const VectorScaling &scaling,
+                                     const uint32_t (&word)[WORDS][4], float (&value)[4 * WORDS]) {
+#pragma unroll
+  for (int k = 0; k < WORDS; k++) encoder.decode(word[k], value + 4 * k);
+#pragma unroll
+  for (int k = 0; k < 4 * WORDS; k++) value[k] *= scaling.general.scale;
+}
+
+/* Encodes a vector and, if the plan has values, writes what it decodes to. */
+template <typename Scalar, Encoding ENCODING, bool DIVIDE>
+__device__ inline void quantize_vector(const QuantizePlan &plan, const Encoder<ENCODING> &encoder,
+                                       const VectorScaling &scaling, uint4 raw,
+                                       uint32_t (&codes)[vector_width<Scalar> / 4], Scalar *values_out) {
+  uint32_t word[vector_width<Scalar> / 4][4];
+  encode_vector<Scalar, ENCODING, DIVIDE>(encoder, scaling, raw, word);
+#pragma unroll
+  for (int k = 0; k < vector_width<Scalar> / 4; k++) codes[k] = encoder.codes(word[k]);
   if (!plan.values) return;
-#pragma unroll
-  for (int k = 0; k < width / 4; k++) encoder.decode(word[k], value + 4 * k);
-#pragma unroll
-  for (int k = 0; k < width; k++) value[k] *= scaling.general.scale;
+  float value[vector_width<Scalar>];
+  decode_vector<ENCODING>(encoder, scaling, word, value);
   *reinterpret_cast<uint4 *>(values_out) = pack<Scalar>(value);
 }
 

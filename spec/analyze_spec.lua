@@ -260,6 +260,34 @@ support.each_device(function(device)
       end
     end)
 
+    it("says the same of values that it makes itself", function()
+      fp8.manual_seed(8)
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        for _, factor in ipairs {1, dtype == "f16" and 1e-4 or 1e-30} do
+          local x = (fp8.randn(40, 96) * (fp8.randn(40, 96) * 3):exp() * factor):to(dtype)
+          x[3]:fill_(0)
+          local list = support.flat(x)
+          x = x:to(device)
+          for name, format in pairs {e4m3 = "e4m3", e5m2 = "e5m2", e5m2_map = fp8.create_map(true, 5, 2, 8),
+                                     unsigned = fp8.create_map(false, 4, 4, 8)} do
+            local rule = formats[name] or map_format(format)
+            for _, blocksize in ipairs {96, 40, 3840, 5, false} do
+              local blocks, values_dtype = blocksize or nil, type(format) == "string" and "f32" or dtype
+              local _, scale = core.quantize(x, format, blocks)
+              for _, known in ipairs {false, scale * 0.3} do
+                local values = core.fake_quantize(x, format, blocks, nil, known or nil, values_dtype)
+                local row = comparison.new_rows(device)
+                core.compare_quantized(row, x, format, blocks, known or nil, dtype)
+                local expected = expected_statistics(list, support.flat(values), (known or scale):totable(), rule,
+                  blocksize or 3840)
+                same(expected, read(row), ("%s %s %s"):format(dtype, name, tostring(blocksize)))
+              end
+            end
+          end
+        end
+      end
+    end)
+
     it("measures magnitudes alone", function()
       local x = fp8.randn(1000, {device = device}) * 1e-30
       local row = comparison.new_rows(device)
@@ -294,6 +322,10 @@ support.each_device(function(device)
       fails("dtype must be f32, f16 or bf16, got i64", core.compare, row, row, row)
       fails("dtype must be f32, f16 or bf16, got u8", core.compare, row, x, x:to("u8"), scale, "e4m3")
       fails("blocksize must be at least 1", core.compare, row, x, x, scale, "e4m3", 0)
+      local two = fp8.ones(2, {device = device})
+      fails("absmax must be f32 of shape (1)", core.compare_quantized, row, x, "e4m3", nil, two)
+      fails("the row must be", core.compare_quantized, x, x, "e4m3")
+      fails("scales of 'mx' are for e4m3", core.compare_quantized, row, x, fp8.create_map(), 4, nil, nil, "mx")
       assert.equal(0, read(row).count)
     end)
   end)

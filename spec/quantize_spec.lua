@@ -351,6 +351,12 @@ support.each_device(function(device)
       end
     end)
 
+    it("takes what a known scale sends beyond float32's range to the ends of a map", function()
+      local x = fp8.tensor({1e30, -1e30}, {device = device})
+      local known = fp8.tensor({1e-30}, {device = device})
+      support.equal(core.fake_quantize(x, maps.e4m3, nil, "nearest", known), fp8.tensor {1e-30, -1e-30})
+    end)
+
     it("divides by absmax exactly, whatever it is", function()
       fp8.manual_seed(34)
       for _, dtype in ipairs {"f32", "bf16"} do

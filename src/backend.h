@@ -339,6 +339,13 @@ typedef struct Backend {
    * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is
    * nothing if it is NULL. Everything contiguous. */
   bool (*compare)(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
+  /* Whether compare_quantized takes these; NULL in a backend that has none. */
+  bool (*compares_quantized)(const Tensor *x, const Quantizer *quantizer, DType dtype);
+  /* What `compare` says of the values of `dtype` that `quantize` makes of x, and its scales, without writing these:
+   * relative_error to within two units in the last place of float32, sums to within one part in a million of Σ |x|, Σ x²
+   * and Σ (x - value)². Reads x once, and once more for a whole-tensor absmax. */
+  bool (*compare_quantized)(Tensor *row, const Tensor *x, const Quantizer *quantizer, DType dtype,
+                            const CompareRule *rule);
 
   /* --- optimizer steps --- */
   /* Arithmetic in float32, a parameter rounded once. No two tensors of an update share memory. */

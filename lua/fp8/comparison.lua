@@ -56,16 +56,7 @@ end
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
 function comparison.quantize(row, x, operand, dtype, known)
-  local format, blocks, rounding = operand.format, operand.blocksize, operand.scale_rounding
-  local values, scale, _
-  if type(format) == "string" then
-    values, scale = core.quantize(x, format, blocks, nil, known, nil, nil, nil, rounding)
-  else
-    values, _, scale = core.fake_quantize(x, format, blocks, nil, known, dtype, nil, true, rounding)
-  end
-  core.compare(row, x, values, scale, format, blocks)
-  core.free(values)
-  core.free(scale)
+  core.compare_quantized(row, x, operand.format, operand.blocksize, known, dtype, operand.scale_rounding)
 end
 
 -- --- text ---

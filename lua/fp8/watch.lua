@@ -174,7 +174,7 @@ end
 --
 -- A script that has to save that memory runs recorded steps without a graph: `(watcher:due() and f or graph)()`.
 -- @param f      as for fp8.cuda.graph
--- @param device "cuda" if left out
+-- @param device that of the layers if left out
 function Watcher:graph(f, device)
   if type(f) ~= "function" then raise("graph: a function is needed, got " .. type(f)) end
   local captured = {}
@@ -185,7 +185,7 @@ function Watcher:graph(f, device)
       return graph()
     end
     local results
-    captured[self.recording], results = capture(f, device)
+    captured[self.recording], results = capture(f, device or self.device)
     return unpack(results, 1, results.n)
   end
 end

@@ -60,7 +60,7 @@ PORTABLE uint32_t map_bucket(float value) {
 PORTABLE uint8_t map_nearest(const float *midpoint, const uint8_t *start, float value) {
   uint32_t code = start[map_bucket(value)];
   while (value > midpoint[code]) code++;
-  return (uint8_t)(code + ((value == midpoint[code]) & code & 1));
+  return (uint8_t)(code + ((value == midpoint[code]) & code & (code < MAP_SIZE - 1)));
 }
 
 /* Stochastic rounding between the neighbours a <= value < b: b with probability (value - a) / (b - a), from 32

@@ -48,6 +48,9 @@ void *cuda_allocate_uncounted(const CudaDevice *device, size_t bytes);
 /* The device's copy of a map's table, uploaded once; NULL with an error. */
 const MapTable *cuda_map_table(const CudaDevice *device, const Map *map);
 
+/* A plan to quantize `count` elements: everything but the data pointers and dtypes. */
+bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count);
+
 extern const Allocator cuda_allocator;
 /* At once, or when the last graph is gone: a graph may read it. */
 void cuda_release_map_copy(int index, void *copy);
@@ -125,6 +128,9 @@ bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Q
                         bool record); /* delayed.c */
 bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale,
                   const CompareRule *rule); /* compare.c */
+bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType dtype);
+bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quantizer, DType dtype,
+                            const CompareRule *rule);
 
 bool cuda_update(const Update *update); /* optimizer.c */
 bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);

@@ -15,8 +15,7 @@ typedef struct Job {
   bool measurable; /* cuda_measure takes x */
 } Job;
 
-/* Everything but the data pointers. */
-static bool plan_of(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count) {
+bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count) {
   *plan = (QuantizePlan){
       .format = quantizer->format,
       .count = count,
@@ -43,7 +42,7 @@ static bool allows_fast_kernels(const Job *job) {
 static bool start(Job *job, const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
   *job = (Job){.device = cuda_tensor_device(x), .outputs = outputs, .x = x, .quantizer = quantizer};
   QuantizePlan *plan = &job->plan;
-  if (!job->device || !plan_of(plan, job->device, quantizer, tensor_count(x))) return false;
+  if (!job->device || !cuda_quantize_plan(plan, job->device, quantizer, tensor_count(x))) return false;
   plan->x = tensor_data(x);
   plan->dtype = x->dtype;
   if (quantizer->known_scale) plan->known_scale = tensor_data(quantizer->known_scale);
@@ -365,7 +364,7 @@ bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, cons
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   QuantizePlan plan;
-  if (!device || !plan_of(&plan, device, quantizer, tensor_count(out))) return false;
+  if (!device || !cuda_quantize_plan(&plan, device, quantizer, tensor_count(out))) return false;
   plan.values = tensor_data(out);
   plan.values_dtype = out->dtype;
   plan.codes = tensor_data(codes);

@@ -167,6 +167,22 @@ static int lfp8_compare(lua_State *L) {
   return finish(L, op_compare(row, x, values, scale, format, check_blocks(L, 6)), 0);
 }
 
+/* compare_quantized(row, x, format, blocks, known scales, dtype of a map's values, rounding of scales): the same of what
+ * quantize or fake_quantize would make of x */
+static int lfp8_compare_quantized(lua_State *L) {
+  lua_settop(L, 7);
+  Tensor *row = check_tensor(L, 1);
+  const Tensor *x = check_tensor(L, 2);
+  QuantizeOptions options = {
+      .format = check_format(L, 3),
+      .blocks = check_blocks(L, 4),
+      .known_scale = optional_tensor(L, 5),
+      .dtype = lua_isnil(L, 6) ? x->dtype : check_dtype(L, 6),
+      .scale_rounding = check_scale_rounding(L, 7),
+  };
+  return finish(L, op_compare_quantized(row, x, &options), 0);
+}
+
 const luaL_Reg quantize_functions[] = {
     {"create_map", lfp8_create_map},
     {"create_dynamic_map", lfp8_create_dynamic_map},
@@ -176,6 +192,7 @@ const luaL_Reg quantize_functions[] = {
     {"fake_quantize", lfp8_fake_quantize},
     {"delayed_scale", lfp8_delayed_scale},
     {"compare", lfp8_compare},
+    {"compare_quantized", lfp8_compare_quantized},
     {"scaled_matmul", lfp8_scaled_matmul},
     {NULL, NULL},
 };

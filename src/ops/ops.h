@@ -225,6 +225,9 @@ bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, Format fo
 /* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare). `values` and `scale`
  * may be NULL; `format` and `blocks`, as in QuantizeOptions, matter with scales. */
 bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format, Blocks blocks);
+/* The same of what op_quantize would make of x, to nearest: values of options->dtype by a map, exact ones of a hardware
+ * format. */
+bool op_compare_quantized(Tensor *row, const Tensor *x, const QuantizeOptions *options);
 
 /* --- optimizer steps (optimizer.c) --- */
 

@@ -247,3 +247,46 @@ bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor
   if (done) row->storage->version++;
   return done;
 }
+
+/* For what a backend does not do in one go. */
+static bool quantize_and_compare(Tensor *row, const Tensor *x, const QuantizeOptions *options) {
+  Tensor values = {0}, scale = {0};
+  QuantizeOutputs outputs = {.scale = &scale};
+  if (options->format.map) {
+    outputs.values = &values;
+  } else {
+    outputs.codes = &values;
+  }
+  bool done =
+      op_quantize(&outputs, x, options) && op_compare(row, x, &values, &scale, options->format, options->blocks);
+  tensor_release(&values);
+  tensor_release(&scale);
+  return done;
+}
+
+bool op_compare_quantized(Tensor *row, const Tensor *x, const QuantizeOptions *options) {
+  Quantizer quantizer;
+  const Backend *backend = backend_for(x);
+  DType dtype = options->format.map ? options->dtype : DTYPE_F32;
+  if (!check_compared(row, x, NULL, NULL) || !check_value_dtype(options->dtype) ||
+      !make_quantizer(&quantizer, x, options->format, options->blocks, options->scale_rounding, false)) {
+    return false;
+  }
+  Tensor input = {0}, known = {0};
+  bool done = op_contiguous(&input, x);
+  if (done && options->known_scale) {
+    done =
+        check_scale(options->known_scale, x, block_count(x, &quantizer)) && op_contiguous(&known, options->known_scale);
+    quantizer.known_scale = &known;
+  }
+  if (done && backend->compares_quantized && backend->compares_quantized(&input, &quantizer, dtype)) {
+    CompareRule rule = compare_rule(&input, &quantizer);
+    done = backend->compare_quantized(row, &input, &quantizer, dtype, &rule);
+    if (done) row->storage->version++;
+  } else if (done) {
+    done = quantize_and_compare(row, &input, options);
+  }
+  tensor_release(&input);
+  tensor_release(&known);
+  return done;
+}
