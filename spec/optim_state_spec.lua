@@ -26,6 +26,20 @@ support.each_device(function(device)
       end
     end
 
+    it("is kept for hundreds of groups with settings of their own", function()
+      local list, many = {}, {}
+      for i = 1, 300 do
+        list[i] = fp8.zeros(2, {device = device}):requires_grad_()
+        many[i] = {parameters = {list[i]}, lr = i / 7, weight_decay = i / 11}
+      end
+      local optimizer = fp8.optim.AdamW(many)
+      local dict = optimizer:state_dict()
+      for _, group in ipairs(many) do group.lr = 1 end
+      local other = fp8.optim.AdamW(many)
+      other:load_state_dict(dict)
+      assert.equal(300 / 7, other.groups[300].lr)
+    end)
+
     local function groups(list, lr)
       return {{parameters = {list[1], list[2]}}, {parameters = {list[3], list[4]}, lr = lr, weight_decay = 0}}
     end

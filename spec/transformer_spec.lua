@@ -66,6 +66,9 @@ TransformerBlock(
 )]], tostring(block))
       assert.equal("Sequential(\n  1: Embedding(3, 4)\n  2: RMSNorm(4, epsilon = 0.1)\n  3: SiLU()\n)",
         tostring(nn.Sequential(nn.Embedding(3, 4), nn.RMSNorm(4, {epsilon = 0.1}), nn.SiLU())))
+      local model = nn.Sequential(nn.SiLU())
+      model[2] = model
+      assert.equal("Sequential(\n  1: SiLU()\n  2: Sequential(…)\n)", tostring(model))
     end)
 
     it("gives its parts by name", function()
@@ -160,7 +163,8 @@ TransformerBlock(
         end
       end
       fails("LayerNorm: option epsilon must be a number, got string", nn.LayerNorm, 4, {epsilon = "1"})
-      fails("layer_norm: epsilon must be at least 0", nn.LayerNorm(4, {epsilon = -1}), fp8.zeros(4))
+      fails("LayerNorm: option epsilon must be a finite number of at least 0, got -1", nn.LayerNorm, 4, {epsilon = -1})
+      fails("layer_norm: epsilon must be at least 0", fp8.layer_norm, fp8.zeros(4), fp8.ones(4), nil, -1)
       fails("MultiHeadAttention: 3 heads can't share 8 features", nn.MultiHeadAttention, 8, 3)
       fails("MultiHeadAttention: option dropout must be a number of at least 0 and below 1, got 1",
         nn.MultiHeadAttention, 8, 2, {dropout = 1})

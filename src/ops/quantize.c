@@ -275,8 +275,8 @@ bool op_compare_quantized(Tensor *row, const Tensor *x, const QuantizeOptions *o
   Tensor input = {0}, known = {0};
   bool done = op_contiguous(&input, x);
   if (done && options->known_scale) {
-    done =
-        check_scale(options->known_scale, x, block_count(x, &quantizer)) && op_contiguous(&known, options->known_scale);
+    done = check_scale(options->known_scale, x, block_count(x, &quantizer, options->blocks)) &&
+           op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
   if (done && backend->compares_quantized && backend->compares_quantized(&input, &quantizer, dtype)) {
