@@ -6,6 +6,27 @@ local support = require "spec.support"
 local fails = support.fails
 
 support.each_device(function(device)
+  it("a finalizer can't free what a call is using, on " .. device, function()
+    local function call_while_finalizers_free(f, ...)
+      local x = fp8.randn(4, 64, {device = device})
+      for _ = 1, 2000 do
+        local trap = newproxy(true)
+        local target = x
+        getmetatable(trap).__gc = function() core.free(target) end
+        trap = nil -- luacheck: ignore
+        local ok, message = pcall(f, x, ...)
+        if not ok then
+          assert.is_truthy(message:find("freed", 1, true), message)
+          x = fp8.randn(4, 64, {device = device})
+        end
+      end
+    end
+    call_while_finalizers_free(core.quantize, "e4m3", 64)
+    call_while_finalizers_free(core.layer_norm, nil, nil, 1e-5)
+    call_while_finalizers_free(core.add, 1)
+    call_while_finalizers_free(function(x) return core.clip_grad_norm({x}, 1) end)
+  end)
+
   local on = {device = device}
 
   local function in_use() return core.memory(device).in_use end

@@ -23,6 +23,13 @@ int argument_error(lua_State *L, int index, const char *format, ...);
 /* `results`, or raises error_message() if not `ok`. */
 int finish(lua_State *L, bool ok, int results);
 
+/* Numbers of calls into the binding: of the one that runs, and of the one that it interrupts, as a finalizer does, or 0.
+ * After an error the latter may be a call that has ended: its arguments count as in use until they are used again. */
+typedef struct CallNumbers {
+  uint64_t running, interrupted;
+} CallNumbers;
+extern CallNumbers call_numbers;
+
 /* --- tensors as userdata (box.c) --- */
 
 /* Pushes a userdata that is "no tensor" yet, for an operation to fill. */

@@ -18,6 +18,7 @@ typedef struct TensorBox {
   Tensor tensor; /* first: a Tensor pointer from the stack is its box */
   Scope *scope;  /* the scope that frees it, or NULL */
   Links links;   /* in the scope's ring */
+  uint64_t call; /* the number of the last call that it was an argument of */
   bool requires_grad;
   bool has_autograd; /* the userdata's environment is the table of set_autograd */
 } TensorBox;
@@ -50,11 +51,19 @@ Tensor *new_tensor(lua_State *L) {
   return &box->tensor;
 }
 
+/* Whether a call that this one interrupts has the tensor as an argument. */
+static bool is_in_use(const TensorBox *box) {
+  return call_numbers.interrupted != 0 && box->call == call_numbers.interrupted;
+}
+
 Tensor *to_tensor(lua_State *L, int index) {
   if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index)) return NULL;
   bool is_tensor = lua_rawequal(L, -1, lua_upvalueindex(2));
   lua_pop(L, 1);
-  return is_tensor ? lua_touserdata(L, index) : NULL;
+  if (!is_tensor) return NULL;
+  TensorBox *box = lua_touserdata(L, index);
+  if (!is_in_use(box)) box->call = call_numbers.running;
+  return &box->tensor;
 }
 
 static const char *type_name(lua_State *L, int index) {
@@ -138,10 +147,12 @@ static int lfp8_set_autograd(lua_State *L) {
   return 0;
 }
 
-/* free(tensor): gives its memory up at once; for tensors that no script has seen */
+/* free(tensor): gives its memory up at once; for tensors that no script has seen. One that is in use in a call that this
+ * interrupts is left to the collector. */
 static int lfp8_free(lua_State *L) {
   TensorBox *box = (TensorBox *)to_tensor(L, 1);
   if (!box) check_tensor(L, 1);
+  if (is_in_use(box)) return 0;
   leave_scope(box);
   tensor_release(&box->tensor);
   return 0;

@@ -14,9 +14,16 @@ static const luaL_Reg *running_function(lua_State *L) { return lua_touserdata(L,
 /* The state whose function runs, which is where a collection has to happen. */
 static lua_State *running_state;
 
+CallNumbers call_numbers;
+
 static int call(lua_State *L) {
+  static uint64_t last;
+  CallNumbers before = call_numbers;
   running_state = L;
-  return running_function(L)->func(L);
+  call_numbers = (CallNumbers){.running = ++last, .interrupted = before.running};
+  int results = running_function(L)->func(L);
+  call_numbers = before;
+  return results;
 }
 
 static int collect_all(lua_State *L) {
