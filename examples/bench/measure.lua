@@ -47,6 +47,7 @@ function measure.time(step, options)
     end
   end
 
+  jit.flush() -- compiled code would keep what earlier measurements used, and the collector busy with it
   collectgarbage()
   run(3)
   core.synchronize(device)

@@ -1,5 +1,6 @@
 /* 16-bit products through oneDNN, versions 2 and 3. */
 #include <dnnl.h>
+#include <omp.h>
 #include <string.h>
 
 #include "cpu/product.h"
@@ -212,11 +213,7 @@ static bool has_instructions(void) {
   return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
 }
 
-ProductResult product_dnnl(const Product *product) {
-  if (!has_instructions()) return PRODUCT_UNSUPPORTED;
-  /* oneDNN has no product of two single matrices for a whole batch. */
-  if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
-  if (!start()) return PRODUCT_FAILED;
+static ProductResult run(const Product *product) {
   Plan *plan = plan_of(product);
   if (!plan) return PRODUCT_FAILED;
   if (!plan->primitive) return PRODUCT_UNSUPPORTED;
@@ -238,4 +235,22 @@ ProductResult product_dnnl(const Product *product) {
   if (status == dnnl_success) return PRODUCT_DONE;
   fail("dnnl_primitive_execute", status);
   return PRODUCT_FAILED;
+}
+
+/* Threads that sleep take some 60 µs to wake, in which one alone does this many multiplications. */
+static bool is_small(const Product *product) {
+  double operations = (double)product->a.batch * product->a.rows * product->a.columns * product->b.columns;
+  return operations < 0x1p24;
+}
+
+ProductResult product_dnnl(const Product *product) {
+  if (!has_instructions()) return PRODUCT_UNSUPPORTED;
+  /* oneDNN has no product of two single matrices for a whole batch. */
+  if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
+  if (!start()) return PRODUCT_FAILED;
+  int threads = omp_get_max_threads();
+  if (is_small(product)) omp_set_num_threads(1);
+  ProductResult result = run(product);
+  omp_set_num_threads(threads);
+  return result;
 }
