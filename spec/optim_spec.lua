@@ -77,14 +77,7 @@ support.each_device(function(device)
   describe("An optimizer", function()
     local shapes = {{3, 4}, {5}, {}, {2, 0}}
 
-    local function parameters(dtype)
-      fp8.manual_seed(1)
-      local list = {}
-      for i, shape in ipairs(shapes) do
-        list[i] = fp8.randn(shape, {device = device}):to(dtype):requires_grad_()
-      end
-      return list
-    end
+    local function parameters(dtype) return support.random_parameters(shapes, dtype, device) end
 
     --- Gives every parameter the gradient of step number `step`, and returns them as lists.
     local function set_gradients(list, step)

@@ -8,14 +8,7 @@ local shapes = {{3, 4}, {5}, {}, {2, 0}}
 
 support.each_device(function(device)
   describe("The state of an optimizer", function()
-    local function parameters(dtype)
-      fp8.manual_seed(1)
-      local list = {}
-      for i, shape in ipairs(shapes) do
-        list[i] = fp8.randn(shape, {device = device}):to(dtype):requires_grad_()
-      end
-      return list
-    end
+    local function parameters(dtype) return support.random_parameters(shapes, dtype, device) end
 
     --- Gradients of step number `step`; the second parameter has none in the first steps.
     local function set_gradients(list, step)

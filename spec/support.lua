@@ -161,4 +161,14 @@ function support.run_lua(code)
   return ok, text
 end
 
+--- Tensors of these shapes that require gradients, the same normal numbers in every call.
+function support.random_parameters(shapes, dtype, device)
+  fp8.manual_seed(1)
+  local list = {}
+  for i, shape in ipairs(shapes) do
+    list[i] = fp8.randn(shape, {device = device}):to(dtype):requires_grad_()
+  end
+  return list
+end
+
 return support
