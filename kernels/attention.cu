@@ -113,28 +113,14 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
 }
 
 template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const AttentionPlan &plan) {
-  const auto kernel = attention_kernel<Scalar, FEATURES>;
   constexpr int bytes = 5 * tile_elements<TILE, FEATURES> * (int)sizeof(uint16_t);
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error != cudaSuccess) return error;
-  const int64_t grid = plan.batch * plan.heads * ((plan.queries + TILE - 1) / TILE);
-  kernel<<<(unsigned)grid, ATTENTION_BLOCK, bytes, launch.stream>>>(plan);
-  return cudaGetLastError();
-}
-
-template <typename Scalar> cudaError_t run_features(Launch launch, const AttentionPlan &plan) {
-  switch (plan.features) {
-  case 32:
-    return run<Scalar, 32>(launch, plan);
-  case 64:
-    return run<Scalar, 64>(launch, plan);
-  default:
-    return run<Scalar, 128>(launch, plan);
-  }
+  return start(launch, attention_kernel<Scalar, FEATURES>, plan, plan.queries, bytes);
 }
 
 } // namespace
 
 extern "C" cudaError_t launch_attention(Launch launch, const AttentionPlan *plan) {
-  return plan->dtype == DTYPE_F16 ? run_features<Half>(launch, *plan) : run_features<BFloat16>(launch, *plan);
+  return run_typed(*plan, [&](auto scalar, auto features) {
+    return run<decltype(scalar), decltype(features)::value>(launch, *plan);
+  });
 }

@@ -187,6 +187,36 @@ __device__ inline int visible_tiles(const AttentionPlan &plan, int first) {
   return (visible + TILE - 1) / TILE;
 }
 
+/* --- launching --- */
+
+/* A thread block for every TILE of `rows` of every head, with so many bytes of shared memory. */
+template <typename Kernel>
+cudaError_t start(Launch launch, Kernel kernel, const AttentionPlan &plan, int rows, int bytes) {
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error != cudaSuccess) return error;
+  const int64_t grid = plan.batch * plan.heads * ((rows + TILE - 1) / TILE);
+  kernel<<<(unsigned)grid, ATTENTION_BLOCK, bytes, launch.stream>>>(plan);
+  return cudaGetLastError();
+}
+
+template <int FEATURES> struct Features { static constexpr int value = FEATURES; };
+
+template <typename Scalar, typename Run> cudaError_t run_sized(int features, Run run) {
+  switch (features) {
+  case 32:
+    return run(Scalar(), Features<32>());
+  case 64:
+    return run(Scalar(), Features<64>());
+  default:
+    return run(Scalar(), Features<128>());
+  }
+}
+
+/* run(Scalar(), Features<N>()) of the plan's dtype and features. */
+template <typename Run> cudaError_t run_typed(const AttentionPlan &plan, Run run) {
+  return plan.dtype == DTYPE_F16 ? run_sized<Half>(plan.features, run) : run_sized<BFloat16>(plan.features, run);
+}
+
 } // namespace
 
 #endif

@@ -153,15 +153,6 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_c
 
 /* --- launching --- */
 
-template <typename Kernel>
-cudaError_t start(Launch launch, Kernel kernel, const AttentionPlan &plan, int rows, int bytes) {
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error != cudaSuccess) return error;
-  const int64_t grid = plan.batch * plan.heads * ((rows + TILE - 1) / TILE);
-  kernel<<<(unsigned)grid, ATTENTION_BLOCK, bytes, launch.stream>>>(plan);
-  return cudaGetLastError();
-}
-
 template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const AttentionPlan &plan) {
   constexpr int rows = query_rows<FEATURES>, element = sizeof(uint16_t);
   const int64_t threads = plan.batch * plan.heads * plan.queries * (FEATURES / 8);
@@ -177,19 +168,10 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
   return start(launch, queries_kernel<Scalar, FEATURES>, plan, plan.queries, query_bytes);
 }
 
-template <typename Scalar> cudaError_t run_features(Launch launch, const AttentionPlan &plan) {
-  switch (plan.features) {
-  case 32:
-    return run<Scalar, 32>(launch, plan);
-  case 64:
-    return run<Scalar, 64>(launch, plan);
-  default:
-    return run<Scalar, 128>(launch, plan);
-  }
-}
-
 } // namespace
 
 extern "C" cudaError_t launch_attention_backward(Launch launch, const AttentionPlan *plan) {
-  return plan->dtype == DTYPE_F16 ? run_features<Half>(launch, *plan) : run_features<BFloat16>(launch, *plan);
+  return run_typed(*plan, [&](auto scalar, auto features) {
+    return run<decltype(scalar), decltype(features)::value>(launch, *plan);
+  });
 }

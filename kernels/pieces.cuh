@@ -7,19 +7,6 @@
 
 namespace {
 
-/* The largest of a group's magnitudes, for all of its threads; groups larger than a warp are synchronized together.
- * `shared` has a word for every warp and alternates between two arrays from call to call: one barrier is enough. */
-__device__ inline uint32_t group_maximum(uint32_t magnitude, int group, uint32_t *shared) {
-  for (int mask = min(group, WARP) / 2; mask > 0; mask /= 2) magnitude = max(magnitude, shuffle_xor(magnitude, mask));
-  if (group <= WARP) return magnitude;
-  const int warp = threadIdx.x / WARP, warps = group / WARP;
-  if (threadIdx.x % WARP == 0) shared[warp] = magnitude;
-  __syncthreads();
-  const int first = warp / warps * warps;
-  for (int i = first; i < first + warps; i++) magnitude = max(magnitude, shared[i]);
-  return magnitude;
-}
-
 struct Piece {
   int64_t number, begin;
   int length; /* 0 beyond the last element */

@@ -74,19 +74,6 @@ __device__ inline uint32_t largest_magnitude(const float (&value)[ELEMENTS]) {
   return largest;
 }
 
-/* The largest of a group's magnitudes, for all of its threads. `shared` has a word for every warp and alternates
- * between two arrays from call to call, so that one barrier a call is enough. */
-__device__ inline uint32_t group_maximum(uint32_t magnitude, int group, uint32_t *shared) {
-  for (int mask = min(group, WARP) / 2; mask > 0; mask /= 2) magnitude = max(magnitude, shuffle_xor(magnitude, mask));
-  if (group <= WARP) return magnitude;
-  const int warp = threadIdx.x / WARP, warps = group / WARP;
-  if (threadIdx.x % WARP == 0) shared[warp] = magnitude;
-  __syncthreads();
-  const int first = warp / warps * warps;
-  for (int i = first; i < first + warps; i++) magnitude = max(magnitude, shared[i]);
-  return magnitude;
-}
-
 /* Writes codes and decoded values of one vector of a tile: all of it, or what lies before `end`. */
 template <int WIDTH, Encoding ENCODING>
 __device__ inline void store_codes(const QuantizePlan &plan, const MapTable &table, const Scaling &scaling, int64_t i,

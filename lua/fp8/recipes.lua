@@ -72,13 +72,7 @@ recipes.global_native = {
 }
 
 --- torchao.float8's "tensorwise": dynamic scales of whole tensors, gradients in E5M2; the same as `global_native`.
-recipes.tensorwise = {
-  input = {format = "e4m3", scale = "tensor"},
-  weight = {format = "e4m3", scale = "tensor"},
-  grad_output = {format = "e5m2", scale = "tensor"},
-  weight_grad = "quantized",
-  rounding = "nearest",
-}
+recipes.tensorwise = recipes.global_native
 
 local function row(scale) return {format = "e4m3", scale = scale, scale_rounding = "power_of_two"} end
 

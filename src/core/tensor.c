@@ -117,3 +117,22 @@ const char *tensor_shape_text(const Tensor *tensor, char text[TENSOR_SHAPE_TEXT_
   snprintf(text + length, TENSOR_SHAPE_TEXT_MAX - (size_t)length, ")");
   return text;
 }
+
+Tensor tensor_as_matrix(const Tensor *tensor) {
+  Tensor matrix = *tensor;
+  int64_t columns = tensor->rank > 0 ? tensor->size[tensor->rank - 1] : 1;
+  matrix.rank = 2;
+  matrix.size[0] = columns > 0 ? tensor_count(tensor) / columns : 0;
+  matrix.size[1] = matrix.stride[0] = columns;
+  matrix.stride[1] = 1;
+  return matrix;
+}
+
+Tensor tensor_as_transposed_matrix(const Tensor *tensor) {
+  Tensor matrix = tensor_as_matrix(tensor), transposed = matrix;
+  transposed.size[0] = matrix.size[1];
+  transposed.size[1] = matrix.size[0];
+  transposed.stride[0] = matrix.stride[1];
+  transposed.stride[1] = matrix.stride[0];
+  return transposed;
+}

@@ -54,6 +54,11 @@ FP8_API int64_t tensor_count(const Tensor *tensor); /* number of elements */
 FP8_API bool tensor_is_contiguous(const Tensor *tensor);
 FP8_API bool tensor_same_shape(const Tensor *a, const Tensor *b);
 
+/* Borrowed views of a contiguous tensor as a matrix, whose columns are its last dimension and whose rows are all others,
+ * and as the transpose of that. */
+FP8_API Tensor tensor_as_matrix(const Tensor *tensor);
+FP8_API Tensor tensor_as_transposed_matrix(const Tensor *tensor);
+
 /* Address of the first element. While a graph is captured, asking for it is what makes the graph keep the storage. */
 FP8_API void *tensor_data(const Tensor *tensor);
 

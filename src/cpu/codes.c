@@ -65,13 +65,3 @@ VECTORIZE uint32_t largest_magnitude(const float *x, int n) {
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude) {
   return scale_of_magnitude(magnitude, quantizer->format, quantizer->scale_rounding);
 }
-
-Tensor tensor_as_matrix(const Tensor *x) {
-  Tensor matrix = *x;
-  int64_t columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
-  matrix.rank = 2;
-  matrix.size[0] = columns > 0 ? tensor_count(x) / columns : 0;
-  matrix.size[1] = matrix.stride[0] = columns;
-  matrix.stride[1] = 1;
-  return matrix;
-}

@@ -22,9 +22,6 @@ uint32_t largest_magnitude(const float *x, int n);
 /* scale_of_magnitude by the quantizer's rules. */
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude);
 
-/* x as a matrix: its last dimension, and all others as one. */
-Tensor tensor_as_matrix(const Tensor *x);
-
 /* Tiles (quantize_tiles.c): all outputs of cpu_quantize but transposed and column_sum, and cpu_dequantize. */
 bool quantize_tiles(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 void dequantize_tiles(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);

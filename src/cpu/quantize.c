@@ -177,12 +177,8 @@ static void transpose_rows(int64_t begin, int64_t end, const void *context) {
 }
 
 static bool sum_columns(Tensor *column_sum, const Tensor *x) {
-  Tensor matrix = tensor_as_matrix(x), swapped = matrix;
-  swapped.size[0] = matrix.size[1];
-  swapped.size[1] = matrix.size[0];
-  swapped.stride[0] = 1;
-  swapped.stride[1] = matrix.stride[0];
-  return cpu_reduce(REDUCE_SUM, column_sum, &swapped);
+  Tensor columns = tensor_as_transposed_matrix(x);
+  return cpu_reduce(REDUCE_SUM, column_sum, &columns);
 }
 
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {

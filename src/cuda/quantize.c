@@ -50,34 +50,16 @@ static bool start(QuantizeJob *job, const QuantizeOutputs *outputs, const Tensor
 
 /* --- column sums on their own, and codes transposed on their own --- */
 
-static Tensor as_matrix(const QuantizeJob *job, const Tensor *tensor) {
-  Tensor matrix = *tensor;
-  matrix.rank = 2;
-  matrix.size[0] = job->rows;
-  matrix.size[1] = matrix.stride[0] = job->columns;
-  matrix.stride[1] = 1;
-  return matrix;
-}
-
-static Tensor swap_dimensions(const Tensor *matrix) {
-  Tensor swapped = *matrix;
-  swapped.size[0] = matrix->size[1];
-  swapped.size[1] = matrix->size[0];
-  swapped.stride[0] = matrix->stride[1];
-  swapped.stride[1] = matrix->stride[0];
-  return swapped;
-}
-
 /* cuda_reduce measures, too, where it can. */
 bool cuda_sum_columns(const QuantizeJob *job) {
   if (!job->outputs->column_sum) return true;
-  Tensor matrix = as_matrix(job, job->x), swapped = swap_dimensions(&matrix);
-  return cuda_reduce(REDUCE_SUM, job->outputs->column_sum, &swapped);
+  Tensor columns = tensor_as_transposed_matrix(job->x);
+  return cuda_reduce(REDUCE_SUM, job->outputs->column_sum, &columns);
 }
 
-static bool transpose_codes(const QuantizeJob *job, Tensor *codes) {
-  Tensor matrix = as_matrix(job, codes), swapped = swap_dimensions(&matrix);
-  return cuda_copy(job->outputs->transposed, &swapped, true);
+static bool transpose_codes(const QuantizeJob *job, const Tensor *codes) {
+  Tensor columns = tensor_as_transposed_matrix(codes);
+  return cuda_copy(job->outputs->transposed, &columns, true);
 }
 
 /* --- a small tensor with one scale: everything in one launch --- */
