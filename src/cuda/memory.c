@@ -1,4 +1,6 @@
 /* Device memory from CUDA's stream-ordered pool, scratch space, and transfers. */
+#include <stdlib.h>
+
 #include "internal.h"
 
 /* --- blocks that are kept when they are freed ---
@@ -8,15 +10,19 @@
  * been enqueued before. */
 
 enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 28, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
-enum { CLASS_BLOCKS = 256 }; /* a collection frees the tensors of many steps at once */
 
 static const size_t kept_least = (size_t)1 << POWER_LEAST, kept_most = (size_t)1 << POWER_MOST;
 static const size_t kept_limit = (size_t)4 << 30;
 
+/* Freed blocks of one size. A collection frees those of thousands of small steps at once. */
+typedef struct BlockList {
+  int count, room;
+  void **block;
+} BlockList;
+
 typedef struct KeptBlocks {
   size_t bytes;
-  int count[CLASSES + 1];
-  void *block[CLASSES + 1][CLASS_BLOCKS];
+  BlockList list[CLASSES + 1];
 } KeptBlocks;
 
 static KeptBlocks kept_blocks[DEVICE_MAX];
@@ -35,14 +41,28 @@ static int size_class(size_t *bytes) {
   return (power - POWER_LEAST) * CLASSES_A_POWER + (int)steps;
 }
 
+/* false where there is no memory for a longer list. */
+static bool keep(BlockList *list, void *block) {
+  if (list->count == list->room) {
+    int room = list->room ? 2 * list->room : 64;
+    void **longer = realloc(list->block, (size_t)room * sizeof *longer);
+    if (!longer) return false;
+    list->block = longer;
+    list->room = room;
+  }
+  list->block[list->count++] = block;
+  return true;
+}
+
 static void *allocate(int index, size_t bytes) {
   CudaDevice *device = cuda_device(index);
   if (!device) return NULL;
   KeptBlocks *kept = &kept_blocks[index];
   int class = size_class(&bytes);
-  if (class >= 0 && kept->count[class] > 0) {
+  BlockList *list = class >= 0 ? &kept->list[class] : NULL;
+  if (list && list->count > 0) {
     kept->bytes -= bytes;
-    return kept->block[class][--kept->count[class]];
+    return list->block[--list->count];
   }
   void *data;
   return cuda_check(cudaMallocAsync(&data, bytes, cuda_direct_stream(device)), "cudaMallocAsync") ? data : NULL;
@@ -54,8 +74,7 @@ static void release(int index, void *data, size_t bytes) {
   if (!device) return;
   KeptBlocks *kept = &kept_blocks[index];
   int class = size_class(&bytes);
-  if (class >= 0 && kept->count[class] < CLASS_BLOCKS && kept->bytes + bytes <= kept_limit) {
-    kept->block[class][kept->count[class]++] = data;
+  if (class >= 0 && kept->bytes + bytes <= kept_limit && keep(&kept->list[class], data)) {
     kept->bytes += bytes;
     return;
   }
@@ -69,8 +88,8 @@ static void trim(int index) {
   cudaStream_t stream = cuda_direct_stream(device);
   KeptBlocks *kept = &kept_blocks[index];
   for (int class = 0; class <= CLASSES; class ++) {
-    while (kept->count[class] > 0)
-      cuda_check(cudaFreeAsync(kept->block[class][--kept->count[class]], stream), "cudaFreeAsync");
+    BlockList *list = &kept->list[class];
+    while (list->count > 0) cuda_check(cudaFreeAsync(list->block[--list->count], stream), "cudaFreeAsync");
   }
   kept->bytes = 0;
   cuda_check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
