@@ -82,6 +82,15 @@ support.each_device(function(device)
       fails("has no optimizer", fp8.checkpoint.load, path, {model = model, optimizer = optimizer})
     end)
 
+    it("has no parts but those that it knows", function()
+      local model, optimizer = build(device)
+      fails("checkpoint.save: unknown part optimiser", fp8.checkpoint.save, path,
+        {model = model, optimiser = optimizer})
+      fp8.checkpoint.save(path, {model = model, optimizer = optimizer})
+      fails("checkpoint.load: unknown part optimzer", fp8.checkpoint.load, path,
+        {model = model, optimzer = optimizer})
+    end)
+
     it("refuses what belongs to another model or optimizer, names the tensor, and changes nothing", function()
       local model, optimizer = build(device)
       train(model, optimizer, 1, device)

@@ -34,6 +34,15 @@ support.each_device(function(device)
       fails("Sequential: part 2", nn.Sequential, nn.ReLU(), 3)
     end)
 
+    it("drops nothing silently", function()
+      fails("Sequential: part 2 must be a module or a function, got nil", nn.Sequential, nn.ReLU(), nil, nn.ReLU())
+      fails("Sequential: part 2 must be a module or a function, got nil", nn.Sequential, nn.ReLU(), nil)
+      fails("Sequential: part 1 must be a module or a function, got nil", nn.Sequential, nil)
+      fails("Sequential: part 1 must be a module or a function, got table", nn.Sequential, {nn.ReLU()}, nn.ReLU())
+      fails("part 1 must be a module or a function, got the class ReLU: call it", nn.Sequential, nn.ReLU, nn.ReLU())
+      fails("part 1 must be a module or a function, got the class ReLU: call it", nn.Sequential, nn.ReLU)
+    end)
+
     it("gives every parameter its gradient", function()
       local net = network()
       net(fp8.randn(7, 6, on)):sum():backward()
@@ -62,6 +71,25 @@ support.each_device(function(device)
       local other = fp8.Linear(3, 3, on)
       other.weight = layer.weight
       assert.equal(3, #nn.Sequential(layer, other):parameters())
+    end)
+
+    it("loads a shared parameter under any of its names", function()
+      local net = nn.Sequential(fp8.Linear(3, 3, on), fp8.Linear(3, 3, on))
+      net[2].weight = net[1].weight
+      local function weight(value) return fp8.full({3, 3}, value, on) end
+      local bias = fp8.zeros(3, on)
+      local function loaded(first, second)
+        net:load_state_dict {
+          ["1.weight"] = first, ["2.weight"] = second, ["1.bias"] = bias, ["2.bias"] = bias,
+        }
+        return net[1].weight[1][1]:item()
+      end
+      assert.equal(5, loaded(weight(5)))
+      assert.equal(6, loaded(nil, weight(6)))
+      assert.equal(8, loaded(weight(7), weight(8)))
+      fails("load_state_dict: 1.weight must be a tensor, got nil", loaded)
+      fails("load_state_dict: 2.weight has shape (3, 3) in the module, (3) in the table", loaded, weight(9), bias)
+      assert.equal(8, net[1].weight[1][1]:item())
     end)
 
     it("may be written by the user", function()

@@ -95,7 +95,7 @@ support.each_device(function(device)
       optimizer:step()
       local function state() return fp8.optim.AdamW(groups(parameters "bf16", 0.125), settings):state_dict() end
       local function text(letters) return fp8.tensor({letters:byte(1, -1)}, {dtype = "u8"}) end
-      local line = "beta1=0.9 beta2=0.999 epsilon=1e-8 lr=0.5 master_weights=true weight_decay=0\n"
+      local line = "optimizer=AdamW beta1=0.9 beta2=0.999 epsilon=1e-8 lr=0.5 master_weights=true weight_decay=0\n"
       local cases = {
         {nil, nil, "a table is needed, got nil"}, {"steps", nil, "steps must be a tensor, got nil"},
         {"steps", fp8.zeros(4), "steps must be i64, got f32"},
@@ -113,7 +113,10 @@ support.each_device(function(device)
         {"settings", text(line .. "rate=1\n\n"), "unknown option rate"},
         {"settings", text(line .. "lr=-1\n\n"), "option lr must be"},
         {"settings", text(line .. "lr=nan\n\n"), "option lr must be"},
-        {"settings", text("lr=1\n\n\n"), "the settings lack"},
+        {"settings", text("optimizer=AdamW lr=1\n\n\n"), "the settings lack"},
+        {"settings", text("lr=1\n\n\n"), "the state is that of an unknown optimizer, not of AdamW"},
+        {"settings", fp8.optim.StableAdamW(groups(parameters "bf16", 0.125), settings):state_dict().settings,
+          "the state is that of StableAdamW, not of AdamW"},
         {"settings", fp8.zeros(2, 2, {dtype = "u8"}), "settings are not what state_dict writes"},
       }
       local before = optimizer:state_dict()

@@ -18,6 +18,15 @@ local function fresh_output(kind, layer, x)
   return other(x)
 end
 
+--- The quantized forms that a layer keeps of its weight.
+local function kept_forms(layer)
+  local forms = {}
+  for _, cache in pairs(layer.quantized_weight) do
+    for _, name in ipairs {"codes", "transposed", "values"} do forms[#forms + 1] = cache[name] end
+  end
+  return forms
+end
+
 support.each_device(function(device)
   for _, kind in ipairs(kinds) do
     describe(kind[1] .. (kind[2].native and " native" or ""), function()
@@ -51,11 +60,26 @@ support.each_device(function(device)
       end
 
       it("does not quantize an unchanged weight again", function()
+        layer(x)
+        local before = kept_forms(layer)
+        layer(x)
+        local after = kept_forms(layer)
+        assert.is_true(#before > 0)
+        assert.equal(#before, #after)
+        for i, form in ipairs(before) do assert.is_true(rawequal(form, after[i])) end
+      end)
+
+      it("sees what is written through a pointer, an old one too", function()
         if device ~= "cpu" then return end
-        local before = layer(x)
-        -- A write through a pointer is what a layer can't see.
-        layer.weight:data()[0] = 100
-        support.equal(layer(x), before)
+        local pointer = layer.weight:data()
+        for i = 0, 1 do
+          layer(x)
+          pointer[i] = 100
+          support.equal(layer(x), fresh_output(kind, layer, x))
+        end
+        layer(x)
+        layer:state_dict().weight:data()[2] = -100
+        support.equal(layer(x), fresh_output(kind, layer, x))
       end)
 
       it("makes what the backward pass needs after a forward pass without", function()

@@ -22,9 +22,12 @@ local function is_whole(value)
   return type(value) == "number" and value >= 0 and value == math.floor(value) and value < 2^53
 end
 
-local function check_parts(name, path, parts)
+local function check_parts(name, path, parts, fields)
   if type(path) ~= "string" then raise(("%s: path must be a string, got %s"):format(name, type(path))) end
   if type(parts) ~= "table" then raise(("%s: the parts must be a table, got %s"):format(name, type(parts))) end
+  for field in pairs(parts) do
+    if not fields[field] then raise(("%s: unknown part %s"):format(name, tostring(field))) end
+  end
   if not Module.is_module(parts.model) then
     raise(("%s: model must be a module, got %s"):format(name, type(parts.model)))
   end
@@ -58,7 +61,7 @@ end
 -- @param parts {model = module, optimizer = or nil, step = number of steps done (0), extra = table of plain values:
 --   strings, finite numbers, booleans, and tables of them with names or the numbers from 1}
 function checkpoint.save(path, parts)
-  check_parts("checkpoint.save", path, parts)
+  check_parts("checkpoint.save", path, parts, {model = true, optimizer = true, step = true, extra = true})
   local step, extra = parts.step, parts.extra
   if step ~= nil and not is_whole(step) then
     raise("checkpoint.save: step must be a whole number of at least 0, got " .. tostring(step))
@@ -136,7 +139,7 @@ end
 --   that were saved
 -- @return {step =, extra =}
 function checkpoint.load(path, parts)
-  check_parts("checkpoint.load", path, parts)
+  check_parts("checkpoint.load", path, parts, {model = true, optimizer = true})
   local tensors, found = read(path)
   check_tensors(path, "model", add({}, parts.model:state_dict(), "model."), tensors.model)
   if parts.optimizer then

@@ -38,7 +38,8 @@ for dtype, name in pairs(element_pointers) do element_pointers[dtype] = ffi.type
 
 --- x:data(): an FFI pointer to the elements of a contiguous tensor on the CPU: float *, uint16_t * (the bits of f16 and
 -- bf16), uint8_t * (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the
--- tensor is referenced.
+-- tensor is referenced. Autograd does not see what is written through it; a layer whose weight has been pointed to
+-- quantizes it anew in every call.
 function methods.data(x)
   return ffi.cast(element_pointers[core.dtype(x)], core.data(x))
 end

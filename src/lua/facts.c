@@ -90,7 +90,8 @@ static int lfp8_version(lua_State *L) {
   return 1;
 }
 
-/* data(tensor) -> light userdata of the first element, of a contiguous tensor in the CPU's memory */
+/* data(tensor) -> light userdata of the first element, of a contiguous tensor in the CPU's memory. What is written there
+ * later is not counted as a change; contents() knows that it may have been. */
 static int lfp8_data(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   char name[DEVICE_NAME_MAX];
@@ -98,6 +99,7 @@ static int lfp8_data(lua_State *L) {
     argument_error(L, 1, "a tensor on the CPU is needed, this one is on %s", device_name(tensor_device(tensor), name));
   }
   if (!tensor_is_contiguous(tensor)) argument_error(L, 1, "a contiguous tensor is needed; use :contiguous() first");
+  tensor->storage->exposed = true;
   lua_pushlightuserdata(L, tensor_data(tensor));
   return 1;
 }

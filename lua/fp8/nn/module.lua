@@ -119,7 +119,8 @@ function Module:named_parameters()
   end
 end
 
---- A table of all tensors by name, for fp8.save; they share the module's memory.
+--- A table of all tensors by name, for fp8.save; they share the module's memory. A tensor that several parts share is
+-- there once, under its first name.
 function Module:state_dict()
   local state = {}
   local names, tensors = list_tensors(self)
@@ -127,27 +128,39 @@ function Module:state_dict()
   return state
 end
 
+local function check_source(name, tensor, source)
+  local shape = shapes.text(core.shape(tensor))
+  if not core.is_tensor(source) then
+    raise(("load_state_dict: %s must be a tensor, got %s"):format(name, type(source)))
+  elseif shapes.text(core.shape(source)) ~= shape then
+    raise(("load_state_dict: %s has shape %s in the module, %s in the table"):format(name, shape,
+      shapes.text(core.shape(source))))
+  end
+end
+
 --- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly, dtype and device need
--- not; nothing is copied if anything is wrong.
+-- not; nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which the last
+-- counts, as in PyTorch.
 -- @return the module
 function Module:load_state_dict(state)
   if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
-  local names, tensors = list_tensors(self)
-  local known = {}
-  for i, name in ipairs(names) do
-    local source, shape = state[name], shapes.text(core.shape(tensors[i]))
+  local sources, known = {}, {}
+  each_tensor(self, function(owner, field, name)
+    local tensor, source = owner[field], state[name]
     known[name] = true
-    if not core.is_tensor(source) then
-      raise(("load_state_dict: %s must be a tensor, got %s"):format(name, type(source)))
-    elseif shapes.text(core.shape(source)) ~= shape then
-      raise(("load_state_dict: %s has shape %s in the module, %s in the table"):format(name, shape,
-        shapes.text(core.shape(source))))
+    if source ~= nil then
+      check_source(name, tensor, source)
+      sources[tensor] = source
     end
+  end, "", {})
+  local names, tensors = list_tensors(self)
+  for i, name in ipairs(names) do
+    if not sources[tensors[i]] then check_source(name, tensors[i], nil) end
   end
   for name in pairs(state) do
     if not known[name] then raise(("load_state_dict: the module has no tensor %s"):format(tostring(name))) end
   end
-  for i, name in ipairs(names) do core.copy_(tensors[i], state[name]) end
+  for _, tensor in ipairs(tensors) do core.copy_(tensor, sources[tensor]) end
   return self
 end
 

@@ -8,14 +8,21 @@ local function is_callable(value)
   return Module.is_module(value) or type(value) == "function"
 end
 
+local function kind_of(value)
+  local class = type(value) == "table" and rawget(value, "class_name")
+  return class and ("the class %s: call it to make a module"):format(class) or type(value)
+end
+
 --- fp8.nn.Sequential(first, second, …) or fp8.nn.Sequential{first, second, …}: each gets what the one before
 -- returned. The parts are fields 1, 2, …, and a function of one tensor will do for a part.
 function Sequential:init(...)
-  local parts = {...}
-  if type((...)) == "table" and not Module.is_module((...)) then parts = (...) end
-  for i = 1, #parts do
+  local parts, count = {...}, select("#", ...)
+  if count == 1 and type((...)) == "table" and getmetatable((...)) == nil then
+    parts, count = (...), #(...)
+  end
+  for i = 1, count do
     if not is_callable(parts[i]) then
-      core.raise(("Sequential: part %d must be a module or a function, got %s"):format(i, type(parts[i])))
+      core.raise(("Sequential: part %d must be a module or a function, got %s"):format(i, kind_of(parts[i])))
     end
     self[i] = parts[i]
   end

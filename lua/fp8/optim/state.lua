@@ -7,11 +7,11 @@ local raise = core.raise
 
 local state = {}
 
--- A line for the optimizer and one for each group: "lr=0.001 nesterov=false …".
+-- A line for the optimizer and one for each group: "optimizer=SGD lr=0.001 nesterov=false …", "lr=0.003".
 local function settings_text(self)
   local lines = {}
   for i = 0, #self.groups do
-    local source, words = i == 0 and self or self.groups[i], {}
+    local source, words = i == 0 and self or self.groups[i], {i == 0 and "optimizer=" .. self.name or nil}
     for key in pairs(self.defaults) do
       local value = rawget(source, key)
       if value ~= nil then
@@ -24,6 +24,12 @@ local function settings_text(self)
   return table.concat(lines)
 end
 
+-- Moments of one kind of optimizer mean something else to another.
+local function check_name(self, name)
+  if name == self.name then return end
+  raise(("load_state_dict: the state is that of %s, not of %s"):format(name or "an unknown optimizer", self.name))
+end
+
 -- The settings that a text holds: the optimizer's, then each group's.
 local function read_settings(self, text)
   local list = {}
@@ -34,6 +40,10 @@ local function read_settings(self, text)
       if not key then raise "load_state_dict: settings are not what state_dict writes" end
       if value == "true" or value == "false" then value = value == "true" end
       settings[key] = tonumber(value) or value
+    end
+    if #list == 0 then
+      check_name(self, settings.optimizer)
+      settings.optimizer = nil
     end
     self.check_settings("load_state_dict", settings)
     list[#list + 1] = settings
