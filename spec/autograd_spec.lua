@@ -178,6 +178,19 @@ support.each_device(function(device)
       fails("changed in place", function() loss:backward() end)
     end)
 
+    it("of a weight that the gradient of a layer's input needs is noticed", function()
+      local layer = fp8.Linear(4, 2, {device = device})
+      local x = fp8.ones(1, 4, {device = device, requires_grad = true})
+      local y = layer(x)
+      fp8.no_grad(function() layer.weight:mul_(10) end)
+      fails("linear needs for its derivative was changed in place", function() y:sum():backward() end)
+      assert.is_nil(x.grad)
+      local z = layer(fp8.ones(1, 4, {device = device})) -- whose gradient nobody needs
+      fp8.no_grad(function() layer.weight:mul_(10) end)
+      z:sum():backward()
+      assert.same({{1, 1, 1, 1}, {1, 1, 1, 1}}, layer.weight.grad:totable())
+    end)
+
     it("of a tensor that no derivative needs does no harm", function()
       local x, c = leaf {1, 2}, constant {3, 4}
       local loss = (x + c):sum()
@@ -218,6 +231,15 @@ support.each_device(function(device)
       assert.equal(mark, message)
       fails("matmul: ", function() fp8.no_grad(function() x:matmul(leaf {1, 2, 3}) end) end)
       assert.is_true((x * 2).requires_grad)
+    end)
+
+    it("can't be left by a coroutine that yields", function()
+      local x = leaf {1, 2}
+      local generator = coroutine.wrap(function() fp8.no_grad(coroutine.yield, x) end)
+      fails("attempt to yield", generator)
+      assert.is_true((x * 2).requires_grad)
+      local inner = coroutine.wrap(function() coroutine.yield(x * 2) end)
+      assert.is_false(fp8.no_grad(inner).requires_grad)
     end)
 
     it("may be nested", function()

@@ -28,6 +28,17 @@ local function kept_forms(layer)
 end
 
 support.each_device(function(device)
+  it("A layer quantizes its weight again after a change of its map", function()
+    local map = fp8.create_map(true, 4, 3, 8)
+    local operand = {format = map, scale = "tensor"}
+    local recipe = {input = operand, weight = operand, grad_output = operand}
+    local x, layer = fp8.randn(16, 32, {device = device}), fp8.Linear(32, 16, {device = device, recipe = recipe})
+    layer(x)
+    map:copy_(fp8.create_linear_map())
+    local fresh = fp8.Linear(32, 16, {device = device, recipe = recipe}):load_state_dict(layer:state_dict())
+    support.equal(layer(x), fresh(x))
+  end)
+
   for _, kind in ipairs(kinds) do
     describe(kind[1] .. (kind[2].native and " native" or ""), function()
       local layer, x
@@ -80,6 +91,24 @@ support.each_device(function(device)
         layer(x)
         layer:state_dict().weight:data()[2] = -100
         support.equal(layer(x), fresh_output(kind, layer, x))
+      end)
+
+      it("leaves nothing quantized with an output whose graph is released", function()
+        local function in_use()
+          collectgarbage()
+          collectgarbage()
+          return fp8.memory(device).in_use
+        end
+        local input = x:detach():requires_grad_()
+        layer(input):sum():backward()
+        local before, kept = in_use(), {}
+        for i = 1, 3 do
+          kept[i] = layer(input)
+          kept[i]:sum():backward()
+          fp8.no_grad(function() layer.weight:mul_(1) end)
+        end
+        layer(input):sum():backward()
+        assert.equal(before + 3 * 16 * 16 * 4, in_use())
       end)
 
       it("makes what the backward pass needs after a forward pass without", function()

@@ -52,10 +52,14 @@ local gpu_shapes = cpu_shapes .. ";4096,4096,4096;8192,4096,16384;8192,8192,8192
 local element_bytes = {f32 = 4, f16 = 2, bf16 = 2}
 
 -- Inputs x and gradients dy of as many steps as exceed a GPU's L2 (on the CPU, its L2 too), so that none is still in a
--- cache when its turn comes again. Each is a slice of one tensor: thousands of them are made quickly.
+-- cache when its turn comes again. Each is a slice of one tensor: thousands of them are made quickly. More than that
+-- would only be work for the garbage collector.
+local most_slices = 4096
+
 local function make_pool(shape, dtype, device)
   local bytes = shape.rows * (shape.inputs + shape.outputs) * element_bytes[dtype]
   local count = math.max(2, math.ceil((device == "cpu" and 32e6 or 100e6) / bytes))
+  count = math.min(count, most_slices)
   local options = {dtype = dtype, device = device}
   return {
     count = count,

@@ -59,8 +59,8 @@ autograd.edge = edge
 -- gradient in passing: a residual stream is read and written once.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
--- @return the node, for further fields; node.owned may list tensors that nothing else holds: they are freed with the
--- graph, at once
+-- @return the node, for further fields, of which `context` and `weight` go with the graph; node.owned may list tensors
+-- that nothing else holds: they are freed with the graph, at once
 function autograd.record(output, operation, inputs, saved)
   for i = 1, #inputs do inputs[i] = edge(inputs[i]) end
   saved = saved or nothing
@@ -164,12 +164,13 @@ local function restore_recording(before, ok, ...)
   return ...
 end
 
---- Calls f(...) without recording any operation and returns what it returns. Its errors pass through.
+--- Calls f(...) without recording any operation and returns what it returns. Its errors pass through. A coroutine that
+-- yields inside is an error: what runs until it resumes would not be recorded either.
 function autograd.no_grad(f, ...)
   if type(f) ~= "function" then raise("no_grad: a function is needed, got " .. type(f)) end
   local before = recording
   recording = false
-  return restore_recording(before, pcall(f, ...))
+  return restore_recording(before, pcall(core.call, f, ...))
 end
 
 --- Makes `set` (or nil) the table whose keys become the leaf nodes that get a gradient; returns the one before.

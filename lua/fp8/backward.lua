@@ -1,6 +1,7 @@
 --- tensor:backward(): the walk back over the tape, latest operation first. No recursion: graphs may be of any depth.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local check_options = require "fp8.check_options"
 local shape_text = require("fp8.shapes").text
 
 local add, clone, convert, free, sum, view = core.add, core.clone, core.to, core.free, core.sum, core.view
@@ -8,7 +9,7 @@ local dtype_of, fits, shape_of = core.dtype, core.fits, core.shape
 local is_tensor, like = core.is_tensor, core.like
 local edge, raise = autograd.edge, core.raise
 
-local nothing = {}
+local nothing, backward_options = {}, {retain_graph = true}
 
 -- `grad` summed over the dimensions along which a tensor of shape `target` was broadcast.
 local function sum_to(grad, target)
@@ -100,7 +101,7 @@ end
 local function release(node)
   for _, tensor in ipairs(node.owned or nothing) do free(tensor) end
   node.released, node.owned = true, nil
-  node.inputs, node.saved, node.versions, node.context = nil, nil, nil, nil
+  node.inputs, node.saved, node.versions, node.context, node.weight = nil, nil, nil, nil, nil
 end
 
 --- Computes the gradients of a tensor and adds them to `.grad` of the leaves that it was made from.
@@ -109,11 +110,7 @@ end
 -- @param grad   gradient of `output`, of its shape; may be left out for a tensor of one element (1 then)
 -- @param options {retain_graph = true} keeps the graph for another backward
 return function(output, grad, options)
-  local retain_graph = false
-  if options ~= nil then
-    if type(options) ~= "table" then raise("backward: options must be a table, got " .. type(options)) end
-    retain_graph = options.retain_graph
-  end
+  local retain_graph = options ~= nil and check_options("backward", options, backward_options).retain_graph
   local root = edge(output)
   if not root then raise("backward: this tensor does not require a gradient") end
   local nodes = collect_nodes(root)

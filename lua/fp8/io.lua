@@ -1,6 +1,7 @@
 --- fp8.load and fp8.save: safetensors files.
 local ffi = require "ffi"
 local write_atomically = require "fp8.atomic_file"
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local safetensors = require "fp8.safetensors"
 
@@ -69,8 +70,7 @@ end
 -- @return table of tensors by name; table of metadata strings by name
 function files.load(path, options)
   if type(path) ~= "string" then raise("load: path must be a string, got " .. type(path)) end
-  if options == nil then options = {} end
-  if type(options) ~= "table" then raise("load: options must be a table, got " .. type(options)) end
+  options = check_options("load", options, {device = true, f64 = true})
   if options.f64 ~= nil and options.f64 ~= "f32" then
     raise('load: option f64 must be "f32", got ' .. tostring(options.f64))
   end

@@ -160,7 +160,7 @@ local operation = {
       free_all(first or second)
       if first and second and first ~= second then free_all(second) end
     elseif inputs[1] then
-      grad_x = matmul(dy, node.weight)
+      grad_x = matmul(dy, node.saved[4])
     end
     if inputs[2] and not grad_weight then
       grad_weight = transposed_times(dy, as_rows(x), inputs[2].dtype)
@@ -234,10 +234,14 @@ return function(x, weight, bias, plan, layer)
   end
   if recorded then
     local saved_x = for_weight_grad and not kept and x or false
-    local node = record_node(y, operation, {x, weight, bias or false}, {saved_x, scale or false, kept or false})
+    local node = record_node(y, operation, {x, weight, bias or false},
+      {saved_x, scale or false, kept or false, not plan and factor_of_dx or false})
     node.plan, node.input_shape, node.observer = plan, shape, observer
     if plan and plan.histories[1] then node.layer, node.record = layer, record end
-    if factor_of_dx then node.weight = plan and shared_forms(factor_of_dx) or factor_of_dx end
+    if plan and factor_of_dx then
+      node.weight = shared_forms(factor_of_dx)
+      node.owned = node.weight
+    end
   end
   return y
 end

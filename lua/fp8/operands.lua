@@ -39,7 +39,8 @@ local function copy_to(cache, form)
     cache[name] = form[name]
     if form[name] then keep(form[name]) end
   end
-  cache.weight, cache.contents, cache.dtype, cache.recorded = form.weight, form.contents, form.dtype, form.recorded
+  cache.weight, cache.contents, cache.map_contents = form.weight, form.contents, form.map_contents
+  cache.dtype, cache.recorded = form.dtype, form.recorded
 end
 
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =} for products of codes, {values =} of
@@ -47,13 +48,17 @@ end
 -- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic rounding is
 -- drawn anew each time.
 local function quantized_weight(weight, operand, plan, wants, repeats, dtype, layer, record)
-  local cache = layer and layer.quantized_weight[operand]
+  local cache, format = layer and layer.quantized_weight[operand], operand.format
+  local map_contents = type(format) == "userdata" and contents_of(format)
   record = record and operand.history ~= nil
-  if cache and cache.weight == weight and cache.contents == contents_of(weight) and cache.dtype == dtype and
+  if cache and cache.weight == weight and cache.contents == contents_of(weight) and
+    cache.map_contents == map_contents and cache.dtype == dtype and
     (cache.transposed or not wants.transposed) and (cache.recorded or not record) then
     return cache
   end
-  local form = {weight = weight, contents = contents_of(weight), dtype = dtype, recorded = record}
+  local form = {
+    weight = weight, contents = contents_of(weight), map_contents = map_contents, dtype = dtype, recorded = record,
+  }
   local known = operands.delayed(weight, operand, layer, record)
   if wants.codes or wants.transposed then
     form.codes, form.scale, form.transposed =
@@ -103,10 +108,16 @@ function operands.scale_for(product, scale, columns)
   return product.right.scale == "tensor" and numel(scale) > 1 and narrow(scale, 1, 1, 1) or scale
 end
 
---- What the backward pass keeps of a form, for itself: the cache frees its own when the weight changes.
+--- What the backward pass keeps of a form, for itself: the cache frees its own when the weight changes. By name and as
+-- a list.
 function operands.shared_forms(weight)
   local shared = {}
-  for _, name in ipairs(forms) do shared[name] = weight[name] and share(weight[name]) end
+  for _, name in ipairs(forms) do
+    if weight[name] then
+      local tensor = share(weight[name])
+      shared[name], shared[#shared + 1] = tensor, tensor
+    end
+  end
   return shared
 end
 

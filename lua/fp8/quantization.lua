@@ -1,15 +1,14 @@
 --- Quantizing whole tensors by hand, with the interface of bitsandbytes' functional module.
 local core = require "fp8.core"
+local check_options = require "fp8.check_options"
 
 local raise = core.raise
 
 local quantization = {}
 
-local function rounding_of(name, options)
-  if options == nil then return nil end
-  if type(options) ~= "table" then raise(("%s: options must be a table, got %s"):format(name, type(options))) end
-  return options.rounding
-end
+local known_options = {rounding = true}
+
+local function rounding_of(name, options) return check_options(name, options, known_options).rounding end
 
 local function check_blocksize(name, blocksize)
   if type(blocksize) == "number" and blocksize >= 64 and blocksize <= 4096 then

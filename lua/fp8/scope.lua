@@ -43,12 +43,13 @@ end
 -- Kept are: the tensors that f returns, those in tables that it returns, what their graphs need for a later backward,
 -- and gradients that were written to `.grad`. Any other tensor created inside raises an error when it is used
 -- afterwards, so a module made or moved to another device inside a scope has to be returned. Scopes may be nested.
--- Errors of f pass through.
+-- Errors of f pass through. A coroutine that yields inside is an error: what others make until it resumes would belong
+-- to this scope.
 -- @return what f returns
 return function(f, ...)
   if type(f) ~= "function" then core.raise("scope: a function is needed, got " .. type(f)) end
   local leaves = {}
   core.scope_begin()
   local outer_leaves = autograd.collect_written_leaves(leaves)
-  return close(outer_leaves, leaves, pcall(f, ...))
+  return close(outer_leaves, leaves, pcall(core.call, f, ...))
 end

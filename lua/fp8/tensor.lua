@@ -41,7 +41,9 @@ for dtype, name in pairs(element_pointers) do element_pointers[dtype] = ffi.type
 -- tensor is referenced. Autograd does not see what is written through it; a layer whose weight has been pointed to
 -- quantizes it anew in every call.
 function methods.data(x)
-  return ffi.cast(element_pointers[core.dtype(x)], core.data(x))
+  local pointer = ffi.cast(element_pointers[core.dtype(x)], core.data(x))
+  core.expose(x)
+  return pointer
 end
 
 local properties = {

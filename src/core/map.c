@@ -98,10 +98,10 @@ bool map_create_float(float value[MAP_SIZE], bool has_sign, int exponent_bits, i
       if (has_sign) entries[count++] = -entry;
     }
   }
-  for (int i = 0; i < MAP_SIZE; i++) value[i] = (float)entries[i];
+  double largest = 0;
+  for (int i = 0; i < MAP_SIZE; i++) largest = fmax(largest, entries[i]);
+  for (int i = 0; i < MAP_SIZE; i++) value[i] = (float)(entries[i] / largest);
   qsort(value, MAP_SIZE, sizeof value[0], compare_floats);
-  float largest = value[MAP_SIZE - 1];
-  for (int i = 0; i < MAP_SIZE; i++) value[i] /= largest;
   return true;
 }
 

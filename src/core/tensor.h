@@ -19,7 +19,7 @@ typedef struct Storage {
   void *data; /* NULL if bytes is 0 */
   /* Counts in-place changes, so that what was derived from the contents can be known to be out of date. */
   uint64_t version;
-  bool exposed; /* a script has had a pointer to the elements, through which they change unseen */
+  bool exposed;          /* a script has had a pointer to the elements, through which they change unseen */
   struct Capture *owner; /* the capture whose memory this is, or NULL (capture.h) */
   int block;             /* its position there */
   uint64_t used_by;      /* the number of the last capture that used it */

@@ -90,8 +90,7 @@ static int lfp8_version(lua_State *L) {
   return 1;
 }
 
-/* data(tensor) -> light userdata of the first element, of a contiguous tensor in the CPU's memory. What is written there
- * later is not counted as a change; contents() knows that it may have been. */
+/* data(tensor) -> light userdata of the first element, of a contiguous tensor in the CPU's memory */
 static int lfp8_data(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   char name[DEVICE_NAME_MAX];
@@ -99,9 +98,14 @@ static int lfp8_data(lua_State *L) {
     argument_error(L, 1, "a tensor on the CPU is needed, this one is on %s", device_name(tensor_device(tensor), name));
   }
   if (!tensor_is_contiguous(tensor)) argument_error(L, 1, "a contiguous tensor is needed; use :contiguous() first");
-  tensor->storage->exposed = true;
   lua_pushlightuserdata(L, tensor_data(tensor));
   return 1;
+}
+
+/* expose(tensor): a pointer to its elements is handed to a script, so that contents() holds for nothing any more */
+static int lfp8_expose(lua_State *L) {
+  check_tensor(L, 1)->storage->exposed = true;
+  return 0;
 }
 
 static double load_number(DType dtype, const char *data) {
@@ -185,6 +189,7 @@ const luaL_Reg fact_functions[] = {
     {"is_contiguous", lfp8_is_contiguous},
     {"version", lfp8_version},
     {"data", lfp8_data},
+    {"expose", lfp8_expose},
     {"item", lfp8_item},
     {"totable", lfp8_totable},
     {NULL, NULL},

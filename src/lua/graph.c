@@ -114,8 +114,8 @@ static int lfp8_graph_release(lua_State *L) {
 static int lfp8_graph_replay(lua_State *L) { return finish(L, op_graph_replay(check_graph(L, 1)), 0); }
 
 /* contents(tensor) -> a number that tells whether what was derived from the tensor's elements still holds: it changes
- * with every change in place, and whenever the capture of a graph begins or ends. NaN, which equals nothing, once data()
- * has handed out a pointer to them. */
+ * with every change in place, and whenever the capture of a graph begins or ends. NaN, which equals nothing, after
+ * expose(). */
 static int lfp8_contents(lua_State *L) {
   const Storage *storage = check_tensor(L, 1)->storage;
   double changes = (double)storage->version + (double)capture_epoch() * 0x1p32;

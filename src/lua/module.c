@@ -88,6 +88,13 @@ static int lfp8_raise(lua_State *L) {
   return raise_at_caller(L);
 }
 
+/* call(f, …) -> what f returns. No coroutine can yield out of f, through a C function. */
+static int lfp8_call(lua_State *L) {
+  if (!lua_isfunction(L, 1)) argument_error(L, 1, "function expected, got %s", luaL_typename(L, 1));
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
 /* set_source_prefix(prefix): how the `source` of lua/fp8's own chunks begins. */
 static int lfp8_set_source_prefix(lua_State *L) {
   snprintf(source_prefix, sizeof source_prefix, "%s", luaL_checkstring(L, 1));
@@ -96,6 +103,7 @@ static int lfp8_set_source_prefix(lua_State *L) {
 
 static const luaL_Reg module_functions[] = {
     {"raise", lfp8_raise},
+    {"call", lfp8_call},
     {"set_source_prefix", lfp8_set_source_prefix},
     {NULL, NULL},
 };

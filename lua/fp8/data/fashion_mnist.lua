@@ -1,4 +1,5 @@
 --- Fashion-MNIST (Xiao et al., 2017): 60,000 training and 10,000 test images of clothes, 28 x 28, in ten classes.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local read_idx = require "fp8.data.idx"
 local shapes = require "fp8.shapes"
@@ -37,6 +38,7 @@ end
 return function(split, options)
   local prefix = prefixes[split or "train"]
   if not prefix then raise(('fashion_mnist: split must be "train" or "test", got %s'):format(tostring(split))) end
+  options = check_options("fashion_mnist", options, {device = true})
   local directory = os.getenv("FASHION_MNIST") or package_directory
   local images, path = read(directory, prefix .. "-images-idx3-ubyte", options)
   local labels = read(directory, prefix .. "-labels-idx1-ubyte", options)

@@ -3,6 +3,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local zlib = require "zlib"
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 
 local raise = core.raise
@@ -111,9 +112,7 @@ end
 -- @return a tensor of the file's shape
 return function(path, options)
   if type(path) ~= "string" then raise("read_idx: path must be a string, got " .. type(path)) end
-  if options ~= nil and type(options) ~= "table" then
-    raise("read_idx: options must be a table, got " .. type(options))
-  end
+  options = check_options("read_idx", options, {device = true})
   local file, reason = io.open(path, "rb")
   if not file then raise("read_idx: " .. reason) end
   local ok, result = pcall(function()

@@ -1,6 +1,7 @@
 --- A random order, from a generator of its own.
 local bit = require "bit"
 local ffi = require "ffi"
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 
 local raise = core.raise
@@ -31,14 +32,12 @@ return function(count, seed, options)
       raise(("permutation: %s must be a whole number of at least 0, got %s"):format(name, tostring(value)))
     end
   end
-  if options ~= nil and type(options) ~= "table" then
-    raise("permutation: options must be a table, got " .. type(options))
-  end
+  local device = check_options("permutation", options, {device = true}).device
   local positions = core.arange(0, count, 1, {dtype = "i64", device = "cpu"})
   local element, uniform = ffi.cast("int64_t *", core.data(positions)), generator(seed)
   for i = count - 1, 1, -1 do
     local j = math.floor(uniform() * (i + 1))
     element[i], element[j] = element[j], element[i]
   end
-  return options and options.device and core.to(positions, {device = options.device}) or positions
+  return device and core.to(positions, {device = device}) or positions
 end

@@ -139,8 +139,8 @@ local function check_source(name, tensor, source)
 end
 
 --- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly, dtype and device need
--- not; nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which the last
--- counts, as in PyTorch.
+-- not; nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which the
+-- last counts, as in PyTorch.
 -- @return the module
 function Module:load_state_dict(state)
   if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end

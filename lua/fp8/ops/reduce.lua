@@ -1,6 +1,7 @@
 --- Reductions and softmax. `dims` is a dimension, a list of them, or nil for all; with `keepdim` they stay with size 1.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local check_options = require "fp8.check_options"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local contiguous, expand, mul, shape_of, view = core.contiguous, core.expand, core.mul, core.shape, core.view
@@ -117,6 +118,7 @@ local cross_entropy = {
   end,
 }
 
+local cross_entropy_options = {reduction = true}
 local reductions = {none = function(losses) return losses end, mean = reduce.mean, sum = reduce.sum}
 
 --- Cross-entropy loss -log softmax(logits)[target] of each row.
@@ -125,10 +127,7 @@ local reductions = {none = function(losses) return losses end, mean = reduce.mea
 -- @param options {reduction = "mean" (the default), "sum" or "none"}
 -- @return f32: one number, or (n) losses for "none"
 function reduce.cross_entropy(logits, targets, options)
-  if options ~= nil and type(options) ~= "table" then
-    core.raise("cross_entropy: options must be a table, got " .. type(options))
-  end
-  local reduction = options and options.reduction or "mean"
+  local reduction = check_options("cross_entropy", options, cross_entropy_options).reduction or "mean"
   local finish = reductions[reduction]
   if not finish then
     core.raise(("cross_entropy: reduction must be mean, sum or none, got %s"):format(tostring(reduction)))
