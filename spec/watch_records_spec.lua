@@ -87,6 +87,23 @@ support.each_device(function(device)
       watcher:close()
     end)
 
+    it("records a backward pass as its forward pass was, though the layer was converted in between", function()
+      local model = fp8.nn.Sequential(fp8.Linear(32, 16, {device = device, recipe = "mx"}))
+      local watcher = fp8.watch(model, {every = 1, recipe = "global"})
+      local loss = model(fp8.randn(64, 32, {device = device, requires_grad = true})):sum()
+      fp8.convert(model, nil)
+      loss:backward()
+      watcher:step()
+      local scales = {}
+      for _, row in ipairs(watcher:rows()) do scales[row.tensor] = row.scale end
+      for i, name in ipairs {"grad_output", "grad_output for dW"} do
+        local recipe = fp8.recipes.mx
+        local operand = i == 1 and recipe.grad_output or recipe.weight_grad.grad_output
+        assert.equal(fp8.analyze(fp8.ones(2, 32), {formats = {operand}})[1].scale, scales[name])
+      end
+      watcher:close()
+    end)
+
     it("is the same within fp8.scope", function()
       local model = fp8.nn.Sequential(fp8.Linear(32, 16, on))
       local watcher = fp8.watch(model, {every = 1})

@@ -57,10 +57,10 @@ end
 -- What a layer shows its tensors to while a step is recorded (linear.lua). The last call in a step counts.
 local function observer_of(self, layer, entries, seconds, plan)
   return function(kind, x, first, second)
-    if not layer.plan and plan then first = plan[kind] end
+    if not layer.plan and plan and not (first or second) then first = plan[kind] end
     if first or not second then write_row(self, layer, entries[kind], x, first or nil) end
     if second and second ~= first then
-      local usual = second == layer.plan[kind]
+      local usual = layer.plan and second == layer.plan[kind] -- no plan: converted since the forward pass
       write_row(self, layer, (usual and entries or seconds)[kind], x, second)
     end
   end
