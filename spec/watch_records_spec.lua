@@ -40,7 +40,7 @@ support.each_device(function(device)
       watcher:save(path)
       local quantized, plain = 0, 0
       for line in support.read_file(path):gmatch "[^\n]+" do
-        if line:find "^%d+,1,weight,e4m3[_map]*,%w+,512,.+,%d[^,]*,0,0,[%d.e-]+$" then quantized = quantized + 1 end
+        if line:find "^%d+,1,weight,e4m3[_map]*,[%w_]+,512,.+,%d[^,]*,0,0,[%d.e-]+$" then quantized = quantized + 1 end
         if line:find "^70,1,weight,,,512,.+,,,,$" then plain = plain + 1 end
       end
       os.remove(path)

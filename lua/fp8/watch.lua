@@ -217,7 +217,8 @@ end
 
 --- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
 -- "grad_output"; "weight for dx", "input for dW" or "grad_output for dW" where these take another form), `format` and
--- `scale` (names; nil if it was not quantized at that step) and the statistics of comparison.lua. Waits for the device.
+-- `scale` (names as fp8.analyze has them; nil if it was not quantized at that step) and the statistics of
+-- comparison.lua. Waits for the device.
 function Watcher:rows()
   local list = {}
   self:each_row(function(row) list[#list + 1] = row end)
@@ -238,7 +239,7 @@ function Watcher:each_row(visit, last)
           row.step, row.layer, row.tensor = held.step, entry.layer, entry.tensor
           if record.operand then
             row.format = comparison.format_name(record.operand.format)
-            row.scale = comparison.scale_name(record.operand.scale)
+            row.scale = comparison.scale_name(record.operand)
           end
           visit(row, record)
         end
