@@ -43,18 +43,36 @@ local function candidates_of(label, format, scales)
   return candidates
 end
 
--- All of them: those of a list in its order, then those with names, sorted.
-local function all_candidates(formats, scales)
-  local list, names = {}, {}
-  local function add(label, format)
-    for _, candidate in ipairs(candidates_of(label, format, scales)) do list[#list + 1] = candidate end
+-- Labels of their own for different formats: of those called alike, "map" say, the second becomes "map2", and so on.
+local function new_labels()
+  local owners = {} -- by label
+  return function(label, format)
+    local own, number = label, 1
+    while owners[own] ~= nil and owners[own] ~= format do
+      number = number + 1
+      own = label .. number
+    end
+    owners[own] = format
+    return own
   end
-  for _, format in ipairs(formats) do add(nil, format) end
+end
+
+-- All of them: those of a list in its order, then those with names, sorted. Given names come first to their labels.
+local function all_candidates(formats, scales)
+  local list, named, names, label_of = {}, {}, {}, new_labels()
+  local function add(to, label, format)
+    for _, candidate in ipairs(candidates_of(label, format, scales)) do
+      candidate.label = label_of(candidate.label, candidate.operand.format)
+      to[#to + 1] = candidate
+    end
+  end
   for name in pairs(formats) do
     if type(name) == "string" then names[#names + 1] = name end
   end
   table.sort(names)
-  for _, name in ipairs(names) do add(name, formats[name]) end
+  for _, name in ipairs(names) do add(named, name, formats[name]) end
+  for _, format in ipairs(formats) do add(list, nil, format) end
+  for _, candidate in ipairs(named) do list[#list + 1] = candidate end
   if #list == 0 then raise "analyze: formats and scales must name at least one each" end
   return list
 end
@@ -89,15 +107,17 @@ end
 --
 --   print(fp8.analyze(x))
 --   fp8.analyze(x, {formats = {"e4m3", mine = my_map}, scales = {"tensor", 64}}).mine["64"].snr
+--   fp8.analyze(x, {formats = {{format = "e4m3", scale = {1, 32}, scale_rounding = "mx"}}}).e4m3["1x32_mx"].snr
 --
--- A row has `format` and `scale` (names), `snr` in dB, `underflow` and `saturated` (shares of the non-zero elements),
--- `relative_error` (the largest), and what x itself is like: comparison.lua says what each means. Rounding is to
+-- A row has `format` and `scale`, names (maps that have none are "map", "map2", …; a scale rounding is part of the
+-- scale's: "tensor", "1x32", "1x32_mx"), `snr` in dB, `underflow` and `saturated` (shares of the non-zero elements),
+-- `relative_error` (the largest), and what x itself is like: comparison.lua says what each means. Values are rounded to
 -- nearest.
 -- @param x       f32, f16 or bf16
 -- @param options {formats = list of "e4m3", "e5m2" (hardware types), "e4m3_map", "e5m2_map", "dynamic", "linear", maps,
---                 and operands {format =, scale =} as in fp8.recipes; with names as keys where that suits,
---                 scales = list for formats that come without one}; left out: the four E4M3 and E5M2, with "tensor",
---                "row" and "block"
+--                 and operands {format =, scale =, scale_rounding =} as in fp8.recipes; with names as keys where that
+--                 suits, scales = list for formats that come without one}; left out: the four E4M3 and E5M2, with
+--                 "tensor", "row" and "block"
 return function(x, options)
   if not core.is_tensor(x) then raise("analyze: a tensor is needed, got " .. type(x)) end
   local dtype = core.dtype(x)
@@ -112,7 +132,7 @@ return function(x, options)
   local result, by_format = setmetatable({shape = core.shape(x), dtype = dtype}, Analysis), {}
   for i, candidate in ipairs(candidates) do
     local entry = comparison.read(rows, i - 1)
-    entry.format, entry.scale = candidate.label, comparison.scale_name(candidate.operand.scale)
+    entry.format, entry.scale = candidate.label, comparison.scale_name(candidate.operand)
     result[i] = entry
     by_format[entry.format] = by_format[entry.format] or {}
     by_format[entry.format][entry.scale] = entry

@@ -68,9 +68,11 @@ function comparison.format_name(format)
   return type(format) == "string" and format or names[format] or "map"
 end
 
---- "tensor", "64" or "128x128".
-function comparison.scale_name(scale)
-  return type(scale) == "table" and table.concat(scale, "x") or tostring(scale)
+--- The name of an operand's scale with its rounding, if any: "tensor", "64", "128x128", "1x32_mx", "row_power_of_two".
+function comparison.scale_name(operand)
+  local scale, rounding = operand.scale, operand.scale_rounding
+  local name = type(scale) == "table" and table.concat(scale, "x") or tostring(scale)
+  return rounding and rounding ~= "none" and name .. "_" .. rounding or name
 end
 
 --- "12 non-finite values, first at (10, 355) of shape (2048, 384)", of statistics with some.

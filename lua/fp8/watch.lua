@@ -3,12 +3,12 @@ local core = require "fp8.core"
 local comparison = require "fp8.comparison"
 local delayed = require("fp8.operands").delayed
 local find = require "fp8.watch_find"
-local graphs = require "fp8.graph"
 local is_linear = require("fp8.nn.linear").is_linear
 local Module = require "fp8.nn.module"
 local planning = require "fp8.plan"
 local recipes = require "fp8.recipes"
 local report = require "fp8.watch_report"
+local watch_graph = require "fp8.watch_graph"
 
 local raise = core.raise
 local dtype_of, shape_of = core.dtype, core.shape
@@ -44,9 +44,10 @@ local function read_options(options)
   return every, recipe
 end
 
-local function record(self, layer, entry, x, operand)
+-- Replaces entry.record, what its row is of; a record itself never changes, since recorded steps share it.
+local function write_row(self, layer, entry, x, operand)
   self.calls = self.calls + 1
-  entry.order, entry.shape, entry.operand = self.calls, shape_of(x), operand
+  entry.record = {order = self.calls, shape = shape_of(x), operand = operand}
   if not operand then return core.compare(entry.row, x) end
   local known = layer[operand.history_field] and delayed(x, operand, layer, false)
   comparison.quantize(entry.row, x, operand, dtype_of(x), known)
@@ -56,11 +57,11 @@ end
 -- What a layer shows its tensors to while a step is recorded (linear.lua). The last call in a step counts.
 local function observer_of(self, layer, entries, seconds, plan)
   return function(kind, x, first, second)
-    if not layer.plan and plan then first = plan[kind] end
-    if first or not second then record(self, layer, entries[kind], x, first or nil) end
+    if not layer.plan and plan and not (first or second) then first = plan[kind] end
+    if first or not second then write_row(self, layer, entries[kind], x, first or nil) end
     if second and second ~= first then
-      local usual = second == layer.plan[kind]
-      record(self, layer, (usual and entries or seconds)[kind], x, second)
+      local usual = layer.plan and second == layer.plan[kind] -- no plan: converted since the forward pass
+      write_row(self, layer, (usual and entries or seconds)[kind], x, second)
     end
   end
 end
@@ -69,7 +70,7 @@ local function add_layer(self, name, layer, recipe)
   if watchers[layer] then raise(("watch: layer %s is watched already; close that watcher first"):format(name)) end
   local entries, seconds = {}, {}
   local function add(to, kind, tensor)
-    to[kind] = {layer = name, tensor = tensor, order = 0}
+    to[kind] = {layer = name, tensor = tensor, record = {order = 0, shape = {}}}
     self.entries[#self.entries + 1] = to[kind]
   end
   for _, kind in ipairs(kinds) do add(entries, kind, kind) end
@@ -88,7 +89,7 @@ local function fetch(self)
   if count == 0 then return end
   local rows = core.clone(core.to(core.narrow(self.history, 1, 1, count), {device = "cpu"}))
   core.keep(rows)
-  self.chunks[#self.chunks + 1] = {steps = self.held, rows = rows}
+  self.chunks[#self.chunks + 1] = {held = self.held, rows = rows}
   self.held = {}
 end
 
@@ -127,10 +128,33 @@ local function stop_recording(self)
   for _, part in ipairs(self.layers) do part.layer.observer = nil end
 end
 
+local function same_record(a, b)
+  if a.operand ~= b.operand or a.order ~= b.order or #a.shape ~= #b.shape then return false end
+  for i = 1, #a.shape do
+    if a.shape[i] ~= b.shape[i] then return false end
+  end
+  return true
+end
+
+-- The entries' records; the list of the step recorded before if they say the same, so that a long run holds one.
+local function current_records(self)
+  local before, records, changed = self.records, {}, false
+  for i, entry in ipairs(self.entries) do
+    local known = before[i]
+    if known and same_record(known, entry.record) then
+      records[i] = known
+    else
+      records[i], changed = entry.record, true
+    end
+  end
+  if changed then self.records = records end
+  return self.records
+end
+
 local function keep_step(self)
   if self.calls == 0 then return end
   if #self.held == room then fetch(self) end
-  self.held[#self.held + 1] = self.steps
+  self.held[#self.held + 1] = {step = self.steps, records = current_records(self)}
   core.copy_(core.select(self.history, 1, #self.held), self.current)
 end
 
@@ -149,19 +173,6 @@ end
 --- Whether the step under way is recorded.
 function Watcher:due() return self.recording end
 
-local function pack(...) return {n = select("#", ...), ...} end
-
--- f captured as a graph, and a list of what its first, usual run returned.
-local function capture(f, device)
-  local first
-  local graph = graphs.capture(function()
-    local results = pack(f())
-    first = first or results
-    return unpack(results, 1, results.n)
-  end, device)
-  return graph, first
-end
-
 --- fp8.cuda.graph for a watched training step: a function that does f's work, as a graph. It keeps two of them, each
 -- captured when first needed: one for usual steps, and one, with memory of its own, for those that are recorded.
 --
@@ -179,13 +190,10 @@ function Watcher:graph(f, device)
   if type(f) ~= "function" then raise("graph: a function is needed, got " .. type(f)) end
   local captured = {}
   return function()
-    local graph = captured[self.recording]
-    if graph then
-      if self.recording then self.calls = self.calls + 1 end
-      return graph()
-    end
+    local known = captured[self.recording]
+    if known then return watch_graph.replay(self, known) end
     local results
-    captured[self.recording], results = capture(f, device or self.device)
+    captured[self.recording], results = watch_graph.capture(self, f, device or self.device)
     return unpack(results, 1, results.n)
   end
 end
@@ -209,28 +217,31 @@ end
 
 --- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
 -- "grad_output"; "weight for dx", "input for dW" or "grad_output for dW" where these take another form), `format` and
--- `scale` (names; nil if it is not quantized) and the statistics of comparison.lua. Waits for the device.
+-- `scale` (names as fp8.analyze has them; nil if it was not quantized at that step) and the statistics of
+-- comparison.lua. Waits for the device.
 function Watcher:rows()
   local list = {}
   self:each_row(function(row) list[#list + 1] = row end)
   return list
 end
 
--- Calls visit(row, entry) for what was recorded; at the last recorded step only, if `last`.
+-- Calls visit(row, record) for what was recorded, record being {order =, shape =, operand =}; at the last recorded step
+-- only, if `last`.
 function Watcher:each_row(visit, last)
   fetch(self)
   for c = last and math.max(#self.chunks, 1) or 1, #self.chunks do
     local chunk = self.chunks[c]
-    for s = last and #chunk.steps or 1, #chunk.steps do
+    for s = last and #chunk.held or 1, #chunk.held do
+      local held = chunk.held[s]
       for e, entry in ipairs(self.entries) do
-        local row = comparison.read(chunk.rows, (s - 1) * #self.entries + e - 1)
+        local row, record = comparison.read(chunk.rows, (s - 1) * #self.entries + e - 1), held.records[e]
         if row.count > 0 then
-          row.step, row.layer, row.tensor = chunk.steps[s], entry.layer, entry.tensor
-          if entry.operand then
-            row.format = comparison.format_name(entry.operand.format)
-            row.scale = comparison.scale_name(entry.operand.scale)
+          row.step, row.layer, row.tensor = held.step, entry.layer, entry.tensor
+          if record.operand then
+            row.format = comparison.format_name(record.operand.format)
+            row.scale = comparison.scale_name(record.operand)
           end
-          visit(row, entry)
+          visit(row, record)
         end
       end
     end
@@ -260,7 +271,7 @@ local function watch(model, options)
   if not Module.is_module(model) then raise("watch: a module is needed, got " .. type(model)) end
   local every, recipe = read_options(options)
   local self = setmetatable({every = every, steps = 0, calls = 0, recording = false, layers = {}, entries = {},
-    held = {}, chunks = {}}, Watcher)
+    held = {}, chunks = {}, records = {}}, Watcher)
   for name, module in model:named_modules() do
     if is_linear(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
   end

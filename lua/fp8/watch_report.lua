@@ -19,7 +19,7 @@ local function is_worse(a, b)
   local loss_b, noise_b = badness(b.row)
   if loss_a ~= loss_b then return loss_a > loss_b end
   if noise_a ~= noise_b then return noise_a > noise_b end
-  return a.entry.order < b.entry.order
+  return a.record.order < b.record.order
 end
 
 local headings = {"absmax", "rms", "snr", "underflow", "saturated", "relative_error", "nonfinite"}
@@ -28,7 +28,7 @@ local of_quantization = {snr = true, underflow = true, saturated = true, relativ
 -- The table of the last recorded step, its worst `count` rows.
 local function last_table(self, count)
   local list = {}
-  self:each_row(function(row, entry) list[#list + 1] = {row = row, entry = entry} end, true)
+  self:each_row(function(row, record) list[#list + 1] = {row = row, record = record} end, true)
   if #list == 0 then return "nothing recorded yet" end
   table.sort(list, is_worse)
   local rows = {{"layer", "tensor", "format", "scale"}}
@@ -110,12 +110,12 @@ end
 --   step before, if any}; tostring gives a sentence
 function report:first_bad()
   local finding, order, step, before
-  self:each_row(function(row, entry)
+  self:each_row(function(row, record)
     if row.step ~= step then before, step = step, row.step end
-    if row.nonfinite == 0 or (finding and (row.step > finding.step or entry.order > order)) then return end
-    order = entry.order
+    if row.nonfinite == 0 or (finding and (row.step > finding.step or record.order > order)) then return end
+    order = record.order
     finding = setmetatable({step = step, layer = row.layer, tensor = row.tensor, nonfinite = row.nonfinite,
-      first_nonfinite = row.first_nonfinite, shape = entry.shape, before = before}, Finding)
+      first_nonfinite = row.first_nonfinite, shape = record.shape, before = before}, Finding)
   end)
   return finding
 end
