@@ -102,12 +102,6 @@ static int lfp8_data(lua_State *L) {
   return 1;
 }
 
-/* expose(tensor): a pointer to its elements is handed to a script, so that contents() holds for nothing any more */
-static int lfp8_expose(lua_State *L) {
-  check_tensor(L, 1)->storage->exposed = true;
-  return 0;
-}
-
 static double load_number(DType dtype, const char *data) {
   switch (dtype) {
   case DTYPE_F32:
@@ -189,7 +183,6 @@ const luaL_Reg fact_functions[] = {
     {"is_contiguous", lfp8_is_contiguous},
     {"version", lfp8_version},
     {"data", lfp8_data},
-    {"expose", lfp8_expose},
     {"item", lfp8_item},
     {"totable", lfp8_totable},
     {NULL, NULL},

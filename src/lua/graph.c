@@ -123,6 +123,12 @@ static int lfp8_contents(lua_State *L) {
   return 1;
 }
 
+/* expose(tensor): a pointer to its elements is handed to a script, so that contents() holds for nothing any more */
+static int lfp8_expose(lua_State *L) {
+  check_tensor(L, 1)->storage->exposed = true;
+  return 0;
+}
+
 const luaL_Reg graph_functions[] = {
     {"device_name", lfp8_device_name},
     {"event", lfp8_event},
@@ -134,5 +140,6 @@ const luaL_Reg graph_functions[] = {
     {"graph_release", lfp8_graph_release},
     {"graph_replay", lfp8_graph_replay},
     {"contents", lfp8_contents},
+    {"expose", lfp8_expose},
     {NULL, NULL},
 };
