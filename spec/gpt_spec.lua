@@ -103,6 +103,26 @@ support.each_device(function(device)
       assert.is_true(ok, output)
       assert.is_truthy(output:find "\ncoarse +%d")
     end)
+
+    it("takes a recipe that chooses by the layer", function()
+      local path = directory .. "/recipes.lua"
+      support.write_file(path, [[
+        local random = {rounding = "stochastic"}
+        for name, value in pairs(require("fp8").recipes.global_native) do random[name] = random[name] or value end
+        return {
+          chosen = function(name) return name:find "fc1" and "mixed" or name:find "fc2" and random or nil end,
+          broken = function(name) return name.weight.dtype end,
+        }
+      ]])
+      local ok, output = on_device("--steps 5 --watch 2 --compare chosen --recipes " .. path)
+      assert.is_true(ok, output)
+      for _, row in ipairs {"fc1 +input +e4m3_map ", "fc2 +input +e4m3 ", "out_proj +input +%- "} do
+        assert.is_truthy(output:find(row), output)
+      end
+      ok, output = on_device("--steps 5 --compare broken --recipes " .. path)
+      assert.is_false(ok)
+      assert.is_truthy(output:find("gpt: " .. path .. ":5: ", 1, true), output)
+    end)
   end)
 end)
 
@@ -111,13 +131,42 @@ describe("examples/gpt.lua", function()
     for options, words in pairs {
       ["--text /nowhere"] = "/nowhere", ["--context 5000"] = "a context of 5000 needs at least 50010",
       ["--compare half"] = "no precision 'half'", ["--width 33"] = "heads", ["--prompt"] = "needs a value",
-      ["--text " .. root .. "spec"] = "spec", ["--warmup 9"] = "warmup",
+      ["--text " .. root .. "spec"] = "spec", ["--warmup 9"] = "warmup", ["--prompt ''"] = "at least one byte",
+      ["--watch-csv x"] = "--watch-csv needs --watch", ["--checkpoint-every 2"] = "needs --checkpoint",
     } do
       local ok, output = run("--device cpu --steps 3 --compare f32 " .. options)
       assert.is_false(ok)
       assert.is_truthy(output:find(words, 1, true), output)
       assert.is_truthy(output:find "gpt: [^\n]*\n$", output)
     end
+  end)
+
+  it("writes more than the stack holds, after a prompt that is longer", function()
+    local prompt = ("prompt "):rep(2000)
+    local ok, output = run(("--device cpu --steps 1 --compare f32 --layers 1 --width 2 --heads 1 --context 4 " ..
+      "--sample 9000 --prompt '%s'"):format(prompt))
+    assert.is_true(ok, output)
+    local written = output:match("\n(" .. prompt .. ".-)\n\n\nprecision")
+    assert.equal(#prompt + 9000, written and #written, output:sub(-300))
+  end)
+
+  it("reads every member of compressed text", function()
+    local read_text = dofile(root .. "examples/lib/text.lua")
+    local path, text = os.tmpname(), support.read_file(root .. "README.md")
+    os.execute(("(gzip -c %sREADME.md; gzip </dev/null; gzip -c %sREADME.md; printf '\\0\\0') >%s"):format(root, root, path))
+    local found = read_text(path, "cpu")
+    assert.equal(text .. text, require("ffi").string(found:data(), #found))
+    os.execute("echo more >>" .. path)
+    support.fails("damaged or truncated", read_text, path, "cpu")
+    os.remove(path)
+  end)
+
+  it("names the line of a recipe file where it goes wrong", function()
+    support.with_file("local fp8 = require 'fp8'\nreturn fp8.recipe.mixed", function(path)
+      local ok, output = run("--device cpu --compare mine --recipes " .. path)
+      assert.is_false(ok)
+      assert.is_truthy(output:find("gpt: " .. path .. ":2: ", 1, true), output)
+    end)
   end)
 
   it("reads compressed text, and names the package that it would have read", function()
