@@ -37,15 +37,15 @@ local sizes = {
 
 local vocabulary = 256
 
--- The text as what is learned and the tenth at its end.
+-- The text as what is learned and the tenth at its end, and a short one that tells it from others.
 local function load_text(settings)
-  local text = read_text(settings.text, settings.device)
+  local text, content = read_text(settings.text, settings.device)
   local bytes, least = #text, 10 * (settings.context + 1)
   if bytes < least then
     error(("the text has %d bytes: a context of %d needs at least %d"):format(bytes, settings.context, least), 0)
   end
   local learned = bytes - math.floor(bytes / 10)
-  return text:narrow(1, 1, learned), text:narrow(1, learned + 1, bytes - learned)
+  return text:narrow(1, 1, learned), text:narrow(1, learned + 1, bytes - learned), content
 end
 
 -- Inputs (n, context) and targets (n · context) at these positions of a text, i64 (n).
@@ -104,7 +104,7 @@ local function sample(model, count, settings)
 end
 
 local function experiment(settings)
-  local learned, held_out = load_text(settings)
+  local learned, held_out, content = load_text(settings)
   local on_device = {dtype = "i64", device = settings.device}
   local offsets = fp8.arange(0, settings.context, 1, on_device)
 
@@ -141,7 +141,7 @@ local function experiment(settings)
   return {
     name = "gpt", unit = "bytes", build = build,
     metrics = {{name = "nats a byte", key = "validation", format = "%.4f"}},
-    settings = {"layers", "width", "heads", "context", "batch", "steps", "layer_scale"},
+    settings = {"layers", "width", "heads", "context", "batch", "steps", "layer_scale"}, content = {text = content},
   }
 end
 

@@ -1,6 +1,7 @@
 --- The bytes of a text file, compressed with gzip or not.
 local ffi = require "ffi"
 local fp8 = require "fp8"
+local zlib = require "zlib"
 
 local default_path = "/usr/share/doc/jargon-text/jargon.txt.gz"
 
@@ -10,7 +11,8 @@ local piece_length = 2^16
 local function inflated(compressed)
   local position, pieces = 1, {}
   repeat
-    local inflate, start, finished, used = require("zlib").inflate(), position, nil, nil
+    local inflate, start = zlib.inflate(), position
+    local finished, used
     repeat
       local piece = compressed:sub(position, position + piece_length - 1)
       pieces[#pieces + 1], finished, used = inflate(piece)
@@ -41,10 +43,10 @@ end
 
 --- @param path   of the file; nil for that of the Debian package jargon-text
 -- @param device where the text goes
--- @return u8 (n)
+-- @return u8 (n); and a text that tells these bytes from others
 return function(path, device)
   local text = read_all(path or default_path)
   local bytes = fp8.empty(#text, {dtype = "u8", device = "cpu"})
   ffi.copy(bytes:data(), text, #text)
-  return bytes:to {device = device}
+  return bytes:to {device = device}, ("of %d bytes with CRC-32 %08x"):format(#text, zlib.crc32()(text))
 end

@@ -5,6 +5,7 @@
 --   unit     what throughput counts: "images"
 --   metrics  list of {name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}
 --   settings list of the options that a run must share with a checkpoint which it goes on from
+--   content  what else it must share: texts by the name of what they stand for; nil for nothing
 --   precisions  list of {name =, dtype =, recipe = as for fp8.convert}; nil for those of --compare
 --   row      what the first column of the table is called; nil for "precision"
 --   build    build(precision, seed) returns a run: {model =, steps = in all, units = of a step, feed = function(step)
@@ -167,8 +168,8 @@ local function print_table(experiment, precisions, results)
   end
 end
 
---- Trains with every precision and seed of the settings, and prints a table. A run whose loss is not finite ends; the
--- others go on.
+--- Trains with every precision and seed of the settings, and prints a table. A run in which a number is not finite
+-- ends; the others go on.
 -- @return whether all runs ended well
 function training.compare(experiment, settings)
   local precisions = experiment.precisions or training.precisions(settings)
