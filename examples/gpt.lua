@@ -27,7 +27,7 @@ usage: luajit examples/gpt.lua [options]                                    (def
 local own_readers = {
   text = options.kinds.path, layers = options.kinds.whole, width = options.kinds.whole, heads = options.kinds.whole,
   context = options.kinds.whole, batch = options.kinds.whole, steps = options.kinds.whole,
-  evaluate_every = options.kinds.whole, sample = options.kinds.count, prompt = {tostring, "a text"},
+  evaluate_every = options.kinds.whole, sample = options.kinds.count, prompt = options.kinds.text,
 }
 
 local sizes = {
@@ -37,15 +37,15 @@ local sizes = {
 
 local vocabulary = 256
 
--- The text as what is learned and the tenth at its end.
+-- The text as what is learned and the tenth at its end, and a short one that tells it from others.
 local function load_text(settings)
-  local text = read_text(settings.text, settings.device)
+  local text, content = read_text(settings.text, settings.device)
   local bytes, least = #text, 10 * (settings.context + 1)
   if bytes < least then
     error(("the text has %d bytes: a context of %d needs at least %d"):format(bytes, settings.context, least), 0)
   end
   local learned = bytes - math.floor(bytes / 10)
-  return text:narrow(1, 1, learned), text:narrow(1, learned + 1, bytes - learned)
+  return text:narrow(1, 1, learned), text:narrow(1, learned + 1, bytes - learned), content
 end
 
 -- Inputs (n, context) and targets (n · context) at these positions of a text, i64 (n).
@@ -84,23 +84,27 @@ end
 -- Bytes that the model adds to a prompt, each drawn as likely as it says. The shape is always the same: what comes
 -- after the last byte does not count, since the model looks back only.
 local function sample(model, count, settings)
-  local context, written = settings.context, {settings.prompt:byte(1, -1)}
+  local context, prompt = settings.context, settings.prompt
+  local written, recent = {prompt}, {} -- pieces of text, and the bytes that the model sees
+  for i = math.max(1, #prompt - context + 1), #prompt do recent[#recent + 1] = prompt:byte(i) end
   local input = fp8.zeros(1, context, {dtype = "u8", device = settings.device})
   for _ = 1, count do
-    local recent = {unpack(written, math.max(1, #written - context + 1))}
-    local length = #recent
-    for i = length + 1, context do recent[i] = 0 end
+    local length, row = #recent, {}
+    for i = 1, context do row[i] = recent[i] or 0 end
     local likely = fp8.scope(function()
-      input:copy_(fp8.tensor({recent}, {dtype = "u8", device = settings.device}))
+      input:copy_(fp8.tensor({row}, {dtype = "u8", device = settings.device}))
       return model(input):select(1, length):float():softmax(-1):totable()
     end)
-    written[#written + 1] = pick(likely, fp8.rand(1, {device = "cpu"}):item()) - 1
+    local byte = pick(likely, fp8.rand(1, {device = "cpu"}):item()) - 1
+    written[#written + 1] = string.char(byte)
+    if length == context then table.remove(recent, 1) end
+    recent[#recent + 1] = byte
   end
-  return (string.char(unpack(written)):gsub("[^\n\32-\126]", "."))
+  return (table.concat(written):gsub("[^\n\32-\126]", "."))
 end
 
 local function experiment(settings)
-  local learned, held_out = load_text(settings)
+  local learned, held_out, content = load_text(settings)
   local on_device = {dtype = "i64", device = settings.device}
   local offsets = fp8.arange(0, settings.context, 1, on_device)
 
@@ -137,7 +141,7 @@ local function experiment(settings)
   return {
     name = "gpt", unit = "bytes", build = build,
     metrics = {{name = "nats a byte", key = "validation", format = "%.4f"}},
-    settings = {"layers", "width", "heads", "context", "batch", "steps", "layer_scale"},
+    settings = {"layers", "width", "heads", "context", "batch", "steps", "layer_scale"}, content = {text = content},
   }
 end
 

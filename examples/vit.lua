@@ -17,12 +17,13 @@ usage: luajit examples/vit.lua [options]                                    (def
   --images N       training images, of 60,000 (60000, 20000)
   --layer-scale    every block begins as the identity: its branches are scaled by 0 at first
   --augment YES    yes or no: random shifts by up to 2 pixels, and mirror images (yes, no)
+  --evaluate-every N   steps between looks at the test images (default: at the end)
 ]]
 
 local own_readers = {
   layers = options.kinds.whole, width = options.kinds.whole, heads = options.kinds.whole,
   batch = options.kinds.whole, epochs = options.kinds.whole, images = options.kinds.whole,
-  augment = {options.one_of("yes", "no"), "yes or no"},
+  evaluate_every = options.kinds.whole, augment = {options.one_of("yes", "no"), "yes or no"},
 }
 
 local sizes = {

@@ -1,25 +1,13 @@
 /* Codes of a hardware format as they are and transposed, in one pass over x, for products that contract over rows.
  *
- * A thread block of 256 takes tiles of 128 × 128. Each thread casts four runs of 16 elements, which go to `codes` and
- * into shared memory, 16 bytes at a time; then it collects 16 rows of 4 columns from there, transposes bytes within
- * words and writes 16 bytes of each of the 4 columns. The 16-byte chunks of a row in shared memory are permuted by its
- * row block, so that neither side has bank conflicts. */
+ * A thread block takes tiles of 128 × 128. Each thread casts four runs of 16 elements, which go to `codes` and into
+ * shared memory, from where they are written transposed (byte_tile.cuh). */
+#include "byte_tile.cuh"
 #include "quantize_vector.cuh"
 
 namespace {
 
-enum {
-  BLOCK = 256,
-  SIDE = 128,
-  RUN = 16,
-  RUNS = SIDE / RUN,
-  ROWS_AT_ONCE = BLOCK / RUNS,
-  PASSES = SIDE / ROWS_AT_ONCE
-};
-
-/* The tile in shared memory, addressed in chunks of 16 codes and in words of 4. */
-__device__ inline int chunk_at(int row, int chunk) { return row * RUNS + (chunk ^ (row / RUN % RUNS)); }
-__device__ inline int word_at(int row, int word) { return chunk_at(row, word / 4) * 4 + word % 4; }
+using namespace byte_tile;
 
 /* The 16 codes of a run in registers. */
 template <typename Scalar, Encoding ENCODING>
@@ -94,23 +82,7 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
       }
     }
     __syncthreads();
-    const int row_block = threadIdx.x % RUNS, word_column = threadIdx.x / RUNS;
-    const int64_t out_row = tile_row * SIDE + row_block * RUN, out_column = tile_column * SIDE + word_column * 4;
-    if (out_row < turn.rows && out_column < turn.columns) {
-      const uint32_t *words = reinterpret_cast<const uint32_t *>(chunks);
-      uint32_t word[4][4];
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-#pragma unroll
-        for (int j = 0; j < 4; j++) word[i][j] = words[word_at(row_block * RUN + 4 * i + j, word_column)];
-        transpose_bytes(word[i]);
-      }
-      uint8_t *to = turn.transposed + out_column * turn.rows + out_row;
-#pragma unroll
-      for (int c = 0; c < 4; c++) {
-        *reinterpret_cast<uint4 *>(to + c * turn.rows) = make_uint4(word[0][c], word[1][c], word[2][c], word[3][c]);
-      }
-    }
+    write_columns(chunks, tile_row * SIDE, tile_column * SIDE, turn.rows, turn.columns, turn.transposed, turn.rows);
     __syncthreads(); /* before the next tile is written */
   }
 }

@@ -139,6 +139,18 @@ describe("examples/vit.lua", function()
       assert.is_truthy(output:find("blocks%.1%.mlp%.fc1 +grad_output +e5m2"), output)
     end)
 
+    it("logs its accuracy where it was asked to, and at the end", function()
+      local log = directory .. "/log.csv"
+      local ok, output = run(("--device %s --epochs 2 --compare f32 --evaluate-every 10 --csv %s"):format(device, log))
+      assert.is_true(ok, output)
+      local found = {}
+      for step, value in support.read_file(log):gmatch "\nf32,1,(%d+),[^\n]*,([%d.]+)%f[\n]" do
+        found[tonumber(step)] = ("%.2f"):format(tonumber(value) * 100)
+      end
+      assert.is_truthy(found[10] and found[20])
+      assert.same({[10] = found[10], [20] = found[20], [24] = ("%.2f"):format(accuracy(output, "f32"))}, found)
+    end)
+
     it("shifts and mirrors, and repeats itself for a seed", function()
       local options = ("--device %s --epochs 1 --augment yes --compare f32 --seeds 2 --optimizer stable_adamw")
         :format(device)

@@ -1,4 +1,5 @@
 -- examples/gpt.lua on a small text: logs, checkpoints, what it says when something is wrong.
+local fp8 = require "fp8"
 local support = require "spec.support"
 
 local root = debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "") .. "../"
@@ -43,8 +44,13 @@ support.each_device(function(device)
         local losses = whole[name]
         assert.equal(60, #losses)
         assert.is_true(tonumber(losses[1]) > 5.4 and tonumber(losses[60]) < 4, losses[60])
-        for _, step in ipairs {20, 40} do
-          assert.is_true(tonumber(losses.rest[step]:match "([^,]*)$") < 5, losses.rest[step])
+        for step = 1, 60 do
+          local validation = losses.rest[step]:match "([^,]*)$"
+          if step % 20 == 0 then
+            assert.is_true(tonumber(validation) < 5, losses.rest[step])
+          else
+            assert.equal("", validation)
+          end
         end
       end
       assert.not_equal(whole["f32,1"][60], whole["f32,2"][60])
@@ -71,6 +77,8 @@ support.each_device(function(device)
       assert.is_true(on_device(options))
       for changed, words in pairs {
         ["--steps 5"] = "is of a run with steps 4, not 5", ["--lr 0.5"] = "with lr",
+        ["--warmup 1"] = "with warmup 0, not 1",
+        ["--text " .. root .. "Makefile"] = ("with text of %d bytes"):format(#support.read_file(root .. "README.md")),
         ["--seed 2"] = "with seed 1, not 2",
         ["--width 16"] = "in_proj.bias is f32 (96) there and f32 (48) here",
         ["--compare bf16"] = "is of another model",
@@ -79,6 +87,9 @@ support.each_device(function(device)
         assert.is_false(ok)
         assert.is_truthy(output:find(words, 1, true), output)
       end
+      local copy = directory .. "/copy.md" -- the same text by another name
+      support.write_file(copy, support.read_file(root .. "README.md"))
+      assert.is_true(on_device(options .. " --text " .. copy))
       local text = support.read_file(path)
       support.write_file(path, text:sub(1, #text - 100))
       local ok, output = on_device(options)
@@ -86,11 +97,71 @@ support.each_device(function(device)
       assert.is_truthy(output:find("truncated", 1, true), output)
     end)
 
+    it("refuses the checkpoint of another recipe by the same name", function()
+      local recipes, path = directory .. "/recipes.lua", directory .. "/run.safetensors"
+      local options = ("--steps 2 --compare mine --recipes %s --checkpoint %s"):format(recipes, path)
+      local function write(exponent, precision)
+        support.write_file(recipes, ([[
+          local fp8, mine = require "fp8", {}
+          for name, value in pairs(fp8.recipes.global) do mine[name] = value end
+          mine.weight = {format = fp8.create_map(true, %d, %d, 8), scale = "tensor"}
+          return {mine = function() return mine end}
+        ]]):format(exponent, precision))
+      end
+      write(4, 3)
+      assert.is_true(on_device(options))
+      assert.is_true(on_device(options))
+      write(3, 4)
+      local ok, output = on_device(options)
+      assert.is_false(ok)
+      assert.is_truthy(output:find "is of a run with recipe of CRC%-32 %x+, not of CRC%-32 %x+\n", output)
+    end)
+
     it("stops where the loss is not finite, and says where that began", function()
       local ok, output = on_device "--lr 1e30 --clip 0 --steps 20 --compare f32"
       assert.is_false(ok)
       assert.is_truthy(output:find "gpt: f32, seed 1: step %d+: the loss is %-?%a+; first not finite, in step %d+: %g+",
         output)
+    end)
+
+    it("stops where the last step has made the parameters too large, and keeps the checkpoint before", function()
+      local path, log = directory .. "/run.safetensors", directory .. "/log.csv"
+      local options = ("--clip 0 --compare bf16 --layers 2 --checkpoint %s --checkpoint-every 1 --csv %s "):format(path,
+        log)
+      for _, steps in ipairs {1, 6} do
+        local ok, output = on_device(options .. "--lr 1e30 --warmup 1 --steps " .. steps)
+        assert.is_false(ok)
+        assert.is_truthy(output:find "step 1: the loss is %-?%a+ after it; first not finite, after step 1: blocks%.1%.",
+          output)
+        assert.is_nil(io.open(path))
+        assert.equal(1, #read_log(log)["bf16,1"])
+      end
+    end)
+
+    it("finds what is not finite in parameters that the batch does not use", function()
+      local path = directory .. "/run.safetensors"
+      local options = "--steps 3 --compare bf16 --checkpoint " .. path
+      assert.is_true(on_device(options))
+      local tensors, metadata = fp8.load(path)
+      tensors["model.tokens.weight"]:narrow(1, 256, 1):fill_(math.huge) -- no byte of UTF-8
+      fp8.save(path, tensors, metadata)
+      local ok, output = on_device(options)
+      assert.is_false(ok)
+      assert.is_truthy(output:find("step 3: a parameter is not finite after it; first not finite, after step 3: " ..
+        "tokens: weight has 32 non-finite values", 1, true), output)
+    end)
+
+    it("takes the largest seeds, each with numbers of its own", function()
+      local log = directory .. "/log.csv"
+      local options = "--steps 2 --compare f32 --csv " .. log .. " --seed "
+      local losses = {}
+      for _, seed in ipairs {1, 2^29, 2^29 + 1, 2^31 - 1} do
+        local ok, output = on_device(("%s%d"):format(options, seed))
+        assert.is_true(ok, output)
+        local loss = read_log(log)[("f32,%d"):format(seed)][2]
+        assert.is_nil(losses[loss])
+        losses[loss] = true
+      end
     end)
 
     it("takes recipes of a file", function()
@@ -103,6 +174,26 @@ support.each_device(function(device)
       assert.is_true(ok, output)
       assert.is_truthy(output:find "\ncoarse +%d")
     end)
+
+    it("takes a recipe that chooses by the layer", function()
+      local path = directory .. "/recipes.lua"
+      support.write_file(path, [[
+        local random = {rounding = "stochastic"}
+        for name, value in pairs(require("fp8").recipes.global_native) do random[name] = random[name] or value end
+        return {
+          chosen = function(name) return name:find "fc1" and "mixed" or name:find "fc2" and random or nil end,
+          broken = function(name) return name.weight.dtype end,
+        }
+      ]])
+      local ok, output = on_device("--steps 5 --watch 2 --compare chosen --recipes " .. path)
+      assert.is_true(ok, output)
+      for _, row in ipairs {"fc1 +input +e4m3_map ", "fc2 +input +e4m3 ", "out_proj +input +%- "} do
+        assert.is_truthy(output:find(row), output)
+      end
+      ok, output = on_device("--steps 5 --compare broken --recipes " .. path)
+      assert.is_false(ok)
+      assert.is_truthy(output:find("gpt: " .. path .. ":5: ", 1, true), output)
+    end)
   end)
 end)
 
@@ -111,13 +202,43 @@ describe("examples/gpt.lua", function()
     for options, words in pairs {
       ["--text /nowhere"] = "/nowhere", ["--context 5000"] = "a context of 5000 needs at least 50010",
       ["--compare half"] = "no precision 'half'", ["--width 33"] = "heads", ["--prompt"] = "needs a value",
-      ["--text " .. root .. "spec"] = "spec", ["--warmup 9"] = "warmup",
+      ["--text " .. root .. "spec"] = "spec", ["--warmup 9"] = "warmup", ["--prompt ''"] = "at least one byte",
+      ["--watch-csv x"] = "--watch-csv needs --watch", ["--checkpoint-every 2"] = "needs --checkpoint",
     } do
       local ok, output = run("--device cpu --steps 3 --compare f32 " .. options)
       assert.is_false(ok)
       assert.is_truthy(output:find(words, 1, true), output)
       assert.is_truthy(output:find "gpt: [^\n]*\n$", output)
     end
+  end)
+
+  it("writes more than the stack holds, after a prompt that is longer", function()
+    local prompt = ("prompt "):rep(2000)
+    local ok, output = run(("--device cpu --steps 1 --compare f32 --layers 1 --width 2 --heads 1 --context 4 " ..
+      "--sample 9000 --prompt '%s'"):format(prompt))
+    assert.is_true(ok, output)
+    local written = output:match("\n(" .. prompt .. ".-)\n\n\nprecision")
+    assert.equal(#prompt + 9000, written and #written, output:sub(-300))
+  end)
+
+  it("reads every member of compressed text", function()
+    local read_text = dofile(root .. "examples/lib/text.lua")
+    local path, text = os.tmpname(), support.read_file(root .. "README.md")
+    local command = "(gzip -c README.md; gzip </dev/null; gzip -c README.md; printf '\\0\\0')"
+    os.execute(("cd %s && %s >%s"):format(root, command, path))
+    local found = read_text(path, "cpu")
+    assert.equal(text .. text, require("ffi").string(found:data(), #found))
+    os.execute("echo more >>" .. path)
+    support.fails("damaged or truncated", read_text, path, "cpu")
+    os.remove(path)
+  end)
+
+  it("names the line of a recipe file where it goes wrong", function()
+    support.with_file("local fp8 = require 'fp8'\nreturn fp8.recipe.mixed", function(path)
+      local ok, output = run("--device cpu --compare mine --recipes " .. path)
+      assert.is_false(ok)
+      assert.is_truthy(output:find("gpt: " .. path .. ":2: ", 1, true), output)
+    end)
   end)
 
   it("reads compressed text, and names the package that it would have read", function()

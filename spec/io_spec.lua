@@ -180,5 +180,13 @@ support.each_device(function(device)
       fails("save: /dev/null", fp8.save, "/dev/null", {x = fp8.zeros(2, {device = device})})
       fails("save: /tmp", fp8.save, "/tmp", {x = fp8.zeros(2, {device = device})})
     end)
+
+    it("writes the file that a symbolic link leads to", function()
+      local link = path .. ".link"
+      os.execute(("ln -s '%s' '%s'"):format(path:match "[^/]*$", link))
+      fp8.save(link, {x = fp8.zeros(2, {device = device})})
+      os.remove(link)
+      assert.is_truthy(fp8.load(path).x)
+    end)
   end)
 end)

@@ -66,6 +66,26 @@ support.each_device(function(device)
       assert.same({{0, 4, 8}, {1, 5, 9}, {2, 6, 10}, {3, 7, 11}}, x[1]:t():totable())
     end)
 
+    it("copies of transposed bytes are right, where they come in runs of 16 and where not", function()
+      local function check(bytes)
+        local from, to = bytes:totable(), bytes:transpose(2, 3):contiguous():totable()
+        for b, matrix in ipairs(from) do
+          for i, row in ipairs(matrix) do
+            for j, value in ipairs(row) do
+              if to[b][j][i] ~= value then assert.equal(value, to[b][j][i], ("%d, %d, %d"):format(b, i, j)) end
+            end
+          end
+        end
+      end
+      local on = {dtype = "u8", device = device}
+      for _, shape in ipairs {{1, 16, 16}, {3, 32, 144}, {2, 272, 160}, {1, 17, 48}, {1, 48, 17}, {2, 130, 130}} do
+        check(fp8.randint(0, 256, shape, on))
+      end
+      check(fp8.randint(0, 256, {2, 64, 96}, on):narrow(3, 17, 64))
+      check(fp8.randint(0, 256, {2, 64, 96}, on):narrow(3, 3, 64))
+      check(fp8.randint(0, 256, {2, 64, 100}, on):narrow(3, 1, 64))
+    end)
+
     it("view reshapes what strides allow, reshape everything", function()
       assert.same({6, 4}, x:view(6, -1).shape)
       assert.same({24}, x:view(-1).shape)

@@ -90,7 +90,7 @@ local function make_training(precision, settings)
   local shape, on_device = {settings.batch, settings.context}, {dtype = "i64", device = device}
   local inputs, targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
   local take_step = stepping.make({
-    model = model, recipe = recipe,
+    model = model,
     loss = function() return fp8.cross_entropy(model(inputs), targets:view(-1)) end,
   }, optimizer, settings)
   local function step()

@@ -1,5 +1,7 @@
 --- A file of comma-separated values that several runs write into, one after the other, and that a run which goes on
 -- from a checkpoint continues.
+local atomic_file = require "fp8.atomic_file"
+
 local csv = {}
 csv.__index = csv
 
@@ -9,22 +11,32 @@ local function fields_of(line)
   return fields
 end
 
---- Opens a file.
+local function open(path, mode)
+  local file, reason = io.open(path, mode)
+  return file or error(reason, 0)
+end
+
+-- The lines of an earlier process.
+local function read_lines(path, header)
+  local file = open(path, "r")
+  local found, lines = file:read "*l", {}
+  if found and found ~= header then
+    error(("%s has other columns than this run: %s"):format(path, found:sub(1, 200)), 0)
+  end
+  -- A line without its end was cut off when its process was killed.
+  for line in file:read("*a"):gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
+  file:close()
+  return lines
+end
+
+--- Opens a file. Into what is no regular file, a pipe or a device, lines go as they come.
 -- @param path    of it, or nil for an object that writes nothing
 -- @param columns their names
--- @param keep    whether the lines of a file that is there stay; they must have the same columns
+-- @param keep    whether the lines of a regular file that is there stay; they must have the same columns
 function csv.open(path, columns, keep)
-  local self = setmetatable({path = path, header = table.concat(columns, ","), lines = {}}, csv)
-  local file = path and keep and io.open(path)
-  if file then
-    local header = file:read "*l"
-    if header and header ~= self.header then
-      error(("%s has other columns than this run: %s"):format(path, header:sub(1, 200)), 0)
-    end
-    -- A line without its end was cut off when its process was killed.
-    for line in file:read("*a"):gmatch "([^\n]*)\n" do self.lines[#self.lines + 1] = line end
-    file:close()
-  end
+  local is_regular = path and atomic_file.is_regular(path)
+  local self = setmetatable({path = path, is_stream = is_regular == false, header = table.concat(columns, ",")}, csv)
+  self.lines = keep and is_regular and read_lines(path, self.header) or {}
   return self
 end
 
@@ -32,21 +44,25 @@ end
 -- @param run the text of the columns before that of the step
 function csv:begin(run, step)
   if not self.path then return end
+  self.run = run
+  if self.is_stream then
+    if self.file then return end
+    self.file = open(self.path, "w")
+    self.file:write(self.header, "\n")
+    return
+  end
   local kept, columns = {}, select(2, run:gsub(",", ",")) + 1
   for _, line in ipairs(self.lines) do
     if line:sub(1, #run + 1) ~= run .. "," or (tonumber(fields_of(line)[columns + 1]) or math.huge) <= step then
       kept[#kept + 1] = line
     end
   end
-  self.lines, self.run = kept, run
+  self.lines = kept
   if self.file then self.file:close() end
-  local temporary = self.path .. ".tmp"
-  local file = assert(io.open(temporary, "w"))
-  file:write(self.header, "\n")
-  for _, line in ipairs(kept) do file:write(line, "\n") end
-  assert(file:close())
-  assert(os.rename(temporary, self.path))
-  self.file = assert(io.open(self.path, "a"))
+  local text = self.header .. "\n" .. table.concat(kept, "\n") .. (#kept > 0 and "\n" or "")
+  local ok, failure = pcall(atomic_file.write, self.path, function(put) put(text, #text) end)
+  if not ok then error(("%s: %s"):format(self.path, type(failure) == "table" and failure.message or failure), 0) end
+  self.file = open(self.path, "a")
 end
 
 --- Adds a line; `values` follow the columns of the run.

@@ -30,18 +30,29 @@ function locate.snapshot(model, optimizer, before)
   }
 end
 
+--- Whether a list of float tensors holds no NaN and no infinity. Waits for the device once.
+function locate.all_finite(tensors)
+  return fp8.no_grad(fp8.scope, function()
+    local sum = 0 -- of zeros, and of NaN for every tensor that is not finite
+    for _, tensor in ipairs(tensors) do sum = tensor:abs():max() * 0 + sum end
+    return sum:item() == 0
+  end)
+end
+
 --- Repeats the steps first to last from a snapshot.
--- @param compute compute(step) computes the loss and the gradients of a step, and returns the loss
--- @param update  update() changes the parameters
--- @return the step, and what fp8.watch.find found in it; nil if all was finite this time
-function locate.find(model, optimizer, snapshot, first, last, compute, update)
+-- @param run {compute = compute(step), which computes the loss and the gradients of a step, and returns the loss;
+--   update = update(), which changes the parameters; look = look(), which computes with those after the last step}
+-- @return in words, the step in or after which fp8.watch.find found something, and what; nil if all was finite
+function locate.find(model, optimizer, snapshot, first, last, run)
   model:load_state_dict(snapshot.model)
   optimizer:load_state_dict(snapshot.optimizer)
   for step = first, last do
-    local found = fp8.watch.find(model, function() return compute(step) end)
-    if found then return step, found end
-    update()
+    local found = fp8.watch.find(model, function() return run.compute(step) end)
+    if found then return ("in step %d: %s"):format(step, tostring(found)) end
+    run.update()
   end
+  local found = fp8.watch.find(model, function() return fp8.no_grad(run.look) end)
+  return found and ("after step %d: %s"):format(last, tostring(found))
 end
 
 return locate

@@ -88,13 +88,28 @@ options.kinds = {
   positive = {options.positive, "a positive number"},
   not_negative = {options.not_negative, "a number of at least 0"},
   path = {tostring, "a path"},
+  text = {function(text) return text ~= "" and text or nil end, "a text of at least one byte"},
 }
+
+-- Wraps errors of code that is not the examples' own.
+local Foreign = {}
+Foreign.__index = Foreign
+function Foreign:__tostring() return self.message end
+
+--- Calls f(…), code from a user's file: options.main leaves its errors their file and line. Returns one result.
+function options.call_foreign(f, ...)
+  local ok, result = pcall(f, ...)
+  if not ok then error(setmetatable({message = tostring(result)}, Foreign), 0) end
+  return result
+end
 
 --- Calls main(), with errors as one line.
 function options.main(program, main)
   io.stdout:setvbuf "line"
-  local ok, message = pcall(main)
-  if not ok then options.stop(program, "%s", (tostring(message):gsub("^[^:]+:%d+: ", ""))) end
+  local ok, failure = pcall(main)
+  if ok then return end
+  local message = tostring(failure)
+  options.stop(program, "%s", getmetatable(failure) == Foreign and message or message:gsub("^[^:]+:%d+: ", ""))
 end
 
 return options

@@ -51,9 +51,17 @@ local function captured(step, device)
   end
 end
 
+-- Whether a layer rounds stochastically.
+local function is_random(model)
+  for _, module in model:named_modules() do
+    if module.recipe and module.recipe.rounding == "stochastic" then return true end
+  end
+  return false
+end
+
 --- The functions of a training step.
--- @param run      {model =, recipe = or nil, watcher = of fp8.watch or nil, loss = function() that returns the loss of
---   what is in fixed tensors}
+-- @param run      {model =, watcher = of fp8.watch or nil, loss = function() that returns the loss of what is in fixed
+--   tensors}
 -- @param settings {device =, clip = largest norm of the gradient, 0 for any, eager = true for no graph on a GPU}
 -- @return step(), which takes one and returns its loss, a tensor that the next step may write over; its two halves,
 --   compute(), which returns the loss and leaves everything where it can be looked at, and update()
@@ -74,10 +82,9 @@ function stepping.make(run, optimizer, settings)
     update()
     return loss
   end
-  -- Stochastic rounding draws random numbers, which a graph would repeat.
-  local is_random = run.recipe and run.recipe.rounding == "stochastic"
   local step
-  if settings.device == "cpu" or settings.eager or is_random then
+  -- Stochastic rounding draws random numbers, which a graph would repeat.
+  if settings.device == "cpu" or settings.eager or is_random(run.model) then
     step = function() return fp8.scope(both) end
   elseif run.watcher then
     step = run.watcher:graph(both, settings.device)

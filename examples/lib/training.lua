@@ -5,7 +5,8 @@
 --   unit     what throughput counts: "images"
 --   metrics  list of {name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}
 --   settings list of the options that a run must share with a checkpoint which it goes on from
---   precisions  list of {name =, dtype =, recipe = or nil}; nil for those of --compare
+--   content  what else it must share: texts by the name of what they stand for; nil for nothing
+--   precisions  list of {name =, dtype =, recipe = as for fp8.convert}; nil for those of --compare
 --   row      what the first column of the table is called; nil for "precision"
 --   build    build(precision, seed) returns a run: {model =, steps = in all, units = of a step, feed = function(step)
 --            that writes the step's input into fixed tensors, loss = function() of those, evaluate = function() that
@@ -20,7 +21,7 @@ local training = {}
 
 training.usage = [[
   --compare LIST   bf16, f16, f32, or recipes: mixed, global, mixed_native, … (default bf16)
-  --recipes FILE   a Lua file that returns more recipes: a table of them by name
+  --recipes FILE   a Lua file that returns more recipes by name, as fp8.convert takes them
   --convert PART   blocks, whose linear layers take a recipe, or all (default blocks)
   --dtype NAME     f32, f16 or bf16: of what a recipe does not quantize (default bf16)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
@@ -72,6 +73,11 @@ function training.options(program, usage, readers, values, sizes)
     if values[name] == nil then values[name] = value end
   end
   options.read(program, usage .. training.usage, readers, values)
+  for name, needed in pairs {checkpoint_every = "checkpoint", watch_csv = "watch"} do
+    if values[name] and not values[needed] then
+      options.stop(program, "option --%s needs --%s", name:gsub("_", "-"), needed)
+    end
+  end
   values.device = values.device or (fp8.cuda.is_available() and "cuda" or "cpu")
   for name, value in pairs(values.device == "cpu" and sizes.cpu or sizes.cuda) do
     if values[name] == nil then values[name] = value end
@@ -81,23 +87,35 @@ end
 
 local plain = {bf16 = true, f16 = true, f32 = true}
 
---- The precisions that --compare names, as {name =, dtype =, recipe = table or nil}.
-function training.precisions(settings)
-  local own = {}
-  if settings.recipes then
-    own = dofile(settings.recipes)
-    if type(own) ~= "table" then error(settings.recipes .. " must return a table of recipes by name", 0) end
+-- The recipes of a user's file, by name.
+local function read_recipes(path)
+  local found, recipes = options.call_foreign(dofile, path), {}
+  if type(found) ~= "table" then error(path .. " must return a table of recipes by name", 0) end
+  for name, recipe in pairs(found) do
+    recipes[name] = recipe
+    if type(recipe) == "function" then
+      recipes[name] = function(...) return options.call_foreign(recipe, ...) end
+    end
   end
+  return recipes
+end
+
+--- The precisions that --compare names, as {name =, dtype =, recipe = what fp8.convert takes}.
+function training.precisions(settings)
+  local own = settings.recipes and read_recipes(settings.recipes) or {}
   local list = {}
   for i, name in ipairs(settings.compare) do
     local recipe = own[name] or fp8.recipes[name]
     if not recipe and not plain[name] then
       local known = {}
       for _, names in ipairs {plain, fp8.recipes, own} do
-        for known_name in pairs(names) do known[#known + 1] = known_name end
+        for known_name in pairs(names) do known[#known + 1] = tostring(known_name) end
       end
       table.sort(known)
       error(("there is no precision '%s'; known are %s"):format(name, table.concat(known, ", ")), 0)
+    end
+    if recipe and type(recipe) ~= "function" then -- what is wrong with it shows before any run
+      fp8.convert(fp8.nn.Linear(1, 1, {device = "cpu"}), recipe)
     end
     list[i] = {name = name, dtype = recipe and settings.dtype or name, recipe = recipe or nil}
   end
@@ -150,8 +168,8 @@ local function print_table(experiment, precisions, results)
   end
 end
 
---- Trains with every precision and seed of the settings, and prints a table. A run whose loss is not finite ends; the
--- others go on.
+--- Trains with every precision and seed of the settings, and prints a table. A run in which a number is not finite
+-- ends; the others go on.
 -- @return whether all runs ended well
 function training.compare(experiment, settings)
   local precisions = experiment.precisions or training.precisions(settings)

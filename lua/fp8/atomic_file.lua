@@ -2,6 +2,7 @@
 -- one before, until the new one is complete and on the disk.
 --
 -- The bytes go to PATH.tmp, which is then renamed. One that a killed process left behind is written over by the next.
+-- Where PATH is a symbolic link, all this happens to the file that it leads to, and the link stays.
 local bit = require "bit"
 local ffi = require "ffi"
 
@@ -13,6 +14,7 @@ int flock(int descriptor, int operation);
 int fsync(int descriptor);
 int ftruncate(int descriptor, long length);
 int open(const char *path, int flags, ...);
+long readlink(const char *path, char *buffer, size_t size);
 char *strerror(int error);
 int statx(int directory, const char *path, int flags, unsigned int mask, void *result);
 ]]
@@ -23,6 +25,9 @@ local current_directory, empty_path = -100, 0x1000 -- AT_FDCWD, AT_EMPTY_PATH
 local want_mode, want_inode = 0x3, 0x100           -- STATX_TYPE | STATX_MODE, STATX_INO
 local exclusive_now, would_block = 0x6, 11         -- LOCK_EX | LOCK_NB, EWOULDBLOCK
 local read_only = 0                                -- O_RDONLY
+local longest_path, most_links = 4096, 40          -- PATH_MAX, and what Linux follows
+
+local atomic_file = {}
 
 local function fail(message, ...) error({message = message:format(...)}, 0) end
 
@@ -36,10 +41,24 @@ local function status(descriptor, path)
   return ffi.cast("uint16_t *", buffer)[14], buffer[4]
 end
 
--- Renaming the finished file over one that is no regular file, /dev/null say, would replace it.
-local function check_target(path)
+--- Whether a path leads to a regular file; nil if there is nothing.
+function atomic_file.is_regular(path)
   local mode = status(current_directory, path)
-  if mode and bit.band(mode, 0xF000) ~= 0x8000 then fail "is not a regular file" end
+  return mode and bit.band(mode, 0xF000) == 0x8000
+end
+
+-- The path of the file to replace, behind symbolic links. Renaming the finished file over one that is no regular file,
+-- /dev/null say, would replace that.
+local function find_target(path)
+  if atomic_file.is_regular(path) == false then fail "is not a regular file" end
+  local buffer = ffi.new("char[?]", longest_path)
+  for _ = 1, most_links do
+    local length = tonumber(C.readlink(path, buffer, longest_path))
+    if length < 0 then return path end
+    local link = ffi.string(buffer, length)
+    path = link:sub(1, 1) == "/" and link or path:gsub("[^/]*$", "") .. link
+  end
+  fail "leads through too many symbolic links"
 end
 
 -- The temporary file, empty and locked, so that two processes which save to one path don't write into each other's.
@@ -75,8 +94,8 @@ end
 --- Writes a file in one piece as seen from outside. An error, of `write` too, leaves things as they were.
 -- @param path  of the file; its directory has to exist
 -- @param write write(put), which calls put(address or string, bytes) for one piece after the other
-return function(path, write)
-  check_target(path)
+function atomic_file.write(path, write)
+  path = find_target(path)
   local temporary = path .. ".tmp"
   local file, descriptor = open_temporary(temporary)
   local ok, failure = pcall(function()
@@ -94,3 +113,5 @@ return function(path, write)
   if not ok then error(failure, 0) end
   sync_directory(path)
 end
+
+return atomic_file

@@ -1,6 +1,6 @@
 --- fp8.load and fp8.save: safetensors files.
 local ffi = require "ffi"
-local write_atomically = require "fp8.atomic_file"
+local write_atomically = require("fp8.atomic_file").write
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local safetensors = require "fp8.safetensors"

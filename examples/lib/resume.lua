@@ -1,0 +1,83 @@
+--- What a run has to share with the checkpoint that it goes on from.
+local fp8 = require "fp8"
+local zlib = require "zlib"
+
+local resume = {}
+
+-- Options that it shares, beside the experiment's own.
+local common_settings = {"convert", "optimizer", "lr", "beta2", "weight_decay", "clip"}
+
+-- Adds what a part of a recipe says to a list of texts, the same for the same content.
+local function describe(value, parts)
+  if fp8.is_tensor(value) then value = value:totable() end
+  if type(value) ~= "table" then
+    parts[#parts + 1] = type(value) == "number" and ("%.17g"):format(value) or tostring(value)
+    return
+  end
+  local keys = {}
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  parts[#parts + 1] = "{"
+  for _, key in ipairs(keys) do
+    parts[#parts + 1] = tostring(key) .. "="
+    describe(value[key], parts)
+  end
+  parts[#parts + 1] = "}"
+end
+
+-- The names in two tables, sorted.
+local function names_of(first, second)
+  local names = {}
+  for name in pairs(first) do names[#names + 1] = name end
+  for name in pairs(second) do
+    if first[name] == nil then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+-- A text that tells the recipes of a model's layers from others, whatever they are called.
+local function recipes_of(model)
+  local parts = {}
+  for name, module in model:named_modules() do
+    if module.recipe then
+      parts[#parts + 1] = name
+      describe(module.recipe, parts)
+    end
+  end
+  return #parts > 0 and ("of CRC-32 %08x"):format(zlib.crc32()(table.concat(parts, " "))) or "none"
+end
+
+--- What makes a run this one and no other: a table of plain values by the name of the setting.
+-- @param warmup steps of it
+function resume.identity(experiment, run, precision, seed, warmup, settings)
+  local values = {program = experiment.name, precision = precision.name, dtype = precision.dtype, seed = seed,
+    warmup = warmup, recipe = recipes_of(run.model)}
+  for _, names in ipairs {common_settings, experiment.settings} do
+    for _, name in ipairs(names) do values[name] = settings[name] end
+  end
+  for name, value in pairs(experiment.content or {}) do values[name] = value end
+  return values
+end
+
+--- Reads a checkpoint, if there is one, and makes sure that it is of this run.
+-- @param path     of it, or nil
+-- @param parts    as for fp8.checkpoint.load
+-- @param identity of the run
+-- @return what fp8.checkpoint.load returns, or nil
+function resume.load(path, parts, identity)
+  local file = path and io.open(path)
+  if not file then return nil end
+  file:close()
+  local found = fp8.checkpoint.load(path, parts)
+  local settings = type(found.extra.settings) == "table" and found.extra.settings or {}
+  for _, name in ipairs(names_of(settings, identity)) do
+    if settings[name] ~= identity[name] then
+      error(("%s is of a run with %s %s, not %s"):format(path, name, tostring(settings[name]),
+        tostring(identity[name])), 0)
+    end
+  end
+  return found
+end
+
+return resume
