@@ -300,13 +300,12 @@ cudaError_t launch_quantize_pieces_f32(Launch launch, const PiecesPlan *plan);
 cudaError_t launch_quantize_pieces_f16(Launch launch, const PiecesPlan *plan);
 cudaError_t launch_quantize_pieces_bf16(Launch launch, const PiecesPlan *plan);
 
-/* Codes of a hardware format and their transpose, or only that, of a matrix whose sides are multiples of 16. The scale
- * is known: one number or one a row, or it follows from `maxima`. */
+/* Codes of a hardware format and their transpose, or only that, of a matrix whose sides are multiples of 16. The one
+ * scale is known or follows from `maxima`. */
 typedef struct TransposePlan {
   QuantizePlan quantize;
   uint8_t *transposed;
   int64_t rows, columns;
-  bool row_scale;         /* quantize.known_scale has one a row */
   const uint32_t *maxima; /* instead of known_scale: launch_measure's */
   int maxima_count;
 } TransposePlan;

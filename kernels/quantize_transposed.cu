@@ -36,13 +36,9 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
   constexpr int together = sizeof(Scalar) == 2 ? 4 : 2;
   __shared__ __align__(16) uint4 chunks[SIDE * RUNS];
   const QuantizePlan &plan = turn.quantize;
-  float whole_scale = 0;
-  if (turn.maxima) {
-    whole_scale = scale_of<ENCODING>(plan, whole_maximum(turn.maxima, turn.maxima_count));
-  } else if (!turn.row_scale) {
-    whole_scale = plan.known_scale[0];
-  }
-  if (plan.scale && !turn.row_scale && blockIdx.x == 0 && threadIdx.x == 0) plan.scale[0] = whole_scale;
+  const float scale =
+      turn.maxima ? scale_of<ENCODING>(plan, whole_maximum(turn.maxima, turn.maxima_count)) : plan.known_scale[0];
+  if (plan.scale && blockIdx.x == 0 && threadIdx.x == 0) plan.scale[0] = scale;
   const int64_t tiles_across = (turn.columns + SIDE - 1) / SIDE, tiles = (turn.rows + SIDE - 1) / SIDE * tiles_across;
   const int run = threadIdx.x % RUNS, first_row = threadIdx.x / RUNS;
   /* After a pass over the whole tensor its end is still in the cache, so that comes first. */
@@ -53,7 +49,6 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass += together) {
       uint4 raw[together][vectors];
-      float scale[together];
 #pragma unroll
       for (int i = 0; i < together; i++) {
         const int64_t row = tile_row * SIDE + first_row + (pass + i) * ROWS_AT_ONCE;
@@ -65,8 +60,6 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
           raw[i][v] = make_uint4(0, 0, 0, 0);
           if (inside) raw[i][v] = from[v];
         }
-        scale[i] = whole_scale;
-        if (turn.row_scale && inside) scale[i] = plan.known_scale[row];
       }
 #pragma unroll
       for (int i = 0; i < together; i++) {
@@ -75,9 +68,8 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
         if (row >= turn.rows || column >= turn.columns) continue;
         const int64_t at = row * turn.columns + column;
         const uint4 codes =
-            codes_of_run<Scalar, ENCODING>(plan, scale[i], raw[i], static_cast<const Scalar *>(plan.x) + at);
+            codes_of_run<Scalar, ENCODING>(plan, scale, raw[i], static_cast<const Scalar *>(plan.x) + at);
         if (plan.codes) *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
-        if (turn.row_scale && plan.scale && column == 0) plan.scale[row] = scale[i];
         chunks[chunk_at(tile_first, run)] = codes;
       }
     }

@@ -102,13 +102,11 @@ static bool quantize_whole(const QuantizeJob *job, WholePlan *whole, int grid) {
 /* --- codes and their transpose --- */
 
 /* The kernel that writes both, of x with a scale that is known or follows from `maxima`. */
-static bool write_transposed(const QuantizeJob *job, const float *known_scale, const Maxima *maxima) {
+static bool write_transposed(const QuantizeJob *job, const Maxima *maxima) {
   TransposePlan plan = {.quantize = job->plan,
                         .transposed = tensor_data(job->outputs->transposed),
                         .rows = job->rows,
-                        .columns = job->columns,
-                        .row_scale = job->plan.blocksize != job->plan.count};
-  plan.quantize.known_scale = known_scale;
+                        .columns = job->columns};
   if (maxima) {
     plan.maxima = tensor_data(&maxima->words);
     plan.maxima_count = maxima->count;
@@ -116,39 +114,22 @@ static bool write_transposed(const QuantizeJob *job, const float *known_scale, c
   return cuda_check(launch_quantize_transposed(job->device->launch, &plan), "quantize kernel");
 }
 
-/* Scales of rows come out of a first pass, the absmax of the whole tensor too. */
-static bool quantize_transposed(QuantizeJob *job) {
-  Tensor scratch = {0};
+/* The absmax comes out of a first pass. */
+static bool quantize_transposed(const QuantizeJob *job) {
+  if (job->plan.known_scale) return cuda_sum_columns(job) && write_transposed(job, NULL);
   Maxima maxima = {0};
-  const float *scale = job->plan.known_scale;
-  bool done = true;
-  if (scale) {
-    done = cuda_sum_columns(job);
-  } else if (job->plan.blocksize == job->plan.count) {
-    done = cuda_measure(job->device, job->plan.x, job->plan.dtype, job->rows, job->columns, job->outputs->column_sum,
-                        &maxima);
-  } else {
-    QuantizeJob first = *job;
-    first.plan.codes = NULL;
-    if (!first.plan.scale) {
-      done = cuda_scratch(&scratch, job->device, job->rows * (int64_t)sizeof *scale);
-      first.plan.scale = done ? tensor_data(&scratch) : NULL;
-    }
-    done = done && cuda_quantize_codes(&first);
-    scale = first.plan.scale;
-  }
-  done = done && write_transposed(job, scale, scale ? NULL : &maxima);
-  tensor_release(&scratch);
+  bool done = cuda_measure(job->device, job->plan.x, job->plan.dtype, job->rows, job->columns, job->outputs->column_sum,
+                           &maxima) &&
+              write_transposed(job, &maxima);
   tensor_release(&maxima.words);
   return done;
 }
 
-/* Of a matrix, without values, with one scale, or one a row. */
+/* Of a matrix, without values, with one scale. */
 static bool allows_transposing(const QuantizeJob *job) {
   enum { SIDE = 16 };
-  bool blocks = job->quantizer->tile_rows == 0;
-  bool scales = blocks && (job->plan.blocksize == job->plan.count || job->plan.blocksize == job->columns);
-  return job->fast && job->measurable && !job->plan.values && scales && job->rows % SIDE == 0 &&
+  bool one_scale = job->quantizer->tile_rows == 0 && job->plan.blocksize == job->plan.count;
+  return job->fast && job->measurable && !job->plan.values && one_scale && job->rows % SIDE == 0 &&
          job->columns % SIDE == 0 && is_aligned(tensor_data(job->outputs->transposed), SIDE);
 }
 
