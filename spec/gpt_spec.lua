@@ -170,9 +170,15 @@ support.each_device(function(device)
         local coarse = {format = require("fp8").create_map(true, 2, 5, 8), scale = "tensor"}
         return {coarse = {input = coarse, weight = coarse, grad_output = coarse, rounding = "stochastic"}}
       ]])
-      local ok, output = on_device("--steps 5 --compare coarse --recipes " .. path)
-      assert.is_true(ok, output)
-      assert.is_truthy(output:find "\ncoarse +%d")
+      local options = ("--steps 5 --compare coarse --recipes %s --checkpoint %s/run"):format(path, directory)
+      local losses = {}
+      for i = 1, 2 do -- the second time it is complete, and only evaluated
+        local ok, output = on_device(options)
+        assert.is_true(ok, output)
+        losses[i] = output:match "\ncoarse +([%d.]+)"
+      end
+      assert.is_truthy(losses[1])
+      if device == "cpu" then assert.equal(losses[1], losses[2]) end -- a GPU may take another algorithm for a product
     end)
 
     it("takes a recipe that chooses by the layer", function()
@@ -183,6 +189,7 @@ support.each_device(function(device)
         return {
           chosen = function(name) return name:find "fc1" and "mixed" or name:find "fc2" and random or nil end,
           broken = function(name) return name.weight.dtype end,
+          number = function() return 3 end,
         }
       ]])
       local ok, output = on_device("--steps 5 --watch 2 --compare chosen --recipes " .. path)
@@ -193,6 +200,10 @@ support.each_device(function(device)
       ok, output = on_device("--steps 5 --compare broken --recipes " .. path)
       assert.is_false(ok)
       assert.is_truthy(output:find("gpt: " .. path .. ":5: ", 1, true), output)
+      ok, output = on_device("--steps 5 --compare bf16,number --recipes " .. path)
+      assert.is_false(ok)
+      assert.is_truthy(output:find("gpt: the recipe number: recipe must be a table", 1, true), output)
+      assert.is_nil(output:find("step ", 1, true))
     end)
   end)
 end)

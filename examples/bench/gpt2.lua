@@ -84,7 +84,7 @@ local function make_training(precision, settings)
     heads = settings.heads, tied = true, dtype = dtype, device = device,
   }
   stepping.initialize(model, 0.02, settings.layers)
-  if recipe then fp8.convert(model, recipe, settings.convert == "blocks" and stepping.in_blocks or nil) end
+  stepping.convert(model, recipe, settings)
   local optimizer = stepping.optimizer(model, settings)
   fp8.manual_seed(2) -- the same tokens, whatever convert has drawn
   local shape, on_device = {settings.batch, settings.context}, {dtype = "i64", device = device}

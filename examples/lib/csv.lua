@@ -47,7 +47,7 @@ function csv:begin(run, step)
   self.run = run
   if self.is_stream then
     if self.file then return end
-    self.file = open(self.path, "w")
+    self.file = open(self.path, "a")
     self.file:write(self.header, "\n")
     return
   end
@@ -69,7 +69,7 @@ end
 function csv:write(values)
   if not self.path then return end
   local line = self.run .. "," .. table.concat(values, ",")
-  self.lines[#self.lines + 1] = line
+  if not self.is_stream then self.lines[#self.lines + 1] = line end
   self.file:write(line, "\n")
 end
 

@@ -41,7 +41,9 @@ local function own_path(path, settings, precision, seed)
   return ("%s-%s-%d%s"):format(base or path, precision.name, seed, ending or "")
 end
 
-local function evaluate(run)
+-- Draws the same numbers whatever was drawn before, so that a state has one result.
+local function evaluate(run, seed, step)
+  seed_step(seed, step)
   run.model:eval()
   local metrics = fp8.no_grad(run.evaluate)
   run.model:train()
@@ -75,9 +77,7 @@ end
 return function(experiment, precision, seed, settings, log)
   fp8.manual_seed(seed)
   local run = experiment.build(precision, seed)
-  if precision.recipe then
-    fp8.convert(run.model, precision.recipe, settings.convert == "blocks" and stepping.in_blocks or nil)
-  end
+  stepping.convert(run.model, precision.recipe, settings)
   local optimizer = stepping.optimizer(run.model, settings)
   local warmup = settings.warmup or math.floor(run.steps / 10)
   local schedule = fp8.optim.cosine_schedule {lr = settings.lr, warmup = warmup, steps = run.steps}
@@ -115,7 +115,7 @@ return function(experiment, precision, seed, settings, log)
       update = update,
       look = function()
         local loss = run.loss()
-        evaluate(run)
+        evaluate(run, seed, last)
         return loss
       end,
     })
@@ -136,7 +136,7 @@ return function(experiment, precision, seed, settings, log)
       local values = losses.read()
       local bad = first_bad(values)
       if bad then return fail(("the loss is %g"):format(values[bad]), reported + bad, step) end
-      metrics = to_evaluate and report.pause(evaluate, run) or nil
+      metrics = to_evaluate and report.pause(evaluate, run, seed, step) or nil
       local wrong = (to_save or to_evaluate) and report.pause(wrong_state, run, experiment, metrics)
       report.losses(values, step, schedule, not wrong and metrics or nil)
       if wrong then return fail(wrong, step, step) end
@@ -146,7 +146,7 @@ return function(experiment, precision, seed, settings, log)
     end
   end
   if not metrics then -- the run was complete when it was read from its checkpoint
-    metrics = evaluate(run)
+    metrics = evaluate(run, seed, done)
     local wrong = wrong_state(run, experiment, metrics)
     if wrong then return fail(wrong, done, done) end
   end

@@ -3,9 +3,14 @@ local fp8 = require "fp8"
 
 local stepping = {}
 
---- Whether a linear layer is in one of the transformer's blocks, by its name: those take a recipe, while what comes
--- before and after them is small or sensitive.
-function stepping.in_blocks(name) return name:find "^blocks%." ~= nil end
+-- Whether a linear layer is in one of the transformer's blocks, by its name.
+local function in_blocks(name) return name:find "^blocks%." ~= nil end
+
+--- Gives a recipe, or none, to the linear layers of a transformer: with settings.convert = "blocks" to those in its
+-- blocks only, since what comes before and after them is small or sensitive.
+function stepping.convert(model, recipe, settings)
+  if recipe then fp8.convert(model, recipe, settings.convert == "blocks" and in_blocks or nil) end
+end
 
 -- Whether a linear layer's output is added to what goes past its block.
 local function ends_branch(name) return name:find "out_proj%.weight$" or name:find "fc2%.weight$" end

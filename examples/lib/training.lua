@@ -15,6 +15,7 @@ local csv = require "csv"
 local fp8 = require "fp8"
 local options = require "options"
 local run_once = require "run"
+local stepping = require "stepping"
 local terminal = require "terminal"
 
 local training = {}
@@ -168,6 +169,20 @@ local function print_table(experiment, precisions, results)
   end
 end
 
+-- A function for a recipe shows what is wrong with it on a model only: before any run, too.
+local function try_recipes(experiment, precisions, settings)
+  for _, precision in ipairs(precisions) do
+    if type(precision.recipe) == "function" then
+      local model = experiment.build(precision, settings.seed).model
+      local ok, failure = pcall(stepping.convert, model, precision.recipe, settings)
+      if not ok then
+        error(type(failure) == "string" and failure:gsub("convert:", "the recipe " .. precision.name .. ":", 1) or
+          failure, 0)
+      end
+    end
+  end
+end
+
 --- Trains with every precision and seed of the settings, and prints a table. A run in which a number is not finite
 -- ends; the others go on.
 -- @return whether all runs ended well
@@ -177,6 +192,7 @@ function training.compare(experiment, settings)
   for _, metric in ipairs(experiment.metrics) do columns[#columns + 1] = metric.key end
   local log = csv.open(settings.csv, columns, settings.checkpoint ~= nil)
   local results, all_well = {}, true
+  try_recipes(experiment, precisions, settings)
   settings.single = #precisions == 1 and settings.seeds == 1
   for _, precision in ipairs(precisions) do
     results[precision.name] = {failures = {}}

@@ -41,24 +41,31 @@ local function status(descriptor, path)
   return ffi.cast("uint16_t *", buffer)[14], buffer[4]
 end
 
---- Whether a path leads to a regular file; nil if there is nothing.
-function atomic_file.is_regular(path)
-  local mode = status(current_directory, path)
-  return mode and bit.band(mode, 0xF000) == 0x8000
-end
-
--- The path of the file to replace, behind symbolic links. Renaming the finished file over one that is no regular file,
--- /dev/null say, would replace that.
-local function find_target(path)
-  if atomic_file.is_regular(path) == false then fail "is not a regular file" end
+-- The path behind symbolic links; nil where that is an open file of some process (/dev/stdout, /dev/fd/3), whose name
+-- says nothing to who has it open.
+local function follow(path)
   local buffer = ffi.new("char[?]", longest_path)
   for _ = 1, most_links do
+    if path:find "^/proc/" or path:find "^/dev/fd/" then return nil end
     local length = tonumber(C.readlink(path, buffer, longest_path))
     if length < 0 then return path end
     local link = ffi.string(buffer, length)
     path = link:sub(1, 1) == "/" and link or path:gsub("[^/]*$", "") .. link
   end
   fail "leads through too many symbolic links"
+end
+
+--- Whether a path leads to a regular file that a whole one may replace; nil if there is nothing.
+function atomic_file.is_regular(path)
+  local mode = status(current_directory, path)
+  return mode and bit.band(mode, 0xF000) == 0x8000 and follow(path) ~= nil
+end
+
+-- The path of the file to replace. Renaming the finished file over one that is no regular file, /dev/null say, would
+-- replace that.
+local function find_target(path)
+  if atomic_file.is_regular(path) == false then fail "is not a regular file" end
+  return follow(path)
 end
 
 -- The temporary file, empty and locked, so that two processes which save to one path don't write into each other's.

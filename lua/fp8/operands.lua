@@ -4,7 +4,7 @@ local core = require "fp8.core"
 local free, keep, share = core.free, core.keep, core.share
 local narrow, numel, size = core.narrow, core.numel, core.size
 local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
-local contents_of, delayed_scale = core.contents, core.delayed_scale
+local contents_of, delayed_scale, version_of = core.contents, core.delayed_scale, core.version
 
 local operands = {}
 
@@ -39,7 +39,7 @@ local function copy_to(cache, form)
     cache[name] = form[name]
     if form[name] then keep(form[name]) end
   end
-  cache.weight, cache.contents, cache.map_contents = form.weight, form.contents, form.map_contents
+  cache.weight, cache.contents, cache.map_version = form.weight, form.contents, form.map_version
   cache.dtype, cache.recorded = form.dtype, form.recorded
 end
 
@@ -49,15 +49,15 @@ end
 -- drawn anew each time.
 local function quantized_weight(weight, operand, plan, wants, repeats, dtype, layer, record)
   local cache, format = layer and layer.quantized_weight[operand], operand.format
-  local map_contents = type(format) == "userdata" and contents_of(format)
+  local map_version = type(format) == "userdata" and version_of(format)
   record = record and operand.history ~= nil
   if cache and cache.weight == weight and cache.contents == contents_of(weight) and
-    cache.map_contents == map_contents and cache.dtype == dtype and
+    cache.map_version == map_version and cache.dtype == dtype and
     (cache.transposed or not wants.transposed) and (cache.recorded or not record) then
     return cache
   end
   local form = {
-    weight = weight, contents = contents_of(weight), map_contents = map_contents, dtype = dtype, recorded = record,
+    weight = weight, contents = contents_of(weight), map_version = map_version, dtype = dtype, recorded = record,
   }
   local known = operands.delayed(weight, operand, layer, record)
   if wants.codes or wants.transposed then

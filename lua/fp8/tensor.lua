@@ -38,8 +38,8 @@ for dtype, name in pairs(element_pointers) do element_pointers[dtype] = ffi.type
 
 --- x:data(): an FFI pointer to the elements of a contiguous tensor on the CPU: float *, uint16_t * (the bits of f16 and
 -- bf16), uint8_t * (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the
--- tensor is referenced. Autograd does not see what is written through it; a layer whose weight has been pointed to
--- quantizes it anew in every call.
+-- tensor is referenced. Autograd does not see what is written through it. A layer whose weight has been pointed to
+-- quantizes it anew in every call; one whose recipe's map is written to this way has to be told by fp8.convert.
 function methods.data(x)
   local pointer = ffi.cast(element_pointers[core.dtype(x)], core.data(x))
   core.expose(x)

@@ -129,25 +129,34 @@ local function stop_recording(self)
 end
 
 local function same_record(a, b)
-  if a.operand ~= b.operand or a.order ~= b.order or #a.shape ~= #b.shape then return false end
+  if a.operand ~= b.operand or #a.shape ~= #b.shape then return false end
   for i = 1, #a.shape do
     if a.shape[i] ~= b.shape[i] then return false end
   end
   return true
 end
 
--- The entries' records; the list of the step recorded before if they say the same, so that a long run holds one.
-local function current_records(self)
-  local before, records, changed = self.records, {}, false
-  for i, entry in ipairs(self.entries) do
-    local known = before[i]
-    if known and same_record(known, entry.record) then
-      records[i] = known
-    else
-      records[i], changed = entry.record, true
+-- Whether a list of records says of the entries what their own say. An evaluation before the step shifts the order of
+-- all that the step writes by as much.
+local function still_true(records, entries)
+  local shift
+  for i, entry in ipairs(entries) do
+    local known, record = records[i], entry.record
+    if not known then return false end
+    if record ~= known then
+      shift = shift or record.order - known.order
+      if record.order - known.order ~= shift or not same_record(known, record) then return false end
     end
   end
-  if changed then self.records = records end
+  return true
+end
+
+-- The entries' records; the list of the step recorded before if they say the same, so that a long run holds one.
+local function current_records(self)
+  if not still_true(self.records, self.entries) then
+    self.records = {}
+    for i, entry in ipairs(self.entries) do self.records[i] = entry.record end
+  end
   return self.records
 end
 
