@@ -30,7 +30,9 @@ end
 --- The scale that an operand's history gives, nil for one without. `record`: whether x enters the history.
 function operands.delayed(x, operand, layer, record)
   if not operand.history then return nil end
-  return delayed_scale(x, layer[operand.history_field], operand.format, operand.scale_rounding, record)
+  local history = layer[operand.history_field]
+  if not history then core.raise("backward: a layer with delayed scaling was converted after its forward pass") end
+  return delayed_scale(x, history, operand.format, operand.scale_rounding, record)
 end
 
 local function copy_to(cache, form)
