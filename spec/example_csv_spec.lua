@@ -6,10 +6,7 @@ local root = debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "") .. "../"
 local csv = dofile(root .. "examples/lib/csv.lua")
 
 describe("A log of comma-separated values", function()
-  local directory = os.tmpname()
-  os.remove(directory)
-  before_each(function() os.execute("mkdir " .. directory) end)
-  after_each(function() os.execute("rm -r " .. directory) end)
+  local directory = support.temporary_directory(before_each, after_each)
 
   -- Whether test(1) says so.
   local function is(kind, path)

@@ -26,14 +26,11 @@ end
 
 -- A directory of such images while the tests of a block run. Returns its path.
 local function with_images()
-  local directory = os.tmpname()
-  os.remove(directory)
+  local directory = support.temporary_directory(setup, teardown)
   setup(function()
-    os.execute("mkdir " .. directory)
     write_images(directory, "train", 600)
     write_images(directory, "t10k", 200)
   end)
-  teardown(function() os.execute("rm -r " .. directory) end)
   return directory
 end
 

@@ -26,10 +26,7 @@ end
 
 support.each_device(function(device)
   describe("examples/gpt.lua", function()
-    local directory = os.tmpname()
-    os.remove(directory)
-    before_each(function() os.execute("mkdir " .. directory) end)
-    after_each(function() os.execute("rm -r " .. directory) end)
+    local directory = support.temporary_directory(before_each, after_each)
 
     local function on_device(options) return run(("--device %s %s"):format(device, options)) end
 

@@ -19,10 +19,7 @@ local function read_log(path)
 end
 
 describe("A run that is killed", function()
-  local directory = os.tmpname()
-  os.remove(directory)
-  setup(function() os.execute("mkdir " .. directory) end)
-  teardown(function() os.execute("rm -r " .. directory) end)
+  local directory = support.temporary_directory(setup, teardown)
 
   -- Lets the example run for some seconds at most. Returns what it printed.
   local function live(seconds, options)

@@ -141,6 +141,16 @@ function support.with_file(text, f)
   if not ok then error(message, 0) end
 end
 
+--- The path of an empty directory that is there between what busted calls by `begin` and `finish`: setup and teardown,
+-- or before_each and after_each.
+function support.temporary_directory(begin, finish)
+  local path = os.tmpname()
+  os.remove(path)
+  begin(function() os.execute("mkdir " .. path) end)
+  finish(function() os.execute("rm -r " .. path) end)
+  return path
+end
+
 --- Runs `luajit ARGUMENTS` in a process with the same search paths. Returns whether it ended well, and all it printed.
 -- @param environment assignments such as "NAME=value", for the process only
 function support.run(arguments, environment)
