@@ -187,7 +187,7 @@ VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_
   }
 }
 
-/* For integers the limits are cut towards zero like every cast, which gives what clamping and then casting would. */
+/* For integers the limits saturate like every cast. */
 bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high) {
   Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
   bool integer = !dtype_is_float(out->dtype) && operand_is_integer(&in[0]);

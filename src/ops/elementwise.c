@@ -103,7 +103,8 @@ bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
 bool op_clamp(Tensor *out, const Tensor *x, double low, double high) {
   if (isnan(low) || isnan(high)) return error_set("the limits must not be NaN");
   if (low > high) return error_set("the lower limit %g is above the upper limit %g", low, high);
+  bool fraction = low != floor(low) || high != floor(high);
   Tensor created = {0};
-  if (!tensor_create_like(&created, x, x->dtype)) return false;
+  if (!tensor_create_like(&created, x, fraction && !dtype_is_float(x->dtype) ? DTYPE_F32 : x->dtype)) return false;
   return hand_over(out, &created, backend_for(x)->clamp(&created, x, low, high));
 }

@@ -5,8 +5,6 @@ local autograd = require "fp8.autograd"
 local needs_grad, record = autograd.needs_grad, autograd.record
 local add, sub, mul, div, neg, where = core.add, core.sub, core.mul, core.div, core.neg, core.where
 
-local is_integer = {u8 = true, i32 = true, i64 = true}
-
 local elementwise = {}
 
 -- An operation of one tensor. `saves` says whether its derivative needs the input, the output or neither.
@@ -231,14 +229,9 @@ local clamping = {
   shares = true,
 }
 
-local function is_fraction(limit) return type(limit) == "number" and math.floor(limit) ~= limit end
-
 --- min(max(x, low), high); either limit may be nil. The gradient passes where x is within the limits, ends included.
 -- Integers become f32 if a limit is no whole number.
 function elementwise.clamp(x, low, high)
-  if (is_fraction(low) or is_fraction(high)) and core.is_tensor(x) and is_integer[core.dtype(x)] then
-    x = core.to(x, {dtype = "f32"})
-  end
   local y = core.clamp(x, low, high)
   if needs_grad(x) then
     local node = record(y, clamping, {x}, {x})
