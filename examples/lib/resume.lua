@@ -1,5 +1,6 @@
 --- What a run has to share with the checkpoint that it goes on from.
 local fp8 = require "fp8"
+local plain_text = require "fp8.plain_text"
 local zlib = require "zlib"
 
 local resume = {}
@@ -7,22 +8,13 @@ local resume = {}
 -- Options that it shares, beside the experiment's own.
 local common_settings = {"convert", "optimizer", "lr", "beta2", "weight_decay", "clip"}
 
--- Adds what a part of a recipe says to a list of texts, the same for the same content.
-local function describe(value, parts)
-  if fp8.is_tensor(value) then value = value:totable() end
-  if type(value) ~= "table" then
-    parts[#parts + 1] = type(value) == "number" and ("%.17g"):format(value) or tostring(value)
-    return
-  end
-  local keys = {}
-  for key in pairs(value) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  parts[#parts + 1] = "{"
-  for _, key in ipairs(keys) do
-    parts[#parts + 1] = tostring(key) .. "="
-    describe(value[key], parts)
-  end
-  parts[#parts + 1] = "}"
+-- A recipe with its maps as lists of numbers.
+local function without_tensors(value)
+  if fp8.is_tensor(value) then return value:totable() end
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, part in pairs(value) do copy[key] = without_tensors(part) end
+  return copy
 end
 
 -- The names in two tables, sorted.
@@ -38,14 +30,10 @@ end
 
 -- A text that tells the recipes of a model's layers from others, whatever they are called.
 local function recipes_of(model)
-  local parts = {}
-  for name, module in model:named_modules() do
-    if module.recipe then
-      parts[#parts + 1] = name
-      describe(module.recipe, parts)
-    end
-  end
-  return #parts > 0 and ("of CRC-32 %08x"):format(zlib.crc32()(table.concat(parts, " "))) or "none"
+  local recipes = {}
+  for name, module in model:named_modules() do recipes[name] = without_tensors(module.recipe) end
+  if not next(recipes) then return "none" end
+  return ("of CRC-32 %08x"):format(zlib.crc32()(assert(plain_text.encode(recipes))))
 end
 
 --- What makes a run this one and no other: a table of plain values by the name of the setting.
