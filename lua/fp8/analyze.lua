@@ -1,6 +1,8 @@
 --- fp8.analyze: what formats and scalings would do to a tensor.
 local core = require "fp8.core"
+local check_options = require "fp8.check_options"
 local comparison = require "fp8.comparison"
+local computable = require "fp8.computable"
 local planning = require "fp8.plan"
 local recipes = require "fp8.recipes"
 local shapes = require "fp8.shapes"
@@ -12,16 +14,12 @@ local maps = {
   e4m3_map = recipes.mixed.input.format, e5m2_map = recipes.mixed.grad_output.format,
   dynamic = core.create_dynamic_map(), linear = core.create_linear_map(),
 }
+local own_options = {formats = true, scales = true}
 local default_formats = {"e4m3", "e5m2", "e4m3_map", "e5m2_map"}
 local default_scales = {"tensor", "row", "block"}
-local computable = {f32 = true, f16 = true, bf16 = true}
 
 local function read_options(options)
-  if options == nil then options = {} end
-  if type(options) ~= "table" then raise("analyze: options must be a table, got " .. type(options)) end
-  for name in pairs(options) do
-    if name ~= "formats" and name ~= "scales" then raise("analyze: unknown option " .. tostring(name)) end
-  end
+  options = check_options("analyze", options, own_options)
   local formats = options.formats == nil and default_formats or options.formats
   local scales = options.scales == nil and default_scales or options.scales
   if type(formats) ~= "table" then formats = {formats} end

@@ -11,6 +11,7 @@
 -- Edges lead from node to node, not to tensors: an intermediate tensor that no derivative needs is free to go. A tensor
 -- that requires a gradient and is the result of no operation has a leaf node {leaf = true, sequence = 0, grad =, …}.
 -- Everything a graph needs can be reached through these tables, which is how fp8.scope finds what to keep.
+local computable = require "fp8.computable"
 local core = require "fp8.core"
 local shape_text = require("fp8.shapes").text
 
@@ -25,7 +26,6 @@ local recording = true
 local last_sequence = 0
 local written_leaves -- while a scope is open: the leaf nodes whose grad was set inside
 local nothing = {}
-local differentiable = {f32 = true, f16 = true, bf16 = true}
 
 local function tracked(value)
   return type(value) == "userdata" and requires_grad(value)
@@ -129,7 +129,7 @@ end
 function autograd.set_requires_grad(tensor, flag)
   if flag == nil then flag = true end
   if type(flag) ~= "boolean" then raise("requires_grad: a boolean is needed, got " .. type(flag)) end
-  if flag and not differentiable[dtype_of(tensor)] then
+  if flag and not computable[dtype_of(tensor)] then
     raise("requires_grad: only f32, f16 and bf16 tensors can require a gradient, this one is " .. dtype_of(tensor))
   end
   if not autograd.is_leaf(tensor) then

@@ -10,6 +10,7 @@
 -- torchao and Transformer Engine do.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local computable = require "fp8.computable"
 local operands = require "fp8.operands"
 local products = require "fp8.products"
 local shapes = require "fp8.shapes"
@@ -24,8 +25,6 @@ local scale_for, shared_forms, weight_forms = operands.scale_for, operands.share
 local as_rows, shape_text = shapes.as_rows, shapes.text
 local times_transposed, transposed_times = products.times_transposed, products.transposed_times
 local raise = core.raise
-
-local computable = {f32 = true, f16 = true, bf16 = true}
 
 -- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
 local few_values = 2^20

@@ -1,5 +1,6 @@
 --- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
 local core = require "fp8.core"
+local check_options = require "fp8.check_options"
 local comparison = require "fp8.comparison"
 local delayed = require("fp8.operands").delayed
 local find = require "fp8.watch_find"
@@ -29,11 +30,7 @@ local watchers = setmetatable({}, {__mode = "kv"}) -- by layer
 local own_options = {every = true, recipe = true}
 
 local function read_options(options)
-  if options == nil then options = {} end
-  if type(options) ~= "table" then raise("watch: options must be a table, got " .. type(options)) end
-  for name in pairs(options) do
-    if not own_options[name] then raise("watch: unknown option " .. tostring(name)) end
-  end
+  options = check_options("watch", options, own_options)
   local every, recipe = options.every == nil and 10 or options.every, options.recipe
   if type(every) ~= "number" or every < 1 or every ~= math.floor(every) or every >= 2^53 then
     raise("watch: option every must be a whole number of at least 1, got " .. tostring(every))

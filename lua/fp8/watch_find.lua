@@ -3,10 +3,10 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
 local comparison = require "fp8.comparison"
+local computable = require "fp8.computable"
 local Module = require "fp8.nn.module"
 
 local raise = core.raise
-local computable = {f32 = true, f16 = true, bf16 = true}
 
 local Finding = {}
 Finding.__index = Finding

@@ -1,4 +1,5 @@
 --- Batches of rows, shuffled by a generator of their own.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local permutation = require "fp8.data.permutation"
 
@@ -11,13 +12,10 @@ local function drawn_seed()
 end
 
 local function read_options(options)
-  if options ~= nil and type(options) ~= "table" then
-    raise("batches: options must be a table, got " .. type(options))
-  end
+  options = check_options("batches", options, defaults)
   local settings = {}
   for name, default in pairs(defaults) do settings[name] = default end
-  for name, value in pairs(options or {}) do
-    if defaults[name] == nil then raise(("batches: unknown option %s"):format(tostring(name))) end
+  for name, value in pairs(options) do
     if type(value) ~= type(defaults[name]) then
       raise(("batches: option %s must be a %s, got %s"):format(name, type(defaults[name]), type(value)))
     end

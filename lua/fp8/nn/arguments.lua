@@ -1,11 +1,10 @@
 --- Checks of what modules are made with.
+local computable = require "fp8.computable"
 local core = require "fp8.core"
 
 local raise = core.raise
 
 local arguments = {}
-
-local parameter_dtypes = {f32 = true, f16 = true, bf16 = true}
 
 --- Raises an error unless `value` is a whole number of at least 1 that a size can be.
 function arguments.check_size(class_name, name, value)
@@ -24,7 +23,7 @@ end
 
 --- Raises an error unless `dtype` is one that parameters can have, or nil.
 function arguments.check_dtype(class_name, dtype)
-  if dtype ~= nil and not parameter_dtypes[dtype] then
+  if dtype ~= nil and not computable[dtype] then
     raise(("%s: option dtype must be f32, f16 or bf16, got %s"):format(class_name, tostring(dtype)))
   end
 end

@@ -10,6 +10,7 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
+local computable = require "fp8.computable"
 local conversion_options = require "fp8.conversion"
 local views = require "fp8.ops.view"
 local shapes = require "fp8.shapes"
@@ -164,10 +165,7 @@ function Module:load_state_dict(state)
   return self
 end
 
-local function is_float(tensor)
-  local dtype = core.dtype(tensor)
-  return dtype == "f32" or dtype == "f16" or dtype == "bf16"
-end
+local function is_float(tensor) return computable[core.dtype(tensor)] or false end
 
 --- Whether the tensor in a field of this module keeps its dtype when the module is converted. To be replaced.
 function Module.keeps_dtype() return false end

@@ -2,6 +2,8 @@
 -- else by batched products and one pass over the scores.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local check_options = require "fp8.check_options"
+local computable = require "fp8.computable"
 local products = require "fp8.products"
 local shapes = require "fp8.shapes"
 
@@ -17,13 +19,10 @@ local kinds = {causal = "boolean", scale = "number", dropout = "number"}
 
 -- {causal =, scale =, dropout =} of the options, checked.
 local function read_options(name, options, features)
-  if options == nil then options = {} end
-  if type(options) ~= "table" then raise(("%s: options must be a table, got %s"):format(name, type(options))) end
+  options = check_options(name, options, kinds)
   for option, value in pairs(options) do
-    local kind = kinds[option]
-    if not kind then raise(("%s: unknown option %s"):format(name, tostring(option))) end
-    if type(value) ~= kind then
-      raise(("%s: option %s must be a %s, got %s"):format(name, option, kind, type(value)))
+    if type(value) ~= kinds[option] then
+      raise(("%s: option %s must be a %s, got %s"):format(name, option, kinds[option], type(value)))
     end
   end
   local scale, dropout = options.scale or 1 / math.sqrt(features), options.dropout or 0
@@ -113,8 +112,6 @@ local separate = {
   end,
 }
 
-local attendable = {f32 = true, f16 = true, bf16 = true}
-
 -- Returns the number of features.
 local function check_operands(q, k, v)
   for i = 1, 3 do
@@ -133,7 +130,7 @@ local function check_operands(q, k, v)
       "%s and %s"):format(text(a), text(b), text(c)))
   end
   local dtype = core.dtype(q)
-  if not attendable[dtype] or core.dtype(k) ~= dtype or core.dtype(v) ~= dtype then
+  if not computable[dtype] or core.dtype(k) ~= dtype or core.dtype(v) ~= dtype then
     raise(("attention: q, k and v must be f32, f16 or bf16, all the same, got %s, %s and %s"):format(dtype,
       core.dtype(k), core.dtype(v)))
   end

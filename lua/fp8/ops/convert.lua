@@ -1,13 +1,12 @@
 --- Conversion between dtypes and devices.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local computable = require "fp8.computable"
 local conversion_options = require "fp8.conversion"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 
 local conversion = {}
-
-local differentiable = {f32 = true, f16 = true, bf16 = true}
 
 local operation = {
   name = "to",
@@ -16,7 +15,7 @@ local operation = {
 
 local function convert(x, options)
   local y = core.to(x, options)
-  if y ~= x and needs_grad(x) and differentiable[core.dtype(y)] then
+  if y ~= x and needs_grad(x) and computable[core.dtype(y)] then
     record(y, operation, {x}).origin = {dtype = core.dtype(x), device = core.device(x)}
   end
   return y

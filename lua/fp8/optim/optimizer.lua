@@ -1,6 +1,7 @@
 --- What all optimizers have in common: groups of parameters with their settings, and steps of all parameters at once.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local check_options = require "fp8.check_options"
 local graph = require "fp8.graph"
 local parameters = require "fp8.optim.parameters"
 local state = require "fp8.optim.state"
@@ -24,13 +25,7 @@ local function check_setting(name, key, value, default)
 end
 
 local function check_settings(name, settings, defaults)
-  if settings ~= nil and type(settings) ~= "table" then
-    raise(("%s: options must be a table, got %s"):format(name, type(settings)))
-  end
-  for key, value in pairs(settings or {}) do
-    if defaults[key] == nil then raise(("%s: unknown option %s"):format(name, tostring(key))) end
-    check_setting(name, key, value, defaults[key])
-  end
+  for key, value in pairs(check_options(name, settings, defaults)) do check_setting(name, key, value, defaults[key]) end
 end
 
 local function resolved(self, group)

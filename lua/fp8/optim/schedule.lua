@@ -5,6 +5,7 @@
 --     optimizer.lr = rate(step)
 --     …
 --   end
+local check_options = require "fp8.check_options"
 local raise = require("fp8.core").raise
 
 local schedules = {}
@@ -22,9 +23,7 @@ local function is_count(value) return value >= 0 and value == math.floor(value) 
 -- A schedule that goes from lr to `final` as shape(progress) from 1 to 0, progress from 0 to 1.
 local function schedule(name, options, shape)
   if type(options) ~= "table" then raise(("%s: a table of options is needed, got %s"):format(name, type(options))) end
-  for key in pairs(options) do
-    if not allowed[key] then raise(("%s: unknown option %s"):format(name, tostring(key))) end
-  end
+  check_options(name, options, allowed)
   local lr, steps, warmup, final = options.lr, options.steps, options.warmup, options.final
   if warmup == nil then warmup = 0 end
   if final == nil then final = 0 end
