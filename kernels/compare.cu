@@ -1,6 +1,7 @@
 /* What quantizing did to a tensor, in one pass over it and what it became: every thread counts and sums elements a grid
  * apart, thread blocks leave one Comparison each, and a last thread block adds those up. Sums are double throughout:
  * squares of small gradients leave float32's range. compare_vectors.cu has faster ways for most tensors. */
+#include "quantize.h"
 #include "tally.cuh"
 
 namespace {

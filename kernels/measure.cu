@@ -3,6 +3,7 @@
  * For sums, a thread takes one 16-byte vector of columns and walks down the rows, eight of which a thread block has at
  * once; thread blocks share the rows of a strip of 32 vectors. Sums of up to 256 rows are float32, and so are those of
  * a thread block's eight; finish_sum adds the thread blocks' in double. The order never depends on timing. */
+#include "quantize.h"
 #include "vectors.cuh"
 
 namespace {

@@ -4,6 +4,7 @@
 #define FP8_QUANTIZE_CUH
 
 #include "common.cuh"
+#include "quantize.h"
 
 constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;

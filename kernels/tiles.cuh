@@ -3,6 +3,7 @@
 #define FP8_TILES_CUH
 
 #include "quantize.cuh"
+#include "quantize.h"
 #include "vectors.cuh"
 
 namespace {

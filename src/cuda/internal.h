@@ -3,7 +3,7 @@
 #define FP8_CUDA_INTERNAL_H
 
 #include "backend.h"
-#include "kernels.h"
+#include "quantize.h"
 
 /* A GPU that has been used. Everything on it runs in order on one stream. */
 typedef struct CudaDevice {
