@@ -53,11 +53,15 @@ template <typename Scalar> __device__ inline uint32_t count_nonzeros(const uint4
          count_nonzeros<Scalar>(raw.w);
 }
 
+/* Of both halves. */
+template <typename Scalar> __device__ inline uint32_t total_of(uint32_t nonzeros) {
+  return sizeof(Scalar) == 2 ? (nonzeros & 0xFFFFu) + (nonzeros >> 16) : nonzeros;
+}
+
 /* The sums of `count` finite elements. */
 template <typename Scalar>
 __device__ inline void settle(Tally &all, const Sums &sums, const Normalizer &normalizer, int count) {
-  const uint32_t nonzeros = sizeof(Scalar) == 2 ? (sums.nonzeros & 0xFFFFu) + (sums.nonzeros >> 16) : sums.nonzeros;
-  const uint32_t zeros = count - nonzeros;
+  const uint32_t zeros = count - total_of<Scalar>(sums.nonzeros);
   const double unit = normalizer.unit, square = unit * unit;
   all.count += count;
   all.zeros += zeros;
@@ -254,8 +258,7 @@ __global__ void __launch_bounds__(BLOCK) compare_magnitudes_kernel(const __grid_
         sums.square_sum = fmaf(normalized, normalized, sums.square_sum);
       }
     }
-    const uint32_t nonzeros = sums.nonzeros;
-    sums.vanished = count - (sizeof(Scalar) == 2 ? (nonzeros & 0xFFFFu) + (nonzeros >> 16) : nonzeros);
+    sums.vanished = count - total_of<Scalar>(sums.nonzeros);
     settle<Scalar>(all, sums, normalizer, count);
     all.absmax = fmaxf(all.absmax, float_from_bits(magnitude));
   }

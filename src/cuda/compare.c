@@ -70,11 +70,8 @@ bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType 
 /* A piece is a block, or a part of the only one. */
 static void cut(PiecesPlan *plan, const Tensor *x, bool parts) {
   int64_t vector = VECTOR / element_bytes(x->dtype), part = PART_THREADS * COMPARE_VECTORS * vector;
-  plan->length = parts && part < plan->quantize.blocksize ? part : plan->quantize.blocksize;
-  plan->count = (plan->quantize.count + plan->length - 1) / plan->length;
-  plan->pieces_a_block = (plan->quantize.blocksize + plan->length - 1) / plan->length;
-  plan->group = 1;
-  while (plan->group * COMPARE_VECTORS * vector < plan->length) plan->group *= 2;
+  int64_t length = parts && part < plan->quantize.blocksize ? part : plan->quantize.blocksize;
+  cuda_cut_pieces(plan, length, vector, COMPARE_VECTORS);
   plan->threads = COMPARE_MOST_THREADS;
 }
 

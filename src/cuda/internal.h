@@ -50,6 +50,9 @@ const MapTable *cuda_map_table(const CudaDevice *device, const Map *map);
 
 /* A plan to quantize `count` elements: everything but the data pointers and dtypes. */
 bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count);
+/* Cuts what plan->quantize is about into pieces of `length`, for groups of threads that hold so many vectors, of
+ * `vector` elements, each. */
+void cuda_cut_pieces(PiecesPlan *plan, int64_t length, int64_t vector, int vectors);
 
 extern const Allocator cuda_allocator;
 /* At once, or when the last graph is gone: a graph may read it. */

@@ -27,11 +27,13 @@ static bool quantize_generally(const QuantizeJob *job) {
 
 enum { MOST_THREADS = 1024, MOST_THREADS_SUMMING = 512, USUAL_THREADS = 256, MOST_VECTORS = 4 };
 
-/* How many threads hold a piece: a power of two. */
-static int group_of(int64_t length, int64_t vector, int vectors) {
-  int group = 1;
-  while (group * vectors * vector < length) group *= 2;
-  return group;
+void cuda_cut_pieces(PiecesPlan *plan, int64_t length, int64_t vector, int vectors) {
+  plan->length = length;
+  plan->count = (plan->quantize.count + length - 1) / length;
+  plan->pieces_a_block = (plan->quantize.blocksize + length - 1) / length;
+  plan->vectors = vectors;
+  plan->group = 1;
+  while (plan->group * vectors * vector < length) plan->group *= 2;
 }
 
 static int64_t most_in_registers(const QuantizeJob *job, int threads) { return threads * MOST_VECTORS * job->vector; }
@@ -46,11 +48,7 @@ static void cut(PiecesPlan *plan, const QuantizeJob *job, int64_t length, bool s
   enum { SHORT_BYTES = 512, LONG_BYTES = 8192 };
   int64_t bytes = length * 16 / job->vector;
   bool few = !plan->quantize.divide && !summing && bytes <= (plan->quantize.codes ? SHORT_BYTES : LONG_BYTES);
-  plan->length = length;
-  plan->count = (plan->quantize.count + length - 1) / length;
-  plan->pieces_a_block = (plan->quantize.blocksize + length - 1) / length;
-  plan->vectors = few ? 2 : MOST_VECTORS;
-  plan->group = group_of(length, job->vector, plan->vectors);
+  cuda_cut_pieces(plan, length, job->vector, few ? 2 : MOST_VECTORS);
   plan->threads = plan->group > USUAL_THREADS ? plan->group : USUAL_THREADS;
 }
 
