@@ -56,6 +56,18 @@ __device__ inline void from_float(float value, bool, int64_t &out) {
   out = integer_from_float(value, INT64_MIN, INT64_MAX);
 }
 
+/* f of a value of the type that an f32, f16 or bf16 dtype's elements have. */
+template <typename F> auto with_scalar(DType dtype, F f) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return f(float());
+  case DTYPE_F16:
+    return f(Half());
+  default:
+    return f(BFloat16());
+  }
+}
+
 /* --- vectors --- */
 
 /* N elements that move in as few instructions as they can, 16 bytes each at most. */

@@ -300,23 +300,10 @@ template <typename Scalar> cudaError_t run_magnitudes(Launch launch, const Compa
 } // namespace
 
 extern "C" cudaError_t launch_compare_pieces(Launch launch, const ComparePiecesPlan *plan, Comparison *row) {
-  switch (plan->pieces.quantize.dtype) {
-  case DTYPE_F32:
-    return run_pieces<float>(launch, *plan, row);
-  case DTYPE_F16:
-    return run_pieces<Half>(launch, *plan, row);
-  default:
-    return run_pieces<BFloat16>(launch, *plan, row);
-  }
+  return with_scalar(plan->pieces.quantize.dtype,
+                     [&](auto scalar) { return run_pieces<decltype(scalar)>(launch, *plan, row); });
 }
 
 extern "C" cudaError_t launch_compare_magnitudes(Launch launch, const ComparePlan *plan, Comparison *row) {
-  switch (plan->dtype) {
-  case DTYPE_F32:
-    return run_magnitudes<float>(launch, *plan, row);
-  case DTYPE_F16:
-    return run_magnitudes<Half>(launch, *plan, row);
-  default:
-    return run_magnitudes<BFloat16>(launch, *plan, row);
-  }
+  return with_scalar(plan->dtype, [&](auto scalar) { return run_magnitudes<decltype(scalar)>(launch, *plan, row); });
 }

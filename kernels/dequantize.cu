@@ -56,12 +56,5 @@ template <typename Scalar> cudaError_t run_vectors(Launch launch, const Quantize
 
 extern "C" cudaError_t launch_dequantize(Launch launch, const QuantizePlan *plan) {
   if (plan->count == 0) return cudaSuccess;
-  switch (plan->values_dtype) {
-  case DTYPE_F32:
-    return run_vectors<float>(launch, *plan);
-  case DTYPE_F16:
-    return run_vectors<Half>(launch, *plan);
-  default:
-    return run_vectors<BFloat16>(launch, *plan);
-  }
+  return with_scalar(plan->values_dtype, [&](auto scalar) { return run_vectors<decltype(scalar)>(launch, *plan); });
 }

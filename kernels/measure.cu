@@ -182,14 +182,7 @@ extern "C" void measure_shape(MeasurePlan *plan, int multiprocessors) {
 }
 
 extern "C" cudaError_t launch_measure(Launch launch, const MeasurePlan *plan) {
-  switch (plan->dtype) {
-  case DTYPE_F32:
-    return run<float>(launch, *plan);
-  case DTYPE_F16:
-    return run<Half>(launch, *plan);
-  default:
-    return run<BFloat16>(launch, *plan);
-  }
+  return with_scalar(plan->dtype, [&](auto scalar) { return run<decltype(scalar)>(launch, *plan); });
 }
 
 extern "C" cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan) {
@@ -200,12 +193,6 @@ extern "C" cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *pla
 }
 
 extern "C" cudaError_t launch_sum_few_rows(Launch launch, const MeasurePlan *plan, void *out, DType dtype) {
-  switch (plan->dtype) {
-  case DTYPE_F32:
-    return run_few_rows<float>(launch, *plan, out, dtype);
-  case DTYPE_F16:
-    return run_few_rows<Half>(launch, *plan, out, dtype);
-  default:
-    return run_few_rows<BFloat16>(launch, *plan, out, dtype);
-  }
+  return with_scalar(plan->dtype,
+                     [&](auto scalar) { return run_few_rows<decltype(scalar)>(launch, *plan, out, dtype); });
 }

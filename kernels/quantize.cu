@@ -218,14 +218,7 @@ template <typename Scalar> cudaError_t run_vectors(Launch launch, const Quantize
 extern "C" cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan) {
   if (plan->count == 0) return cudaSuccess;
   if (!is_vectorizable(*plan)) return run<float, 1, ENCODING_ANY, false>(launch, *plan);
-  switch (plan->dtype) {
-  case DTYPE_F32:
-    return run_vectors<float>(launch, *plan);
-  case DTYPE_F16:
-    return run_vectors<Half>(launch, *plan);
-  default:
-    return run_vectors<BFloat16>(launch, *plan);
-  }
+  return with_scalar(plan->dtype, [&](auto scalar) { return run_vectors<decltype(scalar)>(launch, *plan); });
 }
 
 extern "C" cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan, uint32_t *magnitudes) {

@@ -203,14 +203,7 @@ template <typename Scalar> cudaError_t run_encoding(Launch launch, const TilesPl
 extern "C" cudaError_t launch_quantize_tiles(Launch launch, const TilesPlan *plan) {
   if (plan->quantize.count == 0) return cudaSuccess;
   if (plan->width == 1) return run<float, 1, ENCODING_ANY>(launch, *plan);
-  switch (plan->quantize.dtype) {
-  case DTYPE_F32:
-    return run_encoding<float>(launch, *plan);
-  case DTYPE_F16:
-    return run_encoding<Half>(launch, *plan);
-  default:
-    return run_encoding<BFloat16>(launch, *plan);
-  }
+  return with_scalar(plan->quantize.dtype, [&](auto scalar) { return run_encoding<decltype(scalar)>(launch, *plan); });
 }
 
 extern "C" cudaError_t launch_tile_magnitudes(Launch launch, const TilesPlan *plan, uint32_t *magnitudes) {

@@ -96,12 +96,5 @@ template <typename Scalar> cudaError_t run_encoding(Launch launch, const Transpo
 
 extern "C" cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan) {
   if (plan->rows == 0 || plan->columns == 0) return cudaSuccess;
-  switch (plan->quantize.dtype) {
-  case DTYPE_F32:
-    return run_encoding<float>(launch, *plan);
-  case DTYPE_F16:
-    return run_encoding<Half>(launch, *plan);
-  default:
-    return run_encoding<BFloat16>(launch, *plan);
-  }
+  return with_scalar(plan->quantize.dtype, [&](auto scalar) { return run_encoding<decltype(scalar)>(launch, *plan); });
 }

@@ -162,14 +162,7 @@ template <typename Scalar> const void *kernel_of(const QuantizePlan &plan) {
 }
 
 const void *kernel_of(const WholePlan &plan) {
-  switch (plan.quantize.dtype) {
-  case DTYPE_F32:
-    return kernel_of<float>(plan.quantize);
-  case DTYPE_F16:
-    return kernel_of<Half>(plan.quantize);
-  default:
-    return kernel_of<BFloat16>(plan.quantize);
-  }
+  return with_scalar(plan.quantize.dtype, [&](auto scalar) { return kernel_of<decltype(scalar)>(plan.quantize); });
 }
 
 } // namespace

@@ -44,18 +44,6 @@ template <typename F> bool with_row_shape(int64_t count, F f) {
   return true;
 }
 
-/* Calls f with a value of the type of the dtype's elements. */
-template <typename F> void with_scalar(DType dtype, F f) {
-  switch (dtype) {
-  case DTYPE_F32:
-    return f(float());
-  case DTYPE_F16:
-    return f(Half());
-  default:
-    return f(BFloat16());
-  }
-}
-
 /* Calls f(row, lane) with the threads of a group together for each of the rows that are the group's. */
 template <typename Shape, typename F> __device__ inline void for_each_held_row(int64_t rows, F f) {
   const int lane = threadIdx.x % Shape::threads;
