@@ -1,5 +1,6 @@
 /* Quantization of contiguous tensors in blocks. */
 #include <math.h>
+#include <string.h>
 
 #include "cpu/codes.h"
 #include "cpu/cpu.h"
@@ -60,12 +61,15 @@ VECTORIZE static void scale_values(float *restrict out, const float *restrict x,
   }
 }
 
+/* Whether a block's codes are all NaN: maps have no code for that. */
+static bool is_broken(const Quantize *job, float scale) { return !job->search && scale != scale; }
+
 /* Codes of n elements from `start`, all of one block. */
 static void encode(const Quantize *job, uint8_t *codes, int64_t start, int n, float scale) {
   const Quantizer *quantizer = job->quantizer;
   float buffer[CHUNK], values[CHUNK];
-  if (!job->search && scale != scale) {
-    for (int i = 0; i < n; i++) codes[i] = FLOAT8_NAN;
+  if (is_broken(job, scale)) {
+    memset(codes, FLOAT8_NAN, (size_t)n);
     return;
   }
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
@@ -106,6 +110,39 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
         job->known_scale ? job->known_scale[block] : quantizer_scale(job->quantizer, range_magnitude(job, first, last));
     if (job->scale) job->scale[block] = scale;
     quantize_range(job, first, last, scale);
+  }
+}
+
+/* Blocks begin … end - 1, which are at most CHUNK elements together. */
+static void quantize_together(const Quantize *job, int64_t begin, int64_t end) {
+  const Quantizer *quantizer = job->quantizer;
+  const int64_t start = begin * job->blocksize;
+  const int length = (int)job->blocksize, count = (int)(end_of(start, (end - begin) * length, job->count) - start);
+  float buffer[CHUNK], values[CHUNK], scales[CHUNK];
+  uint8_t code_buffer[CHUNK], *codes = job->codes ? job->codes + start : code_buffer;
+  const float *x = load_floats(job->x_dtype, job->x, start, count, buffer);
+  for (int first = 0, i = 0; first < count; first += length, i++) {
+    int n = count - first < length ? count - first : length;
+    scales[i] =
+        job->known_scale ? job->known_scale[begin + i] : quantizer_scale(quantizer, largest_magnitude(x + first, n));
+    if (job->scale) job->scale[begin + i] = scales[i];
+    scale_values(values + first, x + first, scales[i], quantizer->map && quantizer->divide, n);
+  }
+  encode_scaled(quantizer, job->search, codes, values, start, count);
+  float *out = job->out && job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  for (int first = 0, i = 0; first < count; first += length, i++) {
+    int n = count - first < length ? count - first : length;
+    if (is_broken(job, scales[i])) memset(codes + first, FLOAT8_NAN, (size_t)n);
+    if (job->out) decode_scaled(quantizer, out + first, codes + first, scales[i], n);
+  }
+  if (job->out) store_floats(job->out_dtype, job->out, start, count, out);
+}
+
+static void quantize_short_blocks(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  const int64_t together = CHUNK / job->blocksize;
+  for (int64_t block = begin; block < end; block += together) {
+    quantize_together(job, block, end_of(block, together, end));
   }
 }
 
@@ -156,7 +193,7 @@ static bool quantize_all(Quantize *job) {
   }
   if (job->blocksize >= LONG_BLOCK) return quantize_long_blocks(job);
   int64_t blocks = (job->count + job->blocksize - 1) / job->blocksize;
-  parallel_for(blocks, job->blocksize, quantize_blocks, job);
+  parallel_for(blocks, job->blocksize, job->blocksize <= CHUNK ? quantize_short_blocks : quantize_blocks, job);
   return true;
 }
 
