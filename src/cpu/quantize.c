@@ -61,20 +61,8 @@ VECTORIZE static void scale_values(float *restrict out, const float *restrict x,
   }
 }
 
-/* Whether a block's codes are all NaN: maps have no code for that. */
-static bool is_broken(const Quantize *job, float scale) { return !job->search && scale != scale; }
-
-/* Codes of n elements from `start`, all of one block. */
-static void encode(const Quantize *job, uint8_t *codes, int64_t start, int n, float scale) {
-  const Quantizer *quantizer = job->quantizer;
-  float buffer[CHUNK], values[CHUNK];
-  if (is_broken(job, scale)) {
-    memset(codes, FLOAT8_NAN, (size_t)n);
-    return;
-  }
-  const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
-  scale_values(values, x, scale, quantizer->map && quantizer->divide, n);
-  encode_scaled(quantizer, job->search, codes, values, start, n);
+static void scale_block(const Quantize *job, float *scaled, const float *x, float scale, int n) {
+  scale_values(scaled, x, scale, job->quantizer->map && job->quantizer->divide, n);
 }
 
 static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int n, float scale) {
@@ -84,14 +72,30 @@ static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int
   store_floats(job->out_dtype, job->out, start, n, out);
 }
 
+static int smaller(int a, int b) { return a < b ? a : b; }
+
+/* Codes and values of n scaled elements from `start` on, which become the decoded ones: whole blocks of `length`, the
+ * last perhaps shorter, or a part of one. `scale` has one for each. */
+static void write_chunk(const Quantize *job, float *values, int64_t start, int n, int length, const float *scale) {
+  uint8_t buffer[CHUNK], *codes = job->codes ? job->codes + start : buffer;
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  encode_scaled(job->quantizer, job->search, codes, values, start, n);
+  for (int first = 0, i = 0; first < n; first += length, i++) {
+    int count = smaller(length, n - first);
+    /* Maps have no code for NaN. */
+    if (!job->search && scale[i] != scale[i]) memset(codes + first, FLOAT8_NAN, (size_t)count);
+    if (job->out) decode_scaled(job->quantizer, out + first, codes + first, scale[i], count);
+  }
+  if (job->out) store_floats(job->out_dtype, job->out, start, n, out);
+}
+
 /* Elements first … end - 1, all of one block. */
 static void quantize_range(const Quantize *job, int64_t first, int64_t end, float scale) {
-  uint8_t buffer[CHUNK];
+  float buffer[CHUNK], values[CHUNK];
   for (int64_t start = first; start < end; start += CHUNK) {
     int n = end - start < CHUNK ? (int)(end - start) : CHUNK;
-    uint8_t *codes = job->codes ? job->codes + start : buffer;
-    encode(job, codes, start, n, scale);
-    if (job->out) decode(job, codes, start, n, scale);
+    scale_block(job, values, load_floats(job->x_dtype, job->x, start, n, buffer), scale, n);
+    write_chunk(job, values, start, n, n, &scale);
   }
 }
 
@@ -115,27 +119,18 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
 
 /* Blocks begin … end - 1, which are at most CHUNK elements together. */
 static void quantize_together(const Quantize *job, int64_t begin, int64_t end) {
-  const Quantizer *quantizer = job->quantizer;
   const int64_t start = begin * job->blocksize;
-  const int length = (int)job->blocksize, count = (int)(end_of(start, (end - begin) * length, job->count) - start);
-  float buffer[CHUNK], values[CHUNK], scales[CHUNK];
-  uint8_t code_buffer[CHUNK], *codes = job->codes ? job->codes + start : code_buffer;
-  const float *x = load_floats(job->x_dtype, job->x, start, count, buffer);
-  for (int first = 0, i = 0; first < count; first += length, i++) {
-    int n = count - first < length ? count - first : length;
-    scales[i] =
-        job->known_scale ? job->known_scale[begin + i] : quantizer_scale(quantizer, largest_magnitude(x + first, n));
-    if (job->scale) job->scale[begin + i] = scales[i];
-    scale_values(values + first, x + first, scales[i], quantizer->map && quantizer->divide, n);
+  const int length = (int)job->blocksize, n = (int)(end_of(start, (end - begin) * length, job->count) - start);
+  float buffer[CHUNK], values[CHUNK], scale[CHUNK];
+  const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
+  for (int first = 0, i = 0; first < n; first += length, i++) {
+    int count = smaller(length, n - first);
+    scale[i] = job->known_scale ? job->known_scale[begin + i]
+                                : quantizer_scale(job->quantizer, largest_magnitude(x + first, count));
+    if (job->scale) job->scale[begin + i] = scale[i];
+    scale_block(job, values + first, x + first, scale[i], count);
   }
-  encode_scaled(quantizer, job->search, codes, values, start, count);
-  float *out = job->out && job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
-  for (int first = 0, i = 0; first < count; first += length, i++) {
-    int n = count - first < length ? count - first : length;
-    if (is_broken(job, scales[i])) memset(codes + first, FLOAT8_NAN, (size_t)n);
-    if (job->out) decode_scaled(quantizer, out + first, codes + first, scales[i], n);
-  }
-  if (job->out) store_floats(job->out_dtype, job->out, start, count, out);
+  write_chunk(job, values, start, n, length, scale);
 }
 
 static void quantize_short_blocks(int64_t begin, int64_t end, const void *context) {
