@@ -49,7 +49,7 @@ local gpu_sizes = {
 }
 local cpu_sizes = {layers = 2, width = 128, heads = 4, context = 64, vocabulary = 512, batch = 4, steps = 20}
 
-local plain = {bf16 = true, f16 = true, f32 = true}
+local plain = require "fp8.computable" -- the precisions without a recipe
 
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {

@@ -86,7 +86,7 @@ function training.options(program, usage, readers, values, sizes)
   return values
 end
 
-local plain = {bf16 = true, f16 = true, f32 = true}
+local plain = require "fp8.computable" -- the precisions without a recipe
 
 -- The recipes of a user's file, by name.
 local function read_recipes(path)
