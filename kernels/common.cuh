@@ -56,8 +56,10 @@ __device__ inline void from_float(float value, bool, int64_t &out) {
   out = integer_from_float(value, INT64_MIN, INT64_MAX);
 }
 
-/* f of a value of the type that an f32, f16 or bf16 dtype's elements have. */
-template <typename F> auto with_scalar(DType dtype, F f) {
+/* f of a value of the type that an f32, f16 or bf16 dtype's elements have. f is a function of the host or of the device,
+ * which nvcc would warn of. */
+#pragma nv_exec_check_disable
+template <typename F> __host__ __device__ inline auto with_scalar(DType dtype, F f) {
   switch (dtype) {
   case DTYPE_F32:
     return f(float());

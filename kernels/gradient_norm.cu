@@ -11,7 +11,7 @@ __global__ void __launch_bounds__(LIST_BLOCK)
   const Tile tile = find_tile(list, blockIdx.x);
   const ListedTensor &tensor = list.tensor[tile.tensor];
   float sum = 0;
-  with_type(tensor, [&](auto element) {
+  with_scalar((DType)tensor.dtype, [&](auto element) {
     using T = decltype(element);
     walk_tile<16 / sizeof(T), 4>(tile, tensor.vectors, [&](auto width, int64_t i) {
       float value[decltype(width)::value];
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(LIST_BLOCK)
   if (factor >= 1.0f) return;
   const Tile tile = find_tile(list, blockIdx.x);
   const ListedTensor &tensor = list.tensor[tile.tensor];
-  with_type(tensor, [&](auto element) {
+  with_scalar((DType)tensor.dtype, [&](auto element) {
     using T = decltype(element);
     walk_tile<16 / sizeof(T), 1>(tile, tensor.vectors, [&](auto width, int64_t i) {
       float value[decltype(width)::value];

@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(LIST_BLOCK) update_kernel(const __grid_constan
   const ListedTensor &tensor = plan.list.tensor[tile.tensor];
   const float divisor = plan.divisors ? plan.divisors[tile.tensor] : 1.0f;
   const float lr = step.lr / divisor, rate = step.rate / divisor;
-  with_type(tensor, [&](auto element) {
+  with_scalar((DType)tensor.dtype, [&](auto element) {
     walk_tile<4, 1>(tile, tensor.vectors, [&](auto width, int64_t i) {
       update<RULE, decltype(element), decltype(width)::value>(tensor, step, lr, rate, i);
     });
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(LIST_BLOCK) deviation_kernel(const __grid_cons
   const ListedTensor &tensor = plan.list.tensor[tile.tensor];
   const float least = step.epsilon * step.epsilon;
   float sum = 0;
-  with_type(tensor, [&](auto element) {
+  with_scalar((DType)tensor.dtype, [&](auto element) {
     walk_tile<4, 4>(tile, tensor.vectors, [&](auto width, int64_t i) {
       constexpr int count = decltype(width)::value;
       float grad[count], second[count];

@@ -79,14 +79,7 @@ __device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &tabl
 
 /* Decoded elements i … i + N - 1. */
 template <int N> __device__ inline void store_values(const QuantizePlan &plan, int64_t i, const float (&value)[N]) {
-  switch (plan.values_dtype) {
-  case DTYPE_F32:
-    return store_as<float>(plan.values, i, value);
-  case DTYPE_F16:
-    return store_as<Half>(plan.values, i, value);
-  default:
-    return store_as<BFloat16>(plan.values, i, value);
-  }
+  with_scalar(plan.values_dtype, [&](auto scalar) { store_as<decltype(scalar)>(plan.values, i, value); });
 }
 
 /* The random words of elements i … i + WIDTH - 1; i is a multiple of 4 unless WIDTH is 1. */

@@ -40,16 +40,4 @@ __device__ inline void walk_tile(const Tile &tile, bool vectors, Body body) {
   for (int64_t i = scalars + threadIdx.x; i < tile.end; i += LIST_BLOCK) body(Width<1>(), i);
 }
 
-/* Calls body(T()) with the type of the tile's elements. */
-template <typename Body> __device__ inline void with_type(const ListedTensor &tensor, Body body) {
-  switch (tensor.dtype) {
-  case DTYPE_F32:
-    return body(float());
-  case DTYPE_F16:
-    return body(Half());
-  default:
-    return body(BFloat16());
-  }
-}
-
 #endif
