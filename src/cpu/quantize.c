@@ -34,6 +34,11 @@ typedef struct Transpose {
   int64_t rows, columns;
 } Transpose;
 
+/* The end of `length` elements from `first`, or the limit if that comes first. */
+static int64_t end_of(int64_t first, int64_t length, int64_t limit) {
+  return limit - first < length ? limit : first + length;
+}
+
 /* --- scales --- */
 
 /* The bits of the largest magnitude of elements first … end - 1. */
@@ -72,8 +77,6 @@ static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int
   store_floats(job->out_dtype, job->out, start, n, out);
 }
 
-static int smaller(int a, int b) { return a < b ? a : b; }
-
 /* Codes and values of n scaled elements from `start` on, which become the decoded ones: whole blocks of `length`, the
  * last perhaps shorter, or a part of one. `scale` has one for each. */
 static void write_chunk(const Quantize *job, float *values, int64_t start, int n, int length, const float *scale) {
@@ -81,7 +84,7 @@ static void write_chunk(const Quantize *job, float *values, int64_t start, int n
   float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
   encode_scaled(job->quantizer, job->search, codes, values, start, n);
   for (int first = 0, i = 0; first < n; first += length, i++) {
-    int count = smaller(length, n - first);
+    int count = (int)end_of(first, length, n) - first;
     /* Maps have no code for NaN. */
     if (!job->search && scale[i] != scale[i]) memset(codes + first, FLOAT8_NAN, (size_t)count);
     if (job->out) decode_scaled(job->quantizer, out + first, codes + first, scale[i], count);
@@ -101,11 +104,6 @@ static void quantize_range(const Quantize *job, int64_t first, int64_t end, floa
 
 /* --- blocks --- */
 
-/* The end of `length` elements from `first`, or the limit if that comes first. */
-static int64_t end_of(int64_t first, int64_t length, int64_t limit) {
-  return limit - first < length ? limit : first + length;
-}
-
 static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t block = begin; block < end; block++) {
@@ -124,7 +122,7 @@ static void quantize_together(const Quantize *job, int64_t begin, int64_t end) {
   float buffer[CHUNK], values[CHUNK], scale[CHUNK];
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
   for (int first = 0, i = 0; first < n; first += length, i++) {
-    int count = smaller(length, n - first);
+    int count = (int)end_of(first, length, n) - first;
     scale[i] = job->known_scale ? job->known_scale[begin + i]
                                 : quantizer_scale(job->quantizer, largest_magnitude(x + first, count));
     if (job->scale) job->scale[begin + i] = scale[i];
