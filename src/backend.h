@@ -4,7 +4,9 @@
  * Unless an entry says otherwise: tensors of a call are on one device; tensors may have any strides, 0 included, but
  * outputs never overlap themselves or an input (except that an output may be exactly an input: same address, shape and
  * strides); "contiguous" means row-major without gaps; sizes may be 0. A function returns false after error_set, with
- * nothing half-written that an earlier check could have prevented. GPU work is asynchronous, on one stream a device.
+ * nothing half-written that an earlier check could have prevented. GPU work is asynchronous, in the order of the calls
+ * of one context (core/context.h), which is also where a backend keeps its state: the table itself has none, and serves
+ * several threads at once.
  *
  * Arithmetic on floating-point tensors is float32: inputs are widened, the result is rounded once to the output's
  * dtype. Arithmetic between integer tensors with an integer output is 64-bit. Casts to float types round to nearest
@@ -13,200 +15,19 @@
 #ifndef FP8_BACKEND_H
 #define FP8_BACKEND_H
 
-#include "core/map.h"
 #include "core/memory.h"
-#include "core/random.h"
-#include "core/scale.h"
-#include "core/tensor.h"
+#include "core/operations.h"
+#include "core/optim.h"
+#include "core/quantizer.h"
 
-/* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
- * u = √(2/π) (x + 0.044715 x³); SILU is x · σ(x), with σ the sigmoid. */
-typedef enum UnaryOp {
-  UNARY_NEG,
-  UNARY_ABS,
-  UNARY_EXP,
-  UNARY_LOG,
-  UNARY_SQRT,
-  UNARY_RSQRT,
-  UNARY_TANH,
-  UNARY_SIGMOID,
-  UNARY_RELU,
-  UNARY_GELU,
-  UNARY_GELU_TANH,
-  UNARY_SILU,
-  UNARY_COUNT
-} UnaryOp;
-
-/* Comparisons write 1 or 0 into a u8 output. The derivative forms take (grad of the output, then the operation's
- * input x or output y) and give the grad of the input. MAXIMUM and MINIMUM give NaN if either operand is NaN.
- * Integer division does not occur: DIV and POW have float outputs. */
-typedef enum BinaryOp {
-  BINARY_ADD,
-  BINARY_SUB,
-  BINARY_MUL,
-  BINARY_DIV,
-  BINARY_POW,
-  BINARY_MAXIMUM,
-  BINARY_MINIMUM,
-  BINARY_EQ,
-  BINARY_NE,
-  BINARY_LT,
-  BINARY_LE,
-  BINARY_GT,
-  BINARY_GE,
-  BINARY_TANH_BACKWARD,      /* g, y: g · (1 - y²) */
-  BINARY_SIGMOID_BACKWARD,   /* g, y: g · y · (1 - y) */
-  BINARY_RELU_BACKWARD,      /* g, x: g where x > 0, else 0 */
-  BINARY_GELU_BACKWARD,      /* g, x: g · (Φ(x) + x · φ(x)) */
-  BINARY_GELU_TANH_BACKWARD, /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */
-  BINARY_SILU_BACKWARD,      /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
-  BINARY_COUNT
-} BinaryOp;
-
-/* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
- * under 1e-5), integers in 64 bits. MEAN divides the sum. MAX and MIN propagate NaN. ARGMAX gives the position (from
- * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
-typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX, REDUCE_COUNT } ReduceOp;
-
-typedef enum RandomKind {
-  RANDOM_UNIFORM, /* [0, 1), in steps of 2^-24 for f32, 2^-11 for f16, 2^-8 for bf16 */
-  RANDOM_NORMAL,
-  RANDOM_INTEGER /* [low, low + range), from words 2i (the high one) and 2i + 1 of the draw */
-} RandomKind;
-
-/* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. */
-typedef struct Operand {
-  const Tensor *tensor;
-  double number;
-} Operand;
-
-/* softmax(scale · x) over the last dimension, or its logarithm (with scale 1 and not causal). Causal: the last two
- * dimensions are (queries, keys), no more queries than keys, and query i sees keys 0 … i + keys - queries; the others
- * are not read, and their results and gradients are exactly 0. */
-typedef struct SoftmaxRule {
-  float scale;
-  bool causal;
-  bool logarithm;
-} SoftmaxRule;
-
-/* The gradients that a normalization's backward writes; NULL for what is not wanted. */
-typedef struct NormalizeGradients {
-  Tensor *x;             /* of x's shape and dtype */
-  Tensor *weight, *bias; /* (columns), sums over all rows; f32, f16 or bf16 */
-  const Tensor *addend;  /* of x's shape and dtype, added to the gradient of x before that is rounded; or NULL */
-} NormalizeGradients;
-
-/* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
- * maybe short; or, where tile_rows is not 0, the tensor is cut as a matrix (its last dimension, and all others as one)
- * into tiles, those at the right and lower edge maybe short, in row-major order. Each block or tile has its absmax and
- * from that its scale: scale_of_magnitude in core/scale.h. One with a NaN or an infinity has the scale NaN.
- *
- * With a map: s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s = 0 if scale is
- * 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
- *
- * With a hardware format (map NULL): s as above with divide false; the code is s cast to `format`, saturating, to
- * nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) · scale.
- *
- * Stochastic rounding of element i takes word i % 4 of random_block(random, i / 4). */
-typedef struct Quantizer {
-  const Map *map;
-  DType format;      /* DTYPE_E4M3 or DTYPE_E5M2 where map is NULL; DTYPE_U8 otherwise: the dtype of codes */
-  int64_t blocksize; /* at least 1; means nothing for tiles */
-  int64_t tile_rows, tile_columns; /* at least 1; 0 for blocks */
-  ScaleRounding scale_rounding;
-  bool divide;
-  bool stochastic;
-  RandomSource random;
-  const Tensor *known_scale; /* the scales of an earlier quantization of x, f32, to be used again; else NULL */
-} Quantizer;
-
-/* What a quantization of x writes; NULL for what is not wanted. x counts as a matrix (rows, columns): its last
- * dimension and all others. */
-typedef struct QuantizeOutputs {
-  Tensor *codes;      /* of x's shape, dtype Quantizer.format */
-  Tensor *transposed; /* the codes again as (columns, rows); hardware formats only */
-  Tensor *values;     /* what the codes decode to, rounded to any of f32, f16 and bf16 */
-  Tensor *scale;      /* f32, one a block or tile; of a single block, any number of elements, which all get its scale */
-  Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
-} QuantizeOutputs;
-
-/* What became of a tensor x where it was quantized: words of 8 bytes, as which a row of an i64 tensor holds it. An x
- * that is NaN or infinite counts in the first four fields only. Sums are accumulated in double. */
-typedef struct Comparison {
-  int64_t count, zeros, nonfinite;
-  int64_t first_nonfinite; /* the first one's position, row-major from 0; -1 if there is none */
-  int64_t underflow;       /* x ≠ 0 within the format's range that became 0 */
-  int64_t saturated;       /* x beyond the format's range by more than half of the last step there */
-  double sum, square_sum;  /* Σ x, Σ x² */
-  double error_square_sum; /* Σ (x - value)²; NaN where a finite x has become NaN, as its whole block does then */
-  double absmax;
-  double relative_error; /* the largest |x - value| / |x| of any x that has not become 0; NaN as above */
-} Comparison;
-enum { COMPARISON_WORDS = 11 };
-
-/* The blocks or tiles that scales are for, as in Quantizer, of a matrix of so many columns; and the range of x / scale
- * beyond which it is saturated: from half a step below the format's lowest value to half a step above its largest. */
-typedef struct CompareRule {
-  int64_t blocksize, tile_rows, tile_columns, columns;
-  float low, high;
-} CompareRule;
-
-/* How an optimizer changes a parameter p with its gradient g and its moments m and v:
- *
- *   SGD           g += weight_decay · p;  m = beta1 · m + fraction1 · g;  p -= rate · (nesterov ? g + beta1 · m : m);
- *                 without m: p -= rate · g
- *   ADAMW         m = beta1 · m + fraction1 · g;  v = beta2 · v + fraction2 · g²
- *                 p = p · (1 - lr · weight_decay) - rate · m / (sqrt(v) · root_scale + epsilon)
- *   STABLE_ADAMW  the same, with lr and rate divided by max(1, RMS), RMS = sqrt(mean(g² / max(v, epsilon²))) over
- *                 all elements of the parameter, v the new one; a NaN in it makes the whole parameter NaN
- *
- * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
- * src/lua/optimizer.c derives from their settings. */
-typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW, UPDATE_RULE_COUNT } UpdateRule;
-
-/* The numbers of a step. All are floats, so that a step can also be a tensor of UPDATE_FIELDS elements. */
-typedef struct UpdateStep {
-  float lr, weight_decay;
-  float rate; /* the learning rate, of ADAMW over its first correction */
-  float beta1, fraction1, beta2, fraction2;
-  float root_scale; /* 1 over the root of the second correction */
-  float epsilon;
-  float nesterov; /* 1 or 0 */
-} UpdateStep;
-
-enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
-
-/* A parameter of f32, f16 or bf16, its gradient of the same dtype, and what an optimizer keeps for it in f32; all
- * contiguous and of one shape. NULL: no first moment of SGD without momentum, no second moment of any SGD, no master.
- *
- * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
- * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
- * there first. */
-typedef struct UpdateEntry {
-  Tensor *parameter;
-  const Tensor *grad;
-  Tensor *first, *second, *master;
-} UpdateEntry;
-
-/* One step of parameters that share its numbers.
- *
- * A captured update would repeat the same step, with the same learning rate and number. So the numbers may also be on
- * the device: `live`, if not NULL, holds UPDATE_FIELDS f32 numbers, which are read instead when the update runs. */
-typedef struct Update {
-  UpdateRule rule;
-  const UpdateEntry *list;
-  int count;
-  UpdateStep step;
-  const Tensor *live;
-} Update;
-
-/* The gradients of attention: of y, which is read, and of q, k and v, which are written. */
-typedef struct AttentionGrads {
-  const Tensor *dy;
-  Tensor *dq, *dk, *dv;
-} AttentionGrads;
+/* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
+ * built with another one is refused. */
+enum { BACKEND_VERSION = 1 };
 
 typedef struct Backend {
+  uint32_t version; /* BACKEND_VERSION */
+  uint32_t size;    /* of this struct */
+  const Allocator *allocator;
   /* Number of devices of this kind; 0 if there are none. */
   int (*device_count)(void);
   /* Waits for all work on a device and reports what failed in it, an index out of range included. */
@@ -219,8 +40,8 @@ typedef struct Backend {
   bool (*event_elapsed)(int index, void *start, void *end, double *milliseconds);
   void (*event_release)(int index, void *event);
 
-  /* --- graphs: the work of a device between begin and end is recorded instead of done; an error where there are no
-   * graphs --- */
+  /* --- graphs: the work of a device between begin and end is recorded instead of done; all NULL in a backend that has
+   * none --- */
   /* Whether the work from now on is a rehearsal of what will be captured next: choices that are made once, such as the
    * fastest algorithm for a product, are made at once then. */
   bool (*capture_prepare)(int index, bool preparing);
@@ -271,14 +92,12 @@ typedef struct Backend {
 
   /* --- normalization: contiguous tensors; rows are the last dimension (columns, at least 1) --- */
   /* out = (x - mean) · inverse · weight + bias, with the row's mean and inverse = 1 / √(mean of (x - mean)² +
-   * epsilon), which are f32, one a row. `mean` NULL: 0 takes its place (root mean square normalization). weight and
-   * bias (columns) may be NULL. x and out of one dtype of f32, f16 and bf16, weight and bias of that or f32. */
-  bool (*normalize)(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
-                    const Tensor *bias, float epsilon);
+   * epsilon), which are f32, one a row. `mean` NULL: 0 takes its place (root mean square normalization). x and out of
+   * one dtype of f32, f16 and bf16, weight and bias of that or f32. */
+  bool (*normalize)(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
   /* With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n · mean of (g · n)), without
    * the mean of g where `mean` is NULL, plus the addend; dweight = Σ dy · n, dbias = Σ dy. */
-  bool (*normalize_backward)(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
-                             const Tensor *inverse, const Tensor *weight);
+  bool (*normalize_backward)(const NormalizeGradients *gradients, const NormalizeBackward *backward);
 
   /* out[i] = x[i] · (u[i] >= probability ? 1 / (1 - probability) : 0), u[i] the uniform number of 24 bits from word i
    * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
@@ -288,13 +107,10 @@ typedef struct Backend {
    * strides --- */
   /* Whether there is a kernel for these; NULL in a backend that has none. */
   bool (*attends)(const Tensor *q, const Tensor *k, const Tensor *v);
-  /* y = softmax(scale · q·kᵀ)·v over the keys; causal: query i sees keys up to i + keys - queries. Probabilities are
-   * rounded for their product with v, everything else is float32. log_sums (batch, heads, queries), f32: the logarithms
-   * to base 2 of Σ e^(scale · q·k). */
-  bool (*attention)(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
-                    bool causal);
-  bool (*attention_backward)(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
-                             const Tensor *k, const Tensor *v, float scale, bool causal);
+  /* Probabilities are rounded for their product with v, everything else is float32. log_sums (batch, heads, queries),
+   * f32: the logarithms to base 2 of Σ e^(scale · q·k). */
+  bool (*attention)(Tensor *y, Tensor *log_sums, const Attention *attention);
+  bool (*attention_backward)(const AttentionGradients *gradients, const AttentionBackward *backward);
 
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
    * give 0, writes are dropped) --- */
@@ -316,13 +132,11 @@ typedef struct Backend {
    * extent in the other (both orders occur); batch strides of a and b may be 0. a and b have one dtype of f32, f16,
    * bf16; out has it too, or f32. k = 0 gives the bias or 0. Accumulates in float32; float32 products use no TF32. */
   bool (*matmul)(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
-  /* out (m, n) = (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias: float8 codes, contiguous, each e4m3 or e5m2;
-   * scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
+  /* out (m, n), of codes that are contiguous, each e4m3 or e5m2; scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
    * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
    * where the device has them, which accumulate with about 14 bits: over all of k if `fast`, else over 128 terms, whose
    * sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
-  bool (*scaled_matmul)(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias, bool fast);
+  bool (*scaled_matmul)(Tensor *out, const ScaledProduct *product);
 
   /* --- quantization; everything contiguous, x and values f32, f16 or bf16 --- */
   /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales
@@ -358,11 +172,11 @@ typedef struct Backend {
   bool (*store_fields)(Tensor *out, const float *fields);
 } Backend;
 
-/* Called once when the CPU backend is first needed; registers its allocator. */
-const Backend *cpu_backend_open(void);
-
-/* Exported by fp8/cuda.so: registers its allocator; NULL with an error if there is no usable driver or GPU. */
-#define CUDA_BACKEND_OPEN "fp8_cuda_backend_open"
+/* What a backend's library exports: its table, or NULL with an error if there is no usable driver or device. */
+#define BACKEND_OPEN "fp8_backend_open"
 typedef const Backend *(*BackendOpen)(void);
+
+/* The CPU's, which is part of this library. */
+const Backend *cpu_backend_open(void);
 
 #endif

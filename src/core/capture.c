@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "core/memory.h"
+#include "core/context.h"
 
 typedef struct Block {
   void *data;
@@ -28,17 +28,16 @@ struct Capture {
   int use_count, use_room;
 };
 
-Capture *capture_open;
-static uint64_t epoch;
+Capture *capture_open(void) { return context_current()->capture; }
 
-uint64_t capture_epoch(void) { return epoch; }
+uint64_t capture_epoch(void) { return context_current()->capture_epoch; }
 
 /* Room for one more element in an array that grows by doubling. */
 static bool grow(void **array, int count, int *room, size_t element_bytes) {
   if (count < *room) return true;
   int doubled = *room > 0 ? 2 * *room : 64;
   void *grown = realloc(*array, (size_t)doubled * element_bytes);
-  if (!grown) return error_set("out of memory on cpu: %zu bytes asked for", (size_t)doubled * element_bytes);
+  if (!grown) return error_memory((size_t)doubled * element_bytes);
   *array = grown;
   *room = doubled;
   return true;
@@ -55,31 +54,33 @@ static void drop_reference(Capture *capture) {
 }
 
 Capture *capture_begin(Device device) {
-  if (capture_open) {
+  Context *context = context_current();
+  if (context->capture) {
     error_set("a graph is being captured already");
     return NULL;
   }
   Capture *capture = calloc(1, sizeof *capture);
   if (!capture) {
-    error_set("out of memory on cpu: %zu bytes asked for", sizeof *capture);
+    error_memory(sizeof *capture);
     return NULL;
   }
   capture->references = 1;
-  capture->number = ++epoch;
+  capture->number = ++context->capture_epoch;
   capture->device = device;
-  return capture_open = capture;
+  return context->capture = capture;
 }
 
 bool capture_end(Capture *capture) {
-  capture_open = NULL;
-  epoch++;
+  Context *context = context_current();
+  context->capture = NULL;
+  context->capture_epoch++;
   for (int i = 0; i < capture->use_count; i++) {
     capture->uses[i].changed = capture->uses[i].storage->version != capture->uses[i].version;
   }
   return !capture->spoiled || error_set("%s", capture->spoiled);
 }
 
-void capture_spoil(const char *reason) { capture_open->spoiled = reason; }
+void capture_spoil(const char *reason) { capture_open()->spoiled = reason; }
 
 void capture_replayed(Capture *capture) {
   for (int i = 0; i < capture->use_count; i++) {
@@ -96,7 +97,10 @@ void capture_release(Capture *capture) {
   drop_reference(capture);
 }
 
-bool capture_owns(Device device) { return device_equal(device, capture_open->device); }
+bool capture_owns(Device device) {
+  const Capture *open = capture_open();
+  return open && device_equal(device, open->device);
+}
 
 /* The free block that fits best, if it is not much too large; else NULL. */
 static Block *find_block(Capture *capture, size_t bytes) {
@@ -121,7 +125,7 @@ static Block *add_block(Capture *capture, size_t bytes) {
 }
 
 void *capture_allocate(Storage *storage) {
-  Capture *capture = capture_open;
+  Capture *capture = capture_open();
   Block *block = find_block(capture, storage->bytes);
   if (!block) {
     memory_make_room(capture->device, storage->bytes);
@@ -143,7 +147,7 @@ void capture_free(Storage *storage) {
 }
 
 void capture_use(Storage *storage) {
-  Capture *capture = capture_open;
+  Capture *capture = capture_open();
   if (storage->used_by == capture->number || storage->owner == capture) return;
   if (!device_equal(storage->device, capture->device)) return;
   storage->used_by = capture->number;

@@ -13,8 +13,8 @@
 
 typedef struct Capture Capture;
 
-/* The open capture, of which there is one at most; NULL otherwise. */
-extern Capture *capture_open;
+/* The context's open capture, of which there is one at most; NULL otherwise. */
+Capture *capture_open(void);
 
 /* NULL with an error if one is open already, or without memory. */
 Capture *capture_begin(Device device);
@@ -28,14 +28,13 @@ void capture_replayed(Capture *capture);
 /* Drops what the graph keeps; its blocks stay until the last storage in them is released. */
 void capture_release(Capture *capture);
 
-/* Counts up at every begin and end. What was derived from a tensor's contents at another count is no good now: before
+/* Counts up at every begin and end of the context's. What was derived from a tensor's contents at another count is no good now: before
  * the end it would miss in the graph, and after it nothing has been computed yet. */
 uint64_t capture_epoch(void);
 
 /* --- for tensor.c --- */
 
-static inline bool capture_is_open(void) { return capture_open != NULL; }
-/* Whether storages on this device belong to the open capture. */
+/* Whether new storages on this device belong to the open capture. */
 bool capture_owns(Device device);
 /* storage->bytes (> 0) of the open capture's memory, or NULL with an error. */
 void *capture_allocate(Storage *storage);

@@ -3,14 +3,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static _Thread_local char message[512];
+#include "core/context.h"
 
 bool error_set(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(message, sizeof message, format, arguments);
+  vsnprintf(context_current()->error, ERROR_TEXT_MAX, format, arguments);
   va_end(arguments);
   return false;
 }
 
-const char *error_message(void) { return message; }
+bool error_memory(size_t bytes) { return error_set("out of memory on cpu: %zu bytes asked for", bytes); }
+
+const char *error_message(void) { return context_current()->error; }

@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/context.h"
+
 enum { CACHE_SIZE = 64 };
 
-static Map *cache[CACHE_SIZE];
-static uint64_t clock_now;
-static void (*release_device_copy)(int index, void *copy);
-
-void map_set_device_release(void (*release)(int index, void *copy)) { release_device_copy = release; }
+struct MapCache {
+  Map *map[CACHE_SIZE];
+  uint64_t clock;
+};
 
 static float bucket_lowest(uint32_t bucket) {
   uint32_t ordered = bucket << 20;
@@ -31,10 +32,25 @@ static void fill_table(MapTable *table, const float values[MAP_SIZE]) {
 }
 
 static void free_map(Map *map) {
-  for (int i = 0; i < MAP_DEVICES; i++) {
-    if (map->device_copy[i]) release_device_copy(i, map->device_copy[i]);
+  for (int kind = 0; kind < DEVICE_KINDS_MOST; kind++) {
+    for (int i = 0; i < MAP_FORMS; i++) {
+      const MapForm *form = &map->form[kind][i];
+      if (form->data) form->release(i, form->data);
+    }
   }
   free(map);
+}
+
+void map_cache_release(MapCache *cache) {
+  for (int i = 0; cache && i < CACHE_SIZE && cache->map[i]; i++) free_map(cache->map[i]);
+  free(cache);
+}
+
+/* NULL with an error. */
+static MapCache *cache_of(Context *context) {
+  if (!context->maps) context->maps = calloc(1, sizeof *context->maps);
+  if (!context->maps) error_memory(sizeof *context->maps);
+  return context->maps;
 }
 
 static bool check_values(const float values[MAP_SIZE]) {
@@ -46,29 +62,32 @@ static bool check_values(const float values[MAP_SIZE]) {
   return true;
 }
 
-const Map *map_compile(const float values[MAP_SIZE]) {
+Map *map_compile(const float values[MAP_SIZE]) {
+  MapCache *cache = cache_of(context_current());
+  if (!cache) return NULL;
   int slot = 0;
   for (int i = 0; i < CACHE_SIZE; i++) {
-    if (!cache[i]) {
+    Map *map = cache->map[i];
+    if (!map) {
       slot = i;
       break;
     }
-    if (memcmp(cache[i]->table.value, values, sizeof cache[i]->table.value) == 0) {
-      cache[i]->last_use = ++clock_now;
-      return cache[i];
+    if (memcmp(map->table.value, values, sizeof map->table.value) == 0) {
+      map->last_use = ++cache->clock;
+      return map;
     }
-    if (cache[i]->last_use < cache[slot]->last_use) slot = i;
+    if (map->last_use < cache->map[slot]->last_use) slot = i;
   }
   if (!check_values(values)) return NULL;
   Map *map = calloc(1, sizeof *map);
   if (!map) {
-    error_set("out of memory on cpu: %zu bytes asked for", sizeof *map);
+    error_memory(sizeof *map);
     return NULL;
   }
   fill_table(&map->table, values);
-  map->last_use = ++clock_now;
-  if (cache[slot]) free_map(cache[slot]);
-  cache[slot] = map;
+  map->last_use = ++cache->clock;
+  if (cache->map[slot]) free_map(cache->map[slot]);
+  cache->map[slot] = map;
   return map;
 }
 

@@ -2,11 +2,12 @@
 #ifndef FP8_CORE_MAP_H
 #define FP8_CORE_MAP_H
 
+#include "core/device.h"
 #include "core/error.h"
 #include "core/lookup.h"
 #include "core/portable.h"
 
-enum { MAP_SIZE = 256, MAP_BUCKETS = 4096, MAP_DEVICES = 16 };
+enum { MAP_SIZE = 256, MAP_BUCKETS = 4096 };
 
 /* What searches read; copied to GPUs as it is. */
 typedef struct MapTable {
@@ -19,20 +20,29 @@ typedef struct MapTable {
   MapLookup lookup;
 } MapTable;
 
+/* What a backend has made of a map, to be kept as long as the map is. */
+typedef struct MapForm {
+  void *data; /* NULL: nothing yet */
+  void (*release)(int index, void *data);
+} MapForm;
+
+enum { MAP_FORMS = DEVICE_MAX };
+
 typedef struct Map {
   MapTable table;
   uint64_t last_use;
-  /* Copies that a device backend made of `table`, by device index; freed by its release function. */
-  void *device_copy[MAP_DEVICES];
+  MapForm form[DEVICE_KINDS_MOST][MAP_FORMS]; /* by kind of device, and what its backend counts by */
 } Map;
 
-/* The compiled form of 256 ascending finite float32 values: the same object as long as the map stays in a cache of
- * the most recently used ones, at least until the next call. NULL with an error if the values are not ascending or
- * not finite. */
-const Map *map_compile(const float values[MAP_SIZE]);
+/* The compiled form of 256 ascending finite float32 values: the same object as long as the map stays in the context's
+ * cache of the most recently used ones, at least until the next call. NULL with an error if the values are not ascending
+ * or not finite. */
+Map *map_compile(const float values[MAP_SIZE]);
 
-/* Sets what frees a device copy when a map leaves the cache. */
-FP8_API void map_set_device_release(void (*release)(int index, void *copy));
+typedef struct MapCache MapCache;
+
+/* Frees a context's cache, which may be NULL. */
+void map_cache_release(MapCache *cache);
 
 /* `value`, the 256 entries of the format with a sign bit or none, exponent_bits and precision_bits (their sum with
  * the sign being total_bits, 2 to 8), normalized so that the largest is 1. Source: bitsandbytes,

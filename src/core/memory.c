@@ -1,38 +1,24 @@
 #include "core/memory.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 
-/* Below this much in use a device never asks for a collection: Lua's own pace is enough. A collection takes a good
- * part of a millisecond, in which a GPU makes gigabytes; an allocation that fails asks for one anyway. */
-static const size_t minimum_thresholds[DEVICE_KIND_COUNT] = {
-    [DEVICE_CPU] = (size_t)128 << 20,
-    [DEVICE_CUDA] = (size_t)3 << 30,
-};
+#include "core/context.h"
 
-typedef struct Account {
-  atomic_size_t in_use, peak;
-  size_t threshold; /* in_use above which the next allocation collects first; 0 before the first allocation */
-} Account;
-
-static Account accounts[DEVICE_KIND_COUNT][DEVICE_MAX];
-static const Allocator *allocators[DEVICE_KIND_COUNT];
-static void (*collector)(void *context);
-static void *collector_context;
+static const Allocator *allocators[DEVICE_KINDS_MOST];
 
 void memory_register(DeviceKind kind, const Allocator *allocator) { allocators[kind] = allocator; }
 
-void memory_set_collector(void (*collect)(void *context), void *context) {
-  collector = collect;
-  collector_context = context;
-}
+static MemoryAccount *account_of(Device device) { return &context_current()->memory[device.kind][device.index]; }
 
 static void collect_garbage(void) {
-  if (collector) collector(collector_context);
+  Context *context = context_current();
+  if (!context->collect) return;
+  context->collect(context->owner);
+  context_enter(context); /* a finalizer may have used another one */
 }
 
 static void format_bytes(size_t bytes, char text[24]) {
-  static const char *units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
   double value = (double)bytes;
   int unit = 0;
   while (value >= 1024 && unit < 4) {
@@ -53,18 +39,17 @@ static void report_out_of_memory(Device device, size_t bytes) {
 }
 
 void memory_make_room(Device device, size_t bytes) {
-  Account *account = &accounts[device.kind][device.index];
-  size_t minimum_threshold = minimum_thresholds[device.kind];
-  if (account->threshold < minimum_threshold) account->threshold = minimum_threshold;
+  MemoryAccount *account = account_of(device);
+  size_t least = allocators[device.kind]->collect_above;
+  if (account->threshold < least) account->threshold = least;
   if (account->in_use + bytes <= account->threshold) return;
   collect_garbage();
   /* Collecting again only after as much has been allocated as survived keeps the cost proportional. */
   size_t doubled = 2 * account->in_use;
-  account->threshold = doubled > minimum_threshold ? doubled : minimum_threshold;
+  account->threshold = doubled > least ? doubled : least;
 }
 
 void *memory_allocate(Device device, size_t bytes) {
-  Account *account = &accounts[device.kind][device.index];
   const Allocator *allocator = allocators[device.kind];
   memory_make_room(device, bytes);
   void *data = allocator->allocate(device.index, bytes);
@@ -77,23 +62,23 @@ void *memory_allocate(Device device, size_t bytes) {
     report_out_of_memory(device, bytes);
     return NULL;
   }
-  size_t in_use = atomic_fetch_add(&account->in_use, bytes) + bytes;
-  if (in_use > account->peak) account->peak = in_use;
+  MemoryAccount *account = account_of(device);
+  account->in_use += bytes;
+  if (account->in_use > account->peak) account->peak = account->in_use;
   return data;
 }
 
 void memory_release(Device device, void *data, size_t bytes) {
   allocators[device.kind]->release(device.index, data, bytes);
-  accounts[device.kind][device.index].in_use -= bytes;
+  account_of(device)->in_use -= bytes;
 }
 
 MemoryStatistics memory_statistics(Device device) {
-  Account *account = &accounts[device.kind][device.index];
-  const Allocator *allocator = allocators[device.kind];
-  return (MemoryStatistics){account->in_use, account->peak, allocator ? allocator->cached(device.index) : 0};
+  const MemoryAccount *account = account_of(device);
+  return (MemoryStatistics){account->in_use, account->peak, allocators[device.kind]->cached(device.index)};
 }
 
 void memory_reset_peak(Device device) {
-  Account *account = &accounts[device.kind][device.index];
+  MemoryAccount *account = account_of(device);
   account->peak = account->in_use;
 }

@@ -1,5 +1,5 @@
-/* Memory of tensors on every device: counted, and with the garbage collector of the scripting language driven from the
- * counts, since it cannot see these bytes itself. */
+/* Memory of tensors on every device: counted for each context, and with the garbage collector of the scripting language
+ * driven from the counts, since it cannot see these bytes itself. */
 #ifndef FP8_CORE_MEMORY_H
 #define FP8_CORE_MEMORY_H
 
@@ -8,7 +8,7 @@
 #include "core/device.h"
 #include "core/error.h"
 
-/* How one kind of device allocates. */
+/* How one kind of device allocates, for the current context. */
 typedef struct Allocator {
   /* `bytes` (> 0) of memory aligned to 64 bytes or more, uninitialised; NULL if there is not enough. */
   void *(*allocate)(int index, size_t bytes);
@@ -17,7 +17,16 @@ typedef struct Allocator {
   void (*trim)(int index);
   /* Bytes held from the driver and not in use. */
   size_t (*cached)(int index);
+  /* Below this much in use a device never asks for a collection: Lua's own pace is enough. A collection takes a good
+   * part of a millisecond, in which a GPU makes gigabytes; an allocation that fails asks for one anyway. */
+  size_t collect_above;
 } Allocator;
+
+/* What a context has of one device. */
+typedef struct MemoryAccount {
+  size_t in_use, peak;
+  size_t threshold; /* in_use above which the next allocation collects first; 0 before the first allocation */
+} MemoryAccount;
 
 typedef struct MemoryStatistics {
   size_t in_use; /* bytes that live tensors hold */
@@ -25,16 +34,12 @@ typedef struct MemoryStatistics {
   size_t cached; /* bytes held from the driver and not in use */
 } MemoryStatistics;
 
-FP8_API void memory_register(DeviceKind kind, const Allocator *allocator);
-
-/* Sets what frees unreachable tensors; called when enough has been allocated since the last collection, and before an
- * allocation is given up. */
-void memory_set_collector(void (*collect)(void *context), void *context);
+void memory_register(DeviceKind kind, const Allocator *allocator);
 
 /* Collects garbage if `bytes` more would make it due. */
 void memory_make_room(Device device, size_t bytes);
 
-/* NULL with an error that says how much was asked for, is in use and is cached. */
+/* Of the current context. NULL with an error that says how much was asked for, is in use and is cached. */
 void *memory_allocate(Device device, size_t bytes);
 void memory_release(Device device, void *data, size_t bytes);
 

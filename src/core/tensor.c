@@ -5,39 +5,42 @@
 #include <string.h>
 
 #include "core/capture.h"
-#include "core/memory.h"
+#include "core/context.h"
 
 static Storage *storage_create(Device device, size_t bytes) {
   Storage *storage = malloc(sizeof *storage);
   if (!storage) {
-    error_set("out of memory on cpu: %zu bytes asked for", sizeof *storage);
+    error_memory(sizeof *storage);
     return NULL;
   }
-  *storage = (Storage){.references = 1, .device = device, .bytes = bytes};
+  *storage = (Storage){.references = 1, .context = context_current(), .device = device, .bytes = bytes};
   if (bytes > 0) {
-    bool captured = capture_is_open() && capture_owns(device);
-    storage->data = captured ? capture_allocate(storage) : memory_allocate(device, bytes);
+    storage->data = capture_owns(device) ? capture_allocate(storage) : memory_allocate(device, bytes);
     if (!storage->data) {
       free(storage);
       return NULL;
     }
   }
+  context_hold(storage->context);
   return storage;
 }
 
 void storage_release(Storage *storage) {
   if (--storage->references > 0) return;
+  Context *context = storage->context, *before = context_enter(context);
   if (storage->owner) {
     capture_free(storage);
   } else if (storage->data) {
     memory_release(storage->device, storage->data, storage->bytes);
   }
   free(storage);
+  context_release(context);
+  if (before != context) context_enter(before);
 }
 
 /* Bytes of a contiguous tensor; fails where an offset in bytes would not fit 63 bits. */
 static bool count_bytes(DType dtype, int rank, const int64_t *size, size_t *bytes) {
-  int64_t count = (int64_t)dtype_size(dtype);
+  int64_t count = dtype_size(dtype);
   bool empty = false;
   for (int i = 0; i < rank; i++) {
     if (size[i] < 0) return error_set("size %lld of dimension %d is negative", (long long)size[i], i + 1);
@@ -104,8 +107,8 @@ bool tensor_same_shape(const Tensor *a, const Tensor *b) {
 
 void *tensor_data(const Tensor *tensor) {
   if (!tensor->storage->data) return NULL;
-  if (capture_is_open()) capture_use(tensor->storage);
-  return (char *)tensor->storage->data + tensor->offset * (int64_t)dtype_size(tensor->dtype);
+  if (tensor->storage->context->capture) capture_use(tensor->storage);
+  return (char *)tensor->storage->data + tensor->offset * dtype_size(tensor->dtype);
 }
 
 const char *tensor_shape_text(const Tensor *tensor, char text[TENSOR_SHAPE_TEXT_MAX]) {

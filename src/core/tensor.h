@@ -11,9 +11,11 @@
 enum { TENSOR_MAX_RANK = 8, TENSOR_SHAPE_TEXT_MAX = 192 };
 
 struct Capture;
+struct Context;
 
 typedef struct Storage {
   int references;
+  struct Context *context; /* that it was made for */
   Device device;
   size_t bytes;
   void *data; /* NULL if bytes is 0 */
@@ -59,6 +61,9 @@ FP8_API bool tensor_same_shape(const Tensor *a, const Tensor *b);
  * and as the transpose of that. */
 FP8_API Tensor tensor_as_matrix(const Tensor *tensor);
 FP8_API Tensor tensor_as_transposed_matrix(const Tensor *tensor);
+
+/* Says that the elements have been changed in place. */
+static inline void tensor_changed(const Tensor *tensor) { tensor->storage->version++; }
 
 /* Address of the first element. While a graph is captured, asking for it is what makes the graph keep the storage. */
 FP8_API void *tensor_data(const Tensor *tensor);

@@ -1,20 +1,11 @@
 /* Functions that make tensors. Each ends in an options table {dtype =, device =, requires_grad =}. */
-#include "core/float_formats.h"
-#include "lua/binding.h"
-
-/* Marks the new tensor on top of the stack if the options ask for it. */
-static int finish_new(lua_State *L, bool ok, Tensor *tensor, const Options *options) {
-  if (ok && options->requires_grad && !dtype_is_compute_float(tensor->dtype)) {
-    ok = error_set("a tensor of dtype %s can't require a gradient", dtype_name(tensor->dtype));
-  }
-  if (ok) set_requires_grad(tensor, options->requires_grad);
-  return finish(L, ok, 1);
-}
+#include "core/element.h"
+#include "lua/binding/binding.h"
 
 static int fill_new(lua_State *L, double value) {
   int next;
   Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options());
+  Options options = check_options(L, next, default_options(L));
   Tensor *out = new_tensor(L);
   return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
 }
@@ -33,7 +24,7 @@ static int lfp8_full(lua_State *L) {
   Sizes sizes = check_sizes(L, lua_gettop(L), &next);
   lua_pop(L, 1);
   double value = check_number(L, 2);
-  Options options = check_options(L, 3, default_options());
+  Options options = check_options(L, 3, default_options(L));
   Tensor *out = new_tensor(L);
   return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
 }
@@ -42,39 +33,9 @@ static int lfp8_full(lua_State *L) {
 static int lfp8_empty(lua_State *L) {
   int next;
   Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options());
+  Options options = check_options(L, next, default_options(L));
   Tensor *out = new_tensor(L);
   return finish_new(L, tensor_create(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
-}
-
-typedef bool (*RandomOperation)(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
-
-static int random_new(lua_State *L, RandomOperation operation) {
-  int next;
-  Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options());
-  Tensor *out = new_tensor(L);
-  return finish_new(L, operation(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
-}
-
-/* rand(sizes…, options): uniform in [0, 1) */
-static int lfp8_rand(lua_State *L) { return random_new(L, op_rand); }
-
-/* randn(sizes…, options): standard normal */
-static int lfp8_randn(lua_State *L) { return random_new(L, op_randn); }
-
-/* randint(low, high, table of sizes, options): integers in [low, high), i64 unless the options say otherwise */
-static int lfp8_randint(lua_State *L) {
-  int64_t low = check_whole(L, 1), high = check_whole(L, 2);
-  if (!lua_istable(L, 3)) argument_error(L, 3, "table of sizes expected, got %s", luaL_typename(L, 3));
-  int next;
-  Sizes sizes = check_sizes(L, 3, &next);
-  Options options = default_options();
-  options.dtype = DTYPE_I64;
-  options = check_options(L, 4, options);
-  Tensor *out = new_tensor(L);
-  bool ok = op_randint(out, options.dtype, options.device, sizes.rank, sizes.size, low, high);
-  return finish_new(L, ok, out, &options);
 }
 
 /* arange(stop, options), arange(start, stop[, step], options): the start is 0 and the step 1 unless given; stop is
@@ -91,27 +52,10 @@ static int lfp8_arange(lua_State *L) {
     bounds[1] = bounds[0];
     bounds[0] = 0;
   }
-  Options options = check_options(L, count + 1, default_options());
+  Options options = check_options(L, count + 1, default_options(L));
   Tensor *out = new_tensor(L);
   bool ok = op_arange(out, options.dtype, options.device, bounds[0], bounds[1], bounds[2]);
   return finish_new(L, ok, out, &options);
-}
-
-/* manual_seed(whole number, position): restarts the generator that all devices share, at its beginning or where
- * random_state said that it was */
-static int lfp8_manual_seed(lua_State *L) {
-  int64_t seed = check_whole(L, 1), position = lua_isnoneornil(L, 2) ? 0 : check_whole(L, 2);
-  if (position < 0) argument_error(L, 2, "position must be at least 0, got %.14g", (double)position);
-  op_manual_seed((RandomSource){.seed = (uint64_t)seed, .offset = (uint64_t)position});
-  return 0;
-}
-
-/* random_state() -> seed, position: what manual_seed takes to have the same random numbers follow again */
-static int lfp8_random_state(lua_State *L) {
-  RandomSource source = op_random_state();
-  lua_pushnumber(L, (lua_Number)(int64_t)source.seed);
-  lua_pushnumber(L, (lua_Number)source.offset);
-  return 2;
 }
 
 /* Reads the sizes of the nested table on top of the stack from its first elements. */
@@ -130,44 +74,12 @@ static Sizes nested_sizes(lua_State *L) {
   return sizes;
 }
 
-static void store_number(DType dtype, char *data, double value) {
-  float narrowed = (float)value;
-  switch (dtype) {
-  case DTYPE_F32:
-    *(float *)data = narrowed;
-    break;
-  case DTYPE_F16:
-    *(uint16_t *)data = f16_from_float(narrowed);
-    break;
-  case DTYPE_BF16:
-    *(uint16_t *)data = bf16_from_float(narrowed);
-    break;
-  case DTYPE_E4M3:
-    *(uint8_t *)data = e4m3_from_float(narrowed, true);
-    break;
-  case DTYPE_E5M2:
-    *(uint8_t *)data = e5m2_from_float(narrowed, true);
-    break;
-  case DTYPE_U8:
-    *(uint8_t *)data = value >= 255 ? 255 : value > 0 ? (uint8_t)value : 0;
-    break;
-  case DTYPE_I32:
-    *(int32_t *)data = value >= INT32_MAX   ? INT32_MAX
-                       : value <= INT32_MIN ? INT32_MIN
-                       : value == value     ? (int32_t)value
-                                            : 0;
-    break;
-  default:
-    *(int64_t *)data = value >= 0x1p63 ? INT64_MAX : value <= -0x1p63 ? INT64_MIN : value == value ? (int64_t)value : 0;
-  }
-}
-
 /* Stores the nested tables below the value on top of the stack at `data`; returns the address after them. */
 static char *store_nested(lua_State *L, const Sizes *sizes, int depth, DType dtype, char *data) {
   if (depth == sizes->rank) {
     if (lua_type(L, -1) != LUA_TNUMBER)
       argument_error(L, 1, "numbers expected in the table, got %s", luaL_typename(L, -1));
-    store_number(dtype, data, lua_tonumber(L, -1));
+    element_store(dtype, data, lua_tonumber(L, -1));
     return data + dtype_size(dtype);
   }
   int64_t length = lua_istable(L, -1) ? (int64_t)lua_objlen(L, -1) : -1;
@@ -190,7 +102,7 @@ static int lfp8_tensor(lua_State *L) {
   if (lua_type(L, 1) != LUA_TNUMBER && !lua_istable(L, 1)) {
     argument_error(L, 1, "number or table expected, got %s", lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
   }
-  Options options = check_options(L, 2, default_options());
+  Options options = check_options(L, 2, default_options(L));
   Sizes sizes = nested_sizes(L);
   Device cpu = {DEVICE_CPU, 0};
   Tensor *values = new_tensor(L);
@@ -206,16 +118,6 @@ static int lfp8_tensor(lua_State *L) {
 }
 
 const luaL_Reg create_functions[] = {
-    {"zeros", lfp8_zeros},
-    {"ones", lfp8_ones},
-    {"full", lfp8_full},
-    {"empty", lfp8_empty},
-    {"rand", lfp8_rand},
-    {"randn", lfp8_randn},
-    {"randint", lfp8_randint},
-    {"arange", lfp8_arange},
-    {"manual_seed", lfp8_manual_seed},
-    {"random_state", lfp8_random_state},
-    {"tensor", lfp8_tensor},
-    {NULL, NULL},
+    {"zeros", lfp8_zeros},   {"ones", lfp8_ones},     {"full", lfp8_full}, {"empty", lfp8_empty},
+    {"arange", lfp8_arange}, {"tensor", lfp8_tensor}, {NULL, NULL},
 };

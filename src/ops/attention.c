@@ -1,5 +1,5 @@
 /* Attention by a device's fused kernel, where it has one. */
-#include "ops/internal.h"
+#include "ops/support/support.h"
 
 /* Whether q, k and v are (batch, heads, positions, features) that go together and that the device has a kernel for. */
 static bool has_kernel(const Tensor *q, const Tensor *k, const Tensor *v, bool causal) {
@@ -9,18 +9,18 @@ static bool has_kernel(const Tensor *q, const Tensor *k, const Tensor *v, bool c
   return fits && (!causal || q->size[2] <= k->size[2]) && backend->attends && backend->attends(q, k, v);
 }
 
-bool op_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
-                  bool causal, bool *done) {
+bool op_attention(Tensor *y, Tensor *log_sums, const Attention *attention, bool *done) {
+  const Tensor *q = attention->q, *k = attention->k, *v = attention->v;
   *done = false;
   if (!same_device(q, k) || !same_device(q, v)) return false;
-  if (!has_kernel(q, k, v, causal)) return true;
+  if (!has_kernel(q, k, v, attention->causal)) return true;
   /* The heads of a position lie side by side, as the layer after them wants it. */
   int64_t size[4] = {q->size[0], q->size[2], q->size[1], q->size[3]};
   Tensor result = {0}, sums = {0};
   *done = tensor_create(&result, q->dtype, tensor_device(q), 4, size) &&
           tensor_create(&sums, DTYPE_F32, tensor_device(q), 3, q->size);
   if (*done) result = transposed(&result, 1, 2);
-  *done = *done && backend_for(q)->attention(&result, &sums, q, k, v, scale, causal);
+  *done = *done && backend_for(q)->attention(&result, &sums, attention);
   hand_over(log_sums, &sums, *done);
   return hand_over(y, &result, *done);
 }
@@ -33,35 +33,35 @@ static bool check_like(const Tensor *x, const Tensor *model, const char *name) {
                    tensor_shape_text(model, first), dtype_name(x->dtype), tensor_shape_text(x, second));
 }
 
-bool op_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
-                           const Tensor *k, const Tensor *v, float scale, bool causal) {
+bool op_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward) {
+  const Tensor *q = backward->forward.q, *k = backward->forward.k, *v = backward->forward.v;
+  const Tensor *y = backward->y, *dy = backward->dy, *log_sums = backward->log_sums;
+  Tensor *outputs[3] = {gradients->q, gradients->k, gradients->v};
   if (!same_device(q, k) || !same_device(q, v) || !same_device(q, log_sums) || !check_like(y, q, "y") ||
-      !check_like(grads->dy, q, "dy") || !check_like(grads->dq, q, "dq") || !check_like(grads->dk, k, "dk") ||
-      !check_like(grads->dv, v, "dv")) {
+      !check_like(dy, q, "dy") || !check_like(outputs[0], q, "dq") || !check_like(outputs[1], k, "dk") ||
+      !check_like(outputs[2], v, "dv")) {
     return false;
   }
   if (log_sums->dtype != DTYPE_F32 || tensor_count(log_sums) != q->size[0] * q->size[1] * q->size[2] ||
       !tensor_is_contiguous(log_sums)) {
     return error_set("log_sums must be what attention returned");
   }
-  const Tensor *outputs[3] = {grads->dq, grads->dk, grads->dv};
   for (int i = 0; i < 3; i++) {
     if (!check_writable(outputs[i])) return false;
   }
-  if (!has_kernel(q, k, v, causal) || !has_kernel(y, y, y, false) ||
-      !has_kernel(grads->dq, grads->dk, grads->dv, false)) {
+  if (!has_kernel(q, k, v, backward->forward.causal) || !has_kernel(y, y, y, false) ||
+      !has_kernel(outputs[0], outputs[1], outputs[2], false)) {
     return error_set("there is no kernel for these tensors");
   }
   /* dy comes from anywhere, and may begin where the kernel takes no tensor. */
   Tensor copied = {0};
-  AttentionGrads taken = *grads;
-  if (!has_kernel(grads->dy, grads->dy, grads->dy, false)) {
-    if (!copy_contiguous(&copied, grads->dy)) return false;
+  AttentionBackward taken = *backward;
+  if (!has_kernel(dy, dy, dy, false)) {
+    if (!copy_contiguous(&copied, dy)) return false;
     taken.dy = &copied;
   }
-  bool done = backend_for(q)->attention_backward(&taken, y, log_sums, q, k, v, scale, causal);
+  bool done = backend_for(q)->attention_backward(gradients, &taken);
   tensor_release(&copied);
-  if (!done) return false;
-  for (int i = 0; i < 3; i++) outputs[i]->storage->version++;
-  return true;
+  for (int i = 0; done && i < 3; i++) tensor_changed(outputs[i]);
+  return done;
 }

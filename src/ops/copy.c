@@ -1,11 +1,11 @@
 /* Conversion between dtypes, copies between devices, and writing into existing tensors. */
 #include <stdlib.h>
 
-#include "ops/internal.h"
+#include "ops/support/support.h"
 
 /* Copies the bytes of one contiguous tensor to another of the same dtype and count on another device. */
 static bool transfer(Tensor *out, const Tensor *x) {
-  size_t bytes = (size_t)tensor_count(x) * dtype_size(x->dtype);
+  size_t bytes = (size_t)(tensor_count(x) * dtype_size(x->dtype));
   if (bytes == 0) return true;
   Device from = tensor_device(x), to = tensor_device(out);
   if (from.kind == DEVICE_CPU) return backend_of(to)->from_host(to.index, tensor_data(out), tensor_data(x), bytes);
@@ -78,13 +78,13 @@ bool op_copy_in_place(Tensor *x, const Tensor *source) {
   }
   bool copied = copy_on_device(x, source);
   tensor_release(&moved);
-  if (copied) x->storage->version++;
+  if (copied) tensor_changed(x);
   return copied;
 }
 
 bool op_fill_in_place(Tensor *x, double value) {
   if (!check_writable(x) || !backend_for(x)->fill(x, value)) return false;
-  x->storage->version++;
+  tensor_changed(x);
   return true;
 }
 
@@ -92,7 +92,7 @@ bool op_to_host(const Tensor *x, void *data) {
   Tensor contiguous = {0};
   if (!op_contiguous(&contiguous, x)) return false;
   Device device = tensor_device(x);
-  size_t bytes = (size_t)tensor_count(x) * dtype_size(x->dtype);
+  size_t bytes = (size_t)(tensor_count(x) * dtype_size(x->dtype));
   bool copied = bytes == 0 || backend_of(device)->to_host(device.index, data, tensor_data(&contiguous), bytes);
   tensor_release(&contiguous);
   return copied;

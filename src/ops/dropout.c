@@ -1,9 +1,8 @@
 /* Dropout: checks, and where the mask comes from. */
-#include "ops/internal.h"
+#include "ops/support/support.h"
 
 bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *source, bool again) {
-  if (!dtype_is_compute_float(x->dtype))
-    return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(x->dtype));
+  if (!check_compute_float(x->dtype, "dtype")) return false;
   if (!(probability >= 0 && (float)probability < 1)) {
     return error_set("the probability must be at least 0 and below 1, got %g", probability);
   }

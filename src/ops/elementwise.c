@@ -1,9 +1,7 @@
 /* Elementwise operations: broadcasting, promotion, and outputs. */
 #include <math.h>
 
-#include "ops/internal.h"
-
-static bool is_comparison(BinaryOp op) { return op >= BINARY_EQ && op <= BINARY_GE; }
+#include "ops/support/support.h"
 
 /* A number joins a tensor's dtype, except that a fraction makes an integer tensor f32. */
 static DType operand_dtype(Operand operand, DType other) {
@@ -30,11 +28,50 @@ static Operand expand_operand(Operand operand, Tensor *view, const Tensor *out) 
 }
 
 bool op_unary(UnaryOp op, Tensor *out, const Tensor *x) {
-  bool keeps_integers = op == UNARY_NEG || op == UNARY_ABS || op == UNARY_RELU;
-  DType dtype = dtype_is_float(x->dtype) || keeps_integers ? x->dtype : DTYPE_F32;
+  DType dtype = dtype_is_float(x->dtype) || unary_keeps_integers(op) ? x->dtype : DTYPE_F32;
   Tensor created = {0};
   if (!tensor_create_like(&created, x, dtype)) return false;
   return hand_over(out, &created, backend_for(x)->unary(op, &created, x));
+}
+
+/* The comparison with its operands exchanged. */
+static BinaryOp turned(BinaryOp op) {
+  if (op == BINARY_LT) return BINARY_GT;
+  if (op == BINARY_LE) return BINARY_GE;
+  if (op == BINARY_GT) return BINARY_LT;
+  return op == BINARY_GE ? BINARY_LE : op;
+}
+
+/* A comparison that is never true of an integer beside the number that `never` makes of it, and its opposite. */
+static BinaryOp compare_never(Operand *b, bool never) {
+  b->number = -INFINITY; /* saturates to the smallest integer */
+  return never ? BINARY_LT : BINARY_GE;
+}
+
+/* Between an integer tensor and any number a comparison is exact: the number becomes a whole one that gives the same
+ * results, and saturates (core/operations.h) to the first or the last integer. Returns the operation to be done; the
+ * operands may change places. */
+static BinaryOp compare_exactly(BinaryOp op, Operand *a, Operand *b) {
+  if (a->tensor && b->tensor) return op;
+  if (!a->tensor) {
+    Operand number = *a;
+    *a = *b;
+    *b = number;
+    op = turned(op);
+  }
+  double number = b->number;
+  if (dtype_is_float(a->tensor->dtype)) return op;
+  if (op == BINARY_EQ || op == BINARY_NE) {
+    bool possible = number == floor(number) && number >= -0x1p63 && number < 0x1p63;
+    return possible ? op : compare_never(b, op == BINARY_EQ);
+  }
+  if (isnan(number)) return compare_never(b, true);
+  b->number = op == BINARY_LT || op == BINARY_GE ? ceil(number) : floor(number);
+  if (number >= 0x1p63 && op == BINARY_LT) return BINARY_LE;
+  if (number >= 0x1p63 && op == BINARY_GE) return BINARY_GT;
+  if (number < -0x1p63 && op == BINARY_LE) return BINARY_LT;
+  if (number < -0x1p63 && op == BINARY_GT) return BINARY_GE;
+  return op;
 }
 
 bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
@@ -44,9 +81,11 @@ bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   int64_t size[TENSOR_MAX_RANK];
   if (!merge_operand(a, first, &rank, size) || !merge_operand(b, first, &rank, size)) return false;
   DType dtype = promoted(a, b);
-  if (is_comparison(op)) {
+  BinaryClass kind = binary_class(op);
+  if (kind == BINARY_CLASS_COMPARISON) {
     dtype = DTYPE_U8;
-  } else if ((op == BINARY_DIV || op == BINARY_POW) && !dtype_is_float(dtype)) {
+    op = compare_exactly(op, &a, &b);
+  } else if (kind == BINARY_CLASS_FRACTION && !dtype_is_float(dtype)) {
     dtype = DTYPE_F32;
   }
   Tensor created = {0}, view_a, view_b;
@@ -82,7 +121,7 @@ bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b) {
   }
   bool done = backend_for(x)->binary(op, x, (Operand){.tensor = x}, expand_operand(b, &view, x));
   tensor_release(&separate);
-  if (done) x->storage->version++;
+  if (done) tensor_changed(x);
   return done;
 }
 

@@ -1,28 +1,39 @@
 /* Graphs: a device's work captured once and done again as a whole. */
-#include "ops/internal.h"
+#include "core/context.h"
+#include "ops/support/support.h"
 
 bool op_create_lasting(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
-  Capture *open = capture_open;
-  capture_open = NULL;
+  Context *context = context_current();
+  Capture *open = context->capture;
+  context->capture = NULL;
   bool created = tensor_create(out, dtype, device, rank, size);
-  capture_open = open;
+  context->capture = open;
   return created;
 }
 
+static bool check_graphs(Device device) {
+  char name[DEVICE_NAME_MAX];
+  if (!op_check_device(device)) return false;
+  return backend_of(device)->capture_begin || error_set("there are no graphs on %s", device_name(device, name));
+}
+
 bool op_graph_prepare(Device device, bool preparing) {
-  if (capture_is_open()) return error_set("a graph is being captured already");
-  return op_check_device(device) && backend_of(device)->capture_prepare(device.index, preparing);
+  if (capture_open()) return error_set("a graph is being captured already");
+  return check_graphs(device) && backend_of(device)->capture_prepare(device.index, preparing);
 }
 
 bool op_graph_begin(Graph *graph, Device device) {
-  if (!op_check_device(device)) return false;
+  if (!check_graphs(device)) return false;
   graph->device = device;
   graph->capture = capture_begin(device);
   if (!graph->capture) return false;
+  graph->context = context_current();
+  context_hold(graph->context);
   if (backend_of(device)->capture_begin(device.index)) return true;
   capture_end(graph->capture);
   capture_release(graph->capture);
-  graph->capture = NULL;
+  context_release(graph->context);
+  *graph = (Graph){0};
   return false;
 }
 
@@ -39,19 +50,21 @@ bool op_graph_end(Graph *graph) {
 void op_graph_release(Graph *graph) {
   if (!graph->capture) return;
   const Backend *backend = backend_of(graph->device);
-  if (capture_open == graph->capture) {
+  Context *before = context_enter(graph->context);
+  if (capture_open() == graph->capture) {
     capture_end(graph->capture);
     backend->capture_end(graph->device.index, NULL);
   }
   if (graph->work) backend->graph_release(graph->device.index, graph->work);
   capture_release(graph->capture);
-  graph->work = NULL;
-  graph->capture = NULL;
+  context_release(graph->context);
+  context_enter(before);
+  *graph = (Graph){0};
 }
 
 bool op_graph_replay(Graph *graph) {
   if (!graph->work) return error_set("this graph has not been captured");
-  if (capture_is_open()) return error_set("a graph can't be replayed while another one is captured");
+  if (capture_open()) return error_set("a graph can't be replayed while another one is captured");
   if (!backend_of(graph->device)->graph_launch(graph->device.index, graph->work)) return false;
   capture_replayed(graph->capture);
   return true;

@@ -1,12 +1,7 @@
 /* Layer and root mean square normalization: checks, and outputs. */
 #include <math.h>
 
-#include "ops/internal.h"
-
-static bool check_dtype_of(const Tensor *x, const char *name) {
-  if (dtype_is_compute_float(x->dtype)) return true;
-  return error_set("%s must be f32, f16 or bf16, got %s", name, dtype_name(x->dtype));
-}
+#include "ops/support/support.h"
 
 /* weight or bias, if there is one */
 static bool check_parameter(const Tensor *x, const Tensor *parameter, const char *name) {
@@ -25,7 +20,7 @@ static bool check_parameter(const Tensor *x, const Tensor *parameter, const char
 
 static bool check_input(const Tensor *x) {
   char text[TENSOR_SHAPE_TEXT_MAX];
-  if (!check_dtype_of(x, "the input")) return false;
+  if (!check_compute_float(x->dtype, "the input")) return false;
   if (x->rank > 0 && x->size[x->rank - 1] > 0) return true;
   return error_set("the input's last dimension must not be empty, got shape %s", tensor_shape_text(x, text));
 }
@@ -35,8 +30,9 @@ static bool create_statistics(Tensor *out, const Tensor *x) {
   return tensor_create(out, DTYPE_F32, tensor_device(x), x->rank - 1, x->size);
 }
 
-bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight, const Tensor *bias,
-                  double epsilon) {
+bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization) {
+  const Tensor *x = normalization->x, *weight = normalization->weight, *bias = normalization->bias;
+  double epsilon = normalization->epsilon;
   if (!check_input(x) || !check_parameter(x, weight, "weight") || !check_parameter(x, bias, "bias")) return false;
   if (!isfinite(epsilon) || epsilon < 0) return error_set("epsilon must be at least 0 and finite, got %g", epsilon);
   enum { OUT, MEAN, INVERSE, INPUT, WEIGHT, BIAS, COUNT };
@@ -44,8 +40,11 @@ bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, c
   bool done = op_contiguous(&all[INPUT], x) && (!weight || op_contiguous(&all[WEIGHT], weight)) &&
               (!bias || op_contiguous(&all[BIAS], bias)) && tensor_create_like(&all[OUT], x, x->dtype) &&
               (!mean || create_statistics(&all[MEAN], x)) && create_statistics(&all[INVERSE], x) &&
-              backend_for(x)->normalize(&all[OUT], mean ? &all[MEAN] : NULL, &all[INVERSE], &all[INPUT],
-                                        weight ? &all[WEIGHT] : NULL, bias ? &all[BIAS] : NULL, (float)epsilon);
+              backend_for(x)->normalize(&all[OUT], mean ? &all[MEAN] : NULL, &all[INVERSE],
+                                        &(Normalization){.x = &all[INPUT],
+                                                         .weight = weight ? &all[WEIGHT] : NULL,
+                                                         .bias = bias ? &all[BIAS] : NULL,
+                                                         .epsilon = epsilon});
   for (int i = INPUT; i < COUNT; i++) tensor_release(&all[i]);
   if (mean) hand_over(mean, &all[MEAN], done);
   hand_over(inverse, &all[INVERSE], done);
@@ -60,22 +59,21 @@ static bool check_statistics(const Tensor *x, const Tensor *statistics) {
   return fits || error_set("the mean and the inverse deviation must be f32, one a row");
 }
 
-bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
-                           const Tensor *inverse, const Tensor *weight, DType bias_dtype) {
+bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward, DType bias_dtype) {
+  const Tensor *dy = backward->dy, *x = backward->x, *weight = backward->weight, *addend = backward->addend;
+  const Tensor *mean = backward->mean, *inverse = backward->inverse;
   char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
-  if (!check_input(x) || !check_dtype_of(dy, "the gradient") || !check_parameter(x, weight, "weight")) return false;
+  if (!check_input(x) || !check_compute_float(dy->dtype, "the gradient") || !check_parameter(x, weight, "weight"))
+    return false;
   if (!same_device(x, dy) || !check_statistics(x, mean) || !check_statistics(x, inverse)) return false;
   if (!tensor_same_shape(dy, x)) {
     return error_set("shapes %s and %s differ", tensor_shape_text(dy, first), tensor_shape_text(x, second));
   }
-  const Tensor *addend = gradients->addend;
   if (addend && (!same_device(x, addend) || !tensor_same_shape(addend, x) || addend->dtype != x->dtype)) {
     return error_set("what is added to the gradient must have the input's shape, dtype and device");
   }
   if (gradients->weight && !weight) return error_set("there is no weight to have a gradient");
-  if (gradients->bias && !dtype_is_compute_float(bias_dtype)) {
-    return error_set("the bias's gradient must be f32, f16 or bf16, got %s", dtype_name(bias_dtype));
-  }
+  if (gradients->bias && !check_compute_float(bias_dtype, "the bias's gradient")) return false;
   enum { X, WEIGHT, BIAS, OUTPUTS };
   Tensor *receivers[OUTPUTS] = {gradients->x, gradients->weight, gradients->bias};
   Tensor created[OUTPUTS] = {{0}}, grad = {0}, input = {0}, factors = {0}, terms = {0};
@@ -90,9 +88,16 @@ bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy
       .x = receivers[X] ? &created[X] : NULL,
       .weight = receivers[WEIGHT] ? &created[WEIGHT] : NULL,
       .bias = receivers[BIAS] ? &created[BIAS] : NULL,
+  };
+  NormalizeBackward ready = {
+      .dy = &grad,
+      .x = &input,
+      .mean = mean,
+      .inverse = inverse,
+      .weight = weight ? &factors : NULL,
       .addend = addend ? &terms : NULL,
   };
-  done = done && backend_for(x)->normalize_backward(&targets, &grad, &input, mean, inverse, weight ? &factors : NULL);
+  done = done && backend_for(x)->normalize_backward(&targets, &ready);
   tensor_release(&grad);
   tensor_release(&input);
   tensor_release(&factors);

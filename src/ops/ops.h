@@ -6,28 +6,35 @@
 #ifndef FP8_OPS_OPS_H
 #define FP8_OPS_OPS_H
 
-#include "backend.h"
 #include "core/capture.h"
+#include "core/operations.h"
+#include "core/optim.h"
+#include "core/quantizer.h"
 
 /* A set of dimensions: bit d stands for dimension d. */
 typedef uint32_t DimensionSet;
 
-/* --- devices (devices.c) --- */
+/* --- devices (device.c) --- */
 
-/* Loads the CUDA backend from the shared library at `path`; once it has been loaded this succeeds at once. */
-bool op_cuda_open(const char *path);
-/* Number of CUDA devices; 0 before op_cuda_open. */
-int op_cuda_device_count(void);
+/* Makes the devices called `name` known, whose backend is in the shared library at `path`, or is the CPU's where that is
+ * NULL; once they are known this succeeds at once. */
+bool op_backend_open(const char *name, const char *path);
+/* Number of devices called `name`; 0 before op_backend_open. */
+int op_device_count(const char *name);
 /* Fails with an error that says why if tensors can't live on `device`. */
 bool op_check_device(Device device);
 bool op_synchronize(Device device);
 
-/* A point in a device's work, to measure time between two; all zero is none yet. */
+/* --- events (event.c) --- */
+
+/* A point in a device's work, to measure time between two. Holds its context. */
 typedef struct Event {
+  struct Context *context;
   Device device;
-  void *mark;
+  void *mark; /* NULL before it is recorded */
 } Event;
 
+void op_event_start(Event *event, Device device);
 bool op_event_record(Event *event);
 /* Milliseconds between two that were recorded on one device. */
 bool op_event_elapsed(const Event *start, const Event *end, double *milliseconds);
@@ -37,6 +44,7 @@ void op_event_release(Event *event);
 
 /* A device's work between op_graph_begin and op_graph_end, to be done again as a whole; all zero is none. */
 typedef struct Graph {
+  struct Context *context; /* held */
   Device device;
   Capture *capture;
   void *work;
@@ -63,7 +71,10 @@ bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *s
 bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data);
 /* ceil((stop - start) / step) values from `start`. */
 bool op_arange(Tensor *out, DType dtype, Device device, double start, double stop, double step);
-/* The generator that all devices share: its seed and where it goes on from, and the source of the next draw of `words`
+
+/* --- random numbers (random.c) --- */
+
+/* The context's generator, which all devices share: its seed and where it goes on from, and the source of the next draw of `words`
  * 32-bit words. */
 void op_manual_seed(RandomSource source);
 RandomSource op_random_state(void);
@@ -114,27 +125,31 @@ bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
 bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool op_clamp(Tensor *out, const Tensor *x, double low, double high);
 
-/* --- attention (attention.c): backend.h --- */
+/* --- attention (attention.c): core/operations.h and backend.h --- */
 
 /* y as a (batch, heads, queries, features) view of (batch, queries, heads, features). True without being *done where
  * the device has no kernel for these. */
-bool op_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
-                  bool causal, bool *done);
-/* Writes dq, dk and dv; an error where there is no kernel. */
-bool op_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
-                           const Tensor *k, const Tensor *v, float scale, bool causal);
+bool op_attention(Tensor *y, Tensor *log_sums, const Attention *attention, bool *done);
+/* Writes the gradients; an error where there is no kernel. */
+bool op_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward);
 
-/* --- reductions (reduce.c, softmax.c) --- */
+/* --- reductions (reduce.c) --- */
 
 /* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX
  * i64. */
 bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
+
+/* --- softmax (softmax.c) --- */
+
 bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm);
 bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dimension, bool logarithm);
 /* softmax(scale · x) over the last dimension of a contiguous tensor in place, and its gradient, in place of that of the
- * result y: backend.h, SoftmaxRule. */
+ * result y: core/operations.h, SoftmaxRule. */
 bool op_softmax_in_place(Tensor *x, double scale, bool causal);
 bool op_softmax_backward_in_place(Tensor *dy, const Tensor *y, double scale, bool causal);
+
+/* --- cross-entropy (cross_entropy.c) --- */
+
 /* losses (n) f32 of logits (n, classes) and integer targets (n) that count from 0, and what the gradient needs to know
  * of each row: statistics (n, 2) f32, its largest logit and the sum of exp(logit - largest). */
 bool op_cross_entropy(Tensor *out, Tensor *statistics, const Tensor *logits, const Tensor *target);
@@ -143,14 +158,12 @@ bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *
 
 /* --- normalization (normalize.c): backend.h says what is computed --- */
 
-/* Over the last dimension. `mean` NULL: root mean square normalization. weight and bias, of x's dtype or f32, may be
- * NULL; mean and inverse become f32, one a row. */
-bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight, const Tensor *bias,
-                  double epsilon);
+/* `mean` NULL: root mean square normalization. weight and bias have x's dtype or are f32; mean and inverse become f32,
+ * one a row. */
+bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
 /* Makes every gradient that is not NULL: those of x, in x's dtype; of the weight, in its dtype; of the bias, in
- * `bias_dtype`. The addend, if there is one, has x's shape and dtype. */
-bool op_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
-                           const Tensor *inverse, const Tensor *weight, DType bias_dtype);
+ * `bias_dtype`. */
+bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward, DType bias_dtype);
 
 /* --- dropout (dropout.c) --- */
 
@@ -164,31 +177,44 @@ bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *
  * left, a column on the right, and its dimension is dropped from the result. `bias` (n) may be NULL. `dtype`: that
  * of the operands, or f32. */
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
-/* backend.h, scaled_matmul; `dtype` is that of the result. */
-bool op_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                      const Tensor *bias, DType dtype, bool fast);
-
 /* `x` (rank at least 2) as op_matmul reads it without a copy: itself, shared, or else a contiguous copy. */
 bool op_matrices(Tensor *out, const Tensor *x);
 
-/* --- joining and indexing (index.c) --- */
+/* --- products of codes (scaled_matmul.c) --- */
+
+/* backend.h, scaled_matmul; `dtype` is that of the result. */
+bool op_scaled_matmul(Tensor *out, const ScaledProduct *product, DType dtype);
+
+/* --- joining (join.c) --- */
 
 /* All of one rank, dtype and device, and equal in every other dimension. */
 bool op_cat(Tensor *out, const Tensor *const *list, int count, int dimension);
 /* All of one shape, dtype and device, along a new dimension. */
 bool op_stack(Tensor *out, const Tensor *const *list, int count, int dimension);
+
+/* --- indexing (index.c) --- */
+
 /* Rows `index` (one-dimensional integers, from 0) of a dimension. */
 bool op_index_select(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
-/* Rows `index` (integers of any shape, from 0) of `weight` (count, features): index's shape and features. */
-bool op_embedding(Tensor *out, const Tensor *weight, const Tensor *index);
 /* out[.., i, ..] = x[.., index[.., i, ..], ..]: index has x's sizes in all other dimensions. */
 bool op_gather(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
-/* Zeros of the given shape to which the rows (or elements) of `source` are added at `index`: what the derivatives of
- * index_select and gather need. The sums are float32, rounded to `dtype`; those of scatter_add stay f32. */
-bool op_index_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index, const Tensor *source,
-                  DType dtype);
-bool op_scatter_add(Tensor *out, int rank, const int64_t *size, int dimension, const Tensor *index,
-                    const Tensor *source);
+/* Where the rows (or elements) of `source` are added at `index`, in zeros of the given shape. */
+typedef struct Addition {
+  int rank;
+  const int64_t *size;
+  int dimension;
+  const Tensor *index, *source;
+} Addition;
+
+/* What the derivatives of index_select and gather need. The sums are float32, rounded to `dtype`; those of scatter_add
+ * stay f32. */
+bool op_index_add(Tensor *out, const Addition *addition, DType dtype);
+bool op_scatter_add(Tensor *out, const Addition *addition);
+
+/* --- embedding (embedding.c) --- */
+
+/* Rows `index` (integers of any shape, from 0) of `weight` (count, features): index's shape and features. */
+bool op_embedding(Tensor *out, const Tensor *weight, const Tensor *index);
 
 /* --- quantization (quantize.c) --- */
 
@@ -210,26 +236,45 @@ typedef struct QuantizeOptions {
   Blocks blocks;
   ScaleRounding scale_rounding;
   bool stochastic;
-  const Tensor *known_scale; /* backend.h, Quantizer; or NULL */
+  const Tensor *known_scale; /* core/quantizer.h, Quantizer; or NULL */
   DType dtype;               /* of values */
   DType sum_dtype;           /* of column_sum */
   int64_t scale_count;       /* 0, or of a single block how many elements its scale gets */
 } QuantizeOptions;
 
-/* Makes every output that is not NULL: backend.h, QuantizeOutputs. */
+/* Makes every output that is not NULL: core/quantizer.h, QuantizeOutputs. */
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
-bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, Format format, Blocks blocks, DType dtype);
-/* backend.h, delayed_scale; makes *scale, of shape (1). */
-bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, Format format, ScaleRounding rounding,
-                      bool record);
+/* Of the options, the format, the blocks and the dtype of the result count. */
+bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const QuantizeOptions *options);
+
+/* --- delayed scaling (delayed_scale.c) --- */
+
+/* backend.h, delayed_scale; makes *scale, of shape (1). Of the options, the format and the rounding of scales count. */
+bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const QuantizeOptions *options, bool record);
+
+/* --- comparison (compare.c) --- */
+
 /* Writes a Comparison to `row`, an i64 tensor of COMPARISON_WORDS elements (backend.h, compare). `values` and `scale`
- * may be NULL; `format` and `blocks`, as in QuantizeOptions, matter with scales. */
-bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, Format format, Blocks blocks);
+ * may be NULL; the options' format and blocks matter with scales. */
+bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale,
+                const QuantizeOptions *options);
 /* The same of what op_quantize would make of x, to nearest: values of options->dtype by a map, exact ones of a hardware
  * format. */
 bool op_compare_quantized(Tensor *row, const Tensor *x, const QuantizeOptions *options);
 
-/* --- optimizer steps (optimizer.c) --- */
+/* --- optimizer steps (optim.c) --- */
+
+/* What a user sets of an optimizer. Those that a rule does not have are not looked at. */
+typedef struct UpdateSettings {
+  double lr, weight_decay;
+  double step; /* the number of the step, from 1 */
+  double momentum, dampening;
+  bool nesterov;
+  double beta1, beta2, epsilon;
+} UpdateSettings;
+
+/* The numbers of a step: PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2). */
+UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings);
 
 /* Whether op_update will accept its arguments. */
 bool op_check_update(const Update *update);

@@ -1,12 +1,25 @@
 /* Reductions over any set of dimensions. */
-#include "ops/internal.h"
+#include "ops/support/support.h"
 
 static DType reduced_dtype(ReduceOp op, DType dtype) {
-  if (op == REDUCE_ARGMAX) return DTYPE_I64;
-  if (dtype_is_float(dtype)) return dtype;
-  if (op == REDUCE_SUM) return DTYPE_I64;
-  return op == REDUCE_MEAN ? DTYPE_F32 : dtype;
+  switch (op) {
+  case REDUCE_SUM:
+    return dtype_is_integer(dtype) ? DTYPE_I64 : dtype;
+  case REDUCE_MEAN:
+    return dtype_is_integer(dtype) ? DTYPE_F32 : dtype;
+  case REDUCE_MAX:
+  case REDUCE_MIN:
+    return dtype;
+  case REDUCE_ARGMAX:
+    return DTYPE_I64;
+  case REDUCE_COUNT:
+    break;
+  }
+  trap_missing_case();
+  return dtype;
 }
+
+static bool needs_elements(ReduceOp op) { return op != REDUCE_SUM && op != REDUCE_MEAN; }
 
 bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep) {
   /* Kept dimensions first, reduced ones last. */
@@ -27,8 +40,7 @@ bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimension
     bool reduced = dimensions & (1u << i);
     if (!reduced || keep) shape.size[shape.rank++] = reduced ? 1 : x->size[i];
   }
-  bool needs_elements = op == REDUCE_MAX || op == REDUCE_MIN || op == REDUCE_ARGMAX;
-  if (needs_elements && reduced_count == 0) {
+  if (reduced_count == 0 && needs_elements(op)) {
     char text[TENSOR_SHAPE_TEXT_MAX];
     return error_set("shape %s has no elements to reduce", tensor_shape_text(x, text));
   }

@@ -1,16 +1,12 @@
-/* Softmax and the cross-entropy loss. */
+/* Softmax. */
 #include <math.h>
 
-#include "ops/internal.h"
+#include "ops/support/support.h"
 
 /* `x` with `dimension` exchanged with the last one, contiguous; the caller releases it. */
 static bool last_and_contiguous(Tensor *out, const Tensor *x, int dimension) {
   Tensor view = transposed(x, dimension, x->rank - 1);
   return op_contiguous(out, &view);
-}
-
-static bool check_float(const Tensor *x) {
-  return dtype_is_float(x->dtype) || error_set("a floating-point tensor is needed, got %s", dtype_name(x->dtype));
 }
 
 /* hand_over for a tensor whose `dimension` was moved last: it gets its own order of dimensions again. */
@@ -46,8 +42,7 @@ bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dim
 
 static bool check_scores(const Tensor *x, double scale, bool causal) {
   char text[TENSOR_SHAPE_TEXT_MAX];
-  if (!dtype_is_compute_float(x->dtype))
-    return error_set("dtype must be f32, f16 or bf16, got %s", dtype_name(x->dtype));
+  if (!check_compute_float(x->dtype, "dtype")) return false;
   if (!isfinite(scale)) return error_set("the scale must be finite, got %g", scale);
   if (x->rank < (causal ? 2 : 1)) {
     return error_set("at least %d dimensions are needed, got shape %s", causal ? 2 : 1, tensor_shape_text(x, text));
@@ -63,7 +58,7 @@ bool op_softmax_in_place(Tensor *x, double scale, bool causal) {
   if (!check_scores(x, scale, causal)) return false;
   SoftmaxRule rule = {.scale = (float)scale, .causal = causal};
   if (!backend_for(x)->softmax(x, x, rule)) return false;
-  x->storage->version++;
+  tensor_changed(x);
   return true;
 }
 
@@ -76,52 +71,6 @@ bool op_softmax_backward_in_place(Tensor *dy, const Tensor *y, double scale, boo
   }
   SoftmaxRule rule = {.scale = (float)scale, .causal = causal};
   if (!backend_for(y)->softmax_backward(dy, dy, y, rule)) return false;
-  dy->storage->version++;
+  tensor_changed(dy);
   return true;
-}
-
-static bool check_cross_entropy(const Tensor *logits, const Tensor *target) {
-  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
-  if (!check_float(logits) || !same_device(logits, target)) return false;
-  if (!is_integer_tensor(target)) return error_set("targets must be integers, got %s", dtype_name(target->dtype));
-  if (logits->rank != 2 || target->rank != 1 || logits->size[0] != target->size[0] || logits->size[1] == 0) {
-    return error_set("logits (n, classes) and targets (n) are needed, got shapes %s and %s",
-                     tensor_shape_text(logits, first), tensor_shape_text(target, second));
-  }
-  return true;
-}
-
-bool op_cross_entropy(Tensor *out, Tensor *statistics, const Tensor *logits, const Tensor *target) {
-  if (!check_cross_entropy(logits, target)) return false;
-  Tensor input = {0}, labels = {0}, losses = {0}, created = {0};
-  int64_t size[2] = {logits->size[0], 2};
-  bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
-              tensor_create_like(&losses, target, DTYPE_F32) &&
-              tensor_create(&created, DTYPE_F32, tensor_device(logits), 2, size) &&
-              backend_for(logits)->cross_entropy(&losses, &created, &input, &labels);
-  tensor_release(&input);
-  tensor_release(&labels);
-  hand_over(statistics, &created, done);
-  return hand_over(out, &losses, done);
-}
-
-bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *statistics,
-                               const Tensor *dloss) {
-  if (!check_cross_entropy(logits, target) || !same_device(logits, dloss) || !same_device(logits, statistics)) {
-    return false;
-  }
-  if (dloss->dtype != DTYPE_F32 || !tensor_same_shape(dloss, target)) {
-    return error_set("the loss's gradient must be f32 and have the targets' shape");
-  }
-  bool fits = statistics->dtype == DTYPE_F32 && statistics->rank == 2 && tensor_is_contiguous(statistics);
-  if (!fits || statistics->size[0] != logits->size[0] || statistics->size[1] != 2) {
-    return error_set("the statistics must be f32 of shape (%lld, 2)", (long long)logits->size[0]);
-  }
-  Tensor input = {0}, labels = {0}, created = {0};
-  bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
-              tensor_create_like(&created, logits, logits->dtype) &&
-              backend_for(logits)->cross_entropy_backward(&created, &input, &labels, statistics, dloss);
-  tensor_release(&input);
-  tensor_release(&labels);
-  return hand_over(out, &created, done);
 }

@@ -1,5 +1,5 @@
 /* Views: other shapes and strides over the same storage. */
-#include "ops/internal.h"
+#include "ops/support/support.h"
 
 static bool share_view(Tensor *out, const Tensor *view) {
   tensor_share(out, view);

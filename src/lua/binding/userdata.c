@@ -1,59 +1,20 @@
-/* Tensors as userdata, what autograd attaches to them, and scopes. */
-#include <stdlib.h>
+/* Tensors as userdata, and what autograd attaches to them. */
 #include <string.h>
 
-#include "lua/binding.h"
-
-/* The tensors that belong to a scope form a ring through the scope's own links. */
-typedef struct Links {
-  struct Links *previous, *next;
-} Links;
-
-typedef struct Scope {
-  Links boxes;
-  struct Scope *outer;
-} Scope;
-
-typedef struct TensorBox {
-  Tensor tensor; /* first: a Tensor pointer from the stack is its box */
-  Scope *scope;  /* the scope that frees it, or NULL */
-  Links links;   /* in the scope's ring */
-  uint64_t call; /* the number of the last call that it was an argument of */
-  bool requires_grad;
-  bool has_autograd; /* the userdata's environment is the table of set_autograd */
-} TensorBox;
-
-static Scope *innermost;
-
-static TensorBox *box_of_links(Links *links) { return (TensorBox *)((char *)links - offsetof(TensorBox, links)); }
-
-static void leave_scope(TensorBox *box) {
-  if (!box->scope) return;
-  box->links.previous->next = box->links.next;
-  box->links.next->previous = box->links.previous;
-  box->scope = NULL;
-}
-
-static void enter_scope(TensorBox *box, Scope *scope) {
-  if (!scope) return;
-  box->scope = scope;
-  box->links = (Links){.previous = &scope->boxes, .next = scope->boxes.next};
-  box->links.next->previous = &box->links;
-  box->links.previous->next = &box->links;
-}
+#include "lua/binding/scope.h"
 
 Tensor *new_tensor(lua_State *L) {
   TensorBox *box = lua_newuserdata(L, sizeof *box);
   memset(box, 0, sizeof *box);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, -2);
-  enter_scope(box, innermost);
+  enter_scope(box, state_of(L)->innermost);
   return &box->tensor;
 }
 
 /* Whether a call that this one interrupts has the tensor as an argument. */
-static bool is_in_use(const TensorBox *box) {
-  return call_numbers.interrupted != 0 && box->call == call_numbers.interrupted;
+static bool is_in_use(const State *state, const TensorBox *box) {
+  return state->calls.interrupted != 0 && box->call == state->calls.interrupted;
 }
 
 Tensor *to_tensor(lua_State *L, int index) {
@@ -62,7 +23,8 @@ Tensor *to_tensor(lua_State *L, int index) {
   lua_pop(L, 1);
   if (!is_tensor) return NULL;
   TensorBox *box = lua_touserdata(L, index);
-  if (!is_in_use(box)) box->call = call_numbers.running;
+  const State *state = state_of(L);
+  if (!is_in_use(state, box)) box->call = state->calls.running;
   return &box->tensor;
 }
 
@@ -81,7 +43,20 @@ Tensor *optional_tensor(lua_State *L, int index) { return lua_isnoneornil(L, ind
 
 bool get_requires_grad(const Tensor *tensor) { return ((const TensorBox *)tensor)->requires_grad; }
 
-void set_requires_grad(Tensor *tensor, bool requires_grad) { ((TensorBox *)tensor)->requires_grad = requires_grad; }
+static void set_requires_grad(Tensor *tensor, bool requires_grad) {
+  ((TensorBox *)tensor)->requires_grad = requires_grad;
+}
+
+static bool check_can_require_grad(const Tensor *tensor) {
+  return dtype_is_compute_float(tensor->dtype) ||
+         error_set("a tensor of dtype %s can't require a gradient", dtype_name(tensor->dtype));
+}
+
+int finish_new(lua_State *L, bool ok, Tensor *tensor, const Options *options) {
+  if (ok && options->requires_grad) ok = check_can_require_grad(tensor);
+  if (ok) set_requires_grad(tensor, options->requires_grad);
+  return finish(L, ok, 1);
+}
 
 static int collect(lua_State *L) {
   TensorBox *box = (TensorBox *)to_tensor(L, 1);
@@ -91,11 +66,9 @@ static int collect(lua_State *L) {
   return 0;
 }
 
-void open_box(lua_State *L) {
+void open_userdata(lua_State *L, State *state) {
   luaL_newmetatable(L, "fp8.Tensor");
-  lua_pushnil(L);
-  lua_pushvalue(L, -2);
-  lua_pushcclosure(L, collect, 2);
+  push_function(L, state, collect, NULL);
   lua_setfield(L, -2, "__gc");
 }
 
@@ -117,9 +90,7 @@ static int lfp8_requires_grad(lua_State *L) {
 static int lfp8_set_requires_grad(lua_State *L) {
   Tensor *tensor = check_tensor(L, 1);
   bool requires_grad = lua_toboolean(L, 2);
-  if (requires_grad && !dtype_is_compute_float(tensor->dtype)) {
-    argument_error(L, 1, "a tensor of dtype %s can't require a gradient", dtype_name(tensor->dtype));
-  }
+  if (requires_grad && !check_can_require_grad(tensor)) argument_error(L, 1, "%s", error_message());
   set_requires_grad(tensor, requires_grad);
   return 0;
 }
@@ -152,63 +123,18 @@ static int lfp8_set_autograd(lua_State *L) {
 static int lfp8_free(lua_State *L) {
   TensorBox *box = (TensorBox *)to_tensor(L, 1);
   if (!box) check_tensor(L, 1);
-  if (is_in_use(box)) return 0;
+  if (is_in_use(state_of(L), box)) return 0;
   leave_scope(box);
   tensor_release(&box->tensor);
   return 0;
 }
 
-/* keep(tensor): no scope frees it */
-static int lfp8_keep(lua_State *L) {
-  TensorBox *box = (TensorBox *)to_tensor(L, 1);
-  if (!box) check_tensor(L, 1);
-  leave_scope(box);
-  return 0;
-}
-
-/* scope_begin(): tensors made from now on belong to a new innermost scope */
-static int lfp8_scope_begin(lua_State *L) {
-  Scope *scope = malloc(sizeof *scope);
-  if (!scope) return finish(L, error_set("out of memory on cpu: %zu bytes asked for", sizeof *scope), 0);
-  *scope = (Scope){.boxes = {&scope->boxes, &scope->boxes}, .outer = innermost};
-  innermost = scope;
-  return 0;
-}
-
-/* scope_end(list): frees the tensors of the innermost scope except those in the list, which move to the scope around
- * it */
-static int lfp8_scope_end(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  if (!innermost) return finish(L, error_set("no scope has begun"), 0);
-  Scope *scope = innermost;
-  int count = (int)lua_objlen(L, 1);
-  for (int i = 1; i <= count; i++) {
-    lua_rawgeti(L, 1, i);
-    TensorBox *box = (TensorBox *)to_tensor(L, -1);
-    lua_pop(L, 1);
-    if (!box || box->scope != scope) continue;
-    leave_scope(box);
-    enter_scope(box, scope->outer);
-  }
-  while (scope->boxes.next != &scope->boxes) {
-    TensorBox *box = box_of_links(scope->boxes.next);
-    leave_scope(box);
-    tensor_release(&box->tensor);
-  }
-  innermost = scope->outer;
-  free(scope);
-  return 0;
-}
-
-const luaL_Reg box_functions[] = {
+const luaL_Reg userdata_functions[] = {
     {"is_tensor", lfp8_is_tensor},
     {"requires_grad", lfp8_requires_grad},
     {"set_requires_grad", lfp8_set_requires_grad},
     {"autograd", lfp8_autograd},
     {"set_autograd", lfp8_set_autograd},
     {"free", lfp8_free},
-    {"keep", lfp8_keep},
-    {"scope_begin", lfp8_scope_begin},
-    {"scope_end", lfp8_scope_end},
     {NULL, NULL},
 };

@@ -1,7 +1,9 @@
 /* Optimizer steps of many parameters, and the norm of their gradients. */
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "ops/internal.h"
+#include "ops/support/support.h"
 
 /* --- memory that tensors share --- */
 
@@ -12,7 +14,7 @@ typedef struct Range {
 } Range;
 
 static Range range_of(const Tensor *tensor, bool written) {
-  int64_t bytes = (int64_t)dtype_size(tensor->dtype);
+  int64_t bytes = dtype_size(tensor->dtype);
   const char *data = tensor->storage->data;
   if (!data) return (Range){.written = written};
   const char *begin = data + tensor->offset * bytes;
@@ -41,11 +43,67 @@ static bool check_apart(Range *range, int count) {
 
 static void *allocate(size_t count, size_t bytes) {
   void *data = calloc(count > 0 ? count : 1, bytes);
-  if (!data) error_set("out of memory on cpu: %zu bytes asked for", count * bytes);
+  if (!data) error_memory(count * bytes);
   return data;
 }
 
 /* --- steps --- */
+
+/* Derived numbers are worked out in double: 1 - beta2 in float32 would be off by 1e-5 of itself. */
+static UpdateStep sgd_step(const UpdateSettings *settings) {
+  /* The first gradient enters the buffer as it is. */
+  bool whole = settings->momentum == 0 || settings->step == 1;
+  return (UpdateStep){.rate = (float)settings->lr,
+                      .beta1 = (float)settings->momentum,
+                      .fraction1 = whole ? 1.0f : (float)(1 - settings->dampening),
+                      .nesterov = settings->nesterov};
+}
+
+static UpdateStep adamw_step(const UpdateSettings *settings) {
+  double beta1 = settings->beta1, beta2 = settings->beta2;
+  return (UpdateStep){.rate = (float)(settings->lr / (1 - pow(beta1, settings->step))),
+                      .beta1 = (float)beta1,
+                      .fraction1 = (float)(1 - beta1),
+                      .beta2 = (float)beta2,
+                      .fraction2 = (float)(1 - beta2),
+                      .root_scale = (float)(1 / sqrt(1 - pow(beta2, settings->step))),
+                      .epsilon = (float)settings->epsilon};
+}
+
+/* The paper corrects the betas instead of the moments: beta (1 - beta^(t - 1)) / (1 - beta^t). */
+static UpdateStep stable_adamw_step(const UpdateSettings *settings) {
+  double part1 = (1 - settings->beta1) / (1 - pow(settings->beta1, settings->step));
+  double part2 = (1 - settings->beta2) / (1 - pow(settings->beta2, settings->step));
+  return (UpdateStep){.rate = (float)settings->lr,
+                      .beta1 = (float)(1 - part1),
+                      .fraction1 = (float)part1,
+                      .beta2 = (float)(1 - part2),
+                      .fraction2 = (float)part2,
+                      .root_scale = 1,
+                      .epsilon = (float)settings->epsilon};
+}
+
+static UpdateStep step_of_rule(UpdateRule rule, const UpdateSettings *settings) {
+  switch (rule) {
+  case UPDATE_SGD:
+    return sgd_step(settings);
+  case UPDATE_ADAMW:
+    return adamw_step(settings);
+  case UPDATE_STABLE_ADAMW:
+    return stable_adamw_step(settings);
+  case UPDATE_RULE_COUNT:
+    break;
+  }
+  trap_missing_case();
+  return (UpdateStep){0};
+}
+
+UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings) {
+  UpdateStep step = step_of_rule(rule, settings);
+  step.lr = (float)settings->lr;
+  step.weight_decay = (float)settings->weight_decay;
+  return step;
+}
 
 enum { ENTRY_TENSORS = 5 };
 
@@ -69,9 +127,9 @@ static bool check_state(const UpdateEntry *entry, const Tensor *state, const cha
 static bool check_entry(const Update *update, const UpdateEntry *entry, int position) {
   const Tensor *parameter = entry->parameter, *grad = entry->grad;
   if (!parameter || !grad) return error_set("parameter %d is missing, or its gradient", position);
-  if (!dtype_is_compute_float(parameter->dtype)) {
-    return error_set("parameter %d must be f32, f16 or bf16, got %s", position, dtype_name(parameter->dtype));
-  }
+  char name[32];
+  snprintf(name, sizeof name, "parameter %d", position);
+  if (!check_compute_float(parameter->dtype, name)) return false;
   if (!tensor_is_contiguous(parameter)) return error_set("parameter %d must be contiguous", position);
   if (!same_device(update->list[0].parameter, parameter) || !check_shape(entry, grad, "gradient", position)) {
     return false;
@@ -126,7 +184,7 @@ bool op_check_update(const Update *update) {
 }
 
 static void count_change(Tensor *tensor) {
-  if (tensor) tensor->storage->version++;
+  if (tensor) tensor_changed(tensor);
 }
 
 /* An update with the gradients of *update made contiguous, one in each of `grads`. */
@@ -162,7 +220,7 @@ bool op_update(const Update *update) {
 
 bool op_store_step(Tensor *live, const UpdateStep *step) {
   if (!check_live(live) || !backend_for(live)->store_fields(live, (const float *)step)) return false;
-  live->storage->version++;
+  tensor_changed(live);
   return true;
 }
 
@@ -175,9 +233,9 @@ static bool check_scalable(Tensor *const *list, int count) {
   int ranges = 0;
   for (int i = 0; right && i < count; i++) {
     right = same_device(list[0], list[i]) && check_writable(list[i]);
-    if (right && !dtype_is_compute_float(list[i]->dtype)) {
-      right = error_set("gradient %d must be f32, f16 or bf16, got %s", i + 1, dtype_name(list[i]->dtype));
-    }
+    char name[32];
+    snprintf(name, sizeof name, "gradient %d", i + 1);
+    right = right && check_compute_float(list[i]->dtype, name);
     if (right && tensor_is_contiguous(list[i])) range[ranges++] = range_of(list[i], true);
   }
   right = right && check_apart(range, ranges);
@@ -196,7 +254,7 @@ static bool clip(Tensor *norm, Tensor *const *list, int count, double largest, T
   bool done = true;
   for (int i = 0; i < count; i++) {
     if (contiguous[i].storage != list[i]->storage) done = backend->copy(list[i], &contiguous[i], true) && done;
-    list[i]->storage->version++;
+    tensor_changed(list[i]);
   }
   return done;
 }

@@ -1,14 +1,6 @@
-/* Small helpers that the operations share. */
 #include <string.h>
 
-#include "ops/internal.h"
-
-bool same_device(const Tensor *a, const Tensor *b) {
-  if (device_equal(tensor_device(a), tensor_device(b))) return true;
-  char first[DEVICE_NAME_MAX], second[DEVICE_NAME_MAX];
-  return error_set("tensors are on different devices: %s and %s", device_name(tensor_device(a), first),
-                   device_name(tensor_device(b), second));
-}
+#include "ops/support/support.h"
 
 bool broadcast_shape(int *rank, int64_t *size, const Tensor *x) {
   int new_rank = *rank > x->rank ? *rank : x->rank;
@@ -76,23 +68,6 @@ Tensor as_three_dimensions(const Tensor *x, int dimension) {
   return view;
 }
 
-bool check_writable(const Tensor *x) {
-  for (int i = 0; i < x->rank; i++) {
-    if (x->size[i] > 1 && x->stride[i] == 0) {
-      return error_set("can't write to an expanded tensor: dimension %d repeats one element; use :contiguous() first",
-                       i + 1);
-    }
-  }
-  return true;
-}
-
-bool overlaps_partly(const Tensor *a, const Tensor *b) {
-  if (a->storage != b->storage) return false;
-  bool same_view = a->dtype == b->dtype && a->offset == b->offset && tensor_same_shape(a, b) &&
-                   memcmp(a->stride, b->stride, sizeof a->stride[0] * (size_t)a->rank) == 0;
-  return !same_view;
-}
-
 bool hand_over(Tensor *out, Tensor *created, bool done) {
   if (done) {
     *out = *created;
@@ -101,5 +76,3 @@ bool hand_over(Tensor *out, Tensor *created, bool done) {
   }
   return done;
 }
-
-bool is_integer_tensor(const Tensor *x) { return !dtype_is_float(x->dtype); }

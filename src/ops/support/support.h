@@ -1,15 +1,35 @@
-/* What the operations share: device lookup, broadcasting and contiguous temporaries. */
-#ifndef FP8_OPS_INTERNAL_H
-#define FP8_OPS_INTERNAL_H
+/* What the operations share: device lookup, checks, broadcasting and contiguous temporaries. */
+#ifndef FP8_OPS_SUPPORT_H
+#define FP8_OPS_SUPPORT_H
 
+#include "backend.h"
 #include "ops/ops.h"
 
 /* The backend of a device that op_check_device has accepted, as every tensor's has been. */
 const Backend *backend_of(Device device);
 const Backend *backend_for(const Tensor *tensor);
 
+/* --- checks (checks.c): false with an error --- */
+
+/* Fails unless `dtype` is f32, f16 or bf16; `what` is what has it in the error: "dtype", "the weight". */
+bool check_compute_float(DType dtype, const char *what);
+
+/* Fails unless `x` has a float dtype, float8 included. */
+bool check_float(const Tensor *x);
+
+/* Fails unless `index` is of integers, on x's device. */
+bool check_index(const Tensor *x, const Tensor *index);
+
 /* Fails unless both are on one device. */
 bool same_device(const Tensor *a, const Tensor *b);
+
+/* Fails if writing to `x` would write an element twice, as in an expanded tensor. */
+bool check_writable(const Tensor *x);
+
+/* True if `a` and `b` may share memory other than by being the same view. */
+bool overlaps_partly(const Tensor *a, const Tensor *b);
+
+/* --- shapes (shapes.c) --- */
 
 /* Merges `x`'s shape into the broadcast shape (rank, size), which starts as rank 0. Fails where sizes differ and
  * neither is 1. */
@@ -27,18 +47,10 @@ Tensor with_dimension(const Tensor *x, int dimension);
 /* A borrowed view as (outer, size of dimension, inner) of a contiguous tensor. */
 Tensor as_three_dimensions(const Tensor *x, int dimension);
 
-/* Fails if writing to `x` would write an element twice, as in an expanded tensor. */
-bool check_writable(const Tensor *x);
-
-/* True if `a` and `b` may share memory other than by being the same view. */
-bool overlaps_partly(const Tensor *a, const Tensor *b);
-
 /* Ends an operation: gives the tensor that it created to *out if it is `done`, else releases it. Returns `done`. */
 bool hand_over(Tensor *out, Tensor *created, bool done);
 
 /* A copy of `x` in fresh contiguous memory, with its dtype and device. */
 bool copy_contiguous(Tensor *out, const Tensor *x);
-
-bool is_integer_tensor(const Tensor *x);
 
 #endif

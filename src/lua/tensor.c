@@ -1,6 +1,8 @@
 /* What a tensor is, and its elements as Lua values. */
-#include "core/float_formats.h"
-#include "lua/binding.h"
+#include <math.h>
+
+#include "core/element.h"
+#include "lua/binding/binding.h"
 
 /* shape(tensor) -> table of sizes */
 static int lfp8_shape(lua_State *L) {
@@ -102,27 +104,6 @@ static int lfp8_data(lua_State *L) {
   return 1;
 }
 
-static double load_number(DType dtype, const char *data) {
-  switch (dtype) {
-  case DTYPE_F32:
-    return *(const float *)data;
-  case DTYPE_F16:
-    return f16_to_float(*(const uint16_t *)data);
-  case DTYPE_BF16:
-    return bf16_to_float(*(const uint16_t *)data);
-  case DTYPE_E4M3:
-    return e4m3_to_float(*(const uint8_t *)data);
-  case DTYPE_E5M2:
-    return e5m2_to_float(*(const uint8_t *)data);
-  case DTYPE_U8:
-    return *(const uint8_t *)data;
-  case DTYPE_I32:
-    return *(const int32_t *)data;
-  default:
-    return (double)*(const int64_t *)data;
-  }
-}
-
 /* item(tensor) -> the number in a tensor of one element */
 static int lfp8_item(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
@@ -132,14 +113,14 @@ static int lfp8_item(lua_State *L) {
     argument_error(L, 1, "a tensor of one element is needed, this one has shape %s", tensor_shape_text(tensor, text));
   }
   bool ok = op_to_host(tensor, element);
-  lua_pushnumber(L, ok ? load_number(tensor->dtype, (const char *)element) : 0);
+  lua_pushnumber(L, ok ? element_load(tensor->dtype, (const char *)element) : 0);
   return finish(L, ok, 1);
 }
 
 /* Pushes the elements from `data` on as tables nested from dimension `depth` on; returns the address after them. */
 static const char *push_nested(lua_State *L, const Tensor *tensor, int depth, const char *data) {
   if (depth == tensor->rank) {
-    lua_pushnumber(L, load_number(tensor->dtype, data));
+    lua_pushnumber(L, element_load(tensor->dtype, data));
     return data + dtype_size(tensor->dtype);
   }
   int64_t length = tensor->size[depth];
@@ -163,14 +144,30 @@ static int lfp8_totable(lua_State *L) {
   if (rows > (int64_t)1 << 26) {
     argument_error(L, 1, "shape %s has too many elements for Lua tables", tensor_shape_text(tensor, text));
   }
-  void *data = lua_newuserdata(L, (size_t)count * dtype_size(tensor->dtype) + 1);
+  void *data = lua_newuserdata(L, (size_t)(count * dtype_size(tensor->dtype)) + 1);
   if (!op_to_host(tensor, data)) return finish(L, false, 0);
   lua_checkstack(L, TENSOR_MAX_RANK + 4);
   push_nested(L, tensor, 0, data);
   return 1;
 }
 
-const luaL_Reg fact_functions[] = {
+/* contents(tensor) -> a number that tells whether what was derived from the tensor's elements still holds: it changes
+ * with every change in place, and whenever the capture of a graph begins or ends. NaN, which equals nothing, after
+ * expose(). */
+static int lfp8_contents(lua_State *L) {
+  const Storage *storage = check_tensor(L, 1)->storage;
+  double changes = (double)storage->version + (double)capture_epoch() * 0x1p32;
+  lua_pushnumber(L, storage->exposed ? NAN : changes);
+  return 1;
+}
+
+/* expose(tensor): a pointer to its elements is handed to a script, so that contents() holds for nothing any more */
+static int lfp8_expose(lua_State *L) {
+  check_tensor(L, 1)->storage->exposed = true;
+  return 0;
+}
+
+const luaL_Reg tensor_functions[] = {
     {"shape", lfp8_shape},
     {"fits", lfp8_fits},
     {"like", lfp8_like},
@@ -185,5 +182,7 @@ const luaL_Reg fact_functions[] = {
     {"data", lfp8_data},
     {"item", lfp8_item},
     {"totable", lfp8_totable},
+    {"contents", lfp8_contents},
+    {"expose", lfp8_expose},
     {NULL, NULL},
 };

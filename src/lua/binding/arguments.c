@@ -1,14 +1,12 @@
 /* Checks of arguments that are not tensors. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "lua/binding.h"
+#include "lua/binding/binding.h"
 
-static DType default_dtype = DTYPE_F32;
-static Device default_device = {DEVICE_CPU, 0};
-
-/* The registry key of the function that loads the CUDA backend. */
-static const char cuda_loader_key;
+/* The registry key of the functions that load backends, by the name of their devices. */
+static const char loaders_key;
 
 double check_number(lua_State *L, int index) {
   if (lua_type(L, index) != LUA_TNUMBER) {
@@ -17,13 +15,14 @@ double check_number(lua_State *L, int index) {
   return lua_tonumber(L, index);
 }
 
-/* Doubles hold every whole number up to 2^53. */
-static bool is_whole(double value) { return value == floor(value) && fabs(value) <= 0x1p53; }
-
 int64_t check_whole(lua_State *L, int index) {
   double value = check_number(L, index);
-  if (!is_whole(value)) argument_error(L, index, "whole number expected, got %.14g", value);
+  if (!number_is_whole(value)) argument_error(L, index, "whole number expected, got %.14g", value);
   return (int64_t)value;
+}
+
+void check_table(lua_State *L, int index) {
+  if (!lua_istable(L, index)) argument_error(L, index, "table expected, got %s", luaL_typename(L, index));
 }
 
 bool optional_boolean(lua_State *L, int index, bool fallback) {
@@ -32,8 +31,7 @@ bool optional_boolean(lua_State *L, int index, bool fallback) {
   return lua_toboolean(L, index);
 }
 
-/* Reads the name at `index`; `argument` is the argument that an error speaks of. */
-static DType read_dtype(lua_State *L, int index, int argument) {
+DType read_dtype(lua_State *L, int index, int argument) {
   DType dtype = DTYPE_F32;
   if (lua_type(L, index) != LUA_TSTRING)
     argument_error(L, argument, "dtype name expected, got %s", luaL_typename(L, index));
@@ -46,24 +44,54 @@ static DType read_dtype(lua_State *L, int index, int argument) {
 
 DType check_dtype(lua_State *L, int index) { return read_dtype(L, index, index); }
 
-static void load_cuda(lua_State *L, int argument) {
-  lua_pushlightuserdata(L, (void *)&cuda_loader_key);
+/* Pushes the table of loaders. */
+static void push_loaders(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&loaders_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
-  if (!lua_isfunction(L, -1)) argument_error(L, argument, "no CUDA device: fp8 was loaded without its CUDA loader");
+  if (lua_istable(L, -1)) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_pushlightuserdata(L, (void *)&loaders_key);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+/* Raises an error that names what there is. */
+static void unknown_device(lua_State *L, int argument, const char *name) {
+  char known[256] = "";
+  size_t length = 0;
+  push_loaders(L);
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+    const char *kind = lua_tostring(L, -2);
+    int added = snprintf(known + length, sizeof known - length, ", %.20s or %.20s:N", kind, kind);
+    if (added > 0 && length + (size_t)added < sizeof known) length += (size_t)added;
+  }
+  argument_error(L, argument, "unknown device '%.40s': it is cpu%s", name, known);
+}
+
+/* Has the loader of a kind of device that is not known yet make it known; an error if there is none or it fails. */
+static void load_backend(lua_State *L, int argument, const char *name, size_t length) {
+  push_loaders(L);
+  lua_pushlstring(L, name, length);
+  lua_rawget(L, -2);
+  if (!lua_isfunction(L, -1)) unknown_device(L, argument, name);
   lua_call(L, 0, 2);
-  if (!lua_toboolean(L, -2))
-    argument_error(L, argument, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "no CUDA device");
-  lua_pop(L, 2);
+  context_enter(state_of(L)->context); /* it may have used another one */
+  if (!lua_toboolean(L, -2)) {
+    argument_error(L, argument, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "no such device");
+  }
+  lua_pop(L, 3);
 }
 
 static Device read_device(lua_State *L, int index, int argument) {
   Device device = {DEVICE_CPU, 0};
   if (lua_type(L, index) != LUA_TSTRING)
     argument_error(L, argument, "device name expected, got %s", luaL_typename(L, index));
-  if (!device_parse(lua_tostring(L, index), &device)) {
-    argument_error(L, argument, "unknown device '%.40s': it is cpu, cuda or cuda:N", lua_tostring(L, index));
-  }
-  if (device.kind == DEVICE_CUDA && op_cuda_device_count() == 0) load_cuda(L, argument);
+  const char *name = lua_tostring(L, index);
+  size_t length = device_name_check(name);
+  if (length == 0) unknown_device(L, argument, name);
+  if (device_kind_find(name, length) < 0) load_backend(L, argument, name, length);
+  if (!device_parse(name, &device)) unknown_device(L, argument, name);
   if (!op_check_device(device)) argument_error(L, argument, "%s", error_message());
   return device;
 }
@@ -71,7 +99,7 @@ static Device read_device(lua_State *L, int index, int argument) {
 Device check_device(lua_State *L, int index) { return read_device(L, index, index); }
 
 static int normalize_dimension(lua_State *L, int argument, double value, int rank) {
-  if (!is_whole(value) || value == 0 || fabs(value) > rank) {
+  if (!number_is_whole(value) || value == 0 || fabs(value) > rank) {
     argument_error(L, argument, "dimension %.14g is out of range: the tensor has %d", value, rank);
   }
   return (int)(value > 0 ? value - 1 : value + rank);
@@ -103,7 +131,7 @@ static void add_size(lua_State *L, int argument, Sizes *sizes, int value_index) 
     argument_error(L, argument, "sizes must be whole numbers, got %s", luaL_typename(L, value_index));
   }
   double value = lua_tonumber(L, value_index);
-  if (!is_whole(value)) argument_error(L, argument, "sizes must be whole numbers, got %.14g", value);
+  if (!number_is_whole(value)) argument_error(L, argument, "sizes must be whole numbers, got %.14g", value);
   if (sizes->rank == TENSOR_MAX_RANK)
     argument_error(L, argument, "at most %d dimensions are possible", TENSOR_MAX_RANK);
   sizes->size[sizes->rank++] = (int64_t)value;
@@ -140,7 +168,10 @@ Sizes check_sizes(lua_State *L, int index, int *next) {
   return sizes;
 }
 
-Options default_options(void) { return (Options){.dtype = default_dtype, .device = default_device, .saturate = true}; }
+Options default_options(lua_State *L) {
+  const State *state = state_of(L);
+  return (Options){.dtype = state->default_dtype, .device = state->default_device, .saturate = true};
+}
 
 Options check_options(lua_State *L, int index, Options options) {
   if (lua_isnoneornil(L, index)) {
@@ -173,58 +204,35 @@ Operand check_operand(lua_State *L, int index) {
   return (Operand){0};
 }
 
-Format check_format(lua_State *L, int index) {
-  Format format = {0};
-  if (to_tensor(L, index)) {
-    format.map = check_tensor(L, index);
-    return format;
-  }
-  if (lua_type(L, index) != LUA_TSTRING) {
-    argument_error(L, index, "map or name of a float8 type expected, got %s",
-                   lua_isnone(L, index) ? "nothing" : luaL_typename(L, index));
-  }
-  if (!dtype_parse(lua_tostring(L, index), &format.hardware) || !dtype_is_float8(format.hardware)) {
-    argument_error(L, index, "format '%.40s' is not e4m3 or e5m2", lua_tostring(L, index));
-  }
-  return format;
-}
-
-double number_field(lua_State *L, int table, const char *name, double fallback) {
-  lua_getfield(L, table, name);
-  if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TNUMBER) {
-    argument_error(L, table, "%s: number expected, got %s", name, luaL_typename(L, -1));
-  }
-  double value = lua_isnil(L, -1) ? fallback : lua_tonumber(L, -1);
-  lua_pop(L, 1);
-  return value;
-}
-
 /* set_default_dtype(name): the dtype of tensors made without one; f32, f16 or bf16 */
 static int lfp8_set_default_dtype(lua_State *L) {
   DType dtype = check_dtype(L, 1);
   if (!dtype_is_compute_float(dtype)) argument_error(L, 1, "f32, f16 or bf16 expected, got %s", dtype_name(dtype));
-  default_dtype = dtype;
+  state_of(L)->default_dtype = dtype;
   return 0;
 }
 
 /* set_default_device(name): the device of tensors made without one */
 static int lfp8_set_default_device(lua_State *L) {
-  default_device = check_device(L, 1);
+  state_of(L)->default_device = check_device(L, 1);
   return 0;
 }
 
-/* set_cuda_loader(function): called when a CUDA device is first asked for; returns true, or false and the reason */
-static int lfp8_set_cuda_loader(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_pushlightuserdata(L, (void *)&cuda_loader_key);
+/* set_backend_loader(name, function): called when a device of this name, of which no backend is loaded, is first asked
+ * for; returns true once it has loaded one with backend_open, or false and the reason */
+static int lfp8_set_backend_loader(lua_State *L) {
+  luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  push_loaders(L);
   lua_pushvalue(L, 1);
-  lua_rawset(L, LUA_REGISTRYINDEX);
+  lua_pushvalue(L, 2);
+  lua_rawset(L, -3);
   return 0;
 }
 
 const luaL_Reg argument_functions[] = {
     {"set_default_dtype", lfp8_set_default_dtype},
     {"set_default_device", lfp8_set_default_device},
-    {"set_cuda_loader", lfp8_set_cuda_loader},
+    {"set_backend_loader", lfp8_set_backend_loader},
     {NULL, NULL},
 };

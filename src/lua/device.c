@@ -1,20 +1,25 @@
 /* Devices and their memory. */
-#include "core/memory.h"
+#include "lua/binding/binding.h"
 
-#include "lua/binding.h"
-
-/* cuda_open(path of the CUDA backend's library) -> true, or false and the reason */
-static int lfp8_cuda_open(lua_State *L) {
-  bool opened = op_cuda_open(luaL_checkstring(L, 1));
+/* backend_open(name of its devices, path of the backend's library) -> true, or false and the reason */
+static int lfp8_backend_open(lua_State *L) {
+  bool opened = op_backend_open(luaL_checkstring(L, 1), luaL_checkstring(L, 2));
   lua_pushboolean(L, opened);
   if (opened) return 1;
   lua_pushstring(L, error_message());
   return 2;
 }
 
-/* cuda_device_count() -> number; 0 before cuda_open */
-static int lfp8_cuda_device_count(lua_State *L) {
-  lua_pushinteger(L, op_cuda_device_count());
+/* device_count(name) -> number of devices of this kind; 0 before backend_open */
+static int lfp8_device_count(lua_State *L) {
+  lua_pushinteger(L, op_device_count(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+/* device_name(device) -> its full name: "cuda:0" for "cuda" */
+static int lfp8_device_name(lua_State *L) {
+  char name[DEVICE_NAME_MAX];
+  lua_pushstring(L, device_name(check_device(L, 1), name));
   return 1;
 }
 
@@ -44,6 +49,11 @@ static int lfp8_reset_peak_memory(lua_State *L) {
 }
 
 const luaL_Reg device_functions[] = {
-    {"cuda_open", lfp8_cuda_open}, {"cuda_device_count", lfp8_cuda_device_count}, {"synchronize", lfp8_synchronize},
-    {"memory", lfp8_memory},       {"reset_peak_memory", lfp8_reset_peak_memory}, {NULL, NULL},
+    {"backend_open", lfp8_backend_open},
+    {"device_count", lfp8_device_count},
+    {"device_name", lfp8_device_name},
+    {"synchronize", lfp8_synchronize},
+    {"memory", lfp8_memory},
+    {"reset_peak_memory", lfp8_reset_peak_memory},
+    {NULL, NULL},
 };

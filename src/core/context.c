@@ -1,0 +1,42 @@
+#include "core/context.h"
+
+#include <stdlib.h>
+
+#include "core/map.h"
+
+/* Read in every call, so without a look-up: such variables of loaded libraries have a reserve of their own. */
+static _Thread_local __attribute__((tls_model("initial-exec"))) Context *current;
+
+Context *context_create(void *owner, void (*collect)(void *owner)) {
+  Context *context = calloc(1, sizeof *context);
+  if (!context) return NULL;
+  context->references = 1;
+  context->owner = owner;
+  context->collect = collect;
+  return context;
+}
+
+void context_close(Context *context) {
+  context->collect = NULL;
+  context_release(context);
+}
+
+void context_release(Context *context) {
+  if (--context->references > 0) return;
+  Context *before = context_enter(context);
+  map_cache_release(context->maps);
+  for (int kind = 0; kind < DEVICE_KINDS_MOST; kind++) {
+    BackendState *state = &context->backend[kind];
+    if (state->data) state->release(state->data);
+  }
+  context_enter(before == context ? NULL : before);
+  free(context);
+}
+
+Context *context_enter(Context *context) {
+  Context *before = current;
+  current = context;
+  return before;
+}
+
+Context *context_current(void) { return current; }

@@ -1,0 +1,54 @@
+/* What belongs to one user of the library, which is one Lua state: its random numbers, errors, graphs, compiled maps,
+ * counted memory, and what each backend keeps for it. Nothing that a computation depends on belongs to the process: two
+ * contexts know nothing of each other, whether one thread uses them in turn or several threads at once.
+ *
+ * A thread that calls into the library says for which context (context_enter); one context serves one thread at a time.
+ * A context lives as long as its owner or any storage that was made for it. */
+#ifndef FP8_CORE_CONTEXT_H
+#define FP8_CORE_CONTEXT_H
+
+#include "core/device.h"
+#include "core/error.h"
+#include "core/memory.h"
+#include "core/random.h"
+
+enum { ERROR_TEXT_MAX = 512 };
+
+struct Capture;
+struct MapCache;
+
+/* What a backend keeps for one context: its streams, plans and the like. */
+typedef struct BackendState {
+  void *data;
+  void (*release)(void *data);
+} BackendState;
+
+typedef struct Context {
+  int references; /* the owner, and one for each storage */
+  RandomSource generator;
+  char error[ERROR_TEXT_MAX];
+  struct Capture *capture; /* the open one, or NULL */
+  uint64_t capture_epoch;
+  struct MapCache *maps;
+  MemoryAccount memory[DEVICE_KINDS_MOST][DEVICE_MAX];
+  BackendState backend[DEVICE_KINDS_MOST];
+  /* Frees tensors that nothing refers to any more; NULL once the owner is gone. */
+  void (*collect)(void *owner);
+  void *owner;
+} Context;
+
+/* A context for `owner`, who holds a reference; NULL without memory. */
+Context *context_create(void *owner, void (*collect)(void *owner));
+/* The owner is gone: nothing is collected any more. Drops its reference. */
+void context_close(Context *context);
+
+static inline void context_hold(Context *context) { context->references++; }
+void context_release(Context *context);
+
+/* Makes the calling thread work for a context; returns the one before, to which it has to return after a call that
+ * interrupts another one. */
+Context *context_enter(Context *context);
+/* The one that the calling thread works for. */
+FP8_API Context *context_current(void);
+
+#endif

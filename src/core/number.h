@@ -1,0 +1,31 @@
+/* Numbers as scripts give them, which are doubles, and the integers that tensors hold. */
+#ifndef FP8_CORE_NUMBER_H
+#define FP8_CORE_NUMBER_H
+
+#include <math.h>
+
+#include "core/portable.h"
+
+/* Doubles hold every whole number up to here. */
+#define NUMBER_WHOLE_MOST 0x1p53
+
+/* Whether `number` is a whole number that doubles tell from its neighbours: a size, a position, a seed. */
+PORTABLE bool number_is_whole(double number) { return number == floor(number) && fabs(number) <= NUMBER_WHOLE_MOST; }
+
+/* Towards zero, saturating; NaN gives 0. */
+PORTABLE int64_t int64_from_double(double number) {
+  if (number != number) return 0;
+  if (number <= -0x1p63) return INT64_MIN;
+  if (number >= 0x1p63) return INT64_MAX;
+  return (int64_t)number;
+}
+
+/* `value`, or the end of [low, high] that it lies beyond. */
+PORTABLE int64_t int64_clamp(int64_t value, int64_t low, int64_t high) {
+  return value < low ? low : value > high ? high : value;
+}
+
+/* a / b rounded up, for a >= 0 and b > 0. */
+PORTABLE int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+#endif

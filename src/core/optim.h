@@ -1,0 +1,56 @@
+/* The steps of optimizers. */
+#ifndef FP8_CORE_OPTIM_H
+#define FP8_CORE_OPTIM_H
+
+#include "core/tensor.h"
+
+/* How an optimizer changes a parameter p with its gradient g and its moments m and v:
+ *
+ *   SGD           g += weight_decay · p;  m = beta1 · m + fraction1 · g;  p -= rate · (nesterov ? g + beta1 · m : m);
+ *                 without m: p -= rate · g
+ *   ADAMW         m = beta1 · m + fraction1 · g;  v = beta2 · v + fraction2 · g²
+ *                 p = p · (1 - lr · weight_decay) - rate · m / (sqrt(v) · root_scale + epsilon)
+ *   STABLE_ADAMW  the same, with lr and rate divided by max(1, RMS), RMS = sqrt(mean(g² / max(v, epsilon²))) over
+ *                 all elements of the parameter, v the new one; a NaN in it makes the whole parameter NaN
+ *
+ * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
+ * src/ops/optim.c derives from their settings. */
+typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW, UPDATE_RULE_COUNT } UpdateRule;
+
+/* The numbers of a step. All are floats, so that a step can also be a tensor of UPDATE_FIELDS elements. */
+typedef struct UpdateStep {
+  float lr, weight_decay;
+  float rate; /* the learning rate, of ADAMW over its first correction */
+  float beta1, fraction1, beta2, fraction2;
+  float root_scale; /* 1 over the root of the second correction */
+  float epsilon;
+  float nesterov; /* 1 or 0 */
+} UpdateStep;
+
+enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
+
+/* A parameter of f32, f16 or bf16, its gradient of the same dtype, and what an optimizer keeps for it in f32; all
+ * contiguous and of one shape. NULL: no first moment of SGD without momentum, no second moment of any SGD, no master.
+ *
+ * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
+ * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
+ * there first. */
+typedef struct UpdateEntry {
+  Tensor *parameter;
+  const Tensor *grad;
+  Tensor *first, *second, *master;
+} UpdateEntry;
+
+/* One step of parameters that share its numbers.
+ *
+ * A captured update would repeat the same step, with the same learning rate and number. So the numbers may also be on
+ * the device: `live`, if not NULL, holds UPDATE_FIELDS f32 numbers, which are read instead when the update runs. */
+typedef struct Update {
+  UpdateRule rule;
+  const UpdateEntry *list;
+  int count;
+  UpdateStep step;
+  const Tensor *live;
+} Update;
+
+#endif

@@ -1,0 +1,141 @@
+/* Helpers of the binding. The function behind fp8.core.NAME is lfp8_NAME.
+ *
+ * A function reads and checks its arguments, pushes the userdata of its result with new_tensor (or none), calls one
+ * operation, and ends in `return finish(L, ok, results)`, which raises the operation's error. Errors are prefixed
+ * with the function's name and raised at the innermost line outside lua/fp8. */
+#ifndef FP8_LUA_BINDING_H
+#define FP8_LUA_BINDING_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "core/context.h"
+#include "ops/ops.h"
+
+/* --- the state (module.c) --- */
+
+struct Scope;
+
+/* Numbers of calls into the binding: of the one that runs, and of the one that it interrupts, as a finalizer does, or 0.
+ * After an error the latter may be a call that has ended: its arguments count as in use until they are used again. */
+typedef struct CallNumbers {
+  uint64_t running, interrupted;
+} CallNumbers;
+
+/* All that the binding keeps for one Lua state: a userdata in its registry. */
+typedef struct State {
+  Context *context; /* NULL once the Lua state is being closed */
+  DType default_dtype;
+  Device default_device;
+  struct Scope *innermost;
+  CallNumbers calls;
+  uint64_t last_call;
+  lua_State *running;       /* the coroutine whose function runs, which is where a collection has to happen */
+  char source_prefix[1024]; /* Lua code whose source begins with this is part of fp8: errors are raised above it */
+} State;
+
+/* The state of the function that runs. */
+static inline State *state_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(3)); }
+
+/* --- functions and errors (module.c) --- */
+
+/* Pushes a function with the upvalues of all: its entry, the tensors' metatable, and the state. */
+void push_function(lua_State *L, State *state, lua_CFunction function, const luaL_Reg *entry);
+
+/* Raises the message on top of the stack. */
+int raise_at_caller(lua_State *L);
+/* Raises an error about argument `index`: "NAME: argument 2 (MESSAGE)". */
+int argument_error(lua_State *L, int index, const char *format, ...);
+/* `results`, or raises error_message() if not `ok`. */
+int finish(lua_State *L, bool ok, int results);
+
+/* --- tensors as userdata (userdata.c) --- */
+
+/* Pushes a userdata that is "no tensor" yet, for an operation to fill. */
+Tensor *new_tensor(lua_State *L);
+/* Ends a function that made a tensor by options, which is on top of the stack. */
+struct Options;
+int finish_new(lua_State *L, bool ok, Tensor *tensor, const struct Options *options);
+/* Argument `index`, which must be a tensor that has not been freed. */
+Tensor *check_tensor(lua_State *L, int index);
+/* NULL if there is no argument, or nil. */
+Tensor *optional_tensor(lua_State *L, int index);
+/* NULL if the value is no tensor. */
+Tensor *to_tensor(lua_State *L, int index);
+bool get_requires_grad(const Tensor *tensor);
+/* Sets the metatable up; pushes it. */
+void open_userdata(lua_State *L, State *state);
+/* Drops all open scopes, without freeing what is in them. */
+void drop_scopes(State *state);
+
+/* --- other userdata (object.c) --- */
+
+/* Pushes a userdata of zeros with the metatable `name`, whose finalizer is `collect`. */
+void *new_object(lua_State *L, size_t bytes, const char *name, lua_CFunction collect);
+/* Argument `index`, or NULL if it is no userdata of this metatable. */
+void *to_object(lua_State *L, int index, const char *name);
+
+/* --- other arguments (arguments.c) --- */
+
+typedef struct Sizes {
+  int rank;
+  int64_t size[TENSOR_MAX_RANK];
+} Sizes;
+
+typedef struct Options {
+  DType dtype;
+  Device device;
+  bool requires_grad;
+  bool saturate;
+} Options;
+
+int64_t check_whole(lua_State *L, int index);
+double check_number(lua_State *L, int index);
+bool optional_boolean(lua_State *L, int index, bool fallback);
+void check_table(lua_State *L, int index);
+DType check_dtype(lua_State *L, int index);
+/* The name at `index`; `argument` is the argument that an error speaks of. */
+DType read_dtype(lua_State *L, int index, int argument);
+Device check_device(lua_State *L, int index);
+/* A dimension of a tensor of rank `rank`, counted from 1 or, negative, from the end; returned counted from 0. */
+int check_dimension(lua_State *L, int index, int rank);
+/* nil (all), a dimension, or a table of dimensions. */
+DimensionSet check_dimensions(lua_State *L, int index, int rank);
+/* A table of sizes at `index`, or the numbers from `index` on; *next becomes the index after them. */
+Sizes check_sizes(lua_State *L, int index, int *next);
+/* The options table at `index`, which may be missing, over the given defaults; unknown fields are errors. */
+Options check_options(lua_State *L, int index, Options defaults);
+Options default_options(lua_State *L);
+/* A tensor or a number. */
+Operand check_operand(lua_State *L, int index);
+
+/* --- fields of a table that is argument `table` (fields.c) --- */
+
+/* Errors name the field. NULL if there is none. */
+Tensor *tensor_field(lua_State *L, int table, const char *name);
+Tensor *optional_tensor_field(lua_State *L, int table, const char *name);
+double number_field(lua_State *L, int table, const char *name, double fallback);
+/* True for true; false for false and for none. */
+bool boolean_field(lua_State *L, int table, const char *name);
+/* Whether there is a dtype, which goes to *dtype. */
+bool dtype_field(lua_State *L, int table, const char *name, DType *dtype);
+/* The format, blocks and roundings of an operand: lua/fp8/linear/plan.lua. */
+QuantizeOptions check_quantize_options(lua_State *L, int table);
+
+/* Makes a new tensor the field of the table on top of the stack; NULL, and nothing, if it is not `wanted`. */
+Tensor *new_tensor_field(lua_State *L, const char *name, bool wanted);
+
+/* Element `position` of the list at `table`: a tensor; or NULL for false, where that is `optional`. */
+Tensor *list_element(lua_State *L, int table, int position, bool optional);
+
+/* --- the functions, a subject a file --- */
+
+extern const luaL_Reg module_functions[], userdata_functions[], scope_functions[], argument_functions[];
+extern const luaL_Reg attention_functions[], compare_functions[], copy_functions[], create_functions[],
+    cross_entropy_functions[], delayed_scale_functions[], device_functions[], dropout_functions[],
+    elementwise_functions[], embedding_functions[], event_functions[], graph_functions[], index_functions[],
+    join_functions[], map_functions[], matmul_functions[], normalize_functions[], optim_functions[],
+    quantize_functions[], random_functions[], reduce_functions[], scaled_matmul_functions[], softmax_functions[],
+    tensor_functions[], view_functions[];
+
+#endif

@@ -1,0 +1,194 @@
+/* luaopen_fp8_core: the state, the table of functions, and how their errors are raised. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lua/binding/binding.h"
+
+/* The registry key of the state. */
+static const char state_key;
+
+static const luaL_Reg *running_function(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+
+static int call(lua_State *L) {
+  State *state = state_of(L);
+  if (!state->context) return luaL_error(L, "%s: this Lua state is being closed", running_function(L)->name);
+  Context *outer = context_enter(state->context);
+  CallNumbers before = state->calls;
+  state->running = L;
+  state->calls = (CallNumbers){.running = ++state->last_call, .interrupted = before.running};
+  int results = running_function(L)->func(L);
+  state->calls = before;
+  context_enter(outer);
+  return results;
+}
+
+void push_function(lua_State *L, State *state, lua_CFunction function, const luaL_Reg *entry) {
+  lua_pushlightuserdata(L, (void *)entry);
+  luaL_getmetatable(L, "fp8.Tensor");
+  lua_pushlightuserdata(L, state); /* which the registry keeps */
+  lua_pushcclosure(L, function, 3);
+}
+
+/* Adds functions to the table on top of the stack. */
+static void register_functions(lua_State *L, State *state, const luaL_Reg *functions) {
+  for (; functions->name; functions++) {
+    push_function(L, state, call, functions);
+    lua_setfield(L, -2, functions->name);
+  }
+}
+
+/* --- the state --- */
+
+static int collect_all(lua_State *L) {
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  return 0;
+}
+
+/* Protected: an error in somebody's finalizer must not jump over the operation that allocates. */
+static void collect_garbage(void *owner) {
+  State *state = owner;
+  if (state->running && lua_cpcall(state->running, collect_all, NULL) != 0) lua_pop(state->running, 1);
+}
+
+/* Tensors that are finalized after this keep the context alive until then. */
+static int close_state(lua_State *L) {
+  State *state = lua_touserdata(L, 1);
+  if (!state->context) return 0;
+  drop_scopes(state);
+  context_close(state->context);
+  state->context = NULL;
+  return 0;
+}
+
+/* The Lua state's State, made when fp8.core is first loaded in it. */
+static State *open_state(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&state_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  State *state = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  if (state) return state;
+  lua_pushlightuserdata(L, (void *)&state_key);
+  state = lua_newuserdata(L, sizeof *state);
+  memset(state, 0, sizeof *state);
+  state->context = context_create(state, collect_garbage);
+  if (!state->context) luaL_error(L, "fp8: out of memory");
+  lua_newtable(L);
+  lua_pushcfunction(L, close_state);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  return state;
+}
+
+/* --- errors --- */
+
+static bool is_user_code(const State *state, const lua_Debug *frame) {
+  if (frame->currentline <= 0) return false;
+  return state->source_prefix[0] == '\0' ||
+         strncmp(frame->source, state->source_prefix, strlen(state->source_prefix)) != 0;
+}
+
+int raise_at_caller(lua_State *L) {
+  lua_Debug frame;
+  for (int level = 0; lua_getstack(L, level, &frame); level++) {
+    lua_getinfo(L, "Sl", &frame);
+    if (is_user_code(state_of(L), &frame)) {
+      lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+      lua_insert(L, -2);
+      lua_concat(L, 2);
+      break;
+    }
+  }
+  return lua_error(L);
+}
+
+int argument_error(lua_State *L, int index, const char *format, ...) {
+  char text[ERROR_TEXT_MAX];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  lua_pushfstring(L, "%s: argument %d: %s", running_function(L)->name, index, text);
+  return raise_at_caller(L);
+}
+
+int finish(lua_State *L, bool ok, int results) {
+  if (ok) return results;
+  lua_pushfstring(L, "%s: %s", running_function(L)->name, error_message());
+  return raise_at_caller(L);
+}
+
+/* --- functions --- */
+
+/* raise(message): an error at the innermost line outside lua/fp8. */
+static int lfp8_raise(lua_State *L) {
+  luaL_checkstring(L, 1);
+  lua_settop(L, 1);
+  return raise_at_caller(L);
+}
+
+/* call(f, …) -> what f returns. No coroutine can yield out of f, through a C function. */
+static int lfp8_call(lua_State *L) {
+  if (!lua_isfunction(L, 1)) argument_error(L, 1, "function expected, got %s", luaL_typename(L, 1));
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+/* set_source_prefix(prefix): how the `source` of lua/fp8's own chunks begins. */
+static int lfp8_set_source_prefix(lua_State *L) {
+  State *state = state_of(L);
+  snprintf(state->source_prefix, sizeof state->source_prefix, "%s", luaL_checkstring(L, 1));
+  return 0;
+}
+
+const luaL_Reg module_functions[] = {
+    {"raise", lfp8_raise},
+    {"call", lfp8_call},
+    {"set_source_prefix", lfp8_set_source_prefix},
+    {NULL, NULL},
+};
+
+/* --- what scripts learn of the types below them --- */
+
+/* Pushes {NAME = {size = bytes of an element, kind = "float", "float8" or "integer"}, …}. */
+static void push_dtypes(lua_State *L) {
+  lua_newtable(L);
+  for (int i = 0; i < DTYPE_COUNT; i++) {
+    DType dtype = (DType)i;
+    lua_createtable(L, 0, 2);
+    lua_pushinteger(L, (lua_Integer)dtype_size(dtype));
+    lua_setfield(L, -2, "size");
+    lua_pushstring(L, dtype_class_name(dtype_class(dtype)));
+    lua_setfield(L, -2, "kind");
+    lua_setfield(L, -2, dtype_name(dtype));
+  }
+}
+
+/* Fields beside the functions: metatable, of all tensors; dtypes; comparison_words, the elements of a row that `compare`
+ * writes. */
+FP8_API int luaopen_fp8_core(lua_State *L) {
+  static const luaL_Reg *const families[] = {
+      module_functions,        userdata_functions, scope_functions,    argument_functions,    attention_functions,
+      compare_functions,       copy_functions,     create_functions,   device_functions,      cross_entropy_functions,
+      delayed_scale_functions, dropout_functions,  event_functions,    elementwise_functions, embedding_functions,
+      graph_functions,         index_functions,    join_functions,     map_functions,         matmul_functions,
+      normalize_functions,     optim_functions,    quantize_functions, random_functions,      reduce_functions,
+      scaled_matmul_functions, softmax_functions,  tensor_functions,   view_functions,
+  };
+  State *state = open_state(L);
+  Context *outer = context_enter(state->context);
+  bool opened = op_backend_open("cpu", NULL);
+  context_enter(outer);
+  if (!opened) return luaL_error(L, "fp8: the CPU can't be used");
+  open_userdata(L, state);
+  lua_newtable(L);
+  for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) register_functions(L, state, families[i]);
+  lua_pushvalue(L, -2);
+  lua_setfield(L, -2, "metatable");
+  push_dtypes(L);
+  lua_setfield(L, -2, "dtypes");
+  lua_pushinteger(L, COMPARISON_WORDS);
+  lua_setfield(L, -2, "comparison_words");
+  return 1;
+}

@@ -1,0 +1,21 @@
+/* Matrix products. */
+#include "lua/binding/binding.h"
+
+/* matmul(a, b[, bias (n)[, dtype]]) -> (…, m, n), of the operands' dtype or f32 */
+static int lfp8_matmul(lua_State *L) {
+  const Tensor *a = check_tensor(L, 1), *b = check_tensor(L, 2), *bias = optional_tensor(L, 3);
+  DType dtype = lua_isnoneornil(L, 4) ? a->dtype : check_dtype(L, 4);
+  return finish(L, op_matmul(new_tensor(L), a, b, bias, dtype), 1);
+}
+
+/* matrices(x) -> x, or a contiguous copy where matmul would have to make one each time */
+static int lfp8_matrices(lua_State *L) {
+  const Tensor *x = check_tensor(L, 1);
+  return finish(L, op_matrices(new_tensor(L), x), 1);
+}
+
+const luaL_Reg matmul_functions[] = {
+    {"matmul", lfp8_matmul},
+    {"matrices", lfp8_matrices},
+    {NULL, NULL},
+};

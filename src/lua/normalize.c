@@ -1,0 +1,49 @@
+/* Layer and root mean square normalization. */
+#include "lua/binding/binding.h"
+
+/* layer_norm(x, weight or nil, bias or nil, epsilon) -> normalized rows, their means, their inverse deviations */
+static int lfp8_layer_norm(lua_State *L) {
+  const Tensor *x = check_tensor(L, 1), *weight = optional_tensor(L, 2), *bias = optional_tensor(L, 3);
+  Normalization normalization = {.x = x, .weight = weight, .bias = bias, .epsilon = check_number(L, 4)};
+  Tensor *out = new_tensor(L), *mean = new_tensor(L), *inverse = new_tensor(L);
+  return finish(L, op_normalize(out, mean, inverse, &normalization), 3);
+}
+
+/* rms_norm(x, weight or nil, epsilon) -> rows over their root mean squares, the inverses of those */
+static int lfp8_rms_norm(lua_State *L) {
+  const Tensor *x = check_tensor(L, 1), *weight = optional_tensor(L, 2);
+  Normalization normalization = {.x = x, .weight = weight, .epsilon = check_number(L, 3)};
+  Tensor *out = new_tensor(L), *inverse = new_tensor(L);
+  return finish(L, op_normalize(out, NULL, inverse, &normalization), 2);
+}
+
+/* normalize_backward{dy =, x =, mean = (nil for rms_norm), inverse =, weight =, addend = (of dx), want_x =, want_weight =,
+ * bias_dtype =} -> {x =, weight =, bias =}: the gradients that are wanted, that of the bias if its dtype is given */
+static int lfp8_normalize_backward(lua_State *L) {
+  check_table(L, 1);
+  NormalizeBackward backward = {
+      .dy = tensor_field(L, 1, "dy"),
+      .x = tensor_field(L, 1, "x"),
+      .mean = optional_tensor_field(L, 1, "mean"),
+      .inverse = tensor_field(L, 1, "inverse"),
+      .weight = optional_tensor_field(L, 1, "weight"),
+      .addend = optional_tensor_field(L, 1, "addend"),
+  };
+  bool want_x = boolean_field(L, 1, "want_x"), want_weight = boolean_field(L, 1, "want_weight");
+  DType bias_dtype = DTYPE_F32;
+  bool want_bias = dtype_field(L, 1, "bias_dtype", &bias_dtype);
+  lua_createtable(L, 0, 3);
+  NormalizeGradients gradients = {
+      .x = new_tensor_field(L, "x", want_x),
+      .weight = new_tensor_field(L, "weight", want_weight),
+      .bias = new_tensor_field(L, "bias", want_bias),
+  };
+  return finish(L, op_normalize_backward(&gradients, &backward, bias_dtype), 1);
+}
+
+const luaL_Reg normalize_functions[] = {
+    {"layer_norm", lfp8_layer_norm},
+    {"rms_norm", lfp8_rms_norm},
+    {"normalize_backward", lfp8_normalize_backward},
+    {NULL, NULL},
+};

@@ -1,0 +1,21 @@
+/* Reductions. */
+#include "lua/binding/binding.h"
+
+static int reduce(lua_State *L, ReduceOp op) {
+  const Tensor *x = check_tensor(L, 1);
+  DimensionSet dimensions = check_dimensions(L, 2, x->rank);
+  bool keep = optional_boolean(L, 3, false);
+  return finish(L, op_reduce(op, new_tensor(L), x, dimensions, keep), 1);
+}
+
+/* sum(x, dimensions, keepdim) … argmax(x, dimensions, keepdim): over all dimensions where none are given; argmax counts
+ * positions from 0, row-major over the reduced dimensions */
+static int lfp8_sum(lua_State *L) { return reduce(L, REDUCE_SUM); }
+static int lfp8_mean(lua_State *L) { return reduce(L, REDUCE_MEAN); }
+static int lfp8_max(lua_State *L) { return reduce(L, REDUCE_MAX); }
+static int lfp8_min(lua_State *L) { return reduce(L, REDUCE_MIN); }
+static int lfp8_argmax(lua_State *L) { return reduce(L, REDUCE_ARGMAX); }
+
+const luaL_Reg reduce_functions[] = {
+    {"sum", lfp8_sum}, {"mean", lfp8_mean}, {"max", lfp8_max}, {"min", lfp8_min}, {"argmax", lfp8_argmax}, {NULL, NULL},
+};

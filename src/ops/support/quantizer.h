@@ -1,0 +1,20 @@
+/* From what scripts say of a quantization to a backend's Quantizer. */
+#ifndef FP8_OPS_QUANTIZER_H
+#define FP8_OPS_QUANTIZER_H
+
+#include "ops/support/support.h"
+
+/* Of x, whose format, blocks and roundings the options say; draws random numbers for a stochastic one. The whole-tensor
+ * form of a map divides by absmax, as bitsandbytes' quantize does. */
+bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options);
+
+/* How many scales there are: one for a whole tensor, an empty one too. */
+int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks);
+
+/* Fails unless `scale` is one number for each block. */
+bool check_scale(const Tensor *scale, const Tensor *x, int64_t blocks);
+
+/* The size of the last dimension; 1 without dimensions. */
+int64_t columns_of(const Tensor *x);
+
+#endif
