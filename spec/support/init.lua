@@ -1,4 +1,4 @@
---- What the specs share: the devices to run on, fixtures, and comparisons.
+--- What the specs share: the devices to run on, files, comparisons and random numbers.
 local assert = require "luassert"
 local fp8 = require "fp8"
 
@@ -22,13 +22,16 @@ function support.each_device(f)
   end
 end
 
-local function directory()
-  return (debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", ""))
+local top = debug.getinfo(1, "S").source:sub(2):gsub("spec/support/[^/]*$", "")
+
+--- Path of a file of the project.
+function support.path(name)
+  return top .. name
 end
 
 --- Path of a file in spec/fixtures.
 function support.fixture(name)
-  return directory() .. "fixtures/" .. name
+  return support.path("spec/fixtures/" .. name)
 end
 
 --- Directory of the reference vectors: spec/fixtures holds a slice of them, FP8_GOLDEN names a folder with all.

@@ -2,7 +2,7 @@
 local ffi = require "ffi"
 local core = require "fp8.core"
 local fp8 = require "fp8"
-local reference = require "spec.reference"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
 
 ffi.cdef "int memcmp(const void *, const void *, size_t);"

@@ -4,7 +4,7 @@
 -- stays as it is; input_grad and weight_grad = {operands of that product alone}, the latter also "full" or "quantized".
 local assert = require "luassert"
 local fp8 = require "fp8"
-local reference = require "spec.reference"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
 
 local function quantized(x, rule, rows, columns, dtype)

@@ -2,7 +2,7 @@
 local core = require "fp8.core"
 local comparison = require "fp8.comparison"
 local fp8 = require "fp8"
-local reference = require "spec.reference"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
 
 local f32, fails, round = reference.f32, support.fails, reference.round

@@ -2,7 +2,7 @@
 local ffi = require "ffi"
 local support = require "spec.support"
 
-local root = debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "") .. "../"
+local root = support.path ""
 local csv = dofile(root .. "examples/lib/csv.lua")
 
 describe("A log of comma-separated values", function()

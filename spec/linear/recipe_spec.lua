@@ -1,8 +1,8 @@
 -- Recipes: every format, scale and rounding of a linear layer against the slow reference, and what is refused.
 local fp8 = require "fp8"
-local reference = require "spec.reference"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
-local check_linear = require "spec.linear_check"
+local check_linear = require "spec.support.linear_check"
 
 local fails = support.fails
 

@@ -1,4 +1,4 @@
--- Attention and the softmax under it: exact zeros, NaN, layouts, memory. (layers_spec compares with PyTorch.)
+-- Attention and the softmax under it: exact zeros, NaN, layouts, memory. (nn/pytorch_spec compares with PyTorch.)
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"

@@ -4,7 +4,7 @@ local fp8 = require "fp8"
 local support = require "spec.support"
 
 local kills = tonumber(os.getenv "FP8_KILLS") or 4
-local root = debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "") .. "../"
+local root = support.path ""
 
 -- The log's lines, up to the last whole one, as lists of fields.
 local function read_log(path)

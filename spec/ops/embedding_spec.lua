@@ -1,4 +1,4 @@
--- Embedding, and the sums of rows by index under its gradient. (layers_spec compares with PyTorch.)
+-- Embedding, and the sums of rows by index under its gradient. (nn/pytorch_spec compares with PyTorch.)
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"

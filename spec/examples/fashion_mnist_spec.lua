@@ -2,7 +2,7 @@
 local fp8 = require "fp8"
 local support = require "spec.support"
 
-local examples = (debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "")) .. "../examples/"
+local examples = support.path "examples/"
 local example, vit = examples .. "fashion_mnist.lua", examples .. "vit.lua"
 
 --- idx files of images whose class is the place of a bright bar in them.

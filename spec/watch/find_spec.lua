@@ -1,7 +1,7 @@
 -- fp8.watch.find, and the names of modules that it gives.
 local fp8 = require "fp8"
 local support = require "spec.support"
-local watch_model = require "spec.watch_model"
+local watch_model = require "spec.support.watch_model"
 
 local fails = support.fails
 

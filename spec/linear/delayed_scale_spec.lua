@@ -1,7 +1,7 @@
 -- Delayed scaling: scales from the magnitudes of earlier steps, against the same rule in plain Lua.
 local core = require "fp8.core"
 local fp8 = require "fp8"
-local reference = require "spec.reference"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
 
 local fails = support.fails

@@ -2,7 +2,7 @@
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
-local watch_model = require "spec.watch_model"
+local watch_model = require "spec.support.watch_model"
 
 local fails = support.fails
 

@@ -2,7 +2,7 @@
 local fp8 = require "fp8"
 local support = require "spec.support"
 
-local root = debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "") .. "../"
+local root = support.path ""
 local tiny = "examples/gpt.lua --text README.md --layers 1 --width 32 --heads 2 --context 32 --batch 8 --sample 20 "
 
 local function run(options)

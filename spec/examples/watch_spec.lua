@@ -1,7 +1,7 @@
 -- examples/watch.lua: the recipe that stalls, and the table that shows why.
 local support = require "spec.support"
 
-local example = (debug.getinfo(1, "S").source:sub(2):gsub("[^/]*$", "")) .. "../examples/watch.lua"
+local example = support.path "examples/watch.lua"
 
 describe("examples/watch.lua", function()
   support.each_device(function(device)

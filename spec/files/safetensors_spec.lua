@@ -1,4 +1,4 @@
--- Safetensors files: every dtype read, and written back. io_hostile_spec.lua has the files that are refused.
+-- Safetensors files: every dtype read, and written back. safetensors_hostile_spec.lua has the files that are refused.
 local fp8 = require "fp8"
 local support = require "spec.support"
 

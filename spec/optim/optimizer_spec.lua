@@ -1,6 +1,6 @@
 -- Optimizers against the formulas of PyTorch in plain Lua and double arithmetic.
 local fp8 = require "fp8"
-local reference = require "spec.reference"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
 
 local fails = support.fails

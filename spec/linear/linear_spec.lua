@@ -1,8 +1,8 @@
 -- The linear layers against a slow form of the design's table: which operand of which product is quantized, and how.
 local fp8 = require "fp8"
-local reference = require "spec.reference"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
-local check_linear = require "spec.linear_check"
+local check_linear = require "spec.support.linear_check"
 
 local e4m3, e5m2 = reference.map(true, 4, 3), reference.map(true, 5, 2)
 

@@ -3,7 +3,7 @@
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
-local new_arguments = require "spec.fuzz_arguments"
+local new_arguments = require "spec.support.fuzz_arguments"
 
 local seed = tonumber(os.getenv "FP8_FUZZ_SEED") or 1
 local calls = tonumber(os.getenv "FP8_FUZZ_CALLS") or 20000
@@ -200,7 +200,7 @@ local function call(name, f, values, count, wrong)
   if ok then return true end
   if type(message) ~= "string" then
     wrong[name] = "the error is a " .. type(message)
-  elseif not message:find "^[./]*spec/fuzz_%l+%.lua:%d+: " and message ~= "on purpose" and message ~= "no index" then
+  elseif not message:find "^[./]*spec/%l+/fuzz_%l+%.lua:%d+: " and message ~= "on purpose" and message ~= "no index" then
     wrong[name] = message:sub(1, 300)
   end
   return false
