@@ -35,7 +35,7 @@ describe("golden maps", function()
 
   it("are equal to the last bit", function()
     local count = 0
-    for name, expected in pairs(maps) do
+    for name, expected in support.sorted_pairs(maps) do
       assert.same(expected:totable(), create(name):totable(), name)
       count = count + 1
     end

@@ -2,12 +2,22 @@
 local fp8 = require "fp8"
 local support = require "spec.support"
 
+local fails = support.fails
+
+describe("A graph", function()
+  it("needs a function, and a CUDA device", function()
+    fails("graph: a function is needed, got nil", require("fp8.graph").capture, nil, "cpu")
+    local called = false
+    fails("graphs need a CUDA device", require("fp8.graph").capture, function() called = true end, "cpu")
+    assert.is_false(called)
+  end)
+end)
+
 if #support.devices < 2 then
   describe("Graphs", function() pending "need a CUDA device" end)
   return
 end
 
-local fails = support.fails
 local on = {device = "cuda"}
 
 local function collected_memory()
@@ -91,11 +101,11 @@ local function compare(make_layer, make_optimizer, dtype)
 end
 
 describe("A captured training step equals the eager one", function()
-  for name, make_layer in pairs(layers) do
+  for name, make_layer in support.sorted_pairs(layers) do
     it("with " .. name, function() compare(make_layer, optimizers.AdamW, "f32") end)
     it("with " .. name .. ", bf16 input", function() compare(make_layer, optimizers.AdamW, "bf16") end)
   end
-  for name, make_optimizer in pairs(optimizers) do
+  for name, make_optimizer in support.sorted_pairs(optimizers) do
     it("with " .. name, function() compare(layers.LinearMixed, make_optimizer, "f32") end)
   end
 end)
@@ -188,7 +198,7 @@ describe("A graph", function()
   end)
 
   it("takes new weights in evaluation, and leaves eager evaluation right", function()
-    for _, make_layer in pairs(layers) do
+    for _, make_layer in support.sorted_pairs(layers) do
       local layer = make_layer()
       local x = fp8.randn(16, 48, on)
       local graph = fp8.cuda.graph(function() return fp8.no_grad(layer.forward, layer, x) end)

@@ -99,7 +99,7 @@ support.each_device(function(device)
       assert.same({0, 0}, w.grad:totable())
     end)
 
-    for name, make in pairs {
+    for name, make in support.sorted_pairs {
       ["SGD with momentum"] = function(p) return fp8.optim.SGD(p, {lr = 0.1, momentum = 0.9}) end,
       AdamW = function(p) return fp8.optim.AdamW(p, {lr = 0.1}) end,
     } do

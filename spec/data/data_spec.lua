@@ -129,7 +129,7 @@ describe("read_idx", function()
   local bytes = ""
   for i = 0, 23 do bytes = bytes .. string.char(i * 10) end
 
-  for name, packed in pairs {plain = function(text) return text end, gzip = gzip} do
+  for name, packed in support.sorted_pairs {plain = function(text) return text end, gzip = gzip} do
     it("reads u8, i32 and f32, " .. name, function()
       support.with_file(packed(idx(0x08, {2, 3, 4}, bytes)), function(path)
         local x = read_idx(path)

@@ -63,7 +63,7 @@ support.each_device(function(device)
       assert.is_true(ok, output)
       assert.is_truthy(output:find("gpt f32 goes on from step 60 of " .. directory, 1, true), output)
       local again = read_log(other)
-      for name, losses in pairs(whole) do
+      for name, losses in support.sorted_pairs(whole) do
         for step = 1, 60 do assert.equal(losses[step], again[name][step]) end
       end
     end)
@@ -72,7 +72,7 @@ support.each_device(function(device)
       local path = directory .. "/run.safetensors"
       local options = "--steps 4 --compare f32 --checkpoint " .. path
       assert.is_true(on_device(options))
-      for changed, words in pairs {
+      for changed, words in support.sorted_pairs {
         ["--steps 5"] = "is of a run with steps 4, not 5", ["--lr 0.5"] = "with lr",
         ["--warmup 1"] = "with warmup 0, not 1",
         ["--text " .. root .. "Makefile"] = ("with text of %d bytes"):format(#support.read_file(root .. "README.md")),
@@ -207,7 +207,7 @@ end)
 
 describe("examples/gpt.lua", function()
   it("says what is wrong in one line", function()
-    for options, words in pairs {
+    for options, words in support.sorted_pairs {
       ["--text /nowhere"] = "/nowhere", ["--context 5000"] = "a context of 5000 needs at least 50010",
       ["--compare half"] = "no precision 'half'", ["--width 33"] = "heads", ["--prompt"] = "needs a value",
       ["--text " .. root .. "spec"] = "spec", ["--warmup 9"] = "warmup", ["--prompt ''"] = "at least one byte",

@@ -40,13 +40,13 @@ describe("A run that is killed", function()
   end
 
   it(("%d times loses no finished checkpoint"):format(kills), function()
-    local random, path = support.random(os.time()), directory .. "/run.safetensors"
+    local random, path = support.random(2), directory .. "/run.safetensors"
     local options = ("--checkpoint %s --checkpoint-every 1 --csv %s/run.csv"):format(path, directory)
     local allowed = {
       ["run.safetensors"] = true, ["run.safetensors.tmp"] = true, ["run.csv"] = true, ["run.csv.tmp"] = true,
       output = true,
     }
-    local last, resumed, interrupted = 0, 0, 0
+    local last, resumed = 0, 0
     for _ = 1, kills do
       local printed = live(0.1 + 0.5 * random(), options)
       assert.is_falsy(printed:find("gpt: ", 1, true), printed)
@@ -57,7 +57,6 @@ describe("A run that is killed", function()
       end
       local files = list_files()
       for name in pairs(files) do assert.is_true(allowed[name], name) end
-      if files["run.safetensors.tmp"] then interrupted = interrupted + 1 end
       if files["run.safetensors"] then
         local tensors, metadata = fp8.load(path)
         assert.is_truthy(tensors["model.tokens.weight"])
@@ -66,9 +65,7 @@ describe("A run that is killed", function()
         last = step
       end
     end
-    print(("%d kills, %d within a checkpoint, %d runs went on, %d steps in the end"):format(kills, interrupted, resumed,
-      last))
-    assert.is_true(last > 0)
+    assert.is_true(last > 0, ("%d kills, %d runs went on"):format(kills, resumed))
 
     -- A run of its own, left alone until it is as far.
     local seconds, expected = 1, {}

@@ -29,7 +29,7 @@ describe("examples/watch.lua", function()
   end)
 
   it("refuses wrong options in one line", function()
-    for options, words in pairs {
+    for options, words in support.sorted_pairs {
       ["--step 3"] = "--step", ["--steps"] = "--steps", ["--every 0"] = "'0'", ["3"] = "'3'",
     } do
       local ok, output = support.run(example .. " " .. options)

@@ -139,7 +139,7 @@ support.each_device(function(device)
       local before = support.read_file(path)
       local itself = {}
       itself.itself = itself
-      for text, extra in pairs {
+      for text, extra in support.sorted_pairs {
         ["extra: nan is not a finite number"] = {x = 0 / 0}, ["inf"] = {math.huge}, ["a function"] = {print},
         ["names and numbers"] = {1, x = 2}, ["the key 3"] = {[3] = 1}, ["contain themselves"] = itself,
         ["not UTF-8"] = {x = "\255"}, ["a userdata"] = {fp8.zeros(1)},

@@ -18,7 +18,7 @@ local layers = {Linear = plain, LinearMixed = mixed, LinearGlobal = global}
 support.each_device(function(device)
   before_each(function() fp8.manual_seed(1) end)
 
-  for name, rules in pairs(layers) do
+  for name, rules in support.sorted_pairs(layers) do
     describe(name, function()
       for _, dtype in ipairs {"f32", "f16", "bf16"} do
         it("follows the table in " .. dtype, function()

@@ -62,7 +62,7 @@ support.each_device(function(device)
         end,
         ["a change of dtype"] = function() layer:to("bf16") x = x:to("bf16") end,
       }
-      for what, change in pairs(changes) do
+      for what, change in support.sorted_pairs(changes) do
         it("quantizes its weight again after " .. what, function()
           local before = layer(x)
           change()

@@ -8,7 +8,7 @@ local tensors = fp8.load(support.fixture "nn.safetensors")
 --- The tensors of a case under one of its prefixes, by what follows.
 local function part_of(case, part)
   local found, prefix = {}, case .. "." .. part .. "."
-  for name, tensor in pairs(tensors) do
+  for name, tensor in support.sorted_pairs(tensors) do
     if name:sub(1, #prefix) == prefix then found[name:sub(#prefix + 1)] = tensor end
   end
   return found
@@ -31,7 +31,7 @@ end
 --- Runs f on the inputs of a case and compares everything.
 local function compare(case, f, device, dtype)
   local inputs = part_of(case, "in")
-  for key, tensor in pairs(inputs) do
+  for key, tensor in support.sorted_pairs(inputs) do
     local moved = tensor:to{device = device, dtype = is_float(tensor) and dtype or nil}:clone()
     inputs[key] = is_float(tensor) and moved:requires_grad_() or moved
   end
@@ -40,7 +40,7 @@ local function compare(case, f, device, dtype)
   assert.equal(case == "cross_entropy" and "f32" or dtype, y.dtype)
   check(y, tensors[case .. ".y"], limit, "y")
   y:backward(tensors[case .. ".dy"]:to{device = device, dtype = y.dtype})
-  for key, grad in pairs(part_of(case, "grad")) do
+  for key, grad in support.sorted_pairs(part_of(case, "grad")) do
     assert.equal(inputs[key].dtype, inputs[key].grad.dtype)
     check(inputs[key].grad, grad, limit, "gradient of " .. key)
   end
@@ -121,13 +121,13 @@ local modules = {
     return nn.MLP(6, 10, on)
   end,
 }
-for name, make in pairs(modules) do
+for name, make in support.sorted_pairs(modules) do
   functions[name] = with_parameters(function(x) return make {device = x.device, dtype = x.dtype} end)
 end
 
 support.each_device(function(device)
   describe("PyTorch's numbers come out of", function()
-    for name, f in pairs(functions) do
+    for name, f in support.sorted_pairs(functions) do
       for _, dtype in ipairs {"f32", "f16", "bf16"} do
         it(("%s, %s"):format(name, dtype), function() compare(name, f, device, dtype) end)
       end

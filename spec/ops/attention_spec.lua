@@ -1,113 +1,12 @@
--- Attention and the softmax under it: exact zeros, NaN, layouts, memory. (nn/pytorch_spec compares with PyTorch.)
+-- Attention: layouts, wanted gradients, dropout, memory. (nn/pytorch_spec compares with PyTorch.)
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
 
 local fails = support.fails
 
---- softmax(scale · x) of each row of a matrix as lists, causal or not.
-local function reference(x, scale, causal)
-  local y = {}
-  local queries, keys = #x, #x[1]
-  for i = 1, queries do
-    local seen, largest, sum = causal and keys - queries + i or keys, -math.huge, 0
-    y[i] = {}
-    for j = 1, seen do largest = math.max(largest, scale * x[i][j]) end
-    for j = 1, seen do sum = sum + math.exp(scale * x[i][j] - largest) end
-    for j = 1, keys do y[i][j] = j <= seen and math.exp(scale * x[i][j] - largest) / sum or 0 end
-  end
-  return fp8.tensor(y)
-end
-
---- The derivative from that of y, which is 0 where it is masked.
-local function reference_backward(y, dy, scale)
-  local dx = {}
-  for i = 1, #y do
-    local product = 0
-    dx[i] = {}
-    for j = 1, #y[i] do product = product + y[i][j] * dy[i][j] end
-    for j = 1, #y[i] do dx[i][j] = scale * y[i][j] * (dy[i][j] - product) end
-  end
-  return fp8.tensor(dx)
-end
-
 support.each_device(function(device)
   local on = {device = device}
-
-  local function softmax(x, scale, causal)
-    return core.attention_softmax_(x:clone(), scale, causal)
-  end
-
-  describe("The softmax of attention", function()
-    for _, dtype in ipairs {"f32", "f16", "bf16"} do
-      it("agrees with plain Lua for rows of any length, " .. dtype, function()
-        fp8.manual_seed(6)
-        local lengths = {
-          1, 2, 7, 8, 16, 100, 128, 136, 256, 264, 384, 512, 520, 768, 1000, 1024, 2048, 2056, 4096, 4104, 8192, 8200,
-        }
-        for i, keys in ipairs(lengths) do
-          local queries = math.min(keys, ({1, 3, 9})[i % 3 + 1])
-          for _, causal in ipairs {false, true} do
-            local x = (fp8.randn(queries, keys) * 4):to(dtype)
-            local dy = fp8.randn(queries, keys):to(dtype)
-            local y = softmax(x:to(device), -0.7, causal)
-            support.close(y, reference(x:totable(), -0.7, causal))
-            local dx = core.attention_softmax_backward_(dy:to(device):clone(), y, -0.7, causal)
-            if keys > 1 then support.close(dx, reference_backward(y:totable(), dy:totable(), -0.7)) end
-          end
-        end
-      end)
-    end
-
-    it("takes batches, and matrices with fewer queries than keys", function()
-      local x = fp8.randn(3, 2, 5, 8)
-      local y = softmax(x:to(device), 0.3, true):to "cpu"
-      for i = 1, 3 do
-        for j = 1, 2 do
-          support.close(y[i][j], reference(x[i][j]:totable(), 0.3, true), 1e-6)
-        end
-      end
-    end)
-
-    it("gives masked entries exactly 0 whatever they hold", function()
-      for _, keys in ipairs {8, 7} do
-        local x, dy = fp8.randn(keys, keys, on), fp8.randn(keys, keys, on)
-        for i = 1, keys - 1 do
-          x[i]:narrow(1, i + 1, keys - i):fill_(i % 2 == 0 and 0 / 0 or math.huge)
-          dy[i]:narrow(1, i + 1, keys - i):fill_(0 / 0)
-        end
-        local y = softmax(x, 1, true)
-        local dx = core.attention_softmax_backward_(dy, y, 1, true):totable()
-        y = y:totable()
-        for i = 1, keys do
-          for j = 1, keys do
-            assert.is_true(j <= i and y[i][j] > 0 or y[i][j] == 0)
-            assert.is_true(dx[i][j] == dx[i][j] and (j <= i or dx[i][j] == 0))
-          end
-        end
-      end
-    end)
-
-    it("shows NaN in the rows that see it, and in no other", function()
-      for _, keys in ipairs {8, 7} do
-        for _, bad in ipairs {0 / 0, math.huge} do
-          local x = fp8.randn(4, keys, on)
-          x[2][1]:fill_(bad)
-          local y = softmax(x, 1, true):totable()
-          for j = 1, keys do
-            local seen = j <= keys - 2
-            assert.is_true(y[1][j] == y[1][j] and y[3][j] == y[3][j])
-            assert.is_true(seen == (y[2][j] ~= y[2][j]) and (seen or y[2][j] == 0))
-          end
-        end
-      end
-    end)
-
-    it("keeps rows with entries of minus infinity", function()
-      local x = fp8.tensor({{1, -math.huge, 1, -math.huge, -math.huge, -math.huge, -math.huge, -math.huge}}, on)
-      assert.same({{0.5, 0, 0.5, 0, 0, 0, 0, 0}}, softmax(x, 1, false):totable())
-    end)
-  end)
 
   describe("Attention", function()
     local function inputs()

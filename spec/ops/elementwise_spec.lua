@@ -1,54 +1,15 @@
+-- Elementwise operations: values, broadcasting, promotion, places.
 local fp8 = require "fp8"
+local reference = require "spec.support.reference.elementwise"
 local support = require "spec.support"
 
-local function erf(x)
-  -- Abramowitz and Stegun 7.1.5, a series that converges everywhere; 60 terms suffice up to |x| = 4.
-  local sum, term = 0, x
-  for n = 0, 90 do
-    sum = sum + term / (2 * n + 1)
-    term = -term * x * x / (n + 1)
-  end
-  return 2 / math.sqrt(math.pi) * sum
-end
-
-local function bool(condition) return condition and 1 or 0 end
-
-local unary = {
-  neg = function(x) return -x end,
-  abs = math.abs,
-  exp = math.exp,
-  log = function(x) return x < 0 and 0 / 0 or math.log(x) end,
-  sqrt = function(x) return x < 0 and 0 / 0 or math.sqrt(x) end,
-  rsqrt = function(x) return x < 0 and 0 / 0 or 1 / math.sqrt(x) end,
-  tanh = math.tanh,
-  sigmoid = function(x) return 1 / (1 + math.exp(-x)) end,
-  relu = function(x) return math.max(x, 0) end,
-  gelu = function(x) return 0.5 * x * (1 + erf(x / math.sqrt(2))) end,
-}
-
-local binary = {
-  add = function(a, b) return a + b end,
-  sub = function(a, b) return a - b end,
-  mul = function(a, b) return a * b end,
-  div = function(a, b) return a / b end,
-  maximum = math.max,
-  minimum = math.min,
-  eq = function(a, b) return bool(a == b) end,
-  ne = function(a, b) return bool(a ~= b) end,
-  lt = function(a, b) return bool(a < b) end,
-  le = function(a, b) return bool(a <= b) end,
-  gt = function(a, b) return bool(a > b) end,
-  ge = function(a, b) return bool(a >= b) end,
-}
+local unary, binary = reference.unary, reference.binary
 
 --- A tensor of a random shape out of `sizes` with some sizes 1, leading ones dropped and strides shuffled.
-local function random_operand(sizes, dtype, device)
+local function random_operand(random, sizes, dtype, device)
   local shape = {}
-  local first = math.random(1, #sizes)
-  for d = first, #sizes do table.insert(shape, math.random() < 0.3 and 1 or sizes[d]) end
-  local order, inverse = {}, {}
-  for d = 1, #shape do table.insert(order, math.random(#order + 1), d) end
-  local permuted = {}
+  for d = random(#sizes), #sizes do table.insert(shape, random() < 0.3 and 1 or sizes[d]) end
+  local order, inverse, permuted = support.permutation(random, #shape), {}, {}
   for d, source in ipairs(order) do
     permuted[d] = shape[source]
     inverse[source] = d
@@ -56,47 +17,6 @@ local function random_operand(sizes, dtype, device)
   local x = fp8.randn(permuted, {device = device}) * 3
   if dtype == "u8" then x = x:abs() end
   return x:to(dtype):permute(inverse)
-end
-
---- The elements of `x` expanded to `shape`, row-major, with indices worked out here.
-local function expanded_elements(x, shape)
-  local flat, own = support.flat(x), x.shape
-  local strides, stride = {}, 1
-  for d = #own, 1, -1 do
-    strides[d] = own[d] == 1 and 0 or stride
-    stride = stride * own[d]
-  end
-  local added, result = #shape - #own, {}
-  local function walk(d, offset)
-    if d > #shape then
-      table.insert(result, flat[offset + 1])
-      return
-    end
-    local step = d > added and strides[d - added] or 0
-    for i = 0, shape[d] - 1 do walk(d + 1, offset + i * step) end
-  end
-  walk(1, 0)
-  return result
-end
-
-local function broadcast(a, b)
-  local shape = {}
-  for d = 1, math.max(#a, #b) do
-    local left, right = a[#a - d + 1] or 1, b[#b - d + 1] or 1
-    table.insert(shape, 1, left == 1 and right or left)
-  end
-  return shape
-end
-
-local rank = {e4m3 = 1, e5m2 = 1, f16 = 2, bf16 = 2, f32 = 3, u8 = 1, i32 = 2, i64 = 3}
-
-local function promoted(a, b)
-  local a_float, b_float = a:match "^[fbe]" ~= nil, b:match "^[fbe]" ~= nil
-  if a == b then return a end
-  if a_float ~= b_float then return a_float and a or b end
-  if not a_float then return rank[a] > rank[b] and a or b end
-  if rank[a] == rank[b] then return rank[a] == 1 and "f16" or "f32" end
-  return rank[a] > rank[b] and a or b
 end
 
 --- What one rounding to the dtype may lose, relative to the value.
@@ -118,19 +38,19 @@ end
 
 support.each_device(function(device)
   describe("unary operations", function()
-    for name, reference in pairs(unary) do
+    for name, compute in support.sorted_pairs(unary) do
       it(name .. " agrees with its definition for every float dtype and any strides", function()
-        math.randomseed(#name)
+        local random = support.random(#name)
         fp8.manual_seed(#name)
         for _, dtype in ipairs {"f32", "f16", "bf16"} do
           for _ = 1, 4 do
-            local x = random_operand({3, 5, 7}, dtype, device)
+            local x = random_operand(random, {3, 5, 7}, dtype, device)
             if name == "gelu" then x = x:clamp(-4, 4) end
             local y = x[name](x)
             assert.equal(dtype, y.dtype)
             assert.same(x.shape, y.shape)
             local expected = support.flat(x)
-            for i, value in ipairs(expected) do expected[i] = reference(value) end
+            for i, value in ipairs(expected) do expected[i] = compute(value) end
             check(expected, support.flat(y), dtype, name)
           end
         end
@@ -147,23 +67,24 @@ support.each_device(function(device)
   end)
 
   describe("binary operations", function()
-    for name, reference in pairs(binary) do
+    for name, combine in support.sorted_pairs(binary) do
       it(name .. " broadcasts and promotes, for any shapes, strides and dtypes", function()
-        math.randomseed(#name + 100)
+        local random = support.random(#name + 100)
         fp8.manual_seed(#name)
         local names = {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"}
         for _ = 1, 60 do
-          local first, second = names[math.random(#names)], names[math.random(#names)]
-          local a = random_operand({2, 3, 4, 5}, first, device)
-          local b = random_operand({2, 3, 4, 5}, second, device)
+          local first, second = names[random(#names)], names[random(#names)]
+          local a = random_operand(random, {2, 3, 4, 5}, first, device)
+          local b = random_operand(random, {2, 3, 4, 5}, second, device)
           local y = a[name](a, b)
-          local dtype = promoted(first, second)
+          local dtype = reference.promoted(first, second)
           if name == "div" and not dtype:match "^[fbe]" then dtype = "f32" end
-          local shape = broadcast(a.shape, b.shape)
+          local shape = reference.broadcast(a.shape, b.shape)
           assert.same(shape, y.shape)
-          local left, right, expected = expanded_elements(a, shape), expanded_elements(b, shape), {}
-          for i = 1, #left do expected[i] = reference(left[i], right[i]) end
-          if unary[name] == nil and (name == "eq" or name == "ne" or #name == 2) then dtype = "u8" end
+          local left = reference.expand(support.flat(a), a.shape, shape)
+          local right, expected = reference.expand(support.flat(b), b.shape, shape), {}
+          for i = 1, #left do expected[i] = combine(left[i], right[i]) end
+          if reference.comparisons[name] then dtype = "u8" end
           assert.equal(dtype, y.dtype)
           if dtype == "u8" then
             for i = 1, #expected do expected[i] = math.max(0, math.min(255, expected[i])) end

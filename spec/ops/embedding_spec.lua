@@ -1,21 +1,10 @@
--- Embedding, and the sums of rows by index under its gradient. (nn/pytorch_spec compares with PyTorch.)
+-- Embedding, and its gradient. (nn/pytorch_spec compares with PyTorch.)
 local core = require "fp8.core"
 local fp8 = require "fp8"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
 
 local fails = support.fails
-
---- Zeros (count, features) plus the rows at their positions, in double.
-local function reference(count, features, positions, rows)
-  local sums = {}
-  for i = 1, count * features do sums[i] = 0 end
-  for j, position in ipairs(positions) do
-    for i = 1, features do
-      sums[position * features + i] = sums[position * features + i] + rows[(j - 1) * features + i]
-    end
-  end
-  return sums
-end
 
 support.each_device(function(device)
   local on = {device = device}
@@ -47,40 +36,13 @@ support.each_device(function(device)
           local dy = fp8.randn(tokens, features):to(dtype)
           fp8.embedding(weight, index:to(device)):backward(dy:to(device))
           assert.equal(dtype, weight.grad.dtype)
-          local sums = reference(count, features, index:totable(), support.flat(dy))
+          local sums = reference.index_add(count, features, index:totable(), support.flat(dy))
           support.close(weight.grad, fp8.tensor(sums):view(count, features))
           -- The order is that of the CPU: not one bit differs.
           support.equal(weight.grad, core.index_add({count, features}, 1, index, dy, dtype))
         end
       end)
     end
-
-    it("gives the gradient of a word that is in most places", function()
-      local index = {}
-      for i = 1, 4000 do index[i] = i % 5 == 0 and i % 90 or 17 end
-      local positions = fp8.tensor(index, {device = device, dtype = "i64"})
-      local sums = core.index_add({90, 3}, 1, positions, fp8.ones(4000, 3, on)):totable()
-      assert.equal(3200 + 0, sums[18][1])
-      local total = 0
-      for i = 1, 90 do total = total + sums[i][2] end
-      assert.equal(4000, total)
-    end)
-
-    it("sums along any dimension", function()
-      fp8.manual_seed(2)
-      local x = fp8.randn(3, 4, 5, on):requires_grad_()
-      for dimension = 1, 3 do
-        x.grad = nil
-        local index = fp8.tensor({1, 0, 1, 2}, {device = device, dtype = "i32"})
-        local y = x:index_select(dimension, index)
-        local dy = fp8.randn(y.shape, on)
-        y:backward(dy)
-        local moved, parts = dy:transpose(1, dimension), {}
-        local zero = fp8.zeros(moved[1].shape, on)
-        for i = 1, x:size(dimension) do parts[i] = ({moved[2], moved[1] + moved[3], moved[4]})[i] or zero end
-        support.close(x.grad, fp8.stack(parts, 1):transpose(1, dimension), 1e-6)
-      end
-    end)
 
     it("reports an index out of range", function()
       local weight = fp8.randn(4, 3, on)

@@ -1,26 +1,11 @@
+-- Rows and elements picked by index, and sums of rows by index.
+local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
 
 support.each_device(function(device)
   local options = {device = device}
   local function positions(values, dtype) return fp8.tensor(values, {dtype = dtype or "i64", device = device}) end
-
-  describe("cat and stack", function()
-    it("join along any dimension, from any strides", function()
-      local a = fp8.arange(6, options):view(2, 3)
-      local b = fp8.arange(9, options):view(3, 3):t():narrow(1, 1, 2)
-      assert.same({{0, 1, 2, 0, 3, 6}, {3, 4, 5, 1, 4, 7}}, fp8.cat({a, b}, 2):totable())
-      assert.same({{0, 1, 2}, {3, 4, 5}, {0, 3, 6}, {1, 4, 7}}, fp8.cat({a, b}, 1):totable())
-      assert.same({{{0, 1, 2}, {3, 4, 5}}, {{0, 3, 6}, {1, 4, 7}}}, fp8.stack({a, b}, 1):totable())
-      assert.same({{{0, 0}, {1, 3}, {2, 6}}, {{3, 1}, {4, 4}, {5, 7}}}, fp8.stack({a, b}, -1):totable())
-    end)
-
-    it("name what does not fit", function()
-      support.fails("(2, 3)", function() fp8.cat({fp8.zeros(2, 3, options), fp8.zeros(3, 2, options)}, 1) end)
-      support.fails("dtypes f32 and i64", function() fp8.cat({fp8.zeros(2, options), positions {1}}, 1) end)
-      support.fails("empty", function() fp8.cat({}, 1) end)
-    end)
-  end)
 
   describe("index_select and gather", function()
     it("pick rows of any dimension, positions counting from 0", function()
@@ -50,6 +35,34 @@ support.each_device(function(device)
       end
       assert.same({0, 1, 2, 3}, x:index_select(1, positions {0})[1]:totable())
       support.fails("integer dtype", function() x:index_select(1, fp8.zeros(2, options)) end)
+    end)
+  end)
+
+  describe("index_add", function()
+    it("is right where most rows go to one place", function()
+      local index = {}
+      for i = 1, 4000 do index[i] = i % 5 == 0 and i % 90 or 17 end
+      local sums = core.index_add({90, 3}, 1, positions(index), fp8.ones(4000, 3, options)):totable()
+      assert.equal(3200 + 0, sums[18][1])
+      local total = 0
+      for i = 1, 90 do total = total + sums[i][2] end
+      assert.equal(4000, total)
+    end)
+
+    it("is the gradient of index_select along any dimension", function()
+      fp8.manual_seed(2)
+      local x = fp8.randn(3, 4, 5, options):requires_grad_()
+      for dimension = 1, 3 do
+        x.grad = nil
+        local index = fp8.tensor({1, 0, 1, 2}, {device = device, dtype = "i32"})
+        local y = x:index_select(dimension, index)
+        local dy = fp8.randn(y.shape, options)
+        y:backward(dy)
+        local moved, parts = dy:transpose(1, dimension), {}
+        local zero = fp8.zeros(moved[1].shape, options)
+        for i = 1, x:size(dimension) do parts[i] = ({moved[2], moved[1] + moved[3], moved[4]})[i] or zero end
+        support.close(x.grad, fp8.stack(parts, 1):transpose(1, dimension), 1e-6)
+      end
     end)
   end)
 end)

@@ -1,33 +1,9 @@
 -- Layer and root mean square normalization against plain Lua, for rows of all lengths, alignments and dtypes.
 local fp8 = require "fp8"
+local normalize = require "spec.support.reference.normalize"
 local support = require "spec.support"
 
 local fails = support.fails
-
---- What normalization and its derivative give, in double, from lists of `rows` rows.
-local function reference(x, weight, bias, dy, rows, columns, epsilon, centered)
-  local y, dx, dweight, dbias = {}, {}, {}, {}
-  for i = 1, columns do dweight[i], dbias[i] = 0, 0 end
-  for row = 0, rows - 1 do
-    local at, mean, square, mean_grad, mean_product = row * columns, 0, 0, 0, 0
-    for i = 1, columns do mean = mean + (centered and x[at + i] / columns or 0) end
-    for i = 1, columns do square = square + (x[at + i] - mean) ^ 2 / columns end
-    local inverse = 1 / math.sqrt(square + epsilon)
-    for i = 1, columns do
-      local n = (x[at + i] - mean) * inverse
-      y[at + i] = n * (weight and weight[i] or 1) + (bias and bias[i] or 0)
-      local grad = dy[at + i] * (weight and weight[i] or 1)
-      mean_grad = mean_grad + (centered and grad / columns or 0)
-      mean_product = mean_product + grad * n / columns
-      dweight[i], dbias[i] = dweight[i] + dy[at + i] * n, dbias[i] + dy[at + i]
-    end
-    for i = 1, columns do
-      local n = (x[at + i] - mean) * inverse
-      dx[at + i] = inverse * (dy[at + i] * (weight and weight[i] or 1) - mean_grad - n * mean_product)
-    end
-  end
-  return y, dx, dweight, dbias
-end
 
 local function close(actual, values, dtype, factor)
   support.close(actual, fp8.tensor(values):view(actual.shape), support.tolerance[dtype] * (factor or 1))
@@ -46,7 +22,7 @@ local function compare(device, rows, columns, dtype, setup)
   local y = setup.rms and fp8.rms_norm(x, weight, 1e-3) or fp8.layer_norm(x, weight, bias, 1e-3)
   local dy = fp8.randn(rows, columns):to{device = device, dtype = dtype}
   y:backward(dy)
-  local want_y, want_dx, want_dweight, want_dbias = reference(support.flat(x:detach()),
+  local want_y, want_dx, want_dweight, want_dbias = normalize(support.flat(x:detach()),
     weight and support.flat(weight:detach()), bias and support.flat(bias:detach()), support.flat(dy), rows, columns,
     1e-3, not setup.rms)
   assert.equal(dtype, y.dtype)

@@ -1,18 +1,10 @@
--- Quantization against a slow reference in Lua. Doubles hold the exact product of two float32 values, and a sum or
--- quotient rounded to double and then to float32 is rounded correctly, so one conversion after an operation gives IEEE
--- float32.
-local ffi = require "ffi"
+-- Quantization with maps and formats against the slow reference.
 local core = require "fp8.core"
 local fp8 = require "fp8"
+local reference = require "spec.support.reference"
 local support = require "spec.support"
 
-ffi.cdef "int memcmp(const void *, const void *, size_t);"
-
-local cell = ffi.new "float[1]"
-local function f32(value)
-  cell[0] = value
-  return cell[0]
-end
+local f32, same_bytes = reference.f32, support.same_bytes
 
 local maps = {
   e4m3 = fp8.create_map(true, 4, 3, 8),
@@ -38,41 +30,6 @@ end
 
 maps.random1, maps.random2 = random_map(17), random_map(4711)
 
-local function nearest(values, s)
-  for i = 1, 255 do
-    local midpoint = f32(f32(values[i] + values[i + 1]) * 0.5)
-    if s < midpoint then return i - 1 end
-    if s == midpoint then return (i - 1) % 2 == 0 and i - 1 or i end
-  end
-  return 255
-end
-
---- Codes and absmax of a list of float32 values.
-local function reference(x, values, blocksize, divide)
-  local codes, absmax = {}, {}
-  for start = 1, #x, blocksize do
-    local largest, finish = 0, math.min(start + blocksize - 1, #x)
-    for i = start, finish do
-      if x[i] ~= x[i] or math.abs(x[i]) == math.huge then largest = 0 / 0 end
-      if largest == largest then largest = math.max(largest, math.abs(x[i])) end
-    end
-    table.insert(absmax, largest)
-    local inverse = f32(1 / largest)
-    for i = start, finish do
-      local s = 0
-      if largest > 0 then s = (divide or inverse == math.huge) and f32(x[i] / largest) or f32(x[i] * inverse) end
-      codes[i] = nearest(values, s)
-    end
-  end
-  return codes, absmax
-end
-
-local function decode(codes, absmax, values, blocksize)
-  local result = {}
-  for i, code in ipairs(codes) do result[i] = f32(values[code + 1] * absmax[math.floor((i - 1) / blocksize) + 1]) end
-  return result
-end
-
 --- Values of several magnitudes, some on the map's midpoints, some zero.
 local function test_values(n, device, dtype, map)
   local x = fp8.randn(n) * fp8.randn(n):exp()
@@ -85,20 +42,9 @@ local function test_values(n, device, dtype, map)
   return x:to(dtype):to(device)
 end
 
-local bytes_of = {f32 = 4, f16 = 2, bf16 = 2}
-
---- Asserts that two tensors hold the same bytes, signs of zeros included.
-local function same_bytes(actual, expected)
-  assert.same(expected.shape, actual.shape)
-  assert.equal(expected.dtype, actual.dtype)
-  actual, expected = actual:to("cpu"):contiguous(), expected:contiguous()
-  local bytes = expected:numel() * (bytes_of[expected.dtype] or 1)
-  assert.equal(0, ffi.C.memcmp(actual:data(), expected:data(), bytes))
-end
-
 support.each_device(function(device)
   describe("quantization with a map", function()
-    for name, map in pairs(maps) do
+    for name, map in support.sorted_pairs(maps) do
       it("gives the reference's codes, absmax and values: " .. name, function()
         fp8.manual_seed(7)
         local values = map:totable()
@@ -106,16 +52,16 @@ support.each_device(function(device)
           for _, dtype in ipairs {"f32", "f16", "bf16"} do
             local x = test_values(n, device, dtype, map)
             local blocksize = ({64, 128, 1024, 4096})[trial]
-            local expected, scales = reference(support.flat(x), values, blocksize, false)
+            local expected, scales = reference.quantize(support.flat(x), values, blocksize, false)
             local codes, state = fp8.quantize_blockwise(x, map, blocksize)
             assert.same(expected, codes:totable())
             assert.same(scales, state.absmax:totable())
-            local decoded = fp8.tensor(decode(expected, scales, values, blocksize))
+            local decoded = fp8.tensor(reference.dequantize(expected, scales, values, blocksize))
             support.equal(fp8.dequantize_blockwise(codes, state), decoded:to(dtype))
-            expected, scales = reference(support.flat(x), values, n, true)
+            expected, scales = reference.quantize(support.flat(x), values, n, true)
             codes, state = fp8.quantize(x, map)
             assert.same(expected, codes:totable())
-            decoded = fp8.tensor(decode(expected, scales, values, n))
+            decoded = fp8.tensor(reference.dequantize(expected, scales, values, n))
             support.equal(fp8.dequantize(codes, state), decoded:to(dtype))
           end
         end
@@ -137,7 +83,7 @@ support.each_device(function(device)
     end)
 
     it("gives zeros for a zero block", function()
-      for _, map in pairs(maps) do
+      for _, map in support.sorted_pairs(maps) do
         local codes, state = fp8.quantize_blockwise(fp8.zeros(130, {device = device}), map, 64)
         support.equal(fp8.dequantize_blockwise(codes, state), fp8.zeros(130))
       end
@@ -146,7 +92,7 @@ support.each_device(function(device)
     it("scales blocks of the smallest numbers, whose absmax has no finite reciprocal", function()
       local x = fp8.tensor({1e-45, -3e-40, 1e-40, 0}, {device = device})
       local codes, state = fp8.quantize_blockwise(x, maps.e5m2, 64)
-      local expected, scales = reference(support.flat(x), maps.e5m2:totable(), 64, false)
+      local expected, scales = reference.quantize(support.flat(x), maps.e5m2:totable(), 64, false)
       assert.same(expected, codes:totable())
       assert.same(scales, state.absmax:totable())
     end)
@@ -186,7 +132,7 @@ support.each_device(function(device)
             local finite = map:max():item() < math.huge -- a format of 8 exponent bits exceeds float32
             if finite then
               local codes = fp8.quantize_blockwise(x, map, 64)
-              assert.same(reference(support.flat(x), map:totable(), 64, false), codes:totable())
+              assert.same(reference.quantize(support.flat(x), map:totable(), 64, false), codes:totable())
             else
               support.fails("not finite", function() fp8.quantize_blockwise(x, map, 64) end)
             end
@@ -274,7 +220,7 @@ support.each_device(function(device)
       return own_scale
     end
 
-    for name, format in pairs(formats) do
+    for name, format in support.sorted_pairs(formats) do
       it("is the same everywhere, measured or with known scales: " .. name, function()
         fp8.manual_seed(31)
         for _, shape in ipairs(shapes) do
@@ -322,7 +268,7 @@ support.each_device(function(device)
         local x = matrix({4099}, dtype)
         local there = x:to(device)
         for offset = 1, 3 do
-          for _, format in pairs(formats) do
+          for _, format in support.sorted_pairs(formats) do
             local codes = core.quantize(there:narrow(1, offset, 4096), format, 256)
             same_bytes(codes, (core.quantize(x:narrow(1, offset, 4096), format, 256)))
           end
@@ -333,7 +279,7 @@ support.each_device(function(device)
     it("keeps what is broken, empty or tiny to its blocks", function()
       fp8.manual_seed(33)
       for _, dtype in ipairs {"f32", "bf16"} do
-        for _, format in pairs(formats) do
+        for _, format in support.sorted_pairs(formats) do
           local x = matrix({64, 256}, dtype)
           x:narrow(1, 3, 1):fill_(0)
           x:narrow(1, 5, 1):mul_(1e-30):mul_(1e-9)

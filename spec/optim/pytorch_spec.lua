@@ -28,7 +28,7 @@ end
 
 support.each_device(function(device)
   describe("Ten steps agree with PyTorch:", function()
-    for name, text in pairs(cases) do
+    for name, text in support.sorted_pairs(cases) do
       it(name, function()
         local case = cjson.decode(text)
         local dtype = case.rounded and "bf16" or "f32"

@@ -1,8 +1,13 @@
 --- What the specs share: the devices to run on, files, comparisons and random numbers.
+local ffi = require "ffi"
 local assert = require "luassert"
+local busted = require "busted"
 local fp8 = require "fp8"
+local seed = require "spec.support.seed"
 
 local support = {}
+
+local bytes_of = {f32 = 4, f16 = 2, bf16 = 2, e4m3 = 1, e5m2 = 1, u8 = 1, i32 = 4, i64 = 8}
 
 --- Largest relative Frobenius errors against a reference, for each dtype.
 support.tolerance = {f32 = 1e-5, f16 = 1e-3, bf16 = 4e-3}
@@ -15,10 +20,14 @@ elseif os.getenv "FP8_REQUIRE_CUDA" then
   error("FP8_REQUIRE_CUDA is set, but there is no GPU: " .. tostring(reason))
 end
 
---- Calls f(device) inside a busted block for each device present.
+--- Calls f(device) inside a busted block for each device present. Every test there starts from the same random state,
+-- whichever tests came before it.
 function support.each_device(f)
   for _, device in ipairs(support.devices) do
-    require("busted").describe("on " .. device, function() f(device) end)
+    busted.describe("on " .. device, function()
+      busted.before_each(function() fp8.manual_seed(seed) end)
+      f(device)
+    end)
   end
 end
 
@@ -76,6 +85,19 @@ function support.equal(actual, expected)
   end
 end
 
+--- The bytes of a tensor's elements, row-major.
+function support.bytes(x)
+  x = x:detach():to("cpu"):contiguous()
+  return ffi.string(x:data(), x:numel() * bytes_of[x.dtype])
+end
+
+--- Asserts that two tensors hold the same bytes of the same dtype, signs of zeros included.
+function support.same_bytes(actual, expected)
+  assert.same(expected.shape, actual.shape)
+  assert.equal(expected.dtype, actual.dtype)
+  assert.is_true(support.bytes(actual) == support.bytes(expected), "the bytes differ")
+end
+
 --- Asserts that f(…) raises an error whose message contains `text`.
 function support.fails(text, f, ...)
   local ok, message = pcall(f, ...)
@@ -98,13 +120,21 @@ function support.apart(sizes)
 end
 
 --- A generator of its own, the same everywhere: random(n) gives a whole number from 1 to n, random() one in [0, 1).
-function support.random(seed)
-  local state = seed % 2147483646 + 1
+-- @param stream a whole number: generators of other numbers draw other ones
+function support.random(stream)
+  local state = ((seed - 1) * 69621 + stream) % 2147483646 + 1
   return function(n)
     state = state * 48271 % 2147483647
     local unit = (state - 1) / 2147483646
     return n and math.floor(unit * n) + 1 or unit
   end
+end
+
+--- The numbers from 1 to n in random order.
+function support.permutation(random, n)
+  local order = {}
+  for i = 1, n do table.insert(order, random(i), i) end
+  return order
 end
 
 --- The 8 bytes, little-endian, of a whole number from 0 up to below 2^64.
@@ -133,6 +163,19 @@ function support.write_file(path, text)
   local file = assert(io.open(path, "wb"))
   file:write(text)
   file:close()
+end
+
+--- Like pairs, in the order of the keys, which are all strings or all numbers: what tests are called and which numbers
+-- they draw must not depend on how a table is stored.
+function support.sorted_pairs(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  local i = 0
+  return function()
+    i = i + 1
+    return keys[i], t[keys[i]]
+  end
 end
 
 --- Calls f(path) with a file of these bytes, which is removed afterwards.

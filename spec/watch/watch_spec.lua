@@ -69,7 +69,9 @@ support.each_device(function(device)
       assert.equal(9, #rows)
       for _, i in ipairs {1, 3, 5} do
         local recipe = model[i].recipe or fp8.recipes.mixed
-        for tensor, value in pairs {input = inputs[i], weight = weights[i], grad_output = outputs[i].grad} do
+        for tensor, value in support.sorted_pairs {
+          input = inputs[i], weight = weights[i], grad_output = outputs[i].grad,
+        } do
           local row = find_row(rows, 1, tostring(i), tensor)
           -- With weight_grad = "full", the dy of a layer whose input needs no gradient is not quantized.
           if i == 1 and tensor == "grad_output" then
@@ -104,7 +106,7 @@ support.each_device(function(device)
       watcher:step()
       local rows = watcher:rows()
       assert.equal(6, #rows)
-      for name, case in pairs {
+      for name, case in support.sorted_pairs {
         input = {x, recipe.input}, weight = {layer.weight, recipe.weight}, grad_output = {y.grad, recipe.grad_output},
         ["weight for dx"] = {layer.weight, recipe.input_grad.weight},
         ["input for dW"] = {x, recipe.weight_grad.input},

@@ -1,4 +1,7 @@
 --- The numeric rules in plain Lua and double arithmetic, slow and direct, for specs to compare with.
+--
+-- Doubles hold the exact product of two float32 values, and a sum or quotient rounded to double and then to float32 is
+-- rounded correctly, so one conversion after an operation gives IEEE float32.
 local ffi = require "ffi"
 
 local reference = {}
@@ -69,6 +72,34 @@ function reference.nearest(map, s)
   return code
 end
 
+--- Codes and absmax of blocks of a list of float32 values.
+-- @param divide by absmax, as for whole tensors, rather than multiply by its reciprocal
+function reference.quantize(x, map, blocksize, divide)
+  local codes, absmax = {}, {}
+  for start = 1, #x, blocksize do
+    local largest, finish = 0, math.min(start + blocksize - 1, #x)
+    for i = start, finish do
+      if x[i] ~= x[i] or math.abs(x[i]) == math.huge then largest = 0 / 0 end
+      if largest == largest then largest = math.max(largest, math.abs(x[i])) end
+    end
+    table.insert(absmax, largest)
+    local inverse = f32(1 / largest)
+    for i = start, finish do
+      local s = 0
+      if largest > 0 then s = (divide or inverse == math.huge) and f32(x[i] / largest) or f32(x[i] * inverse) end
+      codes[i] = reference.nearest(map, s)
+    end
+  end
+  return codes, absmax
+end
+
+--- The values of such codes.
+function reference.dequantize(codes, absmax, map, blocksize)
+  local result = {}
+  for i, code in ipairs(codes) do result[i] = f32(map[code + 1] * absmax[math.floor((i - 1) / blocksize) + 1]) end
+  return result
+end
+
 local largest = {e4m3 = 448, e5m2 = 57344}
 
 --- The scale of a block with this absmax: of a map (a list) or hardware format, rounded as a recipe says.
@@ -86,7 +117,8 @@ function reference.scale(absmax, format, scale_rounding)
   return 2 ^ math.max(-126, math.min(exponent, 127))
 end
 
--- Quantizes the elements at `positions` of the list x as one block, into `out`; `known` is its scale, or nil.
+-- Quantizes the elements at `positions` of the list x as one block, into `out`; `known` is its scale, or nil. Returns
+-- its scale.
 local function quantize_block(x, positions, format, divide, round_to, out, scale_rounding, known)
   local absmax = 0
   for _, i in ipairs(positions) do
@@ -109,6 +141,7 @@ local function quantize_block(x, positions, format, divide, round_to, out, scale
       out[i] = round_to(f32(value * scale))
     end
   end
+  return scale
 end
 
 --- Quantizes and dequantizes.
@@ -119,7 +152,7 @@ end
 -- @param dtype  that of the result
 -- @param scale_rounding nil, "none", "power_of_two" or "mx"
 -- @param known  the scale, instead of that of absmax, or nil
--- @return list of values
+-- @return list of values, list of scales in the order of their blocks
 function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding, known)
   local columns = shape[2]
   local group_of
@@ -136,17 +169,21 @@ function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding,
     local length = scale == "row" and columns or scale
     group_of = function(i) return math.floor(i / length) end
   end
-  local groups, out = {}, {}
+  local groups, order, out, scales = {}, {}, {}, {}
   for i = 1, #x do
     local group = group_of(i - 1)
-    groups[group] = groups[group] or {}
+    if not groups[group] then
+      groups[group] = {}
+      table.insert(order, group)
+    end
     table.insert(groups[group], i)
   end
   local divide = scale == "tensor" and type(format) == "table"
-  for _, positions in pairs(groups) do
-    quantize_block(x, positions, format, divide, reference.round[dtype or "f32"], out, scale_rounding, known)
+  for i, group in ipairs(order) do
+    scales[i] =
+      quantize_block(x, groups[group], format, divide, reference.round[dtype or "f32"], out, scale_rounding, known)
   end
-  return out
+  return out, scales
 end
 
 --- The smallest power of two from 64 to 4096 that is at least the number of features, else 4096.
@@ -171,6 +208,18 @@ function reference.matmul(a, b, m, k, n, transpose_a, transpose_b)
     end
   end
   return out
+end
+
+--- Zeros (count, features) plus the rows at their positions, which count from 0: all lists.
+function reference.index_add(count, features, positions, rows)
+  local sums = {}
+  for i = 1, count * features do sums[i] = 0 end
+  for j, position in ipairs(positions) do
+    for i = 1, features do
+      sums[position * features + i] = sums[position * features + i] + rows[(j - 1) * features + i]
+    end
+  end
+  return sums
 end
 
 return reference
