@@ -98,7 +98,7 @@ demo: ## train three networks on Fashion-MNIST (ARGS='--device cuda'); installs 
 	@$(MAKE) --no-print-directory all
 	@$(LUA) examples/fashion_mnist.lua $(ARGS)
 
-test: ## run the specs (SPEC=spec/tensor_spec.lua for one file); installs what is missing first
+test: ## run the specs (SPEC=spec/ops/softmax_spec.lua for one file); installs what is missing first
 	@.ci/setup test
 	@$(MAKE) --no-print-directory all
 	@$(RUN_SPECS)

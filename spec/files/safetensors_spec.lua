@@ -1,0 +1,192 @@
+-- Safetensors files: every dtype read, and written back. safetensors_hostile_spec.lua has the files that are refused.
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+local fails = support.fails
+
+describe("fp8.load", function()
+  local path = support.fixture "dtypes.safetensors"
+  local tensors, metadata = fp8.load(path, {f64 = "f32"})
+
+  local function holds(name, dtype, shape, values)
+    it("reads " .. name, function()
+      local tensor = tensors[name]
+      assert.equal(dtype, tensor.dtype)
+      assert.same(shape, tensor.shape)
+      assert.equal("cpu", tensor.device)
+      assert.is_false(tensor.requires_grad)
+      assert.same(values, support.flat(tensor))
+    end)
+  end
+
+  holds("i64", "i64", {2}, {2 ^ 40, -5})
+  holds("f64", "f32", {2}, {1.7017258405685425, 0.10667306184768677})
+  holds("empty", "f32", {0, 4}, {})
+  holds("f32", "f32", {2, 3}, {
+    1.0025161504745483, 1.186842679977417, -0.5066834688186646, 0.9578543305397034, 0.962215006351471,
+    -0.7141110301017761,
+  })
+  holds("scalar", "f32", {}, {3.5})
+  holds("i32", "i32", {2, 3}, {0, 1, 2, 3, 4, 5})
+  holds("bf16", "bf16", {3, 1}, {0.28125, 1.5546875, 0.6875})
+  holds("f16", "f16", {4}, {-0.81103515625, 0.79638671875, -0.97314453125, -1.4482421875})
+  holds("e4m3", "e4m3", {7}, {0.34375, 0.09375, -1.125, 1.625, -0.5, 2, 0.0234375})
+  holds("e5m2", "e5m2", {2, 2}, {-1, 0.5, 0.625, 0.375})
+  holds("u8", "u8", {5}, {0, 1, 2, 3, 4})
+  holds("bool", "u8", {2}, {1, 0})
+
+  it("gives the metadata, non-ASCII text included", function()
+    assert.same({note = "naïve ünïcode", format = "pt"}, metadata)
+  end)
+
+  it("refuses f64 unless asked to round it", function()
+    fails("load: ", fp8.load, path)
+    fails("f64", fp8.load, path)
+    fails("F64", fp8.load, path)
+    fails("load: ", fp8.load, path, {f64 = "i32"})
+  end)
+
+  it("gives no metadata where there is none", function()
+    support.with_file(support.safetensors("{}"), function(file)
+      local none, nothing = fp8.load(file)
+      assert.same({}, none)
+      assert.same({}, nothing or {})
+    end)
+  end)
+
+  it("takes a header padded with spaces, tensors in any order, and escapes", function()
+    local header = [[{"b\u00e9\n":{"dtype":"U8","shape":[1],"data_offsets":[4,5]},
+      "a":{"shape":[1],"data_offsets":[0,4],"dtype":"I32"}}   ]]
+    support.with_file(support.safetensors(header, "\1\0\0\0\7"), function(file)
+      local found = fp8.load(file)
+      assert.same({1}, found.a:totable())
+      assert.same({7}, found["bé\n"]:totable())
+    end)
+  end)
+
+  it("says which file it can't open", function()
+    fails("/nowhere/at all", fp8.load, "/nowhere/at all")
+    fails("load: ", fp8.load, "/")
+    fails("load: ", fp8.load)
+    fails("load: ", fp8.load, 12)
+    fails("load: ", fp8.load, {})
+  end)
+end)
+
+support.each_device(function(device)
+  describe("fp8.save", function()
+    local path
+
+    before_each(function() path = os.tmpname() end)
+    after_each(function() os.remove(path) end)
+
+    it("writes what load reads, for every dtype and shape", function()
+      fp8.manual_seed(3)
+      local kept = {}
+      for _, dtype in ipairs {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"} do
+        for name, shape in support.sorted_pairs {
+          scalar = {}, one = {1}, empty = {0, 3}, matrix = {3, 5}, deep = {1, 2, 1, 2, 1, 2, 1, 2},
+        } do
+          kept[dtype .. "." .. name] = (fp8.randn(shape, {device = device}) * 100):to(dtype)
+        end
+      end
+      fp8.save(path, kept)
+      local read = fp8.load(path)
+      for name, tensor in support.sorted_pairs(kept) do
+        assert.equal(tensor.dtype, read[name].dtype)
+        support.equal(read[name], tensor)
+        read[name] = nil
+      end
+      assert.is_nil(next(read))
+    end)
+
+    it("writes special values bit for bit", function()
+      for _, dtype in ipairs {"f32", "f16", "bf16", "e5m2"} do
+        local x = fp8.tensor {0 / 0, math.huge, -math.huge, -0.0, 0}
+        fp8.save(path, {x = x:to {dtype = dtype, saturate = false, device = device}})
+        local read = support.flat(fp8.load(path).x)
+        assert.is_true(read[1] ~= read[1])
+        assert.same({math.huge, -math.huge}, {read[2], read[3]})
+        assert.equal(-math.huge, 1 / read[4])
+        assert.equal(math.huge, 1 / read[5])
+      end
+    end)
+
+    it("writes views as what they show", function()
+      local x = fp8.arange(12, {device = device}):view(3, 4)
+      fp8.save(path, {
+        t = x:t(), column = x:select(2, 2), corner = x:narrow(1, 2, 2):narrow(2, 3, 2),
+        row = x:narrow(1, 1, 1):expand(2, 4),
+      })
+      local read = fp8.load(path)
+      assert.same({{0, 4, 8}, {1, 5, 9}, {2, 6, 10}, {3, 7, 11}}, read.t:totable())
+      assert.same({1, 5, 9}, read.column:totable())
+      assert.same({{6, 7}, {10, 11}}, read.corner:totable())
+      assert.same({{0, 1, 2, 3}, {0, 1, 2, 3}}, read.row:totable())
+    end)
+
+    it("writes metadata and any name", function()
+      local x = fp8.tensor({5}, {device = device})
+      local names = {[""] = x, ["ünïcode \"quoted\" \\ \n \1"] = x, ["a.b/c"] = x}
+      local metadata = {note = "naïve", ["k\"ey"] = "line\nline"}
+      fp8.save(path, names, metadata)
+      local read, read_metadata = fp8.load(path)
+      for name in pairs(names) do assert.same({5}, read[name]:totable()) end
+      assert.same(metadata, read_metadata)
+    end)
+
+    it("writes nothing where there is nothing", function()
+      fp8.save(path, {})
+      assert.same({}, (fp8.load(path)))
+    end)
+
+    it("writes the same bytes every time", function()
+      local tensors = {}
+      for i = 1, 20 do tensors["tensor " .. i] = fp8.full({i}, i, {device = device}) end
+      fp8.save(path, tensors, {a = "1", b = "2", c = "3"})
+      local first = support.read_file(path)
+      fp8.save(path, tensors, {c = "3", b = "2", a = "1"})
+      assert.equal(first, support.read_file(path))
+    end)
+
+    it("aligns the header to 8 bytes and leaves no hole", function()
+      fp8.save(path, {a = fp8.zeros(3, {dtype = "u8", device = device}), b = fp8.zeros(2, {device = device})})
+      local text = support.read_file(path)
+      local length = text:byte(1) + 256 * text:byte(2)
+      assert.equal(0, length % 8)
+      assert.equal(8 + length + 3 + 8, #text)
+    end)
+
+    it("leaves the old file where it fails, and no other one beside it", function()
+      fp8.save(path, {x = fp8.tensor({1, 2}, {device = device})})
+      local before = support.read_file(path)
+      fails("save: ", fp8.save, path, {x = fp8.zeros(1000, {device = device}), y = "no tensor"})
+      fails("save: ", fp8.save, path, {[3] = fp8.zeros(2, {device = device})})
+      fails("save: ", fp8.save, path, {x = fp8.zeros(2, {device = device})}, {note = {}})
+      fails("save: ", fp8.save, path, 3)
+      fails("save: ", fp8.save, path, {__metadata__ = fp8.zeros(2, {device = device})})
+      assert.equal(before, support.read_file(path))
+      local found = io.popen(("ls -d '%s'*"):format(path)):read "*a"
+      assert.equal(path .. "\n", found)
+    end)
+
+    it("names a path that can't be written", function()
+      fails("/nowhere/at/all", fp8.save, "/nowhere/at/all", {x = fp8.zeros(2)})
+      fails("save: ", fp8.save, "/nowhere/at/all", {x = fp8.zeros(2)})
+      fails("save: ", fp8.save, nil, {x = fp8.zeros(2)})
+    end)
+
+    it("does not put a file in the place of a device or a directory", function()
+      fails("save: /dev/null", fp8.save, "/dev/null", {x = fp8.zeros(2, {device = device})})
+      fails("save: /tmp", fp8.save, "/tmp", {x = fp8.zeros(2, {device = device})})
+    end)
+
+    it("writes the file that a symbolic link leads to", function()
+      local link = path .. ".link"
+      os.execute(("ln -s '%s' '%s'"):format(path:match "[^/]*$", link))
+      fp8.save(link, {x = fp8.zeros(2, {device = device})})
+      os.remove(link)
+      assert.is_truthy(fp8.load(path).x)
+    end)
+  end)
+end)

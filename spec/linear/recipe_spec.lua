@@ -1,0 +1,306 @@
+-- Recipes: every format, scale and rounding of a linear layer against the slow reference, and what is refused.
+local fp8 = require "fp8"
+local reference = require "spec.support.reference"
+local support = require "spec.support"
+local check_linear = require "spec.support.linear_check"
+
+local fails = support.fails
+
+local e4m3, e5m2 = reference.map(true, 4, 3), reference.map(true, 5, 2)
+local map_of = {[e4m3] = fp8.create_map(true, 4, 3, 8), [e5m2] = fp8.create_map(true, 5, 2, 8)}
+local list_of = {[fp8.recipes.mixed.input.format] = e4m3, [fp8.recipes.mixed.grad_output.format] = e5m2}
+
+--- A recipe for fp8 from one in the reference's terms, where a format is a list or a name.
+local recipe_of, rules_of
+function recipe_of(rules)
+  local recipe = {}
+  for field, value in support.sorted_pairs(rules) do
+    local format, scale, scale_rounding = value[1], value[2], value[3]
+    if type(value) == "string" then
+      recipe[field] = value
+    elseif format then
+      recipe[field] = {format = map_of[format] or format, scale = scale, scale_rounding = scale_rounding}
+    else
+      recipe[field] = recipe_of(value)
+    end
+  end
+  return recipe
+end
+
+--- The other way round.
+function rules_of(recipe)
+  local rules = {}
+  for field, value in support.sorted_pairs(recipe) do
+    if type(value) == "string" then
+      rules[field] = field ~= "rounding" and value or nil
+    elseif value.format then
+      rules[field] = {list_of[value.format] or value.format, value.scale, value.scale_rounding}
+    else
+      rules[field] = rules_of(value)
+    end
+  end
+  return rules
+end
+
+local function rules_with(format, grad_format, input, weight, grad_output, weight_grad)
+  return {
+    input = {format, input}, weight = {format, weight}, grad_output = {grad_format, grad_output},
+    weight_grad = weight_grad,
+  }
+end
+
+support.each_device(function(device)
+  it("takes an empty batch with every recipe on " .. device, function()
+    for name, recipe in support.sorted_pairs(fp8.recipes) do
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local layer = fp8.Linear(32, 16, {recipe = recipe, device = device, dtype = dtype})
+        local x = fp8.zeros(0, 32, {device = device, dtype = dtype}):requires_grad_()
+        local y = layer(x)
+        assert.same({0, 16}, y.shape, name)
+        y:backward(fp8.zeros(0, 16, {device = device, dtype = dtype}))
+        assert.same({0, 32}, x.grad.shape)
+        support.equal(layer.weight.grad, fp8.zeros(16, 32))
+        support.equal(layer.bias.grad, fp8.zeros(16))
+      end
+    end
+  end)
+
+  before_each(function() fp8.manual_seed(2) end)
+
+  describe("A recipe", function()
+    local scales = {
+      {"tensor", "tensor", "tensor"}, {"row", "row", "row"}, {"block", "block", "block"}, {64, 128, 64},
+      {"row", "tensor", "row"}, {32, "tensor", 32}, {7, 1, 1000},
+    }
+    for _, formats in ipairs {{e4m3, e5m2}, {"e4m3", "e5m2"}, {"e5m2", "e4m3"}, {e4m3, "e5m2"}} do
+      for _, weight_grad in ipairs {"full", "quantized"} do
+        for _, scale in ipairs(scales) do
+          local function name(format) return type(format) == "table" and "map" or format end
+          local text = "computes %s, %s by %s, %s, %s with a %s weight gradient"
+          it(text:format(name(formats[1]), name(formats[2]), scale[1], scale[2], scale[3], weight_grad), function()
+            local rules = rules_with(formats[1], formats[2], scale[1], scale[2], scale[3], weight_grad)
+            for _, dtype in ipairs {"f32", "bf16"} do
+              local layer = fp8.Linear(48, 32, {dtype = dtype, device = device, recipe = recipe_of(rules)})
+              check_linear(layer, rules, {device = device, dtype = dtype, shape = {16}, inputs = 48, outputs = 32})
+            end
+          end)
+        end
+      end
+    end
+
+    for name, recipe in support.sorted_pairs(fp8.recipes) do
+      if name ~= "delayed" then
+        it("computes what it says: " .. name, function()
+          local rules = rules_of(recipe)
+          for _, sizes in ipairs {{{150}, 160, 144}, {{3, 7}, 33, 70}, {{1}, 5, 1}} do
+            local shape, inputs, outputs = unpack(sizes)
+            for _, dtype in ipairs(inputs > 100 and {"bf16"} or {"f32", "f16"}) do
+              local layer = fp8.Linear(inputs, outputs, {dtype = dtype, device = device, recipe = name})
+              check_linear(layer, rules,
+                {device = device, dtype = dtype, shape = shape, inputs = inputs, outputs = outputs})
+            end
+          end
+        end)
+      end
+    end
+
+    it("may have other operands in each product, of any kind", function()
+      local random = support.random(3)
+      local function pick(list) return list[random(#list)] end
+      local function operand()
+        local format = pick {"e4m3", "e5m2", e4m3, e5m2}
+        local rounding = pick {"none", "power_of_two", type(format) == "string" and "mx" or nil}
+        local tile = {random(9), random(9)}
+        local scale = pick {"tensor", "tensor", "row", "column", "column", "block", 7, tile, {1, 16}}
+        return {format, scale, rounding}
+      end
+      for _ = 1, 60 do
+        local rules = {input = operand(), weight = operand(), grad_output = operand()}
+        if random(2) == 1 then
+          rules.input_grad = {grad_output = pick {operand(), false} or nil, weight = pick {operand(), false} or nil}
+        end
+        local both = {grad_output = operand(), input = operand()}
+        rules.weight_grad = pick {"full", "quantized", {input = operand()}, both}
+        local layer = fp8.Linear(32, 16, {device = device, recipe = recipe_of(rules)})
+        local setup = {device = device, dtype = pick {"f32", "bf16"}, shape = {random(20)}, inputs = 32, outputs = 16}
+        check_linear(layer, rules, setup)
+        layer:zero_grad()
+        check_linear(layer, rules, setup) -- with the weight as it was quantized before
+      end
+    end)
+
+    it("is named by native = true", function()
+      local mixed = rules_with("e4m3", "e5m2", "row", "tensor", "row", "full")
+      local global = rules_with("e4m3", "e5m2", "tensor", "tensor", "tensor", "quantized")
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        for name, rules in support.sorted_pairs {LinearMixed = mixed, LinearGlobal = global} do
+          local layer = fp8[name](80, 48, {native = true, dtype = dtype, device = device})
+          check_linear(layer, rules, {device = device, dtype = dtype, shape = {32}, inputs = 80, outputs = 48})
+          layer = fp8[name](17, 9, {native = true, device = device, bias = false})
+          check_linear(layer, rules, {device = device, dtype = dtype, shape = {2, 3}, inputs = 17, outputs = 9})
+        end
+      end
+    end)
+
+    it("is changed field by field by options", function()
+      local changes = {device = device, grad_output = {scale = "row"}, weight = {format = "e5m2"}}
+      local layer = fp8.LinearMixed(40, 24, changes)
+      local rules = rules_with(e4m3, e5m2, "block", "tensor", "row", "full")
+      rules.input[2], rules.weight[1] = 64, "e5m2"
+      check_linear(layer, rules, {device = device, dtype = "f32", shape = {5}, inputs = 40, outputs = 24})
+      assert.equal("block", fp8.recipes.mixed.grad_output.scale)
+    end)
+
+    it("makes broken runs show: a NaN or an infinity spreads over its block", function()
+      local layer = fp8.LinearMixed(64, 4, {device = device})
+      for _, bad in ipairs {0 / 0, math.huge, -math.huge} do
+        local x = fp8.ones(3, 64, {device = device})
+        x[2]:narrow(1, 5, 1):fill_(bad)
+        local y = support.flat(layer(x))
+        for i = 1, 12 do assert.equal(i > 4 and i <= 8, y[i] ~= y[i]) end
+        local all = support.flat(fp8.LinearGlobal(64, 4, {device = device})(x))
+        for i = 1, 12 do assert.is_true(all[i] ~= all[i]) end
+      end
+    end)
+  end)
+
+  describe("Stochastic rounding", function()
+    local function layer_of(format)
+      local layer = fp8.Linear(64, 64, {
+        device = device, bias = false,
+        recipe = {
+          input = {format = format, scale = "row"}, weight = {format = "e4m3", scale = "tensor"},
+          grad_output = {format = "e5m2", scale = "row"}, rounding = "stochastic",
+        },
+      })
+      local identity = fp8.zeros(64, 64)
+      for i = 1, 64 do identity[i]:narrow(1, i, 1):fill_(1) end
+      return layer:load_state_dict {weight = identity}
+    end
+
+    for name, format in support.sorted_pairs {map = map_of[e4m3], e4m3 = "e4m3", e5m2 = "e5m2"} do
+      it("is right on average and gives neighbours, for " .. name, function()
+        local layer = layer_of(format)
+        local x = fp8.rand(1, 64, {device = device}) * 2 - 1
+        local count = 2000
+        local y = layer(x:expand(count, 64)):detach()
+        local mean, low, high = y:mean(1):totable(), y:min(1):totable(), y:max(1):totable()
+        for i, value in ipairs(support.flat(x)) do
+          assert.is_true(low[i] <= value + 1e-6 and value <= high[i] + 1e-6)
+          local step = high[i] - low[i]
+          assert.is_true(step <= math.abs(value) / (format == "e5m2" and 4 or 8) * 1.001 + 0.005)
+          -- Five standard deviations of the mean of values that are `step` apart.
+          assert.near(value, mean[i], 5 * step / 2 / math.sqrt(count) + 1e-6)
+        end
+      end)
+    end
+
+    it("repeats itself for a seed, and not otherwise", function()
+      local layer = layer_of "e4m3"
+      local x = fp8.randn(16, 64, {device = device})
+      fp8.manual_seed(5)
+      local first, second = layer(x):totable(), layer(x):totable()
+      fp8.manual_seed(5)
+      assert.same(first, layer(x):totable())
+      assert.is_not.same(first, second)
+    end)
+
+    it("rounds the gradient too", function()
+      local layer = layer_of "e4m3"
+      local function gradient()
+        local x = fp8.zeros(16, 64, {device = device, requires_grad = true})
+        fp8.manual_seed(1)
+        local dy = fp8.randn(16, 64, {device = device})
+        local y = layer(x)
+        fp8.manual_seed(6)
+        y:backward(dy)
+        return x.grad, dy
+      end
+      local dx, dy = gradient()
+      assert.same(dx:totable(), (gradient()):totable())
+      local found = support.error(dx, dy)
+      assert.is_true(found > 0.02 and found < 0.25, tostring(found))
+    end)
+  end)
+end)
+
+describe("A wrong recipe", function()
+  local recipes = fp8.recipes
+
+  local function refused(words, recipe)
+    for _, word in ipairs(words) do fails(word, fp8.Linear, 4, 4, {recipe = recipe}) end
+  end
+
+  local function changed(field, value)
+    local copy = {}
+    for name, old in pairs(recipes.mixed) do copy[name] = old end
+    copy[field] = value
+    return copy
+  end
+
+  it("is refused with the name of the field", function()
+    refused({"recipe.input"}, changed("input", nil))
+    refused({"recipe.weight", "table", "3"}, changed("weight", 3))
+    refused({"recipe.grad_output.format", "e4m4"}, changed("grad_output", {format = "e4m4", scale = "row"}))
+    refused({"recipe.input.format"}, changed("input", {scale = "row"}))
+    refused({"recipe.input.format", "(2)"}, changed("input", {format = fp8.zeros(2), scale = "row"}))
+    refused({"recipe.input.format", "ascending"}, changed("input", {format = -fp8.arange(256), scale = "row"}))
+    refused({"recipe.input.scale"}, changed("input", {format = "e4m3"}))
+    refused({"recipe.input.scale", "colum"}, changed("input", {format = "e4m3", scale = "colum"}))
+    local odd = setmetatable({}, {__index = function() return 4 end})
+    local wrong = {
+      0, -1, 1.5, 0 / 0, 2 ^ 60, true, {}, {1}, {1, 2, 3}, {0, 1}, {1, -1}, {1, 1.5}, {"1", 2}, {rows = 1, columns = 2},
+      {1, 2 ^ 60}, {1, 0 / 0}, {1, 2, extra = 3}, {{1, 2}, 3}, odd,
+    }
+    for _, scale in ipairs(wrong) do
+      refused({"recipe.input.scale must be"}, changed("input", {format = "e4m3", scale = scale}))
+    end
+    for _, rounding in ipairs {"up", 2, true, {}} do
+      refused({"recipe.weight.scale_rounding must be"},
+        changed("weight", {format = "e4m3", scale = "row", scale_rounding = rounding}))
+    end
+    refused({"recipe.weight.scale_rounding", "mx", "maps"},
+      changed("weight", {format = fp8.create_map(), scale = {1, 32}, scale_rounding = "mx"}))
+    for _, history in ipairs {0, -1, 1.5, "16", 2 ^ 21, true, {}} do
+      refused({"recipe.weight.history must be"},
+        changed("weight", {format = "e4m3", scale = "tensor", history = history}))
+    end
+    for _, scale in ipairs {"row", "column", 64, {1, 32}} do
+      refused({"recipe.weight.history", "tensor"}, changed("weight", {format = "e4m3", scale = scale, history = 16}))
+    end
+    refused({"recipe.input_grad must be", "full"}, changed("input_grad", "full"))
+    refused({"recipe.input_grad: unknown field input"}, changed("input_grad", {input = recipes.mx.input}))
+    refused({"recipe.input_grad.weight must be"}, changed("input_grad", {weight = "column"}))
+    refused({"recipe.input_grad.weight.format"}, changed("input_grad", {weight = {scale = "column"}}))
+    refused({"recipe.weight_grad: unknown field weight"}, changed("weight_grad", {weight = recipes.mx.input}))
+    refused({"recipe.weight_grad.input.scale must be"}, changed("weight_grad", {input = {format = "e4m3"}}))
+    refused({"recipe.weight_grad.grad_output.scale_rounding must be"},
+      changed("weight_grad", {grad_output = {format = "e4m3", scale = "row", scale_rounding = "down"}}))
+    refused({"recipe.weight_grad", "half"}, changed("weight_grad", "half"))
+    refused({"recipe.rounding", "up"}, changed("rounding", "up"))
+    refused({"roundign"}, changed("roundign", "nearest"))
+    refused({"blocksize"}, changed("input", {format = "e4m3", scale = "row", blocksize = 3}))
+    refused({"recipe", "boolean"}, true)
+    refused({"mxied"}, "mxied")
+  end)
+
+  it("is refused as options, too", function()
+    fails("unknown option", fp8.LinearMixed, 4, 4, {naitve = true})
+    fails("native", fp8.Linear, 4, 4, {native = true})
+    fails("native", fp8.LinearMixed, 4, 4, {native = true, recipe = recipes.global})
+    fails("native", fp8.LinearMixed, 4, 4, {native = 1})
+    fails("bias", fp8.Linear, 4, 4, {bias = 1})
+    fails("input", fp8.Linear, 4, 4, {input = {scale = "row"}})
+    fails("input", fp8.LinearMixed, 4, 4, {input = "row"})
+    fails("rounding", fp8.LinearMixed, 4, 4, {rounding = true})
+    fails("input_grad must be a table", fp8.LinearMixed, 4, 4, {input_grad = "full"})
+    fails("recipe.weight_grad.input.format", fp8.LinearMixed, 4, 4, {weight_grad = {input = {scale = "row"}}})
+    fails("matmul_global: delayed scaling", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2, 2), {
+      input = {history = 3},
+    })
+    fails("matmul_mixed: ", fp8.matmul_mixed, fp8.zeros(2, 2), fp8.zeros(2, 2), {blocksize = 0})
+    fails("matmul_global: ", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2, 2), {size = 0})
+    fails("matmul_global: ", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2))
+    fails("matmul_mixed: ", fp8.matmul_mixed, fp8.zeros(2, 2), 3)
+  end)
+end)

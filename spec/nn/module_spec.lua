@@ -1,0 +1,131 @@
+-- Modules: parameters, state, conversion.
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+local nn, fails = fp8.nn, support.fails
+
+local function names_of(module)
+  local names = {}
+  for name in module:named_parameters() do table.insert(names, name) end
+  return names
+end
+
+support.each_device(function(device)
+  local on = {device = device}
+
+  local function network()
+    return nn.Sequential(
+      fp8.Linear(6, 5, on), nn.ReLU(), fp8.LinearMixed(5, 4, on), nn.GELU(), fp8.LinearGlobal(4, 3, on))
+  end
+
+  describe("A module", function()
+    it("names its parameters in an order that is always the same", function()
+      assert.same({"1.bias", "1.weight", "3.bias", "3.weight", "5.bias", "5.weight"}, names_of(network()))
+      local many = {}
+      for i = 1, 12 do many[i] = fp8.Linear(1, 1, false) end
+      assert.equal("12.weight", names_of(nn.Sequential(many))[12])
+    end)
+
+    it("lists a shared parameter once", function()
+      local layer = fp8.Linear(3, 3, on)
+      assert.equal(2, #nn.Sequential(layer, layer):parameters())
+      local other = fp8.Linear(3, 3, on)
+      other.weight = layer.weight
+      assert.equal(3, #nn.Sequential(layer, other):parameters())
+    end)
+
+    it("loads a shared parameter under any of its names", function()
+      local net = nn.Sequential(fp8.Linear(3, 3, on), fp8.Linear(3, 3, on))
+      net[2].weight = net[1].weight
+      local function weight(value) return fp8.full({3, 3}, value, on) end
+      local bias = fp8.zeros(3, on)
+      local function loaded(first, second)
+        net:load_state_dict {
+          ["1.weight"] = first, ["2.weight"] = second, ["1.bias"] = bias, ["2.bias"] = bias,
+        }
+        return net[1].weight[1][1]:item()
+      end
+      assert.equal(5, loaded(weight(5)))
+      assert.equal(6, loaded(nil, weight(6)))
+      assert.equal(8, loaded(weight(7), weight(8)))
+      fails("load_state_dict: 1.weight must be a tensor, got nil", loaded)
+      fails("load_state_dict: 2.weight has shape (3, 3) in the module, (3) in the table", loaded, weight(9), bias)
+      assert.equal(8, net[1].weight[1][1]:item())
+    end)
+
+    it("may be written by the user", function()
+      local Net = nn.Module:extend "Net"
+      function Net:init(width)
+        self.hidden, self.output = fp8.Linear(4, width, on), fp8.Linear(width, 2, on)
+        self.offset = fp8.zeros(2, on)
+      end
+      function Net:forward(x) return self.output(self.hidden(x):tanh()) + self.offset end
+      local net = Net(8)
+      assert.same({3, 2}, net(fp8.zeros(3, 4, on)).shape)
+      assert.same({"hidden.bias", "hidden.weight", "output.bias", "output.weight"}, names_of(net))
+      assert.is_truthy(net:state_dict().offset)
+      assert.is_truthy(tostring(net):find("Net", 1, true))
+      fails("no forward", nn.Module:extend("Empty")(), 1)
+    end)
+
+    it("switches training on and off in its parts", function()
+      local net = network()
+      assert.is_true(net.training)
+      assert.equal(net, net:eval())
+      assert.is_false(net.training or net[3].training)
+      net:train()
+      assert.is_true(net.training and net[3].training)
+    end)
+
+    it("is converted by to", function()
+      local net = nn.Sequential(fp8.Linear(4, 3), fp8.LinearGlobal(3, 2))
+      local before = net[1].weight:totable()
+      assert.equal(net, net:to(device))
+      assert.same(before, net[1].weight:totable())
+      net:to "bf16"
+      for _, parameter in ipairs(net:parameters()) do
+        assert.equal("bf16", parameter.dtype)
+        assert.is_true(parameter.requires_grad)
+        assert.equal(fp8.zeros(1, on).device, parameter.device)
+      end
+      local y = net(fp8.zeros(2, 4, {device = device, dtype = "bf16"}))
+      assert.equal("bf16", y.dtype)
+      fails("to: ", function() net:to "f63" end)
+    end)
+
+    it("gives its state and takes it", function()
+      local net, other = network(), network()
+      local x = fp8.randn(2, 6, on)
+      assert.is_not.same(net(x):totable(), other(x):totable())
+      assert.equal(other, other:load_state_dict(net:state_dict()))
+      assert.same(net(x):totable(), other(x):totable())
+      local path = os.tmpname()
+      fp8.save(path, net:state_dict())
+      local third = network()
+      third:load_state_dict(fp8.load(path))
+      os.remove(path)
+      assert.same(net(x):totable(), third(x):totable())
+      for _, parameter in ipairs(third:parameters()) do assert.is_true(parameter.requires_grad) end
+    end)
+
+    it("refuses state that does not fit, and is unchanged then", function()
+      local net = network()
+      local before = net[1].weight:totable()
+      local function refused(words, change)
+        local state = {}
+        for name, tensor in pairs(net:state_dict()) do state[name] = fp8.zeros(tensor.shape, on) end
+        change(state)
+        for _, word in ipairs(words) do fails(word, function() net:load_state_dict(state) end) end
+        fails("load_state_dict: ", function() net:load_state_dict(state) end)
+        assert.same(before, net[1].weight:totable())
+      end
+      refused({"5.weight", "nil"}, function(state) state["5.weight"] = nil end)
+      refused({"5.weight", "number"}, function(state) state["5.weight"] = 3 end)
+      refused({"5.weight", "(3, 4)", "(4, 3)"}, function(state) state["5.weight"] = fp8.zeros(4, 3) end)
+      refused({"5.weight", "(3, 4)", "(12)"}, function(state) state["5.weight"] = fp8.zeros(12) end)
+      refused({"6.weight"}, function(state) state["6.weight"] = fp8.zeros(1) end)
+      fails("load_state_dict: ", function() net:load_state_dict() end)
+      fails("load_state_dict: ", function() net:load_state_dict(fp8.zeros(3)) end)
+    end)
+  end)
+end)

@@ -1,0 +1,107 @@
+-- Attention of every kind of shape against its formula: the fused kernels of a GPU, batched products elsewhere.
+local fp8 = require "fp8"
+local reference = require "spec.support.reference.attention"
+local support = require "spec.support"
+local self_attention = require("fp8.ops.attention").self_attention
+
+--- y, dq, dk and dv from tensors (batch, heads, positions, features) of any dtype and device.
+local function expected_attention(q, k, v, dy, causal)
+  local batch, heads, queries, keys, features = q:size(1), q:size(2), q:size(3), k:size(3), q:size(4)
+  local results = {{}, {}, {}, {}}
+  for b = 1, batch do
+    for h = 1, heads do
+      local function flat(x) return support.flat(x:detach()[b][h]) end
+      local parts = {reference(flat(q), flat(k), flat(v), flat(dy), queries, keys, features, causal)}
+      for i, part in ipairs(parts) do
+        for _, value in ipairs(part) do table.insert(results[i], value) end
+      end
+    end
+  end
+  local function tensor(i, positions) return fp8.tensor(results[i]):view(batch, heads, positions, features) end
+  return tensor(1, queries), tensor(2, queries), tensor(3, keys), tensor(4, keys)
+end
+
+local shapes = { -- batch, heads, queries, keys, features, causal
+  {2, 3, 64, 64, 64, false}, {1, 2, 128, 128, 64, true}, {2, 2, 100, 100, 64, true}, {2, 2, 37, 90, 32, true},
+  {1, 3, 200, 130, 32, false}, {1, 2, 150, 150, 128, true}, {1, 2, 65, 260, 128, true}, {1, 1, 49, 49, 32, false},
+  {2, 1, 257, 257, 64, false}, {1, 2, 1, 70, 64, true}, {3, 2, 20, 20, 24, true},
+}
+
+support.each_device(function(device)
+  describe("attention", function()
+    for _, dtype in ipairs(device == "cpu" and {"f32"} or {"f32", "f16", "bf16"}) do
+      for _, case in ipairs(shapes) do
+        local batch, heads, queries, keys, features, causal = unpack(case)
+        it(("%s of %d × %d heads, %d queries, %d keys, %d features%s"):format(dtype, batch, heads, queries, keys,
+          features, causal and ", causal" or ""), function()
+          fp8.manual_seed(queries + features)
+          local function heads_of(positions) -- as a layer makes them: the heads of a position side by side
+            return fp8.randn(batch, positions, heads, features, {device = device, dtype = dtype}):transpose(2, 3)
+          end
+          local q, k, v, dy = heads_of(queries), heads_of(keys), heads_of(keys), heads_of(queries)
+          for _, x in ipairs {q, k, v} do x:requires_grad_() end
+          local y = fp8.attention(q, k, v, {causal = causal})
+          y:backward(dy)
+          local expected = {expected_attention(q, k, v, dy, causal)}
+          for i, x in ipairs {y:detach(), q.grad, k.grad, v.grad} do support.close(x, expected[i]) end
+        end)
+      end
+
+      it(dtype .. " of packed queries, keys and values, the same in every run", function()
+        fp8.manual_seed(7)
+        local batch, positions, heads, features = 2, 90, 3, 32
+        local options = {device = device, dtype = dtype}
+        local x = fp8.randn(batch, positions, 3 * heads * features, options):requires_grad_()
+        local dy = fp8.randn(batch, positions, heads * features, options)
+        local parts = x:detach():view(batch, positions, 3, heads, features)
+        local function part(i) return parts:select(3, i):transpose(2, 3) end
+        local y, dq, dk, dv = expected_attention(part(1), part(2), part(3), dy:view(batch, positions, heads, features)
+          :transpose(2, 3), true)
+        local first
+        for _ = 1, 2 do
+          x.grad = nil
+          local output = self_attention(x, heads, {causal = true})
+          output:backward(dy)
+          support.close(output:detach(), y:transpose(2, 3):contiguous():view(batch, positions, heads * features))
+          local grads = x.grad:view(batch, positions, 3, heads, features)
+          for i, expected in ipairs {dq, dk, dv} do support.close(grads:select(3, i):transpose(2, 3), expected) end
+          first = first or x.grad
+          support.equal(x.grad, first)
+        end
+      end)
+
+      it(dtype .. " is finite where all scores of a query are far below 0", function()
+        fp8.manual_seed(5)
+        local options = {device = device, dtype = dtype}
+        local q = (fp8.rand(1, 1, 49, 64, options) + 1.5):requires_grad_()
+        local k = (fp8.rand(1, 1, 49, 64, options) - 2.5):requires_grad_()
+        local v = fp8.randn(1, 1, 49, 64, options):requires_grad_()
+        local dy = fp8.randn(1, 1, 49, 64, options)
+        fp8.attention(q, k, v):backward(dy)
+        local _, _, _, expected = expected_attention(q, k, v, dy, false)
+        support.close(v.grad, expected)
+        for _, x in ipairs {q, k} do assert.equal(0, x.grad:ne(x.grad):sum():item()) end
+      end)
+
+      it(dtype .. " takes a gradient that begins anywhere", function()
+        fp8.manual_seed(6)
+        local options = {device = device, dtype = dtype}
+        local q = fp8.randn(1, 2, 10, 32, options):requires_grad_()
+        local dy = fp8.randn(641, options):narrow(1, 2, 640):view(1, 2, 10, 32)
+        local k, v = fp8.randn(1, 2, 10, 32, options), fp8.randn(1, 2, 10, 32, options)
+        fp8.attention(q, k, v):backward(dy)
+        local _, expected = expected_attention(q, k, v, dy, false)
+        support.close(q.grad, expected)
+      end)
+
+      it(dtype .. " shows a NaN where it matters, and nowhere else", function()
+        local q = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
+        local v = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
+        q:narrow(3, 70, 1):fill_(0 / 0)
+        local y = fp8.attention(q, q, v, {causal = true}):to {device = "cpu", dtype = "f32"}:view(80, 32)
+        local broken = y:ne(y):sum(2):totable()
+        for i = 1, 80 do assert.equal(i < 70 and 0 or 32, broken[i]) end
+      end)
+    end
+  end)
+end)

@@ -1,0 +1,77 @@
+-- Embedding, and its gradient. (nn/pytorch_spec compares with PyTorch.)
+local core = require "fp8.core"
+local fp8 = require "fp8"
+local reference = require "spec.support.reference"
+local support = require "spec.support"
+
+local fails = support.fails
+
+support.each_device(function(device)
+  local on = {device = device}
+
+  describe("Embedding", function()
+    it("gives rows for integers of any shape and dtype", function()
+      local weight = fp8.randn(7, 5, on)
+      local rows = weight:totable()
+      for _, dtype in ipairs {"i64", "i32", "u8"} do
+        local at = {device = device, dtype = dtype}
+        local y = fp8.embedding(weight, fp8.tensor({{6, 0}, {3, 3}}, at))
+        assert.same({{rows[7], rows[1]}, {rows[4], rows[4]}}, y:totable())
+        assert.same(rows[3], fp8.embedding(weight, fp8.tensor(2, at)):totable())
+        assert.same({0, 3, 5}, fp8.embedding(weight, fp8.zeros(0, 3, at)).shape)
+      end
+      local turned = fp8.embedding(weight:t(), fp8.tensor({{1, 2}, {4, 0}}, {device = device, dtype = "i64"}):t())
+      assert.same({{weight:t():contiguous()[2]:totable(), weight:t():contiguous()[5]:totable()},
+        {weight:t():contiguous()[3]:totable(), weight:t():contiguous()[1]:totable()}}, turned:totable())
+    end)
+
+    for _, dtype in ipairs {"f32", "f16", "bf16"} do
+      it("sums gradients in the order of the indices, " .. dtype, function()
+        fp8.manual_seed(12)
+        local cases = {{1, 1, 3}, {9, 5, 40}, {300, 7, 10}, {3, 33, 5000}, {1000, 130, 300}, {5, 1100, 60}, {40, 64, 0}}
+        for _, case in ipairs(cases) do
+          local count, features, tokens = unpack(case)
+          local weight = fp8.randn(count, features):to{device = device, dtype = dtype}:clone():requires_grad_()
+          local index = fp8.randint(0, count, {tokens})
+          local dy = fp8.randn(tokens, features):to(dtype)
+          fp8.embedding(weight, index:to(device)):backward(dy:to(device))
+          assert.equal(dtype, weight.grad.dtype)
+          local sums = reference.index_add(count, features, index:totable(), support.flat(dy))
+          support.close(weight.grad, fp8.tensor(sums):view(count, features))
+          -- The order is that of the CPU: not one bit differs.
+          support.equal(weight.grad, core.index_add({count, features}, 1, index, dy, dtype))
+        end
+      end)
+    end
+
+    it("reports an index out of range", function()
+      local weight = fp8.randn(4, 3, on)
+      local function look_up(...)
+        local y = fp8.embedding(weight, fp8.tensor({...}, {device = device, dtype = "i64"}))
+        return y:totable()
+      end
+      fails("index 4 is out of range", look_up, 0, 4)
+      fails("index -1 is out of range", look_up, -1)
+      assert.equal(1, #look_up(3))
+      local function add(...)
+        local index = fp8.tensor({...}, {device = device, dtype = "i64"})
+        return core.index_add({4, 3}, 1, index, fp8.ones(#{...}, 3, on)):totable()
+      end
+      fails("index 4 is out of range", add, 0, 4)
+      fails("index -7 is out of range", add, -7)
+      assert.same({1, 1, 1}, add(2)[3])
+    end)
+
+    it("refuses what does not fit, by name", function()
+      local weight, index = fp8.randn(4, 3, on), fp8.zeros(2, {device = device, dtype = "i64"})
+      fails("embedding: a weight of shape (count, features) is needed, got (3)", fp8.embedding, weight[1], index)
+      fails("embedding: the index must have an integer dtype, got f32", fp8.embedding, weight, weight)
+      fails("embedding: the weight must be f32, f16 or bf16, got i64", fp8.embedding, index, index)
+      fails("embedding: argument 2: tensor expected", fp8.embedding, weight)
+      fails("embedding: an index of 8 dimensions has too many", fp8.embedding, weight,
+        index:view(1, 1, 1, 1, 1, 1, 1, 2))
+      fails("index_add: the result's dtype must be f32, f16 or bf16, got u8", core.index_add, {4, 3}, 1, index,
+        fp8.ones(2, 3, on), "u8")
+    end)
+  end)
+end)

@@ -1,0 +1,90 @@
+-- Products of matrices, batches and vectors.
+local fp8 = require "fp8"
+local reference = require "spec.support.reference"
+local support = require "spec.support"
+
+--- Product of two 2-D tensors in double.
+local function expected_product(a, b)
+  local m, k, n = a:size(1), a:size(2), b:size(2)
+  return fp8.tensor(reference.matmul(support.flat(a), support.flat(b), m, k, n)):view(m, n)
+end
+
+local function relative(actual, expected) return support.error(actual:to("f32"), expected) end
+
+support.each_device(function(device)
+  describe("matmul", function()
+    it("agrees with sums in double for any layout and dtype", function()
+      local random = support.random(5)
+      for trial = 1, 60 do
+        local m, k, n = random(40), random(40), random(40)
+        local dtype = ({"f32", "f16", "bf16"})[trial % 3 + 1]
+        local function operand(rows, columns)
+          local choice = random(4)
+          if choice == 1 then return fp8.randn(rows, columns, {device = device, dtype = dtype}) end
+          if choice == 2 then return fp8.randn(columns, rows, {device = device, dtype = dtype}):t() end
+          local options = {device = device, dtype = dtype}
+          if choice == 3 then return fp8.randn(rows, columns + 3, options):narrow(2, 2, columns) end
+          return fp8.randn(rows, columns, 2, options):select(3, 2)
+        end
+        local a, b = operand(m, k), operand(k, n)
+        local expected = expected_product(a, b)
+        local y = a:matmul(b)
+        assert.equal(dtype, y.dtype)
+        local found = relative(y, expected)
+        assert.is_true(found <= support.tolerance[dtype], ("%s (%d, %d, %d): %g"):format(dtype, m, k, n, found))
+      end
+    end)
+
+    it("multiplies batches, broadcasting their dimensions", function()
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local a = fp8.randn(2, 1, 3, 4, {device = device, dtype = dtype})
+        local b = fp8.randn(5, 4, 6, {device = device, dtype = dtype})
+        local y = a:matmul(b)
+        assert.same({2, 5, 3, 6}, y.shape)
+        for i = 1, 2 do
+          for j = 1, 5 do
+            assert.is_true(relative(y[i][j], expected_product(a[i][1], b[j])) <= support.tolerance[dtype])
+          end
+        end
+        local swapped = b:transpose(2, 3):contiguous():transpose(2, 3)
+        support.equal(a:matmul(swapped), y)
+        local heads = fp8.randn(2, 3, 5, 4, {device = device, dtype = dtype}):transpose(2, 3)
+        local scores = heads:matmul(heads:transpose(3, 4))
+        assert.same({2, 5, 3, 3}, scores.shape)
+        local expected = expected_product(heads[2][4], heads[2][4]:t())
+        assert.is_true(relative(scores[2][4], expected) <= support.tolerance[dtype])
+      end
+    end)
+
+    it("takes vectors as rows and columns", function()
+      local v, m = fp8.tensor({1, 2, 3}, {device = device}), fp8.arange(12, {device = device}):view(3, 4)
+      assert.equal(14, v:matmul(v):item())
+      assert.same({}, v:matmul(v).shape)
+      assert.same({32, 38, 44, 50}, v:matmul(m):totable())
+      assert.same({8, 26, 44, 62}, (m:t():matmul(v)):totable() and m:view(4, 3):matmul(v):totable())
+      assert.same({2, 4}, v:matmul(fp8.ones(2, 3, 4, {device = device})).shape)
+      assert.same({2, 4}, fp8.ones(2, 4, 3, {device = device}):matmul(v).shape)
+    end)
+
+    it("gives zeros for an empty contraction and empty results for empty operands", function()
+      local options = {device = device}
+      assert.same({{0, 0}, {0, 0}}, fp8.zeros(2, 0, options):matmul(fp8.zeros(0, 2, options)):totable())
+      assert.same({0, 2}, fp8.zeros(0, 3, options):matmul(fp8.zeros(3, 2, options)).shape)
+      assert.same({0, 2, 2}, fp8.zeros(0, 2, 3, options):matmul(fp8.zeros(3, 2, options)).shape)
+    end)
+
+    it("is exact to float32, with no shorter products inside", function()
+      local a, b = fp8.randn(256, 512, {device = device}), fp8.randn(512, 128, {device = device})
+      local expected = expected_product(a:narrow(1, 1, 8), b:narrow(2, 1, 8))
+      assert.is_true(relative(a:matmul(b):narrow(1, 1, 8):narrow(2, 1, 8), expected) < 1e-6)
+    end)
+
+    it("names both shapes where they don't fit", function()
+      support.fails("matmul: shapes (3, 4) and (5, 6): 4 and 5 differ",
+        function() fp8.zeros(3, 4, {device = device}):matmul(fp8.zeros(5, 6, {device = device})) end)
+      support.fails("dtypes f32 and bf16 differ", function()
+        fp8.zeros(3, 4, {device = device}):matmul(fp8.zeros(4, 6, {device = device, dtype = "bf16"}))
+      end)
+    end)
+  end)
+end)

@@ -1,0 +1,73 @@
+-- Products of float8 codes with scales, against sums in double.
+local core = require "fp8.core"
+local fp8 = require "fp8"
+local reference = require "spec.support.reference"
+local support = require "spec.support"
+
+local fails = support.fails
+
+support.each_device(function(device)
+  local on = {device = device}
+
+  local function codes(rows, columns, format) return fp8.randn(rows, columns, on):to(format) end
+
+  --- The product in double, and the tensor that it should be.
+  local function expected_product(a, scale_a, b, scale_b, bias)
+    local m, k, n = a:size(1), a:size(2), b:size(1)
+    local product = reference.matmul(support.flat(a), support.flat(b), m, k, n, false, true)
+    local left, right, offset = scale_a:totable(), scale_b:totable(), bias and bias:totable()
+    for i = 1, m do
+      for j = 1, n do
+        local at = (i - 1) * n + j
+        product[at] = product[at] * (left[i] or left[1]) * (right[j] or right[1]) + (offset and offset[j] or 0)
+      end
+    end
+    return fp8.tensor(product):view(m, n)
+  end
+
+  describe("scaled_matmul", function()
+    for _, dtype in ipairs {"f32", "f16", "bf16"} do
+      it("agrees with sums in double, for scales of rows and of everything, " .. dtype, function()
+        for _, shape in ipairs {{1, 1, 1}, {3, 16, 5}, {16, 32, 48}, {33, 70, 17}, {64, 256, 16}} do
+          local m, k, n = unpack(shape)
+          for _, formats in ipairs {{"e4m3", "e4m3"}, {"e4m3", "e5m2"}, {"e5m2", "e4m3"}} do
+            local a, b = codes(m, k, formats[1]), codes(n, k, formats[2])
+            for _, lengths in ipairs {{1, 1}, {m, n}, {m, 1}, {1, n}} do
+              local scale_a, scale_b = fp8.rand(lengths[1], on) + 0.5, fp8.rand(lengths[2], on) + 0.5
+              local bias = fp8.randn(n, on):to(dtype)
+              local y = core.scaled_matmul(a, scale_a, b, scale_b, bias, dtype)
+              assert.equal(dtype, y.dtype)
+              support.close(y, expected_product(a, scale_a, b, scale_b, bias))
+              support.close(core.scaled_matmul(a, scale_a, b, scale_b, nil, dtype),
+                expected_product(a, scale_a, b, scale_b))
+            end
+          end
+        end
+      end)
+    end
+
+    it("takes codes of any strides", function()
+      local a, b, one = codes(32, 16, "e4m3"), codes(32, 48, "e4m3"), fp8.ones(1, on)
+      support.equal(core.scaled_matmul(a:t(), one, b:t(), one, nil, "f32"),
+        core.scaled_matmul(a:t():contiguous(), one, b:t():contiguous(), one, nil, "f32"))
+    end)
+
+    it("gives the bias where there is nothing to add", function()
+      local one = fp8.ones(1, on)
+      local bias = fp8.tensor({1, 2}, on)
+      local y = core.scaled_matmul(codes(3, 0, "e4m3"), one, codes(2, 0, "e4m3"), one, bias, "f32")
+      assert.same({{1, 2}, {1, 2}, {1, 2}}, y:totable())
+    end)
+
+    it("refuses what does not fit", function()
+      local a, b, one = codes(3, 16, "e4m3"), codes(4, 16, "e5m2"), fp8.ones(1, on)
+      local function product(...) return core.scaled_matmul(...) end
+      fails("the second sizes differ", product, a, one, codes(4, 8, "e4m3"), one, nil, "f32")
+      fails("the result's dtype must be f32, f16 or bf16, got i64", product, a, one, b, one, nil, "i64")
+      fails("the bias has dtype f16, the result f32", product, a, one, b, one, fp8.ones(4, on):half(), "f32")
+      assert.has_error(function() product(a, fp8.ones(2, on), b, one, nil, "f32") end)
+      assert.has_error(function() product(a:to "f32", one, b, one, nil, "f32") end)
+      assert.has_error(function() product(a, one, b, one, fp8.ones(3, on), "f32") end)
+    end)
+  end)
+end)

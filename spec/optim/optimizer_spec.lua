@@ -1,0 +1,205 @@
+-- Optimizers against the formulas of PyTorch in plain Lua and double arithmetic.
+local fp8 = require "fp8"
+local reference = require "spec.support.reference"
+local formulas = require "spec.support.reference.optim"
+local support = require "spec.support"
+
+local fails = support.fails
+
+local cases = {
+  {"SGD", {lr = 0.1}},
+  {"SGD", {lr = 0.1, weight_decay = 0.05}},
+  {"SGD", {lr = 0.05, momentum = 0.9}},
+  {"SGD", {lr = 0.05, momentum = 0.9, dampening = 0.3, weight_decay = 0.01}},
+  {"SGD", {lr = 0.05, momentum = 0.8, nesterov = true}},
+  {"SGD", {lr = 0.05, momentum = 0.8, nesterov = true, weight_decay = 0.1}},
+  {"AdamW", {lr = 0.01}},
+  {"AdamW", {lr = 0.1, beta1 = 0.5, beta2 = 0.9, epsilon = 1e-3, weight_decay = 0.2}},
+  {"AdamW", {lr = 0.1, weight_decay = 0}},
+  {"StableAdamW", {lr = 0.01}},
+  {"StableAdamW", {lr = 0.1, beta1 = 0.5, beta2 = 0.999, epsilon = 0.3, weight_decay = 0.2}},
+}
+
+local function described(settings)
+  local parts = {}
+  for name, value in pairs(settings) do table.insert(parts, name .. " = " .. tostring(value)) end
+  table.sort(parts)
+  return table.concat(parts, ", ")
+end
+
+support.each_device(function(device)
+  describe("An optimizer", function()
+    local shapes = {{3, 4}, {5}, {}, {2, 0}}
+
+    local function parameters(dtype) return support.random_parameters(shapes, dtype, device) end
+
+    --- Gives every parameter the gradient of step number `step`, and returns them as lists.
+    local function set_gradients(list, step)
+      fp8.manual_seed(100 + step)
+      local values = {}
+      for i, parameter in ipairs(list) do
+        parameter.grad = fp8.randn(parameter.shape, {device = device}):to(parameter.dtype)
+        values[i] = support.flat(parameter.grad)
+      end
+      return values
+    end
+
+    for _, case in ipairs(cases) do
+      local name, settings = unpack(case)
+      local follow = formulas[name]
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        it(("%s{%s} follows the formulas in %s for 10 steps"):format(name, described(settings), dtype), function()
+          local function rounded(x) return reference.round[dtype](reference.f32(x)) end
+          local list = parameters(dtype)
+          local optimizer = fp8.optim[name](list, settings)
+          local expected, states = {}, {}
+          for i, parameter in ipairs(list) do expected[i], states[i] = support.flat(parameter:detach()), {} end
+          for step = 1, 10 do
+            local grads = set_gradients(list, step)
+            optimizer:step()
+            for i = 1, #list do
+              follow(expected[i], grads[i], states[i], settings, rounded)
+            end
+          end
+          for i, parameter in ipairs(list) do
+            assert.equal(dtype, parameter.dtype)
+            assert.is_true(parameter.requires_grad)
+            if #expected[i] > 0 then
+              support.close(parameter:detach():view(-1), fp8.tensor(expected[i]), support.tolerance[dtype])
+            end
+          end
+        end)
+      end
+
+      it(("%s{%s} goes on from a state_dict as if it had not stopped"):format(name, described(settings)), function()
+        local list, other = parameters "f32", parameters "f32"
+        local optimizer = fp8.optim[name](list, settings)
+        for step = 1, 5 do
+          set_gradients(list, step)
+          optimizer:step()
+        end
+        for i, parameter in ipairs(other) do
+          fp8.no_grad(function() parameter:copy_(list[i]:detach()) end)
+        end
+        local resumed = fp8.optim[name](other, {lr = 77, momentum = settings.momentum})
+        resumed:load_state_dict(optimizer:state_dict())
+        for step = 6, 8 do
+          set_gradients(list, step)
+          optimizer:step()
+          set_gradients(other, step)
+          resumed:step()
+        end
+        for i = 1, #list do support.equal(other[i]:detach(), list[i]:detach()) end
+      end)
+    end
+
+    it("leaves parameters without a gradient alone, and drops gradients with zero_grad", function()
+      local list = parameters "f32"
+      local before = list[2]:detach():clone()
+      local optimizer = fp8.optim.SGD(list, {lr = 0.1, weight_decay = 0.5})
+      list[1].grad = fp8.ones(3, 4, {device = device})
+      optimizer:step()
+      support.equal(list[2]:detach(), before)
+      optimizer:zero_grad()
+      for _, parameter in ipairs(list) do assert.is_nil(parameter.grad) end
+    end)
+
+    it("takes a module, and settings that are changed between steps", function()
+      local layer = fp8.Linear(1, 1, {device = device})
+      layer:load_state_dict {weight = fp8.tensor {{1}}, bias = fp8.tensor {2}}
+      local optimizer = fp8.optim.SGD(layer, {lr = 1})
+      layer(fp8.ones(1, 1, {device = device})):sum():backward()
+      optimizer:step()
+      assert.same({{0}}, layer.weight:totable())
+      optimizer.lr = 0.25
+      optimizer:step()
+      assert.same({{-0.25}}, layer.weight:totable())
+      assert.same({0.75}, layer.bias:totable())
+    end)
+
+    it("trains: a quadratic goes to its minimum", function()
+      for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+        local x = fp8.tensor({3, -2}, {device = device, requires_grad = true})
+        local settings = name == "SGD" and {lr = 0.1, momentum = 0.5} or {lr = 0.1, weight_decay = 0}
+        local optimizer = fp8.optim[name]({x}, settings)
+        for _ = 1, 200 do
+          optimizer:zero_grad();
+          ((x - 1) ^ 2):sum():backward()
+          optimizer:step()
+        end
+        for _, value in ipairs(x:totable()) do assert.near(1, value, 1e-2) end
+      end
+    end)
+
+    it("makes a derivative that is still to be taken notice the step", function()
+      local x = fp8.tensor({3, -2}, {device = device, requires_grad = true})
+      x.grad = fp8.ones(2, {device = device})
+      local loss = (x * x):sum()
+      fp8.optim.SGD({x}, {lr = 1}):step()
+      fails("changed in place", function() loss:backward() end)
+    end)
+  end)
+end)
+
+describe("An optimizer refuses", function()
+  local x = fp8.zeros(2, {requires_grad = true})
+
+  it("wrong parameters", function()
+    for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+      fails(name, fp8.optim[name])
+      fails(name, fp8.optim[name], {})
+      fails(name, fp8.optim[name], 3)
+      fails(name .. ": parameter 2", fp8.optim[name], {x, 3})
+      fails(name .. ": parameter 1", fp8.optim[name], {fp8.zeros(2)})
+      fails(name .. ": parameter 1", fp8.optim[name], {x * 2})
+      fails(name .. ": parameter 2 is given twice", fp8.optim[name], {x, x})
+      fails("must be contiguous", fp8.optim[name], {fp8.zeros(2, 3):t():requires_grad_()})
+      fails(name .. ": group 2 must be a table", fp8.optim[name], {{parameters = {x}}, x})
+      fails(name .. ": group 2: parameter 1 is given twice", fp8.optim[name], {{parameters = {x}}, {parameters = {x}}})
+      fails(name .. ": group 1: unknown option rate", fp8.optim[name], {{parameters = {x}, rate = 1}})
+      fails(name .. ": group 1: option lr must be", fp8.optim[name], {{parameters = {x}, lr = -1}})
+      fails(name .. ": group 1: a module or a list", fp8.optim[name], {{parameters = 3}})
+      fails("at least one parameter", fp8.optim[name], {{parameters = {}}})
+    end
+  end)
+
+  it("wrong settings", function()
+    fails("SGD: unknown option rate", fp8.optim.SGD, {x}, {rate = 1})
+    fails("option lr", fp8.optim.SGD, {x}, {lr = "1"})
+    fails("option lr", fp8.optim.SGD, {x}, {lr = -1})
+    fails("option lr", fp8.optim.AdamW, {x}, {lr = 0 / 0})
+    fails("option lr", fp8.optim.AdamW, {x}, {lr = math.huge})
+    fails("option beta1", fp8.optim.AdamW, {x}, {beta1 = 1})
+    fails("option beta2", fp8.optim.StableAdamW, {x}, {beta2 = 1.5})
+    fails("option master_weights", fp8.optim.SGD, {x}, {master_weights = 1})
+    fails("option nesterov", fp8.optim.SGD, {x}, {nesterov = 1})
+    fails("SGD: ", fp8.optim.SGD, {x}, 0.1)
+  end)
+
+  it("settings that are made wrong between steps, before anything changes", function()
+    local y = fp8.ones(2, {requires_grad = true})
+    local optimizer = fp8.optim.SGD({{parameters = {x}}, {parameters = {y}, lr = 1}}, {lr = 0.5})
+    x.grad, y.grad = fp8.ones(2), fp8.ones(2)
+    for _, wrong in ipairs {"1", -1, 0 / 0} do
+      optimizer.groups[2].lr = wrong
+      fails("SGD: option lr must be a finite number of at least 0, got " .. tostring(wrong), optimizer.step, optimizer)
+    end
+    optimizer.groups[2].lr, optimizer.momentum = 1, 0.5
+    fails("SGD: momentum can't be switched on", optimizer.step, optimizer)
+    assert.same({0, 0}, x:totable())
+    assert.equal(0, optimizer.state[1].steps)
+    x.grad = nil
+  end)
+
+  it("a parameter of a scope that has ended, before anything changes", function()
+    local y = fp8.ones(2, {requires_grad = true})
+    local optimizer
+    fp8.scope(function()
+      local z = fp8.ones(2, {requires_grad = true})
+      z.grad, y.grad = fp8.ones(2), fp8.ones(2)
+      optimizer = fp8.optim.SGD {{parameters = {y}}, {parameters = {z}}}
+    end)
+    fails("was freed", optimizer.step, optimizer)
+    assert.same({1, 1}, y:totable())
+  end)
+end)
