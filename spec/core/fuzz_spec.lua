@@ -27,7 +27,8 @@ for names, kinds in ([[
   cross_entropy_backward: logits targets statistics losses
   layer_norm: logits features features small
   rms_norm: logits features small
-  normalize_backward: logits logits losses losses features boolean boolean dtype
+  normalize_backward: normalize_fields
+  attention_backward: attention_fields
   dropout: tensor fraction
   Dropout: fraction
   embedding: parameter targets
@@ -57,16 +58,16 @@ for names, kinds in ([[
   quantize_blockwise: tensor map blocksize
   dequantize_blockwise fp8.dequantize: codes quantized_state
   fp8.quantize: tensor map
-  core.quantize: tensor map blocks rounding none boolean dtype none scale_rounding
-  fake_quantize: tensor map blocks rounding none dtype none boolean scale_rounding
-  core.dequantize: codes scale map blocks dtype
-  delayed_scale: tensor history map scale_rounding boolean
+  core.quantize: tensor planned_operand quantize_wants
+  core.dequantize: codes scale planned_operand dtype
+  delayed_scale: tensor history planned_operand boolean
   convert: layer recipe filter
-  compare: row tensor tensor scale map blocks
+  compare: row tensor tensor scale planned_operand
+  compare_quantized: row tensor planned_operand none dtype
   analyze: tensor analyze_options
   fp8.watch watch_run: layer watch_options
   find: layer callback
-  scaled_matmul: codes8 scale codes8 scale none dtype boolean
+  scaled_matmul: scaled_fields
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   LayerNorm RMSNorm LayerScale: small fitting_layer_options
@@ -108,8 +109,8 @@ for names, kinds in ([[
 end
 
 local excluded = {
-  ["core.set_cuda_loader"] = true, ["core.set_source_prefix"] = true, -- they change what errors and devices are
-  ["core.cuda_open"] = true, -- runs the code of the library that it is given
+  ["core.set_backend_loader"] = true, ["core.set_source_prefix"] = true, -- they change what errors and devices are
+  ["core.backend_open"] = true, -- runs the code of the library that it is given
   ["core.set_autograd"] = true, -- what the tape itself writes
   ["core.raise"] = true, -- raises any error
   ["data.fashion_mnist"] = true, -- reads 45 MB each time

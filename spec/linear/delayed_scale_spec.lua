@@ -2,6 +2,7 @@
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
+local positional = require "spec.support.positional"
 local support = require "spec.support"
 
 local fails = support.fails
@@ -54,7 +55,7 @@ support.each_device(function(device)
           local x = random_matrix(({1, 7, 64, 130})[step % 4 + 1], ({1, 33, 128})[step % 3 + 1]):to(dtype)
           if step == 6 then x = x:t() end
           local record = step % 4 ~= 0
-          local scale = core.delayed_scale(x, history, format, rounding, record)
+          local scale = positional.delayed_scale(x, history, format, rounding, record)
           assert.same({rule(support.flat(x), record)}, scale:totable())
         end
       end
@@ -65,32 +66,32 @@ support.each_device(function(device)
       for _, bad in ipairs {0 / 0, math.huge, -math.huge} do
         local x = fp8.ones(5, 8, {device = device})
         x[3]:narrow(1, 2, 1):fill_(bad)
-        local scale = core.delayed_scale(x, history, "e4m3", nil, true):item()
+        local scale = positional.delayed_scale(x, history, "e4m3", nil, true):item()
         assert.is_true(scale ~= scale)
         assert.same({3, 2, 1}, history:totable())
       end
-      assert.equal(reference.f32(3 / 448), core.delayed_scale(fp8.ones(4, {device = device}), history, "e4m3"):item())
+      assert.equal(reference.f32(3 / 448), positional.delayed_scale(fp8.ones(4, {device = device}), history, "e4m3"):item())
     end)
 
     it("takes its own absmax where the history is empty, or broken from outside", function()
       local x = fp8.tensor({-7, 2}, {device = device})
       for _, start in ipairs {0, 0 / 0, math.huge} do
         local history = fp8.full({4}, start, {device = device})
-        assert.equal(reference.f32(7 / 448), core.delayed_scale(x, history, "e4m3", nil, true):item())
+        assert.equal(reference.f32(7 / 448), positional.delayed_scale(x, history, "e4m3", nil, true):item())
         assert.equal(7, history:totable()[1])
       end
       local history = fp8.zeros(2, {device = device})
-      assert.equal(0, core.delayed_scale(fp8.zeros(3, {device = device}), history, "e4m3", nil, true):item())
-      assert.equal(0, core.delayed_scale(fp8.zeros(0, {device = device}), history, "e4m3", nil, true):item())
+      assert.equal(0, positional.delayed_scale(fp8.zeros(3, {device = device}), history, "e4m3", nil, true):item())
+      assert.equal(0, positional.delayed_scale(fp8.zeros(0, {device = device}), history, "e4m3", nil, true):item())
     end)
 
     it("refuses what is no history", function()
       local x = fp8.zeros(2, 2, {device = device})
       local on, half = {device = device}, {device = device, dtype = "bf16"}
       for _, wrong in ipairs {fp8.zeros(0, on), fp8.zeros(2, 2, on), fp8.zeros(2, half), fp8.zeros(4, 2, on):t()[1]} do
-        fails("history", core.delayed_scale, x, wrong, "e4m3")
+        fails("history", positional.delayed_scale, x, wrong, "e4m3")
       end
-      fails("mx", core.delayed_scale, x, fp8.zeros(2, {device = device}), fp8.create_map(), "mx")
+      fails("mx", positional.delayed_scale, x, fp8.zeros(2, {device = device}), fp8.create_map(), "mx")
     end)
   end)
 

@@ -1,7 +1,7 @@
 -- Quantization with maps and formats against the slow reference.
-local core = require "fp8.core"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
+local positional = require "spec.support.positional"
 local support = require "spec.support"
 
 local f32, same_bytes = reference.f32, support.same_bytes
@@ -204,19 +204,21 @@ support.each_device(function(device)
       local sums = x:to("f32"):sum(1)
       local hardware = type(format) == "string"
       local codes, scale, transposed, sum =
-        core.quantize(there, format, blocksize, "nearest", known_there, hardware, "f32")
-      local own, own_scale, own_transposed = core.quantize(x, format, blocksize, "nearest", known, hardware, "f32")
+        positional.quantize(there, format, blocksize, "nearest", known_there, hardware, "f32")
+      local own, own_scale, own_transposed =
+        positional.quantize(x, format, blocksize, "nearest", known, hardware, "f32")
       same_bytes(codes, own)
       same_bytes(scale, own_scale)
       if hardware then same_bytes(transposed, own_transposed) end
       support.close(sum, sums)
       local values
-      values, sum, scale = core.fake_quantize(there, format, blocksize, "nearest", known_there, nil, x.dtype, true)
-      same_bytes(values, (core.fake_quantize(x, format, blocksize, "nearest", known)))
+      values, sum, scale =
+        positional.fake_quantize(there, format, blocksize, "nearest", known_there, nil, x.dtype, true)
+      same_bytes(values, (positional.fake_quantize(x, format, blocksize, "nearest", known)))
       same_bytes(scale, own_scale)
       support.close(sum, sums)
-      same_bytes(core.fake_quantize(there, format, blocksize, "nearest", known_there, "f32"),
-        (core.fake_quantize(x, format, blocksize, "nearest", known, "f32")))
+      same_bytes(positional.fake_quantize(there, format, blocksize, "nearest", known_there, "f32"),
+        (positional.fake_quantize(x, format, blocksize, "nearest", known, "f32")))
       return own_scale
     end
 
@@ -251,15 +253,15 @@ support.each_device(function(device)
       for _, shape in ipairs {{64, 256}, {3, 5}, {1, 32768}, {0, 4}} do
         local x = fp8.randn(shape)
         local there = x:to(device)
-        local codes, scale, transposed = core.quantize(there, "e4m3", nil, nil, nil, true, nil, 300)
-        local own, own_scale, own_transposed = core.quantize(x, "e4m3", nil, nil, nil, true)
+        local codes, scale, transposed = positional.quantize(there, "e4m3", nil, nil, nil, true, nil, 300)
+        local own, own_scale, own_transposed = positional.quantize(x, "e4m3", nil, nil, nil, true)
         same_bytes(codes, own)
         same_bytes(transposed, own_transposed)
         assert.same({300}, scale.shape)
         if x:numel() > 0 then support.equal(scale, own_scale:expand(300)) end
       end
-      assert.has_error(function() core.quantize(fp8.ones(4, 64), "e4m3", 64, nil, nil, nil, nil, 4) end)
-      assert.has_error(function() core.quantize(fp8.ones(4, 64), "e4m3", nil, nil, nil, nil, nil, -1) end)
+      assert.has_error(function() positional.quantize(fp8.ones(4, 64), "e4m3", 64, nil, nil, nil, nil, 4) end)
+      assert.has_error(function() positional.quantize(fp8.ones(4, 64), "e4m3", nil, nil, nil, nil, nil, -1) end)
     end)
 
     it("does not depend on where a tensor begins", function()
@@ -269,8 +271,8 @@ support.each_device(function(device)
         local there = x:to(device)
         for offset = 1, 3 do
           for _, format in support.sorted_pairs(formats) do
-            local codes = core.quantize(there:narrow(1, offset, 4096), format, 256)
-            same_bytes(codes, (core.quantize(x:narrow(1, offset, 4096), format, 256)))
+            local codes = positional.quantize(there:narrow(1, offset, 4096), format, 256)
+            same_bytes(codes, (positional.quantize(x:narrow(1, offset, 4096), format, 256)))
           end
         end
       end
@@ -286,13 +288,13 @@ support.each_device(function(device)
           x:narrow(1, 7, 1):narrow(2, 9, 1):fill_(0 / 0)
           x:narrow(1, 8, 1):narrow(2, 256, 1):fill_(-math.huge)
           local hardware = type(format) == "string"
-          local codes, scale, transposed = core.quantize(x:to(device), format, 256, "nearest", nil, hardware)
-          local own, own_scale, own_transposed = core.quantize(x, format, 256, "nearest", nil, hardware)
+          local codes, scale, transposed = positional.quantize(x:to(device), format, 256, "nearest", nil, hardware)
+          local own, own_scale, own_transposed = positional.quantize(x, format, 256, "nearest", nil, hardware)
           same_bytes(codes, own)
           support.equal(scale, own_scale)
           if hardware then same_bytes(transposed, own_transposed) end
-          support.equal(core.fake_quantize(x:to(device), format, 256), (core.fake_quantize(x, format, 256)))
-          support.equal(core.fake_quantize(x:to(device), format), (core.fake_quantize(x, format)))
+          support.equal(positional.fake_quantize(x:to(device), format, 256), (positional.fake_quantize(x, format, 256)))
+          support.equal(positional.fake_quantize(x:to(device), format), (positional.fake_quantize(x, format)))
         end
       end
     end)
@@ -300,7 +302,7 @@ support.each_device(function(device)
     it("takes what a known scale sends beyond float32's range to the ends of a map", function()
       local x = fp8.tensor({1e30, -1e30}, {device = device})
       local known = fp8.tensor({1e-30}, {device = device})
-      support.equal(core.fake_quantize(x, maps.e4m3, nil, "nearest", known), fp8.tensor {1e-30, -1e-30})
+      support.equal(positional.fake_quantize(x, maps.e4m3, nil, "nearest", known), fp8.tensor {1e-30, -1e-30})
     end)
 
     it("divides by absmax exactly, whatever it is", function()
@@ -310,7 +312,7 @@ support.each_device(function(device)
           local x = (matrix({300, 256}, "f32") * factor):to(dtype)
           x:view(-1):narrow(1, 10, 4):copy_(fp8.tensor {1e-45, -1e-45, 1e-42, -1e-42})
           for _, name in ipairs {"e4m3", "dynamic", "linear"} do
-            same_bytes(core.quantize(x:to(device), maps[name]), (core.quantize(x, maps[name])))
+            same_bytes(positional.quantize(x:to(device), maps[name]), (positional.quantize(x, maps[name])))
           end
         end
       end

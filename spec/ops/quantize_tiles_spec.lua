@@ -1,7 +1,7 @@
 -- Scales of tiles, and scales that are powers of two, against the slow reference and the MX specification.
-local core = require "fp8.core"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
+local positional = require "spec.support.positional"
 local support = require "spec.support"
 
 local fails = support.fails
@@ -29,17 +29,18 @@ support.each_device(function(device)
       local rows, columns = x.shape[1], x.shape[2]
       local expected = reference.fake_quantize(support.flat(x), list, tile, {rows, columns}, x.dtype, scale_rounding)
       expected = fp8.tensor(expected):view(rows, columns)
-      local values, sum, scale = core.fake_quantize(x, format, tile, nil, nil, nil, "f32", true, scale_rounding)
+      local values, sum, scale = positional.fake_quantize(x, format, tile, nil, nil, nil, "f32", true, scale_rounding)
       support.equal(values, expected)
       support.close(sum, x:to("f32"):sum(1))
       assert.same({tiles_of(rows, columns, tile)}, scale.shape)
       local transposing = type(format) == "string"
-      local codes, again, transposed = core.quantize(x, format, tile, nil, nil, transposing, nil, nil, scale_rounding)
+      local codes, again, transposed =
+        positional.quantize(x, format, tile, nil, nil, transposing, nil, nil, scale_rounding)
       support.equal(again, scale)
-      support.equal(core.dequantize(codes, scale, format, tile, x.dtype), expected)
+      support.equal(positional.dequantize(codes, scale, format, tile, x.dtype), expected)
       if transposing then support.equal(transposed:to("f32"), codes:to("f32"):t()) end
-      support.equal((core.fake_quantize(x, format, tile, nil, scale)), expected)
-      local wide = core.fake_quantize(x, format, tile, nil, nil, "f32", nil, nil, scale_rounding)
+      support.equal((positional.fake_quantize(x, format, tile, nil, scale)), expected)
+      local wide = positional.fake_quantize(x, format, tile, nil, nil, "f32", nil, nil, scale_rounding)
       support.equal(wide:to(x.dtype), expected)
     end
 
@@ -73,8 +74,8 @@ support.each_device(function(device)
       for _, case in ipairs {{{1, 64}, 64}, {{1, 256}, 256}, {{3, 256}, 768}, {{24, 999}, 24 * 256}} do
         local tile, blocksize = unpack(case)
         for _, format in ipairs(formats) do
-          local codes, scale = core.quantize(x, format[1], tile)
-          local same_codes, same_scale = core.quantize(x, format[1], blocksize)
+          local codes, scale = positional.quantize(x, format[1], tile)
+          local same_codes, same_scale = positional.quantize(x, format[1], blocksize)
           support.equal(codes:to("f32"), same_codes:to("f32"))
           support.equal(scale, same_scale)
         end
@@ -83,15 +84,15 @@ support.each_device(function(device)
 
     it("cut all but the last dimension as one", function()
       local x = fp8.randn(3, 10, 40, {device = device})
-      local codes, scale = core.quantize(x, "e4m3", {8, 16})
-      local flat_codes, flat_scale = core.quantize(x:view(30, 40), "e4m3", {8, 16})
+      local codes, scale = positional.quantize(x, "e4m3", {8, 16})
+      local flat_codes, flat_scale = positional.quantize(x:view(30, 40), "e4m3", {8, 16})
       support.equal(codes:view(30, 40):to("f32"), flat_codes:to("f32"))
       support.equal(scale, flat_scale)
-      local values = core.fake_quantize(fp8.randn(40, 30, {device = device}):t(), map, {8, 16})
+      local values = positional.fake_quantize(fp8.randn(40, 30, {device = device}):t(), map, {8, 16})
       assert.same({30, 40}, values.shape)
       for _, shape in ipairs {{0, 8}, {8, 0}, {}} do
         local empty = fp8.zeros(shape, {device = device})
-        assert.same(shape, core.fake_quantize(empty, map, {2, 2}).shape)
+        assert.same(shape, positional.fake_quantize(empty, map, {2, 2}).shape)
       end
     end)
 
@@ -101,7 +102,7 @@ support.each_device(function(device)
           for _, bad in ipairs {0 / 0, math.huge, -math.huge} do
             local x = matrix(40, 64, "bf16")
             x[10]:narrow(1, 20, 1):fill_(bad)
-            local values = core.fake_quantize(x, format[1], tile):totable()
+            local values = positional.fake_quantize(x, format[1], tile):totable()
             for i = 1, 40 do
               for j = 1, 64 do
                 local inside = math.floor((i - 1) / tile[1]) == math.floor(9 / tile[1]) and
@@ -117,7 +118,7 @@ support.each_device(function(device)
     it("of zeros give zeros, and the smallest numbers survive", function()
       for _, format in ipairs(formats) do
         local x = fp8.zeros(20, 30, {device = device})
-        support.equal(core.fake_quantize(x, format[1], {8, 8}), x)
+        support.equal(positional.fake_quantize(x, format[1], {8, 8}), x)
         x = (fp8.randn(20, 30) * 1e-40):to(device)
         check(x, format[1], format[2], {8, 8})
       end
@@ -129,10 +130,10 @@ support.each_device(function(device)
           local x = matrix(100, 136, dtype)
           for _, tile in ipairs {{32, 1}, {1, 100}, {16, 16}} do
             fp8.manual_seed(3)
-            local values = core.fake_quantize(x, format[1], tile, "stochastic", nil, "f32")
+            local values = positional.fake_quantize(x, format[1], tile, "stochastic", nil, "f32")
             fp8.manual_seed(3)
-            support.equal(values, (core.fake_quantize(x:to("cpu"), format[1], tile, "stochastic", nil, "f32")))
-            local nearest = core.fake_quantize(x, format[1], tile, "nearest", nil, "f32")
+            support.equal(values, (positional.fake_quantize(x:to("cpu"), format[1], tile, "stochastic", nil, "f32")))
+            local nearest = positional.fake_quantize(x, format[1], tile, "nearest", nil, "f32")
             assert.is_true(support.error(values, nearest) > 1e-3)
             assert.is_true(support.error(values, nearest) < 0.2)
           end
@@ -146,8 +147,8 @@ support.each_device(function(device)
           for _, dtype in ipairs {"f32", "f16", "bf16"} do
             local x = fp8.randn(1031, 2056):to(dtype)
             for _, format in ipairs(formats) do
-              local codes, scale = core.quantize(x:to(device), format[1], tile)
-              local own, own_scale = core.quantize(x, format[1], tile)
+              local codes, scale = positional.quantize(x:to(device), format[1], tile)
+              local own, own_scale = positional.quantize(x, format[1], tile)
               assert.equal(0, codes:to("cpu"):to("f32"):ne(own:to("f32")):sum():item())
               assert.equal(0, scale:to("cpu"):ne(own_scale):sum():item())
             end
@@ -159,14 +160,14 @@ support.each_device(function(device)
     it("refuse what they are not", function()
       local x = fp8.zeros(4, 4, {device = device})
       for _, wrong in ipairs {{}, {1}, {1, 2, 3}, {0, 1}, {1, -1}, {1.5, 1}, {1, 0 / 0}, {"2", 2}, {1, 2 ^ 60}} do
-        fails("tile", core.quantize, x, "e4m3", wrong)
-        fails("tile", core.fake_quantize, x, "e4m3", wrong)
-        fails("tile", core.dequantize, x:to("e4m3"), x, "e4m3", wrong)
+        fails("tile", positional.quantize, x, "e4m3", wrong)
+        fails("tile", positional.fake_quantize, x, "e4m3", wrong)
+        fails("tile", positional.dequantize, x:to("e4m3"), x, "e4m3", wrong)
       end
-      fails("(4)", core.dequantize, x:to("e4m3"), fp8.zeros(3, {device = device}), "e4m3", {2, 2})
-      fails("(4)", core.quantize, x, "e4m3", {2, 2}, nil, fp8.zeros(5, {device = device}))
-      fails("scale rounding", core.quantize, x, "e4m3", nil, nil, nil, nil, nil, nil, "up")
-      fails("mx", core.quantize, x, map, nil, nil, nil, nil, nil, nil, "mx")
+      fails("(4)", positional.dequantize, x:to("e4m3"), fp8.zeros(3, {device = device}), "e4m3", {2, 2})
+      fails("(4)", positional.quantize, x, "e4m3", {2, 2}, nil, fp8.zeros(5, {device = device}))
+      fails("scale rounding", positional.quantize, x, "e4m3", nil, nil, nil, nil, nil, nil, "up")
+      fails("mx", positional.quantize, x, map, nil, nil, nil, nil, nil, nil, "mx")
     end)
   end)
 
@@ -181,7 +182,7 @@ support.each_device(function(device)
           end
         end
         local x = fp8.tensor(absmax):view(-1, 1):to(device)
-        local _, scale = core.quantize(x, format[1], {1, 1}, nil, nil, nil, nil, nil, "power_of_two")
+        local _, scale = positional.quantize(x, format[1], {1, 1}, nil, nil, nil, nil, nil, "power_of_two")
         for i, value in ipairs(scale:totable()) do
           local mantissa = math.frexp(value)
           assert.equal(0.5, mantissa)
@@ -195,7 +196,7 @@ support.each_device(function(device)
       local x = fp8.tensor({{1e-44}, {1e-38}, {3e38}, {2 ^ 127}, {0}}, {device = device})
       for _, format in ipairs(formats) do
         for _, blocks in ipairs {1, false} do
-          local values, _, scale = core.fake_quantize(x, format[1], blocks or {1, 1}, nil, nil, nil, nil, true,
+          local values, _, scale = positional.fake_quantize(x, format[1], blocks or {1, 1}, nil, nil, nil, nil, true,
             "power_of_two")
           local expected = {}
           for i, value in ipairs(support.flat(x)) do
@@ -207,7 +208,7 @@ support.each_device(function(device)
         end
         local huge = fp8.rand(16, 64, {device = device}) * 3e38
         local expected = reference.fake_quantize(support.flat(huge), format[2], 64, {16, 64}, "f32", "power_of_two")
-        support.equal(core.fake_quantize(huge, format[1], 64, nil, nil, nil, nil, nil, "power_of_two"),
+        support.equal(positional.fake_quantize(huge, format[1], 64, nil, nil, nil, nil, nil, "power_of_two"),
           fp8.tensor(expected):view(16, 64))
       end
     end)
@@ -221,7 +222,7 @@ support.each_device(function(device)
             for _, rounding in ipairs {"power_of_two", type(format[1]) == "string" and "mx" or nil} do
               local expected = reference.fake_quantize(support.flat(x), format[2], blocksize or "tensor", {48, 256},
                 dtype, rounding)
-              support.equal(core.fake_quantize(x, format[1], blocksize or nil, nil, nil, nil, nil, nil, rounding),
+              support.equal(positional.fake_quantize(x, format[1], blocksize or nil, nil, nil, nil, nil, nil, rounding),
                 fp8.tensor(expected):view(48, 256))
             end
           end
@@ -235,13 +236,13 @@ support.each_device(function(device)
     for _, format in ipairs {"e4m3", "e5m2"} do
       it("are those of " .. format, function()
         local x = fixture.x:to(device)
-        local codes, scale = core.quantize(x, format, {1, 32}, nil, nil, nil, nil, nil, "mx")
+        local codes, scale = positional.quantize(x, format, {1, 32}, nil, nil, nil, nil, nil, "mx")
         support.equal(scale, fixture[format .. ".scale"])
-        local values = core.dequantize(codes, scale, format, {1, 32})
+        local values = positional.dequantize(codes, scale, format, {1, 32})
         support.equal(values, fixture[format .. ".values"])
         assert.is_true(support.bytes(codes) == support.bytes(fixture[format .. ".codes"]))
         -- Along rows of the transposed matrix.
-        local turned = core.fake_quantize(x:t():contiguous(), format, {32, 1}, nil, nil, nil, nil, nil, "mx")
+        local turned = positional.fake_quantize(x:t():contiguous(), format, {32, 1}, nil, nil, nil, nil, nil, "mx")
         support.equal(turned:t(), fixture[format .. ".values"])
       end)
     end

@@ -1,7 +1,7 @@
 -- Products of float8 codes with scales, against sums in double.
-local core = require "fp8.core"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
+local positional = require "spec.support.positional"
 local support = require "spec.support"
 
 local fails = support.fails
@@ -35,10 +35,10 @@ support.each_device(function(device)
             for _, lengths in ipairs {{1, 1}, {m, n}, {m, 1}, {1, n}} do
               local scale_a, scale_b = fp8.rand(lengths[1], on) + 0.5, fp8.rand(lengths[2], on) + 0.5
               local bias = fp8.randn(n, on):to(dtype)
-              local y = core.scaled_matmul(a, scale_a, b, scale_b, bias, dtype)
+              local y = positional.scaled_matmul(a, scale_a, b, scale_b, bias, dtype)
               assert.equal(dtype, y.dtype)
               support.close(y, expected_product(a, scale_a, b, scale_b, bias))
-              support.close(core.scaled_matmul(a, scale_a, b, scale_b, nil, dtype),
+              support.close(positional.scaled_matmul(a, scale_a, b, scale_b, nil, dtype),
                 expected_product(a, scale_a, b, scale_b))
             end
           end
@@ -48,20 +48,20 @@ support.each_device(function(device)
 
     it("takes codes of any strides", function()
       local a, b, one = codes(32, 16, "e4m3"), codes(32, 48, "e4m3"), fp8.ones(1, on)
-      support.equal(core.scaled_matmul(a:t(), one, b:t(), one, nil, "f32"),
-        core.scaled_matmul(a:t():contiguous(), one, b:t():contiguous(), one, nil, "f32"))
+      support.equal(positional.scaled_matmul(a:t(), one, b:t(), one, nil, "f32"),
+        positional.scaled_matmul(a:t():contiguous(), one, b:t():contiguous(), one, nil, "f32"))
     end)
 
     it("gives the bias where there is nothing to add", function()
       local one = fp8.ones(1, on)
       local bias = fp8.tensor({1, 2}, on)
-      local y = core.scaled_matmul(codes(3, 0, "e4m3"), one, codes(2, 0, "e4m3"), one, bias, "f32")
+      local y = positional.scaled_matmul(codes(3, 0, "e4m3"), one, codes(2, 0, "e4m3"), one, bias, "f32")
       assert.same({{1, 2}, {1, 2}, {1, 2}}, y:totable())
     end)
 
     it("refuses what does not fit", function()
       local a, b, one = codes(3, 16, "e4m3"), codes(4, 16, "e5m2"), fp8.ones(1, on)
-      local function product(...) return core.scaled_matmul(...) end
+      local function product(...) return positional.scaled_matmul(...) end
       fails("the second sizes differ", product, a, one, codes(4, 8, "e4m3"), one, nil, "f32")
       fails("the result's dtype must be f32, f16 or bf16, got i64", product, a, one, b, one, nil, "i64")
       fails("the bias has dtype f16, the result f32", product, a, one, b, one, fp8.ones(4, on):half(), "f32")

@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local core = require "fp8.core"
 local fp8 = require "fp8"
+local sorted_pairs = require("spec.support").sorted_pairs
 
 local dtypes = {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"}
 local shapes = {
@@ -103,6 +104,49 @@ return function(random, device)
     if random(3) == 1 then operand.scale_rounding = make "scale_rounding" end
     if random(3) == 1 then operand.history = make "size" end
     return operand
+  end
+
+  --- What core functions take of an operand, and other tables of fields.
+  function makers.planned_operand()
+    local operand = {format = make "map"}
+    if random(2) == 1 then operand.blocksize = make "blocks" end
+    if random(3) == 1 then operand.rounding = make "rounding" end
+    if random(3) == 1 then operand.scale_rounding = make "scale_rounding" end
+    if random(10) == 1 then operand[pick {"format", "blocksize", "rounding", "scale_rounding"}] = make "any" end
+    return operand
+  end
+
+  local function fields(kinds)
+    local made = {}
+    for name, kind in sorted_pairs(kinds) do made[name] = make(random(20) == 1 and "any" or kind) end
+    return made
+  end
+
+  function makers.quantize_wants()
+    local wants = fields {codes = "boolean", transposed = "boolean", scale = "boolean"}
+    if random(2) == 1 then wants.values = make "dtype" end
+    if random(2) == 1 then wants.sum = make "dtype" end
+    if random(4) == 1 then wants.known = make "scale" end
+    if random(8) == 1 then wants.scale = make "number" end
+    return wants
+  end
+
+  function makers.scaled_fields()
+    return fields {a = "codes8", scale_a = "scale", b = "codes8", scale_b = "scale", dtype = "dtype", fast = "boolean"}
+  end
+
+  function makers.normalize_fields()
+    return fields {
+      dy = "logits", x = "logits", mean = "losses", inverse = "losses", weight = "features", want_x = "boolean",
+      want_weight = "boolean", bias_dtype = "dtype",
+    }
+  end
+
+  function makers.attention_fields()
+    return fields {
+      q = "heads", k = "heads", v = "heads", scale = "small", causal = "boolean", y = "heads", log_sums = "losses",
+      dy = "heads", dq = "heads", dk = "heads", dv = "heads",
+    }
   end
 
   function makers.recipe()

@@ -1,9 +1,9 @@
 -- The comparison of a tensor with its quantized values, behind fp8.analyze and fp8.watch, against a slow reference.
-local core = require "fp8.core"
 local comparison = require "fp8.comparison"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
 local statistics = require "spec.support.statistics"
+local positional = require "spec.support.positional"
 local support = require "spec.support"
 
 local f32, fails = reference.f32, support.fails
@@ -23,9 +23,9 @@ support.each_device(function(device)
       } do
         local rule = formats[name] or statistics.map_format(format)
         local scale = fp8.full({65}, f32(0.7 / rule.largest), {device = device})
-        local values = core.fake_quantize(x, format, 64, nil, scale, "f32")
+        local values = positional.fake_quantize(x, format, 64, nil, scale, "f32")
         local row = comparison.new_rows(device)
-        core.compare(row, x, values, scale, format, 64)
+        positional.compare(row, x, values, scale, format, 64)
         local expected = expected_statistics(list, support.flat(values), scale:totable(), rule, 64)
         assert.is_true(expected.saturated > 0.3)
         same(expected, read(row), name)
@@ -42,10 +42,10 @@ support.each_device(function(device)
           return math.floor(row / height) * math.ceil(33 / width) + math.floor(column / width) + 1
         end
         for _, rounding in ipairs {"none", "power_of_two", "mx"} do
-          local codes, scale = core.quantize(x, "e4m3", tile, nil, nil, nil, nil, nil, rounding)
-          local values = core.dequantize(codes, scale, "e4m3", tile, "f32")
+          local codes, scale = positional.quantize(x, "e4m3", tile, nil, nil, nil, nil, nil, rounding)
+          local values = positional.dequantize(codes, scale, "e4m3", tile, "f32")
           local row = comparison.new_rows(device)
-          core.compare(row, x, codes, scale, "e4m3", tile)
+          positional.compare(row, x, codes, scale, "e4m3", tile)
           local expected =
             expected_statistics(support.flat(x), support.flat(values), scale:totable(), formats.e4m3, tile_of)
           same(expected, read(row), rounding)
@@ -59,14 +59,14 @@ support.each_device(function(device)
       for _, dtype in ipairs {"f32", "f16", "bf16"} do
         local x = fp8.randn(31, 50, {device = device}):to(dtype)
         for _, format in ipairs {"e4m3", "e5m2"} do
-          local codes, scale = core.quantize(x, format, 50)
-          local values = core.fake_quantize(x, format, 50, nil, nil, "f32")
+          local codes, scale = positional.quantize(x, format, 50)
+          local values = positional.fake_quantize(x, format, 50, nil, nil, "f32")
           local first, second = comparison.new_rows(device), comparison.new_rows(device)
-          core.compare(first, x, codes, scale, format, 50)
-          core.compare(second, x, values, scale, format, 50)
+          positional.compare(first, x, codes, scale, format, 50)
+          positional.compare(second, x, values, scale, format, 50)
           assert.same(read(second), read(first))
           local rounded = values:to(dtype)
-          core.compare(first, x, rounded, scale, format, 50)
+          positional.compare(first, x, rounded, scale, format, 50)
           same(expected_statistics(support.flat(x), support.flat(rounded), scale:totable(), formats[format], 50),
             read(first), dtype)
         end
@@ -88,11 +88,11 @@ support.each_device(function(device)
             local rule = formats[name] or statistics.map_format(format)
             for _, blocksize in ipairs {96, 40, 3840, 5, false} do
               local blocks, values_dtype = blocksize or nil, type(format) == "string" and "f32" or dtype
-              local _, scale = core.quantize(x, format, blocks)
+              local _, scale = positional.quantize(x, format, blocks)
               for _, known in ipairs {false, scale * 0.3} do
-                local values = core.fake_quantize(x, format, blocks, nil, known or nil, values_dtype)
+                local values = positional.fake_quantize(x, format, blocks, nil, known or nil, values_dtype)
                 local row = comparison.new_rows(device)
-                core.compare_quantized(row, x, format, blocks, known or nil, dtype)
+                positional.compare_quantized(row, x, format, blocks, known or nil, dtype)
                 local expected = expected_statistics(list, support.flat(values), (known or scale):totable(), rule,
                   blocksize or 3840)
                 same(expected, read(row), ("%s %s %s"):format(dtype, name, tostring(blocksize)))
@@ -106,11 +106,11 @@ support.each_device(function(device)
     it("measures magnitudes alone", function()
       local x = fp8.randn(1000, {device = device}) * 1e-30
       local row = comparison.new_rows(device)
-      core.compare(row, x)
+      positional.compare(row, x)
       local list = support.flat(x)
       same(expected_statistics(list, list), read(row), "alone")
       x:fill_(1e30)
-      core.compare(row, x)
+      positional.compare(row, x)
       assert.is_true(math.abs(read(row).rms / 1e30 - 1) < 1e-6)
     end)
 
@@ -118,9 +118,9 @@ support.each_device(function(device)
       local x = fp8.randn(300, 1001, {device = device})
       local values = x * 1.01
       local first, second = comparison.new_rows(device), comparison.new_rows(device)
-      core.compare(first, x, values)
+      positional.compare(first, x, values)
       for _ = 1, 5 do
-        core.compare(second, x, values)
+        positional.compare(second, x, values)
         assert.same(first:totable(), second:totable())
       end
     end)
@@ -128,19 +128,19 @@ support.each_device(function(device)
     it("refuses what does not fit", function()
       local x, row = fp8.randn(3, 4, {device = device}), comparison.new_rows(device)
       local scale = fp8.ones(1, {device = device})
-      fails("the row must be a contiguous i64 tensor of 11 elements, got i64 of shape (3)", core.compare,
+      fails("the row must be a contiguous i64 tensor of 11 elements, got i64 of shape (3)", positional.compare,
         fp8.zeros(3, {dtype = "i64", device = device}), x)
-      fails("the row must be", core.compare, fp8.zeros(11, {device = device}), x)
-      fails("the values must have x's shape (3, 4), got (4, 3)", core.compare, row, x, x:t())
-      fails("codes need their scales", core.compare, row, x, x:to("e4m3"))
-      fails("absmax must be f32 of shape (1)", core.compare, row, x, x, fp8.ones(2, {device = device}), "e4m3")
-      fails("dtype must be f32, f16 or bf16, got i64", core.compare, row, row, row)
-      fails("dtype must be f32, f16 or bf16, got u8", core.compare, row, x, x:to("u8"), scale, "e4m3")
-      fails("blocksize must be at least 1", core.compare, row, x, x, scale, "e4m3", 0)
+      fails("the row must be", positional.compare, fp8.zeros(11, {device = device}), x)
+      fails("the values must have x's shape (3, 4), got (4, 3)", positional.compare, row, x, x:t())
+      fails("codes need their scales", positional.compare, row, x, x:to("e4m3"))
+      fails("absmax must be f32 of shape (1)", positional.compare, row, x, x, fp8.ones(2, {device = device}), "e4m3")
+      fails("dtype must be f32, f16 or bf16, got i64", positional.compare, row, row, row)
+      fails("dtype must be f32, f16 or bf16, got u8", positional.compare, row, x, x:to("u8"), scale, "e4m3")
+      fails("blocksize must be at least 1", positional.compare, row, x, x, scale, "e4m3", 0)
       local two = fp8.ones(2, {device = device})
-      fails("absmax must be f32 of shape (1)", core.compare_quantized, row, x, "e4m3", nil, two)
-      fails("the row must be", core.compare_quantized, x, x, "e4m3")
-      fails("scales of 'mx' are for e4m3", core.compare_quantized, row, x, fp8.create_map(), 4, nil, nil, "mx")
+      fails("absmax must be f32 of shape (1)", positional.compare_quantized, row, x, "e4m3", nil, two)
+      fails("the row must be", positional.compare_quantized, x, x, "e4m3")
+      fails("scales of 'mx' are for e4m3", positional.compare_quantized, row, x, fp8.create_map(), 4, nil, nil, "mx")
       assert.equal(0, read(row).count)
     end)
   end)

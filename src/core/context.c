@@ -7,12 +7,9 @@
 /* Read in every call, so without a look-up: such variables of loaded libraries have a reserve of their own. */
 static _Thread_local __attribute__((tls_model("initial-exec"))) Context *current;
 
-Context *context_create(void *owner, void (*collect)(void *owner)) {
+Context *context_create(void) {
   Context *context = calloc(1, sizeof *context);
-  if (!context) return NULL;
-  context->references = 1;
-  context->owner = owner;
-  context->collect = collect;
+  if (context) context->references = 1;
   return context;
 }
 

@@ -37,8 +37,8 @@ typedef struct Context {
   void *owner;
 } Context;
 
-/* A context for `owner`, who holds a reference; NULL without memory. */
-Context *context_create(void *owner, void (*collect)(void *owner));
+/* Its owner, which the caller fills in, holds a reference. NULL without memory. */
+Context *context_create(void);
 /* The owner is gone: nothing is collected any more. Drops its reference. */
 void context_close(Context *context);
 

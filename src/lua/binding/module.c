@@ -51,13 +51,30 @@ static void collect_garbage(void *owner) {
   if (state->running && lua_cpcall(state->running, collect_all, NULL) != 0) lua_pop(state->running, 1);
 }
 
-/* Tensors that are finalized after this keep the context alive until then. */
+/* What calls fp8 from here on gets an error; tensors that are still to be finalized keep the context alive. */
 static int close_state(lua_State *L) {
-  State *state = lua_touserdata(L, 1);
-  if (!state->context) return 0;
+  State *state = lua_touserdata(L, lua_upvalueindex(1));
   drop_scopes(state);
   context_close(state->context);
   state->context = NULL;
+  return 0;
+}
+
+/* Pushes a userdata whose finalizer is `close`, with the state, or the userdata itself, as upvalue. */
+static void *push_closing(lua_State *L, size_t bytes, State *state, lua_CFunction close) {
+  void *object = lua_newuserdata(L, bytes);
+  lua_createtable(L, 0, 1);
+  lua_pushlightuserdata(L, state ? state : object);
+  lua_pushcclosure(L, close, 1);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  return object;
+}
+
+/* The Lua state is being closed, which finalizes everything in it; what is made now is finalized last, and other
+ * finalizers may use fp8 until then. */
+static int prepare_close(lua_State *L) {
+  push_closing(L, 0, lua_touserdata(L, lua_upvalueindex(1)), close_state);
   return 0;
 }
 
@@ -69,14 +86,13 @@ static State *open_state(lua_State *L) {
   lua_pop(L, 1);
   if (state) return state;
   lua_pushlightuserdata(L, (void *)&state_key);
-  state = lua_newuserdata(L, sizeof *state);
+  Context *context = context_create();
+  if (!context) luaL_error(L, "fp8: out of memory");
+  state = push_closing(L, sizeof *state, NULL, prepare_close);
   memset(state, 0, sizeof *state);
-  state->context = context_create(state, collect_garbage);
-  if (!state->context) luaL_error(L, "fp8: out of memory");
-  lua_newtable(L);
-  lua_pushcfunction(L, close_state);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
+  state->context = context;
+  context->owner = state;
+  context->collect = collect_garbage;
   lua_rawset(L, LUA_REGISTRYINDEX);
   return state;
 }
