@@ -1,7 +1,8 @@
 # make builds build/fp8/core.so and, where nvcc is found, build/fp8/cuda.so; `make help` lists the other targets.
 #
 # Worth overriding: CC, CFLAGS, CUDA_HOME, CUDA_ARCHS (`make CUDA_ARCHS=90` builds faster), NVCC= (no CUDA), PREFIX, DESTDIR,
-# SPEC (the specs that test and memcheck run), BENCH (the benchmarks), ARGS (arguments of the demo, the benchmarks or busted).
+# SPEC (the specs that test, memcheck and sanitize run), TOOL (of sanitize), BENCH (the benchmarks), ARGS (arguments of the
+# demo, the benchmarks or busted).
 
 CFLAGS     ?= -O3
 NVCCFLAGS  ?= -O3
@@ -11,6 +12,7 @@ LUADIR     ?= $(PREFIX)/share/lua/5.1
 LIBDIR     ?= $(PREFIX)/lib/lua/5.1
 BUILD      ?= build
 SPEC       ?= spec
+TOOL       ?= memcheck
 BENCH      ?= examples/bench/linear.lua examples/bench/quantize.lua
 
 # One goal is built on all cores; several run one after the other, so that `make clean all` does what it says.
@@ -131,6 +133,15 @@ memcheck: ## run the specs under the address, leak and undefined-behaviour sanit
 	  CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
 	@$(RUN_SPECS)
 
+sanitize: WITH = $(CUDA)/bin/compute-sanitizer --tool $(TOOL) --error-exitcode 9
+sanitize: all ## run the specs under compute-sanitizer, on a GPU (TOOL=racecheck for another of its tools)
+	@FP8_REQUIRE_CUDA=1; export FP8_REQUIRE_CUDA; $(RUN_SPECS)
+
+editor: ## write build/compile_commands.json, from which editors know how each file is compiled
+	@mkdir -p build
+	@$(MAKE) --no-print-directory -nB V=1 all | sed -n 's|^\([^"]* -c -o [^ ]* \([^ ]*\)\)$$|{"directory": "$(CURDIR)", "file": "\2", "command": "\1"},|p' | \
+	  sed '1 s/^/[/; $$ s/,$$/]/' > build/compile_commands.json
+
 # ---- Installing -------------------------------------------------------------------------------------------------------
 
 install: all ## install to PREFIX=/usr/local (honours DESTDIR)
@@ -146,7 +157,7 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: all cuda demo test bench repl lint memcheck install uninstall clean help
+.PHONY: all cuda demo test bench repl lint memcheck sanitize editor install uninstall clean help
 .DEFAULT_GOAL := all
 
 -include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d)

@@ -1,0 +1,56 @@
+-- Two Lua states in one program know nothing of each other.
+local support = require "spec.support"
+
+local rounds = tonumber(os.getenv "FP8_STATES" or 20)
+
+local function run(command)
+  local pipe = assert(io.popen(command .. " 2>&1; echo status $?"))
+  local output = pipe:read "*a"
+  pipe:close()
+  local text, status = output:match "^(.*)status (%d+)%s*$"
+  return status == "0", text
+end
+
+local function compile(source, program, flags)
+  local compiler = os.getenv "CC" or "cc"
+  local command = ("%s -std=gnu11 -Wall -Wextra -Werror -o '%s' '%s' %s"):format(compiler, program, source, flags)
+  local done, output = run(command)
+  assert(done, output)
+end
+
+support.each_device(function(device)
+  describe("Two states", function()
+    local host, alone
+
+    local function results(mode, count)
+      local script = support.path "spec/fixtures/states.lua"
+      local done, output = run(("FP8_STATES_DEVICE=%s '%s' %s '%s' %d"):format(device, host, mode, script, count))
+      assert.is_true(done, output)
+      local list = {}
+      for line in output:gmatch "[^\n]+" do list[#list + 1] = line end
+      assert.equal(2 * count, #list)
+      return list
+    end
+
+    setup(function()
+      host = os.tmpname()
+      compile(support.fixture "host.c", host,
+        "$(pkg-config --cflags --libs luajit 2>/dev/null || echo -I/usr/include/luajit-2.1 -lluajit-5.1) -lpthread -rdynamic")
+      alone = results("alone", 2)
+    end)
+
+    teardown(function() os.remove(host) end)
+
+    it("give different numbers, each the same every time, when they run one after the other", function()
+      assert.not_equal(alone[1], alone[2])
+      assert.equal(alone[1], alone[3])
+      assert.equal(alone[2], alone[4])
+    end)
+
+    for _, mode in ipairs {"turns", "threads"} do
+      it(("give the same numbers in %s, %d times"):format(mode, rounds), function()
+        for i, line in ipairs(results(mode, rounds)) do assert.equal(alone[(i - 1) % 2 + 1], line) end
+      end)
+    end
+  end)
+end)
