@@ -1,7 +1,7 @@
 -- Two Lua states in one program know nothing of each other.
 local support = require "spec.support"
 
-local rounds = tonumber(os.getenv "FP8_STATES" or 20)
+local rounds = tonumber(os.getenv "FP8_STATES") or 20
 
 local function run(command)
   local pipe = assert(io.popen(command .. " 2>&1; echo status $?"))
