@@ -7,7 +7,7 @@
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce_kernels.h"
+#include "cpu/reduce/kernels.h"
 #include "cpu/vectorize.h"
 
 enum { SLICE = 65536, LANES = 16 };

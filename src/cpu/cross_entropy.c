@@ -4,7 +4,7 @@
 #include "cpu/cpu.h"
 #include "cpu/index.h"
 #include "cpu/parallel.h"
-#include "cpu/row_sum.h"
+#include "cpu/softmax/row_sum.h"
 #include "cpu/stream.h"
 #include "cpu/vectorize.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/stream.h"
 #include "cpu/vectorize.h"

@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce_kernels.h"
-#include "cpu/row_sum.h"
+#include "cpu/reduce/kernels.h"
+#include "cpu/softmax/row_sum.h"
 #include "cpu/vectorize.h"
 
 /* A contiguous tensor, or none where data is NULL. */

@@ -1,6 +1,6 @@
 /* Copies between tensors whose elements are contiguous along different dimensions. */
-#ifndef FP8_CPU_TRANSPOSE_H
-#define FP8_CPU_TRANSPOSE_H
+#ifndef FP8_CPU_COPY_TRANSPOSE_H
+#define FP8_CPU_COPY_TRANSPOSE_H
 
 #include "core/tensor.h"
 

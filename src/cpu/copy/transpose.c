@@ -1,4 +1,4 @@
-#include "cpu/transpose.h"
+#include "cpu/copy/transpose.h"
 
 #include "cpu/parallel.h"
 

@@ -1,6 +1,6 @@
 /* What all elementwise entries share: walking the tensors in chunks, converting, spreading over threads. */
-#ifndef FP8_CPU_ELEMENTWISE_H
-#define FP8_CPU_ELEMENTWISE_H
+#ifndef FP8_CPU_ELEMENTWISE_ELEMENTWISE_H
+#define FP8_CPU_ELEMENTWISE_ELEMENTWISE_H
 
 #include "backend.h"
 

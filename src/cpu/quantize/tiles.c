@@ -5,7 +5,7 @@
  * rows with a scale for every column, so that loops are long whatever the shape of the tiles. */
 #include <math.h>
 
-#include "cpu/codes.h"
+#include "cpu/quantize/codes.h"
 #include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 

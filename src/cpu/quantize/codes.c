@@ -1,4 +1,4 @@
-#include "cpu/codes.h"
+#include "cpu/quantize/codes.h"
 
 #include "core/float_formats.h"
 #include "cpu/random.h"

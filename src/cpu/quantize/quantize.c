@@ -2,9 +2,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "cpu/codes.h"
+#include "cpu/quantize/codes.h"
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 

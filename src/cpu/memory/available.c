@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 
 enum { PATH_LENGTH = 1024, LINE_LENGTH = 512 };
 

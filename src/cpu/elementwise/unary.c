@@ -3,8 +3,8 @@
 
 #include "core/activation.h"
 #include "cpu/cpu.h"
-#include "cpu/elementwise.h"
-#include "cpu/vector_math.h"
+#include "cpu/elementwise/elementwise.h"
+#include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
 VECTORIZE static void unary_floats(int op, float *restrict out, const float *const *in, int n) {

@@ -1,11 +1,11 @@
-#include "cpu/product.h"
+#include "cpu/matmul/product.h"
 
 #include <cblas.h>
 #include <limits.h>
 #include <string.h>
 
 #include "cpu/convert.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
 
 /* Multiply-adds below which one product is not worth more than one thread. */

@@ -1,4 +1,4 @@
-#include "cpu/reduce_kernels.h"
+#include "cpu/reduce/kernels.h"
 
 #include <math.h>
 

@@ -3,7 +3,7 @@
  * Small blocks come from malloc. Large ones are mapped, and kept when they are freed: a fresh page costs a fault,
  * about as much time as writing it ten times, which glibc would pay anew for every large tensor. Mapped blocks also
  * stay out of the low addresses that LuaJIT needs on some systems. */
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 
 #include <malloc.h>
 #include <pthread.h>

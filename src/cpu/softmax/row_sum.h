@@ -1,6 +1,6 @@
 /* What softmax and cross-entropy need to know of a row of logits. */
-#ifndef FP8_CPU_ROW_SUM_H
-#define FP8_CPU_ROW_SUM_H
+#ifndef FP8_CPU_SOFTMAX_ROW_SUM_H
+#define FP8_CPU_SOFTMAX_ROW_SUM_H
 
 #include "cpu/convert.h"
 

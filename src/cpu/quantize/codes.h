@@ -1,9 +1,9 @@
 /* Codes of scaled numbers and numbers of codes, by a map or a hardware format. */
-#ifndef FP8_CPU_CODES_H
-#define FP8_CPU_CODES_H
+#ifndef FP8_CPU_QUANTIZE_CODES_H
+#define FP8_CPU_QUANTIZE_CODES_H
 
 #include "backend.h"
-#include "cpu/search.h"
+#include "cpu/quantize/search.h"
 
 /* The code of NaN in both hardware formats. */
 enum { FLOAT8_NAN = 0x7F };

@@ -1,6 +1,6 @@
 /* The parts that products of matrices are made of. */
-#ifndef FP8_CPU_PRODUCT_H
-#define FP8_CPU_PRODUCT_H
+#ifndef FP8_CPU_MATMUL_PRODUCT_H
+#define FP8_CPU_MATMUL_PRODUCT_H
 
 #include "backend.h"
 

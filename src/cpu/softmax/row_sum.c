@@ -1,9 +1,9 @@
-#include "cpu/row_sum.h"
+#include "cpu/softmax/row_sum.h"
 
 #include <math.h>
 
-#include "cpu/reduce_kernels.h"
-#include "cpu/vector_math.h"
+#include "cpu/reduce/kernels.h"
+#include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
 VECTORIZE void exp_minus(float *restrict out, const float *restrict x, float scale, float shift, int n) {

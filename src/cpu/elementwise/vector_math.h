@@ -2,8 +2,8 @@
  * below 5e-7 of the exact result, measured over all of float32, except that exponentials below 2^-126 are 0:
  * arithmetic with subnormal numbers is many times slower. Infinities, zeros and NaN behave as in C's library.
  * Polynomial coefficients are minimax fits in the relative error. */
-#ifndef FP8_CPU_VECTOR_MATH_H
-#define FP8_CPU_VECTOR_MATH_H
+#ifndef FP8_CPU_ELEMENTWISE_VECTOR_MATH_H
+#define FP8_CPU_ELEMENTWISE_VECTOR_MATH_H
 
 #include "core/portable.h"
 #include "cpu/vectorize.h"

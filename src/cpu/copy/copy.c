@@ -5,7 +5,7 @@
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
 #include "cpu/stream.h"
-#include "cpu/transpose.h"
+#include "cpu/copy/transpose.h"
 
 typedef struct Copy {
   Stream out, src;

@@ -5,7 +5,7 @@
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce_kernels.h"
+#include "cpu/reduce/kernels.h"
 #include "cpu/vectorize.h"
 
 VECTORIZE static void sgd_plain(const UpdateStep *step, float *restrict p, const float *restrict grad, int n) {

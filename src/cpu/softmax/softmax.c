@@ -3,8 +3,8 @@
 
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce_kernels.h"
-#include "cpu/row_sum.h"
+#include "cpu/reduce/kernels.h"
+#include "cpu/softmax/row_sum.h"
 #include "cpu/vectorize.h"
 
 typedef struct Softmax {

@@ -3,7 +3,7 @@
 #include <omp.h>
 #include <string.h>
 
-#include "cpu/product.h"
+#include "cpu/matmul/product.h"
 
 /* --- the two versions' names for the same things --- */
 

@@ -2,9 +2,9 @@
 #include "core/float_formats.h"
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
-#include "cpu/product.h"
+#include "cpu/matmul/product.h"
 
 /* The last two of a tensor's three dimensions are the matrix. Where a dimension of extent 1 leaves both layouts
  * possible, the one that needs no transposition is taken, with the smallest stride that it allows. */

@@ -3,8 +3,8 @@
 
 #include "core/activation.h"
 #include "cpu/cpu.h"
-#include "cpu/elementwise.h"
-#include "cpu/vector_math.h"
+#include "cpu/elementwise/elementwise.h"
+#include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
 static const float normal_density_at_0 = 0.398942280f; /* 1 / sqrt(2 π) */

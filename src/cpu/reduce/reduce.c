@@ -7,7 +7,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce_kernels.h"
+#include "cpu/reduce/kernels.h"
 #include "cpu/stream.h"
 
 enum { TASK_ELEMENTS = 65536, MAX_SLICES = 64 };

@@ -1,7 +1,7 @@
 /* Codes of values under a map, bit for bit those of map_nearest and map_stochastic, in a form that takes the same
  * few steps for every element. */
-#ifndef FP8_CPU_SEARCH_H
-#define FP8_CPU_SEARCH_H
+#ifndef FP8_CPU_QUANTIZE_SEARCH_H
+#define FP8_CPU_QUANTIZE_SEARCH_H
 
 #include "core/map.h"
 #include "cpu/convert.h"

@@ -1,9 +1,9 @@
 /* Delayed scaling: a scale from the magnitudes of earlier tensors. */
 #include <string.h>
 
-#include "cpu/codes.h"
+#include "cpu/quantize/codes.h"
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
 
 enum { SLICE = 32 * CHUNK };

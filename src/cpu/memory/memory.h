@@ -1,6 +1,6 @@
 /* The CPU's allocator, also for scratch space of kernels. */
-#ifndef FP8_CPU_MEMORY_H
-#define FP8_CPU_MEMORY_H
+#ifndef FP8_CPU_MEMORY_MEMORY_H
+#define FP8_CPU_MEMORY_MEMORY_H
 
 #include <stddef.h>
 

@@ -1,4 +1,4 @@
-#include "cpu/elementwise.h"
+#include "cpu/elementwise/elementwise.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "cpu/search.h"
+#include "cpu/quantize/search.h"
 
 #include <math.h>
 #include <stdlib.h>
