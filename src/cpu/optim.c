@@ -5,8 +5,8 @@
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce/kernels.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 VECTORIZE static void sgd_plain(const UpdateStep *step, float *restrict p, const float *restrict grad, int n) {
   float rate = step->rate, decay = step->weight_decay;
@@ -46,7 +46,7 @@ VECTORIZE static void refresh_master(float *restrict master, const float *restri
 
 /* --- one parameter --- */
 
-typedef struct Job {
+typedef struct ParameterUpdate {
   UpdateRule rule;
   UpdateStep step;
   void *parameter;
@@ -54,10 +54,10 @@ typedef struct Job {
   float *first, *second, *master; /* or NULL */
   DType dtype;
   int64_t count;
-} Job;
+} ParameterUpdate;
 
 /* Elements start … start + n - 1 of what is updated, as float32: the tensor itself if that is f32. */
-static float *load_updated(const Job *job, int64_t start, int n, float *buffer) {
+static float *load_updated(const ParameterUpdate *job, int64_t start, int n, float *buffer) {
   const float *parameter = load_floats(job->dtype, job->parameter, start, n, buffer);
   if (!job->master) return (float *)parameter;
   uint16_t narrow[CHUNK];
@@ -67,52 +67,60 @@ static float *load_updated(const Job *job, int64_t start, int n, float *buffer) 
   return job->master + start;
 }
 
-static void update_chunks(int64_t begin, int64_t end, const void *context) {
-  const Job *job = context;
+static void update_chunk(int64_t start, int n, const void *context) {
+  const ParameterUpdate *job = context;
   float parameter_buffer[CHUNK], grad_buffer[CHUNK];
-  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
-    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
-    const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
-    float *updated = load_updated(job, start, n, parameter_buffer);
-    if (job->rule != UPDATE_SGD) {
-      adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
-    } else if (job->first) {
+  const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
+  float *updated = load_updated(job, start, n, parameter_buffer);
+  switch (job->rule) {
+  case UPDATE_SGD:
+    if (job->first) {
       sgd_momentum(&job->step, updated, grad, job->first + start, n);
     } else {
       sgd_plain(&job->step, updated, grad, n);
     }
-    store_floats(job->dtype, job->parameter, start, n, updated);
+    break;
+  case UPDATE_ADAMW:
+  case UPDATE_STABLE_ADAMW:
+    adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
+    break;
+  case UPDATE_RULE_COUNT:
+    missing_case();
   }
+  store_floats(job->dtype, job->parameter, start, n, updated);
 }
 
 /* --- sums --- */
 
-/* Parts of a sum, as many whatever the number of threads, so that it is always the same. */
-enum { PARTS = 64 };
+/* As many slices whatever the number of threads, so that a sum is always the same. */
+enum { SUM_SLICES = 64 };
 
-typedef struct Sum {
-  double (*chunk)(const Job *job, int64_t start, int n); /* the sum over some elements */
-  const Job *job;
-  double *part;
-} Sum;
+typedef double (*ChunkSum)(const ParameterUpdate *job, int64_t start, int n);
 
-static void sum_parts(int64_t begin, int64_t end, const void *context) {
-  const Sum *sum = context;
-  int64_t count = sum->job->count, chunks = (count + CHUNK - 1) / CHUNK;
-  for (int64_t part = begin; part < end; part++) {
+typedef struct ElementSum {
+  ChunkSum chunk;
+  const ParameterUpdate *job;
+  double *slice;
+} ElementSum;
+
+static void sum_slices(int64_t begin, int64_t end, const void *context) {
+  const ElementSum *sum = context;
+  int64_t count = sum->job->count, chunks = divide_up(count, CHUNK);
+  for (int64_t slice = begin; slice < end; slice++) {
     double total = 0;
-    for (int64_t start = chunks * part / PARTS * CHUNK; start < chunks * (part + 1) / PARTS * CHUNK; start += CHUNK) {
-      total += sum->chunk(sum->job, start, count - start < CHUNK ? (int)(count - start) : CHUNK);
+    for (int64_t start = chunks * slice / SUM_SLICES * CHUNK; start < chunks * (slice + 1) / SUM_SLICES * CHUNK;
+         start += CHUNK) {
+      total += sum->chunk(sum->job, start, chunk_length(count, start));
     }
-    sum->part[part] = total;
+    sum->slice[slice] = total;
   }
 }
 
-static double sum_elements(const Job *job, double (*chunk)(const Job *job, int64_t start, int n)) {
-  double part[PARTS], total = 0;
-  Sum sum = {.chunk = chunk, .job = job, .part = part};
-  parallel_for(PARTS, job->count / PARTS + 1, sum_parts, &sum);
-  for (int i = 0; i < PARTS; i++) total += part[i];
+static double sum_elements(const ParameterUpdate *job, ChunkSum chunk) {
+  double slice[SUM_SLICES], total = 0;
+  ElementSum sum = {chunk, job, slice};
+  parallel_for(SUM_SLICES, job->count / SUM_SLICES + 1, sum_slices, &sum);
+  for (int i = 0; i < SUM_SLICES; i++) total += slice[i];
   return total;
 }
 
@@ -126,27 +134,22 @@ VECTORIZE static void deviations(const UpdateStep *step, float *restrict out, co
   }
 }
 
-static double deviation_chunk(const Job *job, int64_t start, int n) {
+static double deviation_chunk(const ParameterUpdate *job, int64_t start, int n) {
   float buffer[CHUNK], out[CHUNK];
   deviations(&job->step, out, load_floats(job->dtype, job->grad, start, n, buffer), job->second + start, n);
   return sum_floats(out, n);
 }
 
-VECTORIZE static void squares(float *restrict out, const float *restrict x, int n) {
-  for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
-}
-
-static double square_chunk(const Job *job, int64_t start, int n) {
+static double square_chunk(const ParameterUpdate *job, int64_t start, int n) {
   float buffer[CHUNK], out[CHUNK];
-  squares(out, load_floats(job->dtype, job->grad, start, n, buffer), n);
+  const float *grad = load_floats(job->dtype, job->grad, start, n, buffer);
+  multiply_floats(out, grad, grad, n);
   return sum_floats(out, n);
 }
 
 /* --- the entries --- */
 
-static int64_t chunk_count(const Job *job) { return (job->count + CHUNK - 1) / CHUNK; }
-
-static void clip_update(Job *job) {
+static void clip_update(ParameterUpdate *job) {
   float deviation = (float)sqrt(sum_elements(job, deviation_chunk) / (double)job->count);
   float divisor = deviation <= 1.0f ? 1.0f : deviation;
   job->step.lr /= divisor;
@@ -156,50 +159,47 @@ static void clip_update(Job *job) {
 bool cpu_update(const Update *update) {
   for (int i = 0; i < update->count; i++) {
     const UpdateEntry *entry = &update->list[i];
-    Job job = {.rule = update->rule,
-               .step = update->step,
-               .parameter = tensor_data(entry->parameter),
-               .grad = tensor_data(entry->grad),
-               .first = entry->first ? tensor_data(entry->first) : NULL,
-               .second = entry->second ? tensor_data(entry->second) : NULL,
-               .master = entry->master ? tensor_data(entry->master) : NULL,
-               .dtype = entry->parameter->dtype,
-               .count = tensor_count(entry->parameter)};
+    ParameterUpdate job = {.rule = update->rule,
+                           .step = update->step,
+                           .parameter = tensor_data(entry->parameter),
+                           .grad = tensor_data(entry->grad),
+                           .first = entry->first ? tensor_data(entry->first) : NULL,
+                           .second = entry->second ? tensor_data(entry->second) : NULL,
+                           .master = entry->master ? tensor_data(entry->master) : NULL,
+                           .dtype = entry->parameter->dtype,
+                           .count = tensor_count(entry->parameter)};
     if (job.count == 0) continue;
     /* Nothing is captured here: a live step is read at once. */
     if (update->live) memcpy(&job.step, tensor_data(update->live), sizeof job.step);
     if (job.rule == UPDATE_STABLE_ADAMW) clip_update(&job);
-    parallel_for(chunk_count(&job), 2 * CHUNK, update_chunks, &job);
+    parallel_chunks(job.count, 2, update_chunk, &job);
   }
   return true;
 }
 
 typedef struct Scaling {
-  const Job *job;
+  const ParameterUpdate *job;
   float factor;
 } Scaling;
 
-static void scale_chunks(int64_t begin, int64_t end, const void *context) {
+static void scale_chunk(int64_t start, int n, const void *context) {
   const Scaling *scaling = context;
-  const Job *job = scaling->job;
+  const ParameterUpdate *job = scaling->job;
   float buffer[CHUNK];
-  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
-    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
-    float *values = (float *)load_floats(job->dtype, job->parameter, start, n, buffer);
-    for (int i = 0; i < n; i++) values[i] *= scaling->factor;
-    store_floats(job->dtype, job->parameter, start, n, values);
-  }
+  float *values = (float *)load_floats(job->dtype, job->parameter, start, n, buffer);
+  scale_floats(values, values, scaling->factor, n);
+  store_floats(job->dtype, job->parameter, start, n, values);
 }
 
-static Job gradient_job(const Tensor *grad) {
+static ParameterUpdate gradient_job(const Tensor *grad) {
   void *data = tensor_data(grad);
-  return (Job){.parameter = data, .grad = data, .dtype = grad->dtype, .count = tensor_count(grad)};
+  return (ParameterUpdate){.parameter = data, .grad = data, .dtype = grad->dtype, .count = tensor_count(grad)};
 }
 
 bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) {
   double total = 0;
   for (int i = 0; i < count; i++) {
-    Job job = gradient_job(list[i]);
+    ParameterUpdate job = gradient_job(list[i]);
     total += sum_elements(&job, square_chunk);
   }
   float *out = tensor_data(norm);
@@ -207,8 +207,8 @@ bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) 
   float factor = largest / (*out + 1e-6f);
   if (isinf(largest) || factor >= 1.0f) return true;
   for (int i = 0; i < count; i++) {
-    Job job = gradient_job(list[i]);
-    parallel_for(chunk_count(&job), CHUNK, scale_chunks, &(Scaling){&job, factor});
+    ParameterUpdate job = gradient_job(list[i]);
+    parallel_chunks(job.count, 1, scale_chunk, &(Scaling){&job, factor});
   }
   return true;
 }

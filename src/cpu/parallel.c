@@ -30,3 +30,21 @@ void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *co
     if (begin < end) body(begin, end, context);
   }
 }
+
+typedef struct ChunkLoop {
+  int64_t count;
+  ChunkBody body;
+  const void *context;
+} ChunkLoop;
+
+static void run_chunks(int64_t begin, int64_t end, const void *context) {
+  const ChunkLoop *loop = context;
+  for (int64_t chunk = begin; chunk < end; chunk++) {
+    loop->body(chunk * CHUNK, chunk_length(loop->count, chunk * CHUNK), loop->context);
+  }
+}
+
+void parallel_chunks(int64_t count, int64_t work, ChunkBody body, const void *context) {
+  ChunkLoop loop = {count, body, context};
+  parallel_for(divide_up(count, CHUNK), work * CHUNK, run_chunks, &loop);
+}

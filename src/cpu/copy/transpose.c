@@ -3,7 +3,7 @@
 #include "cpu/parallel.h"
 
 /* Lines of a tile's side: a tile of 8-byte elements on both sides still fits the first-level cache. */
-enum { TILE = 32 };
+enum { TRANSPOSE_TILE = 32 };
 
 /* Over `rows` the source is contiguous, over `columns` the output; strides are in elements. */
 typedef struct Transpose {
@@ -45,8 +45,8 @@ static void copy_tiles(int64_t begin, int64_t end, const void *context) {
   const Transpose *job = context;
   int64_t element = (int64_t)job->element;
   for (int64_t task = begin; task < end; task++) {
-    int64_t row = task % job->row_tiles * TILE, rest = task / job->row_tiles;
-    int64_t column = rest % job->column_tiles * TILE;
+    int64_t row = task % job->row_tiles * TRANSPOSE_TILE, rest = task / job->row_tiles;
+    int64_t column = rest % job->column_tiles * TRANSPOSE_TILE;
     rest /= job->column_tiles;
     int64_t out = row * job->out_stride + column, src = row + column * job->src_stride;
     for (int i = job->rank - 1; i >= 0; i--) {
@@ -54,8 +54,8 @@ static void copy_tiles(int64_t begin, int64_t end, const void *context) {
       src += rest % job->size[i] * job->src_outer[i];
       rest /= job->size[i];
     }
-    int64_t rows = job->rows - row < TILE ? job->rows - row : TILE;
-    int64_t columns = job->columns - column < TILE ? job->columns - column : TILE;
+    int64_t rows = job->rows - row < TRANSPOSE_TILE ? job->rows - row : TRANSPOSE_TILE;
+    int64_t columns = job->columns - column < TRANSPOSE_TILE ? job->columns - column : TRANSPOSE_TILE;
     copy_tile(job, job->out + out * element, job->src + src * element, rows, columns);
   }
 }
@@ -63,7 +63,7 @@ static void copy_tiles(int64_t begin, int64_t end, const void *context) {
 /* The dimension that is contiguous and long enough for tiles; -1 if there is none. */
 static int contiguous_dimension(const Tensor *tensor) {
   for (int i = 0; i < tensor->rank; i++) {
-    if (tensor->stride[i] == 1 && tensor->size[i] >= TILE / 2) return i;
+    if (tensor->stride[i] == 1 && tensor->size[i] >= TRANSPOSE_TILE / 2) return i;
   }
   return -1;
 }
@@ -86,8 +86,8 @@ bool transpose_copy(Tensor *out, const Tensor *src) {
     job.src_outer[job.rank++] = src->stride[i];
     outer *= out->size[i];
   }
-  job.row_tiles = (job.rows + TILE - 1) / TILE;
-  job.column_tiles = (job.columns + TILE - 1) / TILE;
-  parallel_for(outer * job.row_tiles * job.column_tiles, TILE * TILE, copy_tiles, &job);
+  job.row_tiles = divide_up(job.rows, TRANSPOSE_TILE);
+  job.column_tiles = divide_up(job.columns, TRANSPOSE_TILE);
+  parallel_for(outer * job.row_tiles * job.column_tiles, TRANSPOSE_TILE * TRANSPOSE_TILE, copy_tiles, &job);
   return true;
 }

@@ -1,4 +1,4 @@
-/* Operations on two operands, and clamp. */
+/* Operations on two operands. */
 #include <math.h>
 
 #include "core/activation.h"
@@ -9,35 +9,81 @@
 
 static const float normal_density_at_0 = 0.398942280f; /* 1 / sqrt(2 π) */
 
-VECTORIZE static void arithmetic_floats(int op, float *restrict out, const float *const *in, int n) {
+/* A gradient form takes the gradient of the output in a, the operation's output y or input x in b. */
+VECTORIZE static void binary_floats(int op, float *restrict out, const float *const *in, int n) {
   const float *restrict a = in[0], *restrict b = in[1];
   switch ((BinaryOp)op) {
   case BINARY_ADD:
     for (int i = 0; i < n; i++) out[i] = a[i] + b[i];
-    break;
+    return;
   case BINARY_SUB:
     for (int i = 0; i < n; i++) out[i] = a[i] - b[i];
-    break;
+    return;
   case BINARY_MUL:
     for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
-    break;
+    return;
   case BINARY_DIV:
     for (int i = 0; i < n; i++) out[i] = a[i] / b[i];
-    break;
+    return;
+  case BINARY_POW:
+    for (int i = 0; i < n; i++) out[i] = powf(a[i], b[i]);
+    return;
   case BINARY_MAXIMUM:
     for (int i = 0; i < n; i++) out[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
-    break;
+    return;
   case BINARY_MINIMUM:
     for (int i = 0; i < n; i++) out[i] = a[i] < b[i] || a[i] != a[i] ? a[i] : b[i];
-    break;
-  default:
+    return;
+  case BINARY_EQ:
+    for (int i = 0; i < n; i++) out[i] = a[i] == b[i] ? 1.0f : 0.0f;
+    return;
+  case BINARY_NE:
+    for (int i = 0; i < n; i++) out[i] = a[i] != b[i] ? 1.0f : 0.0f;
+    return;
+  case BINARY_LT:
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? 1.0f : 0.0f;
+    return;
+  case BINARY_LE:
+    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i] ? 1.0f : 0.0f;
+    return;
+  case BINARY_GT:
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? 1.0f : 0.0f;
+    return;
+  case BINARY_GE:
+    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i] ? 1.0f : 0.0f;
+    return;
+  case BINARY_TANH_BACKWARD:
+    for (int i = 0; i < n; i++) out[i] = a[i] * (1.0f - b[i] * b[i]);
+    return;
+  case BINARY_SIGMOID_BACKWARD:
+    for (int i = 0; i < n; i++) out[i] = a[i] * b[i] * (1.0f - b[i]);
+    return;
+  case BINARY_RELU_BACKWARD:
+    for (int i = 0; i < n; i++) out[i] = b[i] > 0.0f ? a[i] : 0.0f;
+    return;
+  case BINARY_GELU_BACKWARD:
+    for (int i = 0; i < n; i++) {
+      float gauss = vector_gauss(fabsf(b[i]));
+      out[i] = a[i] * (vector_normal_cdf(b[i], gauss) + b[i] * (normal_density_at_0 * gauss));
+    }
+    return;
+  case BINARY_GELU_TANH_BACKWARD:
+    for (int i = 0; i < n; i++) {
+      float bounded = gelu_tanh_bounded(b[i]);
+      float s = vector_sigmoid(gelu_tanh_argument(bounded));
+      out[i] = a[i] * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
+    }
+    return;
+  case BINARY_SILU_BACKWARD:
+    for (int i = 0; i < n; i++) {
+      float s = vector_sigmoid(b[i]);
+      out[i] = a[i] * s * (1.0f + b[i] * (1.0f - s));
+    }
+    return;
+  case BINARY_COUNT:
     break;
   }
-}
-
-static void power_floats(int op, float *restrict out, const float *const *in, int n) {
-  (void)op;
-  for (int i = 0; i < n; i++) out[i] = powf(in[0][i], in[1][i]);
+  missing_case();
 }
 
 VECTORIZE static void square_floats(int op, float *restrict out, const float *const *in, int n) {
@@ -46,151 +92,101 @@ VECTORIZE static void square_floats(int op, float *restrict out, const float *co
   for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
 }
 
-VECTORIZE static void compare_floats(int op, float *restrict out, const float *const *in, int n) {
-  const float *restrict a = in[0], *restrict b = in[1];
-  switch ((BinaryOp)op) {
-  case BINARY_EQ:
-    for (int i = 0; i < n; i++) out[i] = a[i] == b[i] ? 1.0f : 0.0f;
-    break;
-  case BINARY_NE:
-    for (int i = 0; i < n; i++) out[i] = a[i] != b[i] ? 1.0f : 0.0f;
-    break;
-  case BINARY_LT:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? 1.0f : 0.0f;
-    break;
-  case BINARY_LE:
-    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i] ? 1.0f : 0.0f;
-    break;
-  case BINARY_GT:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? 1.0f : 0.0f;
-    break;
-  case BINARY_GE:
-    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i] ? 1.0f : 0.0f;
-    break;
-  default:
-    break;
-  }
-}
-
-/* in: the gradient of the output, then the operation's output y or input x. */
-VECTORIZE static void backward_floats(int op, float *restrict out, const float *const *in, int n) {
-  const float *restrict g = in[0], *restrict x = in[1], *restrict y = in[1];
-  switch ((BinaryOp)op) {
-  case BINARY_TANH_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = g[i] * (1.0f - y[i] * y[i]);
-    break;
-  case BINARY_SIGMOID_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = g[i] * y[i] * (1.0f - y[i]);
-    break;
-  case BINARY_RELU_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = x[i] > 0.0f ? g[i] : 0.0f;
-    break;
-  case BINARY_GELU_BACKWARD:
-    for (int i = 0; i < n; i++) {
-      float gauss = vector_gauss(fabsf(x[i]));
-      out[i] = g[i] * (vector_normal_cdf(x[i], gauss) + x[i] * (normal_density_at_0 * gauss));
-    }
-    break;
-  case BINARY_GELU_TANH_BACKWARD:
-    for (int i = 0; i < n; i++) {
-      float bounded = gelu_tanh_bounded(x[i]);
-      float s = vector_sigmoid(gelu_tanh_argument(bounded));
-      out[i] = g[i] * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
-    }
-    break;
-  case BINARY_SILU_BACKWARD:
-    for (int i = 0; i < n; i++) {
-      float s = vector_sigmoid(x[i]);
-      out[i] = g[i] * s * (1.0f + x[i] * (1.0f - s));
-    }
-    break;
-  default:
-    break;
-  }
-}
-
 /* In unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
 VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
   const int64_t *restrict a = in[0], *restrict b = in[1];
   switch ((BinaryOp)op) {
   case BINARY_ADD:
     for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] + (uint64_t)b[i]);
-    break;
+    return;
   case BINARY_SUB:
     for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] - (uint64_t)b[i]);
-    break;
+    return;
   case BINARY_MUL:
     for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] * (uint64_t)b[i]);
-    break;
+    return;
   case BINARY_MAXIMUM:
     for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? a[i] : b[i];
-    break;
+    return;
   case BINARY_MINIMUM:
     for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
-    break;
+    return;
   case BINARY_EQ:
     for (int i = 0; i < n; i++) out[i] = a[i] == b[i];
-    break;
+    return;
   case BINARY_NE:
     for (int i = 0; i < n; i++) out[i] = a[i] != b[i];
-    break;
+    return;
   case BINARY_LT:
     for (int i = 0; i < n; i++) out[i] = a[i] < b[i];
-    break;
+    return;
   case BINARY_LE:
     for (int i = 0; i < n; i++) out[i] = a[i] <= b[i];
-    break;
+    return;
   case BINARY_GT:
     for (int i = 0; i < n; i++) out[i] = a[i] > b[i];
-    break;
+    return;
   case BINARY_GE:
     for (int i = 0; i < n; i++) out[i] = a[i] >= b[i];
-    break;
-  default:
+    return;
+  case BINARY_DIV:
+  case BINARY_POW:
+  case BINARY_TANH_BACKWARD:
+  case BINARY_SIGMOID_BACKWARD:
+  case BINARY_RELU_BACKWARD:
+  case BINARY_GELU_BACKWARD:
+  case BINARY_GELU_TANH_BACKWARD:
+  case BINARY_SILU_BACKWARD:
+  case BINARY_COUNT:
     break;
   }
+  missing_case();
 }
 
-static bool is_comparison(BinaryOp op) { return op >= BINARY_EQ && op <= BINARY_GE; }
+/* Whether the operation takes integers to an integer. */
+static bool has_integer_form(BinaryOp op) {
+  switch (op) {
+  case BINARY_ADD:
+  case BINARY_SUB:
+  case BINARY_MUL:
+  case BINARY_MAXIMUM:
+  case BINARY_MINIMUM:
+  case BINARY_EQ:
+  case BINARY_NE:
+  case BINARY_LT:
+  case BINARY_LE:
+  case BINARY_GT:
+  case BINARY_GE:
+    return true;
+  case BINARY_DIV:
+  case BINARY_POW:
+  case BINARY_TANH_BACKWARD:
+  case BINARY_SIGMOID_BACKWARD:
+  case BINARY_RELU_BACKWARD:
+  case BINARY_GELU_BACKWARD:
+  case BINARY_GELU_TANH_BACKWARD:
+  case BINARY_SILU_BACKWARD:
+    return false;
+  case BINARY_COUNT:
+    break;
+  }
+  missing_case();
+}
 
-static FloatKernel float_kernel_of(BinaryOp op, const Operand *b) {
-  if (op == BINARY_POW) return !b->tensor && b->number == 2 ? square_floats : power_floats;
-  if (is_comparison(op)) return compare_floats;
-  return op >= BINARY_TANH_BACKWARD ? backward_floats : arithmetic_floats;
+/* The operand beside integers that round to float32: a number beyond the range of 64 bits, which only comparisons meet
+ * here, stays beyond what the limits of that range round to. */
+static Operand beside_integers(Operand operand) {
+  bool beyond = operand.number < -0x1p63 || operand.number >= 0x1p63;
+  return operand.tensor || !beyond ? operand : (Operand){.number = copysign(INFINITY, operand.number)};
 }
 
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
-  Operand in[2] = {a, b};
-  bool exact = is_comparison(op) || (op <= BINARY_MINIMUM && op != BINARY_DIV && op != BINARY_POW);
-  bool integer = exact && !dtype_is_float(out->dtype) && operand_is_integer(&a) && operand_is_integer(&b);
-  elementwise(out, in, 2, op, float_kernel_of(op, &b), integer ? binary_integers : NULL);
-  return true;
-}
-
-/* --- clamp --- */
-
-VECTORIZE static void clamp_floats(int op, float *restrict out, const float *const *in, int n) {
-  (void)op;
-  const float *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
-  for (int i = 0; i < n; i++) {
-    float value = x[i] < low[i] ? low[i] : x[i];
-    out[i] = value > high[i] ? high[i] : value;
-  }
-}
-
-VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
-  (void)op;
-  const int64_t *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
-  for (int i = 0; i < n; i++) {
-    int64_t value = x[i] < low[i] ? low[i] : x[i];
-    out[i] = value > high[i] ? high[i] : value;
-  }
-}
-
-/* For integers the limits saturate like every cast. */
-bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high) {
-  Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
-  bool integer = !dtype_is_float(out->dtype) && operand_is_integer(&in[0]);
-  elementwise(out, in, 3, 0, clamp_floats, integer ? clamp_integers : NULL);
+  bool exact = has_integer_form(op) && !dtype_is_float(out->dtype);
+  bool first = operand_is_integer(&a), second = operand_is_integer(&b);
+  if (exact && first && a.tensor) b = beside_integers(b);
+  if (exact && second && b.tensor) a = beside_integers(a);
+  bool square = op == BINARY_POW && !b.tensor && b.number == 2;
+  elementwise(out, (Operand[]){a, b}, 2, op, square ? square_floats : binary_floats,
+              exact && first && second ? binary_integers : NULL);
   return true;
 }

@@ -1,6 +1,5 @@
 #include "cpu/elementwise/elementwise.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "cpu/parallel.h"
@@ -14,30 +13,24 @@ typedef struct Elementwise {
   bool in_place; /* out is also an input: kernels are promised that they never write what they read */
 } Elementwise;
 
-static void run_floats(int64_t begin, int64_t end, const void *context) {
+static void run_floats(int64_t start, int n, const void *context) {
   const Elementwise *job = context;
   Chunk out_chunk, in_chunk[ELEMENTWISE_MAX_INPUTS];
   const float *in[ELEMENTWISE_MAX_INPUTS];
-  for (int64_t start = begin * CHUNK; start < job->out.count && start < end * CHUNK; start += CHUNK) {
-    int n = job->out.count - start < CHUNK ? (int)(job->out.count - start) : CHUNK;
-    for (int i = 0; i < job->inputs; i++) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
-    float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
-    job->float_kernel(job->op, out, in, n);
-    stream_store_floats(&job->out, start, n, out, &out_chunk);
-  }
+  for (int i = 0; i < job->inputs; i++) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
+  float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
+  job->float_kernel(job->op, out, in, n);
+  stream_store_floats(&job->out, start, n, out, &out_chunk);
 }
 
-static void run_integers(int64_t begin, int64_t end, const void *context) {
+static void run_integers(int64_t start, int n, const void *context) {
   const Elementwise *job = context;
   Chunk out_chunk, in_chunk[ELEMENTWISE_MAX_INPUTS];
   const int64_t *in[ELEMENTWISE_MAX_INPUTS];
-  for (int64_t start = begin * CHUNK; start < job->out.count && start < end * CHUNK; start += CHUNK) {
-    int n = job->out.count - start < CHUNK ? (int)(job->out.count - start) : CHUNK;
-    for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
-    int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
-    job->integer_kernel(job->op, out, in, n);
-    stream_store_integers(&job->out, start, n, out, &out_chunk);
-  }
+  for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
+  int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
+  job->integer_kernel(job->op, out, in, n);
+  stream_store_integers(&job->out, start, n, out, &out_chunk);
 }
 
 /* Swaps two dimensions of every tensor. */
@@ -77,11 +70,9 @@ void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel
   for (int i = 0; i < inputs; i++) {
     job.in[i] = in[i].tensor ? stream_of(&views[tensors++]) : stream_of_operand(&in[i]);
   }
-  int64_t chunks = (job.out.count + CHUNK - 1) / CHUNK;
-  parallel_for(chunks, CHUNK, integer_kernel ? run_integers : run_floats, &job);
+  parallel_chunks(job.out.count, 1, integer_kernel ? run_integers : run_floats, &job);
 }
 
 bool operand_is_integer(const Operand *operand) {
-  if (operand->tensor) return !dtype_is_float(operand->tensor->dtype);
-  return fabs(operand->number) < 0x1p63 && operand->number == floor(operand->number);
+  return operand->tensor ? !dtype_is_float(operand->tensor->dtype) : double_is_integer(operand->number);
 }

@@ -14,7 +14,7 @@ typedef void (*IntegerKernel)(int op, int64_t *restrict out, const int64_t *cons
 void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel float_kernel,
                  IntegerKernel integer_kernel);
 
-/* Whether the operand's values are 64-bit integers: an integer tensor, or a number without a fraction. */
+/* Whether the operand's values are 64-bit integers: an integer tensor, or a number that is one. */
 bool operand_is_integer(const Operand *operand);
 
 #endif

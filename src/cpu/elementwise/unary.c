@@ -12,43 +12,44 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
   switch ((UnaryOp)op) {
   case UNARY_NEG:
     for (int i = 0; i < n; i++) out[i] = -x[i];
-    break;
+    return;
   case UNARY_ABS:
     for (int i = 0; i < n; i++) out[i] = fabsf(x[i]);
-    break;
+    return;
   case UNARY_EXP:
     for (int i = 0; i < n; i++) out[i] = vector_exp(x[i]);
-    break;
+    return;
   case UNARY_LOG:
     for (int i = 0; i < n; i++) out[i] = vector_log(x[i]);
-    break;
+    return;
   case UNARY_SQRT:
     for (int i = 0; i < n; i++) out[i] = sqrtf(x[i]);
-    break;
+    return;
   case UNARY_RSQRT:
     for (int i = 0; i < n; i++) out[i] = 1.0f / sqrtf(x[i]);
-    break;
+    return;
   case UNARY_TANH:
     for (int i = 0; i < n; i++) out[i] = vector_tanh(x[i]);
-    break;
+    return;
   case UNARY_SIGMOID:
     for (int i = 0; i < n; i++) out[i] = vector_sigmoid(x[i]);
-    break;
+    return;
   case UNARY_RELU: /* the comparison is false for NaN, which stays */
     for (int i = 0; i < n; i++) out[i] = x[i] < 0.0f ? 0.0f : x[i];
-    break;
+    return;
   case UNARY_GELU:
     for (int i = 0; i < n; i++) out[i] = x[i] * vector_normal_cdf(x[i], vector_gauss(fabsf(x[i])));
-    break;
+    return;
   case UNARY_GELU_TANH:
     for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(gelu_tanh_argument(x[i]));
-    break;
+    return;
   case UNARY_SILU:
     for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(x[i]);
-    break;
+    return;
   case UNARY_COUNT:
     break;
   }
+  missing_case();
 }
 
 /* In unsigned arithmetic, where the smallest integer is its own negative. */
@@ -57,16 +58,26 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
   switch ((UnaryOp)op) {
   case UNARY_NEG:
     for (int i = 0; i < n; i++) out[i] = (int64_t)(0 - (uint64_t)x[i]);
-    break;
+    return;
   case UNARY_ABS:
     for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? (int64_t)(0 - (uint64_t)x[i]) : x[i];
-    break;
+    return;
   case UNARY_RELU:
     for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? 0 : x[i];
-    break;
-  default:
+    return;
+  case UNARY_EXP:
+  case UNARY_LOG:
+  case UNARY_SQRT:
+  case UNARY_RSQRT:
+  case UNARY_TANH:
+  case UNARY_SIGMOID:
+  case UNARY_GELU:
+  case UNARY_GELU_TANH:
+  case UNARY_SILU:
+  case UNARY_COUNT:
     break;
   }
+  missing_case();
 }
 
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {

@@ -19,25 +19,22 @@ VECTORIZE static void choose_integers(int64_t *restrict out, const float *condit
 }
 
 /* Conditions of every dtype are read as float32: only zeros become zero. */
-static void where_chunks(int64_t begin, int64_t end, const void *context) {
+static void where_chunk(int64_t start, int n, const void *context) {
   const Where *job = context;
   Chunk out, condition, a, b;
-  for (int64_t start = begin * CHUNK; start < job->out.count && start < end * CHUNK; start += CHUNK) {
-    int n = job->out.count - start < CHUNK ? (int)(job->out.count - start) : CHUNK;
-    const float *choice = stream_floats(&job->condition, start, n, &condition);
-    if (dtype_is_float(job->out.dtype)) {
-      choose_floats(out.floats, choice, stream_floats(&job->a, start, n, &a), stream_floats(&job->b, start, n, &b), n);
-      stream_store_floats(&job->out, start, n, out.floats, &out);
-    } else {
-      choose_integers(out.integers, choice, stream_integers(&job->a, start, n, &a),
-                      stream_integers(&job->b, start, n, &b), n);
-      stream_store_integers(&job->out, start, n, out.integers, &out);
-    }
+  const float *choice = stream_floats(&job->condition, start, n, &condition);
+  if (dtype_is_float(job->out.dtype)) {
+    choose_floats(out.floats, choice, stream_floats(&job->a, start, n, &a), stream_floats(&job->b, start, n, &b), n);
+    stream_store_floats(&job->out, start, n, out.floats, &out);
+  } else {
+    choose_integers(out.integers, choice, stream_integers(&job->a, start, n, &a),
+                    stream_integers(&job->b, start, n, &b), n);
+    stream_store_integers(&job->out, start, n, out.integers, &out);
   }
 }
 
 bool cpu_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
   Where job = {stream_of(out), stream_of(condition), stream_of_operand(&a), stream_of_operand(&b)};
-  parallel_for((job.out.count + CHUNK - 1) / CHUNK, CHUNK, where_chunks, &job);
+  parallel_chunks(job.out.count, 1, where_chunk, &job);
   return true;
 }

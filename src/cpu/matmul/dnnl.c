@@ -1,9 +1,11 @@
 /* 16-bit products through oneDNN, versions 2 and 3. */
 #include <dnnl.h>
 #include <omp.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "cpu/matmul/product.h"
+#include "cpu/vectorize.h"
 
 /* --- the two versions' names for the same things --- */
 
@@ -75,8 +77,10 @@ typedef struct Plan {
 
 enum { PLANS = 64 };
 
+/* One product at a time: oneDNN spreads each over the threads, and a plan's memories hold one product's addresses. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Plan plans[PLANS];
-static uint64_t clock_now;
+static uint64_t plan_clock;
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 
@@ -93,7 +97,22 @@ static bool start(void) {
 }
 
 static dnnl_data_type_t type_of(DType dtype) {
-  return dtype == DTYPE_F32 ? dnnl_f32 : dtype == DTYPE_F16 ? dnnl_f16 : dnnl_bf16;
+  switch (dtype) {
+  case DTYPE_F32:
+    return dnnl_f32;
+  case DTYPE_F16:
+    return dnnl_f16;
+  case DTYPE_BF16:
+    return dnnl_bf16;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  missing_case();
 }
 
 /* Strides of (batch, row, column). */
@@ -188,7 +207,7 @@ static Plan *plan_of(const Product *product) {
   Plan *oldest = &plans[0];
   for (int i = 0; i < PLANS; i++) {
     if (plans[i].last_use > 0 && memcmp(&plans[i].key, &key, sizeof key) == 0) {
-      plans[i].last_use = ++clock_now;
+      plans[i].last_use = ++plan_clock;
       return &plans[i];
     }
     if (plans[i].last_use < oldest->last_use) oldest = &plans[i];
@@ -204,7 +223,7 @@ static Plan *plan_of(const Product *product) {
     }
     oldest->key = key;
   }
-  oldest->last_use = ++clock_now;
+  oldest->last_use = ++plan_clock;
   return oldest;
 }
 
@@ -214,6 +233,7 @@ static bool has_instructions(void) {
 }
 
 static ProductResult run(const Product *product) {
+  if (!start()) return PRODUCT_FAILED;
   Plan *plan = plan_of(product);
   if (!plan) return PRODUCT_FAILED;
   if (!plan->primitive) return PRODUCT_UNSUPPORTED;
@@ -247,10 +267,11 @@ ProductResult product_dnnl(const Product *product) {
   if (!has_instructions()) return PRODUCT_UNSUPPORTED;
   /* oneDNN has no product of two single matrices for a whole batch. */
   if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
-  if (!start()) return PRODUCT_FAILED;
   int threads = omp_get_max_threads();
   if (is_small(product)) omp_set_num_threads(1);
+  pthread_mutex_lock(&lock);
   ProductResult result = run(product);
+  pthread_mutex_unlock(&lock);
   omp_set_num_threads(threads);
   return result;
 }

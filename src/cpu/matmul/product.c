@@ -15,14 +15,14 @@ static const double small_product = 64.0 * 64.0 * 64.0;
 enum { MULTIPLY_ADDS_A_UNIT = 32 };
 
 /* Rows of out to fill with the bias, which the products are then added to. */
-typedef struct Bias {
+typedef struct BiasRows {
   float *out;
   const float *bias; /* NULL: zeros */
   int64_t columns;
-} Bias;
+} BiasRows;
 
 static void fill_rows(int64_t begin, int64_t end, const void *context) {
-  const Bias *job = context;
+  const BiasRows *job = context;
   for (int64_t row = begin; row < end; row++) {
     float *out = job->out + row * job->columns;
     size_t bytes = (size_t)job->columns * sizeof *out;
@@ -60,7 +60,7 @@ bool product_f32(const Product *product) {
     return false;
   }
   if (product->bias || a->columns == 0) {
-    Bias bias = {product->out, product->bias, b->columns};
+    BiasRows bias = {product->out, product->bias, b->columns};
     parallel_for(a->batch * a->rows, b->columns, fill_rows, &bias);
   }
   if (a->columns == 0) return true;
@@ -86,12 +86,7 @@ static void widen_lines(int64_t begin, int64_t end, const void *context) {
   const Widen *job = context;
   for (int64_t line = begin; line < end; line++) {
     int64_t source = line / job->lines * job->matrix->batch_stride + line % job->lines * job->matrix->stride;
-    for (int64_t start = 0; start < job->length; start += CHUNK) {
-      int n = job->length - start < CHUNK ? (int)(job->length - start) : CHUNK;
-      float *out = job->out + line * job->length + start;
-      const float *values = load_floats(job->matrix->dtype, job->matrix->data, source + start, n, out);
-      if (values != out) store_floats(DTYPE_F32, out, 0, n, values);
-    }
+    convert_run(DTYPE_F32, job->out, line * job->length, job->matrix->dtype, job->matrix->data, source, job->length);
   }
 }
 
@@ -115,21 +110,6 @@ static Matrix widen(const Matrix *matrix, float *out) {
   return result;
 }
 
-typedef struct Narrow {
-  const float *values;
-  void *out;
-  DType dtype;
-  int64_t count;
-} Narrow;
-
-static void narrow_chunks(int64_t begin, int64_t end, const void *context) {
-  const Narrow *job = context;
-  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
-    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
-    store_floats(job->dtype, job->out, start, n, job->values + start);
-  }
-}
-
 bool product_widened(const Product *product) {
   const Matrix *a = &product->a, *b = &product->b;
   int64_t columns = b->columns, count = a->batch * a->rows * columns;
@@ -147,10 +127,7 @@ bool product_widened(const Product *product) {
       wide.bias = widen(&row, bias).data;
     }
     done = product_f32(&wide);
-    if (done && narrow) {
-      Narrow job = {out, product->out, product->out_dtype, count};
-      parallel_for((count + CHUNK - 1) / CHUNK, CHUNK, narrow_chunks, &job);
-    }
+    if (done && narrow) convert_all(product->out_dtype, product->out, DTYPE_F32, out, count);
   }
   scratch_release(a_data, a_bytes);
   scratch_release(b_data, b_bytes);

@@ -1,23 +1,19 @@
 #include "cpu/quantize/codes.h"
 
 #include "core/float_formats.h"
+#include "cpu/parallel.h"
 #include "cpu/random.h"
 #include "cpu/vectorize.h"
-
-VECTORIZE static void cast_nearest(uint8_t *restrict codes, const float *restrict values, DType format, int n) {
-  if (format == DTYPE_E4M3) {
-    for (int i = 0; i < n; i++) codes[i] = e4m3_from_float(values[i], true);
-  } else {
-    for (int i = 0; i < n; i++) codes[i] = e5m2_from_float(values[i], true);
-  }
-}
+#include "cpu/vectors.h"
 
 VECTORIZE static void cast_stochastic(uint8_t *restrict codes, const float *restrict values,
                                       const uint32_t *restrict words, DType format, int n) {
   if (format == DTYPE_E4M3) {
     for (int i = 0; i < n; i++) codes[i] = e4m3_stochastic(values[i], words[i]);
-  } else {
+  } else if (format == DTYPE_E5M2) {
     for (int i = 0; i < n; i++) codes[i] = e5m2_stochastic(values[i], words[i]);
+  } else {
+    missing_case();
   }
 }
 
@@ -32,7 +28,7 @@ void encode_scaled(const Quantizer *quantizer, const Search *search, uint8_t *co
   } else if (words) {
     cast_stochastic(codes, scaled, words, quantizer->format, n);
   } else {
-    cast_nearest(codes, scaled, quantizer->format, n);
+    store_floats(quantizer->format, codes, 0, n, scaled);
   }
 }
 
@@ -40,8 +36,10 @@ VECTORIZE static void decode_hardware(float *restrict out, const uint8_t *restri
                                       int n) {
   if (format == DTYPE_E4M3) {
     for (int i = 0; i < n; i++) out[i] = e4m3_to_float(codes[i]) * scale;
-  } else {
+  } else if (format == DTYPE_E5M2) {
     for (int i = 0; i < n; i++) out[i] = e5m2_to_float(codes[i]) * scale;
+  } else {
+    missing_case();
   }
 }
 
@@ -53,15 +51,42 @@ void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes,
   }
 }
 
-VECTORIZE uint32_t largest_magnitude(const float *x, int n) {
+float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude) {
+  return scale_of_magnitude(magnitude, quantizer->format, quantizer->scale_rounding);
+}
+
+uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end) {
+  float buffer[CHUNK];
   uint32_t largest = 0;
-  for (int i = 0; i < n; i++) {
-    uint32_t magnitude = float_to_bits(x[i]) & 0x7FFFFFFF;
-    largest = magnitude > largest ? magnitude : largest;
+  for (int64_t start = first; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    uint32_t magnitude = largest_magnitude(load_floats(dtype, data, start, n, buffer), n);
+    if (magnitude > largest) largest = magnitude;
   }
   return largest;
 }
 
-float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude) {
-  return scale_of_magnitude(magnitude, quantizer->format, quantizer->scale_rounding);
+typedef struct Measure {
+  DType dtype;
+  const void *data;
+  int64_t first, end;
+  uint32_t *largest;
+} Measure;
+
+static void measure_chunks(int64_t begin, int64_t end, const void *context) {
+  const Measure *job = context;
+  int64_t last = job->first + end * CHUNK;
+  uint32_t magnitude =
+      range_magnitude(job->dtype, job->data, job->first + begin * CHUNK, last < job->end ? last : job->end);
+  uint32_t largest = __atomic_load_n(job->largest, __ATOMIC_RELAXED);
+  while (magnitude > largest &&
+         !__atomic_compare_exchange_n(job->largest, &largest, magnitude, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+uint32_t parallel_magnitude(DType dtype, const void *data, int64_t first, int64_t end) {
+  uint32_t largest = 0;
+  Measure job = {dtype, data, first, end, &largest};
+  parallel_for(divide_up(end - first, CHUNK), CHUNK / 4, measure_chunks, &job);
+  return largest;
 }

@@ -16,13 +16,14 @@ void encode_scaled(const Quantizer *quantizer, const Search *search, uint8_t *co
 /* out = what a code stands for · scale */
 void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes, float scale, int n);
 
-/* The largest bits of |x|. Magnitudes order as integers, infinity and NaN above all. */
-uint32_t largest_magnitude(const float *x, int n);
-
 /* scale_of_magnitude by the quantizer's rules. */
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude);
 
-/* Tiles (quantize_tiles.c): all outputs of cpu_quantize but transposed and column_sum, and cpu_dequantize. */
+/* The bits of the largest magnitude of elements first … end - 1: on this thread, and on all of them. */
+uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end);
+uint32_t parallel_magnitude(DType dtype, const void *data, int64_t first, int64_t end);
+
+/* Tiles (tiles.c): all outputs of cpu_quantize but transposed and column_sum, and cpu_dequantize. */
 bool quantize_tiles(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 void dequantize_tiles(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
 

@@ -2,14 +2,14 @@
 #include <math.h>
 #include <string.h>
 
-#include "cpu/quantize/codes.h"
 #include "cpu/cpu.h"
-#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
+#include "cpu/quantize/codes.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 /* Blocks of at least this many elements are each spread over the threads; shorter ones go to one thread each. */
-enum { LONG_BLOCK = 65536, SLICE = 32 * CHUNK, TILE = 64 };
+enum { LONG_BLOCK = 65536 };
 
 /* x to any of codes, scale and out. Dequantizing: codes and scale to out. */
 typedef struct Quantize {
@@ -22,35 +22,14 @@ typedef struct Quantize {
   void *out;
   DType x_dtype, out_dtype;
   int64_t count, blocksize;
-  /* For the slices of a long block: */
-  int64_t first, end;
+  /* Of the long block that is at work: */
+  int64_t first;
   float block_scale;
-  uint32_t *magnitude; /* the largest of each slice */
 } Quantize;
-
-typedef struct Transpose {
-  const uint8_t *codes;
-  uint8_t *out;
-  int64_t rows, columns;
-} Transpose;
 
 /* The end of `length` elements from `first`, or the limit if that comes first. */
 static int64_t end_of(int64_t first, int64_t length, int64_t limit) {
   return limit - first < length ? limit : first + length;
-}
-
-/* --- scales --- */
-
-/* The bits of the largest magnitude of elements first … end - 1. */
-static uint32_t range_magnitude(const Quantize *job, int64_t first, int64_t end) {
-  float buffer[CHUNK];
-  uint32_t largest = 0;
-  for (int64_t start = first; start < end; start += CHUNK) {
-    int n = end - start < CHUNK ? (int)(end - start) : CHUNK;
-    uint32_t magnitude = largest_magnitude(load_floats(job->x_dtype, job->x, start, n, buffer), n);
-    if (magnitude > largest) largest = magnitude;
-  }
-  return largest;
 }
 
 /* --- codes --- */
@@ -92,14 +71,11 @@ static void write_chunk(const Quantize *job, float *values, int64_t start, int n
   if (job->out) store_floats(job->out_dtype, job->out, start, n, out);
 }
 
-/* Elements first … end - 1, all of one block. */
-static void quantize_range(const Quantize *job, int64_t first, int64_t end, float scale) {
+/* n elements, all of one block. */
+static void quantize_chunk(const Quantize *job, int64_t start, int n, float scale) {
   float buffer[CHUNK], values[CHUNK];
-  for (int64_t start = first; start < end; start += CHUNK) {
-    int n = end - start < CHUNK ? (int)(end - start) : CHUNK;
-    scale_block(job, values, load_floats(job->x_dtype, job->x, start, n, buffer), scale, n);
-    write_chunk(job, values, start, n, n, &scale);
-  }
+  scale_block(job, values, load_floats(job->x_dtype, job->x, start, n, buffer), scale, n);
+  write_chunk(job, values, start, n, n, &scale);
 }
 
 /* --- blocks --- */
@@ -108,10 +84,13 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t block = begin; block < end; block++) {
     int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
-    float scale =
-        job->known_scale ? job->known_scale[block] : quantizer_scale(job->quantizer, range_magnitude(job, first, last));
+    float scale = job->known_scale
+                      ? job->known_scale[block]
+                      : quantizer_scale(job->quantizer, range_magnitude(job->x_dtype, job->x, first, last));
     if (job->scale) job->scale[block] = scale;
-    quantize_range(job, first, last, scale);
+    for (int64_t start = first; start < last; start += CHUNK) {
+      quantize_chunk(job, start, chunk_length(last, start), scale);
+    }
   }
 }
 
@@ -139,40 +118,21 @@ static void quantize_short_blocks(int64_t begin, int64_t end, const void *contex
   }
 }
 
-static void measure_slices(int64_t begin, int64_t end, const void *context) {
+static void quantize_long_chunk(int64_t start, int n, const void *context) {
   const Quantize *job = context;
-  for (int64_t slice = begin; slice < end; slice++) {
-    int64_t first = job->first + slice * SLICE;
-    job->magnitude[slice] = range_magnitude(job, first, end_of(first, SLICE, job->end));
-  }
+  quantize_chunk(job, job->first + start, n, job->block_scale);
 }
 
-static void quantize_slices(int64_t begin, int64_t end, const void *context) {
-  const Quantize *job = context;
-  int64_t first = job->first + begin * SLICE;
-  quantize_range(job, first, end_of(first, (end - begin) * SLICE, job->end), job->block_scale);
-}
-
-static bool quantize_long_blocks(Quantize *job) {
-  size_t bytes = (size_t)(job->blocksize / SLICE + 1) * sizeof *job->magnitude;
-  job->magnitude = scratch_allocate(bytes);
-  if (!job->magnitude) return false;
-  for (job->first = 0; job->first < job->count; job->first = job->end) {
-    job->end = end_of(job->first, job->blocksize, job->count);
-    int64_t slices = (job->end - job->first + SLICE - 1) / SLICE;
-    if (job->known_scale) {
-      job->block_scale = job->known_scale[job->first / job->blocksize];
-    } else {
-      parallel_for(slices, SLICE / 4, measure_slices, job);
-      uint32_t magnitude = 0;
-      for (int64_t i = 0; i < slices; i++) magnitude = job->magnitude[i] > magnitude ? job->magnitude[i] : magnitude;
-      job->block_scale = quantizer_scale(job->quantizer, magnitude);
-    }
-    if (job->scale) job->scale[job->first / job->blocksize] = job->block_scale;
-    parallel_for(slices, SLICE, quantize_slices, job);
+static void quantize_long_blocks(Quantize *job) {
+  for (int64_t block = 0; job->first < job->count; block++) {
+    int64_t end = end_of(job->first, job->blocksize, job->count);
+    job->block_scale = job->known_scale
+                           ? job->known_scale[block]
+                           : quantizer_scale(job->quantizer, parallel_magnitude(job->x_dtype, job->x, job->first, end));
+    if (job->scale) job->scale[block] = job->block_scale;
+    parallel_chunks(end - job->first, 1, quantize_long_chunk, job);
+    job->first = end;
   }
-  scratch_release(job->magnitude, bytes);
-  return true;
 }
 
 static bool quantize_all(Quantize *job) {
@@ -184,26 +144,13 @@ static bool quantize_all(Quantize *job) {
     job->search = search_of(quantizer->map, quantizer->stochastic);
     if (!job->search) return false;
   }
-  if (job->blocksize >= LONG_BLOCK) return quantize_long_blocks(job);
-  int64_t blocks = (job->count + job->blocksize - 1) / job->blocksize;
+  if (job->blocksize >= LONG_BLOCK) {
+    quantize_long_blocks(job);
+    return true;
+  }
+  int64_t blocks = divide_up(job->count, job->blocksize);
   parallel_for(blocks, job->blocksize, job->blocksize <= CHUNK ? quantize_short_blocks : quantize_blocks, job);
   return true;
-}
-
-/* codes (rows, columns) to out (columns, rows), in tiles that stay in the cache. */
-static void transpose_rows(int64_t begin, int64_t end, const void *context) {
-  const Transpose *job = context;
-  for (int64_t first_row = begin * TILE; first_row < end * TILE && first_row < job->rows; first_row += TILE) {
-    int64_t last_row = end_of(first_row, TILE, job->rows);
-    for (int64_t first = 0; first < job->columns; first += TILE) {
-      int64_t last = end_of(first, TILE, job->columns);
-      for (int64_t column = first; column < last; column++) {
-        for (int64_t row = first_row; row < last_row; row++) {
-          job->out[column * job->rows + row] = job->codes[row * job->columns + column];
-        }
-      }
-    }
-  }
 }
 
 static bool sum_columns(Tensor *column_sum, const Tensor *x) {
@@ -225,24 +172,22 @@ bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantiz
     for (int64_t i = 1; i < tensor_count(outputs->scale); i++) job.scale[i] = job.scale[0];
   }
   if (outputs->transposed) {
-    Tensor matrix = tensor_as_matrix(x);
-    Transpose transpose = {tensor_data(outputs->codes), tensor_data(outputs->transposed), matrix.size[0],
-                           matrix.size[1]};
-    parallel_for((matrix.size[0] + TILE - 1) / TILE, TILE * matrix.size[1], transpose_rows, &transpose);
+    Tensor turned = tensor_as_transposed_matrix(outputs->codes);
+    if (!cpu_copy(outputs->transposed, &turned, true)) return false;
   }
   return !outputs->column_sum || sum_columns(outputs->column_sum, x);
 }
 
 /* --- back --- */
 
-/* Chunks do not end with blocks: one is decoded in as many pieces as it meets blocks. */
+/* Chunks do not end with blocks: one is decoded in as many runs as it meets blocks. */
 static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   int64_t limit = end_of(begin * CHUNK, (end - begin) * CHUNK, job->count);
   for (int64_t start = begin * CHUNK; start < limit;) {
     int64_t block = start / job->blocksize;
     int64_t stop = end_of(block * job->blocksize, job->blocksize, limit);
-    int n = (int)(stop - start < CHUNK ? stop - start : CHUNK);
+    int n = chunk_length(stop, start);
     decode(job, job->codes + start, start, n, job->scale[block]);
     start += n;
   }
@@ -260,6 +205,6 @@ bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const
                   .out_dtype = out->dtype,
                   .count = tensor_count(out),
                   .blocksize = quantizer->blocksize};
-  parallel_for((job.count + CHUNK - 1) / CHUNK, CHUNK, dequantize_chunks, &job);
+  parallel_for(divide_up(job.count, CHUNK), CHUNK, dequantize_chunks, &job);
   return true;
 }

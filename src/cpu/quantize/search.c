@@ -4,18 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/parallel.h"
 #include "cpu/vectorize.h"
-
-enum { CACHE_SIZE = 16 };
-
-typedef struct CachedSearch {
-  Search *search;
-  bool stochastic;
-  uint64_t last_use;
-} CachedSearch;
-
-static CachedSearch cache[CACHE_SIZE];
-static uint64_t clock_now;
+#include "cpu/vectors.h"
 
 /* Ascending with the value, except that -0 lies below 0. */
 INLINED uint32_t ordered_bits(float value) {
@@ -74,9 +65,19 @@ static void build(Search *search, const Map *map, bool stochastic) {
   while ((1 << search->steps) - 1 < most_inside) search->steps++;
 }
 
+enum { CACHED_SEARCHES = 16 };
+
+typedef struct CachedSearch {
+  Search *search;
+  bool stochastic;
+  uint64_t last_use;
+} CachedSearch;
+
 const Search *search_of(const Map *map, bool stochastic) {
+  static CachedSearch cache[CACHED_SEARCHES];
+  static uint64_t clock_now;
   CachedSearch *oldest = &cache[0];
-  for (int i = 0; i < CACHE_SIZE; i++) {
+  for (int i = 0; i < CACHED_SEARCHES; i++) {
     CachedSearch *entry = &cache[i];
     if (entry->search && entry->stochastic == stochastic &&
         memcmp(entry->search->value, map->table.value, sizeof map->table.value) == 0) {
@@ -148,12 +149,8 @@ void search_round_up(const Search *search, uint8_t *restrict codes, const float 
   round_up(codes, values, below, above, words, n);
 }
 
-VECTORIZE static void multiply(float *restrict out, float scale, int n) {
-  for (int i = 0; i < n; i++) out[i] *= scale;
-}
-
 void search_decode(const float *restrict entry, float *restrict out, const uint8_t *restrict codes, float scale,
                    int n) {
   look_up_floats(out, entry, codes, n);
-  multiply(out, scale, n);
+  scale_floats(out, out, scale, n);
 }

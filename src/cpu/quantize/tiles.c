@@ -5,9 +5,10 @@
  * rows with a scale for every column, so that loops are long whatever the shape of the tiles. */
 #include <math.h>
 
-#include "cpu/quantize/codes.h"
 #include "cpu/parallel.h"
+#include "cpu/quantize/codes.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 enum { WIDTH = 256 };
 
@@ -38,7 +39,6 @@ typedef struct ColumnScales {
 } ColumnScales;
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t quotient_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 static Tiles describe(const Quantizer *quantizer, const Tensor *x) {
   Tensor matrix = tensor_as_matrix(x);
@@ -46,9 +46,9 @@ static Tiles describe(const Quantizer *quantizer, const Tensor *x) {
   if (job.rows == 0 || job.columns == 0) return job;
   job.tile_rows = smaller(quantizer->tile_rows, job.rows);
   job.tile_columns = smaller(quantizer->tile_columns, job.columns);
-  job.tiles_across = quotient_up(job.columns, job.tile_columns);
+  job.tiles_across = divide_up(job.columns, job.tile_columns);
   job.unit_columns = job.tile_columns >= WIDTH ? job.tile_columns : WIDTH / job.tile_columns * job.tile_columns;
-  job.units_across = quotient_up(job.columns, job.unit_columns);
+  job.units_across = divide_up(job.columns, job.unit_columns);
   return job;
 }
 
@@ -59,7 +59,7 @@ static Unit unit_at(const Tiles *job, int64_t number) {
                .column = column,
                .end_column = smaller(column + job->unit_columns, job->columns)};
   unit.tile = row / job->tile_rows * job->tiles_across + column / job->tile_columns;
-  unit.tiles = quotient_up(unit.end_column - column, job->tile_columns);
+  unit.tiles = divide_up(unit.end_column - column, job->tile_columns);
   return unit;
 }
 
@@ -119,10 +119,6 @@ VECTORIZE static void break_codes(uint8_t *restrict codes, const float *restrict
   for (int i = 0; i < n; i++) codes[i] = scale[i] != scale[i] ? FLOAT8_NAN : codes[i];
 }
 
-VECTORIZE static void multiply(float *restrict out, const float *restrict scale, int n) {
-  for (int i = 0; i < n; i++) out[i] *= scale[i];
-}
-
 /* n elements from `start` on. */
 static void encode_row(const Tiles *job, const ColumnScales *columns, uint8_t *codes, int64_t start, int n) {
   float buffer[WIDTH], scaled[WIDTH];
@@ -137,7 +133,7 @@ static void decode_row(const Tiles *job, const ColumnScales *columns, const uint
   float values[WIDTH];
   float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
   decode_scaled(job->quantizer, out, codes, 1.0f, n);
-  multiply(out, columns->scale, n);
+  multiply_floats(out, out, columns->scale, n);
   store_floats(job->out_dtype, job->out, start, n, out);
 }
 
@@ -183,7 +179,7 @@ static void dequantize_units(int64_t begin, int64_t end, const void *context) {
 
 static void for_units(const Tiles *job, ParallelBody body) {
   if (job->rows == 0 || job->columns == 0) return;
-  int64_t units = quotient_up(job->rows, job->tile_rows) * job->units_across;
+  int64_t units = divide_up(job->rows, job->tile_rows) * job->units_across;
   parallel_for(units, job->tile_rows * smaller(job->unit_columns, job->columns), body, job);
 }
 

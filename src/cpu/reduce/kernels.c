@@ -3,19 +3,27 @@
 #include <math.h>
 
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
-/* Independent partial results, so that a loop over them is a vector operation. */
-enum { LANES = 32 };
+/* What a reduction starts from. */
+static ReduceValue neutral_value(ReduceOp op, bool integer) {
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    return integer ? (ReduceValue){.integer = 0} : (ReduceValue){.number = 0};
+  case REDUCE_MAX:
+  case REDUCE_ARGMAX:
+    return integer ? (ReduceValue){.integer = INT64_MIN} : (ReduceValue){.number = -INFINITY};
+  case REDUCE_MIN:
+    return integer ? (ReduceValue){.integer = INT64_MAX} : (ReduceValue){.number = INFINITY};
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
+}
 
 void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t count) {
-  ReduceValue start = {.number = 0};
-  if (op == REDUCE_MAX || op == REDUCE_ARGMAX) {
-    start = integer ? (ReduceValue){.integer = INT64_MIN} : (ReduceValue){.number = -INFINITY};
-  } else if (op == REDUCE_MIN) {
-    start = integer ? (ReduceValue){.integer = INT64_MAX} : (ReduceValue){.number = INFINITY};
-  } else if (integer) {
-    start.integer = 0;
-  }
+  ReduceValue start = neutral_value(op, integer);
   for (int64_t i = 0; i < count; i++) {
     all.value[i] = start;
     all.position[i] = 0;
@@ -23,46 +31,6 @@ void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t cou
 }
 
 /* --- one accumulator --- */
-
-VECTORIZE double sum_floats(const float *x, int n) {
-  double lane[LANES] = {0};
-  int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] += (double)x[i + j];
-  }
-  for (; i < n; i++) lane[0] += (double)x[i];
-  for (int width = LANES / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; j++) lane[j] += lane[j + width];
-  }
-  return lane[0];
-}
-
-static inline float larger_or_nan(float a, float b) { return b > a || b != b ? b : a; }
-static inline float smaller_or_nan(float a, float b) { return b < a || b != b ? b : a; }
-
-VECTORIZE float max_floats(const float *x, int n) {
-  float lane[LANES];
-  for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
-  int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] = larger_or_nan(lane[j], x[i + j]);
-  }
-  for (; i < n; i++) lane[0] = larger_or_nan(lane[0], x[i]);
-  for (int j = 1; j < LANES; j++) lane[0] = larger_or_nan(lane[0], lane[j]);
-  return lane[0];
-}
-
-VECTORIZE static float min_floats(const float *x, int n) {
-  float lane[LANES];
-  for (int j = 0; j < LANES; j++) lane[j] = INFINITY;
-  int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] = smaller_or_nan(lane[j], x[i + j]);
-  }
-  for (; i < n; i++) lane[0] = smaller_or_nan(lane[0], x[i]);
-  for (int j = 1; j < LANES; j++) lane[0] = smaller_or_nan(lane[0], lane[j]);
-  return lane[0];
-}
 
 /* Whether `later` takes the place of `earlier` as the first largest: NaN is largest. */
 static bool beats(double later, double earlier) { return later > earlier || (later != later && earlier == earlier); }
@@ -73,25 +41,26 @@ void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n,
   case REDUCE_SUM:
   case REDUCE_MEAN:
     *number += sum_floats(x, n);
-    break;
+    return;
   case REDUCE_MAX:
     *number = (double)larger_or_nan((float)*number, max_floats(x, n));
-    break;
+    return;
   case REDUCE_MIN:
     *number = (double)smaller_or_nan((float)*number, min_floats(x, n));
-    break;
+    return;
   case REDUCE_ARGMAX: {
     float largest = max_floats(x, n);
-    if (!beats((double)largest, *number)) break;
+    if (!beats((double)largest, *number)) return;
     int i = 0;
     while (x[i] != largest && x[i] == x[i]) i++;
     *number = (double)largest;
     *one.position = first + i;
-    break;
+    return;
   }
   case REDUCE_COUNT:
     break;
   }
+  missing_case();
 }
 
 VECTORIZE static int64_t sum_integers(const int64_t *x, int n) {
@@ -116,19 +85,30 @@ static int64_t wrapping_sum(int64_t a, int64_t b) { return (int64_t)((uint64_t)a
 
 void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, int n, int64_t first) {
   int64_t *integer = &one.value->integer;
-  if (op == REDUCE_SUM || op == REDUCE_MEAN) {
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
     *integer = wrapping_sum(*integer, sum_integers(x, n));
-  } else if (op == REDUCE_MIN) {
+    return;
+  case REDUCE_MIN: {
     int64_t smallest = min_integers(x, n);
     if (smallest < *integer) *integer = smallest;
-  } else {
+    return;
+  }
+  case REDUCE_MAX:
+  case REDUCE_ARGMAX: {
     int64_t largest = max_integers(x, n);
     if (largest <= *integer) return;
     int i = 0;
     while (x[i] != largest) i++;
     *integer = largest;
     *one.position = first + i;
+    return;
   }
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
 }
 
 /* --- many accumulators --- */
@@ -140,23 +120,24 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
   case REDUCE_SUM:
   case REDUCE_MEAN:
     for (int i = 0; i < n; i++) value[i].number += (double)x[i];
-    break;
+    return;
   case REDUCE_MAX:
     for (int i = 0; i < n; i++) value[i].number = (double)larger_or_nan((float)value[i].number, x[i]);
-    break;
+    return;
   case REDUCE_MIN:
     for (int i = 0; i < n; i++) value[i].number = (double)smaller_or_nan((float)value[i].number, x[i]);
-    break;
+    return;
   case REDUCE_ARGMAX:
     for (int i = 0; i < n; i++) {
       if (!beats((double)x[i], value[i].number)) continue;
       value[i].number = (double)x[i];
       all.position[i] = position;
     }
-    break;
+    return;
   case REDUCE_COUNT:
     break;
   }
+  missing_case();
 }
 
 /* Reading and writing the accumulators is what costs time, so four rows share it. */
@@ -175,41 +156,58 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
   case REDUCE_SUM:
   case REDUCE_MEAN:
     for (int i = 0; i < n; i++) value[i].integer = wrapping_sum(value[i].integer, x[i]);
-    break;
+    return;
   case REDUCE_MAX:
     for (int i = 0; i < n; i++) value[i].integer = x[i] > value[i].integer ? x[i] : value[i].integer;
-    break;
+    return;
   case REDUCE_MIN:
     for (int i = 0; i < n; i++) value[i].integer = x[i] < value[i].integer ? x[i] : value[i].integer;
-    break;
+    return;
   case REDUCE_ARGMAX:
     for (int i = 0; i < n; i++) {
       if (x[i] <= value[i].integer) continue;
       value[i].integer = x[i];
       all.position[i] = position;
     }
-    break;
+    return;
   case REDUCE_COUNT:
     break;
   }
+  missing_case();
+}
+
+/* Whether `later` takes the place of `earlier`. */
+static bool replaces(bool smallest, bool integer, ReduceValue later, ReduceValue earlier) {
+  if (integer) return smallest ? later.integer < earlier.integer : later.integer > earlier.integer;
+  return smallest ? beats(-later.number, -earlier.number) : beats(later.number, earlier.number);
+}
+
+static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *position, ReduceValue later,
+                      int64_t later_position) {
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    if (integer) {
+      value->integer = wrapping_sum(value->integer, later.integer);
+    } else {
+      value->number += later.number;
+    }
+    return;
+  case REDUCE_MAX:
+  case REDUCE_MIN:
+  case REDUCE_ARGMAX:
+    if (!replaces(op == REDUCE_MIN, integer, later, *value)) return;
+    *value = later;
+    *position = later_position;
+    return;
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
 }
 
 void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count) {
   for (int64_t i = 0; i < count; i++) {
-    ReduceValue *a = &all.value[i], b = later.value[i];
-    if (op == REDUCE_SUM || op == REDUCE_MEAN) {
-      if (integer) {
-        a->integer = wrapping_sum(a->integer, b.integer);
-      } else {
-        a->number += b.number;
-      }
-      continue;
-    }
-    bool smallest = op == REDUCE_MIN;
-    bool replace = integer ? (smallest ? b.integer < a->integer : b.integer > a->integer)
-                           : (smallest ? beats(-b.number, -a->number) : beats(b.number, a->number));
-    if (!replace) continue;
-    *a = b;
-    all.position[i] = later.position[i];
+    merge_one(op, integer, &all.value[i], &all.position[i], later.value[i], later.position[i]);
   }
 }

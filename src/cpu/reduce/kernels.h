@@ -33,8 +33,4 @@ void accumulate_four_rows(Accumulators all, const float *x, int64_t stride, int 
 /* Adds to `all` what `later` has from higher positions. */
 void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count);
 
-/* Of n floats: the sum, in double; the largest, NaN if there is one (minus infinity if n is 0). */
-double sum_floats(const float *x, int n);
-float max_floats(const float *x, int n);
-
 #endif

@@ -10,7 +10,7 @@
 #include "cpu/reduce/kernels.h"
 #include "cpu/stream.h"
 
-enum { TASK_ELEMENTS = 65536, MAX_SLICES = 64 };
+enum { TASK_ELEMENTS = 65536, REDUCE_SLICES = 64 };
 
 typedef struct Reduction {
   ReduceOp op;
@@ -27,13 +27,13 @@ typedef struct Reduction {
 } Reduction;
 
 static Stream stream_of_dimensions(const Tensor *x, int first, int end) {
-  Tensor part = *x;
-  part.rank = end - first;
-  for (int i = 0; i < part.rank; i++) {
-    part.size[i] = x->size[first + i];
-    part.stride[i] = x->stride[first + i];
+  Tensor dimensions = *x;
+  dimensions.rank = end - first;
+  for (int i = 0; i < dimensions.rank; i++) {
+    dimensions.size[i] = x->size[first + i];
+    dimensions.stride[i] = x->stride[first + i];
   }
-  return stream_of(&part);
+  return stream_of(&dimensions);
 }
 
 static void accumulate_run(const Reduction *job, Accumulators one, char *data, int64_t begin, int64_t end) {
@@ -41,7 +41,7 @@ static void accumulate_run(const Reduction *job, Accumulators one, char *data, i
   elements.data = data;
   Chunk chunk;
   for (int64_t start = begin; start < end; start += CHUNK) {
-    int n = end - start < CHUNK ? (int)(end - start) : CHUNK;
+    int n = chunk_length(end, start);
     if (job->integer) {
       accumulate_run_integers(job->op, one, stream_integers(&elements, start, n, &chunk), n, start);
     } else {
@@ -134,8 +134,6 @@ static void reduce_tasks(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static bool prefer_columns(const Reduction *job) {
   int64_t element = (int64_t)dtype_size(job->kept.dtype);
   int last = job->kept.rank - 1;
@@ -153,7 +151,7 @@ static void plan(Reduction *job) {
   if (job->width > job->row) job->width = job->row;
   job->tasks_a_row = divide_up(job->row, job->width);
   int64_t blocks = job->kept.count / job->row * job->tasks_a_row;
-  job->slices = divide_up(MAX_SLICES, blocks);
+  job->slices = divide_up(REDUCE_SLICES, blocks);
   int64_t useful = divide_up(length, divide_up(TASK_ELEMENTS, job->width));
   if (job->slices > useful) job->slices = useful;
   job->slice_length = divide_up(length, job->slices);
@@ -173,7 +171,7 @@ static bool reduce_in_slices(Reduction *job) {
   }
   for (int64_t first = 0; first < outputs; first += CHUNK) {
     Accumulators all = {job->partial.value + first, job->partial.position + first};
-    finish(job, all, first, (int)(outputs - first < CHUNK ? outputs - first : CHUNK));
+    finish(job, all, first, chunk_length(outputs, first));
   }
   free(job->partial.value);
   return true;

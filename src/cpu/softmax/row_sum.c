@@ -2,16 +2,14 @@
 
 #include <math.h>
 
-#include "cpu/reduce/kernels.h"
+#include "cpu/convert.h"
 #include "cpu/elementwise/vector_math.h"
+#include "cpu/parallel.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 VECTORIZE void exp_minus(float *restrict out, const float *restrict x, float scale, float shift, int n) {
   for (int i = 0; i < n; i++) out[i] = vector_exp(x[i] * scale - shift);
-}
-
-VECTORIZE static void multiply(float *restrict out, const float *restrict x, float scale, int n) {
-  for (int i = 0; i < n; i++) out[i] = x[i] * scale;
 }
 
 RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale) {
@@ -20,11 +18,10 @@ RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, flo
     int n = chunk_length(length, start);
     const float *x = load_floats(dtype, data, first + start, n, buffer);
     if (scale != 1) {
-      multiply(scaled, x, scale, n);
+      scale_floats(scaled, x, scale, n);
       x = scaled;
     }
-    float chunk_largest = max_floats(x, n);
-    largest = chunk_largest > largest || chunk_largest != chunk_largest ? chunk_largest : largest;
+    largest = larger_or_nan(largest, max_floats(x, n));
   }
   double sum = 0;
   for (int64_t start = 0; start < length; start += CHUNK) {

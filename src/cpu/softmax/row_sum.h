@@ -2,7 +2,9 @@
 #ifndef FP8_CPU_SOFTMAX_ROW_SUM_H
 #define FP8_CPU_SOFTMAX_ROW_SUM_H
 
-#include "cpu/convert.h"
+#include <stdint.h>
+
+#include "core/dtype.h"
 
 /* Elements a transcendental function costs about as much time as. */
 enum { EXP_WORK = 4 };
@@ -18,9 +20,5 @@ RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, flo
 
 /* out[i] = exp(x[i] · scale - shift) */
 void exp_minus(float *restrict out, const float *restrict x, float scale, float shift, int n);
-
-static inline int chunk_length(int64_t length, int64_t start) {
-  return length - start < CHUNK ? (int)(length - start) : CHUNK;
-}
 
 #endif

@@ -1,11 +1,12 @@
 /* Softmax over the last dimension, scaled and causal where asked for. */
 #include <math.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce/kernels.h"
 #include "cpu/softmax/row_sum.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 typedef struct Softmax {
   DType out_dtype, x_dtype, y_dtype;
@@ -41,24 +42,16 @@ static void store_zeros(const Softmax *job, int64_t first, int64_t length) {
   }
 }
 
-VECTORIZE static void scale_floats(float *restrict x, float factor, int n) {
-  for (int i = 0; i < n; i++) x[i] *= factor;
-}
-
-VECTORIZE static void scale_into(float *restrict out, const float *restrict x, float factor, int n) {
-  for (int i = 0; i < n; i++) out[i] = x[i] * factor;
-}
-
 /* A row of at most CHUNK elements, whose exponentials are computed once. */
 static void softmax_short_row(const Softmax *job, int64_t first, int length) {
   float buffer[CHUNK], scaled[CHUNK], out[CHUNK];
   const float *x = load_floats(job->x_dtype, job->x, first, length, buffer);
   if (job->rule.scale != 1) {
-    scale_into(scaled, x, job->rule.scale, length);
+    scale_floats(scaled, x, job->rule.scale, length);
     x = scaled;
   }
   exp_minus(out, x, 1, max_floats(x, length), length);
-  scale_floats(out, 1.0f / (float)sum_floats(out, length), length);
+  scale_floats(out, out, 1.0f / (float)sum_floats(out, length), length);
   store_floats(job->out_dtype, job->out, first, length, out);
 }
 
@@ -81,7 +74,7 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
         for (int i = 0; i < n; i++) out[i] = (x[i] - total.largest) - logarithm;
       } else {
         exp_minus(out, x, scale, total.largest, n);
-        scale_floats(out, factor, n);
+        scale_floats(out, out, factor, n);
       }
       store_floats(job->out_dtype, job->out, first + start, n, out);
     }
@@ -94,10 +87,6 @@ bool cpu_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule) {
   Softmax job = softmax_job(out, x, rule);
   parallel_for(count / job.length, job.length * 2 * EXP_WORK, softmax_rows, &job);
   return true;
-}
-
-VECTORIZE static void multiply(float *restrict out, const float *restrict a, const float *restrict b, int n) {
-  for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
 }
 
 VECTORIZE static void softmax_gradient(float *restrict out, const float *restrict dy, const float *restrict y,
@@ -116,7 +105,7 @@ static void softmax_backward_rows(int64_t begin, int64_t end, const void *contex
       int n = chunk_length(length, start);
       const float *dy = load_floats(job->x_dtype, job->x, first + start, n, dy_buffer);
       if (!job->rule.logarithm) {
-        multiply(out, dy, load_floats(job->y_dtype, job->y, first + start, n, y_buffer), n);
+        multiply_floats(out, dy, load_floats(job->y_dtype, job->y, first + start, n, y_buffer), n);
         dy = out;
       }
       total += sum_floats(dy, n);
