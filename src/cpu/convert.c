@@ -79,12 +79,21 @@ VECTORIZE static void bf16_from_floats(uint16_t *restrict out, const float *rest
   for (int i = 0; i < n; i++) out[i] = bf16_from_float(in[i]);
 }
 
-VECTORIZE static void e4m3_from_floats(uint8_t *restrict out, const float *restrict in, int n, bool saturate) {
-  for (int i = 0; i < n; i++) out[i] = e4m3_from_float(in[i], saturate);
+/* Whether to saturate is a constant in each of these loops: as a variable it would keep them from being vectorized. */
+VECTORIZE static void e4m3_from_floats(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e4m3_from_float(in[i], true);
 }
 
-VECTORIZE static void e5m2_from_floats(uint8_t *restrict out, const float *restrict in, int n, bool saturate) {
-  for (int i = 0; i < n; i++) out[i] = e5m2_from_float(in[i], saturate);
+VECTORIZE static void e5m2_from_floats(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e5m2_from_float(in[i], true);
+}
+
+VECTORIZE static void e4m3_from_floats_unsaturated(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e4m3_from_float(in[i], false);
+}
+
+VECTORIZE static void e5m2_from_floats_unsaturated(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e5m2_from_float(in[i], false);
 }
 
 /* As integer_from_float, without branches; the first comparison is false for NaN. */
@@ -116,10 +125,10 @@ void store_floats(DType dtype, void *data, int64_t start, int n, const float *va
     bf16_from_floats(out, values, n);
     return;
   case DTYPE_E4M3:
-    e4m3_from_floats(out, values, n, true);
+    e4m3_from_floats(out, values, n);
     return;
   case DTYPE_E5M2:
-    e5m2_from_floats(out, values, n, true);
+    e5m2_from_floats(out, values, n);
     return;
   case DTYPE_U8:
     u8_from_floats(out, values, n);
@@ -139,9 +148,9 @@ void store_floats(DType dtype, void *data, int64_t start, int n, const float *va
 void store_floats_unsaturated(DType dtype, void *data, int64_t start, int n, const float *values) {
   uint8_t *out = (uint8_t *)data + start;
   if (dtype == DTYPE_E4M3) {
-    e4m3_from_floats(out, values, n, false);
+    e4m3_from_floats_unsaturated(out, values, n);
   } else if (dtype == DTYPE_E5M2) {
-    e5m2_from_floats(out, values, n, false);
+    e5m2_from_floats_unsaturated(out, values, n);
   } else {
     missing_case();
   }

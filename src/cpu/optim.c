@@ -67,11 +67,7 @@ static float *load_updated(const ParameterUpdate *job, int64_t start, int n, flo
   return job->master + start;
 }
 
-static void update_chunk(int64_t start, int n, const void *context) {
-  const ParameterUpdate *job = context;
-  float parameter_buffer[CHUNK], grad_buffer[CHUNK];
-  const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
-  float *updated = load_updated(job, start, n, parameter_buffer);
+static void apply_rule(const ParameterUpdate *job, float *updated, const float *grad, int64_t start, int n) {
   switch (job->rule) {
   case UPDATE_SGD:
     if (job->first) {
@@ -79,14 +75,23 @@ static void update_chunk(int64_t start, int n, const void *context) {
     } else {
       sgd_plain(&job->step, updated, grad, n);
     }
-    break;
+    return;
   case UPDATE_ADAMW:
   case UPDATE_STABLE_ADAMW:
     adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
-    break;
+    return;
   case UPDATE_RULE_COUNT:
-    missing_case();
+    break;
   }
+  missing_case();
+}
+
+static void update_chunk(int64_t start, int n, const void *context) {
+  const ParameterUpdate *job = context;
+  float parameter_buffer[CHUNK], grad_buffer[CHUNK];
+  const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
+  float *updated = load_updated(job, start, n, parameter_buffer);
+  apply_rule(job, updated, grad, start, n);
   store_floats(job->dtype, job->parameter, start, n, updated);
 }
 
