@@ -171,13 +171,13 @@ typedef struct Conversion {
   const void *in;
 } Conversion;
 
-static void convert_chunk(int64_t start, int n, const void *context) {
+static void convert_range(int64_t begin, int64_t end, const void *context) {
   const Conversion *job = context;
-  convert_run(job->out_dtype, job->out, start, job->dtype, job->in, start, n);
+  convert_run(job->out_dtype, job->out, begin, job->dtype, job->in, begin, end - begin);
 }
 
 void convert_all(DType out_dtype, void *out, DType dtype, const void *in, int64_t count) {
-  parallel_chunks(count, 1, convert_chunk, &(Conversion){out_dtype, dtype, out, in});
+  parallel_chunks(count, 1, convert_range, &(Conversion){out_dtype, dtype, out, in});
 }
 
 /* --- 64-bit integers --- */

@@ -86,13 +86,16 @@ static void apply_rule(const ParameterUpdate *job, float *updated, const float *
   missing_case();
 }
 
-static void update_chunk(int64_t start, int n, const void *context) {
+static void update_chunks(int64_t begin, int64_t end, const void *context) {
   const ParameterUpdate *job = context;
   float parameter_buffer[CHUNK], grad_buffer[CHUNK];
-  const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
-  float *updated = load_updated(job, start, n, parameter_buffer);
-  apply_rule(job, updated, grad, start, n);
-  store_floats(job->dtype, job->parameter, start, n, updated);
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
+    float *updated = load_updated(job, start, n, parameter_buffer);
+    apply_rule(job, updated, grad, start, n);
+    store_floats(job->dtype, job->parameter, start, n, updated);
+  }
 }
 
 /* --- sums --- */
@@ -177,7 +180,7 @@ bool cpu_update(const Update *update) {
     /* Nothing is captured here: a live step is read at once. */
     if (update->live) memcpy(&job.step, tensor_data(update->live), sizeof job.step);
     if (job.rule == UPDATE_STABLE_ADAMW) clip_update(&job);
-    parallel_chunks(job.count, 2, update_chunk, &job);
+    parallel_chunks(job.count, 2, update_chunks, &job);
   }
   return true;
 }
@@ -187,13 +190,16 @@ typedef struct Scaling {
   float factor;
 } Scaling;
 
-static void scale_chunk(int64_t start, int n, const void *context) {
+static void scale_chunks(int64_t begin, int64_t end, const void *context) {
   const Scaling *scaling = context;
   const ParameterUpdate *job = scaling->job;
   float buffer[CHUNK];
-  float *values = (float *)load_floats(job->dtype, job->parameter, start, n, buffer);
-  scale_floats(values, values, scaling->factor, n);
-  store_floats(job->dtype, job->parameter, start, n, values);
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    float *values = (float *)load_floats(job->dtype, job->parameter, start, n, buffer);
+    scale_floats(values, values, scaling->factor, n);
+    store_floats(job->dtype, job->parameter, start, n, values);
+  }
 }
 
 static ParameterUpdate gradient_job(const Tensor *grad) {
@@ -213,7 +219,7 @@ bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) 
   if (isinf(largest) || factor >= 1.0f) return true;
   for (int i = 0; i < count; i++) {
     ParameterUpdate job = gradient_job(list[i]);
-    parallel_chunks(job.count, 1, scale_chunk, &(Scaling){&job, factor});
+    parallel_chunks(job.count, 1, scale_chunks, &(Scaling){&job, factor});
   }
   return true;
 }

@@ -31,20 +31,19 @@ void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *co
   }
 }
 
-typedef struct ChunkLoop {
+typedef struct ChunkRanges {
   int64_t count;
-  ChunkBody body;
+  ParallelBody body;
   const void *context;
-} ChunkLoop;
+} ChunkRanges;
 
-static void run_chunks(int64_t begin, int64_t end, const void *context) {
-  const ChunkLoop *loop = context;
-  for (int64_t chunk = begin; chunk < end; chunk++) {
-    loop->body(chunk * CHUNK, chunk_length(loop->count, chunk * CHUNK), loop->context);
-  }
+static void run_range(int64_t begin, int64_t end, const void *context) {
+  const ChunkRanges *ranges = context;
+  int64_t last = end * CHUNK;
+  ranges->body(begin * CHUNK, last < ranges->count ? last : ranges->count, ranges->context);
 }
 
-void parallel_chunks(int64_t count, int64_t work, ChunkBody body, const void *context) {
-  ChunkLoop loop = {count, body, context};
-  parallel_for(divide_up(count, CHUNK), work * CHUNK, run_chunks, &loop);
+void parallel_chunks(int64_t count, int64_t work, ParallelBody body, const void *context) {
+  ChunkRanges ranges = {count, body, context};
+  parallel_for(divide_up(count, CHUNK), work * CHUNK, run_range, &ranges);
 }

@@ -14,14 +14,12 @@ static inline int chunk_length(int64_t end, int64_t start) { return end - start 
 static inline int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 typedef void (*ParallelBody)(int64_t begin, int64_t end, const void *context);
-typedef void (*ChunkBody)(int64_t start, int n, const void *context);
 
 /* Calls `body` on ranges that cover 0 … count - 1, each of which takes about `work` element operations; on this
  * thread alone where that is too little to be worth waking others. */
 void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *context);
 
-/* Calls `body` on chunks that cover elements 0 … count - 1, all of them CHUNK long but the last; `work` counts the
- * operations of one element. */
-void parallel_chunks(int64_t count, int64_t work, ChunkBody body, const void *context);
+/* The same for elements, in ranges that begin at a multiple of CHUNK; `work` counts the operations of one element. */
+void parallel_chunks(int64_t count, int64_t work, ParallelBody body, const void *context);
 
 #endif

@@ -40,32 +40,41 @@ typedef struct Draw {
 /* Bits of a uniform number that the dtype, one of the three, holds exactly over all of [0, 1). */
 static int uniform_bits(DType dtype) { return dtype == DTYPE_F32 ? 24 : dtype == DTYPE_F16 ? 11 : 8; }
 
-static void draw_uniform(int64_t start, int n, const void *context) {
+static void draw_uniform(int64_t begin, int64_t end, const void *context) {
   const Draw *job = context;
   uint32_t buffer[RANDOM_WORDS];
   float values[CHUNK];
-  uniform_floats(values, random_words(job->source, (uint64_t)start, n, buffer), uniform_bits(job->dtype), n);
-  store_floats(job->dtype, job->out, start, n, values);
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    uniform_floats(values, random_words(job->source, (uint64_t)start, n, buffer), uniform_bits(job->dtype), n);
+    store_floats(job->dtype, job->out, start, n, values);
+  }
 }
 
-static void draw_normal(int64_t start, int n, const void *context) {
+static void draw_normal(int64_t begin, int64_t end, const void *context) {
   const Draw *job = context;
   uint32_t buffer[RANDOM_WORDS];
   float values[CHUNK];
-  normal_floats(values, random_words(job->source, (uint64_t)start, n, buffer), n);
-  store_floats(job->dtype, job->out, start, n, values);
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    normal_floats(values, random_words(job->source, (uint64_t)start, n, buffer), n);
+    store_floats(job->dtype, job->out, start, n, values);
+  }
 }
 
-static void draw_integers(int64_t start, int n, const void *context) {
+static void draw_integers(int64_t begin, int64_t end, const void *context) {
   const Draw *job = context;
   uint32_t buffer[RANDOM_WORDS];
   int64_t values[CHUNK];
-  const uint32_t *words = random_words(job->source, 2 * (uint64_t)start, 2 * n, buffer);
-  for (int i = 0; i < n; i++) values[i] = random_integer(words[2 * i], words[2 * i + 1], job->low, job->range);
-  store_integers(job->dtype, job->out, start, n, values);
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    const uint32_t *words = random_words(job->source, 2 * (uint64_t)start, 2 * n, buffer);
+    for (int i = 0; i < n; i++) values[i] = random_integer(words[2 * i], words[2 * i + 1], job->low, job->range);
+    store_integers(job->dtype, job->out, start, n, values);
+  }
 }
 
-static ChunkBody draw_of(RandomKind kind) {
+static ParallelBody draw_of(RandomKind kind) {
   switch (kind) {
   case RANDOM_UNIFORM:
     return draw_uniform;

@@ -75,9 +75,8 @@ typedef struct Measure {
 
 static void measure_chunks(int64_t begin, int64_t end, const void *context) {
   const Measure *job = context;
-  int64_t last = job->first + end * CHUNK;
-  uint32_t magnitude =
-      range_magnitude(job->dtype, job->data, job->first + begin * CHUNK, last < job->end ? last : job->end);
+  int64_t first = job->first + begin * CHUNK, last = job->first + end * CHUNK;
+  uint32_t magnitude = range_magnitude(job->dtype, job->data, first, last < job->end ? last : job->end);
   uint32_t largest = __atomic_load_n(job->largest, __ATOMIC_RELAXED);
   while (magnitude > largest &&
          !__atomic_compare_exchange_n(job->largest, &largest, magnitude, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {

@@ -71,11 +71,14 @@ static void write_chunk(const Quantize *job, float *values, int64_t start, int n
   if (job->out) store_floats(job->out_dtype, job->out, start, n, out);
 }
 
-/* n elements, all of one block. */
-static void quantize_chunk(const Quantize *job, int64_t start, int n, float scale) {
+/* Elements first … end - 1, all of one block. */
+static void quantize_range(const Quantize *job, int64_t first, int64_t end, float scale) {
   float buffer[CHUNK], values[CHUNK];
-  scale_block(job, values, load_floats(job->x_dtype, job->x, start, n, buffer), scale, n);
-  write_chunk(job, values, start, n, n, &scale);
+  for (int64_t start = first; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    scale_block(job, values, load_floats(job->x_dtype, job->x, start, n, buffer), scale, n);
+    write_chunk(job, values, start, n, n, &scale);
+  }
 }
 
 /* --- blocks --- */
@@ -88,9 +91,7 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
                       ? job->known_scale[block]
                       : quantizer_scale(job->quantizer, range_magnitude(job->x_dtype, job->x, first, last));
     if (job->scale) job->scale[block] = scale;
-    for (int64_t start = first; start < last; start += CHUNK) {
-      quantize_chunk(job, start, chunk_length(last, start), scale);
-    }
+    quantize_range(job, first, last, scale);
   }
 }
 
@@ -118,9 +119,10 @@ static void quantize_short_blocks(int64_t begin, int64_t end, const void *contex
   }
 }
 
-static void quantize_long_chunk(int64_t start, int n, const void *context) {
+/* Elements of the long block that is at work. */
+static void quantize_long_range(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
-  quantize_chunk(job, job->first + start, n, job->block_scale);
+  quantize_range(job, job->first + begin, job->first + end, job->block_scale);
 }
 
 static void quantize_long_blocks(Quantize *job) {
@@ -130,7 +132,7 @@ static void quantize_long_blocks(Quantize *job) {
                            ? job->known_scale[block]
                            : quantizer_scale(job->quantizer, parallel_magnitude(job->x_dtype, job->x, job->first, end));
     if (job->scale) job->scale[block] = job->block_scale;
-    parallel_chunks(end - job->first, 1, quantize_long_chunk, job);
+    parallel_chunks(end - job->first, 1, quantize_long_range, job);
     job->first = end;
   }
 }
