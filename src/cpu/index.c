@@ -149,19 +149,20 @@ bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
 
 /* --- gather --- */
 
-static void copy_element(char *out, const char *in, size_t element) {
+/* out[i] = x[index[i] · stride + i], elements of so many bytes. */
+static void pick(void *out, const void *x, const int64_t *index, int64_t stride, int n, size_t element) {
   switch (element) {
   case 1:
-    *out = *in;
+    for (int i = 0; i < n; i++) ((uint8_t *)out)[i] = ((const uint8_t *)x)[index[i] * stride + i];
     return;
   case 2:
-    memcpy(out, in, 2);
+    for (int i = 0; i < n; i++) ((uint16_t *)out)[i] = ((const uint16_t *)x)[index[i] * stride + i];
     return;
   case 4:
-    memcpy(out, in, 4);
+    for (int i = 0; i < n; i++) ((uint32_t *)out)[i] = ((const uint32_t *)x)[index[i] * stride + i];
     return;
   case 8:
-    memcpy(out, in, 8);
+    for (int i = 0; i < n; i++) ((uint64_t *)out)[i] = ((const uint64_t *)x)[index[i] * stride + i];
     return;
   }
   missing_case();
@@ -170,18 +171,14 @@ static void copy_element(char *out, const char *in, size_t element) {
 /* Tasks are (outer, j). */
 static void gather_rows(int64_t begin, int64_t end, const void *context) {
   const Indexing *job = context;
-  int64_t buffer[CHUNK];
+  int64_t element = (int64_t)job->element, buffer[CHUNK];
   for (int64_t task = begin; task < end; task++) {
-    int64_t slab = task / job->m * job->n * job->inner;
+    const char *x = job->x + task / job->m * job->n * job->inner * element;
     for (int64_t start = 0; start < job->inner; start += CHUNK) {
       int n = chunk_length(job->inner, start);
       int64_t position = task * job->inner + start;
       const int64_t *index = load_integers(job->index_dtype, job->index, position, n, buffer);
-      for (int i = 0; i < n; i++) {
-        int64_t source = slab + index[i] * job->inner + start + i;
-        copy_element(job->out + (size_t)(position + i) * job->element, job->x + (size_t)source * job->element,
-                     job->element);
-      }
+      pick(job->out + position * element, x + start * element, index, job->inner, n, job->element);
     }
   }
 }

@@ -7,157 +7,157 @@
 #include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
-static const float normal_density_at_0 = 0.398942280f; /* 1 / sqrt(2 π) */
+/* --- float32 --- */
 
-/* A gradient form takes the gradient of the output in a, the operation's output y or input x in b. */
-VECTORIZE static void binary_floats(int op, float *restrict out, const float *const *in, int n) {
-  const float *restrict a = in[0], *restrict b = in[1];
-  switch ((BinaryOp)op) {
-  case BINARY_ADD:
-    for (int i = 0; i < n; i++) out[i] = a[i] + b[i];
-    return;
-  case BINARY_SUB:
-    for (int i = 0; i < n; i++) out[i] = a[i] - b[i];
-    return;
-  case BINARY_MUL:
-    for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
-    return;
-  case BINARY_DIV:
-    for (int i = 0; i < n; i++) out[i] = a[i] / b[i];
-    return;
-  case BINARY_POW:
-    for (int i = 0; i < n; i++) out[i] = powf(a[i], b[i]);
-    return;
-  case BINARY_MAXIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
-    return;
-  case BINARY_MINIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] || a[i] != a[i] ? a[i] : b[i];
-    return;
-  case BINARY_EQ:
-    for (int i = 0; i < n; i++) out[i] = a[i] == b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_NE:
-    for (int i = 0; i < n; i++) out[i] = a[i] != b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_LT:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_LE:
-    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_GT:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_GE:
-    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_TANH_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = a[i] * (1.0f - b[i] * b[i]);
-    return;
-  case BINARY_SIGMOID_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = a[i] * b[i] * (1.0f - b[i]);
-    return;
-  case BINARY_RELU_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = b[i] > 0.0f ? a[i] : 0.0f;
-    return;
-  case BINARY_GELU_BACKWARD:
-    for (int i = 0; i < n; i++) {
-      float gauss = vector_gauss(fabsf(b[i]));
-      out[i] = a[i] * (vector_normal_cdf(b[i], gauss) + b[i] * (normal_density_at_0 * gauss));
-    }
-    return;
-  case BINARY_GELU_TANH_BACKWARD:
-    for (int i = 0; i < n; i++) {
-      float bounded = gelu_tanh_bounded(b[i]);
-      float s = vector_sigmoid(gelu_tanh_argument(bounded));
-      out[i] = a[i] * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
-    }
-    return;
-  case BINARY_SILU_BACKWARD:
-    for (int i = 0; i < n; i++) {
-      float s = vector_sigmoid(b[i]);
-      out[i] = a[i] * s * (1.0f + b[i] * (1.0f - s));
-    }
-    return;
-  case BINARY_COUNT:
-    break;
+/* A kernel that computes `result` of the operands a and b. */
+#define FLOAT_KERNEL(name, result)                                                                                     \
+  VECTORIZE static void name(float *restrict out, const float *const *in, int n) {                                     \
+    const float *restrict left = in[0], *restrict right = in[1];                                                       \
+    for (int i = 0; i < n; i++) {                                                                                      \
+      float a = left[i], b = right[i];                                                                                 \
+      out[i] = (result);                                                                                               \
+    }                                                                                                                  \
   }
-  missing_case();
-}
 
-VECTORIZE static void square_floats(int op, float *restrict out, const float *const *in, int n) {
-  (void)op;
+FLOAT_KERNEL(float_add, a + b)
+FLOAT_KERNEL(float_sub, a - b)
+FLOAT_KERNEL(float_mul, (a * b))
+FLOAT_KERNEL(float_div, a / b)
+FLOAT_KERNEL(float_pow, powf(a, b))
+FLOAT_KERNEL(float_maximum, a > b || a != a ? a : b)
+FLOAT_KERNEL(float_minimum, a < b || a != a ? a : b)
+FLOAT_KERNEL(float_eq, a == b ? 1.0f : 0.0f)
+FLOAT_KERNEL(float_ne, a != b ? 1.0f : 0.0f)
+FLOAT_KERNEL(float_lt, a < b ? 1.0f : 0.0f)
+FLOAT_KERNEL(float_le, a <= b ? 1.0f : 0.0f)
+FLOAT_KERNEL(float_gt, a > b ? 1.0f : 0.0f)
+FLOAT_KERNEL(float_ge, a >= b ? 1.0f : 0.0f)
+
+VECTORIZE static void float_square(float *restrict out, const float *const *in, int n) {
   const float *restrict x = in[0];
   for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
 }
 
-/* In unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
-VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
-  const int64_t *restrict a = in[0], *restrict b = in[1];
-  switch ((BinaryOp)op) {
+/* Derivative forms: g is the gradient of the output, y the output, x the input. */
+
+INLINED float gelu_backward(float g, float x) {
+  const float normal_density_at_0 = 0.398942280f; /* 1 / sqrt(2 π) */
+  float gauss = vector_gauss(fabsf(x));
+  return g * (vector_normal_cdf(x, gauss) + x * (normal_density_at_0 * gauss));
+}
+
+INLINED float gelu_tanh_backward(float g, float x) {
+  float bounded = gelu_tanh_bounded(x), s = vector_sigmoid(gelu_tanh_argument(bounded));
+  return g * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
+}
+
+INLINED float silu_backward(float g, float x) {
+  float s = vector_sigmoid(x);
+  return g * s * (1.0f + x * (1.0f - s));
+}
+
+FLOAT_KERNEL(float_tanh_backward, (a * (1.0f - b * b)))
+FLOAT_KERNEL(float_sigmoid_backward, (a * b * (1.0f - b)))
+FLOAT_KERNEL(float_relu_backward, b > 0.0f ? a : 0.0f)
+FLOAT_KERNEL(float_gelu_backward, gelu_backward(a, b))
+FLOAT_KERNEL(float_gelu_tanh_backward, gelu_tanh_backward(a, b))
+FLOAT_KERNEL(float_silu_backward, silu_backward(a, b))
+
+static FloatKernel float_kernel_of(BinaryOp op) {
+  switch (op) {
   case BINARY_ADD:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] + (uint64_t)b[i]);
-    return;
+    return float_add;
   case BINARY_SUB:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] - (uint64_t)b[i]);
-    return;
+    return float_sub;
   case BINARY_MUL:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] * (uint64_t)b[i]);
-    return;
-  case BINARY_MAXIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? a[i] : b[i];
-    return;
-  case BINARY_MINIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
-    return;
-  case BINARY_EQ:
-    for (int i = 0; i < n; i++) out[i] = a[i] == b[i];
-    return;
-  case BINARY_NE:
-    for (int i = 0; i < n; i++) out[i] = a[i] != b[i];
-    return;
-  case BINARY_LT:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i];
-    return;
-  case BINARY_LE:
-    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i];
-    return;
-  case BINARY_GT:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i];
-    return;
-  case BINARY_GE:
-    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i];
-    return;
+    return float_mul;
   case BINARY_DIV:
+    return float_div;
   case BINARY_POW:
+    return float_pow;
+  case BINARY_MAXIMUM:
+    return float_maximum;
+  case BINARY_MINIMUM:
+    return float_minimum;
+  case BINARY_EQ:
+    return float_eq;
+  case BINARY_NE:
+    return float_ne;
+  case BINARY_LT:
+    return float_lt;
+  case BINARY_LE:
+    return float_le;
+  case BINARY_GT:
+    return float_gt;
+  case BINARY_GE:
+    return float_ge;
   case BINARY_TANH_BACKWARD:
+    return float_tanh_backward;
   case BINARY_SIGMOID_BACKWARD:
+    return float_sigmoid_backward;
   case BINARY_RELU_BACKWARD:
+    return float_relu_backward;
   case BINARY_GELU_BACKWARD:
+    return float_gelu_backward;
   case BINARY_GELU_TANH_BACKWARD:
+    return float_gelu_tanh_backward;
   case BINARY_SILU_BACKWARD:
+    return float_silu_backward;
   case BINARY_COUNT:
     break;
   }
   missing_case();
 }
 
-/* Whether the operation takes integers to an integer. */
-static bool has_integer_form(BinaryOp op) {
+/* --- 64-bit integers --- */
+
+#define INTEGER_KERNEL(name, result)                                                                                   \
+  VECTORIZE static void name(int64_t *restrict out, const int64_t *const *in, int n) {                                 \
+    const int64_t *restrict left = in[0], *restrict right = in[1];                                                     \
+    for (int i = 0; i < n; i++) {                                                                                      \
+      int64_t a = left[i], b = right[i];                                                                               \
+      out[i] = (int64_t)(result);                                                                                      \
+    }                                                                                                                  \
+  }
+
+/* In unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
+INTEGER_KERNEL(integer_add, (uint64_t)a + (uint64_t)b)
+INTEGER_KERNEL(integer_sub, (uint64_t)a - (uint64_t)b)
+INTEGER_KERNEL(integer_mul, ((uint64_t)a * (uint64_t)b))
+INTEGER_KERNEL(integer_maximum, a > b ? a : b)
+INTEGER_KERNEL(integer_minimum, a < b ? a : b)
+INTEGER_KERNEL(integer_eq, a == b)
+INTEGER_KERNEL(integer_ne, a != b)
+INTEGER_KERNEL(integer_lt, a < b)
+INTEGER_KERNEL(integer_le, a <= b)
+INTEGER_KERNEL(integer_gt, a > b)
+INTEGER_KERNEL(integer_ge, a >= b)
+
+/* NULL for operations that are not computed in integers. */
+static IntegerKernel integer_kernel_of(BinaryOp op) {
   switch (op) {
   case BINARY_ADD:
+    return integer_add;
   case BINARY_SUB:
+    return integer_sub;
   case BINARY_MUL:
+    return integer_mul;
   case BINARY_MAXIMUM:
+    return integer_maximum;
   case BINARY_MINIMUM:
+    return integer_minimum;
   case BINARY_EQ:
+    return integer_eq;
   case BINARY_NE:
+    return integer_ne;
   case BINARY_LT:
+    return integer_lt;
   case BINARY_LE:
+    return integer_le;
   case BINARY_GT:
+    return integer_gt;
   case BINARY_GE:
-    return true;
+    return integer_ge;
   case BINARY_DIV:
   case BINARY_POW:
   case BINARY_TANH_BACKWARD:
@@ -166,7 +166,7 @@ static bool has_integer_form(BinaryOp op) {
   case BINARY_GELU_BACKWARD:
   case BINARY_GELU_TANH_BACKWARD:
   case BINARY_SILU_BACKWARD:
-    return false;
+    return NULL;
   case BINARY_COUNT:
     break;
   }
@@ -181,12 +181,11 @@ static Operand beside_integers(Operand operand) {
 }
 
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
-  bool exact = has_integer_form(op) && !dtype_is_float(out->dtype);
-  bool first = operand_is_integer(&a), second = operand_is_integer(&b);
-  if (exact && first && a.tensor) b = beside_integers(b);
-  if (exact && second && b.tensor) a = beside_integers(a);
+  IntegerKernel integer_kernel = dtype_is_float(out->dtype) ? NULL : integer_kernel_of(op);
+  if (integer_kernel && a.tensor && !dtype_is_float(a.tensor->dtype)) b = beside_integers(b);
+  if (integer_kernel && b.tensor && !dtype_is_float(b.tensor->dtype)) a = beside_integers(a);
+  if (!operand_is_integer(&a) || !operand_is_integer(&b)) integer_kernel = NULL;
   bool square = op == BINARY_POW && !b.tensor && b.number == 2;
-  elementwise(out, (Operand[]){a, b}, 2, op, square ? square_floats : binary_floats,
-              exact && first && second ? binary_integers : NULL);
+  elementwise(out, (Operand[]){a, b}, 2, square ? float_square : float_kernel_of(op), integer_kernel);
   return true;
 }

@@ -3,8 +3,7 @@
 #include "cpu/elementwise/elementwise.h"
 #include "cpu/vectorize.h"
 
-VECTORIZE static void clamp_floats(int op, float *restrict out, const float *const *in, int n) {
-  (void)op;
+VECTORIZE static void clamp_floats(float *restrict out, const float *const *in, int n) {
   const float *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
   for (int i = 0; i < n; i++) {
     float value = x[i] < low[i] ? low[i] : x[i];
@@ -12,8 +11,7 @@ VECTORIZE static void clamp_floats(int op, float *restrict out, const float *con
   }
 }
 
-VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
-  (void)op;
+VECTORIZE static void clamp_integers(int64_t *restrict out, const int64_t *const *in, int n) {
   const int64_t *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
   for (int i = 0; i < n; i++) {
     int64_t value = x[i] < low[i] ? low[i] : x[i];
@@ -25,6 +23,6 @@ VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_
 bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high) {
   Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
   bool integer = !dtype_is_float(out->dtype) && operand_is_integer(&in[0]);
-  elementwise(out, in, 3, 0, clamp_floats, integer ? clamp_integers : NULL);
+  elementwise(out, in, 3, clamp_floats, integer ? clamp_integers : NULL);
   return true;
 }

@@ -6,7 +6,7 @@
 #include "cpu/stream.h"
 
 typedef struct Elementwise {
-  int op, inputs;
+  int inputs;
   FloatKernel float_kernel;
   IntegerKernel integer_kernel;
   Stream out, in[ELEMENTWISE_MAX_INPUTS];
@@ -21,7 +21,7 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
     int n = chunk_length(end, start);
     for (int i = 0; i < job->inputs; i++) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
     float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
-    job->float_kernel(job->op, out, in, n);
+    job->float_kernel(out, in, n);
     stream_store_floats(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -34,7 +34,7 @@ static void run_integers(int64_t begin, int64_t end, const void *context) {
     int n = chunk_length(end, start);
     for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
     int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
-    job->integer_kernel(job->op, out, in, n);
+    job->integer_kernel(out, in, n);
     stream_store_integers(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -60,9 +60,8 @@ static void sort_dimensions(Tensor *views, int count) {
   }
 }
 
-void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel float_kernel,
-                 IntegerKernel integer_kernel) {
-  Elementwise job = {.op = op, .inputs = inputs, .float_kernel = float_kernel, .integer_kernel = integer_kernel};
+void elementwise(Tensor *out, const Operand *in, int inputs, FloatKernel float_kernel, IntegerKernel integer_kernel) {
+  Elementwise job = {.inputs = inputs, .float_kernel = float_kernel, .integer_kernel = integer_kernel};
   Tensor views[1 + ELEMENTWISE_MAX_INPUTS] = {*out};
   int tensors = 1;
   for (int i = 0; i < inputs; i++) {

@@ -7,45 +7,55 @@
 #include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
-VECTORIZE static void unary_floats(int op, float *restrict out, const float *const *in, int n) {
-  const float *restrict x = in[0];
-  switch ((UnaryOp)op) {
+/* A kernel that computes `result` of x. */
+#define KERNEL(type, name, result)                                                                                     \
+  VECTORIZE static void name(type *restrict out, const type *const *in, int n) {                                       \
+    const type *restrict input = in[0];                                                                                \
+    for (int i = 0; i < n; i++) {                                                                                      \
+      type x = input[i];                                                                                               \
+      out[i] = (result);                                                                                               \
+    }                                                                                                                  \
+  }
+
+KERNEL(float, float_neg, -x)
+KERNEL(float, float_abs, fabsf(x))
+KERNEL(float, float_exp, vector_exp(x))
+KERNEL(float, float_log, vector_log(x))
+KERNEL(float, float_sqrt, sqrtf(x))
+KERNEL(float, float_rsqrt, 1.0f / sqrtf(x))
+KERNEL(float, float_tanh, vector_tanh(x))
+KERNEL(float, float_sigmoid, vector_sigmoid(x))
+KERNEL(float, float_relu, x < 0.0f ? 0.0f : x) /* the comparison is false for NaN, which stays */
+KERNEL(float, float_gelu, (x * vector_normal_cdf(x, vector_gauss(fabsf(x)))))
+KERNEL(float, float_gelu_tanh, (x * vector_sigmoid(gelu_tanh_argument(x))))
+KERNEL(float, float_silu, (x * vector_sigmoid(x)))
+
+static FloatKernel float_kernel_of(UnaryOp op) {
+  switch (op) {
   case UNARY_NEG:
-    for (int i = 0; i < n; i++) out[i] = -x[i];
-    return;
+    return float_neg;
   case UNARY_ABS:
-    for (int i = 0; i < n; i++) out[i] = fabsf(x[i]);
-    return;
+    return float_abs;
   case UNARY_EXP:
-    for (int i = 0; i < n; i++) out[i] = vector_exp(x[i]);
-    return;
+    return float_exp;
   case UNARY_LOG:
-    for (int i = 0; i < n; i++) out[i] = vector_log(x[i]);
-    return;
+    return float_log;
   case UNARY_SQRT:
-    for (int i = 0; i < n; i++) out[i] = sqrtf(x[i]);
-    return;
+    return float_sqrt;
   case UNARY_RSQRT:
-    for (int i = 0; i < n; i++) out[i] = 1.0f / sqrtf(x[i]);
-    return;
+    return float_rsqrt;
   case UNARY_TANH:
-    for (int i = 0; i < n; i++) out[i] = vector_tanh(x[i]);
-    return;
+    return float_tanh;
   case UNARY_SIGMOID:
-    for (int i = 0; i < n; i++) out[i] = vector_sigmoid(x[i]);
-    return;
-  case UNARY_RELU: /* the comparison is false for NaN, which stays */
-    for (int i = 0; i < n; i++) out[i] = x[i] < 0.0f ? 0.0f : x[i];
-    return;
+    return float_sigmoid;
+  case UNARY_RELU:
+    return float_relu;
   case UNARY_GELU:
-    for (int i = 0; i < n; i++) out[i] = x[i] * vector_normal_cdf(x[i], vector_gauss(fabsf(x[i])));
-    return;
+    return float_gelu;
   case UNARY_GELU_TANH:
-    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(gelu_tanh_argument(x[i]));
-    return;
+    return float_gelu_tanh;
   case UNARY_SILU:
-    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(x[i]);
-    return;
+    return float_silu;
   case UNARY_COUNT:
     break;
   }
@@ -53,18 +63,21 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
 }
 
 /* In unsigned arithmetic, where the smallest integer is its own negative. */
-VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
-  const int64_t *restrict x = in[0];
-  switch ((UnaryOp)op) {
+INLINED int64_t negative(int64_t x) { return (int64_t)(0 - (uint64_t)x); }
+
+KERNEL(int64_t, integer_neg, negative(x))
+KERNEL(int64_t, integer_abs, x < 0 ? negative(x) : x)
+KERNEL(int64_t, integer_relu, x < 0 ? 0 : x)
+
+/* NULL for operations that are not computed in integers. */
+static IntegerKernel integer_kernel_of(UnaryOp op) {
+  switch (op) {
   case UNARY_NEG:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)(0 - (uint64_t)x[i]);
-    return;
+    return integer_neg;
   case UNARY_ABS:
-    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? (int64_t)(0 - (uint64_t)x[i]) : x[i];
-    return;
+    return integer_abs;
   case UNARY_RELU:
-    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? 0 : x[i];
-    return;
+    return integer_relu;
   case UNARY_EXP:
   case UNARY_LOG:
   case UNARY_SQRT:
@@ -74,6 +87,7 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
   case UNARY_GELU:
   case UNARY_GELU_TANH:
   case UNARY_SILU:
+    return NULL;
   case UNARY_COUNT:
     break;
   }
@@ -81,9 +95,7 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
 }
 
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {
-  Operand in = {.tensor = x};
-  bool exact = op == UNARY_NEG || op == UNARY_ABS || op == UNARY_RELU;
-  bool integer = exact && !dtype_is_float(out->dtype) && operand_is_integer(&in);
-  elementwise(out, &in, 1, op, unary_floats, integer ? unary_integers : NULL);
+  bool integers = !dtype_is_float(out->dtype) && !dtype_is_float(x->dtype);
+  elementwise(out, &(Operand){.tensor = x}, 1, float_kernel_of(op), integers ? integer_kernel_of(op) : NULL);
   return true;
 }
