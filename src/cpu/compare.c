@@ -157,7 +157,7 @@ static void add_slice(Comparison *all, const Comparison *later) {
 bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule) {
   Compare job = {.x = x, .values = values, .rule = *rule, .count = tensor_count(x)};
   if (scale) job.scale = tensor_data(scale);
-  job.codes = values && dtype_size(values->dtype) == 1;
+  job.codes = values && dtype_is_float8(values->dtype);
   int64_t slices = divide_up(job.count, COMPARE_SLICE);
   job.slice = malloc((size_t)(slices + 1) * sizeof *job.slice);
   if (!job.slice) return error_set("out of memory on cpu: %zu bytes asked for", (size_t)slices * sizeof *job.slice);

@@ -37,8 +37,25 @@ typedef struct Draw {
   uint64_t range;
 } Draw;
 
-/* Bits of a uniform number that the dtype, one of the three, holds exactly over all of [0, 1). */
-static int uniform_bits(DType dtype) { return dtype == DTYPE_F32 ? 24 : dtype == DTYPE_F16 ? 11 : 8; }
+/* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
+static int uniform_bits(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return 24;
+  case DTYPE_F16:
+    return 11;
+  case DTYPE_BF16:
+    return 8;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  missing_case();
+}
 
 static void draw_uniform(int64_t begin, int64_t end, const void *context) {
   const Draw *job = context;

@@ -1,6 +1,7 @@
 #include "cpu/copy/transpose.h"
 
 #include "cpu/parallel.h"
+#include "cpu/vectorize.h"
 
 /* Lines of a tile's side: a tile of 8-byte elements on both sides still fits the first-level cache. */
 enum { TRANSPOSE_TILE = 32 };
@@ -18,27 +19,23 @@ typedef struct Transpose {
   int64_t size[TENSOR_MAX_RANK], out_outer[TENSOR_MAX_RANK], src_outer[TENSOR_MAX_RANK];
 } Transpose;
 
-static void copy_tile(const Transpose *job, char *out, const char *src, int64_t rows, int64_t columns) {
-  int64_t out_stride = job->out_stride, src_stride = job->src_stride;
-  for (int64_t row = 0; row < rows; row++) {
-    if (job->element == 1) {
-      uint8_t *to = (uint8_t *)out + row * out_stride;
-      const uint8_t *from = (const uint8_t *)src + row;
-      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
-    } else if (job->element == 2) {
-      uint16_t *to = (uint16_t *)out + row * out_stride;
-      const uint16_t *from = (const uint16_t *)src + row;
-      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
-    } else if (job->element == 4) {
-      uint32_t *to = (uint32_t *)out + row * out_stride;
-      const uint32_t *from = (const uint32_t *)src + row;
-      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
-    } else {
-      uint64_t *to = (uint64_t *)out + row * out_stride;
-      const uint64_t *from = (const uint64_t *)src + row;
-      for (int64_t i = 0; i < columns; i++) to[i] = from[i * src_stride];
-    }
+/* A row of a tile. */
+static void copy_row(void *out, const void *src, int64_t src_stride, int64_t n, size_t element) {
+  switch (element) {
+  case 1:
+    for (int64_t i = 0; i < n; i++) ((uint8_t *)out)[i] = ((const uint8_t *)src)[i * src_stride];
+    return;
+  case 2:
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)out)[i] = ((const uint16_t *)src)[i * src_stride];
+    return;
+  case 4:
+    for (int64_t i = 0; i < n; i++) ((uint32_t *)out)[i] = ((const uint32_t *)src)[i * src_stride];
+    return;
+  case 8:
+    for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = ((const uint64_t *)src)[i * src_stride];
+    return;
   }
+  missing_case();
 }
 
 static void copy_tiles(int64_t begin, int64_t end, const void *context) {
@@ -56,7 +53,10 @@ static void copy_tiles(int64_t begin, int64_t end, const void *context) {
     }
     int64_t rows = job->rows - row < TRANSPOSE_TILE ? job->rows - row : TRANSPOSE_TILE;
     int64_t columns = job->columns - column < TRANSPOSE_TILE ? job->columns - column : TRANSPOSE_TILE;
-    copy_tile(job, job->out + out * element, job->src + src * element, rows, columns);
+    for (int64_t i = 0; i < rows; i++) {
+      copy_row(job->out + (out + i * job->out_stride) * element, job->src + (src + i) * element, job->src_stride,
+               columns, job->element);
+    }
   }
 }
 
