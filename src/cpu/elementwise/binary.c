@@ -63,52 +63,6 @@ FLOAT_KERNEL(float_gelu_backward, gelu_backward(a, b))
 FLOAT_KERNEL(float_gelu_tanh_backward, gelu_tanh_backward(a, b))
 FLOAT_KERNEL(float_silu_backward, silu_backward(a, b))
 
-static FloatKernel float_kernel_of(BinaryOp op) {
-  switch (op) {
-  case BINARY_ADD:
-    return float_add;
-  case BINARY_SUB:
-    return float_sub;
-  case BINARY_MUL:
-    return float_mul;
-  case BINARY_DIV:
-    return float_div;
-  case BINARY_POW:
-    return float_pow;
-  case BINARY_MAXIMUM:
-    return float_maximum;
-  case BINARY_MINIMUM:
-    return float_minimum;
-  case BINARY_EQ:
-    return float_eq;
-  case BINARY_NE:
-    return float_ne;
-  case BINARY_LT:
-    return float_lt;
-  case BINARY_LE:
-    return float_le;
-  case BINARY_GT:
-    return float_gt;
-  case BINARY_GE:
-    return float_ge;
-  case BINARY_TANH_BACKWARD:
-    return float_tanh_backward;
-  case BINARY_SIGMOID_BACKWARD:
-    return float_sigmoid_backward;
-  case BINARY_RELU_BACKWARD:
-    return float_relu_backward;
-  case BINARY_GELU_BACKWARD:
-    return float_gelu_backward;
-  case BINARY_GELU_TANH_BACKWARD:
-    return float_gelu_tanh_backward;
-  case BINARY_SILU_BACKWARD:
-    return float_silu_backward;
-  case BINARY_COUNT:
-    break;
-  }
-  missing_case();
-}
-
 /* --- 64-bit integers --- */
 
 #define INTEGER_KERNEL(name, result)                                                                                   \
@@ -133,40 +87,46 @@ INTEGER_KERNEL(integer_le, a <= b)
 INTEGER_KERNEL(integer_gt, a > b)
 INTEGER_KERNEL(integer_ge, a >= b)
 
-/* NULL for operations that are not computed in integers. */
-static IntegerKernel integer_kernel_of(BinaryOp op) {
+static ElementwiseKernels kernels_of(BinaryOp op) {
   switch (op) {
   case BINARY_ADD:
-    return integer_add;
+    return (ElementwiseKernels){float_add, integer_add};
   case BINARY_SUB:
-    return integer_sub;
+    return (ElementwiseKernels){float_sub, integer_sub};
   case BINARY_MUL:
-    return integer_mul;
-  case BINARY_MAXIMUM:
-    return integer_maximum;
-  case BINARY_MINIMUM:
-    return integer_minimum;
-  case BINARY_EQ:
-    return integer_eq;
-  case BINARY_NE:
-    return integer_ne;
-  case BINARY_LT:
-    return integer_lt;
-  case BINARY_LE:
-    return integer_le;
-  case BINARY_GT:
-    return integer_gt;
-  case BINARY_GE:
-    return integer_ge;
+    return (ElementwiseKernels){float_mul, integer_mul};
   case BINARY_DIV:
+    return (ElementwiseKernels){float_div, NULL};
   case BINARY_POW:
+    return (ElementwiseKernels){float_pow, NULL};
+  case BINARY_MAXIMUM:
+    return (ElementwiseKernels){float_maximum, integer_maximum};
+  case BINARY_MINIMUM:
+    return (ElementwiseKernels){float_minimum, integer_minimum};
+  case BINARY_EQ:
+    return (ElementwiseKernels){float_eq, integer_eq};
+  case BINARY_NE:
+    return (ElementwiseKernels){float_ne, integer_ne};
+  case BINARY_LT:
+    return (ElementwiseKernels){float_lt, integer_lt};
+  case BINARY_LE:
+    return (ElementwiseKernels){float_le, integer_le};
+  case BINARY_GT:
+    return (ElementwiseKernels){float_gt, integer_gt};
+  case BINARY_GE:
+    return (ElementwiseKernels){float_ge, integer_ge};
   case BINARY_TANH_BACKWARD:
+    return (ElementwiseKernels){float_tanh_backward, NULL};
   case BINARY_SIGMOID_BACKWARD:
+    return (ElementwiseKernels){float_sigmoid_backward, NULL};
   case BINARY_RELU_BACKWARD:
+    return (ElementwiseKernels){float_relu_backward, NULL};
   case BINARY_GELU_BACKWARD:
+    return (ElementwiseKernels){float_gelu_backward, NULL};
   case BINARY_GELU_TANH_BACKWARD:
+    return (ElementwiseKernels){float_gelu_tanh_backward, NULL};
   case BINARY_SILU_BACKWARD:
-    return NULL;
+    return (ElementwiseKernels){float_silu_backward, NULL};
   case BINARY_COUNT:
     break;
   }
@@ -181,11 +141,14 @@ static Operand beside_integers(Operand operand) {
 }
 
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
-  IntegerKernel integer_kernel = dtype_is_float(out->dtype) ? NULL : integer_kernel_of(op);
-  if (integer_kernel && a.tensor && !dtype_is_float(a.tensor->dtype)) b = beside_integers(b);
-  if (integer_kernel && b.tensor && !dtype_is_float(b.tensor->dtype)) a = beside_integers(a);
-  if (!operand_is_integer(&a) || !operand_is_integer(&b)) integer_kernel = NULL;
-  bool square = op == BINARY_POW && !b.tensor && b.number == 2;
-  elementwise(out, (Operand[]){a, b}, 2, square ? float_square : float_kernel_of(op), integer_kernel);
+  ElementwiseKernels kernels = kernels_of(op);
+  if (op == BINARY_POW && !b.tensor && b.number == 2) kernels.floats = float_square;
+  if (dtype_is_float(out->dtype)) kernels.integers = NULL;
+  if (kernels.integers) {
+    if (a.tensor && operand_is_integer(&a)) b = beside_integers(b);
+    if (b.tensor && operand_is_integer(&b)) a = beside_integers(a);
+    if (!operand_is_integer(&a) || !operand_is_integer(&b)) kernels.integers = NULL;
+  }
+  elementwise(out, (Operand[]){a, b}, 2, kernels);
   return true;
 }

@@ -22,7 +22,7 @@ VECTORIZE static void clamp_integers(int64_t *restrict out, const int64_t *const
 /* For integers the limits saturate like every cast. */
 bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high) {
   Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
-  bool integer = !dtype_is_float(out->dtype) && operand_is_integer(&in[0]);
-  elementwise(out, in, 3, clamp_floats, integer ? clamp_integers : NULL);
+  bool integers = !dtype_is_float(out->dtype) && !dtype_is_float(x->dtype);
+  elementwise(out, in, 3, (ElementwiseKernels){clamp_floats, integers ? clamp_integers : NULL});
   return true;
 }

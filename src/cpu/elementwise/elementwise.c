@@ -7,8 +7,7 @@
 
 typedef struct Elementwise {
   int inputs;
-  FloatKernel float_kernel;
-  IntegerKernel integer_kernel;
+  ElementwiseKernels kernels;
   Stream out, in[ELEMENTWISE_MAX_INPUTS];
   bool in_place; /* out is also an input: kernels are promised that they never write what they read */
 } Elementwise;
@@ -21,7 +20,7 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
     int n = chunk_length(end, start);
     for (int i = 0; i < job->inputs; i++) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
     float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
-    job->float_kernel(out, in, n);
+    job->kernels.floats(out, in, n);
     stream_store_floats(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -34,7 +33,7 @@ static void run_integers(int64_t begin, int64_t end, const void *context) {
     int n = chunk_length(end, start);
     for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
     int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
-    job->integer_kernel(out, in, n);
+    job->kernels.integers(out, in, n);
     stream_store_integers(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -60,8 +59,8 @@ static void sort_dimensions(Tensor *views, int count) {
   }
 }
 
-void elementwise(Tensor *out, const Operand *in, int inputs, FloatKernel float_kernel, IntegerKernel integer_kernel) {
-  Elementwise job = {.inputs = inputs, .float_kernel = float_kernel, .integer_kernel = integer_kernel};
+void elementwise(Tensor *out, const Operand *in, int inputs, ElementwiseKernels kernels) {
+  Elementwise job = {.inputs = inputs, .kernels = kernels};
   Tensor views[1 + ELEMENTWISE_MAX_INPUTS] = {*out};
   int tensors = 1;
   for (int i = 0; i < inputs; i++) {
@@ -75,7 +74,7 @@ void elementwise(Tensor *out, const Operand *in, int inputs, FloatKernel float_k
   for (int i = 0; i < inputs; i++) {
     job.in[i] = in[i].tensor ? stream_of(&views[tensors++]) : stream_of_operand(&in[i]);
   }
-  parallel_chunks(job.out.count, 1, integer_kernel ? run_integers : run_floats, &job);
+  parallel_chunks(job.out.count, 1, kernels.integers ? run_integers : run_floats, &job);
 }
 
 bool operand_is_integer(const Operand *operand) {

@@ -10,8 +10,14 @@ enum { ELEMENTWISE_MAX_INPUTS = 3 };
 typedef void (*FloatKernel)(float *restrict out, const float *const *in, int n);
 typedef void (*IntegerKernel)(int64_t *restrict out, const int64_t *const *in, int n);
 
-/* out = f(in[0], …, in[inputs - 1]), in 64-bit integers if `integer_kernel` is not NULL, else in float32. */
-void elementwise(Tensor *out, const Operand *in, int inputs, FloatKernel float_kernel, IntegerKernel integer_kernel);
+/* Those of an operation; `integers` is NULL where it is not computed in integers. */
+typedef struct ElementwiseKernels {
+  FloatKernel floats;
+  IntegerKernel integers;
+} ElementwiseKernels;
+
+/* out = f(in[0], …, in[inputs - 1]), in 64-bit integers if there is a kernel for them, else in float32. */
+void elementwise(Tensor *out, const Operand *in, int inputs, ElementwiseKernels kernels);
 
 /* Whether the operand's values are 64-bit integers: an integer tensor, or a number that is one. */
 bool operand_is_integer(const Operand *operand);

@@ -30,38 +30,6 @@ KERNEL(float, float_gelu, (x * vector_normal_cdf(x, vector_gauss(fabsf(x)))))
 KERNEL(float, float_gelu_tanh, (x * vector_sigmoid(gelu_tanh_argument(x))))
 KERNEL(float, float_silu, (x * vector_sigmoid(x)))
 
-static FloatKernel float_kernel_of(UnaryOp op) {
-  switch (op) {
-  case UNARY_NEG:
-    return float_neg;
-  case UNARY_ABS:
-    return float_abs;
-  case UNARY_EXP:
-    return float_exp;
-  case UNARY_LOG:
-    return float_log;
-  case UNARY_SQRT:
-    return float_sqrt;
-  case UNARY_RSQRT:
-    return float_rsqrt;
-  case UNARY_TANH:
-    return float_tanh;
-  case UNARY_SIGMOID:
-    return float_sigmoid;
-  case UNARY_RELU:
-    return float_relu;
-  case UNARY_GELU:
-    return float_gelu;
-  case UNARY_GELU_TANH:
-    return float_gelu_tanh;
-  case UNARY_SILU:
-    return float_silu;
-  case UNARY_COUNT:
-    break;
-  }
-  missing_case();
-}
-
 /* In unsigned arithmetic, where the smallest integer is its own negative. */
 INLINED int64_t negative(int64_t x) { return (int64_t)(0 - (uint64_t)x); }
 
@@ -69,25 +37,32 @@ KERNEL(int64_t, integer_neg, negative(x))
 KERNEL(int64_t, integer_abs, x < 0 ? negative(x) : x)
 KERNEL(int64_t, integer_relu, x < 0 ? 0 : x)
 
-/* NULL for operations that are not computed in integers. */
-static IntegerKernel integer_kernel_of(UnaryOp op) {
+static ElementwiseKernels kernels_of(UnaryOp op) {
   switch (op) {
   case UNARY_NEG:
-    return integer_neg;
+    return (ElementwiseKernels){float_neg, integer_neg};
   case UNARY_ABS:
-    return integer_abs;
-  case UNARY_RELU:
-    return integer_relu;
+    return (ElementwiseKernels){float_abs, integer_abs};
   case UNARY_EXP:
+    return (ElementwiseKernels){float_exp, NULL};
   case UNARY_LOG:
+    return (ElementwiseKernels){float_log, NULL};
   case UNARY_SQRT:
+    return (ElementwiseKernels){float_sqrt, NULL};
   case UNARY_RSQRT:
+    return (ElementwiseKernels){float_rsqrt, NULL};
   case UNARY_TANH:
+    return (ElementwiseKernels){float_tanh, NULL};
   case UNARY_SIGMOID:
+    return (ElementwiseKernels){float_sigmoid, NULL};
+  case UNARY_RELU:
+    return (ElementwiseKernels){float_relu, integer_relu};
   case UNARY_GELU:
+    return (ElementwiseKernels){float_gelu, NULL};
   case UNARY_GELU_TANH:
+    return (ElementwiseKernels){float_gelu_tanh, NULL};
   case UNARY_SILU:
-    return NULL;
+    return (ElementwiseKernels){float_silu, NULL};
   case UNARY_COUNT:
     break;
   }
@@ -95,7 +70,8 @@ static IntegerKernel integer_kernel_of(UnaryOp op) {
 }
 
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {
-  bool integers = !dtype_is_float(out->dtype) && !dtype_is_float(x->dtype);
-  elementwise(out, &(Operand){.tensor = x}, 1, float_kernel_of(op), integers ? integer_kernel_of(op) : NULL);
+  ElementwiseKernels kernels = kernels_of(op);
+  if (dtype_is_float(out->dtype) || dtype_is_float(x->dtype)) kernels.integers = NULL;
+  elementwise(out, &(Operand){.tensor = x}, 1, kernels);
   return true;
 }
