@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 
 static int cpu_device_count(void) { return 1; }
 
@@ -24,6 +24,39 @@ static bool cpu_to_host(int index, void *host, const void *device_data, size_t b
   if (bytes > 0) memcpy(host, device_data, bytes);
   return true;
 }
+
+/* --- there are no graphs --- */
+
+static bool no_graphs(void) { return error_set("graphs need a CUDA device"); }
+
+static bool cpu_capture_prepare(int index, bool preparing) {
+  (void)index;
+  return !preparing || no_graphs();
+}
+
+static bool cpu_capture_begin(int index) {
+  (void)index;
+  return no_graphs();
+}
+
+static bool cpu_capture_end(int index, void **graph) {
+  (void)index;
+  (void)graph;
+  return no_graphs();
+}
+
+static bool cpu_graph_launch(int index, void *graph) {
+  (void)index;
+  (void)graph;
+  return no_graphs();
+}
+
+static void cpu_graph_release(int index, void *graph) {
+  (void)index;
+  (void)graph;
+}
+
+/* --- the table, in the order of struct Backend --- */
 
 static const Backend backend = {
     .device_count = cpu_device_count,

@@ -7,19 +7,19 @@
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce_kernels.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
-enum { SLICE = 65536, LANES = 16 };
+enum { COMPARE_SLICE = 65536, SQUARE_LANES = 16 };
 
-typedef struct Job {
+typedef struct Compare {
   const Tensor *x, *values;
   const float *scale; /* NULL if saturation is not asked for */
   CompareRule rule;
   bool codes; /* `values` are to be multiplied by their scales */
   int64_t count;
   Comparison *slice;
-} Job;
+} Compare;
 
 /* Elements with one scale: x, what became of it, and the range of what the format can hold. */
 typedef struct Run {
@@ -49,13 +49,13 @@ VECTORIZE static void count_run(Comparison *all, Run run, float *restrict finite
 }
 
 VECTORIZE static double sum_squares(const float *x, int n) {
-  double lane[LANES] = {0};
+  double lane[SQUARE_LANES] = {0};
   int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
+  for (; i + SQUARE_LANES <= n; i += SQUARE_LANES) {
+    for (int j = 0; j < SQUARE_LANES; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
   }
   for (; i < n; i++) lane[0] += (double)x[i] * (double)x[i];
-  for (int width = LANES / 2; width > 0; width /= 2) {
+  for (int width = SQUARE_LANES / 2; width > 0; width /= 2) {
     for (int j = 0; j < width; j++) lane[j] += lane[j + width];
   }
   return lane[0];
@@ -73,7 +73,9 @@ VECTORIZE static void take_magnitudes(float *x, int n) {
   for (int i = 0; i < n; i++) x[i] = fabsf(x[i]);
 }
 
-static double larger_or_nan(double a, double b) { return b > a || b != b ? b : a; }
+static void raise_error(Comparison *all, float relative_error) {
+  all->relative_error = (double)larger_or_nan((float)all->relative_error, relative_error);
+}
 
 /* `position` of the run's first element. */
 static void compare_run(Comparison *all, Run run, int64_t position) {
@@ -89,7 +91,7 @@ static void compare_run(Comparison *all, Run run, int64_t position) {
   all->square_sum += sum_squares(finite, run.n);
   all->error_square_sum += sum_squares(error, run.n);
   relate(error, finite, run.value, run.n);
-  all->relative_error = larger_or_nan(all->relative_error, (double)max_floats(error, run.n));
+  raise_error(all, max_floats(error, run.n));
   take_magnitudes(finite, run.n);
   all->absmax = fmax(all->absmax, (double)max_floats(finite, run.n));
 }
@@ -103,10 +105,10 @@ static int64_t scale_position(const CompareRule *rule, int64_t i, int64_t *left)
   int64_t row = i / rule->columns, column = i % rule->columns, tile = column / rule->tile_columns;
   int64_t end = (tile + 1) * rule->tile_columns;
   *left = (end < rule->columns ? end : rule->columns) - column;
-  return row / rule->tile_rows * ((rule->columns + rule->tile_columns - 1) / rule->tile_columns) + tile;
+  return row / rule->tile_rows * divide_up(rule->columns, rule->tile_columns) + tile;
 }
 
-static void compare_chunk(const Job *job, Comparison *all, int64_t start, int n) {
+static void compare_chunk(const Compare *job, Comparison *all, int64_t start, int n) {
   float x_buffer[CHUNK], value_buffer[CHUNK];
   const float *x = load_floats(job->x->dtype, tensor_data(job->x), start, n, x_buffer), *value = x;
   if (job->values) value = load_floats(job->values->dtype, tensor_data(job->values), start, n, value_buffer);
@@ -127,18 +129,18 @@ static void compare_chunk(const Job *job, Comparison *all, int64_t start, int n)
 }
 
 static void compare_slices(int64_t begin, int64_t end, const void *context) {
-  const Job *job = context;
+  const Compare *job = context;
   for (int64_t slice = begin; slice < end; slice++) {
     Comparison *all = &job->slice[slice];
-    int64_t last = (slice + 1) * SLICE < job->count ? (slice + 1) * SLICE : job->count;
-    *all = (Comparison){.count = last - slice * SLICE, .first_nonfinite = -1};
-    for (int64_t start = slice * SLICE; start < last; start += CHUNK) {
-      compare_chunk(job, all, start, (int)(last - start < CHUNK ? last - start : CHUNK));
+    int64_t last = (slice + 1) * COMPARE_SLICE < job->count ? (slice + 1) * COMPARE_SLICE : job->count;
+    *all = (Comparison){.count = last - slice * COMPARE_SLICE, .first_nonfinite = -1};
+    for (int64_t start = slice * COMPARE_SLICE; start < last; start += CHUNK) {
+      compare_chunk(job, all, start, chunk_length(last, start));
     }
   }
 }
 
-static void add(Comparison *all, const Comparison *later) {
+static void add_slice(Comparison *all, const Comparison *later) {
   if (all->first_nonfinite < 0) all->first_nonfinite = later->first_nonfinite;
   all->count += later->count;
   all->zeros += later->zeros;
@@ -149,19 +151,19 @@ static void add(Comparison *all, const Comparison *later) {
   all->square_sum += later->square_sum;
   all->error_square_sum += later->error_square_sum;
   all->absmax = fmax(all->absmax, later->absmax);
-  all->relative_error = larger_or_nan(all->relative_error, later->relative_error);
+  raise_error(all, (float)later->relative_error);
 }
 
 bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule) {
-  Job job = {.x = x, .values = values, .rule = *rule, .count = tensor_count(x)};
+  Compare job = {.x = x, .values = values, .rule = *rule, .count = tensor_count(x)};
   if (scale) job.scale = tensor_data(scale);
-  job.codes = values && dtype_size(values->dtype) == 1;
-  int64_t slices = (job.count + SLICE - 1) / SLICE;
+  job.codes = values && dtype_is_float8(values->dtype);
+  int64_t slices = divide_up(job.count, COMPARE_SLICE);
   job.slice = malloc((size_t)(slices + 1) * sizeof *job.slice);
   if (!job.slice) return error_set("out of memory on cpu: %zu bytes asked for", (size_t)slices * sizeof *job.slice);
-  parallel_for(slices, SLICE, compare_slices, &job);
+  parallel_for(slices, COMPARE_SLICE, compare_slices, &job);
   Comparison all = {.first_nonfinite = -1};
-  for (int64_t i = 0; i < slices; i++) add(&all, &job.slice[i]);
+  for (int64_t i = 0; i < slices; i++) add_slice(&all, &job.slice[i]);
   free(job.slice);
   *(Comparison *)tensor_data(row) = all;
   return true;

@@ -1,8 +1,10 @@
 #include "cpu/convert.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "core/float_formats.h"
+#include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 
 /* --- to float32 --- */
@@ -42,29 +44,29 @@ const float *load_floats(DType dtype, const void *data, int64_t start, int n, fl
     return in;
   case DTYPE_F16:
     floats_from_f16(buffer, in, n);
-    break;
+    return buffer;
   case DTYPE_BF16:
     floats_from_bf16(buffer, in, n);
-    break;
+    return buffer;
   case DTYPE_E4M3:
     floats_from_e4m3(buffer, in, n);
-    break;
+    return buffer;
   case DTYPE_E5M2:
     floats_from_e5m2(buffer, in, n);
-    break;
+    return buffer;
   case DTYPE_U8:
     floats_from_u8(buffer, in, n);
-    break;
+    return buffer;
   case DTYPE_I32:
     floats_from_i32(buffer, in, n);
-    break;
+    return buffer;
   case DTYPE_I64:
     floats_from_i64(buffer, in, n);
-    break;
+    return buffer;
   case DTYPE_COUNT:
     break;
   }
-  return buffer;
+  missing_case();
 }
 
 /* --- from float32 --- */
@@ -77,12 +79,21 @@ VECTORIZE static void bf16_from_floats(uint16_t *restrict out, const float *rest
   for (int i = 0; i < n; i++) out[i] = bf16_from_float(in[i]);
 }
 
-VECTORIZE static void e4m3_from_floats(uint8_t *restrict out, const float *restrict in, int n, bool saturate) {
-  for (int i = 0; i < n; i++) out[i] = e4m3_from_float(in[i], saturate);
+/* Whether to saturate is a constant in each of these loops: as a variable it would keep them from being vectorized. */
+VECTORIZE static void e4m3_from_floats(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e4m3_from_float(in[i], true);
 }
 
-VECTORIZE static void e5m2_from_floats(uint8_t *restrict out, const float *restrict in, int n, bool saturate) {
-  for (int i = 0; i < n; i++) out[i] = e5m2_from_float(in[i], saturate);
+VECTORIZE static void e5m2_from_floats(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e5m2_from_float(in[i], true);
+}
+
+VECTORIZE static void e4m3_from_floats_unsaturated(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e4m3_from_float(in[i], false);
+}
+
+VECTORIZE static void e5m2_from_floats_unsaturated(uint8_t *restrict out, const float *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = e5m2_from_float(in[i], false);
 }
 
 /* As integer_from_float, without branches; the first comparison is false for NaN. */
@@ -106,40 +117,67 @@ void store_floats(DType dtype, void *data, int64_t start, int n, const float *va
   switch (dtype) {
   case DTYPE_F32:
     if (out != values) memcpy(out, values, (size_t)n * sizeof *values);
-    break;
+    return;
   case DTYPE_F16:
     f16_from_floats(out, values, n);
-    break;
+    return;
   case DTYPE_BF16:
     bf16_from_floats(out, values, n);
-    break;
+    return;
   case DTYPE_E4M3:
-    e4m3_from_floats(out, values, n, true);
-    break;
+    e4m3_from_floats(out, values, n);
+    return;
   case DTYPE_E5M2:
-    e5m2_from_floats(out, values, n, true);
-    break;
+    e5m2_from_floats(out, values, n);
+    return;
   case DTYPE_U8:
     u8_from_floats(out, values, n);
-    break;
+    return;
   case DTYPE_I32:
     i32_from_floats(out, values, n);
-    break;
+    return;
   case DTYPE_I64:
     i64_from_floats(out, values, n);
-    break;
+    return;
   case DTYPE_COUNT:
     break;
   }
+  missing_case();
 }
 
 void store_floats_unsaturated(DType dtype, void *data, int64_t start, int n, const float *values) {
   uint8_t *out = (uint8_t *)data + start;
   if (dtype == DTYPE_E4M3) {
-    e4m3_from_floats(out, values, n, false);
+    e4m3_from_floats_unsaturated(out, values, n);
+  } else if (dtype == DTYPE_E5M2) {
+    e5m2_from_floats_unsaturated(out, values, n);
   } else {
-    e5m2_from_floats(out, values, n, false);
+    missing_case();
   }
+}
+
+void convert_run(DType out_dtype, void *out, int64_t out_start, DType dtype, const void *in, int64_t start, int64_t n) {
+  float buffer[CHUNK];
+  for (int64_t done = 0; done < n; done += CHUNK) {
+    int length = chunk_length(n, done);
+    float *direct = out_dtype == DTYPE_F32 ? (float *)out + out_start + done : buffer;
+    store_floats(out_dtype, out, out_start + done, length, load_floats(dtype, in, start + done, length, direct));
+  }
+}
+
+typedef struct Conversion {
+  DType out_dtype, dtype;
+  void *out;
+  const void *in;
+} Conversion;
+
+static void convert_range(int64_t begin, int64_t end, const void *context) {
+  const Conversion *job = context;
+  convert_run(job->out_dtype, job->out, begin, job->dtype, job->in, begin, end - begin);
+}
+
+void convert_all(DType out_dtype, void *out, DType dtype, const void *in, int64_t count) {
+  parallel_chunks(count, 1, convert_range, &(Conversion){out_dtype, dtype, out, in});
 }
 
 /* --- 64-bit integers --- */
@@ -154,19 +192,30 @@ VECTORIZE static void integers_from_i32(int64_t *restrict out, const int32_t *re
 
 const int64_t *load_integers(DType dtype, const void *data, int64_t start, int n, int64_t *buffer) {
   const void *in = (const char *)data + start * (int64_t)dtype_size(dtype);
-  if (dtype == DTYPE_I64) return in;
-  if (dtype == DTYPE_I32) {
+  switch (dtype) {
+  case DTYPE_I64:
+    return in;
+  case DTYPE_I32:
     integers_from_i32(buffer, in, n);
-  } else if (dtype == DTYPE_U8) {
+    return buffer;
+  case DTYPE_U8:
     integers_from_u8(buffer, in, n);
-  } else {
-    float floats[CHUNK];
+    return buffer;
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
     for (int done = 0; done < n; done += CHUNK) {
-      int count = n - done < CHUNK ? n - done : CHUNK;
+      float floats[CHUNK];
+      int count = chunk_length(n, done);
       i64_from_floats(buffer + done, load_floats(dtype, data, start + done, count, floats), count);
     }
+    return buffer;
+  case DTYPE_COUNT:
+    break;
   }
-  return buffer;
+  missing_case();
 }
 
 VECTORIZE static void u8_from_integers(uint8_t *restrict out, const int64_t *restrict in, int n) {
@@ -185,30 +234,44 @@ VECTORIZE static void i32_from_integers(int32_t *restrict out, const int64_t *re
 
 void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t *values) {
   void *out = (char *)data + start * (int64_t)dtype_size(dtype);
-  if (dtype == DTYPE_I64) {
+  switch (dtype) {
+  case DTYPE_I64:
     if (out != values) memcpy(out, values, (size_t)n * sizeof *values);
-  } else if (dtype == DTYPE_I32) {
+    return;
+  case DTYPE_I32:
     i32_from_integers(out, values, n);
-  } else if (dtype == DTYPE_U8) {
+    return;
+  case DTYPE_U8:
     u8_from_integers(out, values, n);
-  } else {
-    float floats[CHUNK];
+    return;
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
     for (int done = 0; done < n; done += CHUNK) {
-      int count = n - done < CHUNK ? n - done : CHUNK;
+      float floats[CHUNK];
+      int count = chunk_length(n, done);
       floats_from_i64(floats, values + done, count);
       store_floats(dtype, data, start + done, count, floats);
     }
+    return;
+  case DTYPE_COUNT:
+    break;
   }
+  missing_case();
 }
 
 /* --- single numbers --- */
 
 int64_t integer_from_double(double value) {
   if (value != value) return 0;
-  if (value <= -0x1p63) return INT64_MIN;
+  if (value < -0x1p63) return INT64_MIN;
   if (value >= 0x1p63) return INT64_MAX;
   return (int64_t)value;
 }
+
+bool double_is_integer(double value) { return value == trunc(value) && value >= -0x1p63 && value < 0x1p63; }
 
 void store_number(DType dtype, void *element, double number) {
   if (dtype_is_float(dtype)) {

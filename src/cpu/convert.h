@@ -3,12 +3,10 @@
 #ifndef FP8_CPU_CONVERT_H
 #define FP8_CPU_CONVERT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/dtype.h"
-
-/* Elements that a kernel handles at once: few enough for its buffers to stay in the first-level cache. */
-enum { CHUNK = 512 };
 
 /* Elements start … start + n - 1 of `data` as float32: the data itself if it is f32, otherwise converted into
  * `buffer`. */
@@ -25,8 +23,17 @@ void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t
 /* store_floats for float8, without saturation. */
 void store_floats_unsaturated(DType dtype, void *data, int64_t start, int n, const float *values);
 
+/* n elements of float dtypes, of any count: in[start + i] to out[out_start + i]. */
+void convert_run(DType out_dtype, void *out, int64_t out_start, DType dtype, const void *in, int64_t start, int64_t n);
+
+/* All `count` elements, on all threads. */
+void convert_all(DType out_dtype, void *out, DType dtype, const void *in, int64_t count);
+
 /* Towards zero, saturating; NaN gives 0. */
 int64_t integer_from_double(double value);
+
+/* Whether it is a whole number that 64 bits hold. */
+bool double_is_integer(double value);
 
 /* One element, `number` converted to `dtype`, into `element`. */
 void store_number(DType dtype, void *element, double number);

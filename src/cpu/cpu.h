@@ -1,4 +1,4 @@
-/* The entries of the CPU's Backend table; backend.h says what each does. */
+/* The entries of the CPU's Backend table, in its order; backend.h says what each does. */
 #ifndef FP8_CPU_CPU_H
 #define FP8_CPU_CPU_H
 
@@ -8,49 +8,68 @@
 bool cpu_event_record(int index, void **event);
 bool cpu_event_elapsed(int index, void *start, void *end, double *milliseconds);
 void cpu_event_release(int index, void *event);
-bool cpu_capture_prepare(int index, bool preparing);
-bool cpu_capture_begin(int index);
-bool cpu_capture_end(int index, void **graph);
-bool cpu_graph_launch(int index, void *graph);
-void cpu_graph_release(int index, void *graph);
 
+/* copy/copy.c */
 bool cpu_copy(Tensor *out, const Tensor *src, bool saturate);
+
+/* create.c */
 bool cpu_fill(Tensor *out, double number);
 bool cpu_arange(Tensor *out, double start, double step);
+
+/* random.c */
 bool cpu_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
 
+/* elementwise/ */
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x);
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool cpu_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high);
 
+/* reduce/reduce.c */
 bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x);
+
+/* softmax/softmax.c */
 bool cpu_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);
 bool cpu_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+
+/* cross_entropy.c */
 bool cpu_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
 bool cpu_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
                                 const Tensor *dloss);
 
+/* normalize.c */
 bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
                    const Tensor *bias, float epsilon);
 bool cpu_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
                             const Tensor *inverse, const Tensor *weight);
+
+/* dropout.c */
 bool cpu_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
+/* index.c */
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
+/* matmul/matmul.c */
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+
+/* scaled_matmul.c */
 bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
                        const Tensor *bias, bool fast);
 
+/* quantize/quantize.c */
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+
+/* delayed_scale.c */
 bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+
+/* compare.c */
 bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
+/* optim.c */
 bool cpu_update(const Update *update);
 bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
 bool cpu_store_fields(Tensor *out, const float *fields);

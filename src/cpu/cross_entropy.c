@@ -4,9 +4,9 @@
 #include "cpu/cpu.h"
 #include "cpu/index.h"
 #include "cpu/parallel.h"
-#include "cpu/row_sum.h"
+#include "cpu/softmax/row_sum.h"
 #include "cpu/stream.h"
-#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 typedef struct CrossEntropy {
   DType logits_dtype, target_dtype, out_dtype;
@@ -54,10 +54,6 @@ bool cpu_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, c
   return true;
 }
 
-VECTORIZE static void scale_floats(float *restrict x, float factor, int n) {
-  for (int i = 0; i < n; i++) x[i] *= factor;
-}
-
 static void cross_entropy_backward_rows(int64_t begin, int64_t end, const void *context) {
   const CrossEntropy *job = context;
   float buffer[CHUNK], out[CHUNK];
@@ -68,9 +64,9 @@ static void cross_entropy_backward_rows(int64_t begin, int64_t end, const void *
     for (int64_t start = 0; start < job->classes; start += CHUNK) {
       int n = chunk_length(job->classes, start);
       exp_minus(out, load_floats(job->logits_dtype, job->logits, first + start, n, buffer), 1, total.largest, n);
-      scale_floats(out, factor, n);
+      scale_floats(out, out, factor, n);
       if (chosen >= start && chosen < start + n) out[chosen - start] -= 1.0f;
-      scale_floats(out, dloss, n);
+      scale_floats(out, out, dloss, n);
       store_floats(job->out_dtype, job->dlogits, first + start, n, out);
     }
   }

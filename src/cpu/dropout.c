@@ -1,4 +1,5 @@
 /* Dropout: the mask is drawn anew from its source each time, never stored. */
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
 #include "cpu/random.h"
@@ -8,7 +9,6 @@ typedef struct Dropout {
   DType dtype;
   void *out;
   const void *x;
-  int64_t count;
   float probability;
   RandomSource source;
 } Dropout;
@@ -23,8 +23,8 @@ static void drop_chunks(int64_t begin, int64_t end, const void *context) {
   const Dropout *job = context;
   uint32_t words[RANDOM_WORDS];
   float buffer[CHUNK], out[CHUNK];
-  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
-    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
     const float *x = load_floats(job->dtype, job->x, start, n, buffer);
     drop_floats(out, x, random_words(job->source, (uint64_t)start, n, words), job->probability, n);
     store_floats(job->dtype, job->out, start, n, out);
@@ -32,7 +32,7 @@ static void drop_chunks(int64_t begin, int64_t end, const void *context) {
 }
 
 bool cpu_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source) {
-  Dropout job = {x->dtype, tensor_data(out), tensor_data(x), tensor_count(x), probability, source};
-  parallel_for((job.count + CHUNK - 1) / CHUNK, 4 * CHUNK, drop_chunks, &job);
+  Dropout job = {x->dtype, tensor_data(out), tensor_data(x), probability, source};
+  parallel_chunks(tensor_count(x), 4, drop_chunks, &job);
   return true;
 }

@@ -1,4 +1,4 @@
-/* Events: the CPU has done its work when a call returns, so a point in it is a time. Graphs: there are none. */
+/* Events: the CPU has done its work when a call returns, so a point in it is a time. */
 #include <stdlib.h>
 #include <time.h>
 
@@ -22,33 +22,4 @@ bool cpu_event_elapsed(int index, void *start, void *end, double *milliseconds) 
 void cpu_event_release(int index, void *event) {
   (void)index;
   free(event);
-}
-
-static bool no_graphs(void) { return error_set("graphs need a CUDA device"); }
-
-bool cpu_capture_prepare(int index, bool preparing) {
-  (void)index;
-  return !preparing || no_graphs();
-}
-
-bool cpu_capture_begin(int index) {
-  (void)index;
-  return no_graphs();
-}
-
-bool cpu_capture_end(int index, void **graph) {
-  (void)index;
-  (void)graph;
-  return no_graphs();
-}
-
-bool cpu_graph_launch(int index, void *graph) {
-  (void)index;
-  (void)graph;
-  return no_graphs();
-}
-
-void cpu_graph_release(int index, void *graph) {
-  (void)index;
-  (void)graph;
 }

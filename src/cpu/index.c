@@ -3,17 +3,18 @@
 
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
-#include "cpu/stream.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 bool check_range(const Tensor *index, int64_t limit, const char *what, const char *things) {
   int64_t count = tensor_count(index);
   int64_t buffer[CHUNK];
   for (int64_t start = 0; start < count; start += CHUNK) {
-    int n = count - start < CHUNK ? (int)(count - start) : CHUNK;
+    int n = chunk_length(count, start);
     const int64_t *values = load_integers(index->dtype, tensor_data(index), start, n, buffer);
     for (int i = 0; i < n; i++) {
       if (values[i] >= 0 && values[i] < limit) continue;
@@ -33,17 +34,13 @@ typedef struct Indexing {
   DType x_dtype, index_dtype;
   size_t element; /* bytes of one element of x */
   int64_t n, m, inner;
-  int64_t pieces; /* ranges of `inner` that tasks take one of */
-  int64_t piece;  /* length of such a range */
+  int64_t strips; /* ranges of `inner` that tasks take one of */
+  int64_t strip;  /* length of such a range */
 } Indexing;
 
 static int64_t index_at(const Indexing *job, int64_t position) {
   int64_t buffer;
   return *load_integers(job->index_dtype, job->index, position, 1, &buffer);
-}
-
-VECTORIZE static void add_floats(float *restrict out, const float *restrict x, int n) {
-  for (int i = 0; i < n; i++) out[i] += x[i];
 }
 
 /* Tasks are (outer, j). */
@@ -78,18 +75,18 @@ bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   return true;
 }
 
-/* Tasks are (outer, piece of inner): rows are added in order by one thread, so that repeated indices do not race and
+/* Tasks are (outer, strip of inner): rows are added in order by one thread, so that repeated indices do not race and
  * the sum does not depend on the number of threads. */
 static void add_rows(int64_t begin, int64_t end, const void *context) {
   const Indexing *job = context;
   float buffer[CHUNK];
   for (int64_t task = begin; task < end; task++) {
-    int64_t outer = task / job->pieces, first = task % job->pieces * job->piece;
-    int n = (int)(job->inner - first < job->piece ? job->inner - first : job->piece);
+    int64_t outer = task / job->strips, first = task % job->strips * job->strip;
+    int n = (int)(job->inner - first < job->strip ? job->inner - first : job->strip);
     for (int64_t j = 0; j < job->m; j++) {
       int64_t row = outer * job->n + index_at(job, j);
       float *out = (float *)job->out + row * job->inner + first;
-      add_floats(out, load_floats(job->x_dtype, job->x, (outer * job->m + j) * job->inner + first, n, buffer), n);
+      add_floats(out, out, load_floats(job->x_dtype, job->x, (outer * job->m + j) * job->inner + first, n, buffer), n);
     }
   }
 }
@@ -99,8 +96,8 @@ static void scatter_rows(int64_t begin, int64_t end, const void *context) {
   float buffer[CHUNK];
   int64_t index_buffer[CHUNK];
   for (int64_t task = begin; task < end; task++) {
-    int64_t outer = task / job->pieces, first = task % job->pieces * job->piece;
-    int n = (int)(job->inner - first < job->piece ? job->inner - first : job->piece);
+    int64_t outer = task / job->strips, first = task % job->strips * job->strip;
+    int n = (int)(job->inner - first < job->strip ? job->inner - first : job->strip);
     float *out = (float *)job->out + outer * job->n * job->inner + first;
     for (int64_t j = 0; j < job->m; j++) {
       int64_t start = (outer * job->m + j) * job->inner + first;
@@ -120,25 +117,10 @@ static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
                   .n = out->size[1],
                   .m = x->size[1],
                   .inner = x->size[2]};
-  job.piece = x->size[0] > 1 ? CHUNK : 64; /* one cache line or more of float32, so that threads share none */
-  if (job.piece > job.inner) job.piece = job.inner;
-  job.pieces = job.piece > 0 ? (job.inner + job.piece - 1) / job.piece : 0;
+  job.strip = x->size[0] > 1 ? CHUNK : 64; /* one cache line or more of float32, so that threads share none */
+  if (job.strip > job.inner) job.strip = job.inner;
+  job.strips = job.strip > 0 ? divide_up(job.inner, job.strip) : 0;
   return job;
-}
-
-typedef struct Rounding {
-  DType dtype;
-  void *out;
-  const float *sums;
-  int64_t count;
-} Rounding;
-
-static void round_chunks(int64_t begin, int64_t end, const void *context) {
-  const Rounding *job = context;
-  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
-    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
-    store_floats(job->dtype, job->out, start, n, job->sums + start);
-  }
 }
 
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
@@ -151,10 +133,9 @@ bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   if (bytes > 0) memset(sums, 0, bytes);
   Indexing job = adding(out, x, index);
   job.out = (char *)sums;
-  parallel_for(x->size[0] * job.pieces, job.m * job.piece, add_rows, &job);
+  parallel_for(x->size[0] * job.strips, job.m * job.strip, add_rows, &job);
   if (direct) return true;
-  Rounding rounding = {out->dtype, tensor_data(out), sums, count};
-  parallel_for((count + CHUNK - 1) / CHUNK, CHUNK, round_chunks, &rounding);
+  convert_all(out->dtype, tensor_data(out), DTYPE_F32, sums, count);
   scratch_release(sums, bytes);
   return true;
 }
@@ -162,44 +143,42 @@ bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
 bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
   if (!check_range(index, out->size[1], "index", "rows")) return false;
   Indexing job = adding(out, x, index);
-  parallel_for(x->size[0] * job.pieces, job.m * job.piece, scatter_rows, &job);
+  parallel_for(x->size[0] * job.strips, job.m * job.strip, scatter_rows, &job);
   return true;
 }
 
-/* --- gather: tasks are chunks of the output's elements --- */
+/* --- gather --- */
 
-static void copy_element(char *out, const char *in, size_t element) {
+/* out[i] = x[index[i] · stride + i], elements of so many bytes. */
+static void pick(void *out, const void *x, const int64_t *index, int64_t stride, int n, size_t element) {
   switch (element) {
   case 1:
-    *out = *in;
-    break;
+    for (int i = 0; i < n; i++) ((uint8_t *)out)[i] = ((const uint8_t *)x)[index[i] * stride + i];
+    return;
   case 2:
-    memcpy(out, in, 2);
-    break;
+    for (int i = 0; i < n; i++) ((uint16_t *)out)[i] = ((const uint16_t *)x)[index[i] * stride + i];
+    return;
   case 4:
-    memcpy(out, in, 4);
-    break;
-  default:
-    memcpy(out, in, 8);
-    break;
+    for (int i = 0; i < n; i++) ((uint32_t *)out)[i] = ((const uint32_t *)x)[index[i] * stride + i];
+    return;
+  case 8:
+    for (int i = 0; i < n; i++) ((uint64_t *)out)[i] = ((const uint64_t *)x)[index[i] * stride + i];
+    return;
   }
+  missing_case();
 }
 
+/* Tasks are (outer, j). */
 static void gather_rows(int64_t begin, int64_t end, const void *context) {
   const Indexing *job = context;
-  int64_t buffer[CHUNK];
-  /* Tasks are (outer, j). */
+  int64_t element = (int64_t)job->element, buffer[CHUNK];
   for (int64_t task = begin; task < end; task++) {
-    int64_t slab = task / job->m * job->n * job->inner;
+    const char *x = job->x + task / job->m * job->n * job->inner * element;
     for (int64_t start = 0; start < job->inner; start += CHUNK) {
-      int n = job->inner - start < CHUNK ? (int)(job->inner - start) : CHUNK;
+      int n = chunk_length(job->inner, start);
       int64_t position = task * job->inner + start;
       const int64_t *index = load_integers(job->index_dtype, job->index, position, n, buffer);
-      for (int i = 0; i < n; i++) {
-        int64_t source = slab + index[i] * job->inner + start + i;
-        copy_element(job->out + (size_t)(position + i) * job->element, job->x + (size_t)source * job->element,
-                     job->element);
-      }
+      pick(job->out + position * element, x + start * element, index, job->inner, n, job->element);
     }
   }
 }

@@ -2,12 +2,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
-#include "cpu/memory.h"
+#include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
-#include "cpu/reduce_kernels.h"
-#include "cpu/row_sum.h"
 #include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 /* A contiguous tensor, or none where data is NULL. */
 typedef struct Values {
@@ -46,14 +46,6 @@ VECTORIZE static void standardize(float *restrict out, const float *restrict x, 
   for (int i = 0; i < n; i++) out[i] = (x[i] - mean) * inverse;
 }
 
-VECTORIZE static void multiply(float *restrict out, const float *restrict factor, int n) {
-  for (int i = 0; i < n; i++) out[i] *= factor[i];
-}
-
-VECTORIZE static void add(float *restrict out, const float *restrict addend, int n) {
-  for (int i = 0; i < n; i++) out[i] += addend[i];
-}
-
 static float row_mean(const Normalize *job, int64_t first) {
   float buffer[CHUNK];
   double sum = 0;
@@ -87,8 +79,8 @@ static void normalize_rows(int64_t begin, int64_t end, const void *context) {
     for (int64_t start = 0; start < job->columns; start += CHUNK) {
       int n = chunk_length(job->columns, start);
       standardize(out, load(job->x, first + start, n, buffer), mean, inverse, n);
-      if (job->weight.data) multiply(out, load(job->weight, start, n, buffer), n);
-      if (job->bias.data) add(out, load(job->bias, start, n, buffer), n);
+      if (job->weight.data) multiply_floats(out, out, load(job->weight, start, n, buffer), n);
+      if (job->bias.data) add_floats(out, out, load(job->bias, start, n, buffer), n);
       store_floats(job->out.dtype, job->out.data, first + start, n, out);
     }
   }
@@ -119,17 +111,13 @@ typedef struct RowChunk {
   const float *dy, *grad;
 } RowChunk;
 
-VECTORIZE static void product(float *restrict out, const float *restrict a, const float *restrict b, int n) {
-  for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
-}
-
 static void load_chunk(const Normalize *job, int64_t row, int64_t start, int n, RowChunk *chunk) {
   int64_t first = row * job->columns + start;
   standardize(chunk->normalized, load(job->x, first, n, chunk->buffer), job->mean ? job->mean[row] : 0,
               job->inverse[row], n);
   chunk->dy = chunk->grad = load(job->dy, first, n, chunk->dy_buffer);
   if (job->weight.data) {
-    product(chunk->weighted, chunk->dy, load(job->weight, start, n, chunk->buffer), n);
+    multiply_floats(chunk->weighted, chunk->dy, load(job->weight, start, n, chunk->buffer), n);
     chunk->grad = chunk->weighted;
   }
 }
@@ -157,7 +145,7 @@ static void backward_row(const Normalize *job, int64_t row, double *weight_sums,
     if (bias_sums) add_values(bias_sums + start, chunk.dy, n);
     if (!job->out.data) continue;
     if (job->mean) sum += sum_floats(chunk.grad, n);
-    product(chunk.buffer, chunk.grad, chunk.normalized, n);
+    multiply_floats(chunk.buffer, chunk.grad, chunk.normalized, n);
     sum_product += sum_floats(chunk.buffer, n);
   }
   if (!job->out.data) return;
@@ -168,7 +156,7 @@ static void backward_row(const Normalize *job, int64_t row, double *weight_sums,
     input_gradient(chunk.buffer, chunk.grad, chunk.normalized, (float)(sum / columns), (float)(sum_product / columns),
                    job->inverse[row], n);
     int64_t first = row * job->columns + start;
-    if (job->addend.data) add(chunk.buffer, load(job->addend, first, n, chunk.dy_buffer), n);
+    if (job->addend.data) add_floats(chunk.buffer, chunk.buffer, load(job->addend, first, n, chunk.dy_buffer), n);
     store_floats(job->out.dtype, job->out.data, first, n, chunk.buffer);
   }
 }
@@ -202,7 +190,7 @@ static void store_sums(Tensor *out, double *sums, int64_t slices) {
 
 bool cpu_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
                             const Tensor *inverse, const Tensor *weight) {
-  enum { MOST_SLICES = 64 };
+  enum { NORMALIZE_SLICES = 64 }; /* at most */
   Normalize job = {
       .out = values_of(gradients->x),
       .x = values_of(x),
@@ -214,8 +202,8 @@ bool cpu_normalize_backward(const NormalizeGradients *gradients, const Tensor *d
       .rows = rows_of(x),
       .columns = x->size[x->rank - 1],
   };
-  job.slice_rows = (job.rows + MOST_SLICES - 1) / MOST_SLICES;
-  int64_t slices = job.rows > 0 ? (job.rows + job.slice_rows - 1) / job.slice_rows : 1;
+  job.slice_rows = divide_up(job.rows, NORMALIZE_SLICES);
+  int64_t slices = job.rows > 0 ? divide_up(job.rows, job.slice_rows) : 1;
   size_t sums = (size_t)(slices * job.columns);
   size_t bytes = ((gradients->weight != NULL) + (gradients->bias != NULL)) * sums * sizeof(double);
   double *scratch = scratch_allocate(bytes);

@@ -30,3 +30,20 @@ void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *co
     if (begin < end) body(begin, end, context);
   }
 }
+
+typedef struct ChunkRanges {
+  int64_t count;
+  ParallelBody body;
+  const void *context;
+} ChunkRanges;
+
+static void run_range(int64_t begin, int64_t end, const void *context) {
+  const ChunkRanges *ranges = context;
+  int64_t last = end * CHUNK;
+  ranges->body(begin * CHUNK, last < ranges->count ? last : ranges->count, ranges->context);
+}
+
+void parallel_chunks(int64_t count, int64_t work, ParallelBody body, const void *context) {
+  ChunkRanges ranges = {count, body, context};
+  parallel_for(divide_up(count, CHUNK), work * CHUNK, run_range, &ranges);
+}

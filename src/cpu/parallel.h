@@ -4,10 +4,22 @@
 
 #include <stdint.h>
 
+/* Elements that a kernel handles at once: few enough for its buffers to stay in the first-level cache. */
+enum { CHUNK = 512 };
+
+/* The length of the chunk that begins at `start`, of elements that end before `end`. */
+static inline int chunk_length(int64_t end, int64_t start) { return end - start < CHUNK ? (int)(end - start) : CHUNK; }
+
+/* a / b rounded up, a not negative. */
+static inline int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
 typedef void (*ParallelBody)(int64_t begin, int64_t end, const void *context);
 
 /* Calls `body` on ranges that cover 0 … count - 1, each of which takes about `work` element operations; on this
  * thread alone where that is too little to be worth waking others. */
 void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *context);
+
+/* The same for elements, in ranges that begin at a multiple of CHUNK; `work` counts the operations of one element. */
+void parallel_chunks(int64_t count, int64_t work, ParallelBody body, const void *context);
 
 #endif

@@ -1,5 +1,6 @@
 #include "cpu/random.h"
 
+#include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
 #include "cpu/vectorize.h"
@@ -31,49 +32,79 @@ VECTORIZE static void normal_floats(float *restrict out, const uint32_t *restric
 typedef struct Draw {
   char *out;
   DType dtype;
-  int64_t count;
-  RandomKind kind;
   RandomSource source;
   int64_t low;
   uint64_t range;
 } Draw;
 
 /* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
-static int uniform_bits(DType dtype) { return dtype == DTYPE_F32 ? 24 : dtype == DTYPE_F16 ? 11 : 8; }
+static int uniform_bits(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return 24;
+  case DTYPE_F16:
+    return 11;
+  case DTYPE_BF16:
+    return 8;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  missing_case();
+}
 
-static void draw_floats(int64_t begin, int64_t end, const void *context) {
+static void draw_uniform(int64_t begin, int64_t end, const void *context) {
   const Draw *job = context;
   uint32_t buffer[RANDOM_WORDS];
   float values[CHUNK];
-  for (int64_t start = begin * CHUNK; start < job->count && start < end * CHUNK; start += CHUNK) {
-    int n = job->count - start < CHUNK ? (int)(job->count - start) : CHUNK;
-    const uint32_t *words = random_words(job->source, (uint64_t)start, n, buffer);
-    if (job->kind == RANDOM_UNIFORM) {
-      uniform_floats(values, words, uniform_bits(job->dtype), n);
-    } else {
-      normal_floats(values, words, n);
-    }
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    uniform_floats(values, random_words(job->source, (uint64_t)start, n, buffer), uniform_bits(job->dtype), n);
+    store_floats(job->dtype, job->out, start, n, values);
+  }
+}
+
+static void draw_normal(int64_t begin, int64_t end, const void *context) {
+  const Draw *job = context;
+  uint32_t buffer[RANDOM_WORDS];
+  float values[CHUNK];
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    normal_floats(values, random_words(job->source, (uint64_t)start, n, buffer), n);
     store_floats(job->dtype, job->out, start, n, values);
   }
 }
 
 static void draw_integers(int64_t begin, int64_t end, const void *context) {
-  enum { HALF = CHUNK / 2 }; /* an integer takes two words */
   const Draw *job = context;
   uint32_t buffer[RANDOM_WORDS];
-  int64_t values[HALF];
-  for (int64_t start = begin * HALF; start < job->count && start < end * HALF; start += HALF) {
-    int n = job->count - start < HALF ? (int)(job->count - start) : HALF;
+  int64_t values[CHUNK];
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
     const uint32_t *words = random_words(job->source, 2 * (uint64_t)start, 2 * n, buffer);
     for (int i = 0; i < n; i++) values[i] = random_integer(words[2 * i], words[2 * i + 1], job->low, job->range);
     store_integers(job->dtype, job->out, start, n, values);
   }
 }
 
+static ParallelBody draw_of(RandomKind kind) {
+  switch (kind) {
+  case RANDOM_UNIFORM:
+    return draw_uniform;
+  case RANDOM_NORMAL:
+    return draw_normal;
+  case RANDOM_INTEGER:
+    return draw_integers;
+  }
+  missing_case();
+}
+
 bool cpu_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range) {
-  Draw job = {tensor_data(out), out->dtype, tensor_count(out), kind, source, low, range};
-  bool integer = kind == RANDOM_INTEGER;
-  int64_t step = integer ? CHUNK / 2 : CHUNK;
-  parallel_for((job.count + step - 1) / step, 4 * step, integer ? draw_integers : draw_floats, &job);
+  Draw job = {tensor_data(out), out->dtype, source, low, range};
+  parallel_chunks(tensor_count(out), 4, draw_of(kind), &job);
   return true;
 }

@@ -3,12 +3,12 @@
 #define FP8_CPU_RANDOM_H
 
 #include "core/random.h"
-#include "cpu/convert.h"
+#include "cpu/parallel.h"
 
-/* Room for the words of a chunk and the rest of the blocks that its ends lie in. */
-enum { RANDOM_WORDS = CHUNK + 8 };
+/* Room for two words of each element of a chunk, and the rest of the blocks that its ends lie in. */
+enum { RANDOM_WORDS = 2 * CHUNK + 8 };
 
-/* Words first … first + n - 1 (n at most CHUNK) of a draw, word 4k + j being word[j] of its block k; they lie in
+/* Words first … first + n - 1 (n at most 2 · CHUNK) of a draw, word 4k + j being word[j] of its block k; they lie in
  * `buffer`. */
 const uint32_t *random_words(RandomSource source, uint64_t first, int n, uint32_t buffer[RANDOM_WORDS]);
 

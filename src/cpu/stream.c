@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "cpu/vectorize.h"
+
 Stream stream_of(const Tensor *tensor) {
   int64_t element = (int64_t)dtype_size(tensor->dtype);
   Stream stream = {.data = tensor_data(tensor), .dtype = tensor->dtype, .count = tensor_count(tensor)};
@@ -77,29 +79,45 @@ void *stream_direct(const Stream *stream, int64_t start, int n) {
 static void gather(void *out, const char *in, int64_t stride, int64_t n, size_t element) {
   if (stride == (int64_t)element) {
     memcpy(out, in, (size_t)n * element);
-  } else if (element == 1) {
-    for (int64_t i = 0; i < n; i++) ((uint8_t *)out)[i] = *(const uint8_t *)(in + i * stride);
-  } else if (element == 2) {
-    for (int64_t i = 0; i < n; i++) ((uint16_t *)out)[i] = *(const uint16_t *)(in + i * stride);
-  } else if (element == 4) {
-    for (int64_t i = 0; i < n; i++) ((uint32_t *)out)[i] = *(const uint32_t *)(in + i * stride);
-  } else {
-    for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = *(const uint64_t *)(in + i * stride);
+    return;
   }
+  switch (element) {
+  case 1:
+    for (int64_t i = 0; i < n; i++) ((uint8_t *)out)[i] = *(const uint8_t *)(in + i * stride);
+    return;
+  case 2:
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)out)[i] = *(const uint16_t *)(in + i * stride);
+    return;
+  case 4:
+    for (int64_t i = 0; i < n; i++) ((uint32_t *)out)[i] = *(const uint32_t *)(in + i * stride);
+    return;
+  case 8:
+    for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = *(const uint64_t *)(in + i * stride);
+    return;
+  }
+  missing_case();
 }
 
 static void scatter(char *out, const void *in, int64_t stride, int64_t n, size_t element) {
   if (stride == (int64_t)element) {
     memcpy(out, in, (size_t)n * element);
-  } else if (element == 1) {
-    for (int64_t i = 0; i < n; i++) *(uint8_t *)(out + i * stride) = ((const uint8_t *)in)[i];
-  } else if (element == 2) {
-    for (int64_t i = 0; i < n; i++) *(uint16_t *)(out + i * stride) = ((const uint16_t *)in)[i];
-  } else if (element == 4) {
-    for (int64_t i = 0; i < n; i++) *(uint32_t *)(out + i * stride) = ((const uint32_t *)in)[i];
-  } else {
-    for (int64_t i = 0; i < n; i++) *(uint64_t *)(out + i * stride) = ((const uint64_t *)in)[i];
+    return;
   }
+  switch (element) {
+  case 1:
+    for (int64_t i = 0; i < n; i++) *(uint8_t *)(out + i * stride) = ((const uint8_t *)in)[i];
+    return;
+  case 2:
+    for (int64_t i = 0; i < n; i++) *(uint16_t *)(out + i * stride) = ((const uint16_t *)in)[i];
+    return;
+  case 4:
+    for (int64_t i = 0; i < n; i++) *(uint32_t *)(out + i * stride) = ((const uint32_t *)in)[i];
+    return;
+  case 8:
+    for (int64_t i = 0; i < n; i++) *(uint64_t *)(out + i * stride) = ((const uint64_t *)in)[i];
+    return;
+  }
+  missing_case();
 }
 
 /* Elements from `place` to the end of its row, at most n. */

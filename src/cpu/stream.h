@@ -5,6 +5,7 @@
 
 #include "backend.h"
 #include "cpu/convert.h"
+#include "cpu/parallel.h"
 
 typedef struct Stream {
   char *data; /* NULL if this is a number, or the tensor is empty */

@@ -1,0 +1,86 @@
+/* Tensors filled with a number, or counted up. */
+#include <math.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/parallel.h"
+#include "cpu/stream.h"
+
+typedef struct Fill {
+  Stream out;
+  unsigned char values[CHUNK * sizeof(int64_t)]; /* one chunk of the number, converted */
+} Fill;
+
+static void fill_chunks(int64_t begin, int64_t end, const void *context) {
+  const Fill *job = context;
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    stream_write(&job->out, start, n, job->values);
+  }
+}
+
+bool cpu_fill(Tensor *out, double number) {
+  Fill job; /* 4 KiB, of which small tensors need little: not worth clearing */
+  job.out = stream_of(out);
+  size_t element = dtype_size(out->dtype);
+  size_t bytes = element * (size_t)chunk_length(job.out.count, 0);
+  if (bytes == 0) return true;
+  store_number(out->dtype, job.values, number);
+  for (size_t filled = element; filled < bytes; filled *= 2) {
+    memcpy(job.values + filled, job.values, filled < bytes - filled ? filled : bytes - filled);
+  }
+  parallel_chunks(job.out.count, 1, fill_chunks, &job);
+  return true;
+}
+
+typedef struct Arange {
+  DType dtype;
+  void *out;
+  double start, step;
+} Arange;
+
+static void count_floats(int64_t begin, int64_t end, const void *context) {
+  const Arange *job = context;
+  float values[CHUNK];
+  for (int64_t first = begin; first < end; first += CHUNK) {
+    int n = chunk_length(end, first);
+    for (int i = 0; i < n; i++) values[i] = (float)(job->start + (double)(first + i) * job->step);
+    store_floats(job->dtype, job->out, first, n, values);
+  }
+}
+
+static void count_integers(int64_t begin, int64_t end, const void *context) {
+  const Arange *job = context;
+  int64_t values[CHUNK];
+  for (int64_t first = begin; first < end; first += CHUNK) {
+    int n = chunk_length(end, first);
+    for (int i = 0; i < n; i++) values[i] = integer_from_double(job->start + (double)(first + i) * job->step);
+    store_integers(job->dtype, job->out, first, n, values);
+  }
+}
+
+/* Doubles above 2^53 have gaps; integers don't. Those of 128 bits have room for what leaves 64 on the way. */
+static void count_exactly(int64_t begin, int64_t end, const void *context) {
+  const Arange *job = context;
+  __int128 start = (__int128)job->start, step = (__int128)job->step;
+  int64_t values[CHUNK];
+  for (int64_t first = begin; first < end; first += CHUNK) {
+    int n = chunk_length(end, first);
+    for (int i = 0; i < n; i++) {
+      __int128 value = start + (first + i) * step;
+      values[i] = value < INT64_MIN ? INT64_MIN : value > INT64_MAX ? INT64_MAX : (int64_t)value;
+    }
+    store_integers(job->dtype, job->out, first, n, values);
+  }
+}
+
+/* Whether positions, which stay below 2^53, times `number` fit 128 bits. */
+static bool counts_exactly(double number) { return number == floor(number) && fabs(number) <= 0x1p73; }
+
+bool cpu_arange(Tensor *out, double start, double step) {
+  Arange job = {out->dtype, tensor_data(out), start, step};
+  ParallelBody body = counts_exactly(start) && counts_exactly(step) ? count_exactly : count_integers;
+  if (dtype_is_float(out->dtype)) body = count_floats;
+  parallel_chunks(tensor_count(out), 1, body, &job);
+  return true;
+}

@@ -1,0 +1,28 @@
+/* min(max(x, low), high) */
+#include "cpu/cpu.h"
+#include "cpu/elementwise/elementwise.h"
+#include "cpu/vectorize.h"
+
+VECTORIZE static void clamp_floats(float *restrict out, const float *const *in, int n) {
+  const float *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
+  for (int i = 0; i < n; i++) {
+    float value = x[i] < low[i] ? low[i] : x[i];
+    out[i] = value > high[i] ? high[i] : value;
+  }
+}
+
+VECTORIZE static void clamp_integers(int64_t *restrict out, const int64_t *const *in, int n) {
+  const int64_t *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
+  for (int i = 0; i < n; i++) {
+    int64_t value = x[i] < low[i] ? low[i] : x[i];
+    out[i] = value > high[i] ? high[i] : value;
+  }
+}
+
+/* For integers the limits saturate like every cast. */
+bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high) {
+  Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
+  bool integers = !dtype_is_float(out->dtype) && !dtype_is_float(x->dtype);
+  elementwise(out, in, 3, (ElementwiseKernels){clamp_floats, integers ? clamp_integers : NULL});
+  return true;
+}

@@ -1,0 +1,82 @@
+#include "cpu/elementwise/elementwise.h"
+
+#include <stdlib.h>
+
+#include "cpu/parallel.h"
+#include "cpu/stream.h"
+
+typedef struct Elementwise {
+  int inputs;
+  ElementwiseKernels kernels;
+  Stream out, in[ELEMENTWISE_MAX_INPUTS];
+  bool in_place; /* out is also an input: kernels are promised that they never write what they read */
+} Elementwise;
+
+static void run_floats(int64_t begin, int64_t end, const void *context) {
+  const Elementwise *job = context;
+  Chunk out_chunk, in_chunk[ELEMENTWISE_MAX_INPUTS];
+  const float *in[ELEMENTWISE_MAX_INPUTS];
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    for (int i = 0; i < job->inputs; i++) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
+    float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
+    job->kernels.floats(out, in, n);
+    stream_store_floats(&job->out, start, n, out, &out_chunk);
+  }
+}
+
+static void run_integers(int64_t begin, int64_t end, const void *context) {
+  const Elementwise *job = context;
+  Chunk out_chunk, in_chunk[ELEMENTWISE_MAX_INPUTS];
+  const int64_t *in[ELEMENTWISE_MAX_INPUTS];
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
+    int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
+    job->kernels.integers(out, in, n);
+    stream_store_integers(&job->out, start, n, out, &out_chunk);
+  }
+}
+
+/* Swaps two dimensions of every tensor. */
+static void swap_dimensions(Tensor *views, int count, int a, int b) {
+  for (int i = 0; i < count; i++) {
+    int64_t size = views[i].size[a], stride = views[i].stride[a];
+    views[i].size[a] = views[i].size[b];
+    views[i].stride[a] = views[i].stride[b];
+    views[i].size[b] = size;
+    views[i].stride[b] = stride;
+  }
+}
+
+/* Sorts the dimensions of all views by the strides of the first, largest first, so that a transposed output is
+ * written in the order of memory. */
+static void sort_dimensions(Tensor *views, int count) {
+  for (int end = views->rank; end > 1; end--) {
+    for (int i = 1; i < end; i++) {
+      if (llabs(views->stride[i - 1]) < llabs(views->stride[i])) swap_dimensions(views, count, i - 1, i);
+    }
+  }
+}
+
+void elementwise(Tensor *out, const Operand *in, int inputs, ElementwiseKernels kernels) {
+  Elementwise job = {.inputs = inputs, .kernels = kernels};
+  Tensor views[1 + ELEMENTWISE_MAX_INPUTS] = {*out};
+  int tensors = 1;
+  for (int i = 0; i < inputs; i++) {
+    if (!in[i].tensor) continue;
+    views[tensors++] = *in[i].tensor;
+    job.in_place |= in[i].tensor->storage == out->storage;
+  }
+  if (!tensor_is_contiguous(out)) sort_dimensions(views, tensors);
+  job.out = stream_of(&views[0]);
+  tensors = 1;
+  for (int i = 0; i < inputs; i++) {
+    job.in[i] = in[i].tensor ? stream_of(&views[tensors++]) : stream_of_operand(&in[i]);
+  }
+  parallel_chunks(job.out.count, 1, kernels.integers ? run_integers : run_floats, &job);
+}
+
+bool operand_is_integer(const Operand *operand) {
+  return operand->tensor ? !dtype_is_float(operand->tensor->dtype) : double_is_integer(operand->number);
+}

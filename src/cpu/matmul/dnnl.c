@@ -1,0 +1,277 @@
+/* 16-bit products through oneDNN, versions 2 and 3. */
+#include <dnnl.h>
+#include <omp.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "cpu/matmul/product.h"
+#include "cpu/vectorize.h"
+
+/* --- the two versions' names for the same things --- */
+
+#if DNNL_VERSION_MAJOR >= 3
+
+typedef dnnl_memory_desc_t Description;
+
+static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t size, dnnl_data_type_t type,
+                              dnnl_dims_t stride) {
+  return dnnl_memory_desc_create_with_strides(description, rank, size, type, stride);
+}
+
+static void forget(Description *description) {
+  if (*description) dnnl_memory_desc_destroy(*description);
+}
+
+static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a,
+                                        Description *b, Description *bias, Description *out) {
+  return dnnl_matmul_primitive_desc_create(result, engine, *a, *b, bias ? *bias : NULL, *out, NULL);
+}
+
+static dnnl_status_t create_memory(dnnl_memory_t *memory, Description *description, dnnl_engine_t engine) {
+  return dnnl_memory_create(memory, *description, engine, DNNL_MEMORY_NONE);
+}
+
+#else
+
+typedef dnnl_memory_desc_t Description;
+
+static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t size, dnnl_data_type_t type,
+                              dnnl_dims_t stride) {
+  return dnnl_memory_desc_init_by_strides(description, rank, size, type, stride);
+}
+
+static void forget(Description *description) { (void)description; }
+
+static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a,
+                                        Description *b, Description *bias, Description *out) {
+  dnnl_matmul_desc_t operation;
+  dnnl_status_t status = dnnl_matmul_desc_init(&operation, a, b, bias, out);
+  if (status != dnnl_success) return status;
+  return dnnl_primitive_desc_create(result, &operation, NULL, engine, NULL);
+}
+
+static dnnl_status_t create_memory(dnnl_memory_t *memory, Description *description, dnnl_engine_t engine) {
+  return dnnl_memory_create(memory, description, engine, DNNL_MEMORY_NONE);
+}
+
+#endif
+
+/* --- plans: what oneDNN compiled for a shape --- */
+
+enum { A, B, BIAS, OUT, ARGUMENTS };
+
+/* Compared as bytes, so all of it is set, and 64-bit fields leave no gaps. */
+typedef struct PlanKey {
+  int64_t batch, rows, inner, columns;
+  int64_t a_stride[3], b_stride[3]; /* of batch, row and column */
+  int64_t type, out_type, has_bias;
+} PlanKey;
+
+/* oneDNN has a cache of its own, but finding something in it takes it 20 to 40 µs. */
+typedef struct Plan {
+  PlanKey key;
+  uint64_t last_use;          /* 0: empty */
+  dnnl_primitive_t primitive; /* NULL: unsupported */
+  dnnl_memory_t memory[ARGUMENTS];
+} Plan;
+
+enum { PLANS = 64 };
+
+/* One product at a time: oneDNN spreads each over the threads, and a plan's memories hold one product's addresses. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Plan plans[PLANS];
+static uint64_t plan_clock;
+static dnnl_engine_t engine;
+static dnnl_stream_t stream;
+
+static bool fail(const char *call, dnnl_status_t status) {
+  return error_set("matmul: oneDNN's %s failed with status %d", call, (int)status);
+}
+
+static bool start(void) {
+  if (stream) return true;
+  dnnl_status_t status = engine ? dnnl_success : dnnl_engine_create(&engine, dnnl_cpu, 0);
+  if (status != dnnl_success) return fail("dnnl_engine_create", status);
+  status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+  return status == dnnl_success ? true : fail("dnnl_stream_create", status);
+}
+
+static dnnl_data_type_t type_of(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return dnnl_f32;
+  case DTYPE_F16:
+    return dnnl_f16;
+  case DTYPE_BF16:
+    return dnnl_bf16;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+/* Strides of (batch, row, column). */
+static void strides_of(const Matrix *matrix, int64_t stride[3]) {
+  stride[0] = matrix->batch_stride;
+  stride[1] = matrix->transposed ? 1 : matrix->stride;
+  stride[2] = matrix->transposed ? matrix->stride : 1;
+}
+
+static PlanKey key_of(const Product *product) {
+  PlanKey key;
+  memset(&key, 0, sizeof key);
+  key.batch = product->a.batch;
+  key.rows = product->a.rows;
+  key.inner = product->a.columns;
+  key.columns = product->b.columns;
+  strides_of(&product->a, key.a_stride);
+  strides_of(&product->b, key.b_stride);
+  key.type = type_of(product->a.dtype);
+  key.out_type = type_of(product->out_dtype);
+  key.has_bias = product->bias != NULL;
+  return key;
+}
+
+/* One matrix that serves the whole batch is a batch of one to oneDNN, which then repeats it. */
+static dnnl_status_t describe_matrices(Description *description, int64_t batch, int64_t rows, int64_t columns,
+                                       const int64_t stride[3], int64_t type, bool batched) {
+  dnnl_dims_t sizes = {batch, rows, columns}, strides = {stride[0], stride[1], stride[2]};
+  if (stride[0] == 0) {
+    sizes[0] = 1;
+    strides[0] = rows * columns;
+  }
+  int skipped = batched ? 0 : 1;
+  return describe(description, 3 - skipped, sizes + skipped, (dnnl_data_type_t)type, strides + skipped);
+}
+
+/* oneDNN's reference implementations handle everything and are far slower than converting to float32. */
+static bool is_slow(const_dnnl_primitive_desc_t description) {
+  const char *name = "";
+  dnnl_primitive_desc_query(description, dnnl_query_impl_info_str, 0, &name);
+  return strncmp(name, "ref", 3) == 0;
+}
+
+/* Fills in the primitive and the memories. What is supported only slowly counts as unimplemented. */
+static dnnl_status_t compile(Plan *plan) {
+  const PlanKey *key = &plan->key;
+  bool batched = key->batch > 1;
+  Description description[ARGUMENTS];
+  memset(description, 0, sizeof description);
+  int64_t out_stride[3] = {key->rows * key->columns, key->columns, 1};
+  int64_t bias_stride[3] = {0, key->columns, 1};
+  dnnl_primitive_desc_t operation = NULL;
+  dnnl_status_t status =
+      describe_matrices(&description[A], key->batch, key->rows, key->inner, key->a_stride, key->type, batched);
+  if (status == dnnl_success) {
+    status =
+        describe_matrices(&description[B], key->batch, key->inner, key->columns, key->b_stride, key->type, batched);
+  }
+  if (status == dnnl_success) {
+    status = describe_matrices(&description[BIAS], 1, 1, key->columns, bias_stride, key->out_type, batched);
+  }
+  if (status == dnnl_success) {
+    status =
+        describe_matrices(&description[OUT], key->batch, key->rows, key->columns, out_stride, key->out_type, batched);
+  }
+  if (status == dnnl_success) {
+    Description *bias = key->has_bias ? &description[BIAS] : NULL;
+    status = create_description(&operation, engine, &description[A], &description[B], bias, &description[OUT]);
+  }
+  if (status == dnnl_success && is_slow(operation)) status = dnnl_unimplemented;
+  for (int i = 0; i < ARGUMENTS && status == dnnl_success; i++) {
+    if (i == BIAS && !key->has_bias) continue;
+    status = create_memory(&plan->memory[i], &description[i], engine);
+  }
+  if (status == dnnl_success) status = dnnl_primitive_create(&plan->primitive, operation);
+  if (operation) dnnl_primitive_desc_destroy(operation);
+  for (int i = 0; i < ARGUMENTS; i++) forget(&description[i]);
+  return status;
+}
+
+static void clear(Plan *plan) {
+  if (plan->primitive) dnnl_primitive_destroy(plan->primitive);
+  for (int i = 0; i < ARGUMENTS; i++) {
+    if (plan->memory[i]) dnnl_memory_destroy(plan->memory[i]);
+  }
+  memset(plan, 0, sizeof *plan);
+}
+
+/* NULL after an error. */
+static Plan *plan_of(const Product *product) {
+  PlanKey key = key_of(product);
+  Plan *oldest = &plans[0];
+  for (int i = 0; i < PLANS; i++) {
+    if (plans[i].last_use > 0 && memcmp(&plans[i].key, &key, sizeof key) == 0) {
+      plans[i].last_use = ++plan_clock;
+      return &plans[i];
+    }
+    if (plans[i].last_use < oldest->last_use) oldest = &plans[i];
+  }
+  clear(oldest);
+  oldest->key = key;
+  dnnl_status_t status = compile(oldest);
+  if (status != dnnl_success) {
+    clear(oldest);
+    if (status != dnnl_unimplemented && status != dnnl_invalid_arguments) {
+      fail("creation of a product", status);
+      return NULL;
+    }
+    oldest->key = key;
+  }
+  oldest->last_use = ++plan_clock;
+  return oldest;
+}
+
+/* Processors without instructions for the type would emulate them; OpenBLAS is then faster. */
+static bool has_instructions(void) {
+  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
+static ProductResult run(const Product *product) {
+  if (!start()) return PRODUCT_FAILED;
+  Plan *plan = plan_of(product);
+  if (!plan) return PRODUCT_FAILED;
+  if (!plan->primitive) return PRODUCT_UNSUPPORTED;
+
+  dnnl_exec_arg_t arguments[ARGUMENTS] = {{DNNL_ARG_SRC, plan->memory[A]},
+                                          {DNNL_ARG_WEIGHTS, plan->memory[B]},
+                                          {DNNL_ARG_DST, plan->memory[OUT]},
+                                          {DNNL_ARG_BIAS, plan->memory[BIAS]}};
+  dnnl_status_t status = dnnl_memory_set_data_handle(plan->memory[A], (void *)product->a.data);
+  if (status == dnnl_success) status = dnnl_memory_set_data_handle(plan->memory[B], (void *)product->b.data);
+  if (status == dnnl_success) status = dnnl_memory_set_data_handle(plan->memory[OUT], product->out);
+  if (status == dnnl_success && product->bias) {
+    status = dnnl_memory_set_data_handle(plan->memory[BIAS], (void *)product->bias);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_primitive_execute(plan->primitive, stream, product->bias ? ARGUMENTS : ARGUMENTS - 1, arguments);
+  }
+  if (status == dnnl_success) status = dnnl_stream_wait(stream);
+  if (status == dnnl_success) return PRODUCT_DONE;
+  fail("dnnl_primitive_execute", status);
+  return PRODUCT_FAILED;
+}
+
+/* Threads that sleep take some 60 µs to wake, in which one alone does this many multiplications. */
+static bool is_small(const Product *product) {
+  double operations = (double)product->a.batch * product->a.rows * product->a.columns * product->b.columns;
+  return operations < 0x1p24;
+}
+
+ProductResult product_dnnl(const Product *product) {
+  if (!has_instructions()) return PRODUCT_UNSUPPORTED;
+  /* oneDNN has no product of two single matrices for a whole batch. */
+  if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
+  int threads = omp_get_max_threads();
+  if (is_small(product)) omp_set_num_threads(1);
+  pthread_mutex_lock(&lock);
+  ProductResult result = run(product);
+  pthread_mutex_unlock(&lock);
+  omp_set_num_threads(threads);
+  return result;
+}

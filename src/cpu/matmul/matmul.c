@@ -1,0 +1,45 @@
+/* Products of tensors. */
+#include "cpu/cpu.h"
+#include "cpu/matmul/product.h"
+
+/* The last two of a tensor's three dimensions are the matrix. Where a dimension of extent 1 leaves both layouts
+ * possible, the one that needs no transposition is taken, with the smallest stride that it allows. */
+static Matrix matrix_of(const Tensor *tensor) {
+  int64_t rows = tensor->size[1], columns = tensor->size[2];
+  int64_t row_stride = rows > 1 ? tensor->stride[1] : columns;
+  int64_t column_stride = columns > 1 ? tensor->stride[2] : 1;
+  if (columns == 1 && rows > 1 && row_stride == 1) column_stride = rows;
+  bool transposed = column_stride != 1;
+  int64_t stride = transposed ? column_stride : row_stride;
+  int64_t length = transposed ? rows : columns;
+  return (Matrix){.data = tensor_data(tensor),
+                  .dtype = tensor->dtype,
+                  .batch = tensor->size[0],
+                  .rows = rows,
+                  .columns = columns,
+                  .stride = stride > length ? stride
+                            : length > 0    ? length
+                                            : 1,
+                  .batch_stride = tensor->size[0] > 1 ? tensor->stride[0] : 0,
+                  .transposed = transposed};
+}
+
+/* One matrix b for a whole batch whose rows follow on one another is one product of more rows. */
+static void merge_batch(Product *product) {
+  Matrix *a = &product->a, *b = &product->b;
+  if (a->batch <= 1 || b->batch_stride != 0 || a->transposed) return;
+  if (a->rows == 1 && a->batch_stride >= a->columns) a->stride = a->batch_stride;
+  if (a->batch_stride != a->rows * a->stride) return;
+  a->rows *= a->batch;
+  a->batch = b->batch = 1;
+  a->batch_stride = 0;
+}
+
+bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
+  if (tensor_count(out) == 0) return true;
+  Product product = {matrix_of(a), matrix_of(b), tensor_data(out), bias ? tensor_data(bias) : NULL, out->dtype};
+  merge_batch(&product);
+  if (a->dtype == DTYPE_F32) return product_f32(&product);
+  ProductResult result = product.a.columns > 0 ? product_dnnl(&product) : PRODUCT_UNSUPPORTED;
+  return result == PRODUCT_UNSUPPORTED ? product_widened(&product) : result == PRODUCT_DONE;
+}

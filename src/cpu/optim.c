@@ -1,0 +1,230 @@
+/* Optimizer steps and norms, one pass over all tensors of a parameter at a time. */
+#include <math.h>
+#include <string.h>
+
+#include "cpu/convert.h"
+#include "cpu/cpu.h"
+#include "cpu/parallel.h"
+#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
+
+VECTORIZE static void sgd_plain(const UpdateStep *step, float *restrict p, const float *restrict grad, int n) {
+  float rate = step->rate, decay = step->weight_decay;
+  for (int i = 0; i < n; i++) p[i] -= rate * (grad[i] + decay * p[i]);
+}
+
+VECTORIZE static void sgd_momentum(const UpdateStep *step, float *restrict p, const float *restrict grad,
+                                   float *restrict m, int n) {
+  float rate = step->rate, decay = step->weight_decay;
+  float momentum = step->beta1, fraction = step->fraction1;
+  bool nesterov = step->nesterov != 0;
+  for (int i = 0; i < n; i++) {
+    float g = grad[i] + decay * p[i];
+    m[i] = momentum * m[i] + fraction * g;
+    p[i] -= rate * (nesterov ? g + momentum * m[i] : m[i]);
+  }
+}
+
+VECTORIZE static void adamw_floats(const UpdateStep *step, float *restrict p, const float *restrict grad,
+                                   float *restrict m, float *restrict v, int n) {
+  float beta1 = step->beta1, fraction1 = step->fraction1, beta2 = step->beta2, fraction2 = step->fraction2;
+  float rate = step->rate, root_scale = step->root_scale, epsilon = step->epsilon;
+  float kept = 1.0f - step->lr * step->weight_decay;
+  for (int i = 0; i < n; i++) {
+    float g = grad[i];
+    m[i] = beta1 * m[i] + fraction1 * g;
+    v[i] = beta2 * v[i] + fraction2 * (g * g);
+    p[i] = p[i] * kept - rate * (m[i] / (sqrtf(v[i]) * root_scale + epsilon));
+  }
+}
+
+/* Takes elements that are out of date from the parameter: master ones that do not round to it. */
+VECTORIZE static void refresh_master(float *restrict master, const float *restrict rounded,
+                                     const float *restrict parameter, int n) {
+  for (int i = 0; i < n; i++) master[i] = rounded[i] == parameter[i] ? master[i] : parameter[i];
+}
+
+/* --- one parameter --- */
+
+typedef struct ParameterUpdate {
+  UpdateRule rule;
+  UpdateStep step;
+  void *parameter;
+  const void *grad;
+  float *first, *second, *master; /* or NULL */
+  DType dtype;
+  int64_t count;
+} ParameterUpdate;
+
+/* Elements start … start + n - 1 of what is updated, as float32: the tensor itself if that is f32. */
+static float *load_updated(const ParameterUpdate *job, int64_t start, int n, float *buffer) {
+  const float *parameter = load_floats(job->dtype, job->parameter, start, n, buffer);
+  if (!job->master) return (float *)parameter;
+  uint16_t narrow[CHUNK];
+  float rounded[CHUNK];
+  store_floats(job->dtype, narrow, 0, n, job->master + start);
+  refresh_master(job->master + start, load_floats(job->dtype, narrow, 0, n, rounded), parameter, n);
+  return job->master + start;
+}
+
+static void apply_rule(const ParameterUpdate *job, float *updated, const float *grad, int64_t start, int n) {
+  switch (job->rule) {
+  case UPDATE_SGD:
+    if (job->first) {
+      sgd_momentum(&job->step, updated, grad, job->first + start, n);
+    } else {
+      sgd_plain(&job->step, updated, grad, n);
+    }
+    return;
+  case UPDATE_ADAMW:
+  case UPDATE_STABLE_ADAMW:
+    adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
+    return;
+  case UPDATE_RULE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+static void update_chunks(int64_t begin, int64_t end, const void *context) {
+  const ParameterUpdate *job = context;
+  float parameter_buffer[CHUNK], grad_buffer[CHUNK];
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    const float *grad = load_floats(job->dtype, job->grad, start, n, grad_buffer);
+    float *updated = load_updated(job, start, n, parameter_buffer);
+    apply_rule(job, updated, grad, start, n);
+    store_floats(job->dtype, job->parameter, start, n, updated);
+  }
+}
+
+/* --- sums --- */
+
+/* As many slices whatever the number of threads, so that a sum is always the same. */
+enum { SUM_SLICES = 64 };
+
+typedef double (*ChunkSum)(const ParameterUpdate *job, int64_t start, int n);
+
+typedef struct ElementSum {
+  ChunkSum chunk;
+  const ParameterUpdate *job;
+  double *slice;
+} ElementSum;
+
+static void sum_slices(int64_t begin, int64_t end, const void *context) {
+  const ElementSum *sum = context;
+  int64_t count = sum->job->count, chunks = divide_up(count, CHUNK);
+  for (int64_t slice = begin; slice < end; slice++) {
+    double total = 0;
+    for (int64_t start = chunks * slice / SUM_SLICES * CHUNK; start < chunks * (slice + 1) / SUM_SLICES * CHUNK;
+         start += CHUNK) {
+      total += sum->chunk(sum->job, start, chunk_length(count, start));
+    }
+    sum->slice[slice] = total;
+  }
+}
+
+static double sum_elements(const ParameterUpdate *job, ChunkSum chunk) {
+  double slice[SUM_SLICES], total = 0;
+  ElementSum sum = {chunk, job, slice};
+  parallel_for(SUM_SLICES, job->count / SUM_SLICES + 1, sum_slices, &sum);
+  for (int i = 0; i < SUM_SLICES; i++) total += slice[i];
+  return total;
+}
+
+VECTORIZE static void deviations(const UpdateStep *step, float *restrict out, const float *restrict grad,
+                                 const float *restrict v, int n) {
+  float beta2 = step->beta2, fraction2 = step->fraction2, least = step->epsilon * step->epsilon;
+  for (int i = 0; i < n; i++) {
+    float square = grad[i] * grad[i];
+    float average = beta2 * v[i] + fraction2 * square;
+    out[i] = square / (average < least ? least : average);
+  }
+}
+
+static double deviation_chunk(const ParameterUpdate *job, int64_t start, int n) {
+  float buffer[CHUNK], out[CHUNK];
+  deviations(&job->step, out, load_floats(job->dtype, job->grad, start, n, buffer), job->second + start, n);
+  return sum_floats(out, n);
+}
+
+static double square_chunk(const ParameterUpdate *job, int64_t start, int n) {
+  float buffer[CHUNK], out[CHUNK];
+  const float *grad = load_floats(job->dtype, job->grad, start, n, buffer);
+  multiply_floats(out, grad, grad, n);
+  return sum_floats(out, n);
+}
+
+/* --- the entries --- */
+
+static void clip_update(ParameterUpdate *job) {
+  float deviation = (float)sqrt(sum_elements(job, deviation_chunk) / (double)job->count);
+  float divisor = deviation <= 1.0f ? 1.0f : deviation;
+  job->step.lr /= divisor;
+  job->step.rate /= divisor;
+}
+
+bool cpu_update(const Update *update) {
+  for (int i = 0; i < update->count; i++) {
+    const UpdateEntry *entry = &update->list[i];
+    ParameterUpdate job = {.rule = update->rule,
+                           .step = update->step,
+                           .parameter = tensor_data(entry->parameter),
+                           .grad = tensor_data(entry->grad),
+                           .first = entry->first ? tensor_data(entry->first) : NULL,
+                           .second = entry->second ? tensor_data(entry->second) : NULL,
+                           .master = entry->master ? tensor_data(entry->master) : NULL,
+                           .dtype = entry->parameter->dtype,
+                           .count = tensor_count(entry->parameter)};
+    if (job.count == 0) continue;
+    /* Nothing is captured here: a live step is read at once. */
+    if (update->live) memcpy(&job.step, tensor_data(update->live), sizeof job.step);
+    if (job.rule == UPDATE_STABLE_ADAMW) clip_update(&job);
+    parallel_chunks(job.count, 2, update_chunks, &job);
+  }
+  return true;
+}
+
+typedef struct Scaling {
+  const ParameterUpdate *job;
+  float factor;
+} Scaling;
+
+static void scale_chunks(int64_t begin, int64_t end, const void *context) {
+  const Scaling *scaling = context;
+  const ParameterUpdate *job = scaling->job;
+  float buffer[CHUNK];
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    float *values = (float *)load_floats(job->dtype, job->parameter, start, n, buffer);
+    scale_floats(values, values, scaling->factor, n);
+    store_floats(job->dtype, job->parameter, start, n, values);
+  }
+}
+
+static ParameterUpdate gradient_job(const Tensor *grad) {
+  void *data = tensor_data(grad);
+  return (ParameterUpdate){.parameter = data, .grad = data, .dtype = grad->dtype, .count = tensor_count(grad)};
+}
+
+bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) {
+  double total = 0;
+  for (int i = 0; i < count; i++) {
+    ParameterUpdate job = gradient_job(list[i]);
+    total += sum_elements(&job, square_chunk);
+  }
+  float *out = tensor_data(norm);
+  *out = (float)sqrt(total);
+  float factor = largest / (*out + 1e-6f);
+  if (isinf(largest) || factor >= 1.0f) return true;
+  for (int i = 0; i < count; i++) {
+    ParameterUpdate job = gradient_job(list[i]);
+    parallel_chunks(job.count, 1, scale_chunks, &(Scaling){&job, factor});
+  }
+  return true;
+}
+
+bool cpu_store_fields(Tensor *out, const float *fields) {
+  memcpy(tensor_data(out), fields, (size_t)tensor_count(out) * sizeof *fields);
+  return true;
+}

@@ -1,0 +1,91 @@
+#include "cpu/quantize/codes.h"
+
+#include "core/float_formats.h"
+#include "cpu/parallel.h"
+#include "cpu/random.h"
+#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
+
+VECTORIZE static void cast_stochastic(uint8_t *restrict codes, const float *restrict values,
+                                      const uint32_t *restrict words, DType format, int n) {
+  if (format == DTYPE_E4M3) {
+    for (int i = 0; i < n; i++) codes[i] = e4m3_stochastic(values[i], words[i]);
+  } else if (format == DTYPE_E5M2) {
+    for (int i = 0; i < n; i++) codes[i] = e5m2_stochastic(values[i], words[i]);
+  } else {
+    missing_case();
+  }
+}
+
+void encode_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, const float *scaled, int64_t start,
+                   int n) {
+  uint32_t word_buffer[RANDOM_WORDS];
+  const uint32_t *words = NULL;
+  if (quantizer->stochastic) words = random_words(quantizer->random, (uint64_t)start, n, word_buffer);
+  if (search) {
+    search_codes(search, codes, scaled, n);
+    if (words) search_round_up(search, codes, scaled, words, n);
+  } else if (words) {
+    cast_stochastic(codes, scaled, words, quantizer->format, n);
+  } else {
+    store_floats(quantizer->format, codes, 0, n, scaled);
+  }
+}
+
+VECTORIZE static void decode_hardware(float *restrict out, const uint8_t *restrict codes, DType format, float scale,
+                                      int n) {
+  if (format == DTYPE_E4M3) {
+    for (int i = 0; i < n; i++) out[i] = e4m3_to_float(codes[i]) * scale;
+  } else if (format == DTYPE_E5M2) {
+    for (int i = 0; i < n; i++) out[i] = e5m2_to_float(codes[i]) * scale;
+  } else {
+    missing_case();
+  }
+}
+
+void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes, float scale, int n) {
+  if (quantizer->map) {
+    search_decode(quantizer->map->table.value, out, codes, scale, n);
+  } else {
+    decode_hardware(out, codes, quantizer->format, scale, n);
+  }
+}
+
+float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude) {
+  return scale_of_magnitude(magnitude, quantizer->format, quantizer->scale_rounding);
+}
+
+uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end) {
+  float buffer[CHUNK];
+  uint32_t largest = 0;
+  for (int64_t start = first; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    uint32_t magnitude = largest_magnitude(load_floats(dtype, data, start, n, buffer), n);
+    if (magnitude > largest) largest = magnitude;
+  }
+  return largest;
+}
+
+typedef struct Measure {
+  DType dtype;
+  const void *data;
+  int64_t first, end;
+  uint32_t *largest;
+} Measure;
+
+static void measure_chunks(int64_t begin, int64_t end, const void *context) {
+  const Measure *job = context;
+  int64_t first = job->first + begin * CHUNK, last = job->first + end * CHUNK;
+  uint32_t magnitude = range_magnitude(job->dtype, job->data, first, last < job->end ? last : job->end);
+  uint32_t largest = __atomic_load_n(job->largest, __ATOMIC_RELAXED);
+  while (magnitude > largest &&
+         !__atomic_compare_exchange_n(job->largest, &largest, magnitude, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+uint32_t parallel_magnitude(DType dtype, const void *data, int64_t first, int64_t end) {
+  uint32_t largest = 0;
+  Measure job = {dtype, data, first, end, &largest};
+  parallel_for(divide_up(end - first, CHUNK), CHUNK / 4, measure_chunks, &job);
+  return largest;
+}

@@ -1,0 +1,30 @@
+/* Codes of scaled numbers and numbers of codes, by a map or a hardware format. */
+#ifndef FP8_CPU_QUANTIZE_CODES_H
+#define FP8_CPU_QUANTIZE_CODES_H
+
+#include "backend.h"
+#include "cpu/quantize/search.h"
+
+/* The code of NaN in both hardware formats. */
+enum { FLOAT8_NAN = 0x7F };
+
+/* The codes of n numbers (at most CHUNK, none of them NaN) that are x / scale of elements from `start` on. `search` is
+ * the map's, or NULL. */
+void encode_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, const float *scaled, int64_t start,
+                   int n);
+
+/* out = what a code stands for · scale */
+void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes, float scale, int n);
+
+/* scale_of_magnitude by the quantizer's rules. */
+float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude);
+
+/* The bits of the largest magnitude of elements first … end - 1: on this thread, and on all of them. */
+uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end);
+uint32_t parallel_magnitude(DType dtype, const void *data, int64_t first, int64_t end);
+
+/* Tiles (tiles.c): all outputs of cpu_quantize but transposed and column_sum, and cpu_dequantize. */
+bool quantize_tiles(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
+void dequantize_tiles(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+
+#endif

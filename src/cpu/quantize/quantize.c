@@ -1,0 +1,212 @@
+/* Quantization of contiguous tensors in blocks. */
+#include <math.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/parallel.h"
+#include "cpu/quantize/codes.h"
+#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
+
+/* Blocks of at least this many elements are each spread over the threads; shorter ones go to one thread each. */
+enum { LONG_BLOCK = 65536 };
+
+/* x to any of codes, scale and out. Dequantizing: codes and scale to out. */
+typedef struct Quantize {
+  const Quantizer *quantizer;
+  const Search *search; /* NULL for hardware formats */
+  const void *x;
+  uint8_t *codes;
+  float *scale;
+  const float *known_scale; /* instead of measuring, or NULL */
+  void *out;
+  DType x_dtype, out_dtype;
+  int64_t count, blocksize;
+  /* Of the long block that is at work: */
+  int64_t first;
+  float block_scale;
+} Quantize;
+
+/* The end of `length` elements from `first`, or the limit if that comes first. */
+static int64_t end_of(int64_t first, int64_t length, int64_t limit) {
+  return limit - first < length ? limit : first + length;
+}
+
+/* --- codes --- */
+
+VECTORIZE static void scale_values(float *restrict out, const float *restrict x, float scale, bool divide, int n) {
+  float reciprocal = 1.0f / scale;
+  if (scale == 0.0f || scale != scale) {
+    for (int i = 0; i < n; i++) out[i] = 0.0f;
+  } else if (divide || isinf(reciprocal)) {
+    for (int i = 0; i < n; i++) out[i] = x[i] / scale;
+  } else {
+    for (int i = 0; i < n; i++) out[i] = x[i] * reciprocal;
+  }
+}
+
+static void scale_block(const Quantize *job, float *scaled, const float *x, float scale, int n) {
+  scale_values(scaled, x, scale, job->quantizer->map && job->quantizer->divide, n);
+}
+
+static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int n, float scale) {
+  float values[CHUNK];
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  decode_scaled(job->quantizer, out, codes, scale, n);
+  store_floats(job->out_dtype, job->out, start, n, out);
+}
+
+/* Codes and values of n scaled elements from `start` on, which become the decoded ones: whole blocks of `length`, the
+ * last perhaps shorter, or a part of one. `scale` has one for each. */
+static void write_chunk(const Quantize *job, float *values, int64_t start, int n, int length, const float *scale) {
+  uint8_t buffer[CHUNK], *codes = job->codes ? job->codes + start : buffer;
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  encode_scaled(job->quantizer, job->search, codes, values, start, n);
+  for (int first = 0, i = 0; first < n; first += length, i++) {
+    int count = (int)end_of(first, length, n) - first;
+    /* Maps have no code for NaN. */
+    if (!job->search && scale[i] != scale[i]) memset(codes + first, FLOAT8_NAN, (size_t)count);
+    if (job->out) decode_scaled(job->quantizer, out + first, codes + first, scale[i], count);
+  }
+  if (job->out) store_floats(job->out_dtype, job->out, start, n, out);
+}
+
+/* Elements first … end - 1, all of one block. */
+static void quantize_range(const Quantize *job, int64_t first, int64_t end, float scale) {
+  float buffer[CHUNK], values[CHUNK];
+  for (int64_t start = first; start < end; start += CHUNK) {
+    int n = chunk_length(end, start);
+    scale_block(job, values, load_floats(job->x_dtype, job->x, start, n, buffer), scale, n);
+    write_chunk(job, values, start, n, n, &scale);
+  }
+}
+
+/* --- blocks --- */
+
+static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  for (int64_t block = begin; block < end; block++) {
+    int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
+    float scale = job->known_scale
+                      ? job->known_scale[block]
+                      : quantizer_scale(job->quantizer, range_magnitude(job->x_dtype, job->x, first, last));
+    if (job->scale) job->scale[block] = scale;
+    quantize_range(job, first, last, scale);
+  }
+}
+
+/* Blocks begin … end - 1, which are at most CHUNK elements together. */
+static void quantize_together(const Quantize *job, int64_t begin, int64_t end) {
+  const int64_t start = begin * job->blocksize;
+  const int length = (int)job->blocksize, n = (int)(end_of(start, (end - begin) * length, job->count) - start);
+  float buffer[CHUNK], values[CHUNK], scale[CHUNK];
+  const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
+  for (int first = 0, i = 0; first < n; first += length, i++) {
+    int count = (int)end_of(first, length, n) - first;
+    scale[i] = job->known_scale ? job->known_scale[begin + i]
+                                : quantizer_scale(job->quantizer, largest_magnitude(x + first, count));
+    if (job->scale) job->scale[begin + i] = scale[i];
+    scale_block(job, values + first, x + first, scale[i], count);
+  }
+  write_chunk(job, values, start, n, length, scale);
+}
+
+static void quantize_short_blocks(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  const int64_t together = CHUNK / job->blocksize;
+  for (int64_t block = begin; block < end; block += together) {
+    quantize_together(job, block, end_of(block, together, end));
+  }
+}
+
+/* Elements of the long block that is at work. */
+static void quantize_long_range(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  quantize_range(job, job->first + begin, job->first + end, job->block_scale);
+}
+
+static void quantize_long_blocks(Quantize *job) {
+  for (int64_t block = 0; job->first < job->count; block++) {
+    int64_t end = end_of(job->first, job->blocksize, job->count);
+    job->block_scale = job->known_scale
+                           ? job->known_scale[block]
+                           : quantizer_scale(job->quantizer, parallel_magnitude(job->x_dtype, job->x, job->first, end));
+    if (job->scale) job->scale[block] = job->block_scale;
+    parallel_chunks(end - job->first, 1, quantize_long_range, job);
+    job->first = end;
+  }
+}
+
+static bool quantize_all(Quantize *job) {
+  const Quantizer *quantizer = job->quantizer;
+  if (job->count == 0) return true;
+  job->blocksize = quantizer->blocksize < job->count ? quantizer->blocksize : job->count;
+  if (quantizer->known_scale) job->known_scale = tensor_data(quantizer->known_scale);
+  if (quantizer->map) {
+    job->search = search_of(quantizer->map, quantizer->stochastic);
+    if (!job->search) return false;
+  }
+  if (job->blocksize >= LONG_BLOCK) {
+    quantize_long_blocks(job);
+    return true;
+  }
+  int64_t blocks = divide_up(job->count, job->blocksize);
+  parallel_for(blocks, job->blocksize, job->blocksize <= CHUNK ? quantize_short_blocks : quantize_blocks, job);
+  return true;
+}
+
+static bool sum_columns(Tensor *column_sum, const Tensor *x) {
+  Tensor columns = tensor_as_transposed_matrix(x);
+  return cpu_reduce(REDUCE_SUM, column_sum, &columns);
+}
+
+bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  Quantize job = {.quantizer = quantizer, .x = tensor_data(x), .x_dtype = x->dtype, .count = tensor_count(x)};
+  if (outputs->codes) job.codes = tensor_data(outputs->codes);
+  if (outputs->scale) job.scale = tensor_data(outputs->scale);
+  if (outputs->values) {
+    job.out = tensor_data(outputs->values);
+    job.out_dtype = outputs->values->dtype;
+  }
+  if (outputs->scale && job.count == 0 && !cpu_fill(outputs->scale, 0)) return false;
+  if (quantizer->tile_rows > 0 ? !quantize_tiles(outputs, x, quantizer) : !quantize_all(&job)) return false;
+  if (outputs->scale && job.count > 0 && job.blocksize == job.count) {
+    for (int64_t i = 1; i < tensor_count(outputs->scale); i++) job.scale[i] = job.scale[0];
+  }
+  if (outputs->transposed) {
+    Tensor turned = tensor_as_transposed_matrix(outputs->codes);
+    if (!cpu_copy(outputs->transposed, &turned, true)) return false;
+  }
+  return !outputs->column_sum || sum_columns(outputs->column_sum, x);
+}
+
+/* --- back --- */
+
+/* Chunks do not end with blocks: one is decoded in as many runs as it meets blocks. */
+static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
+  const Quantize *job = context;
+  int64_t limit = end_of(begin * CHUNK, (end - begin) * CHUNK, job->count);
+  for (int64_t start = begin * CHUNK; start < limit;) {
+    int64_t block = start / job->blocksize;
+    int64_t stop = end_of(block * job->blocksize, job->blocksize, limit);
+    int n = chunk_length(stop, start);
+    decode(job, job->codes + start, start, n, job->scale[block]);
+    start += n;
+  }
+}
+
+bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {
+  if (quantizer->tile_rows > 0) {
+    dequantize_tiles(out, codes, scale, quantizer);
+    return true;
+  }
+  Quantize job = {.quantizer = quantizer,
+                  .codes = tensor_data(codes),
+                  .scale = tensor_data(scale),
+                  .out = tensor_data(out),
+                  .out_dtype = out->dtype,
+                  .count = tensor_count(out),
+                  .blocksize = quantizer->blocksize};
+  parallel_for(divide_up(job.count, CHUNK), CHUNK, dequantize_chunks, &job);
+  return true;
+}

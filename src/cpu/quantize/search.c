@@ -1,0 +1,156 @@
+#include "cpu/quantize/search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/parallel.h"
+#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
+
+/* Ascending with the value, except that -0 lies below 0. */
+INLINED uint32_t ordered_bits(float value) {
+  uint32_t bits = float_to_bits(value);
+  return bits ^ ((uint32_t)((int32_t)bits >> 31) | 0x80000000u);
+}
+
+static float from_ordered_bits(uint32_t ordered) {
+  return float_from_bits(ordered ^ ((uint32_t)((int32_t)~ordered >> 31) | 0x80000000u));
+}
+
+/* map_nearest takes a tie to the even neighbour, so a value passes an odd midpoint from the midpoint on, an even one
+ * just above it. Where midpoints coincide, those after the first are passed no earlier than it. */
+static void nearest_thresholds(Search *search, const Map *map) {
+  float highest = -INFINITY;
+  for (int i = 0; i + 1 < MAP_SIZE; i++) {
+    float midpoint = map->table.midpoint[i];
+    float threshold = i % 2 ? midpoint : nextafterf(midpoint, INFINITY);
+    if (threshold > highest) highest = threshold;
+    search->threshold[i] = highest + 0.0f; /* never -0 */
+  }
+}
+
+static void entry_thresholds(Search *search, const Map *map) {
+  for (int i = 0; i + 1 < MAP_SIZE; i++) search->threshold[i] = map->table.value[i + 1] + 0.0f;
+}
+
+static void build(Search *search, const Map *map, bool stochastic) {
+  memcpy(search->value, map->table.value, sizeof map->table.value);
+  search->value[MAP_SIZE] = INFINITY;
+  if (stochastic) {
+    entry_thresholds(search, map);
+  } else {
+    nearest_thresholds(search, map);
+  }
+  for (int i = MAP_SIZE - 1; i < 2 * MAP_SIZE; i++) search->threshold[i] = NAN;
+
+  /* Ranges up to that of threshold i start with at most i thresholds; `inside` counts those above the lowest value of a
+   * range. */
+  uint32_t range = 0;
+  int inside = 0, most_inside = 0;
+  for (int i = 0; i + 1 < MAP_SIZE; i++) {
+    uint32_t of_threshold = ordered_bits(search->threshold[i]) >> 16;
+    bool at_lowest = search->threshold[i] == from_ordered_bits(of_threshold << 16);
+    bool same_range = i > 0 && ordered_bits(search->threshold[i - 1]) >> 16 == of_threshold;
+    uint32_t end = of_threshold + !at_lowest;
+    if (end > range) {
+      memset(search->start + range, i, end - range);
+      range = end;
+    }
+    inside = (same_range ? inside : 0) + !at_lowest;
+    if (inside > most_inside) most_inside = inside;
+  }
+  memset(search->start + range, MAP_SIZE - 1, sizeof search->start - range);
+  search->steps = 0;
+  while ((1 << search->steps) - 1 < most_inside) search->steps++;
+}
+
+enum { CACHED_SEARCHES = 16 };
+
+typedef struct CachedSearch {
+  Search *search;
+  bool stochastic;
+  uint64_t last_use;
+} CachedSearch;
+
+const Search *search_of(const Map *map, bool stochastic) {
+  static CachedSearch cache[CACHED_SEARCHES];
+  static uint64_t clock_now;
+  CachedSearch *oldest = &cache[0];
+  for (int i = 0; i < CACHED_SEARCHES; i++) {
+    CachedSearch *entry = &cache[i];
+    if (entry->search && entry->stochastic == stochastic &&
+        memcmp(entry->search->value, map->table.value, sizeof map->table.value) == 0) {
+      entry->last_use = ++clock_now;
+      return entry->search;
+    }
+    if (entry->last_use < oldest->last_use) oldest = entry;
+  }
+  if (!oldest->search) oldest->search = malloc(sizeof *oldest->search);
+  if (!oldest->search) {
+    error_set("out of memory on cpu: %zu bytes asked for", sizeof *oldest->search);
+    return NULL;
+  }
+  build(oldest->search, map, stochastic);
+  oldest->stochastic = stochastic;
+  oldest->last_use = ++clock_now;
+  return oldest->search;
+}
+
+/* Table look-ups are loops of their own and not vectorized: scalar loads from the first-level cache are several
+ * times as fast as gather instructions. */
+
+VECTORIZE static void find_ranges(uint16_t *restrict ranges, const float *restrict values, int n) {
+  for (int i = 0; i < n; i++) {
+    ranges[i] = (uint16_t)(ordered_bits(values[i] + 0.0f) >> 16); /* -0 becomes 0 */
+  }
+}
+
+static void look_up_starts(uint8_t *restrict codes, const uint8_t *restrict start, const uint16_t *restrict ranges,
+                           int n) {
+  for (int i = 0; i < n; i++) codes[i] = start[ranges[i]];
+}
+
+static void look_up_floats(float *restrict out, const float *restrict table, const uint8_t *restrict codes, int n) {
+  for (int i = 0; i < n; i++) out[i] = table[codes[i]];
+}
+
+VECTORIZE static void advance(uint8_t *restrict codes, const float *restrict values, const float *restrict thresholds,
+                              int step, int n) {
+  for (int i = 0; i < n; i++) codes[i] = (uint8_t)(codes[i] + (values[i] >= thresholds[i] ? step : 0));
+}
+
+void search_codes(const Search *search, uint8_t *restrict codes, const float *restrict values, int n) {
+  uint16_t ranges[CHUNK];
+  float thresholds[CHUNK];
+  find_ranges(ranges, values, n);
+  look_up_starts(codes, search->start, ranges, n);
+  for (int step = (1 << search->steps) / 2; step > 0; step /= 2) {
+    look_up_floats(thresholds, search->threshold + step - 1, codes, n);
+    advance(codes, values, thresholds, step, n);
+  }
+}
+
+/* As map_stochastic: the comparison is false below the first entry, where `passed` is negative, and above the last,
+ * where it is 0. */
+VECTORIZE static void round_up(uint8_t *restrict codes, const float *restrict values, const float *restrict below,
+                               const float *restrict above, const uint32_t *restrict words, int n) {
+  for (int i = 0; i < n; i++) {
+    float passed = (values[i] - below[i]) / (above[i] - below[i]);
+    codes[i] = (uint8_t)(codes[i] + ((float)(words[i] >> 8) * 0x1p-24f < passed));
+  }
+}
+
+void search_round_up(const Search *search, uint8_t *restrict codes, const float *restrict values,
+                     const uint32_t *restrict words, int n) {
+  float below[CHUNK], above[CHUNK];
+  look_up_floats(below, search->value, codes, n);
+  look_up_floats(above, search->value + 1, codes, n);
+  round_up(codes, values, below, above, words, n);
+}
+
+void search_decode(const float *restrict entry, float *restrict out, const uint8_t *restrict codes, float scale,
+                   int n) {
+  look_up_floats(out, entry, codes, n);
+  scale_floats(out, out, scale, n);
+}

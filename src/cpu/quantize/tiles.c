@@ -1,0 +1,212 @@
+/* Quantization of matrices in tiles.
+ *
+ * The work is cut into units of whole tiles: of one row of tiles, as many as span about WIDTH columns, or a single wider
+ * one. A unit finds the largest magnitude of each column and from these its tiles' scales, and then goes through its
+ * rows with a scale for every column, so that loops are long whatever the shape of the tiles. */
+#include <math.h>
+
+#include "cpu/parallel.h"
+#include "cpu/quantize/codes.h"
+#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
+
+enum { WIDTH = 256 };
+
+/* x to any of codes, scale and out. Dequantizing: codes and scale to out. */
+typedef struct Tiles {
+  const Quantizer *quantizer;
+  const Search *search; /* NULL for hardware formats */
+  const void *x;
+  uint8_t *codes;
+  float *scale;
+  const float *known_scale; /* instead of measuring, or NULL */
+  void *out;
+  DType x_dtype, out_dtype;
+  int64_t rows, columns, tile_rows, tile_columns;
+  int64_t tiles_across;
+  int64_t unit_columns, units_across;
+} Tiles;
+
+typedef struct Unit {
+  int64_t row, end_row, column, end_column;
+  int64_t tile, tiles; /* the number of its first tile, and how many it has */
+} Unit;
+
+/* Scales of up to WIDTH columns. */
+typedef struct ColumnScales {
+  float scale[WIDTH], inverse[WIDTH];
+  bool divide, broken; /* whether any column's inverse is infinite, any scale NaN */
+} ColumnScales;
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static Tiles describe(const Quantizer *quantizer, const Tensor *x) {
+  Tensor matrix = tensor_as_matrix(x);
+  Tiles job = {.quantizer = quantizer, .rows = matrix.size[0], .columns = matrix.size[1]};
+  if (job.rows == 0 || job.columns == 0) return job;
+  job.tile_rows = smaller(quantizer->tile_rows, job.rows);
+  job.tile_columns = smaller(quantizer->tile_columns, job.columns);
+  job.tiles_across = divide_up(job.columns, job.tile_columns);
+  job.unit_columns = job.tile_columns >= WIDTH ? job.tile_columns : WIDTH / job.tile_columns * job.tile_columns;
+  job.units_across = divide_up(job.columns, job.unit_columns);
+  return job;
+}
+
+static Unit unit_at(const Tiles *job, int64_t number) {
+  int64_t row = number / job->units_across * job->tile_rows, column = number % job->units_across * job->unit_columns;
+  Unit unit = {.row = row,
+               .end_row = smaller(row + job->tile_rows, job->rows),
+               .column = column,
+               .end_column = smaller(column + job->unit_columns, job->columns)};
+  unit.tile = row / job->tile_rows * job->tiles_across + column / job->tile_columns;
+  unit.tiles = divide_up(unit.end_column - column, job->tile_columns);
+  return unit;
+}
+
+/* --- scales --- */
+
+VECTORIZE static void raise_magnitudes(uint32_t *restrict largest, const float *restrict x, int n) {
+  for (int i = 0; i < n; i++) {
+    uint32_t magnitude = float_to_bits(x[i]) & 0x7FFFFFFF;
+    largest[i] = magnitude > largest[i] ? magnitude : largest[i];
+  }
+}
+
+static void measure(const Tiles *job, const Unit *unit, float scale[WIDTH]) {
+  uint32_t largest[WIDTH] = {0};
+  for (int64_t column = unit->column; column < unit->end_column; column += WIDTH) {
+    int n = (int)smaller(unit->end_column - column, WIDTH);
+    uint32_t of_column[WIDTH] = {0};
+    float buffer[WIDTH];
+    for (int64_t row = unit->row; row < unit->end_row; row++) {
+      raise_magnitudes(of_column, load_floats(job->x_dtype, job->x, row * job->columns + column, n, buffer), n);
+    }
+    for (int i = 0; i < n; i++) {
+      uint32_t *of_tile = &largest[(column - unit->column + i) / job->tile_columns];
+      if (of_column[i] > *of_tile) *of_tile = of_column[i];
+    }
+  }
+  for (int64_t i = 0; i < unit->tiles; i++) scale[i] = quantizer_scale(job->quantizer, largest[i]);
+}
+
+/* Of n columns from `column` on; `scale` has one for each of the unit's tiles. */
+static void spread(ColumnScales *columns, const Tiles *job, const Unit *unit, const float *scale, int64_t column,
+                   int n) {
+  columns->divide = columns->broken = false;
+  for (int i = 0; i < n; i++) {
+    float of_tile = scale[(column - unit->column + i) / job->tile_columns];
+    columns->scale[i] = of_tile;
+    columns->inverse[i] = 1.0f / of_tile;
+    columns->broken |= of_tile != of_tile;
+    columns->divide |= isinf(columns->inverse[i]) && of_tile != 0;
+  }
+}
+
+/* --- rows --- */
+
+VECTORIZE static void scale_row(float *restrict out, const float *restrict x, const float *restrict scale,
+                                const float *restrict inverse, int n) {
+  for (int i = 0; i < n; i++) out[i] = scale[i] == 0.0f || scale[i] != scale[i] ? 0.0f : x[i] * inverse[i];
+}
+
+static void divide_row(float *out, const float *x, const ColumnScales *columns, int n) {
+  for (int i = 0; i < n; i++) {
+    if (isinf(columns->inverse[i]) && columns->scale[i] != 0) out[i] = x[i] / columns->scale[i];
+  }
+}
+
+VECTORIZE static void break_codes(uint8_t *restrict codes, const float *restrict scale, int n) {
+  for (int i = 0; i < n; i++) codes[i] = scale[i] != scale[i] ? FLOAT8_NAN : codes[i];
+}
+
+/* n elements from `start` on. */
+static void encode_row(const Tiles *job, const ColumnScales *columns, uint8_t *codes, int64_t start, int n) {
+  float buffer[WIDTH], scaled[WIDTH];
+  const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
+  scale_row(scaled, x, columns->scale, columns->inverse, n);
+  if (columns->divide) divide_row(scaled, x, columns, n);
+  encode_scaled(job->quantizer, job->search, codes, scaled, start, n);
+  if (columns->broken && !job->search) break_codes(codes, columns->scale, n);
+}
+
+static void decode_row(const Tiles *job, const ColumnScales *columns, const uint8_t *codes, int64_t start, int n) {
+  float values[WIDTH];
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  decode_scaled(job->quantizer, out, codes, 1.0f, n);
+  multiply_floats(out, out, columns->scale, n);
+  store_floats(job->out_dtype, job->out, start, n, out);
+}
+
+/* --- units --- */
+
+static void quantize_units(int64_t begin, int64_t end, const void *context) {
+  const Tiles *job = context;
+  for (int64_t number = begin; number < end; number++) {
+    Unit unit = unit_at(job, number);
+    float measured[WIDTH];
+    if (!job->known_scale) measure(job, &unit, measured);
+    const float *scale = job->known_scale ? job->known_scale + unit.tile : measured;
+    for (int64_t i = 0; job->scale && i < unit.tiles; i++) job->scale[unit.tile + i] = scale[i];
+    for (int64_t column = unit.column; column < unit.end_column; column += WIDTH) {
+      int n = (int)smaller(unit.end_column - column, WIDTH);
+      ColumnScales columns;
+      spread(&columns, job, &unit, scale, column, n);
+      for (int64_t row = unit.row; row < unit.end_row; row++) {
+        int64_t start = row * job->columns + column;
+        uint8_t buffer[WIDTH], *codes = job->codes ? job->codes + start : buffer;
+        encode_row(job, &columns, codes, start, n);
+        if (job->out) decode_row(job, &columns, codes, start, n);
+      }
+    }
+  }
+}
+
+static void dequantize_units(int64_t begin, int64_t end, const void *context) {
+  const Tiles *job = context;
+  for (int64_t number = begin; number < end; number++) {
+    Unit unit = unit_at(job, number);
+    for (int64_t column = unit.column; column < unit.end_column; column += WIDTH) {
+      int n = (int)smaller(unit.end_column - column, WIDTH);
+      ColumnScales columns;
+      spread(&columns, job, &unit, job->scale + unit.tile, column, n);
+      for (int64_t row = unit.row; row < unit.end_row; row++) {
+        int64_t start = row * job->columns + column;
+        decode_row(job, &columns, job->codes + start, start, n);
+      }
+    }
+  }
+}
+
+static void for_units(const Tiles *job, ParallelBody body) {
+  if (job->rows == 0 || job->columns == 0) return;
+  int64_t units = divide_up(job->rows, job->tile_rows) * job->units_across;
+  parallel_for(units, job->tile_rows * smaller(job->unit_columns, job->columns), body, job);
+}
+
+bool quantize_tiles(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  Tiles job = describe(quantizer, x);
+  job.x = tensor_data(x);
+  job.x_dtype = x->dtype;
+  if (outputs->codes) job.codes = tensor_data(outputs->codes);
+  if (outputs->scale) job.scale = tensor_data(outputs->scale);
+  if (outputs->values) {
+    job.out = tensor_data(outputs->values);
+    job.out_dtype = outputs->values->dtype;
+  }
+  if (quantizer->known_scale) job.known_scale = tensor_data(quantizer->known_scale);
+  if (quantizer->map) {
+    job.search = search_of(quantizer->map, quantizer->stochastic);
+    if (!job.search) return false;
+  }
+  for_units(&job, quantize_units);
+  return true;
+}
+
+void dequantize_tiles(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {
+  Tiles job = describe(quantizer, codes);
+  job.codes = tensor_data(codes);
+  job.scale = tensor_data(scale);
+  job.out = tensor_data(out);
+  job.out_dtype = out->dtype;
+  for_units(&job, dequantize_units);
+}

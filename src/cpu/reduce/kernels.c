@@ -1,0 +1,213 @@
+#include "cpu/reduce/kernels.h"
+
+#include <math.h>
+
+#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
+
+/* What a reduction starts from. */
+static ReduceValue neutral_value(ReduceOp op, bool integer) {
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    return integer ? (ReduceValue){.integer = 0} : (ReduceValue){.number = 0};
+  case REDUCE_MAX:
+  case REDUCE_ARGMAX:
+    return integer ? (ReduceValue){.integer = INT64_MIN} : (ReduceValue){.number = -INFINITY};
+  case REDUCE_MIN:
+    return integer ? (ReduceValue){.integer = INT64_MAX} : (ReduceValue){.number = INFINITY};
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t count) {
+  ReduceValue start = neutral_value(op, integer);
+  for (int64_t i = 0; i < count; i++) {
+    all.value[i] = start;
+    all.position[i] = 0;
+  }
+}
+
+/* --- one accumulator --- */
+
+/* Whether `later` takes the place of `earlier` as the first largest: NaN is largest. */
+static bool beats(double later, double earlier) { return later > earlier || (later != later && earlier == earlier); }
+
+void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n, int64_t first) {
+  double *number = &one.value->number;
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    *number += sum_floats(x, n);
+    return;
+  case REDUCE_MAX:
+    *number = (double)larger_or_nan((float)*number, max_floats(x, n));
+    return;
+  case REDUCE_MIN:
+    *number = (double)smaller_or_nan((float)*number, min_floats(x, n));
+    return;
+  case REDUCE_ARGMAX: {
+    float largest = max_floats(x, n);
+    if (!beats((double)largest, *number)) return;
+    int i = 0;
+    while (x[i] != largest && x[i] == x[i]) i++;
+    *number = (double)largest;
+    *one.position = first + i;
+    return;
+  }
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+VECTORIZE static int64_t sum_integers(const int64_t *x, int n) {
+  uint64_t sum = 0;
+  for (int i = 0; i < n; i++) sum += (uint64_t)x[i];
+  return (int64_t)sum;
+}
+
+VECTORIZE static int64_t max_integers(const int64_t *x, int n) {
+  int64_t largest = INT64_MIN;
+  for (int i = 0; i < n; i++) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+
+VECTORIZE static int64_t min_integers(const int64_t *x, int n) {
+  int64_t smallest = INT64_MAX;
+  for (int i = 0; i < n; i++) smallest = x[i] < smallest ? x[i] : smallest;
+  return smallest;
+}
+
+static int64_t wrapping_sum(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+
+void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, int n, int64_t first) {
+  int64_t *integer = &one.value->integer;
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    *integer = wrapping_sum(*integer, sum_integers(x, n));
+    return;
+  case REDUCE_MIN: {
+    int64_t smallest = min_integers(x, n);
+    if (smallest < *integer) *integer = smallest;
+    return;
+  }
+  case REDUCE_MAX:
+  case REDUCE_ARGMAX: {
+    int64_t largest = max_integers(x, n);
+    if (largest <= *integer) return;
+    int i = 0;
+    while (x[i] != largest) i++;
+    *integer = largest;
+    *one.position = first + i;
+    return;
+  }
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+/* --- many accumulators --- */
+
+VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const float *restrict x, int n,
+                                         int64_t position) {
+  ReduceValue *restrict value = all.value;
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    for (int i = 0; i < n; i++) value[i].number += (double)x[i];
+    return;
+  case REDUCE_MAX:
+    for (int i = 0; i < n; i++) value[i].number = (double)larger_or_nan((float)value[i].number, x[i]);
+    return;
+  case REDUCE_MIN:
+    for (int i = 0; i < n; i++) value[i].number = (double)smaller_or_nan((float)value[i].number, x[i]);
+    return;
+  case REDUCE_ARGMAX:
+    for (int i = 0; i < n; i++) {
+      if (!beats((double)x[i], value[i].number)) continue;
+      value[i].number = (double)x[i];
+      all.position[i] = position;
+    }
+    return;
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+/* Reading and writing the accumulators is what costs time, so four rows share it. */
+VECTORIZE void accumulate_four_rows(Accumulators all, const float *restrict x, int64_t stride, int n) {
+  ReduceValue *restrict value = all.value;
+  const float *a = x, *b = x + stride, *c = x + 2 * stride, *d = x + 3 * stride;
+  for (int i = 0; i < n; i++) {
+    value[i].number += ((double)a[i] + (double)b[i]) + ((double)c[i] + (double)d[i]);
+  }
+}
+
+VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const int64_t *restrict x, int n,
+                                           int64_t position) {
+  ReduceValue *restrict value = all.value;
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    for (int i = 0; i < n; i++) value[i].integer = wrapping_sum(value[i].integer, x[i]);
+    return;
+  case REDUCE_MAX:
+    for (int i = 0; i < n; i++) value[i].integer = x[i] > value[i].integer ? x[i] : value[i].integer;
+    return;
+  case REDUCE_MIN:
+    for (int i = 0; i < n; i++) value[i].integer = x[i] < value[i].integer ? x[i] : value[i].integer;
+    return;
+  case REDUCE_ARGMAX:
+    for (int i = 0; i < n; i++) {
+      if (x[i] <= value[i].integer) continue;
+      value[i].integer = x[i];
+      all.position[i] = position;
+    }
+    return;
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+/* Whether `later` takes the place of `earlier`. */
+static bool replaces(bool smallest, bool integer, ReduceValue later, ReduceValue earlier) {
+  if (integer) return smallest ? later.integer < earlier.integer : later.integer > earlier.integer;
+  return smallest ? beats(-later.number, -earlier.number) : beats(later.number, earlier.number);
+}
+
+static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *position, ReduceValue later,
+                      int64_t later_position) {
+  switch (op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    if (integer) {
+      value->integer = wrapping_sum(value->integer, later.integer);
+    } else {
+      value->number += later.number;
+    }
+    return;
+  case REDUCE_MAX:
+  case REDUCE_MIN:
+  case REDUCE_ARGMAX:
+    if (!replaces(op == REDUCE_MIN, integer, later, *value)) return;
+    *value = later;
+    *position = later_position;
+    return;
+  case REDUCE_COUNT:
+    break;
+  }
+  missing_case();
+}
+
+void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    merge_one(op, integer, &all.value[i], &all.position[i], later.value[i], later.position[i]);
+  }
+}

@@ -1,0 +1,24 @@
+/* What softmax and cross-entropy need to know of a row of logits. */
+#ifndef FP8_CPU_SOFTMAX_ROW_SUM_H
+#define FP8_CPU_SOFTMAX_ROW_SUM_H
+
+#include <stdint.h>
+
+#include "core/dtype.h"
+
+/* Elements a transcendental function costs about as much time as. */
+enum { EXP_WORK = 4 };
+
+/* The largest element, and the sum of exp(x - largest); a NaN in the row makes both, or the sum, NaN. */
+typedef struct RowSum {
+  float largest;
+  float sum;
+} RowSum;
+
+/* Of elements first … first + length - 1, each times `scale`. */
+RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale);
+
+/* out[i] = exp(x[i] · scale - shift) */
+void exp_minus(float *restrict out, const float *restrict x, float scale, float shift, int n);
+
+#endif

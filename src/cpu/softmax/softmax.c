@@ -1,0 +1,138 @@
+/* Softmax over the last dimension, scaled and causal where asked for. */
+#include <math.h>
+
+#include "cpu/convert.h"
+#include "cpu/cpu.h"
+#include "cpu/parallel.h"
+#include "cpu/softmax/row_sum.h"
+#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
+
+typedef struct Softmax {
+  DType out_dtype, x_dtype, y_dtype;
+  void *out;
+  const void *x, *y; /* backward: x is dy, y the output of softmax */
+  int64_t length;    /* of a row */
+  int64_t queries;   /* rows of a matrix, if causal */
+  SoftmaxRule rule;
+} Softmax;
+
+static Softmax softmax_job(Tensor *out, const Tensor *x, SoftmaxRule rule) {
+  return (Softmax){
+      .out_dtype = out->dtype,
+      .x_dtype = x->dtype,
+      .out = tensor_data(out),
+      .x = tensor_data(x),
+      .length = x->size[x->rank - 1],
+      .queries = rule.causal ? x->size[x->rank - 2] : 1,
+      .rule = rule,
+  };
+}
+
+/* How many elements of a row count. */
+static int64_t visible_length(const Softmax *job, int64_t row) {
+  if (!job->rule.causal) return job->length;
+  return job->length - job->queries + row % job->queries + 1;
+}
+
+static void store_zeros(const Softmax *job, int64_t first, int64_t length) {
+  static const float zeros[CHUNK];
+  for (int64_t start = 0; start < length; start += CHUNK) {
+    store_floats(job->out_dtype, job->out, first + start, chunk_length(length, start), zeros);
+  }
+}
+
+/* A row of at most CHUNK elements, whose exponentials are computed once. */
+static void softmax_short_row(const Softmax *job, int64_t first, int length) {
+  float buffer[CHUNK], scaled[CHUNK], out[CHUNK];
+  const float *x = load_floats(job->x_dtype, job->x, first, length, buffer);
+  if (job->rule.scale != 1) {
+    scale_floats(scaled, x, job->rule.scale, length);
+    x = scaled;
+  }
+  exp_minus(out, x, 1, max_floats(x, length), length);
+  scale_floats(out, out, 1.0f / (float)sum_floats(out, length), length);
+  store_floats(job->out_dtype, job->out, first, length, out);
+}
+
+static void softmax_rows(int64_t begin, int64_t end, const void *context) {
+  const Softmax *job = context;
+  float buffer[CHUNK], out[CHUNK], scale = job->rule.scale;
+  for (int64_t row = begin; row < end; row++) {
+    int64_t first = row * job->length, length = visible_length(job, row);
+    store_zeros(job, first + length, job->length - length);
+    if (length <= CHUNK && !job->rule.logarithm) {
+      softmax_short_row(job, first, (int)length);
+      continue;
+    }
+    RowSum total = row_sum(job->x_dtype, job->x, first, length, scale);
+    float factor = 1.0f / total.sum, logarithm = logf(total.sum);
+    for (int64_t start = 0; start < length; start += CHUNK) {
+      int n = chunk_length(length, start);
+      const float *x = load_floats(job->x_dtype, job->x, first + start, n, buffer);
+      if (job->rule.logarithm) {
+        for (int i = 0; i < n; i++) out[i] = (x[i] - total.largest) - logarithm;
+      } else {
+        exp_minus(out, x, scale, total.largest, n);
+        scale_floats(out, out, factor, n);
+      }
+      store_floats(job->out_dtype, job->out, first + start, n, out);
+    }
+  }
+}
+
+bool cpu_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule) {
+  int64_t count = tensor_count(x);
+  if (count == 0) return true;
+  Softmax job = softmax_job(out, x, rule);
+  parallel_for(count / job.length, job.length * 2 * EXP_WORK, softmax_rows, &job);
+  return true;
+}
+
+VECTORIZE static void softmax_gradient(float *restrict out, const float *restrict dy, const float *restrict y,
+                                       float sum, float scale, int n) {
+  for (int i = 0; i < n; i++) out[i] = y[i] * (dy[i] - sum) * scale;
+}
+
+/* dx = scale · y (dy - Σ dy y); for the logarithm dx = dy - e^y Σ dy. */
+static void softmax_backward_rows(int64_t begin, int64_t end, const void *context) {
+  const Softmax *job = context;
+  float dy_buffer[CHUNK], y_buffer[CHUNK], out[CHUNK];
+  for (int64_t row = begin; row < end; row++) {
+    int64_t first = row * job->length, length = visible_length(job, row);
+    double total = 0;
+    for (int64_t start = 0; start < length; start += CHUNK) {
+      int n = chunk_length(length, start);
+      const float *dy = load_floats(job->x_dtype, job->x, first + start, n, dy_buffer);
+      if (!job->rule.logarithm) {
+        multiply_floats(out, dy, load_floats(job->y_dtype, job->y, first + start, n, y_buffer), n);
+        dy = out;
+      }
+      total += sum_floats(dy, n);
+    }
+    float sum = (float)total;
+    for (int64_t start = 0; start < length; start += CHUNK) {
+      int n = chunk_length(length, start);
+      const float *dy = load_floats(job->x_dtype, job->x, first + start, n, dy_buffer);
+      const float *y = load_floats(job->y_dtype, job->y, first + start, n, y_buffer);
+      if (job->rule.logarithm) {
+        exp_minus(out, y, 1.0f, 0.0f, n);
+        for (int i = 0; i < n; i++) out[i] = dy[i] - out[i] * sum;
+      } else {
+        softmax_gradient(out, dy, y, sum, job->rule.scale, n);
+      }
+      store_floats(job->out_dtype, job->out, first + start, n, out);
+    }
+    store_zeros(job, first + length, job->length - length);
+  }
+}
+
+bool cpu_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule) {
+  int64_t count = tensor_count(y);
+  if (count == 0) return true;
+  Softmax job = softmax_job(dx, dy, rule);
+  job.y_dtype = y->dtype;
+  job.y = tensor_data(y);
+  parallel_for(count / job.length, job.length * EXP_WORK, softmax_backward_rows, &job);
+  return true;
+}

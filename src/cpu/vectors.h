@@ -1,0 +1,29 @@
+/* Loops over floats that several kernels need. Where there are outputs, they may be inputs. */
+#ifndef FP8_CPU_VECTORS_H
+#define FP8_CPU_VECTORS_H
+
+#include <stdint.h>
+
+/* out[i] = x[i] · factor */
+void scale_floats(float *out, const float *x, float factor, int n);
+
+/* out[i] = a[i] · b[i] */
+void multiply_floats(float *out, const float *a, const float *b, int n);
+
+/* out[i] = a[i] + b[i] */
+void add_floats(float *out, const float *a, const float *b, int n);
+
+/* The sum, in double. */
+double sum_floats(const float *x, int n);
+
+/* The largest and the smallest, NaN if there is one; minus infinity and infinity if n is 0. */
+float max_floats(const float *x, int n);
+float min_floats(const float *x, int n);
+
+/* The largest bits of |x|. Magnitudes order as integers, infinity and NaN above all. */
+uint32_t largest_magnitude(const float *x, int n);
+
+static inline float larger_or_nan(float a, float b) { return b > a || b != b ? b : a; }
+static inline float smaller_or_nan(float a, float b) { return b < a || b != b ? b : a; }
+
+#endif
