@@ -1,6 +1,6 @@
 -- fp8.analyze, and the comparison behind it, against a slow reference.
 local core = require "fp8.core"
-local comparison = require "fp8.comparison"
+local comparison = require "fp8.watch.compare"
 local fp8 = require "fp8"
 local reference = require "spec.reference"
 local support = require "spec.support"

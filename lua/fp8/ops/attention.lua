@@ -4,27 +4,22 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local computable = require "fp8.computable"
-local products = require "fp8.products"
 local shapes = require "fp8.shapes"
+local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local free, matmul, matrices, shape_of, share = core.free, core.matmul, core.matrices, core.shape, core.share
 local select, transpose, view = core.select, core.transpose, core.view
-local times_transposed, transposed_times = products.times_transposed, products.transposed_times
+local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 local raise, text = core.raise, shapes.text
 
 local attention = {}
 
-local kinds = {causal = "boolean", scale = "number", dropout = "number"}
+local known_options = {causal = "boolean", scale = "number", dropout = "number"}
 
 -- {causal =, scale =, dropout =} of the options, checked.
 local function read_options(name, options, features)
-  options = check_options(name, options, kinds)
-  for option, value in pairs(options) do
-    if type(value) ~= kinds[option] then
-      raise(("%s: option %s must be a %s, got %s"):format(name, option, kinds[option], type(value)))
-    end
-  end
+  options = check_options(name, options, known_options)
   local scale, dropout = options.scale or 1 / math.sqrt(features), options.dropout or 0
   if not (scale > -math.huge and scale < math.huge) then
     raise(("%s: option scale must be finite, got %s"):format(name, scale))

@@ -24,10 +24,6 @@ local function check_setting(name, key, value, default)
   raise(("%s: option %s must be %s, got %s"):format(name, key, kind, tostring(value)))
 end
 
-local function check_settings(name, settings, defaults)
-  for key, value in pairs(check_options(name, settings, defaults)) do check_setting(name, key, value, defaults[key]) end
-end
-
 local function resolved(self, group)
   local settings = {}
   for key, default in pairs(self.defaults) do
@@ -68,7 +64,11 @@ function Optimizer.class(name, rule, defaults, moments)
   local class = setmetatable({name = name, rule = rule, defaults = defaults, moments = moments}, Optimizer)
   class.__index = class
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
-  local function check(label, settings) check_settings(label, settings, defaults) end
+  local known = {}
+  for key in pairs(defaults) do known[key] = true end
+  local function check(label, options)
+    for key, value in pairs(check_options(label, options, known)) do check_setting(label, key, value, defaults[key]) end
+  end
   return function(source, settings)
     check(name, settings)
     local self = setmetatable({check_settings = check}, class)

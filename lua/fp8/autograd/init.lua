@@ -59,8 +59,8 @@ autograd.edge = edge
 -- gradient in passing: a residual stream is read and written once.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
--- @return the node, for further fields, of which `context` and `weight` go with the graph; node.owned may list tensors
--- that nothing else holds: they are freed with the graph, at once
+-- @return the node, for further fields, of which `context` goes with the graph; node.owned may list tensors that
+-- nothing else holds: they are freed with the graph, at once
 function autograd.record(output, operation, inputs, saved)
   for i = 1, #inputs do inputs[i] = edge(inputs[i]) end
   saved = saved or nothing

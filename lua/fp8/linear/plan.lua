@@ -1,5 +1,5 @@
 --- From a recipe to a plan: checked, with block lengths for the sizes of one layer, and with the products chosen that
--- FP8 tensor cores can compute. A plan is what fp8.linear works from:
+-- FP8 tensor cores can compute. A plan is what linear.apply works from:
 --
 --   forward      y = left·rightᵀ:  {left =, right =, native =}, operands of x and W
 --   input_grad   dx = left·right:  of dy and W
@@ -11,14 +11,12 @@
 -- An operand is {format =, scale =, blocksize =, scale_rounding =, history =, history_field =}, where blocksize is a
 -- block length, a tile {rows, columns}, or nil for the whole tensor. What several products take in the same form is one
 -- table in all of them. A native product is one of codes, not of values.
-local core = require "fp8.core"
-local check_recipe = require "fp8.recipe_check"
+local recipe_check = require "fp8.linear.recipe_check"
+
+local is_hardware = recipe_check.is_hardware
 
 local plan = {}
 
-plan.is_recipe_field, plan.override = check_recipe.is_recipe_field, check_recipe.override
-
-local hardware = {e4m3 = true, e5m2 = true}
 local all_rows = 2^52
 
 --- The block length of scale "block": the smallest power of two from 64 to 4096 that is at least `features`, or 4096.
@@ -71,7 +69,7 @@ end
 -- single scale is wanted as often as the product has columns (`repeats`).
 local function product(left, left_scale, right, right_scale)
   local function fits(operand, scale)
-    return hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
+    return is_hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
   end
   local native = fits(left, left_scale) and fits(right, right_scale)
   return {
@@ -83,7 +81,7 @@ end
 --- How one operand of a recipe, for rows of `features`, is quantized: an operand of a plan.
 -- @param where what to call it in errors
 function plan.operand(where, operand, features)
-  check_recipe.check_operand(where, operand)
+  recipe_check.check_operand(where, operand)
   return planned(operand, features, "own", {})
 end
 
@@ -91,7 +89,7 @@ end
 -- @param name of the function to name in errors
 -- @param in_features, out_features of the layer
 function plan.make(name, recipe, in_features, out_features)
-  check_recipe.check(name, recipe)
+  recipe_check.check(name, recipe)
   local histories = {}
   local input = planned(recipe.input, in_features, "input", histories)
   local weight = planned(recipe.weight, in_features, "weight", histories)
@@ -112,14 +110,6 @@ function plan.make(name, recipe, in_features, out_features)
       own_or(input, of_weight.input, in_features, "weight_grad_input", histories), "column")
   end
   return made
-end
-
---- Gives a layer the histories of its plan, all 0, on a device, and takes those of the plan before, if any.
-function plan.renew_histories(layer, before, device)
-  for _, operand in ipairs(before and before.histories or {}) do layer[operand.history_field] = nil end
-  for _, operand in ipairs(layer.plan and layer.plan.histories or {}) do
-    layer[operand.history_field] = core.zeros({operand.history}, {dtype = "f32", device = device})
-  end
 end
 
 return plan

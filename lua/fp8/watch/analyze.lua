@@ -1,10 +1,10 @@
 --- fp8.analyze: what formats and scalings would do to a tensor.
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
-local comparison = require "fp8.comparison"
+local comparison = require "fp8.watch.compare"
 local computable = require "fp8.computable"
-local planning = require "fp8.plan"
-local recipes = require "fp8.recipes"
+local planning = require "fp8.linear.plan"
+local recipes = require "fp8.linear.recipes"
 local shapes = require "fp8.shapes"
 
 local raise = core.raise

@@ -101,7 +101,7 @@ end
 local function release(node)
   for _, tensor in ipairs(node.owned or nothing) do free(tensor) end
   node.released, node.owned = true, nil
-  node.inputs, node.saved, node.versions, node.context, node.weight = nil, nil, nil, nil, nil
+  node.inputs, node.saved, node.versions, node.context = nil, nil, nil, nil
 end
 
 --- Computes the gradients of a tensor and adds them to `.grad` of the leaves that it was made from.

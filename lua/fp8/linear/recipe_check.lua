@@ -1,5 +1,6 @@
 --- What a recipe has to be like (recipes.lua), and what is wrong with one that isn't, by the name of the field.
 local core = require "fp8.core"
+local dtypes = require "fp8.dtypes"
 
 local raise = core.raise
 
@@ -11,15 +12,16 @@ local operand_fields = {format = true, scale = true, scale_rounding = true, hist
 local recipe_fields = {
   input = true, weight = true, grad_output = true, input_grad = true, weight_grad = true, rounding = true,
 }
-local hardware = {e4m3 = true, e5m2 = true}
 local scale_names = {tensor = true, row = true, column = true, block = true}
 local scale_roundings = {none = true, power_of_two = true, mx = true}
+local hardware = {}
+for name, dtype in pairs(dtypes) do hardware[name] = dtype.kind == "float8" or nil end
 local longest_history = 2^20
 local accepted_scales = '"tensor", "row", "column", "block", a block length (a whole number of at least 1) or ' ..
   "{rows, columns}"
 
---- Whether `field` is one of a recipe.
-function recipe_check.is_recipe_field(field) return recipe_fields[field] == true end
+--- The fields of a recipe, and the formats that are hardware types: sets.
+recipe_check.fields, recipe_check.is_hardware = recipe_fields, hardware
 
 local function shown(value)
   return type(value) == "string" and ('"%s"'):format(value) or

@@ -2,6 +2,7 @@
 -- shape and place of every tensor; their bytes follow. Reading trusts nothing that the header says.
 local cjson = require "cjson"
 local core = require "fp8.core"
+local dtypes = require "fp8.dtypes"
 
 local safetensors = {}
 
@@ -13,16 +14,13 @@ local json = cjson.new()
 json.decode_invalid_numbers(false)
 json.decode_max_depth(8)
 
--- Names in the file, dtypes here and bytes of an element. bool is read as u8; f64 only by request.
-local types = {
-  F32 = {dtype = "f32", bytes = 4}, F16 = {dtype = "f16", bytes = 2}, BF16 = {dtype = "bf16", bytes = 2},
-  F8_E4M3 = {dtype = "e4m3", bytes = 1}, F8_E5M2 = {dtype = "e5m2", bytes = 1},
-  U8 = {dtype = "u8", bytes = 1}, BOOL = {dtype = "u8", bytes = 1},
-  I32 = {dtype = "i32", bytes = 4}, I64 = {dtype = "i64", bytes = 8}, F64 = {bytes = 8},
-}
-local names = {
-  f32 = "F32", f16 = "F16", bf16 = "BF16", e4m3 = "F8_E4M3", e5m2 = "F8_E5M2", u8 = "U8", i32 = "I32", i64 = "I64",
-}
+-- By the name in a file: the dtype here and bytes of an element. bool is read as u8; f64 only by request.
+local types = {BOOL = {dtype = "u8", bytes = 1}, F64 = {bytes = 8}}
+local names = {} -- in a file, by dtype
+for name, dtype in pairs(dtypes) do
+  names[name] = (dtype.kind == "float8" and "F8_" or "") .. name:upper()
+  types[names[name]] = {dtype = name, bytes = dtype.size}
+end
 
 local function fail(message, ...) error({message = message:format(...)}, 0) end
 
@@ -228,7 +226,7 @@ function safetensors.write_header(tensors, metadata)
   for _, name in ipairs(sorted_keys(tensors, "the name of a tensor")) do
     if name == "__metadata__" then fail("a tensor can't be called __metadata__") end
     if not core.is_tensor(tensors[name]) then fail("'%s' must be a tensor, got %s", name, type(tensors[name])) end
-    entries[#entries + 1] = {name = name, tensor = tensors[name], width = types[names[core.dtype(tensors[name])]].bytes}
+    entries[#entries + 1] = {name = name, tensor = tensors[name], width = dtypes[core.dtype(tensors[name])].size}
   end
   table.sort(entries, in_storage_order)
   local ordered, position = {}, 0

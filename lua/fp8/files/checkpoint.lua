@@ -7,8 +7,8 @@
 -- Tensors are called as in the state_dict that they come from, after "model." or "optimizer."; the rest is JSON in the
 -- metadata. Numbers survive to the last bit.
 local core = require "fp8.core"
-local files = require "fp8.io"
-local plain_text = require "fp8.plain_text"
+local files = require "fp8.files"
+local plain_text = require "fp8.files.plain_text"
 local shapes = require "fp8.shapes"
 local Module = require "fp8.nn.module"
 

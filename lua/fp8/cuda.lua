@@ -1,6 +1,6 @@
 --- fp8.cuda: the CUDA devices, whose part of fp8 is loaded when a script first asks for one.
 local core = require "fp8.core"
-local event = require "fp8.timing"
+local event = require "fp8.event"
 local graph = require "fp8.graph"
 
 local devices = {}

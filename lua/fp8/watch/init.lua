@@ -1,15 +1,15 @@
 --- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
-local comparison = require "fp8.comparison"
-local delayed = require("fp8.operands").delayed
-local find = require "fp8.watch_find"
+local comparison = require "fp8.watch.compare"
+local delayed = require("fp8.linear.operands").delayed
+local find = require "fp8.watch.find"
 local is_linear = require("fp8.nn.linear").is_linear
 local Module = require "fp8.nn.module"
-local planning = require "fp8.plan"
-local recipes = require "fp8.recipes"
-local report = require "fp8.watch_report"
-local watch_graph = require "fp8.watch_graph"
+local planning = require "fp8.linear.plan"
+local recipes = require "fp8.linear.recipes"
+local report = require "fp8.watch.report"
+local watch_graph = require "fp8.watch.graph"
 
 local raise = core.raise
 local dtype_of, shape_of = core.dtype, core.shape
@@ -46,12 +46,12 @@ local function write_row(self, layer, entry, x, operand)
   self.calls = self.calls + 1
   entry.record = {order = self.calls, shape = shape_of(x), operand = operand}
   if not operand then return core.compare(entry.row, x) end
-  local known = layer[operand.history_field] and delayed(x, operand, layer, false)
+  local known = layer[operand.history_field] and delayed(x, operand, {tensors = layer, record = false})
   comparison.quantize(entry.row, x, operand, dtype_of(x), known)
   if known then core.free(known) end
 end
 
--- What a layer shows its tensors to while a step is recorded (linear.lua). The last call in a step counts.
+-- What a layer shows its tensors to while a step is recorded (linear/state.lua). The last call in a step counts.
 local function observer_of(self, layer, entries, seconds, plan)
   return function(kind, x, first, second)
     if not layer.plan and plan and not (first or second) then first = plan[kind] end
@@ -117,12 +117,12 @@ local function start_recording(self)
   make_rows(self)
   core.fill_(self.current, 0)
   self.calls, self.recording = 0, true
-  for _, part in ipairs(self.layers) do part.layer.observer = part.observer end
+  for _, part in ipairs(self.layers) do part.layer.state.observer = part.observer end
 end
 
 local function stop_recording(self)
   self.recording = false
-  for _, part in ipairs(self.layers) do part.layer.observer = nil end
+  for _, part in ipairs(self.layers) do part.layer.state.observer = nil end
 end
 
 local function same_record(a, b)
