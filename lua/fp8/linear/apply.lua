@@ -123,11 +123,11 @@ return function(x, weight, bias, plan, state)
   end
   if recorded then
     local has_x = kept and (kept.transposed or kept.values)
+    local forms = factor_of_dx and shared_forms(factor_of_dx)
     local node = record_node(y, operation, {x, weight, bias or false},
-      {for_weight_grad and not has_x and x or false, not plan and for_input_grad and factor or false})
-    node.owned = factor_of_dx and shared_forms(factor_of_dx)
-    node.context = {plan = plan, input_shape = shape, observer = observer, histories = histories, kept = kept,
-      weight = node.owned}
+      {for_weight_grad and not has_x and x or false, not plan and for_input_grad and factor or false},
+      {plan = plan, input_shape = shape, observer = observer, histories = histories, weight = forms, kept = kept})
+    if forms then node.owned = forms end
   end
   return y
 end

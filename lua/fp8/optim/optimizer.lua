@@ -3,6 +3,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local graph = require "fp8.graph"
+local live_step = require "fp8.optim.live_step"
 local parameters = require "fp8.optim.parameters"
 local state = require "fp8.optim.state"
 
@@ -129,12 +130,12 @@ end
 --- Updates every parameter that has a gradient, in place. While a graph is captured nothing is updated yet, so no step
 -- is counted.
 function Optimizer:step()
-  local batches, rule, capturing = collect_batches(self), self.rule, graph.open()
+  local batches, rule, capturing = collect_batches(self), self.rule, graph.capturing()
   if #batches > 1 then -- all or nothing
     for _, batch in ipairs(batches) do core.check_update(rule, batch.list, batch.settings) end
   end
   for _, batch in ipairs(batches) do
-    local live = capturing and graph.live_step(self, batch)
+    local live = capturing and live_step(self, batch, capturing)
     core.update(rule, batch.list, batch.settings, live)
     if not capturing then
       for _, entry in ipairs(batch.states) do entry.steps = batch.steps + 1 end
