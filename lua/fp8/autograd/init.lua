@@ -4,7 +4,8 @@
 --
 --   operation   {name =, backward =, shares =}, one table an operation, see `record`
 --   sequence    counts up with every node, so that descending order is an order in which gradients are complete
---   inputs      one entry an input: the node of that input, or false where it needs no gradient
+--   inputs      one entry an input: the node of that input, or false where it needs no gradient; nil once the graph is
+--               released
 --   saved       the tensors and numbers that `backward` needs; `versions` holds what core.version said of each
 --   shape, dtype of the output, which are those of its gradient
 --
