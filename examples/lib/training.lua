@@ -182,10 +182,10 @@ local function try_recipes(experiment, precisions, settings)
   end
 end
 
---- Calls run(precision, seed) for every precision and seed of the settings, and prints a table of what that returned.
+--- Calls run(precision, seed) for every precision and seed of the settings, and prints a table of what that returns.
 -- The others go on after one that failed.
 -- @param experiment {name =, unit =, metrics =, row =}, as above
--- @param run        returns a table of metrics by key, with loss, seconds and rate; or nil and what went wrong, in words
+-- @param run        returns a table of metrics by key, with loss, seconds and rate; or nil and what went wrong in words
 -- @return whether all runs ended well
 function training.tabulate(experiment, precisions, settings, run)
   local results, all_well = {}, true

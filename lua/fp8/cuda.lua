@@ -54,7 +54,7 @@ function devices.memory(index) return core.memory(device_name(index)) end
 --- Lets the peak of `memory` start anew.
 function devices.reset_peak_memory(index) core.reset_peak_memory(device_name(index)) end
 
---- An event on a CUDA device, as fp8.event makes them for any device (timing.lua).
+--- An event on a CUDA device, as fp8.event makes them for any device (event.lua).
 function devices.event(index) return event(device_name(index)) end
 
 --- Captures the work of a function, to be replayed by one call (graph.lua).

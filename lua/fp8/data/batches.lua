@@ -1,6 +1,7 @@
 --- Batches of rows, shuffled by a generator of their own.
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local is_whole = require "fp8.is_whole"
 local permutation = require "fp8.data.permutation"
 
 local raise = core.raise
@@ -20,7 +21,7 @@ local function read_options(options)
   if settings.shuffle and not options.seed then settings.seed = drawn_seed() end
   for name, least in pairs {batch = 1, seed = 0} do
     local value = settings[name]
-    if not (value >= least and value == math.floor(value) and value < 2^53) then
+    if not is_whole(value, least) then
       raise(("batches: option %s must be a whole number of at least %d, got %s"):format(name, least, value))
     end
   end

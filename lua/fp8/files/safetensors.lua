@@ -3,6 +3,7 @@
 local cjson = require "cjson"
 local core = require "fp8.core"
 local dtypes = require "fp8.dtypes"
+local is_whole = require "fp8.is_whole"
 
 local safetensors = {}
 
@@ -77,10 +78,6 @@ local function check_structure(text)
   end
 end
 
-local function is_count(value)
-  return type(value) == "number" and value >= 0 and value < 2^53 and value == math.floor(value)
-end
-
 -- A list of counts, or an error.
 local function read_counts(name, field, list)
   if type(list) ~= "table" then fail("tensor '%s': %s must be a list", name, field) end
@@ -88,7 +85,7 @@ local function read_counts(name, field, list)
     if type(key) ~= "number" then fail("tensor '%s': %s must be a list", name, field) end
   end
   for i = 1, #list do
-    if not is_count(list[i]) then
+    if not is_whole(list[i], 0) then
       fail("tensor '%s': %s must hold whole numbers of at least 0, got %s", name, field, tostring(list[i]))
     end
   end

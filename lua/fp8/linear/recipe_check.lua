@@ -1,6 +1,7 @@
 --- What a recipe has to be like (recipes.lua), and what is wrong with one that isn't, by the name of the field.
 local core = require "fp8.core"
 local dtypes = require "fp8.dtypes"
+local is_whole = require "fp8.is_whole"
 
 local raise = core.raise
 
@@ -28,10 +29,6 @@ local function shown(value)
     type(value) == "number" and tostring(value) or type(value)
 end
 
-local function is_length(value)
-  return type(value) == "number" and value >= 1 and value == math.floor(value) and value < 2^53
-end
-
 -- Maps that have passed check_format, and the version of their contents then.
 local checked_maps = setmetatable({}, {__mode = "k"})
 
@@ -48,12 +45,12 @@ local function check_format(where, format)
 end
 
 local function check_scale(where, scale)
-  if scale_names[scale] or is_length(scale) then return end
+  if scale_names[scale] or is_whole(scale, 1) then return end
   if type(scale) == "table" then
     local count = 0
     for _ in next, scale do count = count + 1 end
     local rows, columns = rawget(scale, 1), rawget(scale, 2)
-    if count == 2 and is_length(rows) and is_length(columns) then return end
+    if count == 2 and is_whole(rows, 1) and is_whole(columns, 1) then return end
     raise(("%s.scale must be %s, got a table of %d that is not two whole numbers of at least 1"):format(where,
       accepted_scales, count))
   end
@@ -74,7 +71,7 @@ end
 local function check_history(where, operand)
   local history = operand.history
   if history == nil then return end
-  if not is_length(history) or history > longest_history then
+  if not is_whole(history, 1) or history > longest_history then
     raise(("%s.history must be a whole number from 1 to %d, got %s"):format(where, longest_history, shown(history)))
   end
   if operand.scale ~= "tensor" then

@@ -1,5 +1,6 @@
 --- Checks of what modules are made with.
 local core = require "fp8.core"
+local is_whole = require "fp8.is_whole"
 
 local raise = core.raise
 
@@ -7,8 +8,7 @@ local arguments = {}
 
 --- Raises an error unless `value` is a whole number of at least 1 that a size can be.
 function arguments.check_size(class_name, name, value)
-  local valid = type(value) == "number" and value >= 1 and value == math.floor(value) and value < 2^53
-  if not valid then
+  if not is_whole(value, 1) then
     raise(("%s: %s must be a whole number of at least 1, got %s"):format(class_name, name, tostring(value)))
   end
 end

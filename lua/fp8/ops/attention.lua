@@ -4,6 +4,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local computable = require "fp8.computable"
+local is_whole = require "fp8.is_whole"
 local shapes = require "fp8.shapes"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
@@ -197,7 +198,7 @@ function attention.self_attention(x, heads, options)
   if not core.is_tensor(x) then raise("self_attention: the input must be a tensor, got " .. type(x)) end
   local shape = shape_of(x)
   local width = shape[3] or 0
-  if type(heads) ~= "number" or heads < 1 or heads ~= math.floor(heads) then
+  if not is_whole(heads, 1) then
     raise("self_attention: heads must be a whole number of at least 1, got " .. tostring(heads))
   end
   if #shape ~= 3 or width == 0 or width % (3 * heads) ~= 0 then

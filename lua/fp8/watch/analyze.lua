@@ -109,7 +109,7 @@ end
 --
 -- A row has `format` and `scale`, names (maps that have none are "map", "map2", …; a scale rounding is part of the
 -- scale's: "tensor", "1x32", "1x32_mx"), `snr` in dB, `underflow` and `saturated` (shares of the non-zero elements),
--- `relative_error` (the largest), and what x itself is like: comparison.lua says what each means. Values are rounded to
+-- `relative_error` (the largest), and what x itself is like: compare.lua says what each means. Values are rounded to
 -- nearest.
 -- @param x       f32, f16 or bf16
 -- @param options {formats = list of "e4m3", "e5m2" (hardware types), "e4m3_map", "e5m2_map", "dynamic", "linear", maps,

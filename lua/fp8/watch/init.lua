@@ -5,6 +5,7 @@ local comparison = require "fp8.watch.compare"
 local delayed = require("fp8.linear.operands").delayed
 local find = require "fp8.watch.find"
 local is_linear = require("fp8.nn.linear").is_linear
+local is_whole = require "fp8.is_whole"
 local Module = require "fp8.nn.module"
 local planning = require "fp8.linear.plan"
 local recipes = require "fp8.linear.recipes"
@@ -32,7 +33,7 @@ local own_options = {every = true, recipe = true}
 local function read_options(options)
   options = check_options("watch", options, own_options)
   local every, recipe = options.every == nil and 10 or options.every, options.recipe
-  if type(every) ~= "number" or every < 1 or every ~= math.floor(every) or every >= 2^53 then
+  if not is_whole(every, 1) then
     raise("watch: option every must be a whole number of at least 1, got " .. tostring(every))
   end
   if type(recipe) == "string" then
@@ -224,7 +225,7 @@ end
 --- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
 -- "grad_output"; "weight for dx", "input for dW" or "grad_output for dW" where these take another form), `format` and
 -- `scale` (names as fp8.analyze has them; nil if it was not quantized at that step) and the statistics of
--- comparison.lua. Waits for the device.
+-- compare.lua. Waits for the device.
 function Watcher:rows()
   local list = {}
   self:each_row(function(row) list[#list + 1] = row end)

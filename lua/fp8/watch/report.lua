@@ -1,4 +1,4 @@
---- What a watcher (watch.lua) has recorded, as text: methods of watchers.
+--- What a watcher (init.lua) has recorded, as text: methods of watchers.
 local core = require "fp8.core"
 local number_text = require "fp8.number_text"
 local comparison = require "fp8.watch.compare"
