@@ -3,7 +3,10 @@
 package.path = arg[0]:gsub("[^/\\]*$", "") .. "lib/?.lua;" .. package.path
 
 local fp8 = require "fp8"
+local make_loss_log = require "loss_log"
+local make_report = require "report"
 local options = require "options"
+local stepping = require "stepping"
 local training = require "training"
 
 local usage = [[
@@ -14,6 +17,7 @@ usage: luajit examples/fashion_mnist.lua [options]
   --width N       features of the two hidden layers (default 256)
   --batch N       images in a batch (default 128)
   --lr X          learning rate of AdamW at the start; it falls to 0 (default 0.002)
+  --clip X        largest norm of all gradients together (default 0: any)
   --seed N        of the weights and the order of the images (default 1)
   --layers LIST   which layers to train (default Linear,LinearMixed,LinearGlobal)
   --native        hardware formats e4m3 and e5m2 instead of bitsandbytes' maps
@@ -24,7 +28,7 @@ local kinds = options.kinds
 
 local readers = {
   device = kinds.device, dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"}, epochs = kinds.whole,
-  width = kinds.whole, batch = kinds.whole, seed = kinds.whole, lr = kinds.positive,
+  width = kinds.whole, batch = kinds.whole, seed = kinds.whole, lr = kinds.positive, clip = kinds.not_negative,
   layers = {
     options.names {Linear = true, LinearMixed = true, LinearGlobal = true},
     "a list of Linear, LinearMixed and LinearGlobal",
@@ -44,64 +48,97 @@ local function build_model(layer, settings)
 end
 
 -- The share of images that the model puts in their class.
-local function accuracy(model, images, labels, dtype)
+local function accuracy(model, set, dtype)
   local right = 0
-  for some_images, some_labels in fp8.data.batches({images, labels}, {batch = 1000}) do
+  for some_images, some_labels in fp8.data.batches({set.images, set.labels}, {batch = 1000}) do
     right = right + fp8.scope(function()
       return model(normalized(some_images, dtype)):argmax(-1):eq(some_labels):sum():item()
     end)
   end
-  return right / #labels
+  return right / #set.labels
 end
 
-local function experiment(settings)
-  local on_device = {device = settings.device}
-  local images, labels = fp8.data.fashion_mnist("train", on_device)
-  local test_images, test_labels = fp8.data.fashion_mnist("test", on_device)
-  local batch, batches = settings.batch, math.floor(#labels / settings.batch)
-  if batches == 0 then error(("a batch of %d is more than the %d training images"):format(batch, #labels), 0) end
+local experiment = {
+  name = "fashion_mnist", unit = "images", row = "layer",
+  metrics = {{name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}},
+}
 
-  local function build(precision, seed)
-    local model = build_model(precision.name, settings)
-    local chosen = fp8.zeros(batch, {dtype = "i64", device = settings.device})
-    local order, order_epoch
-    local run = {model = model, steps = settings.epochs * batches, units = batch}
-
-    function run.feed(step)
-      local epoch, position = math.floor((step - 1) / batches), (step - 1) % batches
-      if epoch ~= order_epoch then
-        order, order_epoch = fp8.data.permutation(#labels, seed * 1000 + epoch, on_device), epoch
-      end
-      chosen:copy_(order:narrow(1, position * batch + 1, batch))
-    end
-
-    function run.loss()
-      local x = normalized(images:index_select(1, chosen), settings.dtype)
-      return fp8.cross_entropy(model(x), labels:index_select(1, chosen))
-    end
-
-    function run.evaluate() return {accuracy = accuracy(model, test_images, test_labels, settings.dtype)} end
-
-    return run
+-- AdamW with weight decay on the matrices only.
+local function make_optimizer(model, settings)
+  local weights, biases = {}, {}
+  for name, parameter in model:named_parameters() do
+    table.insert(name:find "weight$" and weights or biases, parameter)
   end
+  return fp8.optim.AdamW({{parameters = weights, weight_decay = 0.01}, {parameters = biases, weight_decay = 0}},
+    {lr = settings.lr})
+end
 
-  local precisions = {}
-  for i, layer in ipairs(settings.layers) do precisions[i] = {name = layer, dtype = settings.dtype} end
-  return {
-    name = "fashion_mnist", unit = "images", row = "layer", build = build, precisions = precisions,
-    metrics = {{name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}}, settings = {},
-  }
+-- Trains a network of these layers. Returns what the table at the end shows of it, or nil and what went wrong.
+local function train(layer, train_set, test_set, settings)
+  fp8.manual_seed(settings.seed)
+  local model = build_model(layer, settings)
+  local optimizer = make_optimizer(model, settings)
+  local batch, rows = settings.batch, #train_set.labels
+  local steps = settings.epochs * math.floor(rows / batch)
+  local rate = fp8.optim.cosine_schedule {lr = settings.lr, steps = steps}
+
+  -- The step reads fixed tensors, so that a GPU can replay it as a graph.
+  local x = fp8.zeros(batch, 784, {dtype = "u8", device = settings.device})
+  local target = fp8.zeros(batch, {dtype = "u8", device = settings.device})
+  local take_step = stepping.repeated(function()
+    optimizer:zero_grad()
+    local loss = fp8.cross_entropy(model(normalized(x, settings.dtype)), target)
+    loss:backward()
+    if settings.clip > 0 then fp8.optim.clip_grad_norm(model, settings.clip) end
+    optimizer:step()
+    return loss:detach()
+  end, settings.device)
+
+  local losses = make_loss_log(steps, settings.device)
+  local report = make_report(experiment, {steps = steps, units = batch}, {name = layer}, settings)
+  local step, result = 0, nil
+  for epoch = 0, settings.epochs - 1 do
+    local order = {batch = batch, shuffle = true, drop_last = true, seed = settings.seed * 1000 + epoch}
+    for images, labels in fp8.data.batches({train_set.images, train_set.labels}, order) do
+      step = step + 1
+      x:copy_(images)
+      target:copy_(labels)
+      optimizer.lr = rate(step)
+      if losses.add(take_step()) or step == 1 or step == steps then
+        local values = losses.read()
+        local bad = losses.first_bad(values)
+        if bad then return nil, ("step %d: the loss is %g"):format(step - #values + bad, values[bad]) end
+        if step == steps then result = {accuracy = report.pause(accuracy, model, test_set, settings.dtype)} end
+        report.losses(values, step, result)
+      end
+    end
+  end
+  result.loss, result.seconds, result.rate = report.loss, report.seconds, report.rate
+  return result
+end
+
+local function load(split, settings)
+  local images, labels = fp8.data.fashion_mnist(split, {device = settings.device})
+  return {images = images, labels = labels}
 end
 
 options.main("fashion_mnist", function()
   local settings = options.read("fashion_mnist", usage, readers, {
-    dtype = "f32", epochs = 5, width = 256, batch = 128, lr = 0.002, seed = 1, native = false,
+    dtype = "f32", epochs = 5, width = 256, batch = 128, lr = 0.002, clip = 0, seed = 1, native = false,
     layers = {"Linear", "LinearMixed", "LinearGlobal"},
   })
   settings.device = settings.device or (fp8.cuda.is_available() and "cuda" or "cpu")
-  settings.seeds, settings.optimizer, settings.weight_decay, settings.warmup, settings.clip = 1, "adamw", 0.01, 0, 0
-  local work = experiment(settings)
+  settings.seeds = 1
+  local train_set, test_set = load("train", settings), load("test", settings)
+  if settings.batch > #train_set.labels then
+    error(("a batch of %d is more than the %d training images"):format(settings.batch, #train_set.labels), 0)
+  end
   print(("784-%d-%d-10 on %s in %s, %d epochs"):format(settings.width, settings.width, settings.device,
     settings.dtype, settings.epochs))
-  if not training.compare(work, settings) then os.exit(1, true) end
+  local layers = {}
+  for i, layer in ipairs(settings.layers) do layers[i] = {name = layer} end
+  local all_well = training.tabulate(experiment, layers, settings, function(layer)
+    return train(layer.name, train_set, test_set, settings)
+  end)
+  if not all_well then os.exit(1, true) end
 end)

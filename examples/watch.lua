@@ -3,7 +3,10 @@
 -- The network predicts two quantities from one input, in units ten thousand times apart, as a distance and a thickness
 -- in metres are. The gradient of the squared error is then a hundred million times larger for the one than for the
 -- other. AdamW does not mind; a format has to hold both at once.
+package.path = arg[0]:gsub("[^/\\]*$", "") .. "lib/?.lua;" .. package.path
+
 local fp8 = require "fp8"
+local options = require "options"
 
 local usage = [[
 usage: luajit examples/watch.lua [options]
@@ -14,39 +17,12 @@ usage: luajit examples/watch.lua [options]
   --help          this text
 ]]
 
-local function stop(message, ...)
-  io.stderr:write("watch: ", message:format(...), "\n")
-  os.exit(1, true)
-end
+local kinds = options.kinds
 
-local function whole_number(name, text)
-  local number = tonumber(text)
-  if not number or number < 1 or number ~= math.floor(number) or number >= 2^31 then
-    stop("option --%s must be a whole number of at least 1, got '%s'", name, text)
-  end
-  return number
-end
-
-local function read_options(arguments)
-  local options = {device = "cpu", steps = 1000, every = 10}
-  local position = 1
-  while arguments[position] do
-    local name = arguments[position]:match "^%-%-(%w+)$"
-    if name == "help" then
-      io.write(usage)
-      os.exit(0, true)
-    elseif name ~= "save" and (not name or options[name] == nil) then
-      stop("unknown option '%s'; --help lists the options", arguments[position])
-    end
-    local value = arguments[position + 1] or stop("option --%s needs a value; --help lists the options", name)
-    options[name] = type(options[name]) == "number" and whole_number(name, value) or value
-    position = position + 2
-  end
-  return options
-end
-
-local options = read_options(arg)
-local on = {device = options.device}
+local settings = options.read("watch", usage, {
+  device = kinds.device, steps = kinds.whole, every = kinds.whole, save = kinds.path,
+}, {device = "cpu", steps = 1000, every = 10})
+local on = {device = settings.device}
 local features, width, batch = 16, 64, 256
 
 -- Two quantities of about these sizes, each a smooth function of the input with some noise.
@@ -72,17 +48,17 @@ end
 local function train(format)
   fp8.manual_seed(1)
   directions = fp8.randn(features, 2, on) / 2
-  local layer = {device = options.device, native = true, grad_output = {format = format, scale = "tensor"}}
+  local layer = {device = settings.device, native = true, grad_output = {format = format, scale = "tensor"}}
   local model = fp8.nn.Sequential(
     fp8.LinearGlobal(features, width, layer), fp8.nn.GELU(),
     fp8.LinearGlobal(width, width, layer), fp8.nn.GELU(),
     fp8.LinearGlobal(width, 2, layer))
   local optimizer = fp8.optim.AdamW(model, {lr = 0.003, weight_decay = 0})
-  local watcher = fp8.watch(model, {every = options.every})
+  local watcher = fp8.watch(model, {every = settings.every})
   local test_x, test_target = make_batch()
   print(("gradients as %s, one scale a tensor"):format(format))
   print "  step   unexplained: distance  thickness"
-  for step = 1, options.steps do
+  for step = 1, settings.steps do
     fp8.scope(function()
       local x, target = make_batch()
       optimizer:zero_grad()
@@ -92,7 +68,7 @@ local function train(format)
       optimizer:step()
       watcher:step()
     end)
-    if step % math.ceil(options.steps / 5) == 0 or step == options.steps then
+    if step % math.ceil(settings.steps / 5) == 0 or step == settings.steps then
       local distance, thickness = unpack(unexplained(model, test_x, test_target))
       print(("%6d %22.3f %10.3f"):format(step, distance, thickness))
     end
@@ -103,7 +79,7 @@ end
 for _, format in ipairs {"e4m3", "e5m2"} do
   local watcher = train(format)
   watcher:print(5)
-  if options.save then watcher:save(("%s-%s.csv"):format(options.save, format)) end
+  if settings.save then watcher:save(("%s-%s.csv"):format(settings.save, format)) end
   print ""
 end
 

@@ -48,7 +48,7 @@ local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
 local function main()
   local measure = require "measure"
-  local element_types = {f32 = true, f16 = true, bf16 = true}
+  local element_types = require "fp8.computable"
   local options = measure.options(usage, {
     device = tostring,
     dtype = function(text) return element_types[text] and text or nil end,

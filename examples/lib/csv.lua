@@ -1,6 +1,6 @@
 --- A file of comma-separated values that several runs write into, one after the other, and that a run which goes on
 -- from a checkpoint continues.
-local atomic_file = require "fp8.atomic_file"
+local atomic_file = require "fp8.files.atomic_file"
 
 local csv = {}
 csv.__index = csv

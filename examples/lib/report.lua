@@ -2,14 +2,15 @@
 local terminal = require "terminal"
 
 --- What prints and logs one run.
--- @param log    of csv.lua
--- @param before seconds that the run took before it was interrupted
-return function(experiment, run, precision, seed, settings, log, before)
+-- @param log    of csv.lua, or nil
+-- @param before seconds that the run took before it was interrupted, or nil
+return function(experiment, run, precision, settings, seed, log, before)
   local title = ("%s %s%s"):format(experiment.name, precision.name, settings.seeds > 1 and " seed " .. seed or "")
   local progress = terminal.progress(title)
   local started, first_step = terminal.now(), nil
   local away = 0 -- seconds that were no training
   local report = {seconds = 0, rate = 0}
+  before = before or 0
 
   --- Seconds that f takes do not count.
   function report.pause(f, ...)
@@ -20,7 +21,9 @@ return function(experiment, run, precision, seed, settings, log, before)
   end
 
   --- The losses of the steps up to `step`, which are done.
-  function report.losses(values, step, schedule, metrics)
+  -- @param metrics  of the state after it, or nil
+  -- @param schedule the learning rate by step, for the log
+  function report.losses(values, step, metrics, schedule)
     local now = terminal.now() - away
     report.seconds = before + now - started
     if not first_step then -- which takes longer, most of all where it is captured
@@ -29,9 +32,9 @@ return function(experiment, run, precision, seed, settings, log, before)
       report.rate = (step - first_step) * run.units / (now - started)
     end
     local sum = 0
-    for i, loss in ipairs(values) do
+    for _, loss in ipairs(values) do sum = sum + loss end
+    for i, loss in ipairs(log and values or {}) do
       local at = step - #values + i
-      sum = sum + loss
       local fields = {at, ("%.9g"):format(loss), ("%.6g"):format(schedule(at)), ("%.1f"):format(report.rate),
         ("%.3f"):format(report.seconds)}
       for _, metric in ipairs(experiment.metrics) do
@@ -39,7 +42,7 @@ return function(experiment, run, precision, seed, settings, log, before)
       end
       log:write(fields)
     end
-    log:flush()
+    if log then log:flush() end
     report.loss = sum / #values
     local text = ("step %d/%d  loss %.4f  %.0f %s/s"):format(step, run.steps, report.loss, report.rate, experiment.unit)
     for _, metric in ipairs(metrics and experiment.metrics or {}) do

@@ -1,6 +1,6 @@
 --- What a run has to share with the checkpoint that it goes on from.
 local fp8 = require "fp8"
-local plain_text = require "fp8.plain_text"
+local plain_text = require "fp8.files.plain_text"
 local zlib = require "zlib"
 
 local resume = {}

@@ -1,12 +1,10 @@
 --- One training run: from its seed or a checkpoint to its last step.
 local fp8 = require "fp8"
 local locate = require "locate"
+local make_loss_log = require "loss_log"
 local make_report = require "report"
 local resume = require "resume"
 local stepping = require "stepping"
-
--- Most steps between two looks at the loss.
-local longest_report = 50
 
 -- Rows of a watcher's table that are printed.
 local watched_rows = 16
@@ -15,23 +13,6 @@ local watched_rows = 16
 -- only: of those from 2^29 on, the upper bits choose another stretch of the same generator.
 local function seed_step(seed, step)
   fp8.manual_seed(seed % 2^29 * 2^24 + step, math.floor(seed / 2^29) * 2^40)
-end
-
--- Where the losses of the steps since the last report are, on the device: reading each would wait for it.
-local function make_loss_log(length, device)
-  local losses, count = fp8.zeros(length, {device = device}), 0
-  local log = {}
-  function log.add(loss)
-    count = count + 1
-    losses:narrow(1, count, 1):copy_(loss)
-    return count == length
-  end
-  function log.read()
-    local values = count > 0 and losses:narrow(1, 1, count):totable() or {}
-    count = 0
-    return values
-  end
-  return log
 end
 
 -- A path of the options for one run; where there are several, each has its own.
@@ -51,13 +32,6 @@ local function evaluate(run, seed, step)
 end
 
 local function is_finite(number) return math.abs(number) < math.huge end
-
--- The place of the first loss that is not finite, or nil.
-local function first_bad(losses)
-  for i, loss in ipairs(losses) do
-    if not is_finite(loss) then return i end
-  end
-end
 
 -- What is wrong with the state after a step, in words, or nil. Parameters may be finite and yet too large to compute
 -- with, which the step's own loss, from before its update, does not show.
@@ -87,8 +61,8 @@ return function(experiment, precision, seed, settings, log)
   local done, extra = found and found.step or 0, found and found.extra or {}
   if found then print(("%s %s goes on from step %d of %s"):format(experiment.name, precision.name, done, path)) end
   log:begin(precision.name .. "," .. seed, done)
-  local report = make_report(experiment, run, precision, seed, settings, log, extra.seconds or 0)
-  local losses = make_loss_log(math.max(1, math.min(longest_report, math.floor(run.steps / 50))), settings.device)
+  local report = make_report(experiment, run, precision, settings, seed, log, extra.seconds)
+  local losses = make_loss_log(run.steps, settings.device)
   run.watcher = settings.watch and fp8.watch(run.model, {every = settings.watch})
   local take_step, compute, update = stepping.make(run, optimizer, settings)
   local snapshot, reported = locate.snapshot(run.model, optimizer), done
@@ -134,11 +108,11 @@ return function(experiment, precision, seed, settings, log)
     local to_evaluate = is_last or is_multiple(settings.evaluate_every)
     if full or to_save or to_evaluate or step == done + 1 then
       local values = losses.read()
-      local bad = first_bad(values)
+      local bad = losses.first_bad(values)
       if bad then return fail(("the loss is %g"):format(values[bad]), reported + bad, step) end
       metrics = to_evaluate and report.pause(evaluate, run, seed, step) or nil
       local wrong = (to_save or to_evaluate) and report.pause(wrong_state, run, experiment, metrics)
-      report.losses(values, step, schedule, not wrong and metrics or nil)
+      report.losses(values, step, not wrong and metrics or nil, schedule)
       if wrong then return fail(wrong, step, step) end
       if to_save then report.pause(save, step) end
       report.pause(function() snapshot = locate.snapshot(run.model, optimizer, snapshot) end)

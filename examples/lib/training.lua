@@ -6,7 +6,6 @@
 --   metrics  list of {name = "test accuracy", key = "accuracy", format = "%.2f%%", factor = 100}
 --   settings list of the options that a run must share with a checkpoint which it goes on from
 --   content  what else it must share: texts by the name of what they stand for; nil for nothing
---   precisions  list of {name =, dtype =, recipe = as for fp8.convert}; nil for those of --compare
 --   row      what the first column of the table is called; nil for "precision"
 --   build    build(precision, seed) returns a run: {model =, steps = in all, units = of a step, feed = function(step)
 --            that writes the step's input into fixed tensors, loss = function() of those, evaluate = function() that
@@ -183,21 +182,17 @@ local function try_recipes(experiment, precisions, settings)
   end
 end
 
---- Trains with every precision and seed of the settings, and prints a table. A run in which a number is not finite
--- ends; the others go on.
+--- Calls run(precision, seed) for every precision and seed of the settings, and prints a table of what that returns.
+-- The others go on after one that failed.
+-- @param experiment {name =, unit =, metrics =, row =}, as above
+-- @param run        returns a table of metrics by key, with loss, seconds and rate; or nil and what went wrong in words
 -- @return whether all runs ended well
-function training.compare(experiment, settings)
-  local precisions = experiment.precisions or training.precisions(settings)
-  local columns = {"precision", "seed", "step", "loss", "lr", experiment.unit .. "_per_second", "seconds"}
-  for _, metric in ipairs(experiment.metrics) do columns[#columns + 1] = metric.key end
-  local log = csv.open(settings.csv, columns, settings.checkpoint ~= nil)
+function training.tabulate(experiment, precisions, settings, run)
   local results, all_well = {}, true
-  try_recipes(experiment, precisions, settings)
-  settings.single = #precisions == 1 and settings.seeds == 1
   for _, precision in ipairs(precisions) do
     results[precision.name] = {failures = {}}
     for seed = settings.seed, settings.seed + settings.seeds - 1 do
-      local result, failure = run_once(experiment, precision, seed, settings, log)
+      local result, failure = run(precision, seed)
       if failure then
         terminal.finish_line()
         io.stderr:write(("%s: %s, seed %d: %s\n"):format(experiment.name, precision.name, seed, failure))
@@ -212,6 +207,21 @@ function training.compare(experiment, settings)
   end
   print_table(experiment, precisions, results)
   return all_well
+end
+
+--- Trains with every precision and seed of the settings, and prints a table. A run in which a number is not finite
+-- ends; the others go on.
+-- @return whether all runs ended well
+function training.compare(experiment, settings)
+  local precisions = training.precisions(settings)
+  local columns = {"precision", "seed", "step", "loss", "lr", experiment.unit .. "_per_second", "seconds"}
+  for _, metric in ipairs(experiment.metrics) do columns[#columns + 1] = metric.key end
+  local log = csv.open(settings.csv, columns, settings.checkpoint ~= nil)
+  try_recipes(experiment, precisions, settings)
+  settings.single = #precisions == 1 and settings.seeds == 1
+  return training.tabulate(experiment, precisions, settings, function(precision, seed)
+    return run_once(experiment, precision, seed, settings, log)
+  end)
 end
 
 return training

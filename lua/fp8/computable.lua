@@ -1,2 +1,6 @@
 --- The dtypes that products, gradients and parameters can have, as a set.
-return {f32 = true, f16 = true, bf16 = true}
+local computable = {}
+for name, dtype in pairs(require "fp8.dtypes") do
+  if dtype.kind == "float" then computable[name] = true end
+end
+return computable

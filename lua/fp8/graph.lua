@@ -9,48 +9,19 @@ local open -- the graph that is being captured
 
 local graph = {}
 
---- The graph that is being captured, or nil.
-function graph.open() return open end
+--- The device of the graph that is being captured, or nil.
+function graph.capturing() return open and open.device end
 
---- Has an optimizer's update read its numbers from the device when it runs: they are written there before every
--- replay, and the count of steps goes up then.
--- @param optimizer its method `settings_of(group)` gives the settings of the moment, and `rule` says for which update
--- @param batch     what is updated: {group =, device =, states =, …}, states a list of tables with a count `steps`
--- @return the tensor that the update reads
-function graph.live_step(optimizer, batch)
-  if batch.device ~= open.device then
-    core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(batch.device, open.device))
-  end
-  local live = core.new_live_step(batch.device)
-  open.steps[#open.steps + 1] = {optimizer = optimizer, group = batch.group, states = batch.states, live = live}
-  return live
-end
-
--- The settings of the next step; nothing has changed yet.
-local function next_settings(step)
-  local states = step.states
-  local steps = states[1].steps
-  for i = 2, #states do
-    if states[i].steps ~= steps then
-      core.raise "graph: its parameters have had different numbers of steps since it was captured; capture it again"
-    end
-  end
-  local settings = step.optimizer:settings_of(step.group)
-  settings.step = steps + 1
-  return settings
-end
-
-local function write_step(step)
-  local settings, states = step.settings, step.states
-  core.store_step(step.live, step.optimizer.rule, settings)
-  for i = 1, #states do states[i].steps = settings.step end
-end
+--- Has the graph that is being captured call functions before every replay, for what a replay has to do in Lua.
+-- @param hook {prepare = function() that may raise an error and changes nothing that others see, commit = function()
+--   that does what was prepared}; nothing is committed before all hooks of the graph are prepared
+function graph.on_replay(hook) open.hooks[#open.hooks + 1] = hook end
 
 --- Replays the work. Returns what f returned when it was captured, the same tensors each time.
 function Graph:__call()
-  local steps, leaves, grads = self.steps, self.leaves, self.grads
-  for i = 1, #steps do steps[i].settings = next_settings(steps[i]) end
-  for i = 1, #steps do write_step(steps[i]) end
+  local hooks, leaves, grads = self.hooks, self.leaves, self.grads
+  for i = 1, #hooks do hooks[i].prepare() end
+  for i = 1, #hooks do hooks[i].commit() end
   core.graph_replay(self.work)
   for i = 1, #leaves do leaves[i].grad = grads[i] or nil end
   return unpack(self.outputs, 1, self.count)
@@ -122,7 +93,7 @@ end
 function graph.capture(f, device)
   if type(f) ~= "function" then core.raise("graph: a function is needed, got " .. type(f)) end
   if open then core.raise "graph: a graph is being captured already" end
-  local self = setmetatable({device = core.device_name(device), steps = {}, leaves = {}, grads = {}}, Graph)
+  local self = setmetatable({device = core.device_name(device), hooks = {}, leaves = {}, grads = {}}, Graph)
   rehearse(self, f)
   collectgarbage() -- what the first run left behind is room for the graph
   local written = {}

@@ -15,51 +15,50 @@ core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8
 
 local attention = require "fp8.ops.attention"
 local autograd = require "fp8.autograd"
-local creation = require "fp8.creation"
+local create = require "fp8.ops.create"
 local elementwise = require "fp8.ops.elementwise"
-local index = require "fp8.ops.index"
+local join = require "fp8.ops.join"
+local linear_matmul = require "fp8.linear.matmul"
 local normalize = require "fp8.ops.normalize"
-local quantization = require "fp8.quantization"
-local quantized_matmul = require "fp8.quantized_matmul"
-local reduce = require "fp8.ops.reduce"
+local quantize = require "fp8.ops.quantize"
 require "fp8.tensor"
 
 local fp8 = {
-  _VERSION = "fp8 0.1.0",
+  version = "0.1.0", _VERSION = "fp8 0.1.0",
 
   -- Creation: sizes or nested tables of numbers, then {dtype =, device =, requires_grad =}.
   tensor = core.tensor, zeros = core.zeros, ones = core.ones, full = core.full, empty = core.empty,
   arange = core.arange, rand = core.rand, randn = core.randn, randint = core.randint,
-  zeros_like = creation.zeros_like, ones_like = creation.ones_like, empty_like = creation.empty_like,
-  randn_like = creation.randn_like,
+  zeros_like = create.zeros_like, ones_like = create.ones_like, empty_like = create.empty_like,
+  randn_like = create.randn_like,
   manual_seed = core.manual_seed, random_state = core.random_state,
   set_default_device = core.set_default_device, set_default_dtype = core.set_default_dtype,
   is_tensor = core.is_tensor,
 
   -- Operations that are no methods, or read better as functions.
-  cat = index.cat, stack = index.stack, where = elementwise.where,
+  cat = join.cat, stack = join.stack, where = elementwise.where,
   maximum = elementwise.maximum, minimum = elementwise.minimum,
-  matmul = require("fp8.ops.matmul").matmul, cross_entropy = reduce.cross_entropy,
+  matmul = require("fp8.ops.matmul").matmul, cross_entropy = require "fp8.ops.cross_entropy",
   gelu = elementwise.gelu, silu = elementwise.silu,
   layer_norm = normalize.layer_norm, rms_norm = normalize.rms_norm,
   dropout = require "fp8.ops.dropout", embedding = require "fp8.ops.embedding",
   attention = attention.attention, self_attention = attention.self_attention,
 
-  -- Formats and quantization.
+  -- Formats and quantize.
   create_map = core.create_map, create_dynamic_map = core.create_dynamic_map,
   create_linear_map = core.create_linear_map,
-  quantize_blockwise = quantization.quantize_blockwise, dequantize_blockwise = quantization.dequantize_blockwise,
-  quantize = quantization.quantize, dequantize = quantization.dequantize,
-  matmul_mixed = quantized_matmul.matmul_mixed, matmul_global = quantized_matmul.matmul_global,
-  recipes = require "fp8.recipes",
+  quantize_blockwise = quantize.quantize_blockwise, dequantize_blockwise = quantize.dequantize_blockwise,
+  quantize = quantize.quantize, dequantize = quantize.dequantize,
+  matmul_mixed = linear_matmul.matmul_mixed, matmul_global = linear_matmul.matmul_global,
+  recipes = require "fp8.linear.recipes",
 
   no_grad = autograd.no_grad,
-  Function = require "fp8.function",
+  Function = require "fp8.autograd.function",
   scope = require "fp8.scope",
-  cuda = require "fp8.devices",
+  cuda = require "fp8.cuda",
   --- fp8.memory(device) and fp8.reset_peak_memory(device), in bytes, as in fp8.cuda but for any device, "cpu" included.
   memory = core.memory, reset_peak_memory = core.reset_peak_memory,
-  event = require "fp8.timing",
+  event = require "fp8.event",
 }
 
 -- Loaded when first used, so that `require "fp8"` stays quick: by field, a module, and the field in it if not the
@@ -67,8 +66,8 @@ local fp8 = {
 local later = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
-  convert = {"fp8.convert"}, analyze = {"fp8.analyze"}, watch = {"fp8.watch"},
-  load = {"fp8.io", "load"}, save = {"fp8.io", "save"}, checkpoint = {"fp8.checkpoint"},
+  convert = {"fp8.nn.convert"}, analyze = {"fp8.watch.analyze"}, watch = {"fp8.watch"},
+  load = {"fp8.files", "load"}, save = {"fp8.files", "save"}, checkpoint = {"fp8.files.checkpoint"},
 }
 
 return setmetatable(fp8, {

@@ -1,5 +1,6 @@
 --- tostring(tensor): a line with shape, dtype and device, then the values in aligned columns, or an excerpt of them.
 local core = require "fp8.core"
+local number_text = require "fp8.number_text"
 local shapes = require "fp8.shapes"
 
 local largest_in_full = 200 -- elements
@@ -44,13 +45,6 @@ local function number_format(values)
   end)
   if whole and largest < 1e15 then return "%.0f" end
   return (largest >= 1e5 or smallest < 1e-4) and "%.4e" or "%.4f"
-end
-
-local function number_text(format, value)
-  if value ~= value then return "nan" end
-  if value == math.huge then return "inf" end
-  if value == -math.huge then return "-inf" end
-  return format:format(value)
 end
 
 -- One row of numbers: right-aligned, continued on further lines where it is too long. `page` holds the lines so far,

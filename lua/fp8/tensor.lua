@@ -2,16 +2,17 @@
 local ffi = require "ffi"
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local dtypes = require "fp8.dtypes"
 local elementwise = require "fp8.ops.elementwise"
 
 local raise = core.raise
 
 local methods = {}
-for _, family in ipairs {"elementwise", "view", "convert", "reduce", "matmul", "index", "in_place"} do
+for _, family in ipairs {"elementwise", "view", "copy", "reduce", "softmax", "matmul", "index"} do
   for name, operation in pairs(require("fp8.ops." .. family)) do methods[name] = operation end
 end
--- These take a list of tensors, or a condition first: functions of the module only.
-methods.cat, methods.stack = nil, nil
+methods.to_options = nil -- takes no tensor
+-- fp8.where takes the condition first.
 function methods.where(x, condition, other) return elementwise.where(condition, x, other) end
 
 methods.numel = core.numel
@@ -20,7 +21,7 @@ methods.stride = core.stride
 methods.is_contiguous = core.is_contiguous
 methods.item = core.item
 methods.totable = core.totable
-methods.backward = require "fp8.backward"
+methods.backward = require "fp8.autograd.backward"
 methods.requires_grad_ = autograd.set_requires_grad
 methods.retain_grad = autograd.retain_grad
 
@@ -30,11 +31,11 @@ function methods.size(x, dimension)
   return core.size(x, dimension)
 end
 
-local element_pointers = {
-  f32 = "float *", f16 = "uint16_t *", bf16 = "uint16_t *", e4m3 = "uint8_t *", e5m2 = "uint8_t *",
-  u8 = "uint8_t *", i32 = "int32_t *", i64 = "int64_t *",
-}
-for dtype, name in pairs(element_pointers) do element_pointers[dtype] = ffi.typeof(name) end
+local element_pointers = {}
+for name, dtype in pairs(dtypes) do
+  local element = name == "f32" and "float" or ("%sint%d_t"):format(name:find "^i" and "" or "u", 8 * dtype.size)
+  element_pointers[name] = ffi.typeof(element .. " *")
+end
 
 --- x:data(): an FFI pointer to the elements of a contiguous tensor on the CPU: float *, uint16_t * (the bits of f16 and
 -- bf16), uint8_t * (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the

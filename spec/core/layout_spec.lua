@@ -11,11 +11,10 @@ local helpers = {
     vectors = "what several kernels of the CPU do with runs of float32",
   },
   ["src/cuda"] = {
-    elementwise_plan = "merged dimensions for elementwise kernels, on a machine where launches cost most",
     measure = "absmax in two passes, for reductions and scales of large tensors",
   },
   ["src/ops"] = {
-    internal = "checks and outputs that the operations share",
+    support = "checks and outputs that the operations share",
   },
 }
 
@@ -32,6 +31,7 @@ local one_sided = {
 -- Entries that a backend may leave out, since src/ops asks before it calls them.
 local optional_entries = {
   attends = true, attention = true, attention_backward = true, compares_quantized = true, compare_quantized = true,
+  capture_prepare = true, capture_begin = true, capture_end = true, graph_launch = true, graph_release = true,
 }
 
 local largest_folder = 25

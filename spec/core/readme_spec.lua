@@ -1,4 +1,6 @@
 -- The scripts of README.md print what README.md says.
+local support = require "spec.support"
+
 describe("README.md", function()
   it("shows the real output of its scripts", function()
     local file = assert(io.open "README.md")
@@ -13,5 +15,18 @@ describe("README.md", function()
       count = count + 1
     end
     assert.equal(2, count)
+  end)
+
+  it("shows examples/first.lua as it is, and that is short", function()
+    local readme, example = support.read_file "README.md", support.read_file "examples/first.lua"
+    assert.is_truthy(readme:find("```lua\n" .. example .. "```", 1, true))
+    assert.is_true(select(2, example:gsub("\n", "\n")) <= 45)
+  end)
+
+  it("names the rockspec, whose version is the module's", function()
+    local version = require("fp8").version
+    local name = ("fp8-%s-1.rockspec"):format(version)
+    assert.is_truthy(support.read_file(name):find(('version = "%s-1"'):format(version), 1, true))
+    assert.is_truthy(support.read_file "README.md":find(name, 1, true))
   end)
 end)

@@ -76,7 +76,7 @@ describe("examples/fashion_mnist.lua", function()
   it("loads fp8 without reading what it does not need", function()
     local ok, output = support.run_lua [[
       require "fp8"
-      for _, name in ipairs {"fp8.nn", "fp8.data", "fp8.io", "cjson", "zlib"} do
+      for _, name in ipairs {"fp8.nn", "fp8.data", "fp8.files", "cjson", "zlib"} do
         assert(not package.loaded[name], name)
       end
     ]]

@@ -21,7 +21,7 @@ end
 --- The quantized forms that a layer keeps of its weight.
 local function kept_forms(layer)
   local forms = {}
-  for _, cache in pairs(layer.quantized_weight) do
+  for _, cache in pairs(layer.state.quantized_weight) do
     for _, name in ipairs {"codes", "transposed", "values"} do forms[#forms + 1] = cache[name] end
   end
   return forms

@@ -157,7 +157,7 @@ TransformerBlock(
         if name ~= "Embedding" and name ~= "MultiHeadAttention" and name ~= "MLP" then
           fails(name .. ": unknown option momentum", nn[name], 4, {momentum = 1})
           fails(name .. ": option dtype must be f32, f16 or bf16, got i64", nn[name], 4, {dtype = "i64"})
-          fails(name .. ": the options must be a table, got number", nn[name], 4, 3)
+          fails(name .. ": options must be a table, got number", nn[name], 4, 3)
         else
           fails(name .. ": unknown option momentum", nn[name], 4, 4, {momentum = 1})
         end

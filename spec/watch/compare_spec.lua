@@ -1,5 +1,5 @@
 -- The comparison of a tensor with its quantized values, behind fp8.analyze and fp8.watch, against a slow reference.
-local comparison = require "fp8.comparison"
+local comparison = require "fp8.watch.compare"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
 local statistics = require "spec.support.statistics"

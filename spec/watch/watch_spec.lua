@@ -167,7 +167,7 @@ support.each_device(function(device)
       for i = 1, 10 do
         feed(i)
         assert.equal(i % 3 == 0, watcher:due())
-        assert.equal(i % 3 == 0, model[3].observer ~= nil)
+        assert.equal(i % 3 == 0, model[3].state.observer ~= nil)
         step()
         watcher:step()
       end
@@ -182,7 +182,7 @@ support.each_device(function(device)
         step()
         watcher:step()
         assert.is_false(watcher:due())
-        assert.is_nil(model[1].observer)
+        assert.is_nil(model[1].state.observer)
       end
       assert.equal(9, watcher:rows()[#watcher:rows()].step)
       fp8.watch(model):close()

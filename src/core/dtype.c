@@ -19,7 +19,6 @@ const char *dtype_class_name(DTypeClass class_of_dtype) {
     return "integer";
   }
   trap_missing_case();
-  return NULL;
 }
 
 bool dtype_parse(const char *name, DType *dtype) {

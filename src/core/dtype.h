@@ -39,7 +39,6 @@ PORTABLE DTypeClass dtype_class(DType dtype) {
     break;
   }
   trap_missing_case();
-  return DTYPE_CLASS_INTEGER;
 }
 
 /* Bytes of one element. */
@@ -61,7 +60,6 @@ PORTABLE int64_t dtype_size(DType dtype) {
     break;
   }
   trap_missing_case();
-  return 0;
 }
 
 /* True for f32, f16, bf16, e4m3 and e5m2. */

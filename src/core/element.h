@@ -66,7 +66,6 @@ static inline double element_load(DType dtype, const void *element) {
     break;
   }
   trap_missing_case();
-  return 0;
 }
 
 #endif

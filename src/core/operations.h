@@ -160,7 +160,6 @@ PORTABLE BinaryClass binary_class(BinaryOp op) {
     break;
   }
   trap_missing_case();
-  return BINARY_CLASS_DERIVATIVE;
 }
 
 /* Whether 64-bit integers are what the operation computes in, where all operands are integers. */

@@ -5,9 +5,10 @@
 
 #include "core/portable.h"
 
-PORTABLE void trap_missing_case(void) {
+__attribute__((noreturn)) PORTABLE void trap_missing_case(void) {
 #ifdef __CUDA_ARCH__
   __trap();
+  __builtin_unreachable();
 #else
   __builtin_trap();
 #endif

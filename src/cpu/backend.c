@@ -25,50 +25,15 @@ static bool cpu_to_host(int index, void *host, const void *device_data, size_t b
   return true;
 }
 
-/* --- there are no graphs --- */
-
-static bool no_graphs(void) { return error_set("graphs need a CUDA device"); }
-
-static bool cpu_capture_prepare(int index, bool preparing) {
-  (void)index;
-  return !preparing || no_graphs();
-}
-
-static bool cpu_capture_begin(int index) {
-  (void)index;
-  return no_graphs();
-}
-
-static bool cpu_capture_end(int index, void **graph) {
-  (void)index;
-  (void)graph;
-  return no_graphs();
-}
-
-static bool cpu_graph_launch(int index, void *graph) {
-  (void)index;
-  (void)graph;
-  return no_graphs();
-}
-
-static void cpu_graph_release(int index, void *graph) {
-  (void)index;
-  (void)graph;
-}
-
-/* --- the table, in the order of struct Backend --- */
-
 static const Backend backend = {
+    .version = BACKEND_VERSION,
+    .size = sizeof(Backend),
+    .allocator = &cpu_allocator,
     .device_count = cpu_device_count,
     .synchronize = cpu_synchronize,
     .event_record = cpu_event_record,
     .event_elapsed = cpu_event_elapsed,
     .event_release = cpu_event_release,
-    .capture_prepare = cpu_capture_prepare,
-    .capture_begin = cpu_capture_begin,
-    .capture_end = cpu_capture_end,
-    .graph_launch = cpu_graph_launch,
-    .graph_release = cpu_graph_release,
     .from_host = cpu_from_host,
     .to_host = cpu_to_host,
     .copy = cpu_copy,
@@ -102,7 +67,4 @@ static const Backend backend = {
     .store_fields = cpu_store_fields,
 };
 
-const Backend *cpu_backend_open(void) {
-  memory_register(DEVICE_CPU, &cpu_allocator);
-  return &backend;
-}
+const Backend *cpu_backend_open(void) { return &backend; }

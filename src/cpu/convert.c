@@ -38,7 +38,7 @@ VECTORIZE static void floats_from_i64(float *restrict out, const int64_t *restri
 }
 
 const float *load_floats(DType dtype, const void *data, int64_t start, int n, float *buffer) {
-  const void *in = (const char *)data + start * (int64_t)dtype_size(dtype);
+  const void *in = (const char *)data + start * dtype_size(dtype);
   switch (dtype) {
   case DTYPE_F32:
     return in;
@@ -66,7 +66,7 @@ const float *load_floats(DType dtype, const void *data, int64_t start, int n, fl
   case DTYPE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 /* --- from float32 --- */
@@ -113,7 +113,7 @@ static void i64_from_floats(int64_t *restrict out, const float *restrict in, int
 }
 
 void store_floats(DType dtype, void *data, int64_t start, int n, const float *values) {
-  void *out = (char *)data + start * (int64_t)dtype_size(dtype);
+  void *out = (char *)data + start * dtype_size(dtype);
   switch (dtype) {
   case DTYPE_F32:
     if (out != values) memcpy(out, values, (size_t)n * sizeof *values);
@@ -142,7 +142,7 @@ void store_floats(DType dtype, void *data, int64_t start, int n, const float *va
   case DTYPE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 void store_floats_unsaturated(DType dtype, void *data, int64_t start, int n, const float *values) {
@@ -152,7 +152,7 @@ void store_floats_unsaturated(DType dtype, void *data, int64_t start, int n, con
   } else if (dtype == DTYPE_E5M2) {
     e5m2_from_floats_unsaturated(out, values, n);
   } else {
-    missing_case();
+    trap_missing_case();
   }
 }
 
@@ -191,7 +191,7 @@ VECTORIZE static void integers_from_i32(int64_t *restrict out, const int32_t *re
 }
 
 const int64_t *load_integers(DType dtype, const void *data, int64_t start, int n, int64_t *buffer) {
-  const void *in = (const char *)data + start * (int64_t)dtype_size(dtype);
+  const void *in = (const char *)data + start * dtype_size(dtype);
   switch (dtype) {
   case DTYPE_I64:
     return in;
@@ -215,7 +215,7 @@ const int64_t *load_integers(DType dtype, const void *data, int64_t start, int n
   case DTYPE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 VECTORIZE static void u8_from_integers(uint8_t *restrict out, const int64_t *restrict in, int n) {
@@ -233,7 +233,7 @@ VECTORIZE static void i32_from_integers(int32_t *restrict out, const int64_t *re
 }
 
 void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t *values) {
-  void *out = (char *)data + start * (int64_t)dtype_size(dtype);
+  void *out = (char *)data + start * dtype_size(dtype);
   switch (dtype) {
   case DTYPE_I64:
     if (out != values) memcpy(out, values, (size_t)n * sizeof *values);
@@ -259,26 +259,5 @@ void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t
   case DTYPE_COUNT:
     break;
   }
-  missing_case();
-}
-
-/* --- single numbers --- */
-
-int64_t integer_from_double(double value) {
-  if (value != value) return 0;
-  if (value < -0x1p63) return INT64_MIN;
-  if (value >= 0x1p63) return INT64_MAX;
-  return (int64_t)value;
-}
-
-bool double_is_integer(double value) { return value == trunc(value) && value >= -0x1p63 && value < 0x1p63; }
-
-void store_number(DType dtype, void *element, double number) {
-  if (dtype_is_float(dtype)) {
-    float value = (float)number;
-    store_floats(dtype, element, 0, 1, &value);
-  } else {
-    int64_t value = integer_from_double(number);
-    store_integers(dtype, element, 0, 1, &value);
-  }
+  trap_missing_case();
 }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/dtype.h"
+#include "core/element.h"
 
 /* Elements start … start + n - 1 of `data` as float32: the data itself if it is f32, otherwise converted into
  * `buffer`. */
@@ -28,14 +28,5 @@ void convert_run(DType out_dtype, void *out, int64_t out_start, DType dtype, con
 
 /* All `count` elements, on all threads. */
 void convert_all(DType out_dtype, void *out, DType dtype, const void *in, int64_t count);
-
-/* Towards zero, saturating; NaN gives 0. */
-int64_t integer_from_double(double value);
-
-/* Whether it is a whole number that 64 bits hold. */
-bool double_is_integer(double value);
-
-/* One element, `number` converted to `dtype`, into `element`. */
-void store_number(DType dtype, void *element, double number);
 
 #endif

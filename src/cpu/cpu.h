@@ -38,10 +38,8 @@ bool cpu_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Ten
                                 const Tensor *dloss);
 
 /* normalize.c */
-bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
-                   const Tensor *bias, float epsilon);
-bool cpu_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
-                            const Tensor *inverse, const Tensor *weight);
+bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
+bool cpu_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward);
 
 /* dropout.c */
 bool cpu_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
@@ -56,8 +54,7 @@ bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
 
 /* scaled_matmul.c */
-bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                       const Tensor *bias, bool fast);
+bool cpu_scaled_matmul(Tensor *out, const ScaledProduct *product);
 
 /* quantize/quantize.c */
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);

@@ -22,10 +22,10 @@ static void fill_chunks(int64_t begin, int64_t end, const void *context) {
 bool cpu_fill(Tensor *out, double number) {
   Fill job; /* 4 KiB, of which small tensors need little: not worth clearing */
   job.out = stream_of(out);
-  size_t element = dtype_size(out->dtype);
+  size_t element = (size_t)dtype_size(out->dtype);
   size_t bytes = element * (size_t)chunk_length(job.out.count, 0);
   if (bytes == 0) return true;
-  store_number(out->dtype, job.values, number);
+  element_store(out->dtype, job.values, number);
   for (size_t filled = element; filled < bytes; filled *= 2) {
     memcpy(job.values + filled, job.values, filled < bytes - filled ? filled : bytes - filled);
   }
@@ -54,7 +54,7 @@ static void count_integers(int64_t begin, int64_t end, const void *context) {
   int64_t values[CHUNK];
   for (int64_t first = begin; first < end; first += CHUNK) {
     int n = chunk_length(end, first);
-    for (int i = 0; i < n; i++) values[i] = integer_from_double(job->start + (double)(first + i) * job->step);
+    for (int i = 0; i < n; i++) values[i] = int64_from_double(job->start + (double)(first + i) * job->step);
     store_integers(job->dtype, job->out, first, n, values);
   }
 }

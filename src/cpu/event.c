@@ -7,7 +7,7 @@
 bool cpu_event_record(int index, void **event) {
   (void)index;
   if (!*event) *event = malloc(sizeof(struct timespec));
-  if (!*event) return error_set("out of memory on cpu: %zu bytes asked for", sizeof(struct timespec));
+  if (!*event) return error_memory(sizeof(struct timespec));
   clock_gettime(CLOCK_MONOTONIC, *event);
   return true;
 }

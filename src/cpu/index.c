@@ -165,7 +165,7 @@ static void pick(void *out, const void *x, const int64_t *index, int64_t stride,
     for (int i = 0; i < n; i++) ((uint64_t *)out)[i] = ((const uint64_t *)x)[index[i] * stride + i];
     return;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 /* Tasks are (outer, j). */

@@ -86,16 +86,16 @@ static void normalize_rows(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
-                   const Tensor *bias, float epsilon) {
+bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization) {
+  const Tensor *x = normalization->x;
   Normalize job = {
       .out = values_of(out),
       .x = values_of(x),
-      .weight = values_of(weight),
-      .bias = values_of(bias),
+      .weight = values_of(normalization->weight),
+      .bias = values_of(normalization->bias),
       .mean = mean ? tensor_data(mean) : NULL,
       .inverse = tensor_data(inverse),
-      .epsilon = epsilon,
+      .epsilon = (float)normalization->epsilon,
       .rows = rows_of(x),
       .columns = x->size[x->rank - 1],
   };
@@ -188,15 +188,15 @@ static void store_sums(Tensor *out, double *sums, int64_t slices) {
   }
 }
 
-bool cpu_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
-                            const Tensor *inverse, const Tensor *weight) {
+bool cpu_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward) {
+  const Tensor *x = backward->x, *mean = backward->mean, *inverse = backward->inverse;
   enum { NORMALIZE_SLICES = 64 }; /* at most */
   Normalize job = {
       .out = values_of(gradients->x),
       .x = values_of(x),
-      .dy = values_of(dy),
-      .addend = values_of(gradients->addend),
-      .weight = values_of(weight),
+      .dy = values_of(backward->dy),
+      .addend = values_of(backward->addend),
+      .weight = values_of(backward->weight),
       .mean = mean ? tensor_data(mean) : NULL,
       .inverse = tensor_data(inverse),
       .rows = rows_of(x),

@@ -83,7 +83,7 @@ static void apply_rule(const ParameterUpdate *job, float *updated, const float *
   case UPDATE_RULE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 static void update_chunks(int64_t begin, int64_t end, const void *context) {

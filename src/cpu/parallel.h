@@ -2,16 +2,13 @@
 #ifndef FP8_CPU_PARALLEL_H
 #define FP8_CPU_PARALLEL_H
 
-#include <stdint.h>
+#include "core/number.h"
 
 /* Elements that a kernel handles at once: few enough for its buffers to stay in the first-level cache. */
 enum { CHUNK = 512 };
 
 /* The length of the chunk that begins at `start`, of elements that end before `end`. */
 static inline int chunk_length(int64_t end, int64_t start) { return end - start < CHUNK ? (int)(end - start) : CHUNK; }
-
-/* a / b rounded up, a not negative. */
-static inline int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 typedef void (*ParallelBody)(int64_t begin, int64_t end, const void *context);
 

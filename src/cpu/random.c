@@ -54,7 +54,7 @@ static int uniform_bits(DType dtype) {
   case DTYPE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 static void draw_uniform(int64_t begin, int64_t end, const void *context) {
@@ -100,7 +100,7 @@ static ParallelBody draw_of(RandomKind kind) {
   case RANDOM_INTEGER:
     return draw_integers;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 bool cpu_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range) {

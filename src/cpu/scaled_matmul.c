@@ -63,9 +63,9 @@ static bool multiply_codes(float *sums, const Tensor *a, const Tensor *b) {
   return result == PRODUCT_UNSUPPORTED ? product_widened(&narrow) : result == PRODUCT_DONE;
 }
 
-bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                       const Tensor *bias, bool fast) {
-  (void)fast;
+/* Sums are float32 here, `fast` or not. */
+bool cpu_scaled_matmul(Tensor *out, const ScaledProduct *product) {
+  const Tensor *a = product->a, *b = product->b, *bias = product->bias;
   int64_t rows = a->size[0], columns = b->size[0];
   if (rows == 0 || columns == 0) return true;
   size_t bytes = out->dtype == DTYPE_F32 ? 0 : (size_t)(rows * columns) * sizeof(float);
@@ -75,14 +75,14 @@ bool cpu_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, cons
   bool done = multiply_codes(sums, a, b);
   if (done) {
     ScaledRows job = {.sums = sums,
-                      .scale_a = tensor_data(scale_a),
-                      .scale_b = tensor_data(scale_b),
+                      .scale_a = tensor_data(product->scale_a),
+                      .scale_b = tensor_data(product->scale_b),
                       .bias = bias ? tensor_data(bias) : NULL,
                       .out = tensor_data(out),
                       .dtype = out->dtype,
                       .columns = columns,
-                      .row_scales = tensor_count(scale_a) > 1,
-                      .column_scales = tensor_count(scale_b) > 1};
+                      .row_scales = tensor_count(product->scale_a) > 1,
+                      .column_scales = tensor_count(product->scale_b) > 1};
     parallel_for(rows, columns, scale_rows, &job);
   }
   scratch_release(scratch, bytes);

@@ -5,7 +5,7 @@
 #include "cpu/vectorize.h"
 
 Stream stream_of(const Tensor *tensor) {
-  int64_t element = (int64_t)dtype_size(tensor->dtype);
+  int64_t element = dtype_size(tensor->dtype);
   Stream stream = {.data = tensor_data(tensor), .dtype = tensor->dtype, .count = tensor_count(tensor)};
   for (int i = 0; i < tensor->rank; i++) {
     int64_t size = tensor->size[i], stride = tensor->stride[i] * element;
@@ -70,7 +70,7 @@ char *stream_address(const Stream *stream, int64_t position) {
 
 void *stream_direct(const Stream *stream, int64_t start, int n) {
   int last = stream->rank - 1;
-  if (!stream->data || stream->stride[last] != (int64_t)dtype_size(stream->dtype)) return NULL;
+  if (!stream->data || stream->stride[last] != dtype_size(stream->dtype)) return NULL;
   if (last > 0 && start % stream->size[last] + n > stream->size[last]) return NULL;
   return stream_address(stream, start);
 }
@@ -95,7 +95,7 @@ static void gather(void *out, const char *in, int64_t stride, int64_t n, size_t 
     for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = *(const uint64_t *)(in + i * stride);
     return;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 static void scatter(char *out, const void *in, int64_t stride, int64_t n, size_t element) {
@@ -117,7 +117,7 @@ static void scatter(char *out, const void *in, int64_t stride, int64_t n, size_t
     for (int64_t i = 0; i < n; i++) *(uint64_t *)(out + i * stride) = ((const uint64_t *)in)[i];
     return;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 /* Elements from `place` to the end of its row, at most n. */
@@ -130,7 +130,7 @@ static int64_t row_rest(const Place *place, const Stream *stream, int64_t n) {
 const void *stream_read(const Stream *stream, int64_t start, int n, void *scratch) {
   const void *direct = stream_direct(stream, start, n);
   if (direct) return direct;
-  size_t element = dtype_size(stream->dtype);
+  size_t element = (size_t)dtype_size(stream->dtype);
   int64_t stride = stream->stride[stream->rank - 1];
   char *out = scratch;
   Place place = place_of(stream, start);
@@ -145,7 +145,7 @@ const void *stream_read(const Stream *stream, int64_t start, int n, void *scratc
 }
 
 void stream_write(const Stream *stream, int64_t start, int n, const void *values) {
-  size_t element = dtype_size(stream->dtype);
+  size_t element = (size_t)dtype_size(stream->dtype);
   int64_t stride = stream->stride[stream->rank - 1];
   const char *in = values;
   Place place = place_of(stream, start);
@@ -169,7 +169,7 @@ const float *stream_floats(const Stream *stream, int64_t start, int n, Chunk *ch
 
 const int64_t *stream_integers(const Stream *stream, int64_t start, int n, Chunk *chunk) {
   if (!stream->data) {
-    int64_t number = integer_from_double(stream->number);
+    int64_t number = int64_from_double(stream->number);
     for (int i = 0; i < n; i++) chunk->integers[i] = number;
     return chunk->integers;
   }

@@ -14,7 +14,4 @@
 /* For functions called in such loops: one that is not inlined keeps its loop from being vectorized. */
 #define INLINED static inline __attribute__((always_inline))
 
-/* Stands after a switch whose cases all return. */
-_Noreturn INLINED void missing_case(void) { __builtin_trap(); }
-
 #endif

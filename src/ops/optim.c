@@ -95,7 +95,6 @@ static UpdateStep step_of_rule(UpdateRule rule, const UpdateSettings *settings) 
     break;
   }
   trap_missing_case();
-  return (UpdateStep){0};
 }
 
 UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings) {

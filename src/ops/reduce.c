@@ -16,7 +16,6 @@ static DType reduced_dtype(ReduceOp op, DType dtype) {
     break;
   }
   trap_missing_case();
-  return dtype;
 }
 
 static bool needs_elements(ReduceOp op) { return op != REDUCE_SUM && op != REDUCE_MEAN; }

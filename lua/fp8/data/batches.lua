@@ -1,30 +1,27 @@
 --- Batches of rows, shuffled by a generator of their own.
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local is_whole = require "fp8.is_whole"
 local permutation = require "fp8.data.permutation"
 
 local raise = core.raise
 
 local defaults = {batch = 64, shuffle = false, drop_last = false, seed = 0}
+local known_options = {batch = "number", shuffle = "boolean", drop_last = "boolean", seed = "number"}
 
 local function drawn_seed()
   return core.item(core.randint(0, 2^31, {1}, {dtype = "i64", device = "cpu"}))
 end
 
 local function read_options(options)
-  options = check_options("batches", options, defaults)
+  options = check_options("batches", options, known_options)
   local settings = {}
   for name, default in pairs(defaults) do settings[name] = default end
-  for name, value in pairs(options) do
-    if type(value) ~= type(defaults[name]) then
-      raise(("batches: option %s must be a %s, got %s"):format(name, type(defaults[name]), type(value)))
-    end
-    settings[name] = value
-  end
+  for name, value in pairs(options) do settings[name] = value end
   if settings.shuffle and not options.seed then settings.seed = drawn_seed() end
   for name, least in pairs {batch = 1, seed = 0} do
     local value = settings[name]
-    if not (value >= least and value == math.floor(value) and value < 2^53) then
+    if not is_whole(value, least) then
       raise(("batches: option %s must be a whole number of at least %d, got %s"):format(name, least, value))
     end
   end

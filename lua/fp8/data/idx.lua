@@ -5,6 +5,7 @@ local ffi = require "ffi"
 local zlib = require "zlib"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local dtypes = require "fp8.dtypes"
 
 local raise = core.raise
 
@@ -14,9 +15,7 @@ local piece_bytes = 4096
 local largest_expansion = 1032
 
 local types = {
-  [0x08] = {name = "u8", dtype = "u8", bytes = 1}, [0x09] = {name = "i8"}, [0x0B] = {name = "i16"},
-  [0x0C] = {name = "i32", dtype = "i32", bytes = 4}, [0x0D] = {name = "f32", dtype = "f32", bytes = 4},
-  [0x0E] = {name = "f64"},
+  [0x08] = "u8", [0x09] = "i8", [0x0B] = "i16", [0x0C] = "i32", [0x0D] = "f32", [0x0E] = "f64",
 }
 
 local function fail(message, ...) error({message = message:format(...)}, 0) end
@@ -59,14 +58,14 @@ local function big_endian(text, position)
   return ((a * 256 + b) * 256 + c) * 256 + d
 end
 
--- Element type and shape, the number of elements, and what was read beyond the header.
+-- Dtype and shape, the number of elements, and what was read beyond the header.
 local function read_header(next_piece)
   local text = read_at_least(next_piece, 4, "")
   local zero, also_zero, code, rank = text:byte(1, 4)
   if zero ~= 0 or also_zero ~= 0 then fail("this is not an idx file: it must begin with two zero bytes") end
-  local kind = types[code]
-  if not kind then fail("unknown element type 0x%02X", code) end
-  if not kind.dtype then fail("element type %s is not supported; u8, i32 and f32 are", kind.name) end
+  local name = types[code]
+  if not name then fail("unknown element type 0x%02X", code) end
+  if not dtypes[name] then fail("element type %s is not supported; u8, i32 and f32 are", name) end
   if rank < 1 or rank > largest_rank then fail("%d dimensions; 1 to %d are supported", rank, largest_rank) end
   text = read_at_least(next_piece, 4 + 4 * rank, text)
   local shape, count = {}, 1
@@ -74,8 +73,8 @@ local function read_header(next_piece)
     shape[i] = big_endian(text, 1 + 4 * i)
     count = count * shape[i]
   end
-  if count * kind.bytes >= 2^53 then fail("sizes %s are too large", table.concat(shape, " x ")) end
-  return kind, shape, count, text:sub(5 + 4 * rank)
+  if count * dtypes[name].size >= 2^53 then fail("sizes %s are too large", table.concat(shape, " x ")) end
+  return name, shape, count, text:sub(5 + 4 * rank)
 end
 
 local function swap_bytes(address, count)
@@ -87,13 +86,13 @@ local function read_file(file)
   local file_bytes = file:seek("end")
   file:seek("set", 0)
   local next_piece, compressed = open_pieces(file)
-  local kind, shape, count, piece = read_header(next_piece)
-  local bytes, filled = count * kind.bytes, 0
+  local dtype, shape, count, piece = read_header(next_piece)
+  local bytes, filled = count * dtypes[dtype].size, 0
   -- Before memory is asked for: can the file hold that much at all?
   if bytes > file_bytes * (compressed and largest_expansion or 1) then
     fail("the header promises %.0f bytes, more than the file can hold", bytes)
   end
-  local tensor = core.empty(shape, {dtype = kind.dtype, device = "cpu"})
+  local tensor = core.empty(shape, {dtype = dtype, device = "cpu"})
   local target = ffi.cast("uint8_t *", core.data(tensor))
   while piece do
     if filled + #piece > bytes then fail("there are bytes after the last element") end
@@ -102,7 +101,7 @@ local function read_file(file)
     piece = next_piece()
   end
   if filled < bytes then fail("the file is truncated: %.0f of %.0f bytes", filled, bytes) end
-  if kind.bytes == 4 then swap_bytes(target, count) end
+  if dtypes[dtype].size == 4 then swap_bytes(target, count) end
   return tensor
 end
 

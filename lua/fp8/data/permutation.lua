@@ -3,12 +3,9 @@ local bit = require "bit"
 local ffi = require "ffi"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local is_whole = require "fp8.is_whole"
 
 local raise = core.raise
-
-local function is_count(value)
-  return type(value) == "number" and value >= 0 and value == math.floor(value) and value < 2^53
-end
 
 -- SplitMix64 (Steele, Lea and Flood, 2014): uniform doubles in [0, 1).
 local function generator(seed)
@@ -28,7 +25,7 @@ end
 -- @return i64 (count)
 return function(count, seed, options)
   for name, value in pairs {count = count or false, seed = seed or false} do
-    if not is_count(value) then
+    if not is_whole(value, 0) then
       raise(("permutation: %s must be a whole number of at least 0, got %s"):format(name, tostring(value)))
     end
   end

@@ -1,4 +1,5 @@
 --- Activation functions as modules.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
 local Module = require "fp8.nn.module"
@@ -12,13 +13,7 @@ local GELU = Module:extend("GELU")
 
 --- fp8.nn.GELU() or fp8.nn.GELU{approximate = "tanh"}: both forms of fp8.gelu.
 function GELU:init(options)
-  if options ~= nil and type(options) ~= "table" then
-    core.raise("GELU: the options must be a table, got " .. type(options))
-  end
-  for name in pairs(options or {}) do
-    if name ~= "approximate" then core.raise("GELU: unknown option " .. tostring(name)) end
-  end
-  self.approximate = options and options.approximate or "none"
+  self.approximate = check_options("GELU", options, {approximate = true}).approximate or "none"
   if self.approximate ~= "none" and self.approximate ~= "tanh" then
     core.raise("GELU: option approximate must be none or tanh, got " .. tostring(self.approximate))
   end

@@ -1,9 +1,12 @@
 --- Multi-head attention of a sequence to itself.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local self_attention = require("fp8.ops.attention").self_attention
 local Linear = require("fp8.nn.linear").Linear
 local Module = require "fp8.nn.module"
+
+local known_options = {causal = "boolean", bias = "boolean", dropout = "number", dtype = "dtype", device = true}
 
 local MultiHeadAttention = Module:extend("MultiHeadAttention")
 
@@ -25,7 +28,7 @@ function MultiHeadAttention:init(features, heads, options)
   arguments.check_size(name, "features", features)
   arguments.check_size(name, "heads", heads)
   if features % heads ~= 0 then core.raise(("%s: %d heads can't share %d features"):format(name, heads, features)) end
-  options = arguments.read_options(name, options, {causal = "boolean", bias = "boolean", dropout = "number"})
+  options = check_options(name, options, known_options)
   self.features, self.heads = features, heads
   self.causal, self.dropout = options.causal or false, options.dropout or 0
   arguments.check_probability(name, "option dropout", self.dropout)

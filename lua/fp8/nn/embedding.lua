@@ -1,4 +1,5 @@
 --- A table of vectors, one for each token.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local embed = require "fp8.ops.embedding"
@@ -10,7 +11,7 @@ local Embedding = Module:extend("Embedding")
 function Embedding:init(count, features, options)
   arguments.check_size(self.class_name, "count", count)
   arguments.check_size(self.class_name, "features", features)
-  options = arguments.read_options(self.class_name, options)
+  options = check_options(self.class_name, options, {dtype = "dtype", device = true})
   self.count, self.features = count, features
   self.weight = core.randn({count, features}, {dtype = options.dtype, device = options.device, requires_grad = true})
 end

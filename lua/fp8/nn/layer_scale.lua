@@ -1,7 +1,8 @@
 --- A learned factor for every feature.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
-local convert = require("fp8.ops.convert").to
+local convert = require("fp8.ops.copy").to
 local multiply = require("fp8.ops.elementwise").mul
 local Module = require "fp8.nn.module"
 
@@ -12,7 +13,7 @@ local LayerScale = Module:extend("LayerScale")
 -- transformers" (2021), and Wortsman et al., "Stable and low-precision training" (2023).
 function LayerScale:init(features, options)
   arguments.check_size(self.class_name, "features", features)
-  options = arguments.read_options(self.class_name, options, {initial = "number"})
+  options = check_options(self.class_name, options, {initial = "number", dtype = "dtype", device = true})
   self.features = features
   self.gamma = arguments.constant({features}, options.initial or 0, options)
 end

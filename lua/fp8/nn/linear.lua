@@ -1,33 +1,23 @@
 --- The linear layer as a module, and its two quantized forms: one layer and three recipes (none, `mixed`, `global`).
-local core = require "fp8.core"
+-- What it computes is linear.apply (linear/apply.lua); fp8.Linear makes one.
+local apply_linear = require "fp8.linear.apply"
 local arguments = require "fp8.nn.arguments"
-local linear = require "fp8.linear"
-local planning = require "fp8.plan"
-local recipes = require "fp8.recipes"
+local check_options = require "fp8.check_options"
+local core = require "fp8.core"
+local linear_state = require "fp8.linear.state"
+local planning = require "fp8.linear.plan"
+local recipe_check = require "fp8.linear.recipe_check"
+local recipes = require "fp8.linear.recipes"
 local Module = require "fp8.nn.module"
 
 local raise = core.raise
 
-local own_options = {bias = true, dtype = true, device = true, recipe = true, native = true}
+local known_options = {bias = "boolean", dtype = "dtype", device = true, recipe = true, native = "boolean"}
+for field in pairs(recipe_check.fields) do known_options[field] = true end
 
 local function read_options(class_name, options)
-  if options == nil then return {} end
   if type(options) == "boolean" then return {bias = options} end
-  if type(options) ~= "table" then
-    raise(("%s: the options must be a table or the boolean `bias`, got %s"):format(class_name, type(options)))
-  end
-  for option in pairs(options) do
-    if not own_options[option] and not planning.is_recipe_field(option) then
-      raise(("%s: unknown option %s"):format(class_name, tostring(option)))
-    end
-  end
-  for _, option in ipairs {"bias", "native"} do
-    if options[option] ~= nil and type(options[option]) ~= "boolean" then
-      raise(("%s: option %s must be a boolean, got %s"):format(class_name, option, type(options[option])))
-    end
-  end
-  arguments.check_dtype(class_name, options.dtype)
-  return options
+  return check_options(class_name, options, known_options)
 end
 
 -- What a recipe's name stands for, or the recipe itself; an error if it is neither.
@@ -55,11 +45,11 @@ local function chosen_recipe(class, options)
     recipe = recipes[default]
   end
   for option in pairs(options) do
-    if planning.is_recipe_field(option) and not recipe then
+    if recipe_check.fields[option] and not recipe then
       raise(("%s: option %s changes a recipe, and there is none"):format(class.class_name, option))
     end
   end
-  return recipe and planning.override(class.class_name, recipe, options)
+  return recipe and recipe_check.override(class.class_name, recipe, options)
 end
 
 -- Uniform in [-bound, bound).
@@ -78,7 +68,7 @@ local Linear = Module:extend("Linear")
 --
 -- Fields: weight (out, in), bias (out) or nil, recipe, in_features, out_features, and for each operand of the recipe
 -- with a history that, as `input_history` and the like: f32 tensors that belong to the state_dict. Weight and bias
--- start uniform in ±1 / √in_features, PyTorch's default. Field observer is set while fp8.watch records (fp8.linear).
+-- start uniform in ±1 / √in_features, PyTorch's default. Field state: see linear/state.lua.
 -- @param options a boolean for `bias`, or a table:
 --   bias    whether there is one (true)
 --   dtype   of weight and bias, "f32", "f16" or "bf16"; f32 ones go with 16-bit inputs too
@@ -94,15 +84,19 @@ function Linear:init(in_features, out_features, options)
   self.in_features, self.out_features = in_features, out_features
   self.recipe = chosen_recipe(self, options)
   self.plan = self.recipe and planning.make(name, self.recipe, in_features, out_features)
-  self.quantized_weight = {}
-  planning.renew_histories(self, nil, options.device)
+  self.state = linear_state.new(self)
+  linear_state.renew(self.state, nil, self.plan, options.device)
   local bound = 1 / math.sqrt(in_features)
   self.weight = uniform({out_features, in_features}, bound, options)
   if options.bias ~= false then self.bias = uniform({out_features}, bound, options) end
 end
 
 --- x (…, in_features) to (…, out_features).
-function Linear:forward(x) return linear(x, self.weight, self.bias, self.plan, self) end
+function Linear:forward(x)
+  local state = self.state
+  state.training = self.training
+  return apply_linear(x, self.weight, self.bias, self.plan, state)
+end
 
 --- Histories are f32.
 function Linear:keeps_dtype(field)
@@ -180,7 +174,7 @@ LinearGlobal.recipe_name = "global"
 -- @param where names the caller in errors
 function Linear:plan_for(where, recipe)
   if recipe == nil then return nil, nil end
-  recipe = planning.override(where, resolve(where, recipe), {})
+  recipe = recipe_check.override(where, resolve(where, recipe), {})
   return planning.make(where, recipe, self.in_features, self.out_features), recipe
 end
 
@@ -189,8 +183,7 @@ end
 function Linear:adopt(plan, recipe)
   local before, class = self.plan, getmetatable(self)
   self.plan, self.recipe = plan, recipe
-  self.quantized_weight = {}
-  planning.renew_histories(self, before, core.device(self.weight))
+  linear_state.renew(self.state, before, plan, core.device(self.weight))
   if class == LinearMixed or class == LinearGlobal then setmetatable(self, Linear) end
 end
 

@@ -1,4 +1,5 @@
 --- Two linear layers with an activation between them.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local activations = require "fp8.nn.activations"
 local arguments = require "fp8.nn.arguments"
@@ -13,6 +14,8 @@ local makers = {
   relu = activations.ReLU,
 }
 
+local known_options = {activation = "string", bias = "boolean", dropout = "number", dtype = "dtype", device = true}
+
 local MLP = Module:extend("MLP")
 
 --- fp8.nn.MLP(features, hidden [, options]): fc2(dropout(activation(fc1(x)))).
@@ -21,7 +24,7 @@ function MLP:init(features, hidden, options)
   local name = self.class_name
   arguments.check_size(name, "features", features)
   arguments.check_size(name, "hidden", hidden)
-  options = arguments.read_options(name, options, {activation = "string", bias = "boolean", dropout = "number"})
+  options = check_options(name, options, known_options)
   local activation, dropout = options.activation or "gelu", options.dropout or 0
   arguments.check_probability(name, "option dropout", dropout)
   if not makers[activation] then

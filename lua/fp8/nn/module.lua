@@ -11,7 +11,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
 local computable = require "fp8.computable"
-local conversion_options = require "fp8.conversion"
+local to_options = require("fp8.ops.copy").to_options
 local views = require "fp8.ops.view"
 local shapes = require "fp8.shapes"
 
@@ -175,7 +175,7 @@ function Module.keeps_dtype() return false end
 -- optimizers afterwards.
 -- @return the module
 function Module:to(...)
-  local options, moved = conversion_options(...), {}
+  local options, moved = to_options(...), {}
   each_tensor(self, function(owner, field)
     local old = owner[field]
     if not moved[old] then

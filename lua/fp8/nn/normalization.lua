@@ -1,8 +1,12 @@
 --- Normalization of the last dimension, as modules.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local normalize = require "fp8.ops.normalize"
 local Module = require "fp8.nn.module"
+
+local layer_norm_options = {epsilon = "number", bias = "boolean", dtype = "dtype", device = true}
+local rms_norm_options = {epsilon = "number", dtype = "dtype", device = true}
 
 -- The epsilon of the options, checked.
 local function epsilon_of(name, options)
@@ -19,7 +23,7 @@ local LayerNorm = Module:extend("LayerNorm")
 -- ones and a bias of zeros to start from.
 function LayerNorm:init(features, options)
   arguments.check_size(self.class_name, "features", features)
-  options = arguments.read_options(self.class_name, options, {epsilon = "number", bias = "boolean"})
+  options = check_options(self.class_name, options, layer_norm_options)
   self.features, self.epsilon = features, epsilon_of(self.class_name, options)
   self.weight = arguments.constant({features}, 1, options)
   if options.bias ~= false then self.bias = arguments.constant({features}, 0, options) end
@@ -38,7 +42,7 @@ local RMSNorm = Module:extend("RMSNorm")
 -- (PyTorch's epsilon is that of the dtype if none is given.)
 function RMSNorm:init(features, options)
   arguments.check_size(self.class_name, "features", features)
-  options = arguments.read_options(self.class_name, options, {epsilon = "number"})
+  options = check_options(self.class_name, options, rms_norm_options)
   self.features, self.epsilon = features, epsilon_of(self.class_name, options)
   self.weight = arguments.constant({features}, 1, options)
 end

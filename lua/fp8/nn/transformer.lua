@@ -1,4 +1,5 @@
 --- The block that transformers are stacks of.
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local add = require("fp8.ops.elementwise").add
@@ -11,9 +12,9 @@ local MultiHeadAttention = require "fp8.nn.attention"
 
 local norms = {layer = normalization.LayerNorm, rms = normalization.RMSNorm}
 
-local kinds = {
+local known_options = {
   causal = "boolean", hidden = "number", activation = "string", bias = "boolean", dropout = "number",
-  layer_scale = "number", norm = "string",
+  layer_scale = "number", norm = "string", dtype = "dtype", device = true,
 }
 
 local TransformerBlock = Module:extend("TransformerBlock")
@@ -35,7 +36,7 @@ local TransformerBlock = Module:extend("TransformerBlock")
 function TransformerBlock:init(features, heads, options)
   local name = self.class_name
   arguments.check_size(name, "features", features)
-  options = arguments.read_options(name, options, kinds)
+  options = check_options(name, options, known_options)
   local norm, bias, dropout = norms[options.norm or "layer"], options.bias ~= false, options.dropout or 0
   if not norm then core.raise(("%s: option norm must be layer or rms, got %s"):format(name, options.norm)) end
   arguments.check_probability(name, "option dropout", dropout)

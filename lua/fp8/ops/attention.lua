@@ -4,27 +4,23 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local computable = require "fp8.computable"
-local products = require "fp8.products"
+local is_whole = require "fp8.is_whole"
 local shapes = require "fp8.shapes"
+local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local free, matmul, matrices, shape_of, share = core.free, core.matmul, core.matrices, core.shape, core.share
 local select, transpose, view = core.select, core.transpose, core.view
-local times_transposed, transposed_times = products.times_transposed, products.transposed_times
+local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 local raise, text = core.raise, shapes.text
 
 local attention = {}
 
-local kinds = {causal = "boolean", scale = "number", dropout = "number"}
+local known_options = {causal = "boolean", scale = "number", dropout = "number"}
 
 -- {causal =, scale =, dropout =} of the options, checked.
 local function read_options(name, options, features)
-  options = check_options(name, options, kinds)
-  for option, value in pairs(options) do
-    if type(value) ~= kinds[option] then
-      raise(("%s: option %s must be a %s, got %s"):format(name, option, kinds[option], type(value)))
-    end
-  end
+  options = check_options(name, options, known_options)
   local scale, dropout = options.scale or 1 / math.sqrt(features), options.dropout or 0
   if not (scale > -math.huge and scale < math.huge) then
     raise(("%s: option scale must be finite, got %s"):format(name, scale))
@@ -56,7 +52,10 @@ end
 -- Writes the gradients of q, k and v, from that of y, with the fused kernel.
 local function fused_backward(grad, saved, rule, grad_q, grad_k, grad_v)
   local q, k, v, y, log_sums = unpack(saved)
-  core.attention_backward(grad, y, log_sums, q, k, v, rule.scale, rule.causal, grad_q, grad_k, grad_v)
+  core.attention_backward {
+    q = q, k = k, v = v, scale = rule.scale, causal = rule.causal, y = y, log_sums = log_sums, dy = grad,
+    dq = grad_q, dk = grad_k, dv = grad_v,
+  }
   return grad_q, grad_k, grad_v
 end
 
@@ -202,7 +201,7 @@ function attention.self_attention(x, heads, options)
   if not core.is_tensor(x) then raise("self_attention: the input must be a tensor, got " .. type(x)) end
   local shape = shape_of(x)
   local width = shape[3] or 0
-  if type(heads) ~= "number" or heads < 1 or heads ~= math.floor(heads) then
+  if not is_whole(heads, 1) then
     raise("self_attention: heads must be a whole number of at least 1, got " .. tostring(heads))
   end
   if #shape ~= 3 or width == 0 or width % (3 * heads) ~= 0 then

@@ -1,6 +1,7 @@
 --- Elementwise operations. Two operands broadcast as NumPy's do; one of them may be a number.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local in_place = require "fp8.ops.in_place"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local add, sub, mul, div, neg, where = core.add, core.sub, core.mul, core.div, core.neg, core.where
@@ -239,5 +240,9 @@ function elementwise.clamp(x, low, high)
   end
   return y
 end
+
+--- x:add_(b), x:sub_(b), x:mul_(b), x:div_(b): b is a number or a tensor that broadcasts to x; x keeps its dtype.
+elementwise.add_, elementwise.sub_ = in_place "add_", in_place "sub_"
+elementwise.mul_, elementwise.div_ = in_place "mul_", in_place "div_"
 
 return elementwise

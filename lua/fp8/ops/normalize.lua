@@ -8,8 +8,11 @@ local normalize = {}
 
 local function backward(node, grad, x, weight, mean, earlier)
   local inputs, bias = node.inputs, node.inputs[3]
-  return core.normalize_backward(grad, x, mean or nil, node.saved[4], weight or nil, inputs[1] and true or false,
-    inputs[2] and true or false, bias and bias.dtype or nil, earlier)
+  local gradients = core.normalize_backward {
+    dy = grad, x = x, mean = mean or nil, inverse = node.saved[4], weight = weight or nil, addend = earlier,
+    want_x = inputs[1] and true, want_weight = inputs[2] and true, bias_dtype = bias and bias.dtype or nil,
+  }
+  return gradients.x, gradients.weight, gradients.bias
 end
 
 local layer_norm = {name = "layer_norm", backward = backward, adds = true}

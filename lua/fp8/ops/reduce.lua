@@ -1,7 +1,6 @@
---- Reductions and softmax. `dims` is a dimension, a list of them, or nil for all; with `keepdim` they stay with size 1.
+--- Reductions. `dims` is a dimension, a list of them, or nil for all; with `keepdim` they stay with size 1.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
-local check_options = require "fp8.check_options"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local contiguous, expand, mul, shape_of, view = core.contiguous, core.expand, core.mul, core.shape, core.view
@@ -89,52 +88,5 @@ end
 
 --- Position of the first largest element (i64, from 0, row-major over the reduced dimensions). Not differentiable.
 reduce.argmax = core.argmax
-
-local function softmax_backward(node, grad, y)
-  return core.softmax_backward(grad, y, node.dimension, node.operation.logarithm)
-end
-
-local softmax = {name = "softmax", logarithm = false, backward = softmax_backward}
-local log_softmax = {name = "log_softmax", logarithm = true, backward = softmax_backward}
-
---- exp(x) / Σ exp(x) along a dimension.
-function reduce.softmax(x, dimension)
-  local y = core.softmax(x, dimension)
-  if needs_grad(x) then record(y, softmax, {x}, {y}).dimension = dimension end
-  return y
-end
-
---- Logarithm of softmax along a dimension.
-function reduce.log_softmax(x, dimension)
-  local y = core.log_softmax(x, dimension)
-  if needs_grad(x) then record(y, log_softmax, {x}, {y}).dimension = dimension end
-  return y
-end
-
-local cross_entropy = {
-  name = "cross_entropy",
-  backward = function(_, grad, logits, targets, statistics)
-    return core.cross_entropy_backward(logits, targets, statistics, grad)
-  end,
-}
-
-local cross_entropy_options = {reduction = true}
-local reductions = {none = function(losses) return losses end, mean = reduce.mean, sum = reduce.sum}
-
---- Cross-entropy loss -log softmax(logits)[target] of each row.
--- @param logits  (n, classes)
--- @param targets (n) integers, class labels from 0
--- @param options {reduction = "mean" (the default), "sum" or "none"}
--- @return f32: one number, or (n) losses for "none"
-function reduce.cross_entropy(logits, targets, options)
-  local reduction = check_options("cross_entropy", options, cross_entropy_options).reduction or "mean"
-  local finish = reductions[reduction]
-  if not finish then
-    core.raise(("cross_entropy: reduction must be mean, sum or none, got %s"):format(tostring(reduction)))
-  end
-  local losses, statistics = core.cross_entropy(logits, targets)
-  if needs_grad(logits) then record(losses, cross_entropy, {logits}, {logits, targets, statistics}) end
-  return finish(losses)
-end
 
 return reduce

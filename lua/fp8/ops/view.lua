@@ -1,4 +1,4 @@
---- Views, which share their tensor's memory and version, and copies.
+--- Views, which share their tensor's memory and version.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 
@@ -145,25 +145,15 @@ function view.select(x, dimension, position)
   return y
 end
 
--- The tape itself brings gradients of broadcast tensors back to their shape and converted ones to their dtype.
-local passing = {name = "expand", shares = true, backward = function(_, grad) return grad end}
-
-local function passed(y, x)
-  if needs_grad(x) then record(y, passing, {x}) end
-  return y
-end
+-- The tape itself brings gradients of broadcast tensors back to their shape.
+local expansion = {name = "expand", shares = true, backward = function(_, grad) return grad end}
 
 --- x:expand(sizes…): dimensions of size 1 repeated, leading ones added; -1 keeps a size. No copy.
-function view.expand(x, ...) return passed(core.expand(x, ...), x) end
-
---- The same elements in row-major order without gaps: x itself if they are.
-function view.contiguous(x)
-  local y = contiguous(x)
-  return y == x and x or passed(y, x)
+function view.expand(x, ...)
+  local y = core.expand(x, ...)
+  if needs_grad(x) then record(y, expansion, {x}) end
+  return y
 end
-
---- A copy, through which gradients pass.
-function view.clone(x) return passed(core.clone(x), x) end
 
 --- The same memory as a tensor that requires no gradient.
 function view.detach(x) return core.share(x) end

@@ -3,6 +3,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local graph = require "fp8.graph"
+local live_step = require "fp8.optim.live_step"
 local parameters = require "fp8.optim.parameters"
 local state = require "fp8.optim.state"
 
@@ -22,10 +23,6 @@ local function check_setting(name, key, value, default)
   local kind = type(default) ~= "number" and "a boolean" or key:find "^beta" and "a number from 0 to below 1" or
     "a finite number of at least 0"
   raise(("%s: option %s must be %s, got %s"):format(name, key, kind, tostring(value)))
-end
-
-local function check_settings(name, settings, defaults)
-  for key, value in pairs(check_options(name, settings, defaults)) do check_setting(name, key, value, defaults[key]) end
 end
 
 local function resolved(self, group)
@@ -68,7 +65,11 @@ function Optimizer.class(name, rule, defaults, moments)
   local class = setmetatable({name = name, rule = rule, defaults = defaults, moments = moments}, Optimizer)
   class.__index = class
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
-  local function check(label, settings) check_settings(label, settings, defaults) end
+  local known = {}
+  for key in pairs(defaults) do known[key] = true end
+  local function check(label, options)
+    for key, value in pairs(check_options(label, options, known)) do check_setting(label, key, value, defaults[key]) end
+  end
   return function(source, settings)
     check(name, settings)
     local self = setmetatable({check_settings = check}, class)
@@ -129,12 +130,12 @@ end
 --- Updates every parameter that has a gradient, in place. While a graph is captured nothing is updated yet, so no step
 -- is counted.
 function Optimizer:step()
-  local batches, rule, capturing = collect_batches(self), self.rule, graph.open()
+  local batches, rule, capturing = collect_batches(self), self.rule, graph.capturing()
   if #batches > 1 then -- all or nothing
     for _, batch in ipairs(batches) do core.check_update(rule, batch.list, batch.settings) end
   end
   for _, batch in ipairs(batches) do
-    local live = capturing and graph.live_step(self, batch)
+    local live = capturing and live_step(self, batch, capturing)
     core.update(rule, batch.list, batch.settings, live)
     if not capturing then
       for _, entry in ipairs(batch.states) do entry.steps = batch.steps + 1 end

@@ -6,6 +6,7 @@
 --     …
 --   end
 local check_options = require "fp8.check_options"
+local is_whole = require "fp8.is_whole"
 local raise = require("fp8.core").raise
 
 local schedules = {}
@@ -18,7 +19,7 @@ local function check(name, key, value, valid, kind)
 end
 
 local function is_rate(value) return value >= 0 and value < math.huge end
-local function is_count(value) return value >= 0 and value == math.floor(value) and value <= 2 ^ 53 end
+local function is_count(value) return is_whole(value, 0) end
 
 -- A schedule that goes from lr to `final` as shape(progress) from 1 to 0, progress from 0 to 1.
 local function schedule(name, options, shape)

@@ -35,7 +35,7 @@ static void copy_row(void *out, const void *src, int64_t src_stride, int64_t n, 
     for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = ((const uint64_t *)src)[i * src_stride];
     return;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 static void copy_tiles(int64_t begin, int64_t end, const void *context) {

@@ -7,38 +7,7 @@
 #include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
-/* --- float32 --- */
-
-/* A kernel that computes `result` of the operands a and b. */
-#define FLOAT_KERNEL(name, result)                                                                                     \
-  VECTORIZE static void name(float *restrict out, const float *const *in, int n) {                                     \
-    const float *restrict left = in[0], *restrict right = in[1];                                                       \
-    for (int i = 0; i < n; i++) {                                                                                      \
-      float a = left[i], b = right[i];                                                                                 \
-      out[i] = (result);                                                                                               \
-    }                                                                                                                  \
-  }
-
-FLOAT_KERNEL(float_add, a + b)
-FLOAT_KERNEL(float_sub, a - b)
-FLOAT_KERNEL(float_mul, (a * b))
-FLOAT_KERNEL(float_div, a / b)
-FLOAT_KERNEL(float_pow, powf(a, b))
-FLOAT_KERNEL(float_maximum, a > b || a != a ? a : b)
-FLOAT_KERNEL(float_minimum, a < b || a != a ? a : b)
-FLOAT_KERNEL(float_eq, a == b ? 1.0f : 0.0f)
-FLOAT_KERNEL(float_ne, a != b ? 1.0f : 0.0f)
-FLOAT_KERNEL(float_lt, a < b ? 1.0f : 0.0f)
-FLOAT_KERNEL(float_le, a <= b ? 1.0f : 0.0f)
-FLOAT_KERNEL(float_gt, a > b ? 1.0f : 0.0f)
-FLOAT_KERNEL(float_ge, a >= b ? 1.0f : 0.0f)
-
-VECTORIZE static void float_square(float *restrict out, const float *const *in, int n) {
-  const float *restrict x = in[0];
-  for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
-}
-
-/* Derivative forms: g is the gradient of the output, y the output, x the input. */
+/* Derivatives, of the gradient g of the output and the input x. */
 
 INLINED float gelu_backward(float g, float x) {
   const float normal_density_at_0 = 0.398942280f; /* 1 / sqrt(2 π) */
@@ -56,99 +25,133 @@ INLINED float silu_backward(float g, float x) {
   return g * s * (1.0f + x * (1.0f - s));
 }
 
-FLOAT_KERNEL(float_tanh_backward, (a * (1.0f - b * b)))
-FLOAT_KERNEL(float_sigmoid_backward, (a * b * (1.0f - b)))
-FLOAT_KERNEL(float_relu_backward, b > 0.0f ? a : 0.0f)
-FLOAT_KERNEL(float_gelu_backward, gelu_backward(a, b))
-FLOAT_KERNEL(float_gelu_tanh_backward, gelu_tanh_backward(a, b))
-FLOAT_KERNEL(float_silu_backward, silu_backward(a, b))
-
-/* --- 64-bit integers --- */
-
-#define INTEGER_KERNEL(name, result)                                                                                   \
-  VECTORIZE static void name(int64_t *restrict out, const int64_t *const *in, int n) {                                 \
-    const int64_t *restrict left = in[0], *restrict right = in[1];                                                     \
-    for (int i = 0; i < n; i++) {                                                                                      \
-      int64_t a = left[i], b = right[i];                                                                               \
-      out[i] = (int64_t)(result);                                                                                      \
-    }                                                                                                                  \
-  }
-
-/* In unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
-INTEGER_KERNEL(integer_add, (uint64_t)a + (uint64_t)b)
-INTEGER_KERNEL(integer_sub, (uint64_t)a - (uint64_t)b)
-INTEGER_KERNEL(integer_mul, ((uint64_t)a * (uint64_t)b))
-INTEGER_KERNEL(integer_maximum, a > b ? a : b)
-INTEGER_KERNEL(integer_minimum, a < b ? a : b)
-INTEGER_KERNEL(integer_eq, a == b)
-INTEGER_KERNEL(integer_ne, a != b)
-INTEGER_KERNEL(integer_lt, a < b)
-INTEGER_KERNEL(integer_le, a <= b)
-INTEGER_KERNEL(integer_gt, a > b)
-INTEGER_KERNEL(integer_ge, a >= b)
-
-static ElementwiseKernels kernels_of(BinaryOp op) {
-  switch (op) {
+VECTORIZE static void binary_floats(int op, float *restrict out, const float *const *in, int n) {
+  const float *restrict a = in[0], *restrict b = in[1];
+  switch ((BinaryOp)op) {
   case BINARY_ADD:
-    return (ElementwiseKernels){float_add, integer_add};
+    for (int i = 0; i < n; i++) out[i] = a[i] + b[i];
+    return;
   case BINARY_SUB:
-    return (ElementwiseKernels){float_sub, integer_sub};
+    for (int i = 0; i < n; i++) out[i] = a[i] - b[i];
+    return;
   case BINARY_MUL:
-    return (ElementwiseKernels){float_mul, integer_mul};
+    for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
+    return;
   case BINARY_DIV:
-    return (ElementwiseKernels){float_div, NULL};
+    for (int i = 0; i < n; i++) out[i] = a[i] / b[i];
+    return;
   case BINARY_POW:
-    return (ElementwiseKernels){float_pow, NULL};
+    for (int i = 0; i < n; i++) out[i] = powf(a[i], b[i]);
+    return;
   case BINARY_MAXIMUM:
-    return (ElementwiseKernels){float_maximum, integer_maximum};
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
+    return;
   case BINARY_MINIMUM:
-    return (ElementwiseKernels){float_minimum, integer_minimum};
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] || a[i] != a[i] ? a[i] : b[i];
+    return;
   case BINARY_EQ:
-    return (ElementwiseKernels){float_eq, integer_eq};
+    for (int i = 0; i < n; i++) out[i] = a[i] == b[i] ? 1.0f : 0.0f;
+    return;
   case BINARY_NE:
-    return (ElementwiseKernels){float_ne, integer_ne};
+    for (int i = 0; i < n; i++) out[i] = a[i] != b[i] ? 1.0f : 0.0f;
+    return;
   case BINARY_LT:
-    return (ElementwiseKernels){float_lt, integer_lt};
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? 1.0f : 0.0f;
+    return;
   case BINARY_LE:
-    return (ElementwiseKernels){float_le, integer_le};
+    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i] ? 1.0f : 0.0f;
+    return;
   case BINARY_GT:
-    return (ElementwiseKernels){float_gt, integer_gt};
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? 1.0f : 0.0f;
+    return;
   case BINARY_GE:
-    return (ElementwiseKernels){float_ge, integer_ge};
+    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i] ? 1.0f : 0.0f;
+    return;
   case BINARY_TANH_BACKWARD:
-    return (ElementwiseKernels){float_tanh_backward, NULL};
+    for (int i = 0; i < n; i++) out[i] = a[i] * (1.0f - b[i] * b[i]);
+    return;
   case BINARY_SIGMOID_BACKWARD:
-    return (ElementwiseKernels){float_sigmoid_backward, NULL};
+    for (int i = 0; i < n; i++) out[i] = a[i] * b[i] * (1.0f - b[i]);
+    return;
   case BINARY_RELU_BACKWARD:
-    return (ElementwiseKernels){float_relu_backward, NULL};
+    for (int i = 0; i < n; i++) out[i] = b[i] > 0.0f ? a[i] : 0.0f;
+    return;
   case BINARY_GELU_BACKWARD:
-    return (ElementwiseKernels){float_gelu_backward, NULL};
+    for (int i = 0; i < n; i++) out[i] = gelu_backward(a[i], b[i]);
+    return;
   case BINARY_GELU_TANH_BACKWARD:
-    return (ElementwiseKernels){float_gelu_tanh_backward, NULL};
+    for (int i = 0; i < n; i++) out[i] = gelu_tanh_backward(a[i], b[i]);
+    return;
   case BINARY_SILU_BACKWARD:
-    return (ElementwiseKernels){float_silu_backward, NULL};
+    for (int i = 0; i < n; i++) out[i] = silu_backward(a[i], b[i]);
+    return;
   case BINARY_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
-/* The operand beside integers that round to float32: a number beyond the range of 64 bits, which only comparisons meet
- * here, stays beyond what the limits of that range round to. */
-static Operand beside_integers(Operand operand) {
-  bool beyond = operand.number < -0x1p63 || operand.number >= 0x1p63;
-  return operand.tensor || !beyond ? operand : (Operand){.number = copysign(INFINITY, operand.number)};
+VECTORIZE static void square_floats(int op, float *restrict out, const float *const *in, int n) {
+  (void)op;
+  const float *restrict x = in[0];
+  for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
+}
+
+/* Those of binary_keeps_integers, in unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
+VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
+  const int64_t *restrict a = in[0], *restrict b = in[1];
+  switch ((BinaryOp)op) {
+  case BINARY_ADD:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] + (uint64_t)b[i]);
+    return;
+  case BINARY_SUB:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] - (uint64_t)b[i]);
+    return;
+  case BINARY_MUL:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] * (uint64_t)b[i]);
+    return;
+  case BINARY_MAXIMUM:
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? a[i] : b[i];
+    return;
+  case BINARY_MINIMUM:
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
+    return;
+  case BINARY_EQ:
+    for (int i = 0; i < n; i++) out[i] = a[i] == b[i];
+    return;
+  case BINARY_NE:
+    for (int i = 0; i < n; i++) out[i] = a[i] != b[i];
+    return;
+  case BINARY_LT:
+    for (int i = 0; i < n; i++) out[i] = a[i] < b[i];
+    return;
+  case BINARY_LE:
+    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i];
+    return;
+  case BINARY_GT:
+    for (int i = 0; i < n; i++) out[i] = a[i] > b[i];
+    return;
+  case BINARY_GE:
+    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i];
+    return;
+  case BINARY_DIV:
+  case BINARY_POW:
+  case BINARY_TANH_BACKWARD:
+  case BINARY_SIGMOID_BACKWARD:
+  case BINARY_RELU_BACKWARD:
+  case BINARY_GELU_BACKWARD:
+  case BINARY_GELU_TANH_BACKWARD:
+  case BINARY_SILU_BACKWARD:
+  case BINARY_COUNT:
+    break;
+  }
+  trap_missing_case();
 }
 
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
-  ElementwiseKernels kernels = kernels_of(op);
-  if (op == BINARY_POW && !b.tensor && b.number == 2) kernels.floats = float_square;
-  if (dtype_is_float(out->dtype)) kernels.integers = NULL;
-  if (kernels.integers) {
-    if (a.tensor && operand_is_integer(&a)) b = beside_integers(b);
-    if (b.tensor && operand_is_integer(&b)) a = beside_integers(a);
-    if (!operand_is_integer(&a) || !operand_is_integer(&b)) kernels.integers = NULL;
-  }
-  elementwise(out, (Operand[]){a, b}, 2, kernels);
+  bool square = op == BINARY_POW && !b.tensor && b.number == 2;
+  bool integer =
+      binary_keeps_integers(op) && dtype_is_integer(out->dtype) && operand_is_integer(a) && operand_is_integer(b);
+  elementwise(out, (Operand[]){a, b}, 2, op, square ? square_floats : binary_floats, integer ? binary_integers : NULL);
   return true;
 }

@@ -3,7 +3,8 @@
 #include "cpu/elementwise/elementwise.h"
 #include "cpu/vectorize.h"
 
-VECTORIZE static void clamp_floats(float *restrict out, const float *const *in, int n) {
+VECTORIZE static void clamp_floats(int op, float *restrict out, const float *const *in, int n) {
+  (void)op;
   const float *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
   for (int i = 0; i < n; i++) {
     float value = x[i] < low[i] ? low[i] : x[i];
@@ -11,7 +12,8 @@ VECTORIZE static void clamp_floats(float *restrict out, const float *const *in, 
   }
 }
 
-VECTORIZE static void clamp_integers(int64_t *restrict out, const int64_t *const *in, int n) {
+VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
+  (void)op;
   const int64_t *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
   for (int i = 0; i < n; i++) {
     int64_t value = x[i] < low[i] ? low[i] : x[i];
@@ -22,7 +24,7 @@ VECTORIZE static void clamp_integers(int64_t *restrict out, const int64_t *const
 /* For integers the limits saturate like every cast. */
 bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high) {
   Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
-  bool integers = !dtype_is_float(out->dtype) && !dtype_is_float(x->dtype);
-  elementwise(out, in, 3, (ElementwiseKernels){clamp_floats, integers ? clamp_integers : NULL});
+  bool integer = dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
+  elementwise(out, in, 3, 0, clamp_floats, integer ? clamp_integers : NULL);
   return true;
 }

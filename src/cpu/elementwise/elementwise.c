@@ -6,8 +6,9 @@
 #include "cpu/stream.h"
 
 typedef struct Elementwise {
-  int inputs;
-  ElementwiseKernels kernels;
+  int op, inputs;
+  FloatKernel float_kernel;
+  IntegerKernel integer_kernel;
   Stream out, in[ELEMENTWISE_MAX_INPUTS];
   bool in_place; /* out is also an input: kernels are promised that they never write what they read */
 } Elementwise;
@@ -20,7 +21,7 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
     int n = chunk_length(end, start);
     for (int i = 0; i < job->inputs; i++) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
     float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
-    job->kernels.floats(out, in, n);
+    job->float_kernel(job->op, out, in, n);
     stream_store_floats(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -33,7 +34,7 @@ static void run_integers(int64_t begin, int64_t end, const void *context) {
     int n = chunk_length(end, start);
     for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
     int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
-    job->kernels.integers(out, in, n);
+    job->integer_kernel(job->op, out, in, n);
     stream_store_integers(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -59,8 +60,9 @@ static void sort_dimensions(Tensor *views, int count) {
   }
 }
 
-void elementwise(Tensor *out, const Operand *in, int inputs, ElementwiseKernels kernels) {
-  Elementwise job = {.inputs = inputs, .kernels = kernels};
+void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel float_kernel,
+                 IntegerKernel integer_kernel) {
+  Elementwise job = {.op = op, .inputs = inputs, .float_kernel = float_kernel, .integer_kernel = integer_kernel};
   Tensor views[1 + ELEMENTWISE_MAX_INPUTS] = {*out};
   int tensors = 1;
   for (int i = 0; i < inputs; i++) {
@@ -74,9 +76,5 @@ void elementwise(Tensor *out, const Operand *in, int inputs, ElementwiseKernels 
   for (int i = 0; i < inputs; i++) {
     job.in[i] = in[i].tensor ? stream_of(&views[tensors++]) : stream_of_operand(&in[i]);
   }
-  parallel_chunks(job.out.count, 1, kernels.integers ? run_integers : run_floats, &job);
-}
-
-bool operand_is_integer(const Operand *operand) {
-  return operand->tensor ? !dtype_is_float(operand->tensor->dtype) : double_is_integer(operand->number);
+  parallel_chunks(job.out.count, 1, integer_kernel ? run_integers : run_floats, &job);
 }

@@ -6,20 +6,12 @@
 
 enum { ELEMENTWISE_MAX_INPUTS = 3 };
 
-/* Computes n elements (at most CHUNK); `in` has one pointer an input. */
-typedef void (*FloatKernel)(float *restrict out, const float *const *in, int n);
-typedef void (*IntegerKernel)(int64_t *restrict out, const int64_t *const *in, int n);
+/* Computes n elements (at most CHUNK) of operation `op`; `in` has one pointer an input. */
+typedef void (*FloatKernel)(int op, float *restrict out, const float *const *in, int n);
+typedef void (*IntegerKernel)(int op, int64_t *restrict out, const int64_t *const *in, int n);
 
-/* Those of an operation; `integers` is NULL where it is not computed in integers. */
-typedef struct ElementwiseKernels {
-  FloatKernel floats;
-  IntegerKernel integers;
-} ElementwiseKernels;
-
-/* out = f(in[0], …, in[inputs - 1]), in 64-bit integers if there is a kernel for them, else in float32. */
-void elementwise(Tensor *out, const Operand *in, int inputs, ElementwiseKernels kernels);
-
-/* Whether the operand's values are 64-bit integers: an integer tensor, or a number that is one. */
-bool operand_is_integer(const Operand *operand);
+/* out = op(in[0], …, in[inputs - 1]), in 64-bit integers if `integer_kernel` is not NULL, else in float32. */
+void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel float_kernel,
+                 IntegerKernel integer_kernel);
 
 #endif

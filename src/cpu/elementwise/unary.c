@@ -7,71 +7,81 @@
 #include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
-/* A kernel that computes `result` of x. */
-#define KERNEL(type, name, result)                                                                                     \
-  VECTORIZE static void name(type *restrict out, const type *const *in, int n) {                                       \
-    const type *restrict input = in[0];                                                                                \
-    for (int i = 0; i < n; i++) {                                                                                      \
-      type x = input[i];                                                                                               \
-      out[i] = (result);                                                                                               \
-    }                                                                                                                  \
-  }
-
-KERNEL(float, float_neg, -x)
-KERNEL(float, float_abs, fabsf(x))
-KERNEL(float, float_exp, vector_exp(x))
-KERNEL(float, float_log, vector_log(x))
-KERNEL(float, float_sqrt, sqrtf(x))
-KERNEL(float, float_rsqrt, 1.0f / sqrtf(x))
-KERNEL(float, float_tanh, vector_tanh(x))
-KERNEL(float, float_sigmoid, vector_sigmoid(x))
-KERNEL(float, float_relu, x < 0.0f ? 0.0f : x) /* the comparison is false for NaN, which stays */
-KERNEL(float, float_gelu, (x * vector_normal_cdf(x, vector_gauss(fabsf(x)))))
-KERNEL(float, float_gelu_tanh, (x * vector_sigmoid(gelu_tanh_argument(x))))
-KERNEL(float, float_silu, (x * vector_sigmoid(x)))
-
-/* In unsigned arithmetic, where the smallest integer is its own negative. */
-INLINED int64_t negative(int64_t x) { return (int64_t)(0 - (uint64_t)x); }
-
-KERNEL(int64_t, integer_neg, negative(x))
-KERNEL(int64_t, integer_abs, x < 0 ? negative(x) : x)
-KERNEL(int64_t, integer_relu, x < 0 ? 0 : x)
-
-static ElementwiseKernels kernels_of(UnaryOp op) {
-  switch (op) {
+VECTORIZE static void unary_floats(int op, float *restrict out, const float *const *in, int n) {
+  const float *restrict x = in[0];
+  switch ((UnaryOp)op) {
   case UNARY_NEG:
-    return (ElementwiseKernels){float_neg, integer_neg};
+    for (int i = 0; i < n; i++) out[i] = -x[i];
+    return;
   case UNARY_ABS:
-    return (ElementwiseKernels){float_abs, integer_abs};
+    for (int i = 0; i < n; i++) out[i] = fabsf(x[i]);
+    return;
   case UNARY_EXP:
-    return (ElementwiseKernels){float_exp, NULL};
+    for (int i = 0; i < n; i++) out[i] = vector_exp(x[i]);
+    return;
   case UNARY_LOG:
-    return (ElementwiseKernels){float_log, NULL};
+    for (int i = 0; i < n; i++) out[i] = vector_log(x[i]);
+    return;
   case UNARY_SQRT:
-    return (ElementwiseKernels){float_sqrt, NULL};
+    for (int i = 0; i < n; i++) out[i] = sqrtf(x[i]);
+    return;
   case UNARY_RSQRT:
-    return (ElementwiseKernels){float_rsqrt, NULL};
+    for (int i = 0; i < n; i++) out[i] = 1.0f / sqrtf(x[i]);
+    return;
   case UNARY_TANH:
-    return (ElementwiseKernels){float_tanh, NULL};
+    for (int i = 0; i < n; i++) out[i] = vector_tanh(x[i]);
+    return;
   case UNARY_SIGMOID:
-    return (ElementwiseKernels){float_sigmoid, NULL};
-  case UNARY_RELU:
-    return (ElementwiseKernels){float_relu, integer_relu};
+    for (int i = 0; i < n; i++) out[i] = vector_sigmoid(x[i]);
+    return;
+  case UNARY_RELU: /* the comparison is false for NaN, which stays */
+    for (int i = 0; i < n; i++) out[i] = x[i] < 0.0f ? 0.0f : x[i];
+    return;
   case UNARY_GELU:
-    return (ElementwiseKernels){float_gelu, NULL};
+    for (int i = 0; i < n; i++) out[i] = x[i] * vector_normal_cdf(x[i], vector_gauss(fabsf(x[i])));
+    return;
   case UNARY_GELU_TANH:
-    return (ElementwiseKernels){float_gelu_tanh, NULL};
+    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(gelu_tanh_argument(x[i]));
+    return;
   case UNARY_SILU:
-    return (ElementwiseKernels){float_silu, NULL};
+    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(x[i]);
+    return;
   case UNARY_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
+}
+
+/* Those of unary_keeps_integers, in unsigned arithmetic, where the smallest integer is its own negative. */
+VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
+  const int64_t *restrict x = in[0];
+  switch ((UnaryOp)op) {
+  case UNARY_NEG:
+    for (int i = 0; i < n; i++) out[i] = (int64_t)(0 - (uint64_t)x[i]);
+    return;
+  case UNARY_ABS:
+    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? (int64_t)(0 - (uint64_t)x[i]) : x[i];
+    return;
+  case UNARY_RELU:
+    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? 0 : x[i];
+    return;
+  case UNARY_EXP:
+  case UNARY_LOG:
+  case UNARY_SQRT:
+  case UNARY_RSQRT:
+  case UNARY_TANH:
+  case UNARY_SIGMOID:
+  case UNARY_GELU:
+  case UNARY_GELU_TANH:
+  case UNARY_SILU:
+  case UNARY_COUNT:
+    break;
+  }
+  trap_missing_case();
 }
 
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {
-  ElementwiseKernels kernels = kernels_of(op);
-  if (dtype_is_float(out->dtype) || dtype_is_float(x->dtype)) kernels.integers = NULL;
-  elementwise(out, &(Operand){.tensor = x}, 1, kernels);
+  bool integer = unary_keeps_integers(op) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
+  elementwise(out, &(Operand){.tensor = x}, 1, op, unary_floats, integer ? unary_integers : NULL);
   return true;
 }

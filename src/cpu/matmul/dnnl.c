@@ -112,7 +112,7 @@ static dnnl_data_type_t type_of(DType dtype) {
   case DTYPE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 /* Strides of (batch, row, column). */

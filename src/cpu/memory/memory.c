@@ -149,7 +149,7 @@ static size_t cpu_cached(int index) {
   return bytes;
 }
 
-const Allocator cpu_allocator = {cpu_allocate, cpu_release, cpu_trim, cpu_cached};
+const Allocator cpu_allocator = {cpu_allocate, cpu_release, cpu_trim, cpu_cached, (size_t)128 << 20};
 
 void *scratch_allocate(size_t bytes) {
   if (bytes == 0) bytes = 1;

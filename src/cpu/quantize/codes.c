@@ -13,7 +13,7 @@ VECTORIZE static void cast_stochastic(uint8_t *restrict codes, const float *rest
   } else if (format == DTYPE_E5M2) {
     for (int i = 0; i < n; i++) codes[i] = e5m2_stochastic(values[i], words[i]);
   } else {
-    missing_case();
+    trap_missing_case();
   }
 }
 
@@ -39,7 +39,7 @@ VECTORIZE static void decode_hardware(float *restrict out, const uint8_t *restri
   } else if (format == DTYPE_E5M2) {
     for (int i = 0; i < n; i++) out[i] = e5m2_to_float(codes[i]) * scale;
   } else {
-    missing_case();
+    trap_missing_case();
   }
 }
 

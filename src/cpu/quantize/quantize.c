@@ -160,7 +160,8 @@ static bool sum_columns(Tensor *column_sum, const Tensor *x) {
   return cpu_reduce(REDUCE_SUM, column_sum, &columns);
 }
 
-bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+/* All outputs but the transposed codes, which follow from the codes. */
+static bool quantize_in_order(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
   Quantize job = {.quantizer = quantizer, .x = tensor_data(x), .x_dtype = x->dtype, .count = tensor_count(x)};
   if (outputs->codes) job.codes = tensor_data(outputs->codes);
   if (outputs->scale) job.scale = tensor_data(outputs->scale);
@@ -173,11 +174,24 @@ bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantiz
   if (outputs->scale && job.count > 0 && job.blocksize == job.count) {
     for (int64_t i = 1; i < tensor_count(outputs->scale); i++) job.scale[i] = job.scale[0];
   }
-  if (outputs->transposed) {
-    Tensor turned = tensor_as_transposed_matrix(outputs->codes);
-    if (!cpu_copy(outputs->transposed, &turned, true)) return false;
-  }
   return !outputs->column_sum || sum_columns(outputs->column_sum, x);
+}
+
+bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  if (!outputs->transposed) return quantize_in_order(outputs, x, quantizer);
+  Tensor own = {0};
+  QuantizeOutputs in_order = *outputs;
+  if (!in_order.codes) {
+    if (!tensor_create_like(&own, x, quantizer->format)) return false;
+    in_order.codes = &own;
+  }
+  bool done = quantize_in_order(&in_order, x, quantizer);
+  if (done) {
+    Tensor turned = tensor_as_transposed_matrix(in_order.codes);
+    done = cpu_copy(outputs->transposed, &turned, true);
+  }
+  tensor_release(&own);
+  return done;
 }
 
 /* --- back --- */

@@ -65,36 +65,22 @@ static void build(Search *search, const Map *map, bool stochastic) {
   while ((1 << search->steps) - 1 < most_inside) search->steps++;
 }
 
-enum { CACHED_SEARCHES = 16 };
+static void release_search(int index, void *data) {
+  (void)index;
+  free(data);
+}
 
-typedef struct CachedSearch {
-  Search *search;
-  bool stochastic;
-  uint64_t last_use;
-} CachedSearch;
-
-const Search *search_of(const Map *map, bool stochastic) {
-  static CachedSearch cache[CACHED_SEARCHES];
-  static uint64_t clock_now;
-  CachedSearch *oldest = &cache[0];
-  for (int i = 0; i < CACHED_SEARCHES; i++) {
-    CachedSearch *entry = &cache[i];
-    if (entry->search && entry->stochastic == stochastic &&
-        memcmp(entry->search->value, map->table.value, sizeof map->table.value) == 0) {
-      entry->last_use = ++clock_now;
-      return entry->search;
-    }
-    if (entry->last_use < oldest->last_use) oldest = entry;
-  }
-  if (!oldest->search) oldest->search = malloc(sizeof *oldest->search);
-  if (!oldest->search) {
-    error_set("out of memory on cpu: %zu bytes asked for", sizeof *oldest->search);
+const Search *search_of(Map *map, bool stochastic) {
+  MapForm *form = &map->form[DEVICE_CPU][stochastic];
+  if (form->data) return form->data;
+  Search *search = malloc(sizeof *search);
+  if (!search) {
+    error_memory(sizeof *search);
     return NULL;
   }
-  build(oldest->search, map, stochastic);
-  oldest->stochastic = stochastic;
-  oldest->last_use = ++clock_now;
-  return oldest->search;
+  build(search, map, stochastic);
+  *form = (MapForm){search, release_search};
+  return search;
 }
 
 /* Table look-ups are loops of their own and not vectorized: scalar loads from the first-level cache are several

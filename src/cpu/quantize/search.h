@@ -16,9 +16,9 @@ typedef struct Search {
   uint8_t start[1 << 16];
 } Search;
 
-/* The search for a map: to the nearest entry, or to the last entry at or below the value. It lives until 16 others
- * have been asked for. NULL with an error if there is no memory. */
-const Search *search_of(const Map *map, bool stochastic);
+/* The search for a map, to the nearest entry, or to the last entry at or below the value; it lives as long as the map.
+ * NULL with an error if there is no memory. */
+const Search *search_of(Map *map, bool stochastic);
 
 /* Codes of n values (at most CHUNK), none of them NaN. */
 void search_codes(const Search *search, uint8_t *restrict codes, const float *restrict values, int n);

@@ -19,7 +19,7 @@ static ReduceValue neutral_value(ReduceOp op, bool integer) {
   case REDUCE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t count) {
@@ -60,7 +60,7 @@ void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n,
   case REDUCE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 VECTORIZE static int64_t sum_integers(const int64_t *x, int n) {
@@ -108,7 +108,7 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
   case REDUCE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 /* --- many accumulators --- */
@@ -137,7 +137,7 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
   case REDUCE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 /* Reading and writing the accumulators is what costs time, so four rows share it. */
@@ -173,7 +173,7 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
   case REDUCE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 /* Whether `later` takes the place of `earlier`. */
@@ -203,7 +203,7 @@ static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *po
   case REDUCE_COUNT:
     break;
   }
-  missing_case();
+  trap_missing_case();
 }
 
 void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count) {

@@ -54,7 +54,7 @@ static void accumulate_run(const Reduction *job, Accumulators one, char *data, i
 static int64_t accumulate_sums(Accumulators all, const Stream *rows, int n, int64_t begin, int64_t end) {
   if (rows->rank > 1) return begin;
   float buffer[4 * CHUNK];
-  int64_t distance = rows->stride[0] / (int64_t)dtype_size(rows->dtype);
+  int64_t distance = rows->stride[0] / dtype_size(rows->dtype);
   int64_t position = begin;
   for (; position + 4 <= end; position += 4) {
     const char *data = stream_address(rows, position);
@@ -135,7 +135,7 @@ static void reduce_tasks(int64_t begin, int64_t end, const void *context) {
 }
 
 static bool prefer_columns(const Reduction *job) {
-  int64_t element = (int64_t)dtype_size(job->kept.dtype);
+  int64_t element = dtype_size(job->kept.dtype);
   int last = job->kept.rank - 1;
   if (job->kept.stride[last] != element || job->kept.size[last] < 4 || job->reduced.count < 2) return false;
   return llabs(job->reduced.stride[job->reduced.rank - 1]) > element;
@@ -161,7 +161,7 @@ static bool reduce_in_slices(Reduction *job) {
   int64_t outputs = job->kept.count, places = job->slices * outputs;
   size_t bytes = (size_t)places * (sizeof(ReduceValue) + sizeof(int64_t));
   job->partial.value = malloc(bytes);
-  if (!job->partial.value) return error_set("out of memory on cpu: %zu bytes asked for", bytes);
+  if (!job->partial.value) return error_memory(bytes);
   job->partial.position = (int64_t *)(job->partial.value + places);
   int64_t blocks = outputs / job->row * job->tasks_a_row;
   parallel_for(blocks * job->slices, job->width * job->slice_length, reduce_tasks, job);

@@ -1,6 +1,6 @@
 --- Plain Lua values as JSON and back: strings, finite numbers to the last bit, booleans, and tables of them.
 local cjson = require "cjson"
-local is_utf8 = require("fp8.safetensors").is_utf8
+local is_utf8 = require("fp8.files.safetensors").is_utf8
 
 local plain_text = {}
 

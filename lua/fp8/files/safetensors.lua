@@ -2,6 +2,8 @@
 -- shape and place of every tensor; their bytes follow. Reading trusts nothing that the header says.
 local cjson = require "cjson"
 local core = require "fp8.core"
+local dtypes = require "fp8.dtypes"
+local is_whole = require "fp8.is_whole"
 
 local safetensors = {}
 
@@ -13,16 +15,13 @@ local json = cjson.new()
 json.decode_invalid_numbers(false)
 json.decode_max_depth(8)
 
--- Names in the file, dtypes here and bytes of an element. bool is read as u8; f64 only by request.
-local types = {
-  F32 = {dtype = "f32", bytes = 4}, F16 = {dtype = "f16", bytes = 2}, BF16 = {dtype = "bf16", bytes = 2},
-  F8_E4M3 = {dtype = "e4m3", bytes = 1}, F8_E5M2 = {dtype = "e5m2", bytes = 1},
-  U8 = {dtype = "u8", bytes = 1}, BOOL = {dtype = "u8", bytes = 1},
-  I32 = {dtype = "i32", bytes = 4}, I64 = {dtype = "i64", bytes = 8}, F64 = {bytes = 8},
-}
-local names = {
-  f32 = "F32", f16 = "F16", bf16 = "BF16", e4m3 = "F8_E4M3", e5m2 = "F8_E5M2", u8 = "U8", i32 = "I32", i64 = "I64",
-}
+-- By the name in a file: the dtype here and bytes of an element. bool is read as u8; f64 only by request.
+local types = {BOOL = {dtype = "u8", bytes = 1}, F64 = {bytes = 8}}
+local names = {} -- in a file, by dtype
+for name, dtype in pairs(dtypes) do
+  names[name] = (dtype.kind == "float8" and "F8_" or "") .. name:upper()
+  types[names[name]] = {dtype = name, bytes = dtype.size}
+end
 
 local function fail(message, ...) error({message = message:format(...)}, 0) end
 
@@ -79,10 +78,6 @@ local function check_structure(text)
   end
 end
 
-local function is_count(value)
-  return type(value) == "number" and value >= 0 and value < 2^53 and value == math.floor(value)
-end
-
 -- A list of counts, or an error.
 local function read_counts(name, field, list)
   if type(list) ~= "table" then fail("tensor '%s': %s must be a list", name, field) end
@@ -90,7 +85,7 @@ local function read_counts(name, field, list)
     if type(key) ~= "number" then fail("tensor '%s': %s must be a list", name, field) end
   end
   for i = 1, #list do
-    if not is_count(list[i]) then
+    if not is_whole(list[i], 0) then
       fail("tensor '%s': %s must hold whole numbers of at least 0, got %s", name, field, tostring(list[i]))
     end
   end
@@ -228,7 +223,7 @@ function safetensors.write_header(tensors, metadata)
   for _, name in ipairs(sorted_keys(tensors, "the name of a tensor")) do
     if name == "__metadata__" then fail("a tensor can't be called __metadata__") end
     if not core.is_tensor(tensors[name]) then fail("'%s' must be a tensor, got %s", name, type(tensors[name])) end
-    entries[#entries + 1] = {name = name, tensor = tensors[name], width = types[names[core.dtype(tensors[name])]].bytes}
+    entries[#entries + 1] = {name = name, tensor = tensors[name], width = dtypes[core.dtype(tensors[name])].size}
   end
   table.sort(entries, in_storage_order)
   local ordered, position = {}, 0

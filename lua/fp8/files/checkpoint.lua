@@ -7,8 +7,9 @@
 -- Tensors are called as in the state_dict that they come from, after "model." or "optimizer."; the rest is JSON in the
 -- metadata. Numbers survive to the last bit.
 local core = require "fp8.core"
-local files = require "fp8.io"
-local plain_text = require "fp8.plain_text"
+local files = require "fp8.files"
+local is_whole = require "fp8.is_whole"
+local plain_text = require "fp8.files.plain_text"
 local shapes = require "fp8.shapes"
 local Module = require "fp8.nn.module"
 
@@ -17,10 +18,6 @@ local raise = core.raise
 local kind = "fp8 checkpoint 1" -- metadata `kind`; the number counts changes of the layout
 
 local checkpoint = {}
-
-local function is_whole(value)
-  return type(value) == "number" and value >= 0 and value == math.floor(value) and value < 2^53
-end
 
 local function check_parts(name, path, parts, fields)
   if type(path) ~= "string" then raise(("%s: path must be a string, got %s"):format(name, type(path))) end
@@ -63,7 +60,7 @@ end
 function checkpoint.save(path, parts)
   check_parts("checkpoint.save", path, parts, {model = true, optimizer = true, step = true, extra = true})
   local step, extra = parts.step, parts.extra
-  if step ~= nil and not is_whole(step) then
+  if step ~= nil and not is_whole(step, 0) then
     raise("checkpoint.save: step must be a whole number of at least 0, got " .. tostring(step))
   end
   if extra ~= nil and type(extra) ~= "table" then
@@ -123,9 +120,9 @@ local function read(path)
     part[name] = tensor
   end
   local found = {step = tonumber(metadata.step), random = value_of "random", extra = value_of "extra"}
-  if not is_whole(found.step) then raise(("checkpoint.load: %s: its step can't be read"):format(path)) end
+  if not is_whole(found.step, 0) then raise(("checkpoint.load: %s: its step can't be read"):format(path)) end
   local seed, position = found.random[1], found.random[2]
-  if type(seed) ~= "number" or not is_whole(math.abs(seed)) or not is_whole(position) then
+  if type(seed) ~= "number" or not is_whole(math.abs(seed), 0) or not is_whole(position, 0) then
     raise(("checkpoint.load: %s: its random state can't be read"):format(path))
   end
   return tensors, found

@@ -4,11 +4,15 @@ local check_options = require "fp8.check_options"
 
 local raise = core.raise
 
-local quantization = {}
+local quantize = {}
 
 local known_options = {rounding = true}
 
-local function rounding_of(name, options) return check_options(name, options, known_options).rounding end
+local function quantized(name, x, map, blocksize, options)
+  local rounding = check_options(name, options, known_options).rounding
+  local form = core.quantize(x, {format = map, blocksize = blocksize, rounding = rounding}, {codes = true, scale = true})
+  return form.codes, {absmax = form.scale, map = map, blocksize = blocksize, dtype = core.dtype(x)}
+end
 
 local function check_blocksize(name, blocksize)
   if type(blocksize) == "number" and blocksize >= 64 and blocksize <= 4096 then
@@ -22,7 +26,7 @@ local function dequantize(name, codes, state, blocksize)
   if type(state) ~= "table" then
     raise(("%s: state must be the table that quantizing returned, got %s"):format(name, type(state)))
   end
-  return core.dequantize(codes, state.absmax, state.map, blocksize, state.dtype)
+  return core.dequantize(codes, state.absmax, {format = state.map, blocksize = blocksize}, state.dtype)
 end
 
 --- Quantizes x in blocks of its elements in row-major order, across row ends; the last block may be short.
@@ -35,27 +39,25 @@ end
 -- @param blocksize power of two from 64 to 4096; 4096 if left out
 -- @param options   {rounding = "nearest" or "stochastic"}
 -- @return codes of x's shape (u8), and state = {absmax = (blocks) f32, map =, blocksize =, dtype = that of x}
-function quantization.quantize_blockwise(x, map, blocksize, options)
+function quantize.quantize_blockwise(x, map, blocksize, options)
   blocksize = blocksize == nil and 4096 or blocksize
   check_blocksize("quantize_blockwise", blocksize)
-  local codes, absmax = core.quantize(x, map, blocksize, rounding_of("quantize_blockwise", options))
-  return codes, {absmax = absmax, map = map, blocksize = blocksize, dtype = core.dtype(x)}
+  return quantized("quantize_blockwise", x, map, blocksize, options)
 end
 
 --- map[codes[i]] · absmax of its block, in float32, rounded to state.dtype.
-function quantization.dequantize_blockwise(codes, state)
+function quantize.dequantize_blockwise(codes, state)
   if type(state) == "table" then check_blocksize("dequantize_blockwise: state", state.blocksize) end
   return dequantize("dequantize_blockwise", codes, state, type(state) == "table" and state.blocksize)
 end
 
 --- quantize_blockwise with one block, the whole tensor, whose elements are divided by absmax.
 -- @return codes of x's shape, and state = {absmax = (1) f32, map =, dtype = that of x}
-function quantization.quantize(x, map, options)
-  local codes, absmax = core.quantize(x, map, nil, rounding_of("quantize", options))
-  return codes, {absmax = absmax, map = map, dtype = core.dtype(x)}
+function quantize.quantize(x, map, options)
+  return quantized("quantize", x, map, nil, options)
 end
 
 --- map[codes[i]] · absmax, in float32, rounded to state.dtype.
-function quantization.dequantize(codes, state) return dequantize("dequantize", codes, state, nil) end
+function quantize.dequantize(codes, state) return dequantize("dequantize", codes, state, nil) end
 
-return quantization
+return quantize

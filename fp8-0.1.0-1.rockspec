@@ -1,6 +1,6 @@
 rockspec_format = "3.0"
 package = "fp8"
-version = "scm-1"
+version = "0.1.0-1"
 description = {
   summary = "8-bit floating-point training from LuaJIT, on the CPU and on NVIDIA GPUs",
   license = "MIT",

@@ -1,5 +1,7 @@
 --- What a recipe has to be like (recipes.lua), and what is wrong with one that isn't, by the name of the field.
 local core = require "fp8.core"
+local dtypes = require "fp8.dtypes"
+local is_whole = require "fp8.is_whole"
 
 local raise = core.raise
 
@@ -11,23 +13,20 @@ local operand_fields = {format = true, scale = true, scale_rounding = true, hist
 local recipe_fields = {
   input = true, weight = true, grad_output = true, input_grad = true, weight_grad = true, rounding = true,
 }
-local hardware = {e4m3 = true, e5m2 = true}
 local scale_names = {tensor = true, row = true, column = true, block = true}
 local scale_roundings = {none = true, power_of_two = true, mx = true}
+local hardware = {}
+for name, dtype in pairs(dtypes) do hardware[name] = dtype.kind == "float8" or nil end
 local longest_history = 2^20
 local accepted_scales = '"tensor", "row", "column", "block", a block length (a whole number of at least 1) or ' ..
   "{rows, columns}"
 
---- Whether `field` is one of a recipe.
-function recipe_check.is_recipe_field(field) return recipe_fields[field] == true end
+--- The fields of a recipe, and the formats that are hardware types: sets.
+recipe_check.fields, recipe_check.is_hardware = recipe_fields, hardware
 
 local function shown(value)
   return type(value) == "string" and ('"%s"'):format(value) or
     type(value) == "number" and tostring(value) or type(value)
-end
-
-local function is_length(value)
-  return type(value) == "number" and value >= 1 and value == math.floor(value) and value < 2^53
 end
 
 -- Maps that have passed check_format, and the version of their contents then.
@@ -40,18 +39,18 @@ local function check_format(where, format)
   end
   local version = core.version(format)
   if checked_maps[format] == version then return end
-  local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), format)
+  local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), {format = format}, {codes = true})
   if not ok then raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""))) end
   checked_maps[format] = version
 end
 
 local function check_scale(where, scale)
-  if scale_names[scale] or is_length(scale) then return end
+  if scale_names[scale] or is_whole(scale, 1) then return end
   if type(scale) == "table" then
     local count = 0
     for _ in next, scale do count = count + 1 end
     local rows, columns = rawget(scale, 1), rawget(scale, 2)
-    if count == 2 and is_length(rows) and is_length(columns) then return end
+    if count == 2 and is_whole(rows, 1) and is_whole(columns, 1) then return end
     raise(("%s.scale must be %s, got a table of %d that is not two whole numbers of at least 1"):format(where,
       accepted_scales, count))
   end
@@ -72,7 +71,7 @@ end
 local function check_history(where, operand)
   local history = operand.history
   if history == nil then return end
-  if not is_length(history) or history > longest_history then
+  if not is_whole(history, 1) or history > longest_history then
     raise(("%s.history must be a whole number from 1 to %d, got %s"):format(where, longest_history, shown(history)))
   end
   if operand.scale ~= "tensor" then

@@ -1,4 +1,4 @@
---- A watched step as a graph (watch.lua). A replay runs no Lua, so what its rows are of is kept beside the graph.
+--- A watched step as a graph (init.lua). A replay runs no Lua, so what its rows are of is kept beside the graph.
 local graphs = require "fp8.graph"
 
 local watch_graph = {}

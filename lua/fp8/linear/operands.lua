@@ -3,36 +3,20 @@ local core = require "fp8.core"
 
 local free, keep, share = core.free, core.keep, core.share
 local narrow, numel, size = core.narrow, core.numel, core.size
-local quantize, dequantize, fake_quantize = core.quantize, core.dequantize, core.fake_quantize
+local quantize, dequantize = core.quantize, core.dequantize
 local contents_of, delayed_scale, version_of = core.contents, core.delayed_scale, core.version
 
 local operands = {}
 
 local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
 
---- Codes, scales and more of x, as core.quantize gives them; `known` is a scale to be used, or nil.
-function operands.codes_of(x, operand, plan, known, transposing, sum_dtype, repeats)
-  return quantize(x, operand.format, operand.blocksize, plan.rounding, known, transposing, sum_dtype, repeats,
-    operand.scale_rounding)
-end
-
---- The values that x is multiplied as, and what else core.fake_quantize gives.
-function operands.values_of(x, operand, plan, known, dtype, sum_dtype, keep_scale)
-  return fake_quantize(x, operand.format, operand.blocksize, plan.rounding, known, dtype, sum_dtype, keep_scale,
-    operand.scale_rounding)
-end
-
---- The values of codes.
-function operands.decoded(codes, scale, operand, dtype)
-  return dequantize(codes, scale, operand.format, operand.blocksize, dtype)
-end
-
---- The scale that an operand's history gives, nil for one without. `record`: whether x enters the history.
-function operands.delayed(x, operand, layer, record)
+--- The scale that an operand's history gives, nil for one without.
+-- @param histories as linear_state.histories_of gives them
+function operands.delayed(x, operand, histories)
   if not operand.history then return nil end
-  local history = layer[operand.history_field]
+  local history = histories.tensors[operand.history_field]
   if not history then core.raise("backward: a layer with delayed scaling was converted after its forward pass") end
-  return delayed_scale(x, history, operand.format, operand.scale_rounding, record)
+  return delayed_scale(x, history, operand, histories.record)
 end
 
 local function copy_to(cache, form)
@@ -46,40 +30,42 @@ local function copy_to(cache, form)
 end
 
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =} for products of codes, {values =} of
--- `dtype` for others. `repeats`: how often a single scale is wanted, or nil. A layer keeps the last of these for each
--- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic rounding is
--- drawn anew each time.
-local function quantized_weight(weight, operand, plan, wants, repeats, dtype, layer, record)
-  local cache, format = layer and layer.quantized_weight[operand], operand.format
+-- `dtype` for others. A layer keeps the last of these for each operand: it serves again as long as the weight has not
+-- changed, as core.contents tells. A stochastic rounding is drawn anew each time.
+-- @param wants {codes =, transposed =, values = whether each is wanted, repeats = how often a single scale is, or nil}
+-- @param kept  state.quantized_weight, or nil
+local function quantized_weight(weight, operand, wants, dtype, kept, histories)
+  local cache, format, repeats = kept and kept[operand], operand.format, wants.repeats
   local map_version = type(format) == "userdata" and version_of(format)
-  record = record and operand.history ~= nil
+  local record = operand.history ~= nil and histories.record
   if cache and cache.weight == weight and cache.contents == contents_of(weight) and
     cache.map_version == map_version and cache.dtype == dtype and
     (cache.transposed or not wants.transposed) and (cache.recorded or not record) then
     return cache
   end
-  local form = {
-    weight = weight, contents = contents_of(weight), map_version = map_version, dtype = dtype, recorded = record,
-  }
-  local known = operands.delayed(weight, operand, layer, record)
+  local known = operands.delayed(weight, operand, histories)
+  local form
   if wants.codes or wants.transposed then
-    form.codes, form.scale, form.transposed =
-      operands.codes_of(weight, operand, plan, known, wants.transposed or false, nil, repeats)
+    form = quantize(weight, operand, {
+      codes = wants.codes or wants.values or false, scale = repeats or true, transposed = wants.transposed or false, known = known,
+    })
     if wants.values then
       local scale = repeats and narrow(form.scale, 1, 1, 1) or form.scale
-      form.values = operands.decoded(form.codes, scale, operand, dtype)
+      form.values = dequantize(form.codes, scale, operand, dtype)
     end
-    if not wants.codes then
+    if form.codes and not wants.codes then
       free(form.codes)
       form.codes = nil
     end
   else
-    form.values = operands.values_of(weight, operand, plan, known, dtype)
+    form = quantize(weight, operand, {values = dtype, known = known})
   end
-  if layer and not plan.rounding then
+  form.weight, form.contents, form.map_version = weight, contents_of(weight), map_version
+  form.dtype, form.recorded = dtype, record
+  if kept and not operand.rounding then
     if not cache then
       cache = {}
-      layer.quantized_weight[operand] = cache
+      kept[operand] = cache
     end
     copy_to(cache, form)
   end
@@ -88,20 +74,21 @@ end
 
 --- The forms of W for the forward pass and for dx, nil where that is not needed; one form serves both products if
 -- they take the same operand. Codes that a product of values needs later are decoded then.
-function operands.weight_forms(weight, plan, for_input_grad, dtype, layer, record)
-  local forward, input_grad = plan.forward, plan.input_grad
+-- @param state     of the layer, or nil
+-- @param histories as linear_state.histories_of gives them
+function operands.weight_forms(weight, plan, for_input_grad, dtype, state, histories)
+  local forward, input_grad, kept = plan.forward, plan.input_grad, state and state.quantized_weight
   local shared = forward.right == input_grad.right
-  local repeats = (forward.repeats or shared and input_grad.repeats) and math.max(size(weight, 1), size(weight, 2)) or
-    nil
-  local wants = {
+  local form = quantized_weight(weight, forward.right, {
     codes = forward.native, values = not forward.native,
     transposed = shared and for_input_grad and input_grad.native,
-  }
-  local form = quantized_weight(weight, forward.right, plan, wants, repeats, dtype, layer, record)
+    repeats = (forward.repeats or shared and input_grad.repeats) and math.max(size(weight, 1), size(weight, 2)) or nil,
+  }, dtype, kept, histories)
   if not for_input_grad or shared then return form, for_input_grad and form or nil end
-  local native = input_grad.native
-  return form, quantized_weight(weight, input_grad.right, plan, {transposed = native, values = not native},
-    input_grad.repeats and size(weight, 2) or nil, dtype, layer, record)
+  return form, quantized_weight(weight, input_grad.right, {
+    transposed = input_grad.native, values = not input_grad.native,
+    repeats = input_grad.repeats and size(weight, 2) or nil,
+  }, dtype, kept, histories)
 end
 
 --- The weight's scale for a product of `columns` columns.

@@ -67,7 +67,7 @@ local function collect_nodes(root)
   while position < #nodes do
     position = position + 1
     local node = nodes[position]
-    if node.released then
+    if not (node.inputs or node.leaf) then
       raise("backward: the graph of this tensor was released by an earlier backward; call that one as " ..
         ":backward(nil, {retain_graph = true}) to keep it")
     end
@@ -99,9 +99,12 @@ local function first_gradient(output, grad)
 end
 
 local function release(node)
-  for _, tensor in ipairs(node.owned or nothing) do free(tensor) end
-  node.released, node.owned = true, nil
-  node.inputs, node.saved, node.versions, node.context, node.weight = nil, nil, nil, nil, nil
+  local owned = node.owned
+  if owned then
+    for i = 1, #owned do free(owned[i]) end
+    node.owned = nil
+  end
+  node.inputs, node.saved, node.versions, node.context = nil, nil, nil, nil
 end
 
 --- Computes the gradients of a tensor and adds them to `.grad` of the leaves that it was made from.

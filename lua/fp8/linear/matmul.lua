@@ -1,28 +1,26 @@
 --- Products a·b in the precision of a recipe, differentiable in both operands: the function form of the two layers.
+local apply_linear = require "fp8.linear.apply"
+local check_options = require "fp8.check_options"
 local core = require "fp8.core"
-local linear = require "fp8.linear"
-local planning = require "fp8.plan"
-local recipes = require "fp8.recipes"
+local planning = require "fp8.linear.plan"
+local recipe_check = require "fp8.linear.recipe_check"
+local recipes = require "fp8.linear.recipes"
 local shapes = require "fp8.shapes"
 local views = require "fp8.ops.view"
 
 local raise = core.raise
 
-local quantized_matmul = {}
+local linear_matmul = {}
 
-local own_options = {native = true, blocksize = true, grad_blocksize = true}
+local known_options = {native = true, blocksize = true, grad_blocksize = true}
+for field in pairs(recipe_check.fields) do known_options[field] = true end
 
 -- The recipe called `name`, or its native twin, with the changes that options ask for.
 local function recipe_of(caller, name, options)
   if options == nil then return recipes[name] end
-  if type(options) ~= "table" then raise(("%s: options must be a table, got %s"):format(caller, type(options))) end
-  for option in pairs(options) do
-    if not (planning.is_recipe_field(option) or own_options[option]) then
-      raise(("%s: unknown option %s"):format(caller, tostring(option)))
-    end
-  end
-  local recipe = planning.override(caller, options.native and recipes[name .. "_native"] or recipes[name], options)
-  return planning.override(caller, recipe, {
+  check_options(caller, options, known_options)
+  local recipe = recipe_check.override(caller, options.native and recipes[name .. "_native"] or recipes[name], options)
+  return recipe_check.override(caller, recipe, {
     input = options.blocksize and {scale = options.blocksize},
     grad_output = options.grad_blocksize and {scale = options.grad_blocksize},
   })
@@ -41,16 +39,16 @@ local function multiply(caller, name, a, b, options)
   end
   local plan = planning.make(caller, recipe_of(caller, name, options), core.size(b, 1), core.size(b, 2))
   if plan.histories[1] then raise(caller .. ": delayed scaling is for layers, which keep the history") end
-  return linear(a, views.transpose(b, 1, 2), nil, plan)
+  return apply_linear(a, views.transpose(b, 1, 2), nil, plan)
 end
 
 --- a·b by the recipe `mixed`: a (…, K) quantized blockwise, b (K, N) as a whole; see recipes.lua.
 -- @param options {native = true for hardware formats; blocksize =, grad_blocksize = scales (a block length, or another
 --   scale of a recipe) of a and of the gradient; or fields of a recipe to change}
 -- @return (…, N) of a's dtype
-function quantized_matmul.matmul_mixed(a, b, options) return multiply("matmul_mixed", "mixed", a, b, options) end
+function linear_matmul.matmul_mixed(a, b, options) return multiply("matmul_mixed", "mixed", a, b, options) end
 
 --- a·b by the recipe `global`: a (…, K), b (K, N) and the gradient each quantized as a whole; options as above.
-function quantized_matmul.matmul_global(a, b, options) return multiply("matmul_global", "global", a, b, options) end
+function linear_matmul.matmul_global(a, b, options) return multiply("matmul_global", "global", a, b, options) end
 
-return quantized_matmul
+return linear_matmul

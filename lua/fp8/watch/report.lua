@@ -1,6 +1,7 @@
---- What a watcher (watch.lua) has recorded, as text: methods of watchers.
+--- What a watcher (init.lua) has recorded, as text: methods of watchers.
 local core = require "fp8.core"
-local comparison = require "fp8.comparison"
+local number_text = require "fp8.number_text"
+local comparison = require "fp8.watch.compare"
 
 local raise = core.raise
 
@@ -62,11 +63,7 @@ local fields = {
 
 local function csv_text(value)
   if value == nil then return "" end
-  if type(value) == "number" then
-    if value ~= value then return "nan" end
-    if math.abs(value) == math.huge then return value > 0 and "inf" or "-inf" end
-    return (("%.9g"):format(value))
-  end
+  if type(value) == "number" then return number_text("%.9g", value) end
   return value:find '[,"\n]' and '"' .. value:gsub('"', '""') .. '"' or value
 end
 

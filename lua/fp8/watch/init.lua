@@ -1,15 +1,16 @@
 --- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
-local comparison = require "fp8.comparison"
-local delayed = require("fp8.operands").delayed
-local find = require "fp8.watch_find"
+local comparison = require "fp8.watch.compare"
+local delayed = require("fp8.linear.operands").delayed
+local find = require "fp8.watch.find"
 local is_linear = require("fp8.nn.linear").is_linear
+local is_whole = require "fp8.is_whole"
 local Module = require "fp8.nn.module"
-local planning = require "fp8.plan"
-local recipes = require "fp8.recipes"
-local report = require "fp8.watch_report"
-local watch_graph = require "fp8.watch_graph"
+local planning = require "fp8.linear.plan"
+local recipes = require "fp8.linear.recipes"
+local report = require "fp8.watch.report"
+local watch_graph = require "fp8.watch.graph"
 
 local raise = core.raise
 local dtype_of, shape_of = core.dtype, core.shape
@@ -32,7 +33,7 @@ local own_options = {every = true, recipe = true}
 local function read_options(options)
   options = check_options("watch", options, own_options)
   local every, recipe = options.every == nil and 10 or options.every, options.recipe
-  if type(every) ~= "number" or every < 1 or every ~= math.floor(every) or every >= 2^53 then
+  if not is_whole(every, 1) then
     raise("watch: option every must be a whole number of at least 1, got " .. tostring(every))
   end
   if type(recipe) == "string" then
@@ -46,12 +47,12 @@ local function write_row(self, layer, entry, x, operand)
   self.calls = self.calls + 1
   entry.record = {order = self.calls, shape = shape_of(x), operand = operand}
   if not operand then return core.compare(entry.row, x) end
-  local known = layer[operand.history_field] and delayed(x, operand, layer, false)
+  local known = layer[operand.history_field] and delayed(x, operand, {tensors = layer, record = false})
   comparison.quantize(entry.row, x, operand, dtype_of(x), known)
   if known then core.free(known) end
 end
 
--- What a layer shows its tensors to while a step is recorded (linear.lua). The last call in a step counts.
+-- What a layer shows its tensors to while a step is recorded (linear/state.lua). The last call in a step counts.
 local function observer_of(self, layer, entries, seconds, plan)
   return function(kind, x, first, second)
     if not layer.plan and plan and not (first or second) then first = plan[kind] end
@@ -117,12 +118,12 @@ local function start_recording(self)
   make_rows(self)
   core.fill_(self.current, 0)
   self.calls, self.recording = 0, true
-  for _, part in ipairs(self.layers) do part.layer.observer = part.observer end
+  for _, part in ipairs(self.layers) do part.layer.state.observer = part.observer end
 end
 
 local function stop_recording(self)
   self.recording = false
-  for _, part in ipairs(self.layers) do part.layer.observer = nil end
+  for _, part in ipairs(self.layers) do part.layer.state.observer = nil end
 end
 
 local function same_record(a, b)
@@ -224,7 +225,7 @@ end
 --- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
 -- "grad_output"; "weight for dx", "input for dW" or "grad_output for dW" where these take another form), `format` and
 -- `scale` (names as fp8.analyze has them; nil if it was not quantized at that step) and the statistics of
--- comparison.lua. Waits for the device.
+-- compare.lua. Waits for the device.
 function Watcher:rows()
   local list = {}
   self:each_row(function(row) list[#list + 1] = row end)

@@ -4,7 +4,8 @@
 --
 --   operation   {name =, backward =, shares =}, one table an operation, see `record`
 --   sequence    counts up with every node, so that descending order is an order in which gradients are complete
---   inputs      one entry an input: the node of that input, or false where it needs no gradient
+--   inputs      one entry an input: the node of that input, or false where it needs no gradient; nil once the graph is
+--               released
 --   saved       the tensors and numbers that `backward` needs; `versions` holds what core.version said of each
 --   shape, dtype of the output, which are those of its gradient
 --
@@ -59,9 +60,10 @@ autograd.edge = edge
 -- gradient in passing: a residual stream is read and written once.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
--- @return the node, for further fields, of which `context` and `weight` go with the graph; node.owned may list tensors
--- that nothing else holds: they are freed with the graph, at once
-function autograd.record(output, operation, inputs, saved)
+-- @param context anything else that backward needs, as node.context, or nil; goes with the graph
+-- @return the node, for further fields; node.owned may list tensors that nothing else holds: they are freed with the
+-- graph, at once
+function autograd.record(output, operation, inputs, saved, context)
   for i = 1, #inputs do inputs[i] = edge(inputs[i]) end
   saved = saved or nothing
   local versions = nothing
@@ -72,7 +74,7 @@ function autograd.record(output, operation, inputs, saved)
   last_sequence = last_sequence + 1
   local node = {
     operation = operation, sequence = last_sequence, shape = shape_of(output), dtype = dtype_of(output),
-    inputs = inputs, saved = saved, versions = versions,
+    inputs = inputs, saved = saved, versions = versions, context = context,
   }
   set_requires_grad(output, true)
   set_node(output, node)

@@ -1,10 +1,11 @@
 --- What quantizing did to a tensor: the rows that core.compare writes, as Lua tables and as text.
 local ffi = require "ffi"
 local core = require "fp8.core"
-local recipes = require "fp8.recipes"
+local number_text = require "fp8.number_text"
+local recipes = require "fp8.linear.recipes"
 local shapes = require "fp8.shapes"
 
--- The Comparison of backend.h.
+-- The Comparison of C; core.comparison_words is the size that it has there.
 local row_type = ffi.typeof [[
 struct {
   int64_t count, zeros, nonfinite, first_nonfinite, underflow, saturated;
@@ -16,6 +17,7 @@ local comparison = {}
 
 --- Elements of a row.
 comparison.words = ffi.sizeof(row_type) / 8
+assert(core.comparison_words == nil or core.comparison_words == comparison.words, "fp8: the C struct has changed")
 
 --- A row, or rows, for core.compare to write.
 -- @param ... leading sizes
@@ -56,7 +58,7 @@ end
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
 function comparison.quantize(row, x, operand, dtype, known)
-  core.compare_quantized(row, x, operand.format, operand.blocksize, known, dtype, operand.scale_rounding)
+  core.compare_quantized(row, x, operand, known, dtype)
 end
 
 -- --- text ---
@@ -85,13 +87,6 @@ function comparison.nonfinite_text(statistics, shape)
   local many = statistics.nonfinite > 1 and "s" or ""
   return ("%.0f non-finite value%s, first at %s of shape %s"):format(statistics.nonfinite, many, shapes.text(place),
     shapes.text(shape))
-end
-
-local function number_text(format, value)
-  if value == nil then return "" end
-  if value ~= value then return "nan" end
-  if value == math.huge then return "inf" end
-  return format:format(value)
 end
 
 local function share_text(value)

@@ -106,7 +106,7 @@ return function(definition)
     if not recorded then return output end
     -- A tensor of its own, since forward may return an argument or one that it keeps.
     output = core.expand(output, core.shape(output))
-    autograd.record(output, operation, inputs).context = context
+    autograd.record(output, operation, inputs, nil, context)
     return output
   end
 end

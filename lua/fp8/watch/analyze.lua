@@ -1,10 +1,10 @@
 --- fp8.analyze: what formats and scalings would do to a tensor.
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
-local comparison = require "fp8.comparison"
+local comparison = require "fp8.watch.compare"
 local computable = require "fp8.computable"
-local planning = require "fp8.plan"
-local recipes = require "fp8.recipes"
+local planning = require "fp8.linear.plan"
+local recipes = require "fp8.linear.recipes"
 local shapes = require "fp8.shapes"
 
 local raise = core.raise
@@ -109,7 +109,7 @@ end
 --
 -- A row has `format` and `scale`, names (maps that have none are "map", "map2", …; a scale rounding is part of the
 -- scale's: "tensor", "1x32", "1x32_mx"), `snr` in dB, `underflow` and `saturated` (shares of the non-zero elements),
--- `relative_error` (the largest), and what x itself is like: comparison.lua says what each means. Values are rounded to
+-- `relative_error` (the largest), and what x itself is like: compare.lua says what each means. Values are rounded to
 -- nearest.
 -- @param x       f32, f16 or bf16
 -- @param options {formats = list of "e4m3", "e5m2" (hardware types), "e4m3_map", "e5m2_map", "dynamic", "linear", maps,

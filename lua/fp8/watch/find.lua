@@ -2,7 +2,7 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
-local comparison = require "fp8.comparison"
+local comparison = require "fp8.watch.compare"
 local computable = require "fp8.computable"
 local Module = require "fp8.nn.module"
 

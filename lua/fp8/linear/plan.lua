@@ -1,24 +1,23 @@
 --- From a recipe to a plan: checked, with block lengths for the sizes of one layer, and with the products chosen that
--- FP8 tensor cores can compute. A plan is what fp8.linear works from:
+-- FP8 tensor cores can compute. A plan is what linear.apply works from:
 --
 --   forward      y = left·rightᵀ:  {left =, right =, native =}, operands of x and W
 --   input_grad   dx = left·right:  of dy and W
 --   weight_grad  dW = leftᵀ·right: of dy and x; nil for the product of unquantized ones
---   rounding     "stochastic" or nil
+--   rounding     "stochastic" or nil, of all operands
 --   histories    list of the operands with a history, of which a layer keeps one each, in its field `history_field`
 --   input, weight, grad_output: the operands that these are in a recipe
 --
--- An operand is {format =, scale =, blocksize =, scale_rounding =, history =, history_field =}, where blocksize is a
--- block length, a tile {rows, columns}, or nil for the whole tensor. What several products take in the same form is one
--- table in all of them. A native product is one of codes, not of values.
-local core = require "fp8.core"
-local check_recipe = require "fp8.recipe_check"
+-- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =}, of which
+-- core.quantize reads the format, the blocksize and both roundings. blocksize is a block length, a tile {rows, columns},
+-- or nil for the whole tensor. What several products take in the same form is one table in all of them. A native product
+-- is one of codes, not of values.
+local recipe_check = require "fp8.linear.recipe_check"
+
+local is_hardware = recipe_check.is_hardware
 
 local plan = {}
 
-plan.is_recipe_field, plan.override = check_recipe.is_recipe_field, check_recipe.override
-
-local hardware = {e4m3 = true, e5m2 = true}
 local all_rows = 2^52
 
 --- The block length of scale "block": the smallest power of two from 64 to 4096 that is at least `features`, or 4096.
@@ -37,15 +36,17 @@ local function blocks_of(scale, columns)
   return type(scale) == "table" and {scale[1], scale[2]} or scale
 end
 
-local function planned(operand, columns, name, histories)
-  local rounding = operand.scale_rounding
+-- `made` is the plan that is being made.
+local function planned(made, operand, columns, name)
+  local scale_rounding = operand.scale_rounding
   local result = {
     format = operand.format, scale = operand.scale, blocksize = blocks_of(operand.scale, columns),
-    scale_rounding = rounding ~= "none" and rounding or nil, history = operand.history,
+    rounding = made.rounding, scale_rounding = scale_rounding ~= "none" and scale_rounding or nil,
+    history = operand.history,
   }
   if operand.history then
     result.history_field = name .. "_history"
-    histories[#histories + 1] = result
+    made.histories[#made.histories + 1] = result
   end
   return result
 end
@@ -56,14 +57,14 @@ local function same_scale(a, b)
 end
 
 -- `operand`, planned, or `usual` if that is the same; an operand with a history has its own.
-local function own_or(usual, operand, columns, name, histories)
+local function own_or(made, usual, operand, columns, name)
   if not operand then return usual end
   local rounding = operand.scale_rounding ~= "none" and operand.scale_rounding or nil
   if operand.format == usual.format and same_scale(operand.scale, usual.scale) and rounding == usual.scale_rounding and
     not operand.history and not usual.history then
     return usual
   end
-  return planned(operand, columns, name, histories)
+  return planned(made, operand, columns, name)
 end
 
 -- Codes can be multiplied where their scales can be applied to the sums: one scale for the operand, or one for each row
@@ -71,7 +72,7 @@ end
 -- single scale is wanted as often as the product has columns (`repeats`).
 local function product(left, left_scale, right, right_scale)
   local function fits(operand, scale)
-    return hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
+    return is_hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
   end
   local native = fits(left, left_scale) and fits(right, right_scale)
   return {
@@ -83,43 +84,32 @@ end
 --- How one operand of a recipe, for rows of `features`, is quantized: an operand of a plan.
 -- @param where what to call it in errors
 function plan.operand(where, operand, features)
-  check_recipe.check_operand(where, operand)
-  return planned(operand, features, "own", {})
+  recipe_check.check_operand(where, operand)
+  return planned({histories = {}}, operand, features, "own")
 end
 
 --- The plan of a recipe.
 -- @param name of the function to name in errors
 -- @param in_features, out_features of the layer
 function plan.make(name, recipe, in_features, out_features)
-  check_recipe.check(name, recipe)
-  local histories = {}
-  local input = planned(recipe.input, in_features, "input", histories)
-  local weight = planned(recipe.weight, in_features, "weight", histories)
-  local grad_output = planned(recipe.grad_output, out_features, "grad_output", histories)
+  recipe_check.check(name, recipe)
+  local made = {rounding = recipe.rounding == "stochastic" and "stochastic" or nil, histories = {}}
+  local input = planned(made, recipe.input, in_features, "input")
+  local weight = planned(made, recipe.weight, in_features, "weight")
+  local grad_output = planned(made, recipe.grad_output, out_features, "grad_output")
   local of_input, of_weight = recipe.input_grad or {}, recipe.weight_grad
-  local made = {
-    forward = product(input, "row", weight, "row"),
-    input_grad = product(
-      own_or(grad_output, of_input.grad_output, out_features, "input_grad_grad_output", histories), "row",
-      own_or(weight, of_input.weight, in_features, "input_grad_weight", histories), "column"),
-    rounding = recipe.rounding == "stochastic" and "stochastic" or nil,
-    input = input, weight = weight, grad_output = grad_output, histories = histories,
-  }
+  made.input, made.weight, made.grad_output = input, weight, grad_output
+  made.forward = product(input, "row", weight, "row")
+  made.input_grad = product(
+    own_or(made, grad_output, of_input.grad_output, out_features, "input_grad_grad_output"), "row",
+    own_or(made, weight, of_input.weight, in_features, "input_grad_weight"), "column")
   if of_weight and of_weight ~= "full" then
     if of_weight == "quantized" then of_weight = {} end
     made.weight_grad = product(
-      own_or(grad_output, of_weight.grad_output, out_features, "weight_grad_grad_output", histories), "column",
-      own_or(input, of_weight.input, in_features, "weight_grad_input", histories), "column")
+      own_or(made, grad_output, of_weight.grad_output, out_features, "weight_grad_grad_output"), "column",
+      own_or(made, input, of_weight.input, in_features, "weight_grad_input"), "column")
   end
   return made
-end
-
---- Gives a layer the histories of its plan, all 0, on a device, and takes those of the plan before, if any.
-function plan.renew_histories(layer, before, device)
-  for _, operand in ipairs(before and before.histories or {}) do layer[operand.history_field] = nil end
-  for _, operand in ipairs(layer.plan and layer.plan.histories or {}) do
-    layer[operand.history_field] = core.zeros({operand.history}, {dtype = "f32", device = device})
-  end
 end
 
 return plan

@@ -1,6 +1,6 @@
 --- fp8.cuda: the CUDA devices, whose part of fp8 is loaded when a script first asks for one.
 local core = require "fp8.core"
-local event = require "fp8.timing"
+local event = require "fp8.event"
 local graph = require "fp8.graph"
 
 local devices = {}
@@ -18,12 +18,12 @@ local function open()
     return false, failure
   end
   file:close()
-  local opened, reason = core.cuda_open(path)
+  local opened, reason = core.backend_open("cuda", path)
   if not opened then failure = reason end
   return opened, reason
 end
 
-core.set_cuda_loader(open)
+core.set_backend_loader("cuda", open)
 
 local function device_name(index)
   if index == nil then return "cuda" end
@@ -35,13 +35,13 @@ end
 function devices.is_available()
   local opened, reason = open()
   if not opened then return false, reason end
-  if core.cuda_device_count() == 0 then return false, "there is no CUDA device" end
+  if core.device_count "cuda" == 0 then return false, "there is no CUDA device" end
   return true
 end
 
 --- The number of CUDA devices, 0 where CUDA can't be used.
 function devices.device_count()
-  return open() and core.cuda_device_count() or 0
+  return open() and core.device_count "cuda" or 0
 end
 
 --- Waits for all work on a device, and raises an error if something in it failed.
@@ -54,7 +54,7 @@ function devices.memory(index) return core.memory(device_name(index)) end
 --- Lets the peak of `memory` start anew.
 function devices.reset_peak_memory(index) core.reset_peak_memory(device_name(index)) end
 
---- An event on a CUDA device, as fp8.event makes them for any device (timing.lua).
+--- An event on a CUDA device, as fp8.event makes them for any device (event.lua).
 function devices.event(index) return event(device_name(index)) end
 
 --- Captures the work of a function, to be replayed by one call (graph.lua).

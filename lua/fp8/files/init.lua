@@ -1,9 +1,9 @@
 --- fp8.load and fp8.save: safetensors files.
 local ffi = require "ffi"
-local write_atomically = require("fp8.atomic_file").write
+local write_atomically = require("fp8.files.atomic_file").write
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
-local safetensors = require "fp8.safetensors"
+local safetensors = require "fp8.files.safetensors"
 
 ffi.cdef "size_t fread(void *data, size_t size, size_t count, void *file);"
 

@@ -1,0 +1,35 @@
+--- What a linear layer keeps from call to call beside its weight and bias, for linear.apply (apply.lua). Fields:
+--
+--   quantized_weight  the last quantized forms of the weight, by operand of the plan (operands.lua)
+--   histories         the table that holds the histories of delayed scaling, each under its operand's `history_field`:
+--                     the layer itself, to whose state_dict they belong
+--   training          whether calls enter the histories
+--   observer          nil, or a function that is called before anything is quantized, with "weight", "input" or
+--                     "grad_output", that tensor, and the operands as which products take it: for "weight" y and dx,
+--                     for "input" y and dW, for "grad_output" dx and dW; nil or false where it is not quantized
+local core = require "fp8.core"
+
+local linear_state = {}
+
+--- The state of a new layer.
+function linear_state.new(layer) return {quantized_weight = {}, histories = layer, training = true, observer = nil} end
+
+--- Forgets what was kept for the plan `before`, if any, and makes the histories of the next one, if any, all 0.
+function linear_state.renew(state, before, plan, device)
+  local histories = state.histories
+  state.quantized_weight = {}
+  for _, operand in ipairs(before and before.histories or {}) do histories[operand.history_field] = nil end
+  for _, operand in ipairs(plan and plan.histories or {}) do
+    histories[operand.history_field] = core.zeros({operand.history}, {dtype = "f32", device = device})
+  end
+end
+
+--- The histories that one call reads, {tensors =, record = whether what is quantized enters them}; nil for a plan
+-- without any. Evaluation, with fp8.no_grad or in a layer that is not in training, leaves them as they are.
+-- @param requires_grad whether the call's result does
+function linear_state.histories_of(state, plan, requires_grad)
+  if not (plan and plan.histories[1]) then return nil end
+  return {tensors = state.histories, record = requires_grad and state.training or false}
+end
+
+return linear_state

@@ -1,0 +1,62 @@
+--- Joining tensors.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+
+local needs_grad, record = autograd.needs_grad, autograd.record
+
+local join = {}
+
+local function any_needs_grad(list)
+  for i = 1, #list do
+    if needs_grad(list[i]) then return true end
+  end
+  return false
+end
+
+local concatenation = {
+  name = "cat", shares = true,
+  backward = function(node, grad)
+    local grads, start = {}, 1
+    for i, length in ipairs(node.lengths) do
+      grads[i] = core.narrow(grad, node.dimension, start, length)
+      start = start + length
+    end
+    return grads
+  end,
+}
+
+--- fp8.cat(list, dim): tensors joined along a dimension (1 if left out). One dtype, and the same sizes elsewhere.
+function join.cat(list, dimension)
+  dimension = dimension or 1
+  local y = core.cat(list, dimension)
+  if any_needs_grad(list) then
+    local inputs, lengths = {}, {}
+    for i = 1, #list do inputs[i], lengths[i] = list[i], core.size(list[i], dimension) end
+    local node = record(y, concatenation, inputs)
+    node.dimension, node.lengths = dimension, lengths
+  end
+  return y
+end
+
+local stacking = {
+  name = "stack", shares = true,
+  backward = function(node, grad)
+    local grads = {}
+    for i = 1, #node.inputs do grads[i] = core.select(grad, node.dimension, i) end
+    return grads
+  end,
+}
+
+--- fp8.stack(list, dim): tensors of one shape and dtype joined along a new dimension (1 if left out).
+function join.stack(list, dimension)
+  dimension = dimension or 1
+  local y = core.stack(list, dimension)
+  if any_needs_grad(list) then
+    local inputs = {}
+    for i = 1, #list do inputs[i] = list[i] end
+    record(y, stacking, inputs).dimension = dimension
+  end
+  return y
+end
+
+return join

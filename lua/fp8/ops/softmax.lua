@@ -1,0 +1,30 @@
+--- Softmax along a dimension.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+
+local needs_grad, record = autograd.needs_grad, autograd.record
+
+local softmax = {}
+
+local function backward(node, grad, y)
+  return core.softmax_backward(grad, y, node.dimension, node.operation.logarithm)
+end
+
+local exponential = {name = "softmax", logarithm = false, backward = backward}
+local logarithmic = {name = "log_softmax", logarithm = true, backward = backward}
+
+--- exp(x) / Σ exp(x) along a dimension.
+function softmax.softmax(x, dimension)
+  local y = core.softmax(x, dimension)
+  if needs_grad(x) then record(y, exponential, {x}, {y}).dimension = dimension end
+  return y
+end
+
+--- Logarithm of softmax along a dimension.
+function softmax.log_softmax(x, dimension)
+  local y = core.log_softmax(x, dimension)
+  if needs_grad(x) then record(y, logarithmic, {x}, {y}).dimension = dimension end
+  return y
+end
+
+return softmax

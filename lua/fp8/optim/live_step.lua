@@ -1,0 +1,32 @@
+--- An optimizer's update in a graph that is being captured: it reads its numbers from the device when it runs. They are
+-- written there before every replay, which counts as a step and takes the settings of the moment.
+local core = require "fp8.core"
+local graph = require "fp8.graph"
+
+--- @param optimizer its method `settings_of(group)` gives the settings of the moment, and `rule` says for which update
+-- @param batch      what is updated: {group =, device =, states =, …}, states a list of tables with a count `steps`
+-- @param device     of the graph
+-- @return the tensor that the update reads
+return function(optimizer, batch, device)
+  if batch.device ~= device then
+    core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(batch.device, device))
+  end
+  local live, group, states, settings = core.new_live_step(device), batch.group, batch.states, nil
+  graph.on_replay {
+    prepare = function()
+      local steps = states[1].steps
+      for i = 2, #states do
+        if states[i].steps ~= steps then
+          core.raise "graph: its parameters have had different numbers of steps since it was captured; capture it again"
+        end
+      end
+      settings = optimizer:settings_of(group)
+      settings.step = steps + 1
+    end,
+    commit = function()
+      core.store_step(live, optimizer.rule, settings)
+      for i = 1, #states do states[i].steps = settings.step end
+    end,
+  }
+  return live
+end
