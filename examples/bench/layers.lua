@@ -21,21 +21,13 @@ Each line: microseconds, GB/s (1e9 bytes that have to be read and written a seco
 
 local element_bytes = {f32 = 4, f16 = 2, bf16 = 2}
 
-local function free_all(...)
-  for i = 1, select("#", ...) do
-    local tensor = select(i, ...)
-    if core.is_tensor(tensor) then core.free(tensor) end
-  end
-end
-
 local function bench(dtype, options)
   local device, rows, features = options.device, options.rows, options.features
   local d, place = element_bytes[dtype], {dtype = dtype, device = device}
   local function random(...) return core.randn({...}, place) end
 
-  -- Results are freed at once: these are the times of kernels, not of a script that leaves them to the collector.
   local function seconds_of(call)
-    return measure.time(function() free_all(call()) end, options) * 1e-6
+    return measure.time(function() measure.free(call()) end, options) * 1e-6
   end
 
   local copy
@@ -52,22 +44,29 @@ local function bench(dtype, options)
   local wide, wide_dy = random(rows, 4 * features), random(rows, 4 * features)
   local target = core.empty({rows, 4 * features}, place)
   copy = 8 * d * count / seconds_of(function() core.copy_(target, wide) end)
-  free_all(target)
+  measure.free(target)
   print(("\n%s, %d rows of %d features: a copy moves %.0f GB/s"):format(dtype, rows, features, copy * 1e-9))
 
   local weight, bias = random(features), random(features)
   local _, mean, inverse = core.layer_norm(x, weight, bias, 1e-5)
   line("layer_norm", 2 * d * count, function() return core.layer_norm(x, weight, bias, 1e-5) end)
   line("layer_norm, gradients of all", 3 * d * count, function()
-    return core.normalize_backward(dy, x, mean, inverse, weight, true, true, dtype)
+    return core.normalize_backward {
+      dy = dy, x = x, mean = mean, inverse = inverse, weight = weight, want_x = true, want_weight = true,
+      bias_dtype = dtype,
+    }
   end)
   line("… and of a residual stream", 4 * d * count, function()
-    return core.normalize_backward(dy, x, mean, inverse, weight, true, true, dtype, wide:view(4 * rows, -1)
-      :narrow(1, 1, rows))
+    return core.normalize_backward {
+      dy = dy, x = x, mean = mean, inverse = inverse, weight = weight, want_x = true, want_weight = true,
+      bias_dtype = dtype, addend = wide:view(4 * rows, -1):narrow(1, 1, rows),
+    }
   end)
   line("rms_norm", 2 * d * count, function() return core.rms_norm(x, weight, 1e-5) end)
   line("rms_norm, gradients of all", 3 * d * count, function()
-    return core.normalize_backward(dy, x, nil, inverse, weight, true, true)
+    return core.normalize_backward {
+      dy = dy, x = x, inverse = inverse, weight = weight, want_x = true, want_weight = true,
+    }
   end)
   line("add", 3 * d * count, function() return core.add(x, dy) end)
   line("dropout", 2 * d * count, function() return core.dropout(x, 0.1) end)
@@ -75,7 +74,7 @@ local function bench(dtype, options)
     line(name .. ", 4 × the features", 8 * d * count, function() return core[name](wide) end)
     line(name .. ", gradient", 12 * d * count, function() return core[name .. "_backward"](wide_dy, wide) end)
   end
-  free_all(wide, wide_dy)
+  measure.free(wide, wide_dy)
 
   local words = options.vocabulary
   local tokens = core.randint(0, words, {rows}, {device = device, dtype = "i64"})
@@ -87,7 +86,7 @@ local function bench(dtype, options)
   end
   line("embedding, gradient", d * (count + words * features), embedding_gradient(tokens))
   line("… of words some of which are frequent", d * (count + words * features), embedding_gradient(frequent))
-  free_all(embedding, x, dy)
+  measure.free(embedding, x, dy)
 
   -- Logits of as many rows as make four times the tokens' features, so that small machines take part.
   local logit_rows = math.max(1, math.min(rows, math.floor(16 * count / words)))
@@ -100,7 +99,7 @@ local function bench(dtype, options)
   line("cross_entropy, gradient", 2 * d * logit_rows * words, function()
     return core.cross_entropy_backward(logits, labels, statistics, loss)
   end)
-  free_all(logits)
+  measure.free(logits)
 
   local positions = options.positions
   local matrices = math.max(1, math.floor(16 * count / positions ^ 2))

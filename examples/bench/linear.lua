@@ -78,7 +78,8 @@ end
 -- `transposed`, also of the codes as (m, n).
 local function coded(tensor, format, by_row)
   local count, n, m = unpack(core.shape(tensor))
-  local codes, scale = core.quantize(tensor, format, by_row and m or nil)
+  local form = core.quantize(tensor, {format = format, blocksize = by_row and m or nil}, {codes = true, scale = true})
+  local codes, scale = form.codes, form.scale
   local scales = {}
   for i = 1, count do scales[i] = by_row and core.narrow(scale, 1, 1 + (i - 1) * n, n) or scale end
   return slices(codes, count), scales, slices(core.contiguous(core.transpose(codes, 2, 3)), count)
@@ -107,7 +108,8 @@ end
 local function fp8_products(pool, weight, by_row)
   local count, dtype = pool.count, core.dtype(weight)
   local outputs, inputs = unpack(core.shape(weight))
-  local w, w_scale = core.quantize(weight, "e4m3")
+  local form = core.quantize(weight, {format = "e4m3"}, {codes = true, scale = true})
+  local w, w_scale = form.codes, form.scale
   local w_transposed = core.contiguous(core.transpose(w, 1, 2))
   local scale_out, scale_in = w_scale, w_scale
   if by_row then
@@ -120,16 +122,18 @@ local function fp8_products(pool, weight, by_row)
   local scaled_matmul, matmul, free = core.scaled_matmul, core.matmul, core.free
   local function forward(turn)
     local i = turn % count + 1
-    free(scaled_matmul(x[i], x_scale[i], w, scale_out, nil, dtype, true))
+    free(scaled_matmul {a = x[i], scale_a = x_scale[i], b = w, scale_b = scale_out, dtype = dtype, fast = true})
   end
   local function both(turn)
     local i = turn % count + 1
     forward(turn)
-    free(scaled_matmul(dy[i], dy_scale[i], w_transposed, scale_in, nil, dtype))
+    free(scaled_matmul {a = dy[i], scale_a = dy_scale[i], b = w_transposed, scale_b = scale_in, dtype = dtype})
     if by_row then
       free(matmul(dy_values[i], x_values[i]))
     else
-      free(scaled_matmul(dy_transposed[i], dy_scale[i], x_transposed[i], x_scale[i], nil, dtype))
+      free(scaled_matmul {
+        a = dy_transposed[i], scale_a = dy_scale[i], b = x_transposed[i], scale_b = x_scale[i], dtype = dtype,
+      })
     end
   end
   return forward, both

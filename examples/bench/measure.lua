@@ -79,6 +79,19 @@ function measure.time(step, options)
   return measure.median(times)
 end
 
+--- Frees tensors, and those in tables of tensors, at once: what is timed are kernels, not scripts that leave their
+-- results to the collector.
+function measure.free(...)
+  for i = 1, select("#", ...) do
+    local result = select(i, ...)
+    if type(result) == "table" then
+      for _, tensor in pairs(result) do core.free(tensor) end
+    elseif core.is_tensor(result) then
+      core.free(result)
+    end
+  end
+end
+
 -- The output of a command, or nil where it fails or prints nothing.
 local function output_of(command)
   local pipe = io.popen(command .. " 2>/dev/null")

@@ -38,30 +38,34 @@ local maps, hardware = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}
 
 local function fake_quantize(blocksize, sums)
   return function(format, dtype)
-    return function(x) return core.fake_quantize(x, format, blocksize, nil, nil, dtype, sums and dtype or nil) end
+    local operand, wants = {format = format, blocksize = blocksize}, {values = dtype, sum = sums and dtype or nil}
+    return function(x) return core.quantize(x, operand, wants) end
   end
 end
 
 local function quantize(blocksize, transpose, sums)
   return function(format, dtype)
-    return function(x)
-      return core.quantize(x, format, blocksize, nil, nil, transpose, sums and dtype or nil)
-    end
+    local operand = {format = format, blocksize = blocksize}
+    local wants = {codes = true, scale = true, transposed = transpose, sum = sums and dtype or nil}
+    return function(x) return core.quantize(x, operand, wants) end
   end
 end
 
 -- With the scale of an earlier quantization, as for a weight whose absmax is known.
 local function quantize_again(transpose)
   return function(format, _, x)
-    local _, scale = core.quantize(x, format)
-    return function(x_again) return core.quantize(x_again, format, nil, nil, scale, transpose) end
+    local operand = {format = format}
+    local known = core.quantize(x, operand, {scale = true}).scale
+    local wants = {codes = true, scale = true, transposed = transpose, known = known}
+    return function(x_again) return core.quantize(x_again, operand, wants) end
   end
 end
 
 local function dequantize(blocksize)
   return function(format, dtype, x)
-    local codes, scale = core.quantize(x, format, blocksize)
-    return function() return core.dequantize(codes, scale, format, blocksize, dtype) end
+    local operand = {format = format, blocksize = blocksize}
+    local form = core.quantize(x, operand, {codes = true, scale = true})
+    return function() return core.dequantize(form.codes, form.scale, operand, dtype) end
   end
 end
 
@@ -98,7 +102,7 @@ end
 
 local function of_others(d)
   local function transpose(_, _, x)
-    local codes = core.quantize(x, "e4m3")
+    local codes = core.quantize(x, {format = "e4m3"}, {codes = true}).codes
     return function() return core.contiguous(core.transpose(codes, 1, 2)) end
   end
   local function column_sum() return function(x) return core.sum(x, 1) end end
@@ -118,20 +122,12 @@ local function make_pool(shape, dtype, device)
   return pool
 end
 
-local function free_all(...)
-  for i = 1, select("#", ...) do
-    local tensor = select(i, ...)
-    if tensor then core.free(tensor) end
-  end
-end
-
 local function bench(dtype, options)
   local shape, d = options.shape, element_bytes[dtype]
   local count = shape.rows * shape.columns
   local pool = make_pool(shape, dtype, options.device)
-  -- Results are freed at once: these are the times of kernels, not of a script that leaves them to the collector.
   local function seconds_of(call)
-    return measure.time(function(turn) free_all(call(pool[turn % #pool + 1])) end, options) * 1e-6
+    return measure.time(function(turn) measure.free(call(pool[turn % #pool + 1])) end, options) * 1e-6
   end
 
   local out = core.empty(shape.rows, shape.columns, {dtype = dtype, device = options.device})

@@ -2,7 +2,7 @@
 local ffi = require "ffi"
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
-local dtypes = require "fp8.dtypes"
+local dtypes = require("fp8.core").dtypes
 local elementwise = require "fp8.ops.elementwise"
 
 local raise = core.raise

@@ -34,8 +34,8 @@ support.each_device(function(device)
 
     setup(function()
       host = os.tmpname()
-      compile(support.fixture "host.c", host,
-        "$(pkg-config --cflags --libs luajit 2>/dev/null || echo -I/usr/include/luajit-2.1 -lluajit-5.1) -lpthread -rdynamic")
+      local luajit = "$(pkg-config --cflags --libs luajit 2>/dev/null || echo -I/usr/include/luajit-2.1 -lluajit-5.1)"
+      compile(support.fixture "host.c", host, luajit .. " -lpthread -rdynamic")
       alone = results("alone", 2)
     end)
 

@@ -5,7 +5,7 @@ local ffi = require "ffi"
 local zlib = require "zlib"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
-local dtypes = require "fp8.dtypes"
+local dtypes = require("fp8.core").dtypes
 
 local raise = core.raise
 

@@ -2,7 +2,7 @@
 -- shape and place of every tensor; their bytes follow. Reading trusts nothing that the header says.
 local cjson = require "cjson"
 local core = require "fp8.core"
-local dtypes = require "fp8.dtypes"
+local dtypes = require("fp8.core").dtypes
 local is_whole = require "fp8.is_whole"
 
 local safetensors = {}

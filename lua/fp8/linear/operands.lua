@@ -47,7 +47,8 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
   local form
   if wants.codes or wants.transposed then
     form = quantize(weight, operand, {
-      codes = wants.codes or wants.values or false, scale = repeats or true, transposed = wants.transposed or false, known = known,
+      codes = wants.codes or wants.values or false, scale = repeats or true,
+      transposed = wants.transposed or false, known = known,
     })
     if wants.values then
       local scale = repeats and narrow(form.scale, 1, 1, 1) or form.scale

@@ -9,9 +9,9 @@
 --   input, weight, grad_output: the operands that these are in a recipe
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =}, of which
--- core.quantize reads the format, the blocksize and both roundings. blocksize is a block length, a tile {rows, columns},
--- or nil for the whole tensor. What several products take in the same form is one table in all of them. A native product
--- is one of codes, not of values.
+-- core.quantize reads the format, the blocksize and both roundings; blocksize is a block length, a tile {rows, columns}
+-- or nil for the whole tensor. What several products take in the same form is one table in all of them. A native
+-- product is one of codes, not of values.
 local recipe_check = require "fp8.linear.recipe_check"
 
 local is_hardware = recipe_check.is_hardware

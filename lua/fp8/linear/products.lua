@@ -66,7 +66,8 @@ local function quantized_grad(dy, operand, wants, sum_dtype, known)
     return quantize(dy, operand, {values = dtype_of(dy), sum = sum_dtype, known = known})
   end
   local form = quantize(dy, operand, {
-    codes = wants.codes or wants.values or false, scale = true, transposed = wants.transposed, sum = sum_dtype, known = known,
+    codes = wants.codes or wants.values or false, scale = true, transposed = wants.transposed, sum = sum_dtype,
+    known = known,
   })
   if wants.values then form.values = dequantize(form.codes, form.scale, operand, dtype_of(dy)) end
   return form

@@ -1,6 +1,6 @@
 --- What a recipe has to be like (recipes.lua), and what is wrong with one that isn't, by the name of the field.
 local core = require "fp8.core"
-local dtypes = require "fp8.dtypes"
+local dtypes = require("fp8.core").dtypes
 local is_whole = require "fp8.is_whole"
 
 local raise = core.raise
@@ -39,7 +39,7 @@ local function check_format(where, format)
   end
   local version = core.version(format)
   if checked_maps[format] == version then return end
-  local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), {format = format}, {codes = true})
+  local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), {format = format}, {})
   if not ok then raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""))) end
   checked_maps[format] = version
 end

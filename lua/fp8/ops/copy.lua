@@ -2,7 +2,7 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local computable = require "fp8.computable"
-local dtypes = require "fp8.dtypes"
+local dtypes = require("fp8.core").dtypes
 local in_place = require "fp8.ops.in_place"
 
 local needs_grad, record = autograd.needs_grad, autograd.record

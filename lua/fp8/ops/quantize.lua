@@ -10,7 +10,8 @@ local known_options = {rounding = true}
 
 local function quantized(name, x, map, blocksize, options)
   local rounding = check_options(name, options, known_options).rounding
-  local form = core.quantize(x, {format = map, blocksize = blocksize, rounding = rounding}, {codes = true, scale = true})
+  local operand = {format = map, blocksize = blocksize, rounding = rounding}
+  local form = core.quantize(x, operand, {codes = true, scale = true})
   return form.codes, {absmax = form.scale, map = map, blocksize = blocksize, dtype = core.dtype(x)}
 end
 

@@ -17,7 +17,7 @@ local comparison = {}
 
 --- Elements of a row.
 comparison.words = ffi.sizeof(row_type) / 8
-assert(core.comparison_words == nil or core.comparison_words == comparison.words, "fp8: the C struct has changed")
+assert(core.comparison_words == comparison.words, "fp8: the C struct has changed")
 
 --- A row, or rows, for core.compare to write.
 -- @param ... leading sizes
