@@ -78,7 +78,8 @@ end
 -- `transposed`, also of the codes as (m, n).
 local function coded(tensor, format, by_row)
   local count, n, m = unpack(core.shape(tensor))
-  local form = core.quantize(tensor, {format = format, blocksize = by_row and m or nil}, {codes = true, scale = true})
+  local quantizer = core.quantizer {format = format, blocksize = by_row and m or nil}
+  local form = core.quantize(tensor, quantizer, {codes = true, scale = true})
   local codes, scale = form.codes, form.scale
   local scales = {}
   for i = 1, count do scales[i] = by_row and core.narrow(scale, 1, 1 + (i - 1) * n, n) or scale end
@@ -108,7 +109,7 @@ end
 local function fp8_products(pool, weight, by_row)
   local count, dtype = pool.count, core.dtype(weight)
   local outputs, inputs = unpack(core.shape(weight))
-  local form = core.quantize(weight, {format = "e4m3"}, {codes = true, scale = true})
+  local form = core.quantize(weight, core.quantizer {format = "e4m3"}, {codes = true, scale = true})
   local w, w_scale = form.codes, form.scale
   local w_transposed = core.contiguous(core.transpose(w, 1, 2))
   local scale_out, scale_in = w_scale, w_scale

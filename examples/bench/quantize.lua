@@ -38,34 +38,35 @@ local maps, hardware = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}
 
 local function fake_quantize(blocksize, sums)
   return function(format, dtype)
-    local operand, wants = {format = format, blocksize = blocksize}, {values = dtype, sum = sums and dtype or nil}
-    return function(x) return core.quantize(x, operand, wants) end
+    local quantizer = core.quantizer {format = format, blocksize = blocksize}
+    local wants = {values = dtype, sum = sums and dtype or nil}
+    return function(x) return core.quantize(x, quantizer, wants) end
   end
 end
 
 local function quantize(blocksize, transpose, sums)
   return function(format, dtype)
-    local operand = {format = format, blocksize = blocksize}
+    local quantizer = core.quantizer {format = format, blocksize = blocksize}
     local wants = {codes = true, scale = true, transposed = transpose, sum = sums and dtype or nil}
-    return function(x) return core.quantize(x, operand, wants) end
+    return function(x) return core.quantize(x, quantizer, wants) end
   end
 end
 
 -- With the scale of an earlier quantization, as for a weight whose absmax is known.
 local function quantize_again(transpose)
   return function(format, _, x)
-    local operand = {format = format}
-    local known = core.quantize(x, operand, {scale = true}).scale
+    local quantizer = core.quantizer {format = format}
+    local known = core.quantize(x, quantizer, {scale = true}).scale
     local wants = {codes = true, scale = true, transposed = transpose, known = known}
-    return function(x_again) return core.quantize(x_again, operand, wants) end
+    return function(x_again) return core.quantize(x_again, quantizer, wants) end
   end
 end
 
 local function dequantize(blocksize)
   return function(format, dtype, x)
-    local operand = {format = format, blocksize = blocksize}
-    local form = core.quantize(x, operand, {codes = true, scale = true})
-    return function() return core.dequantize(form.codes, form.scale, operand, dtype) end
+    local quantizer = core.quantizer {format = format, blocksize = blocksize}
+    local form = core.quantize(x, quantizer, {codes = true, scale = true})
+    return function() return core.dequantize(form.codes, form.scale, quantizer, dtype) end
   end
 end
 
@@ -102,7 +103,7 @@ end
 
 local function of_others(d)
   local function transpose(_, _, x)
-    local codes = core.quantize(x, {format = "e4m3"}, {codes = true}).codes
+    local codes = core.quantize(x, core.quantizer {format = "e4m3"}, {codes = true}).codes
     return function() return core.contiguous(core.transpose(codes, 1, 2)) end
   end
   local function column_sum() return function(x) return core.sum(x, 1) end end

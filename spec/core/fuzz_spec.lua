@@ -58,12 +58,13 @@ for names, kinds in ([[
   quantize_blockwise: tensor map blocksize
   dequantize_blockwise fp8.dequantize: codes quantized_state
   fp8.quantize: tensor map
-  core.quantize: tensor planned_operand quantize_wants
-  core.dequantize: codes scale planned_operand dtype
-  delayed_scale: tensor history planned_operand boolean
+  quantizer: planned_operand
+  core.quantize: tensor quantizer quantize_wants
+  core.dequantize: codes scale quantizer dtype
+  delayed_scale: tensor history quantizer boolean
   convert: layer recipe filter
-  compare: row tensor tensor scale planned_operand
-  compare_quantized: row tensor planned_operand none dtype
+  compare: row tensor tensor scale quantizer
+  compare_quantized: row tensor quantizer none dtype
   analyze: tensor analyze_options
   fp8.watch watch_run: layer watch_options
   find: layer callback

@@ -116,6 +116,11 @@ return function(random, device)
     return operand
   end
 
+  function makers.quantizer()
+    local _, quantizer = pcall(core.quantizer, make "planned_operand")
+    return quantizer
+  end
+
   local function fields(kinds)
     local made = {}
     for name, kind in sorted_pairs(kinds) do made[name] = make(random(20) == 1 and "any" or kind) end

@@ -3,36 +3,38 @@ local core = require "fp8.core"
 
 local positional = {}
 
-local function operand(format, blocksize, rounding, scale_rounding)
-  return {format = format, blocksize = blocksize, rounding = rounding, scale_rounding = scale_rounding}
+local function quantizer(format, blocksize, rounding, scale_rounding)
+  return core.quantizer {
+    format = format, blocksize = blocksize, rounding = rounding, scale_rounding = scale_rounding,
+  }
 end
 
 function positional.quantize(x, format, blocksize, rounding, known, transposed, sum, repeats, scale_rounding)
   local wants = {codes = true, scale = repeats or true, known = known, transposed = transposed or nil, sum = sum}
-  local q = core.quantize(x, operand(format, blocksize, rounding, scale_rounding), wants)
+  local q = core.quantize(x, quantizer(format, blocksize, rounding, scale_rounding), wants)
   return q.codes, q.scale, q.transposed, q.sum
 end
 
 function positional.fake_quantize(x, format, blocksize, rounding, known, dtype, sum, keep_scale, scale_rounding)
   local wants = {values = dtype or x.dtype, known = known, sum = sum, scale = keep_scale}
-  local q = core.quantize(x, operand(format, blocksize, rounding, scale_rounding), wants)
+  local q = core.quantize(x, quantizer(format, blocksize, rounding, scale_rounding), wants)
   return q.values, q.sum, q.scale
 end
 
 function positional.dequantize(codes, scale, format, blocksize, dtype)
-  return core.dequantize(codes, scale, operand(format, blocksize), dtype)
+  return core.dequantize(codes, scale, quantizer(format, blocksize), dtype)
 end
 
 function positional.delayed_scale(x, history, format, scale_rounding, record)
-  return core.delayed_scale(x, history, operand(format, nil, nil, scale_rounding), record)
+  return core.delayed_scale(x, history, quantizer(format, nil, nil, scale_rounding), record)
 end
 
 function positional.compare(row, x, values, scale, format, blocksize)
-  core.compare(row, x, values, scale, scale and operand(format, blocksize))
+  core.compare(row, x, values, scale, scale and quantizer(format, blocksize))
 end
 
 function positional.compare_quantized(row, x, format, blocksize, known, dtype, scale_rounding)
-  core.compare_quantized(row, x, operand(format, blocksize, nil, scale_rounding), known, dtype)
+  core.compare_quantized(row, x, quantizer(format, blocksize, nil, scale_rounding), known, dtype)
 end
 
 function positional.scaled_matmul(a, scale_a, b, scale_b, bias, dtype, fast)

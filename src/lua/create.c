@@ -5,7 +5,7 @@
 static int fill_new(lua_State *L, double value) {
   int next;
   Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options(L));
+  Options options = check_options(L, next, default_options());
   Tensor *out = new_tensor(L);
   return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
 }
@@ -24,7 +24,7 @@ static int lfp8_full(lua_State *L) {
   Sizes sizes = check_sizes(L, lua_gettop(L), &next);
   lua_pop(L, 1);
   double value = check_number(L, 2);
-  Options options = check_options(L, 3, default_options(L));
+  Options options = check_options(L, 3, default_options());
   Tensor *out = new_tensor(L);
   return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
 }
@@ -33,7 +33,7 @@ static int lfp8_full(lua_State *L) {
 static int lfp8_empty(lua_State *L) {
   int next;
   Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options(L));
+  Options options = check_options(L, next, default_options());
   Tensor *out = new_tensor(L);
   return finish_new(L, tensor_create(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
 }
@@ -52,7 +52,7 @@ static int lfp8_arange(lua_State *L) {
     bounds[1] = bounds[0];
     bounds[0] = 0;
   }
-  Options options = check_options(L, count + 1, default_options(L));
+  Options options = check_options(L, count + 1, default_options());
   Tensor *out = new_tensor(L);
   bool ok = op_arange(out, options.dtype, options.device, bounds[0], bounds[1], bounds[2]);
   return finish_new(L, ok, out, &options);
@@ -102,7 +102,7 @@ static int lfp8_tensor(lua_State *L) {
   if (lua_type(L, 1) != LUA_TNUMBER && !lua_istable(L, 1)) {
     argument_error(L, 1, "number or table expected, got %s", lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
   }
-  Options options = check_options(L, 2, default_options(L));
+  Options options = check_options(L, 2, default_options());
   Sizes sizes = nested_sizes(L);
   Device cpu = {DEVICE_CPU, 0};
   Tensor *values = new_tensor(L);

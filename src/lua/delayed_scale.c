@@ -1,11 +1,11 @@
 /* Delayed scaling. */
 #include "lua/binding/binding.h"
 
-/* delayed_scale(x, history, operand, record) -> scale (1): backend.h, delayed_scale */
+/* delayed_scale(x, history, quantizer, record) -> scale (1): backend.h, delayed_scale */
 static int lfp8_delayed_scale(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
   Tensor *history = check_tensor(L, 2);
-  QuantizeOptions options = check_quantize_options(L, 3);
+  QuantizeOptions options = check_quantizer(L, 3);
   options.blocks = (Blocks){0};
   options.stochastic = false;
   bool record = optional_boolean(L, 4, false);

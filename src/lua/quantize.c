@@ -1,5 +1,104 @@
 /* Quantization, and back. */
+#include <string.h>
+
 #include "lua/binding/binding.h"
+
+/* --- quantizers: how something is quantized, checked once --- */
+
+static Format format_field(lua_State *L, int table) {
+  Format format = {0};
+  int type = push_field(L, table, "format");
+  if (type == LUA_TUSERDATA) {
+    lua_pop(L, 1);
+    format.map = tensor_field(L, table, "format");
+    return format;
+  }
+  if (type != LUA_TSTRING) {
+    argument_error(L, table, "map or name of a float8 type expected, got %s",
+                   type == LUA_TNIL ? "nothing" : luaL_typename(L, -1));
+  }
+  const char *name = lua_tostring(L, -1);
+  if (!dtype_parse(name, &format.hardware) || !dtype_is_float8(format.hardware)) {
+    argument_error(L, table, "format '%.40s' is not e4m3 or e5m2", name);
+  }
+  lua_pop(L, 1);
+  return format;
+}
+
+/* A side of the tile on top of the stack. */
+static int64_t tile_side(lua_State *L, int table, int position) {
+  lua_rawgeti(L, -1, position);
+  double side = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+  if (!number_is_whole(side) || side < 1) {
+    argument_error(L, table, "a tile must be {rows, columns}, whole numbers of at least 1");
+  }
+  lua_pop(L, 1);
+  return (int64_t)side;
+}
+
+/* A blocksize, a tile {rows, columns}, or nil for the whole tensor. */
+static Blocks blocks_field(lua_State *L, int table) {
+  Blocks blocks = {0};
+  int type = push_field(L, table, "blocksize");
+  if (type == LUA_TTABLE) {
+    if (lua_objlen(L, -1) != 2) argument_error(L, table, "a tile must be {rows, columns}");
+    blocks = (Blocks){.rows = tile_side(L, table, 1), .columns = tile_side(L, table, 2)};
+  } else if (type != LUA_TNIL) {
+    check_field_type(L, table, "blocksize", LUA_TNUMBER);
+    double length = lua_tonumber(L, -1);
+    if (!number_is_whole(length)) argument_error(L, table, "blocksize: whole number expected, got %.14g", length);
+    if (length < 1) argument_error(L, table, "blocksize must be at least 1, got %.14g", length);
+    blocks.length = (int64_t)length;
+  }
+  lua_pop(L, 1);
+  return blocks;
+}
+
+/* Pushes the metatable of quantizers. */
+static void push_metatable(lua_State *L) {
+  luaL_newmetatable(L, "fp8.Quantizer");
+  state_now()->quantizers = lua_topointer(L, -1);
+}
+
+/* quantizer{format = a map or "e4m3" or "e5m2", blocksize = a block length, a tile {rows, columns}, or nil for the whole
+ * tensor, rounding = "nearest" or "stochastic", scale_rounding = "none", "power_of_two" or "mx" (core/scale.h)} */
+static int lfp8_quantizer(lua_State *L) {
+  static const char *const roundings[] = {"nearest", "stochastic", NULL};
+  static const char *const scale_roundings[] = {
+      [SCALE_EXACT] = "none", [SCALE_POWER_OF_TWO] = "power_of_two", [SCALE_MX] = "mx", NULL};
+  check_table(L, 1);
+  QuantizeOptions options = {
+      .format = format_field(L, 1),
+      .blocks = blocks_field(L, 1),
+      .stochastic = choice_field(L, 1, "rounding", roundings, "rounding must be 'nearest' or 'stochastic'") == 1,
+      .scale_rounding = (ScaleRounding)choice_field(L, 1, "scale_rounding", scale_roundings,
+                                                    "scale rounding must be 'none', 'power_of_two' or 'mx'"),
+  };
+  QuantizeOptions *quantizer = lua_newuserdata(L, sizeof *quantizer);
+  *quantizer = options;
+  push_metatable(L);
+  lua_setmetatable(L, -2);
+  lua_createtable(L, 1, 0); /* keeps the map */
+  push_field(L, 1, "format");
+  lua_rawseti(L, -2, 1);
+  lua_setfenv(L, -2);
+  return 1;
+}
+
+QuantizeOptions check_quantizer(lua_State *L, int index) {
+  const QuantizeOptions *quantizer = NULL;
+  if (lua_type(L, index) == LUA_TUSERDATA && lua_getmetatable(L, index)) {
+    if (lua_topointer(L, -1) == state_now()->quantizers) quantizer = lua_touserdata(L, index);
+    lua_pop(L, 1);
+  }
+  if (!quantizer) argument_error(L, index, "quantizer expected, got %s", luaL_typename(L, index));
+  if (quantizer->format.map && !quantizer->format.map->storage) {
+    argument_error(L, index, "its map was freed: it was made in a scope that has ended");
+  }
+  return *quantizer;
+}
+
+/* --- quantization --- */
 
 /* How often the field `scale` asks for scales: not at all, once, or as many times as it says. */
 static int64_t scale_field(lua_State *L, int table) {
@@ -12,25 +111,24 @@ static int64_t scale_field(lua_State *L, int table) {
   return 0;
 }
 
-/* quantize(x, operand, wants) -> the tensors that `wants` names, by the same names:
+/* quantize(x, quantizer, wants) -> the tensors that `wants` names, by the same names:
  *
  *   codes = true, transposed = true   codes, and those of the transposed matrix
  *   values = dtype                    what the codes decode to
  *   scale = true, or a number         scales, one a block; a whole tensor's so many times
  *   sum = dtype                       sums of x over its rows, one a column
  *
- * of x quantized as the operand {format =, blocksize =, rounding =, scale_rounding =} says (lua/fp8/linear/plan.lua), with
- * the scales wants.known if there are any: core/quantizer.h. */
+ * with the scales wants.known if there are any: core/quantizer.h. */
 static int lfp8_quantize(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
-  QuantizeOptions options = check_quantize_options(L, 2);
+  QuantizeOptions options = check_quantizer(L, 2);
   check_table(L, 3);
   bool codes = boolean_field(L, 3, "codes"), transposed = boolean_field(L, 3, "transposed");
   bool values = dtype_field(L, 3, "values", &options.dtype), sum = dtype_field(L, 3, "sum", &options.sum_dtype);
   int64_t scales = scale_field(L, 3);
   options.scale_count = scales > 1 ? scales : 0;
   options.known_scale = optional_tensor_field(L, 3, "known");
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, codes + transposed + values + sum + (scales > 0));
   QuantizeOutputs outputs = {
       .codes = new_tensor_field(L, "codes", codes),
       .transposed = new_tensor_field(L, "transposed", transposed),
@@ -41,16 +139,17 @@ static int lfp8_quantize(lua_State *L) {
   return finish(L, op_quantize(&outputs, x, &options), 1);
 }
 
-/* dequantize(codes, scales, operand, dtype) -> tensor */
+/* dequantize(codes, scales, quantizer, dtype = f32) -> tensor */
 static int lfp8_dequantize(lua_State *L) {
   const Tensor *codes = check_tensor(L, 1), *scale = check_tensor(L, 2);
-  QuantizeOptions options = check_quantize_options(L, 3);
+  QuantizeOptions options = check_quantizer(L, 3);
   options.stochastic = false;
-  if (!lua_isnoneornil(L, 4)) options.dtype = check_dtype(L, 4);
+  options.dtype = lua_isnoneornil(L, 4) ? DTYPE_F32 : check_dtype(L, 4);
   return finish(L, op_dequantize(new_tensor(L), codes, scale, &options), 1);
 }
 
 const luaL_Reg quantize_functions[] = {
+    {"quantizer", lfp8_quantizer},
     {"quantize", lfp8_quantize},
     {"dequantize", lfp8_dequantize},
     {NULL, NULL},

@@ -6,7 +6,7 @@ typedef bool (*RandomOperation)(Tensor *out, DType dtype, Device device, int ran
 static int random_new(lua_State *L, RandomOperation operation) {
   int next;
   Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options(L));
+  Options options = check_options(L, next, default_options());
   Tensor *out = new_tensor(L);
   return finish_new(L, operation(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
 }
@@ -23,7 +23,7 @@ static int lfp8_randint(lua_State *L) {
   if (!lua_istable(L, 3)) argument_error(L, 3, "table of sizes expected, got %s", luaL_typename(L, 3));
   int next;
   Sizes sizes = check_sizes(L, 3, &next);
-  Options options = default_options(L);
+  Options options = default_options();
   options.dtype = DTYPE_I64;
   options = check_options(L, 4, options);
   Tensor *out = new_tensor(L);

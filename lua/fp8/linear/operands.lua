@@ -16,7 +16,7 @@ function operands.delayed(x, operand, histories)
   if not operand.history then return nil end
   local history = histories.tensors[operand.history_field]
   if not history then core.raise("backward: a layer with delayed scaling was converted after its forward pass") end
-  return delayed_scale(x, history, operand, histories.record)
+  return delayed_scale(x, history, operand.quantizer, histories.record)
 end
 
 local function copy_to(cache, form)
@@ -46,20 +46,20 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
   local known = operands.delayed(weight, operand, histories)
   local form
   if wants.codes or wants.transposed then
-    form = quantize(weight, operand, {
+    form = quantize(weight, operand.quantizer, {
       codes = wants.codes or wants.values or false, scale = repeats or true,
       transposed = wants.transposed or false, known = known,
     })
     if wants.values then
       local scale = repeats and narrow(form.scale, 1, 1, 1) or form.scale
-      form.values = dequantize(form.codes, scale, operand, dtype)
+      form.values = dequantize(form.codes, scale, operand.quantizer, dtype)
     end
     if form.codes and not wants.codes then
       free(form.codes)
       form.codes = nil
     end
   else
-    form = quantize(weight, operand, {values = dtype, known = known})
+    form = quantize(weight, operand.quantizer, {values = dtype, known = known})
   end
   form.weight, form.contents, form.map_version = weight, contents_of(weight), map_version
   form.dtype, form.recorded = dtype, record

@@ -8,10 +8,11 @@
 --   histories    list of the operands with a history, of which a layer keeps one each, in its field `history_field`
 --   input, weight, grad_output: the operands that these are in a recipe
 --
--- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =}, of which
--- core.quantize reads the format, the blocksize and both roundings; blocksize is a block length, a tile {rows, columns}
--- or nil for the whole tensor. What several products take in the same form is one table in all of them. A native
--- product is one of codes, not of values.
+-- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =,
+-- quantizer =}, where blocksize is a block length, a tile {rows, columns} or nil for the whole tensor, and the
+-- quantizer, which core functions take, says the same as the format, the blocksize and both roundings. What several
+-- products take in the same form is one table in all of them. A native product is one of codes, not of values.
+local core = require "fp8.core"
 local recipe_check = require "fp8.linear.recipe_check"
 
 local is_hardware = recipe_check.is_hardware
@@ -44,6 +45,7 @@ local function planned(made, operand, columns, name)
     rounding = made.rounding, scale_rounding = scale_rounding ~= "none" and scale_rounding or nil,
     history = operand.history,
   }
+  result.quantizer = core.quantizer(result)
   if operand.history then
     result.history_field = name .. "_history"
     made.histories[#made.histories + 1] = result

@@ -35,7 +35,7 @@ function products.forward(x, weight, bias, plan, dtype, for_weight_grad, histori
   local transposing = again and weight_grad.native
   local known = delayed(x, operand, histories)
   if product.native then
-    local form = quantize(x, operand, {codes = true, scale = true, transposed = transposing, known = known})
+    local form = quantize(x, operand.quantizer, {codes = true, scale = true, transposed = transposing, known = known})
     local y = scaled_matmul {
       a = form.codes, scale_a = form.scale, b = weight.codes,
       scale_b = scale_for(product, weight.scale, size(weight.codes, 1)), bias = bias, dtype = dtype, fast = true,
@@ -46,12 +46,12 @@ function products.forward(x, weight, bias, plan, dtype, for_weight_grad, histori
   end
   local form
   if transposing then
-    form = quantize(x, operand, {codes = true, scale = true, transposed = true, known = known})
-    form.values = dequantize(form.codes, form.scale, operand, dtype)
+    form = quantize(x, operand.quantizer, {codes = true, scale = true, transposed = true, known = known})
+    form.values = dequantize(form.codes, form.scale, operand.quantizer, dtype)
     free(form.codes)
     form.codes = nil
   else
-    form = quantize(x, operand, {values = dtype, scale = again, known = known})
+    form = quantize(x, operand.quantizer, {values = dtype, scale = again, known = known})
   end
   local y = times_transposed(form.values, weight.values, bias)
   if again and not transposing and numel(form.values) <= few_values then return y, {values = form.values} end
@@ -63,13 +63,13 @@ end
 -- dy in the forms that products need, and db, which comes out of the same pass.
 local function quantized_grad(dy, operand, wants, sum_dtype, known)
   if not (wants.codes or wants.transposed) then
-    return quantize(dy, operand, {values = dtype_of(dy), sum = sum_dtype, known = known})
+    return quantize(dy, operand.quantizer, {values = dtype_of(dy), sum = sum_dtype, known = known})
   end
-  local form = quantize(dy, operand, {
+  local form = quantize(dy, operand.quantizer, {
     codes = wants.codes or wants.values or false, scale = true, transposed = wants.transposed, sum = sum_dtype,
     known = known,
   })
-  if wants.values then form.values = dequantize(form.codes, form.scale, operand, dtype_of(dy)) end
+  if wants.values then form.values = dequantize(form.codes, form.scale, operand.quantizer, dtype_of(dy)) end
   return form
 end
 
@@ -106,7 +106,7 @@ function products.input_grad(dy, weight, plan, dtype)
     }
   end
   local values = weight.values or
-    dequantize(weight.codes, scale_for(product, weight.scale), product.right, dtype)
+    dequantize(weight.codes, scale_for(product, weight.scale), product.right.quantizer, dtype)
   return matmul(dy.values, values)
 end
 
@@ -122,12 +122,12 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories)
   if not (kept and kept.transposed) then
     local known = kept and kept.scale or delayed(x, operand, histories)
     if not product.native then
-      local values = quantize(x, operand, {values = dtype_of(x), known = known}).values
+      local values = quantize(x, operand.quantizer, {values = dtype_of(x), known = known}).values
       local grad = transposed_times(dy.values, values, dtype)
       free(values)
       return grad
     end
-    form = quantize(x, operand, {scale = true, transposed = true, known = known})
+    form = quantize(x, operand.quantizer, {scale = true, transposed = true, known = known})
   end
   return scaled_matmul {
     a = dy.transposed, scale_a = dy.scale, b = form.transposed, scale_b = form.scale, dtype = dtype,

@@ -39,7 +39,9 @@ local function check_format(where, format)
   end
   local version = core.version(format)
   if checked_maps[format] == version then return end
-  local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), {format = format}, {})
+  local ok, message = pcall(function()
+    core.quantize(core.zeros({1}, {dtype = "f32", device = "cpu"}), core.quantizer {format = format}, {})
+  end)
   if not ok then raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""))) end
   checked_maps[format] = version
 end

@@ -10,8 +10,8 @@ local known_options = {rounding = true}
 
 local function quantized(name, x, map, blocksize, options)
   local rounding = check_options(name, options, known_options).rounding
-  local operand = {format = map, blocksize = blocksize, rounding = rounding}
-  local form = core.quantize(x, operand, {codes = true, scale = true})
+  local quantizer = core.quantizer {format = map, blocksize = blocksize, rounding = rounding}
+  local form = core.quantize(x, quantizer, {codes = true, scale = true})
   return form.codes, {absmax = form.scale, map = map, blocksize = blocksize, dtype = core.dtype(x)}
 end
 
@@ -27,7 +27,7 @@ local function dequantize(name, codes, state, blocksize)
   if type(state) ~= "table" then
     raise(("%s: state must be the table that quantizing returned, got %s"):format(name, type(state)))
   end
-  return core.dequantize(codes, state.absmax, {format = state.map, blocksize = blocksize}, state.dtype)
+  return core.dequantize(codes, state.absmax, core.quantizer {format = state.map, blocksize = blocksize}, state.dtype)
 end
 
 --- Quantizes x in blocks of its elements in row-major order, across row ends; the last block may be short.

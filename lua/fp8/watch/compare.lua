@@ -58,7 +58,7 @@ end
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
 function comparison.quantize(row, x, operand, dtype, known)
-  core.compare_quantized(row, x, operand, known, dtype)
+  core.compare_quantized(row, x, operand.quantizer, known, dtype)
 end
 
 -- --- text ---

@@ -76,7 +76,7 @@ static void load_backend(lua_State *L, int argument, const char *name, size_t le
   lua_rawget(L, -2);
   if (!lua_isfunction(L, -1)) unknown_device(L, argument, name);
   lua_call(L, 0, 2);
-  context_enter(state_of(L)->context); /* it may have used another one */
+  context_enter(state_now()->context); /* it may have used another one */
   if (!lua_toboolean(L, -2)) {
     argument_error(L, argument, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "no such device");
   }
@@ -168,8 +168,8 @@ Sizes check_sizes(lua_State *L, int index, int *next) {
   return sizes;
 }
 
-Options default_options(lua_State *L) {
-  const State *state = state_of(L);
+Options default_options(void) {
+  const State *state = state_now();
   return (Options){.dtype = state->default_dtype, .device = state->default_device, .saturate = true};
 }
 
@@ -208,13 +208,13 @@ Operand check_operand(lua_State *L, int index) {
 static int lfp8_set_default_dtype(lua_State *L) {
   DType dtype = check_dtype(L, 1);
   if (!dtype_is_compute_float(dtype)) argument_error(L, 1, "f32, f16 or bf16 expected, got %s", dtype_name(dtype));
-  state_of(L)->default_dtype = dtype;
+  state_now()->default_dtype = dtype;
   return 0;
 }
 
 /* set_default_device(name): the device of tensors made without one */
 static int lfp8_set_default_device(lua_State *L) {
-  state_of(L)->default_device = check_device(L, 1);
+  state_now()->default_device = check_device(L, 1);
   return 0;
 }
 

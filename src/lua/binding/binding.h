@@ -30,17 +30,19 @@ typedef struct State {
   struct Scope *innermost;
   CallNumbers calls;
   uint64_t last_call;
+  const void *quantizers;   /* their metatable */
   lua_State *running;       /* the coroutine whose function runs, which is where a collection has to happen */
   char source_prefix[1024]; /* Lua code whose source begins with this is part of fp8: errors are raised above it */
 } State;
 
 /* The state of the function that runs. */
-static inline State *state_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(3)); }
+static inline State *state_now(void) { return context_current()->owner; }
 
 /* --- functions and errors (module.c) --- */
 
-/* Pushes a function with the upvalues of all: its entry, the tensors' metatable, and the state. */
-void push_function(lua_State *L, State *state, lua_CFunction function, const luaL_Reg *entry);
+/* Pushes a finalizer with the tensors' metatable as its second upvalue, as all functions have it. No context has been
+ * entered where it is called. */
+void push_finalizer(lua_State *L, lua_CFunction function);
 
 /* Raises the message on top of the stack. */
 int raise_at_caller(lua_State *L);
@@ -64,7 +66,7 @@ Tensor *optional_tensor(lua_State *L, int index);
 Tensor *to_tensor(lua_State *L, int index);
 bool get_requires_grad(const Tensor *tensor);
 /* Sets the metatable up; pushes it. */
-void open_userdata(lua_State *L, State *state);
+void open_userdata(lua_State *L);
 /* Drops all open scopes, without freeing what is in them. */
 void drop_scopes(State *state);
 
@@ -105,12 +107,16 @@ DimensionSet check_dimensions(lua_State *L, int index, int rank);
 Sizes check_sizes(lua_State *L, int index, int *next);
 /* The options table at `index`, which may be missing, over the given defaults; unknown fields are errors. */
 Options check_options(lua_State *L, int index, Options defaults);
-Options default_options(lua_State *L);
+Options default_options(void);
 /* A tensor or a number. */
 Operand check_operand(lua_State *L, int index);
 
 /* --- fields of a table that is argument `table` (fields.c) --- */
 
+/* Pushes a field; returns its type. */
+int push_field(lua_State *L, int table, const char *name);
+/* Fails unless the field on top of the stack has a type. */
+void check_field_type(lua_State *L, int table, const char *name, int expected);
 /* Errors name the field. NULL if there is none. */
 Tensor *tensor_field(lua_State *L, int table, const char *name);
 Tensor *optional_tensor_field(lua_State *L, int table, const char *name);
@@ -119,14 +125,19 @@ double number_field(lua_State *L, int table, const char *name, double fallback);
 bool boolean_field(lua_State *L, int table, const char *name);
 /* Whether there is a dtype, which goes to *dtype. */
 bool dtype_field(lua_State *L, int table, const char *name, DType *dtype);
-/* The format, blocks and roundings of an operand: lua/fp8/linear/plan.lua. */
-QuantizeOptions check_quantize_options(lua_State *L, int table);
+/* A field that is one of `choices`, as its position there; 0, the first, if there is none. `expected` begins the error. */
+int choice_field(lua_State *L, int table, const char *name, const char *const *choices, const char *expected);
 
 /* Makes a new tensor the field of the table on top of the stack; NULL, and nothing, if it is not `wanted`. */
 Tensor *new_tensor_field(lua_State *L, const char *name, bool wanted);
 
 /* Element `position` of the list at `table`: a tensor; or NULL for false, where that is `optional`. */
 Tensor *list_element(lua_State *L, int table, int position, bool optional);
+
+/* --- quantizers (../quantize.c) --- */
+
+/* What the quantizer at argument `index` says; the map, if it has one, is alive. */
+QuantizeOptions check_quantizer(lua_State *L, int index);
 
 /* --- the functions, a subject a file --- */
 

@@ -8,32 +8,41 @@
 /* The registry key of the state. */
 static const char state_key;
 
-static const luaL_Reg *running_function(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+/* The first upvalue of every function; the second is the tensors' metatable. */
+typedef struct Function {
+  const luaL_Reg *entry;
+  State *state;
+} Function;
+
+static const Function *running_function(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
 static int call(lua_State *L) {
-  State *state = state_of(L);
-  if (!state->context) return luaL_error(L, "%s: this Lua state is being closed", running_function(L)->name);
+  const Function *function = running_function(L);
+  State *state = function->state;
+  if (!state->context) return luaL_error(L, "%s: this Lua state is being closed", function->entry->name);
   Context *outer = context_enter(state->context);
   CallNumbers before = state->calls;
   state->running = L;
   state->calls = (CallNumbers){.running = ++state->last_call, .interrupted = before.running};
-  int results = running_function(L)->func(L);
+  int results = function->entry->func(L);
   state->calls = before;
   context_enter(outer);
   return results;
 }
 
-void push_function(lua_State *L, State *state, lua_CFunction function, const luaL_Reg *entry) {
-  lua_pushlightuserdata(L, (void *)entry);
+void push_finalizer(lua_State *L, lua_CFunction function) {
+  lua_pushnil(L);
   luaL_getmetatable(L, "fp8.Tensor");
-  lua_pushlightuserdata(L, state); /* which the registry keeps */
-  lua_pushcclosure(L, function, 3);
+  lua_pushcclosure(L, function, 2);
 }
 
 /* Adds functions to the table on top of the stack. */
 static void register_functions(lua_State *L, State *state, const luaL_Reg *functions) {
   for (; functions->name; functions++) {
-    push_function(L, state, call, functions);
+    Function *function = lua_newuserdata(L, sizeof *function);
+    *function = (Function){functions, state};
+    luaL_getmetatable(L, "fp8.Tensor");
+    lua_pushcclosure(L, call, 2);
     lua_setfield(L, -2, functions->name);
   }
 }
@@ -109,7 +118,7 @@ int raise_at_caller(lua_State *L) {
   lua_Debug frame;
   for (int level = 0; lua_getstack(L, level, &frame); level++) {
     lua_getinfo(L, "Sl", &frame);
-    if (is_user_code(state_of(L), &frame)) {
+    if (is_user_code(state_now(), &frame)) {
       lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
       lua_insert(L, -2);
       lua_concat(L, 2);
@@ -125,13 +134,13 @@ int argument_error(lua_State *L, int index, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  lua_pushfstring(L, "%s: argument %d: %s", running_function(L)->name, index, text);
+  lua_pushfstring(L, "%s: argument %d: %s", running_function(L)->entry->name, index, text);
   return raise_at_caller(L);
 }
 
 int finish(lua_State *L, bool ok, int results) {
   if (ok) return results;
-  lua_pushfstring(L, "%s: %s", running_function(L)->name, error_message());
+  lua_pushfstring(L, "%s: %s", running_function(L)->entry->name, error_message());
   return raise_at_caller(L);
 }
 
@@ -153,7 +162,7 @@ static int lfp8_call(lua_State *L) {
 
 /* set_source_prefix(prefix): how the `source` of lua/fp8's own chunks begins. */
 static int lfp8_set_source_prefix(lua_State *L) {
-  State *state = state_of(L);
+  State *state = state_now();
   snprintf(state->source_prefix, sizeof state->source_prefix, "%s", luaL_checkstring(L, 1));
   return 0;
 }
@@ -197,7 +206,7 @@ FP8_API int luaopen_fp8_core(lua_State *L) {
   bool opened = op_backend_open("cpu", NULL);
   context_enter(outer);
   if (!opened) return luaL_error(L, "fp8: the CPU can't be used");
-  open_userdata(L, state);
+  open_userdata(L);
   lua_newtable(L);
   for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) register_functions(L, state, families[i]);
   lua_pushvalue(L, -2);

@@ -40,7 +40,7 @@ static int lfp8_keep(lua_State *L) {
 
 /* scope_begin(): tensors made from now on belong to a new innermost scope */
 static int lfp8_scope_begin(lua_State *L) {
-  State *state = state_of(L);
+  State *state = state_now();
   Scope *scope = malloc(sizeof *scope);
   if (!scope) return finish(L, error_memory(sizeof *scope), 0);
   *scope = (Scope){.boxes = {&scope->boxes, &scope->boxes}, .outer = state->innermost};
@@ -51,7 +51,7 @@ static int lfp8_scope_begin(lua_State *L) {
 /* scope_end(list): frees the tensors of the innermost scope except those in the list, which move to the scope around
  * it */
 static int lfp8_scope_end(lua_State *L) {
-  State *state = state_of(L);
+  State *state = state_now();
   luaL_checktype(L, 1, LUA_TTABLE);
   if (!state->innermost) return finish(L, error_set("no scope has begun"), 0);
   Scope *scope = state->innermost;

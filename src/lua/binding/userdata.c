@@ -8,7 +8,7 @@ Tensor *new_tensor(lua_State *L) {
   memset(box, 0, sizeof *box);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_setmetatable(L, -2);
-  enter_scope(box, state_of(L)->innermost);
+  enter_scope(box, state_now()->innermost);
   return &box->tensor;
 }
 
@@ -17,13 +17,18 @@ static bool is_in_use(const State *state, const TensorBox *box) {
   return state->calls.interrupted != 0 && box->call == state->calls.interrupted;
 }
 
-Tensor *to_tensor(lua_State *L, int index) {
+/* NULL if the value is no tensor. */
+static TensorBox *box_at(lua_State *L, int index) {
   if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index)) return NULL;
   bool is_tensor = lua_rawequal(L, -1, lua_upvalueindex(2));
   lua_pop(L, 1);
-  if (!is_tensor) return NULL;
-  TensorBox *box = lua_touserdata(L, index);
-  const State *state = state_of(L);
+  return is_tensor ? lua_touserdata(L, index) : NULL;
+}
+
+Tensor *to_tensor(lua_State *L, int index) {
+  TensorBox *box = box_at(L, index);
+  if (!box) return NULL;
+  const State *state = state_now();
   if (!is_in_use(state, box)) box->call = state->calls.running;
   return &box->tensor;
 }
@@ -59,16 +64,16 @@ int finish_new(lua_State *L, bool ok, Tensor *tensor, const Options *options) {
 }
 
 static int collect(lua_State *L) {
-  TensorBox *box = (TensorBox *)to_tensor(L, 1);
+  TensorBox *box = box_at(L, 1);
   if (!box) return 0;
   leave_scope(box);
   tensor_release(&box->tensor);
   return 0;
 }
 
-void open_userdata(lua_State *L, State *state) {
+void open_userdata(lua_State *L) {
   luaL_newmetatable(L, "fp8.Tensor");
-  push_function(L, state, collect, NULL);
+  push_finalizer(L, collect);
   lua_setfield(L, -2, "__gc");
 }
 
@@ -123,7 +128,7 @@ static int lfp8_set_autograd(lua_State *L) {
 static int lfp8_free(lua_State *L) {
   TensorBox *box = (TensorBox *)to_tensor(L, 1);
   if (!box) check_tensor(L, 1);
-  if (is_in_use(state_of(L), box)) return 0;
+  if (is_in_use(state_now(), box)) return 0;
   leave_scope(box);
   tensor_release(&box->tensor);
   return 0;
