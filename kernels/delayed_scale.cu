@@ -1,5 +1,5 @@
 /* Delayed scaling: the scale of a tensor from the largest magnitudes of earlier ones, to which its own is added. */
-#include "quantize.cuh"
+#include "quantize/quantize.cuh"
 
 namespace {
 

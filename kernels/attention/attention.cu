@@ -4,7 +4,7 @@
  * A thread block takes 64 queries of one head, a warp 16 of them, and goes through tiles of 64 keys and values, the
  * next one on its way into shared memory while one is worked on. Scores are kept as multiples of log2(e), so that
  * exponentials are powers of two. log_sums = log2 Σ 2^score of each query is left for the backward pass. */
-#include "attention.cuh"
+#include "attention/attention.cuh"
 
 namespace {
 
@@ -55,13 +55,13 @@ template <typename Scalar, int FEATURES>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
   extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
-  const Part part = part_of(plan, plan.queries, true);
-  const Rows queries = rows_of(plan.q, part.batch, part.head, plan.queries);
-  const Rows keys = rows_of(plan.k, part.batch, part.head, plan.keys);
-  const Rows values = rows_of(plan.v, part.batch, part.head, plan.keys);
-  const int own = threadIdx.x / WARP * 16, first_query = part.first + own;
-  const int tiles = visible_tiles(plan, part.first);
-  load_tile<TILE, FEATURES>(shared, queries, part.first);
+  const HeadTile place = head_tile(plan, plan.queries, true);
+  const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
+  const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
+  const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
+  const int own = threadIdx.x / WARP * 16, first_query = place.first + own;
+  const int tiles = visible_tiles(plan, place.first);
+  load_tile<TILE, FEATURES>(shared, queries, place.first);
   load_tile<TILE, FEATURES>(shared + elements, keys, 0);
   load_tile<TILE, FEATURES>(shared + 2 * elements, values, 0);
   commit_copies();
@@ -105,10 +105,10 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
     sum[half] += shuffle_xor(sum[half], 2);
     const int row = first_query + (int)(threadIdx.x % WARP) / 4 + 8 * half;
     if (threadIdx.x % 4 == 0 && row < plan.queries) {
-      plan.log_sums[part.both * plan.queries + row] = maximum[half] + log2f(sum[half]);
+      plan.log_sums[place.both * plan.queries + row] = maximum[half] + log2f(sum[half]);
     }
   }
-  const Rows y = rows_of(plan.y, part.batch, part.head, plan.queries);
+  const HeadRows y = rows_of(plan.y, place.batch, place.head, plan.queries);
   store_rows<Scalar, FEATURES>(y, first_query, result, 1.0f / sum[0], 1.0f / sum[1]);
 }
 

@@ -7,6 +7,7 @@
 #ifndef FP8_ATTENTION_CUH
 #define FP8_ATTENTION_CUH
 
+#include "attention/attention.h"
 #include "vectors.cuh"
 
 namespace {
@@ -32,18 +33,18 @@ template <int PENDING> __device__ inline void wait_for_copies() {
 }
 
 /* The positions of one head. */
-struct Rows {
+struct HeadRows {
   uint16_t *data;
   int64_t stride;
   int count;
 };
 
-__device__ inline Rows rows_of(const AttentionOperand &operand, int64_t batch, int64_t head, int count) {
+__device__ inline HeadRows rows_of(const AttentionOperand &operand, int64_t batch, int64_t head, int count) {
   return {static_cast<uint16_t *>(operand.data) + batch * operand.batch + head * operand.head, operand.position, count};
 }
 
 /* Rows first … first + ROWS - 1, zeros beyond the last. */
-template <int ROWS, int FEATURES> __device__ inline void load_tile(uint16_t *tile, const Rows &rows, int first) {
+template <int ROWS, int FEATURES> __device__ inline void load_tile(uint16_t *tile, const HeadRows &rows, int first) {
   constexpr int chunks = FEATURES / 8;
 #pragma unroll
   for (int i = threadIdx.x; i < ROWS * chunks; i += ATTENTION_BLOCK) {
@@ -148,7 +149,7 @@ __device__ inline float power_of_two(float x) {
 
 /* Writes the lane's part of 16 rows from `first` on, times one factor for its upper and one for its lower row. */
 template <typename Scalar, int FEATURES>
-__device__ inline void store_rows(const Rows &rows, int first, const float (&sum)[FEATURES / 8][4], float upper,
+__device__ inline void store_rows(const HeadRows &rows, int first, const float (&sum)[FEATURES / 8][4], float upper,
                                   float lower) {
   const int lane = threadIdx.x % WARP, row = first + lane / 4, column = lane % 4 * 2;
 #pragma unroll
@@ -165,26 +166,26 @@ __device__ inline void store_rows(const Rows &rows, int first, const float (&sum
 }
 
 /* Thread blocks are numbered so that the heads' longest tiles come first. */
-struct Part {
+struct HeadTile {
   int64_t batch, head, both;
   int first; /* row of the tile */
 };
 
-__device__ inline Part part_of(const AttentionPlan &plan, int rows, bool last_first) {
+__device__ inline HeadTile head_tile(const AttentionPlan &plan, int rows, bool last_first) {
   const int64_t heads = plan.batch * plan.heads, turn = blockIdx.x / heads;
-  const int tiles = (rows + TILE - 1) / TILE;
-  Part part;
-  part.both = blockIdx.x - turn * heads;
-  part.batch = part.both / plan.heads;
-  part.head = part.both - part.batch * plan.heads;
-  part.first = (int)(last_first ? tiles - 1 - turn : turn) * TILE;
-  return part;
+  const int tiles = divide_up(rows, TILE);
+  HeadTile place;
+  place.both = blockIdx.x - turn * heads;
+  place.batch = place.both / plan.heads;
+  place.head = place.both - place.batch * plan.heads;
+  place.first = (int)(last_first ? tiles - 1 - turn : turn) * TILE;
+  return place;
 }
 
 /* The number of key tiles that queries `first` … `first` + TILE - 1 see. */
 __device__ inline int visible_tiles(const AttentionPlan &plan, int first) {
   const int visible = plan.causal ? min(plan.keys, first + TILE + plan.keys - plan.queries) : plan.keys;
-  return (visible + TILE - 1) / TILE;
+  return divide_up(visible, TILE);
 }
 
 /* --- launching --- */
@@ -194,7 +195,7 @@ template <typename Kernel>
 cudaError_t start(Launch launch, Kernel kernel, const AttentionPlan &plan, int rows, int bytes) {
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;
-  const int64_t grid = plan.batch * plan.heads * ((rows + TILE - 1) / TILE);
+  const int64_t grid = plan.batch * plan.heads * divide_up(rows, TILE);
   kernel<<<(unsigned)grid, ATTENTION_BLOCK, bytes, launch.stream>>>(plan);
   return cudaGetLastError();
 }
@@ -207,14 +208,29 @@ template <typename Scalar, typename Run> cudaError_t run_sized(int features, Run
     return run(Scalar(), Features<32>());
   case 64:
     return run(Scalar(), Features<64>());
-  default:
+  case 128:
     return run(Scalar(), Features<128>());
   }
+  trap_missing_case();
 }
 
 /* run(Scalar(), Features<N>()) of the plan's dtype and features. */
 template <typename Run> cudaError_t run_typed(const AttentionPlan &plan, Run run) {
-  return plan.dtype == DTYPE_F16 ? run_sized<Half>(plan.features, run) : run_sized<BFloat16>(plan.features, run);
+  switch (plan.dtype) {
+  case DTYPE_F16:
+    return run_sized<Half>(plan.features, run);
+  case DTYPE_BF16:
+    return run_sized<BFloat16>(plan.features, run);
+  case DTYPE_F32:
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  trap_missing_case();
 }
 
 } // namespace

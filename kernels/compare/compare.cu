@@ -1,10 +1,12 @@
 /* What quantizing did to a tensor, in one pass over it and what it became: every thread counts and sums elements a grid
  * apart, thread blocks leave one Comparison each, and a last thread block adds those up. Sums are double throughout:
  * squares of small gradients leave float32's range. compare_vectors.cu has faster ways for most tensors. */
-#include "quantize.h"
-#include "tally.cuh"
+#include "compare/compare.h"
+#include "compare/tally.cuh"
 
 namespace {
+
+static_assert(sizeof(Comparison) == COMPARISON_WORDS * sizeof(int64_t), "a row of the tensor is one Comparison");
 
 enum { BLOCK = 256, VECTOR = 4, WAVES = 4 };
 

@@ -6,8 +6,9 @@
  * numbers are multiplied by a power of two that brings the piece's largest magnitude into [1, 4), so that their squares
  * neither overflow nor vanish. Pieces with elements that are not finite, and those for which there is no fast code, go
  * through the general code one element at a time. */
-#include "pieces.cuh"
-#include "tally.cuh"
+#include "compare/compare.h"
+#include "compare/tally.cuh"
+#include "quantize/pieces.cuh"
 
 namespace {
 
@@ -112,7 +113,7 @@ __device__ inline void take_vector(Sums &sums, const ComparePiecesPlan &plan, co
 
 /* The thread's elements of a piece. */
 template <typename Scalar, Encoding ENCODING>
-__device__ inline void take_slowly(Tally &all, const ComparePiecesPlan &plan, const Scaling &scaling,
+__device__ inline void take_slowly(Tally &all, const ComparePiecesPlan &plan, const BlockScaling &scaling,
                                    const Piece &piece, int lane) {
   constexpr int width = vector_width<Scalar>;
   const QuantizePlan &quantize = plan.pieces.quantize;
@@ -167,19 +168,19 @@ __global__ void __launch_bounds__(COMPARE_MOST_THREADS, 3)
     scale = scale_of<ENCODING>(quantize, magnitude);
   }
   const int group = pieces.group, groups = blockDim.x / group, lane = threadIdx.x & (group - 1);
-  const int64_t tiles = (pieces.count + groups - 1) / groups;
+  const int64_t turns = divide_up(pieces.count, groups);
   Tally all = empty_tally();
-  int turn = 0;
+  int parity = 0;
   /* All threads of a block take part in every turn, as barriers and shuffles need them. */
-  for (int64_t turned = blockIdx.x; turned < tiles; turned += gridDim.x, turn ^= 1) {
-    const Piece piece = piece_at(pieces, tiles, turned, groups);
+  for (int64_t turned = blockIdx.x; turned < turns; turned += gridDim.x, parity ^= 1) {
+    const Piece piece = piece_at(pieces, turns, turned, groups);
     uint4 raw[COMPARE_VECTORS];
     load_piece<Scalar>(pieces, piece, lane, raw);
     if (!pieces.maxima) {
       magnitude = 0;
 #pragma unroll
       for (int v = 0; v < COMPARE_VECTORS; v++) magnitude = raise<Scalar>(magnitude, raw[v]);
-      magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), group, warp_magnitude[turn]);
+      magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), group, warp_magnitude[parity]);
       scale = scale_of<ENCODING>(quantize, magnitude);
     }
     if (quantize.known_scale && piece.length > 0) {
@@ -271,28 +272,22 @@ template <typename Scalar, Encoding ENCODING, bool DIVIDE>
 cudaError_t run(Launch launch, const ComparePiecesPlan &plan, Comparison *row) {
   const auto kernel = compare_pieces_kernel<Scalar, ENCODING, DIVIDE>;
   const int threads = plan.pieces.threads;
-  const int64_t blocks = (plan.pieces.count * plan.pieces.group + threads - 1) / threads;
+  const int64_t blocks = divide_up(plan.pieces.count * plan.pieces.group, threads);
   const int grid = resident_grid((const void *)kernel, launch, threads, blocks);
   kernel<<<grid, threads, 0, launch.stream>>>(plan);
   return launch_finish_compare(launch, row, plan.partials, grid);
 }
 
 template <typename Scalar> cudaError_t run_pieces(Launch launch, const ComparePiecesPlan &plan, Comparison *row) {
-  switch (encoding_of(plan.pieces.quantize)) {
-  case ENCODING_MAP:
-    return plan.pieces.quantize.divide ? run<Scalar, ENCODING_MAP, true>(launch, plan, row)
-                                       : run<Scalar, ENCODING_MAP, false>(launch, plan, row);
-  case ENCODING_E4M3:
-    return run<Scalar, ENCODING_E4M3, false>(launch, plan, row);
-  default:
-    return run<Scalar, ENCODING_E5M2, false>(launch, plan, row);
-  }
+  if (plan.pieces.quantize.divide) return run<Scalar, ENCODING_MAP, true>(launch, plan, row);
+  return with_encoding(plan.pieces.quantize,
+                       [&](auto encoding) { return run<Scalar, decltype(encoding)::value, false>(launch, plan, row); });
 }
 
 template <typename Scalar> cudaError_t run_magnitudes(Launch launch, const ComparePlan &plan, Comparison *row) {
   const int64_t vectors = plan.count / vector_width<Scalar>;
   const int grid = resident_grid((const void *)compare_magnitudes_kernel<Scalar>, launch, BLOCK,
-                                 (vectors + BLOCK * COMPARE_VECTORS - 1) / (BLOCK * COMPARE_VECTORS));
+                                 divide_up(vectors, BLOCK * COMPARE_VECTORS));
   compare_magnitudes_kernel<Scalar><<<grid, BLOCK, 0, launch.stream>>>(plan);
   return launch_finish_compare(launch, row, plan.partials, grid);
 }

@@ -1,24 +1,8 @@
-/* Elementwise arithmetic: y = f(x), z = f(x, y), a choice between two inputs, and clamping. */
-#include "core/activation.h"
-#include "elementwise.cuh"
+/* z = f(x, y). */
+#include "elementwise/activation.cuh"
+#include "elementwise/elementwise.cuh"
 
 namespace {
-
-constexpr float sqrt_half = 0.70710678118654752f;
-constexpr float inverse_sqrt_two_pi = 0.39894228040143268f;
-
-/* Φ(x), accurate in its lower tail as well. */
-__device__ inline float normal_distribution(float x) { return 0.5f * erfcf(-x * sqrt_half); }
-
-__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-__device__ inline float normal_density(float x) { return inverse_sqrt_two_pi * expf(-0.5f * x * x); }
-
-template <int WIDTH, typename F>
-__device__ inline void for_each(const float (&in)[1][WIDTH], float (&out)[WIDTH], F f) {
-#pragma unroll
-  for (int k = 0; k < WIDTH; k++) out[k] = f(in[0][k]);
-}
 
 template <int WIDTH, typename F>
 __device__ inline void for_each(const float (&in)[2][WIDTH], float (&out)[WIDTH], F f) {
@@ -27,57 +11,12 @@ __device__ inline void for_each(const float (&in)[2][WIDTH], float (&out)[WIDTH]
 }
 
 /* The operation is chosen once a vector, by a branch that is the same for the whole grid. */
-struct Unary {
-  static constexpr int inputs = 1;
-  UnaryOp op;
-
-  template <int WIDTH> __device__ void operator()(const float (&in)[1][WIDTH], float (&out)[WIDTH]) const {
-    switch (op) {
-    case UNARY_NEG:
-      return for_each(in, out, [](float x) { return -x; });
-    case UNARY_ABS:
-      return for_each(in, out, [](float x) { return fabsf(x); });
-    case UNARY_EXP:
-      return for_each(in, out, [](float x) { return expf(x); });
-    case UNARY_LOG:
-      return for_each(in, out, [](float x) { return logf(x); });
-    case UNARY_SQRT:
-      return for_each(in, out, [](float x) { return sqrtf(x); });
-    case UNARY_RSQRT:
-      return for_each(in, out, [](float x) { return 1.0f / sqrtf(x); });
-    case UNARY_TANH:
-      return for_each(in, out, [](float x) { return tanhf(x); });
-    case UNARY_SIGMOID:
-      return for_each(in, out, [](float x) { return sigmoid(x); });
-    case UNARY_RELU:
-      return for_each(in, out, [](float x) { return x < 0.0f ? 0.0f : x; }); /* keeps NaN */
-    case UNARY_GELU_TANH:
-      return for_each(in, out, [](float x) { return x * sigmoid(gelu_tanh_argument(x)); });
-    case UNARY_SILU:
-      return for_each(in, out, [](float x) { return x * sigmoid(x); });
-    default:
-      return for_each(in, out, [](float x) { return x * normal_distribution(x); });
-    }
-  }
-
-  __device__ int64_t integer(const int64_t (&in)[1]) const {
-    const int64_t x = in[0];
-    switch (op) {
-    case UNARY_NEG:
-      return (int64_t)(0 - (uint64_t)x);
-    case UNARY_ABS:
-      return x < 0 ? (int64_t)(0 - (uint64_t)x) : x;
-    default:
-      return x < 0 ? 0 : x; /* relu; the others are not computed in integers */
-    }
-  }
-};
-
 struct Binary {
   static constexpr int inputs = 2;
   BinaryOp op;
 
-  template <int WIDTH> __device__ void operator()(const float (&in)[2][WIDTH], float (&out)[WIDTH]) const {
+#pragma nv_exec_check_disable
+  template <int WIDTH> __host__ __device__ void operator()(const float (&in)[2][WIDTH], float (&out)[WIDTH]) const {
     switch (op) {
     case BINARY_ADD:
       return for_each(in, out, [](float a, float b) { return a + b; });
@@ -111,6 +50,8 @@ struct Binary {
       return for_each(in, out, [](float g, float y) { return g * y * (1.0f - y); });
     case BINARY_RELU_BACKWARD:
       return for_each(in, out, [](float g, float x) { return x > 0.0f ? g : 0.0f; });
+    case BINARY_GELU_BACKWARD:
+      return for_each(in, out, [](float g, float x) { return g * (normal_distribution(x) + x * normal_density(x)); });
     case BINARY_GELU_TANH_BACKWARD:
       return for_each(in, out, [](float g, float x) {
         const float bounded = gelu_tanh_bounded(x), s = sigmoid(gelu_tanh_argument(bounded));
@@ -121,13 +62,14 @@ struct Binary {
         const float s = sigmoid(x);
         return g * s * (1.0f + x * (1.0f - s));
       });
-    default:
-      return for_each(in, out, [](float g, float x) { return g * (normal_distribution(x) + x * normal_density(x)); });
+    case BINARY_COUNT:
+      break;
     }
+    missing_case<void>();
   }
 
   /* Wraps around 64 bits. */
-  __device__ int64_t integer(const int64_t (&in)[2]) const {
+  __host__ __device__ int64_t integer(const int64_t (&in)[2]) const {
     const int64_t a = in[0], b = in[1];
     switch (op) {
     case BINARY_ADD:
@@ -150,56 +92,26 @@ struct Binary {
       return a <= b;
     case BINARY_GT:
       return a > b;
-    default:
-      return a >= b; /* the others are not computed in integers */
+    case BINARY_GE:
+      return a >= b;
+    case BINARY_DIV: /* these are not computed in integers */
+    case BINARY_POW:
+    case BINARY_TANH_BACKWARD:
+    case BINARY_SIGMOID_BACKWARD:
+    case BINARY_RELU_BACKWARD:
+    case BINARY_GELU_BACKWARD:
+    case BINARY_GELU_TANH_BACKWARD:
+    case BINARY_SILU_BACKWARD:
+    case BINARY_COUNT:
+      break;
     }
+    return missing_case<int64_t>();
   }
 };
-
-/* Inputs: condition, a, b. */
-struct Where {
-  static constexpr int inputs = 3;
-
-  template <int WIDTH> __device__ void operator()(const float (&in)[3][WIDTH], float (&out)[WIDTH]) const {
-#pragma unroll
-    for (int k = 0; k < WIDTH; k++) out[k] = in[0][k] != 0.0f ? in[1][k] : in[2][k];
-  }
-
-  __device__ int64_t integer(const int64_t (&in)[3]) const { return in[0] != 0 ? in[1] : in[2]; }
-};
-
-/* Inputs: x, low, high. Comparisons with NaN are false, so NaN stays. */
-struct Clamp {
-  static constexpr int inputs = 3;
-
-  template <int WIDTH> __device__ void operator()(const float (&in)[3][WIDTH], float (&out)[WIDTH]) const {
-#pragma unroll
-    for (int k = 0; k < WIDTH; k++) {
-      const float raised = in[0][k] < in[1][k] ? in[1][k] : in[0][k];
-      out[k] = raised > in[2][k] ? in[2][k] : raised;
-    }
-  }
-
-  __device__ int64_t integer(const int64_t (&in)[3]) const {
-    const int64_t raised = in[0] < in[1] ? in[1] : in[0];
-    return raised > in[2] ? in[2] : raised;
-  }
-};
+static_assert(compiled_for_host<&Binary::operator()<1>>);
 
 } // namespace
 
-extern "C" cudaError_t launch_unary(Launch launch, const ElementwisePlan *plan, UnaryOp op) {
-  return launch_elementwise(launch, plan, Unary{op});
-}
-
 extern "C" cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp op) {
   return launch_elementwise(launch, plan, Binary{op});
-}
-
-extern "C" cudaError_t launch_where(Launch launch, const ElementwisePlan *plan) {
-  return launch_elementwise(launch, plan, Where{});
-}
-
-extern "C" cudaError_t launch_clamp(Launch launch, const ElementwisePlan *plan) {
-  return launch_elementwise(launch, plan, Clamp{});
 }

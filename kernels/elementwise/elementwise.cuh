@@ -4,6 +4,7 @@
 #define FP8_ELEMENTWISE_CUH
 
 #include "common.cuh"
+#include "elementwise/elementwise.h"
 
 /* Element offsets of vector i (of `width` elements along the innermost dimension) in each operand. */
 template <int OPERANDS>
@@ -58,6 +59,18 @@ __global__ void __launch_bounds__(ELEMENTWISE_BLOCK)
   }
 }
 
+/* An element of an integer tensor, or whether one of a float tensor is not 0. */
+__device__ inline int64_t load_as_integer(const void *data, DType dtype, int64_t i) {
+  return with_element(dtype, [&](auto element) -> int64_t {
+    const auto value = static_cast<const decltype(element) *>(data)[i];
+    if constexpr (is_integer<decltype(element)>) {
+      return value;
+    } else {
+      return to_float(value) != 0;
+    }
+  });
+}
+
 /* Applies Function::integer(in[INPUTS]), in 64 bits. Only the condition of `where` may have a float dtype here. */
 template <typename Function>
 __global__ void __launch_bounds__(ELEMENTWISE_BLOCK)
@@ -69,13 +82,7 @@ __global__ void __launch_bounds__(ELEMENTWISE_BLOCK)
 #pragma unroll
     for (int k = 0; k < inputs; k++) {
       const ElementOperand &operand = plan.operand[1 + k];
-      if (!operand.data) {
-        in[k] = operand.integer;
-      } else if (operand.dtype >= DTYPE_U8) {
-        in[k] = load_integer(operand.data, operand.dtype, offset[1 + k]);
-      } else {
-        in[k] = load_float(operand.data, operand.dtype, offset[1 + k]) != 0;
-      }
+      in[k] = operand.data ? load_as_integer(operand.data, operand.dtype, offset[1 + k]) : operand.integer;
     }
     store_integer(plan.operand[0].data, plan.operand[0].dtype, offset[0], function.integer(in));
   }
@@ -85,18 +92,23 @@ template <typename Function>
 cudaError_t launch_elementwise(Launch launch, const ElementwisePlan *plan, const Function &function) {
   if (plan->count == 0) return cudaSuccess;
   /* The tail of a rank 1 plan needs up to WIDTH - 1 threads, which the first thread block has. */
-  const int grid =
-      grid_size(launch, (plan->count + plan->vector_width - 1) / plan->vector_width, ELEMENTWISE_BLOCK, 64);
+  const int grid = grid_size(launch, divide_up(plan->count, plan->vector_width), ELEMENTWISE_BLOCK, 64);
   if (plan->integer) {
     elementwise_integer_kernel<<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan, function);
-  } else if (plan->vector_width == 8) {
-    elementwise_kernel<8><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan, function);
-  } else if (plan->vector_width == 4) {
-    elementwise_kernel<4><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan, function);
-  } else {
-    elementwise_kernel<1><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan, function);
+    return cudaGetLastError();
   }
-  return cudaGetLastError();
+  switch (plan->vector_width) {
+  case 1:
+    elementwise_kernel<1><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan, function);
+    return cudaGetLastError();
+  case 4:
+    elementwise_kernel<4><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan, function);
+    return cudaGetLastError();
+  case 8:
+    elementwise_kernel<8><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan, function);
+    return cudaGetLastError();
+  }
+  trap_missing_case();
 }
 
 #endif

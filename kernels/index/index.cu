@@ -2,17 +2,18 @@
  * integer index from 0. An index out of range reads 0 or writes nothing, and is reported to the host through the
  * fault word. */
 #include "common.cuh"
+#include "index/index.h"
 
 namespace {
 
 enum { BLOCK = 256 };
 
 /* Where element i of a tensor (outer, picks, inner) lies. */
-struct Place {
+struct ElementPlace {
   int64_t outer, pick, inner;
 };
 
-__device__ inline Place place_of(const IndexPlan &plan, int64_t i) {
+__device__ inline ElementPlace place_of(const IndexPlan &plan, int64_t i) {
   const int64_t slice = divide(i, plan.inner);
   const int64_t outer = divide(slice, plan.picks);
   return {outer, slice - outer * plan.picks, i - slice * plan.inner};
@@ -20,8 +21,9 @@ __device__ inline Place place_of(const IndexPlan &plan, int64_t i) {
 
 /* Element i's counterpart in a tensor (outer, length, inner), or -1 after reporting if `index[position]` is out of
  * range. */
-__device__ inline int64_t counterpart(const IndexPlan &plan, Place place, int64_t position, FaultKind kind) {
-  const int64_t index = load_integer(plan.index, plan.index_dtype, position);
+template <typename Index>
+__device__ inline int64_t counterpart(const IndexPlan &plan, ElementPlace place, int64_t position, FaultKind kind) {
+  const int64_t index = static_cast<const Index *>(plan.index)[position];
   if (index >= 0 && index < plan.length) return (place.outer * plan.length + index) * plan.inner + place.inner;
   report_fault(plan.fault, kind, index);
   return -1;
@@ -31,22 +33,26 @@ __device__ inline int64_t counterpart(const IndexPlan &plan, Place place, int64_
 template <typename Word, bool BY_SLICE>
 __global__ void __launch_bounds__(BLOCK) pick_kernel(Word *out, const Word *x, const __grid_constant__ IndexPlan plan) {
   const int64_t count = plan.outer * plan.picks * plan.inner;
-  for (int64_t i = global_thread(); i < count; i += global_threads()) {
-    const Place place = place_of(plan, i);
-    const int64_t from =
-        counterpart(plan, place, BY_SLICE ? place.pick : i, BY_SLICE ? FAULT_INDEX_SELECT : FAULT_GATHER);
-    out[i] = from >= 0 ? x[from] : Word{};
-  }
+  with_integer(plan.index_dtype, [&](auto index) {
+    for (int64_t i = global_thread(); i < count; i += global_threads()) {
+      const ElementPlace place = place_of(plan, i);
+      const int64_t from = counterpart<decltype(index)>(plan, place, BY_SLICE ? place.pick : i,
+                                                        BY_SLICE ? FAULT_INDEX_SELECT : FAULT_GATHER);
+      out[i] = from >= 0 ? x[from] : Word{};
+    }
+  });
 }
 
 __global__ void __launch_bounds__(BLOCK)
     add_kernel(float *out, const void *x, DType dtype, const __grid_constant__ IndexPlan plan) {
   const int64_t count = plan.outer * plan.picks * plan.inner;
-  for (int64_t i = global_thread(); i < count; i += global_threads()) {
-    const Place place = place_of(plan, i);
-    const int64_t to = counterpart(plan, place, i, FAULT_SCATTER_ADD);
-    if (to >= 0) atomicAdd(out + to, load_float(x, dtype, i));
-  }
+  with_integer(plan.index_dtype, [&](auto index) {
+    for (int64_t i = global_thread(); i < count; i += global_threads()) {
+      const ElementPlace place = place_of(plan, i);
+      const int64_t to = counterpart<decltype(index)>(plan, place, i, FAULT_SCATTER_ADD);
+      if (to >= 0) atomicAdd(out + to, load_float(x, dtype, i));
+    }
+  });
 }
 
 int index_grid(Launch launch, const IndexPlan *plan) {
@@ -65,18 +71,7 @@ cudaError_t pick(Launch launch, void *out, const void *x, const IndexPlan *plan)
 template <bool BY_SLICE>
 cudaError_t pick_words(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan) {
   if (is_empty(plan)) return cudaSuccess;
-  switch (word_bytes) {
-  case 1:
-    return pick<uint8_t, BY_SLICE>(launch, out, x, plan);
-  case 2:
-    return pick<uint16_t, BY_SLICE>(launch, out, x, plan);
-  case 4:
-    return pick<uint32_t, BY_SLICE>(launch, out, x, plan);
-  case 8:
-    return pick<uint64_t, BY_SLICE>(launch, out, x, plan);
-  default:
-    return pick<uint4, BY_SLICE>(launch, out, x, plan);
-  }
+  return with_word(word_bytes, [&](auto word) { return pick<decltype(word), BY_SLICE>(launch, out, x, plan); });
 }
 
 } // namespace

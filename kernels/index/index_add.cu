@@ -2,6 +2,7 @@
  * thread block owns some slices of the output, looks through the whole index for them, and adds what it finds in the
  * order of the index to sums in shared memory, of which each thread has its own columns. */
 #include "common.cuh"
+#include "index/index.h"
 
 namespace {
 
@@ -16,12 +17,14 @@ enum {
 
 /* The index in 32 bits, -1 for an entry out of range, which is reported. */
 __global__ void __launch_bounds__(BLOCK) narrow_index_kernel(int32_t *out, const __grid_constant__ IndexPlan plan) {
-  for (int64_t i = global_thread(); i < plan.picks; i += global_threads()) {
-    const int64_t index = load_integer(plan.index, plan.index_dtype, i);
-    const bool valid = index >= 0 && index < plan.length;
-    if (!valid) report_fault(plan.fault, FAULT_INDEX_ADD, index);
-    out[i] = valid ? (int32_t)index : -1;
-  }
+  with_integer(plan.index_dtype, [&](auto element) {
+    for (int64_t i = global_thread(); i < plan.picks; i += global_threads()) {
+      const int64_t index = static_cast<const decltype(element) *>(plan.index)[i];
+      const bool valid = index >= 0 && index < plan.length;
+      if (!valid) report_fault(plan.fault, FAULT_INDEX_ADD, index);
+      out[i] = valid ? (int32_t)index : -1;
+    }
+  });
 }
 
 /* An entry that a thread block found: which of its slices, and how far after the first entry looked at. */
@@ -74,7 +77,7 @@ __global__ void __launch_bounds__(BLOCK)
     index_add_kernel(void *out, DType out_dtype, const void *x, DType dtype, const int32_t *index, int64_t length,
                      int64_t picks, int64_t inner, int slices, int columns) {
   __shared__ Shared shared;
-  const int64_t ranges = (length + slices - 1) / slices, strips = (inner + columns - 1) / columns;
+  const int64_t ranges = divide_up(length, slices), strips = divide_up(inner, columns);
   const int64_t range = blockIdx.x % ranges, strip = blockIdx.x / ranges % strips, outer = blockIdx.x / ranges / strips;
   const int low = (int)(range * slices), high = (int)(low + slices < length ? low + slices : length);
   const int64_t column = strip * columns;
@@ -119,11 +122,11 @@ extern "C" cudaError_t launch_index_add(Launch launch, void *out, DType out_dtyp
     if (error != cudaSuccess) return error;
   }
   const int columns = (int)(plan->inner < COLUMNS ? plan->inner : (int64_t)COLUMNS);
-  const int64_t strips = (plan->inner + columns - 1) / columns;
+  const int64_t strips = divide_up(plan->inner, columns);
   /* As many slices as fit, since the index is read once for each thread block, but the device should be busy. */
   const int64_t fit = SUMS / columns, busy = plan->length * strips * plan->outer / (2 * launch.multiprocessors);
   const int64_t slices = busy < 1 ? 1 : busy < fit ? busy : fit;
-  const int64_t grid = (plan->length + slices - 1) / slices * strips * plan->outer;
+  const int64_t grid = divide_up(plan->length, slices) * strips * plan->outer;
   if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
   index_add_kernel<<<(unsigned)grid, BLOCK, 0, launch.stream>>>(out, out_dtype, x, dtype, narrow_index, plan->length,
                                                                 plan->picks, plan->inner, (int)slices, columns);

@@ -1,7 +1,7 @@
 /* Layer and root mean square normalization of rows: out = (x - mean) · inverse · weight + bias. A row is read once,
- * into registers; its mean and the mean of its squared deviations are taken one after the other from there. Rows that
+ * into registers; its mean and the mean of its squared deviations are taken one after the other from there. MatrixRows that
  * are too long for that, or not aligned, are read three times. */
-#include "normalize.cuh"
+#include "normalize/normalize.cuh"
 
 namespace {
 
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_cons
 /* A thread block a row, of any length and alignment. */
 __global__ void __launch_bounds__(ROWS_BLOCK) normalize_any_kernel(const __grid_constant__ NormalizePlan plan) {
   using Shape = RowShape<ROWS_BLOCK, 1>;
-  const Rows &x = plan.x;
+  const MatrixRows &x = plan.x;
   const float columns = (float)x.columns;
   for_each_held_row<Shape>(x.rows, [&](int64_t row, int lane) {
     const int64_t begin = row * x.columns;

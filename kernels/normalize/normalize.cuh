@@ -2,6 +2,7 @@
 #ifndef FP8_NORMALIZE_CUH
 #define FP8_NORMALIZE_CUH
 
+#include "normalize/normalize.h"
 #include "rows.cuh"
 
 /* Elements i … i + N - 1 of a weight or bias, which is f32 or of x's type; `missing` where there is none. */

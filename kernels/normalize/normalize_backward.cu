@@ -4,7 +4,7 @@
  * A row of x and one of dy are read once, into registers. The groups of threads walk over the rows, so that a thread
  * meets the same columns again and again and sums its part of dweight and dbias in registers; each thread block leaves
  * one row of partial sums, which finish_sum adds up in double. The order never depends on timing. */
-#include "normalize.cuh"
+#include "normalize/normalize.cuh"
 
 namespace {
 
@@ -179,7 +179,7 @@ extern "C" void normalize_backward_shape(NormalizeBackwardPlan *plan, int multip
     groups = decltype(shape)::groups;
     blocks = resident<decltype(shape)> * multiprocessors;
   });
-  const int64_t turns = (plan->x.rows + groups - 1) / groups, least = (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN;
+  const int64_t turns = divide_up(plan->x.rows, groups), least = divide_up(turns, LONGEST_CHAIN);
   const int64_t wanted = blocks > least ? blocks : least;
   plan->partial_rows = (int)(wanted < turns ? wanted : turns);
 }
@@ -200,7 +200,7 @@ extern "C" cudaError_t launch_normalize_backward(Launch launch, const NormalizeB
     normalize_backward_any_kernel<<<grid, ROWS_BLOCK, 0, launch.stream>>>(*plan);
   }
   if (plan->weight_partials || plan->bias_partials) {
-    const int tiles = (int)((plan->x.columns + WARP - 1) / WARP), grid = tiles * plan->partial_rows;
+    const int tiles = (int)divide_up(plan->x.columns, WARP), grid = tiles * plan->partial_rows;
     normalize_sums_kernel<<<grid, dim3(WARP, ROWS_BLOCK / WARP), 0, launch.stream>>>(*plan, tiles);
   }
   return cudaGetLastError();

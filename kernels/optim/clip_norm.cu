@@ -2,13 +2,13 @@
  *
  * Squares add up in float32 within a tile and in float64 over tiles, in the same order every time. The norm reads every
  * element once; scaling reads and writes them once more, unless the norm is small enough. */
-#include "tensor_list.cuh"
+#include "optim/tensor_list.cuh"
 
 namespace {
 
 __global__ void __launch_bounds__(LIST_BLOCK)
     squares_kernel(const __grid_constant__ TensorList list, float *__restrict__ partials) {
-  const Tile tile = find_tile(list, blockIdx.x);
+  const ListTile tile = find_tile(list, blockIdx.x);
   const ListedTensor &tensor = list.tensor[tile.tensor];
   float sum = 0;
   with_scalar((DType)tensor.dtype, [&](auto element) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(LIST_BLOCK)
     clip_kernel(const __grid_constant__ TensorList list, const float *norm, float largest) {
   const float factor = largest / (*norm + 1e-6f);
   if (factor >= 1.0f) return;
-  const Tile tile = find_tile(list, blockIdx.x);
+  const ListTile tile = find_tile(list, blockIdx.x);
   const ListedTensor &tensor = list.tensor[tile.tensor];
   with_scalar((DType)tensor.dtype, [&](auto element) {
     using T = decltype(element);

@@ -3,14 +3,15 @@
 #define FP8_TENSOR_LIST_CUH
 
 #include "common.cuh"
+#include "optim/optim.h"
 
 /* Elements begin … end - 1 of one tensor. */
-struct Tile {
+struct ListTile {
   int tensor;
   int64_t begin, end;
 };
 
-__device__ inline Tile find_tile(const TensorList &list, int number) {
+__device__ inline ListTile find_tile(const TensorList &list, int number) {
   int low = 0, high = list.tensors - 1;
   while (low < high) {
     const int middle = (low + high + 1) / 2;
@@ -30,7 +31,7 @@ template <int WIDTH> struct Width { static constexpr int value = WIDTH; };
 /* Calls body(Width<N>(), i) for the elements of a tile, i … i + N - 1 at a time: N is WIDTH in vectors, 1 in what is
  * left over. UNROLL is for bodies that only read: their loads come before their arithmetic then. */
 template <int WIDTH, int UNROLL, typename Body>
-__device__ inline void walk_tile(const Tile &tile, bool vectors, Body body) {
+__device__ inline void walk_tile(const ListTile &tile, bool vectors, Body body) {
   int64_t scalars = tile.begin;
   if (vectors) {
     scalars += (tile.end - tile.begin) / WIDTH * WIDTH;

@@ -1,5 +1,5 @@
 /* Dequantization: out[i] = value(code[i]) · scale[i / blocksize], rounded to the output's dtype. */
-#include "quantize.cuh"
+#include "quantize/quantize.cuh"
 
 namespace {
 
@@ -15,7 +15,7 @@ __device__ inline void dequantize_element(const QuantizePlan &plan, const float 
 template <typename Scalar, int WIDTH, Encoding ENCODING>
 __global__ void __launch_bounds__(BLOCK) dequantize_kernel(const __grid_constant__ QuantizePlan plan) {
   __shared__ __align__(16) float entries[MAP_SIZE];
-  if (uses<ENCODING>(plan, ENCODING_MAP)) stage_table(entries, plan.map, sizeof entries); /* values come first in it */
+  if (uses_map<ENCODING>(plan)) stage_table(entries, plan.map, sizeof entries); /* values come first in it */
   const int64_t vectors = WIDTH > 1 ? plan.count / WIDTH : 0;
   for (int64_t i = global_thread(); i < vectors; i += global_threads()) {
     const auto codes = *reinterpret_cast<const Packed<uint8_t, WIDTH> *>(plan.codes + i * WIDTH);
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(BLOCK) dequantize_kernel(const __grid_constant
 }
 
 template <typename Scalar, int WIDTH, Encoding ENCODING> cudaError_t run(Launch launch, const QuantizePlan &plan) {
-  const int grid = grid_size(launch, (plan.count + WIDTH - 1) / WIDTH, BLOCK, 16);
+  const int grid = grid_size(launch, divide_up(plan.count, WIDTH), BLOCK, 16);
   dequantize_kernel<Scalar, WIDTH, ENCODING><<<grid, BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
@@ -42,14 +42,8 @@ template <typename Scalar> cudaError_t run_vectors(Launch launch, const Quantize
   if (!fits || (uintptr_t)plan.values % 16 != 0 || (uintptr_t)plan.codes % width != 0) {
     return run<Scalar, 1, ENCODING_ANY>(launch, plan);
   }
-  switch (encoding_of(plan)) {
-  case ENCODING_MAP:
-    return run<Scalar, width, ENCODING_MAP>(launch, plan);
-  case ENCODING_E4M3:
-    return run<Scalar, width, ENCODING_E4M3>(launch, plan);
-  default:
-    return run<Scalar, width, ENCODING_E5M2>(launch, plan);
-  }
+  return with_encoding(plan,
+                       [&](auto encoding) { return run<Scalar, width, decltype(encoding)::value>(launch, plan); });
 }
 
 } // namespace

@@ -1,6 +1,6 @@
 /* Dequantization of a matrix in tiles: x[r][c] = value(code[r][c]) · the scale of its tile, rounded to the output's
  * dtype. */
-#include "quantize.cuh"
+#include "quantize/quantize.cuh"
 
 namespace {
 
@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(BLOCK) dequantize_tiles_kernel(const __grid_co
 }
 
 template <int WIDTH> cudaError_t run(Launch launch, const TilesPlan &plan) {
-  const int grid = grid_size(launch, (plan.quantize.count + WIDTH - 1) / WIDTH, BLOCK, 16);
+  const int grid = grid_size(launch, divide_up(plan.quantize.count, WIDTH), BLOCK, 16);
   dequantize_tiles_kernel<WIDTH><<<grid, BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
@@ -35,5 +35,13 @@ template <int WIDTH> cudaError_t run(Launch launch, const TilesPlan &plan) {
 
 extern "C" cudaError_t launch_dequantize_tiles(Launch launch, const TilesPlan *plan) {
   if (plan->quantize.count == 0) return cudaSuccess;
-  return plan->width == 8 ? run<8>(launch, *plan) : plan->width == 4 ? run<4>(launch, *plan) : run<1>(launch, *plan);
+  switch (plan->width) {
+  case 1:
+    return run<1>(launch, *plan);
+  case 4:
+    return run<4>(launch, *plan);
+  case 8:
+    return run<8>(launch, *plan);
+  }
+  trap_missing_case();
 }

@@ -3,7 +3,7 @@
 #ifndef FP8_ENCODE_CUH
 #define FP8_ENCODE_CUH
 
-#include "quantize.cuh"
+#include "quantize/quantize.cuh"
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
 #define FLOAT8_CONVERSIONS 1

@@ -3,7 +3,7 @@
 #ifndef FP8_PIECES_CUH
 #define FP8_PIECES_CUH
 
-#include "quantize_vector.cuh"
+#include "quantize/vector.cuh"
 
 namespace {
 
@@ -14,9 +14,9 @@ struct Piece {
 
 /* The thread's piece in a thread block's turn. After a pass over the whole tensor its end is still in the cache, so
  * that comes first. */
-__device__ inline Piece piece_at(const PiecesPlan &pieces, int64_t tiles, int64_t turned, int groups) {
+__device__ inline Piece piece_at(const PiecesPlan &pieces, int64_t turns, int64_t turned, int groups) {
   Piece piece;
-  piece.number = (pieces.maxima ? tiles - 1 - turned : turned) * groups + threadIdx.x / pieces.group;
+  piece.number = (pieces.maxima ? turns - 1 - turned : turned) * groups + threadIdx.x / pieces.group;
   piece.begin = piece.number * pieces.length;
   piece.length = (int)max(min(pieces.length, pieces.quantize.count - piece.begin), (int64_t)0);
   if (piece.number < 0) piece.length = 0;

@@ -3,8 +3,10 @@
 #ifndef FP8_QUANTIZE_CUH
 #define FP8_QUANTIZE_CUH
 
+#include "core/quantize.h"
+
 #include "common.cuh"
-#include "quantize.h"
+#include "quantize/quantize.h"
 
 constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;
@@ -13,68 +15,120 @@ constexpr uint32_t nan_bits = 0x7FC00000u;
  * kernel. */
 enum Encoding { ENCODING_MAP, ENCODING_E4M3, ENCODING_E5M2, ENCODING_ANY };
 
-inline Encoding encoding_of(const QuantizePlan &plan) {
-  if (plan.map) return ENCODING_MAP;
-  return plan.format == DTYPE_E4M3 ? ENCODING_E4M3 : ENCODING_E5M2;
+__host__ __device__ inline Encoding encoding_of(const QuantizePlan &plan) {
+  switch (plan.format) {
+  case DTYPE_U8:
+    return ENCODING_MAP;
+  case DTYPE_E4M3:
+    return ENCODING_E4M3;
+  case DTYPE_E5M2:
+    return ENCODING_E5M2;
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  return missing_case<Encoding>();
 }
 
-template <Encoding ENCODING> __device__ inline bool uses(const QuantizePlan &plan, Encoding encoding) {
-  if (ENCODING != ENCODING_ANY) return ENCODING == encoding;
-  if (plan.map) return encoding == ENCODING_MAP;
-  return encoding == (plan.format == DTYPE_E4M3 ? ENCODING_E4M3 : ENCODING_E5M2);
+/* Of the type of a hardware format's codes. */
+template <typename Code> constexpr Encoding encoding_of_code = ENCODING_ANY;
+template <> constexpr Encoding encoding_of_code<E4M3> = ENCODING_E4M3;
+template <> constexpr Encoding encoding_of_code<E5M2> = ENCODING_E5M2;
+
+template <Encoding ENCODING> struct EncodingIs { static constexpr Encoding value = ENCODING; };
+
+/* f of the plan's encoding as a type. */
+template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
+  switch (encoding_of(plan)) {
+  case ENCODING_MAP:
+    return f(EncodingIs<ENCODING_MAP>());
+  case ENCODING_E4M3:
+    return f(EncodingIs<ENCODING_E4M3>());
+  case ENCODING_E5M2:
+    return f(EncodingIs<ENCODING_E5M2>());
+  case ENCODING_ANY:
+    break;
+  }
+  trap_missing_case();
+}
+
+/* Never ENCODING_ANY. */
+template <Encoding ENCODING> __host__ __device__ inline Encoding encoding_in(const QuantizePlan &plan) {
+  return ENCODING == ENCODING_ANY ? encoding_of(plan) : ENCODING;
+}
+
+template <Encoding ENCODING> __device__ inline bool uses_map(const QuantizePlan &plan) {
+  return ENCODING == ENCODING_ANY ? plan.map != nullptr : ENCODING == ENCODING_MAP;
 }
 
 /* `random` is 32 uniform bits, unused unless `stochastic`. */
 template <Encoding ENCODING>
-__device__ inline uint8_t encode(const QuantizePlan &plan, const MapTable &table, float scaled, bool stochastic,
-                                 uint32_t random) {
-  if (uses<ENCODING>(plan, ENCODING_MAP)) {
+__host__ __device__ inline uint8_t encode(const QuantizePlan &plan, const MapTable &table, float scaled,
+                                          bool stochastic, uint32_t random) {
+  switch (encoding_in<ENCODING>(plan)) {
+  case ENCODING_MAP:
     return stochastic ? map_stochastic(table.value, table.midpoint, table.start, scaled, random)
                       : map_nearest(table.midpoint, table.start, scaled);
-  }
-  if (uses<ENCODING>(plan, ENCODING_E4M3)) {
+  case ENCODING_E4M3:
     return stochastic ? e4m3_stochastic(scaled, random) : e4m3_from_float(scaled, true);
+  case ENCODING_E5M2:
+    return stochastic ? e5m2_stochastic(scaled, random) : e5m2_from_float(scaled, true);
+  case ENCODING_ANY:
+    break;
   }
-  return stochastic ? e5m2_stochastic(scaled, random) : e5m2_from_float(scaled, true);
+  return missing_case<uint8_t>();
 }
 
 /* The entries of a map in `value`, or a hardware format. */
 template <Encoding ENCODING>
-__device__ inline float decode(const QuantizePlan &plan, const float *value, uint8_t code) {
-  if (uses<ENCODING>(plan, ENCODING_MAP)) return value[code];
-  return uses<ENCODING>(plan, ENCODING_E4M3) ? e4m3_to_float(code) : e5m2_to_float(code);
+__host__ __device__ inline float decode(const QuantizePlan &plan, const float *value, uint8_t code) {
+  switch (encoding_in<ENCODING>(plan)) {
+  case ENCODING_MAP:
+    return value[code];
+  case ENCODING_E4M3:
+    return e4m3_to_float(code);
+  case ENCODING_E5M2:
+    return e5m2_to_float(code);
+  case ENCODING_ANY:
+    break;
+  }
+  return missing_case<float>();
 }
 
-struct Scaling {
-  float scale, inverse;
-  bool divide, empty; /* empty: zero or NaN, the elements count as 0 */
-  bool broken;
-};
+template <Encoding ENCODING> __host__ __device__ inline DType format_of(const QuantizePlan &plan) {
+  switch (ENCODING) {
+  case ENCODING_MAP:
+    return DTYPE_U8;
+  case ENCODING_E4M3:
+    return DTYPE_E4M3;
+  case ENCODING_E5M2:
+    return DTYPE_E5M2;
+  case ENCODING_ANY:
+    return plan.format;
+  }
+  return missing_case<DType>();
+}
 
-template <Encoding ENCODING> __device__ inline Scaling scaling_of(const QuantizePlan &plan, float scale) {
-  Scaling scaling;
-  scaling.scale = scale;
-  scaling.broken = scale != scale;
-  scaling.empty = scale == 0.0f || scaling.broken;
-  scaling.inverse = 1.0f / scale;
-  scaling.divide = (uses<ENCODING>(plan, ENCODING_MAP) && plan.divide) || isinf(scaling.inverse);
-  return scaling;
+static_assert(compiled_for_host<&encode<ENCODING_ANY>> && compiled_for_host<&decode<ENCODING_ANY>> &&
+              compiled_for_host<&format_of<ENCODING_ANY>>);
+
+template <Encoding ENCODING> __device__ inline BlockScaling scaling_of(const QuantizePlan &plan, float scale) {
+  return block_scaling(scale, 1.0f / scale, uses_map<ENCODING>(plan) && plan.divide);
 }
 
 template <Encoding ENCODING> __device__ inline float scale_of(const QuantizePlan &plan, uint32_t magnitude) {
-  const DType format = uses<ENCODING>(plan, ENCODING_MAP)    ? DTYPE_U8
-                       : uses<ENCODING>(plan, ENCODING_E4M3) ? DTYPE_E4M3
-                                                             : DTYPE_E5M2;
-  return scale_of_magnitude(magnitude, format, plan.scale_rounding);
+  return scale_of_magnitude(magnitude, format_of<ENCODING>(plan), plan.scale_rounding);
 }
 
 template <Encoding ENCODING>
-__device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &table, const Scaling &scaling, float value,
-                                  bool stochastic, uint32_t random) {
-  if (scaling.broken && !uses<ENCODING>(plan, ENCODING_MAP)) return 0x7F; /* NaN in both formats */
-  float scaled = scaling.divide ? value / scaling.scale : value * scaling.inverse;
-  if (scaling.empty) scaled = 0.0f;
-  return encode<ENCODING>(plan, table, scaled, stochastic, random);
+__device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &table, const BlockScaling &scaling,
+                                  float value, bool stochastic, uint32_t random) {
+  if (scaling.broken && !uses_map<ENCODING>(plan)) return 0x7F; /* NaN in both formats */
+  return encode<ENCODING>(plan, table, scaled_element(value, &scaling), stochastic, random);
 }
 
 /* Decoded elements i … i + N - 1. */

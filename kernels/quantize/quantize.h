@@ -1,4 +1,4 @@
-/* The launchers of quantization and of what measures it, with their descriptors (kernels.h). */
+/* The launchers of quantization, with their descriptors (kernels.h). */
 #ifndef FP8_KERNELS_QUANTIZE_H
 #define FP8_KERNELS_QUANTIZE_H
 
@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 /* Blocks this long or shorter are held in registers between finding absmax and encoding. */
-enum { QUANTIZE_TILE = 4096 };
+enum { QUANTIZE_PIECE = 4096 };
 
 typedef struct QuantizePlan {
   const MapTable *map; /* on the device; NULL for a hardware format */
@@ -28,7 +28,7 @@ typedef struct QuantizePlan {
   const uint32_t *magnitudes; /* the bits of each block's largest |x|, instead of measuring; else NULL */
 } QuantizePlan;
 
-/* Any quantization; longer blocks than QUANTIZE_TILE need known_scale or magnitudes. */
+/* Any quantization; longer blocks than QUANTIZE_PIECE need known_scale or magnitudes. */
 cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan);
 /* magnitudes[block], zero before, = the bits of the largest |x|, at least those of infinity if the block has an
  * infinity or a NaN. */
@@ -54,18 +54,6 @@ cudaError_t launch_quantize_tiles(Launch launch, const TilesPlan *plan);
 cudaError_t launch_tile_magnitudes(Launch launch, const TilesPlan *plan, uint32_t *magnitudes);
 /* Patches mean nothing here, and `width` is about values and codes. */
 cudaError_t launch_dequantize_tiles(Launch launch, const TilesPlan *plan);
-
-/* backend.h, delayed_scale: `maxima` as of launch_measure. */
-typedef struct DelayedPlan {
-  float *scale, *history;
-  int64_t length; /* of the history */
-  const uint32_t *maxima;
-  int maxima_count;
-  DType format; /* DTYPE_U8 for a map */
-  ScaleRounding scale_rounding;
-  bool record;
-} DelayedPlan;
-cudaError_t launch_delayed_scale(Launch launch, const DelayedPlan *plan);
 
 /* The fast kernels below round to nearest, and take x, codes and values at multiples of 16 bytes. */
 
@@ -114,73 +102,10 @@ typedef struct WholePlan {
   DType sum_dtype;
   float *partials; /* with `sum`: room for a row of `columns` for every 64 rows */
 } WholePlan;
-enum { WHOLE_TILE_ROWS = 64 };
+enum { WHOLE_PATCH_ROWS = 64 };
 /* The thread blocks that a launch takes; 0 if the device may not hold them all at once. */
 int quantize_whole_grid(const WholePlan *plan, int multiprocessors);
 cudaError_t launch_quantize_whole(Launch launch, const WholePlan *plan);
-
-/* One pass over a matrix of f32, f16 or bf16, at a multiple of 16 bytes, of whole 16-byte vectors a row: the largest
- * magnitudes of what each thread block read, or column sums, or both. */
-typedef struct MeasurePlan {
-  const void *x;
-  DType dtype;
-  int64_t rows, columns;
-  bool summing;           /* with partials */
-  int strips, row_groups; /* the grid: strips of columns, and how many thread blocks share one */
-  uint32_t *maxima;       /* strips · row_groups words, or NULL */
-  float *partials;        /* row_groups rows of `columns`, or NULL */
-} MeasurePlan;
-/* Fills in the grid. */
-void measure_shape(MeasurePlan *plan, int multiprocessors);
-cudaError_t launch_measure(Launch launch, const MeasurePlan *plan);
-/* Column sums of at most MEASURE_FEW_ROWS rows, into `out` at once. */
-enum { MEASURE_FEW_ROWS = 1024 };
-cudaError_t launch_sum_few_rows(Launch launch, const MeasurePlan *plan, void *out, DType dtype);
-
-/* out[c] = the sum over all rows of partials[row][c], [c + columns], [c + 2 · columns], … below `width`, a multiple of
- * `columns`. */
-typedef struct FinishSumPlan {
-  const float *partials;
-  int64_t rows, width, columns;
-  void *out;
-  DType dtype;
-} FinishSumPlan;
-cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan);
-
-/* --- what quantizing did to a tensor: backend.h, compare --- */
-
-typedef struct ComparePlan {
-  const void *x;
-  DType dtype; /* f32, f16 or bf16 */
-  int64_t count;
-  const void *values; /* or NULL */
-  DType values_dtype;
-  bool codes;         /* values are float8, to be multiplied by their scales */
-  const float *scale; /* one a block, or NULL */
-  CompareRule rule;
-  bool vectorize;       /* x and values are aligned to four elements */
-  Comparison *partials; /* compare_grid */
-} ComparePlan;
-/* How many thread blocks take `count` elements. */
-int compare_grid(int64_t count, int multiprocessors);
-cudaError_t launch_compare(Launch launch, const ComparePlan *plan, Comparison *row);
-
-/* backend.h, compare_quantized: `pieces` without codes, values, scales and sums; its grid is chosen here. A map has a
- * look-up and takes 0 to 0. */
-typedef struct ComparePiecesPlan {
-  PiecesPlan pieces;
-  float low, high;      /* CompareRule */
-  bool round;           /* values are rounded to x's dtype */
-  Comparison *partials; /* for COMPARE_BLOCKS thread blocks a multiprocessor */
-} ComparePiecesPlan;
-enum { COMPARE_BLOCKS = 8, COMPARE_MOST_THREADS = 256, COMPARE_VECTORS = 4 };
-cudaError_t launch_compare_pieces(Launch launch, const ComparePiecesPlan *plan, Comparison *row);
-/* backend.h, compare, without values: of x in whole 16-byte vectors at a multiple of 16 bytes; partials as above. */
-cudaError_t launch_compare_magnitudes(Launch launch, const ComparePlan *plan, Comparison *row);
-
-/* row = the sum of the Comparisons that `count` thread blocks left, whose first_nonfinite is INT64_MAX if there is
- * none. */
-cudaError_t launch_finish_compare(Launch launch, Comparison *row, const Comparison *partials, int count);
 
 #ifdef __cplusplus
 }

@@ -5,12 +5,12 @@
  * A thread holds up to VECTORS vectors of 16 bytes; neighbouring threads of a group hold neighbouring vectors. Blocks
  * that need divisions (absmax without a finite reciprocal), or whose elements may lie outside of the look-up, are rare
  * and go through the general code one element at a time. */
-#include "pieces.cuh"
+#include "quantize/pieces.cuh"
 
 namespace {
 
 template <typename Scalar, Encoding ENCODING>
-__device__ inline void quantize_slowly(const QuantizePlan &plan, const Scaling &scaling, int64_t begin, int length,
+__device__ inline void quantize_slowly(const QuantizePlan &plan, const BlockScaling &scaling, int64_t begin, int length,
                                        int lane, int group) {
   constexpr int width = vector_width<Scalar>;
 #pragma unroll 1
@@ -49,22 +49,22 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
   float scale = 0, sum[VECTORS][width] = {};
   if (pieces.maxima) scale = scale_of<ENCODING>(plan, whole_maximum(pieces.maxima, pieces.maxima_count));
   const int group = pieces.group, groups = blockDim.x / group, lane = threadIdx.x & (group - 1);
-  const int64_t tiles = (pieces.count + groups - 1) / groups;
-  int turn = 0;
+  const int64_t turns = divide_up(pieces.count, groups);
+  int parity = 0;
   uint4 raw[VECTORS], next[VECTORS];
-  Piece piece = piece_at(pieces, tiles, blockIdx.x, groups);
+  Piece piece = piece_at(pieces, turns, blockIdx.x, groups);
   load_piece<Scalar>(pieces, piece, lane, raw);
   /* All threads of a block take part in every turn, as barriers and shuffles need them. */
-  for (int64_t turned = blockIdx.x; turned < tiles; turned += gridDim.x, turn ^= 1) {
+  for (int64_t turned = blockIdx.x; turned < turns; turned += gridDim.x, parity ^= 1) {
     /* The next piece is on its way while this one is worked on. */
-    const Piece following = piece_at(pieces, tiles, turned + gridDim.x, groups);
+    const Piece following = piece_at(pieces, turns, turned + gridDim.x, groups);
     load_piece<Scalar>(pieces, following, lane, next);
     if (SUM) add_up<Scalar>(raw, sum);
     uint32_t magnitude = 0;
     if (!pieces.maxima) {
 #pragma unroll
       for (int v = 0; v < VECTORS; v++) magnitude = raise<Scalar>(magnitude, raw[v]);
-      magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), group, warp_magnitude[turn]);
+      magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), group, warp_magnitude[parity]);
     }
     const int64_t block = pieces.pieces_a_block == 1 ? piece.number : divide(piece.number, pieces.pieces_a_block);
     if (plan.known_scale) {
@@ -125,15 +125,10 @@ cudaError_t run_encoding(Launch launch, const PiecesPlan &plan) {
 }
 
 template <typename Scalar> cudaError_t run_pieces(Launch launch, const PiecesPlan &plan) {
-  switch (encoding_of(plan.quantize)) {
-  case ENCODING_MAP:
-    return plan.quantize.divide ? run_encoding<Scalar, ENCODING_MAP, true>(launch, plan)
-                                : run_encoding<Scalar, ENCODING_MAP, false>(launch, plan);
-  case ENCODING_E4M3:
-    return run_encoding<Scalar, ENCODING_E4M3, false>(launch, plan);
-  default:
-    return run_encoding<Scalar, ENCODING_E5M2, false>(launch, plan);
-  }
+  if (plan.quantize.divide) return run_encoding<Scalar, ENCODING_MAP, true>(launch, plan);
+  return with_encoding(plan.quantize, [&](auto encoding) {
+    return run_encoding<Scalar, decltype(encoding)::value, false>(launch, plan);
+  });
 }
 
 } // namespace

@@ -6,15 +6,12 @@
  * the first of which leaves their largest magnitudes in memory.
  *
  * Integer maxima do not depend on their order, so atomic ones give the same bits in every run. */
-#include "encode.cuh"
-#include "tiles.cuh"
+#include "quantize/encode.cuh"
+#include "quantize/tiles.cuh"
 
 namespace {
 
 /* --- codes --- */
-
-/* Whether elements of this scale count as 0. */
-__device__ inline bool is_empty(float scale) { return scale == 0 || scale != scale; }
 
 /* The scales of a thread's columns. */
 template <int WIDTH> struct ColumnScales {
@@ -32,7 +29,7 @@ __device__ inline void read_scales(const Patch &patch, const Layout &layout, int
     if (k == 0 || !layout.wide) {
       columns.scale[k] = float_from_bits(words[word_at<WIDTH>(patch, row, column + k)]);
       columns.inverse[k] = 1.0f / columns.scale[k];
-      columns.plain = columns.plain && !is_empty(columns.scale[k]) && !isinf(columns.inverse[k]);
+      columns.plain = columns.plain && !scale_is_empty(columns.scale[k]) && !isinf(columns.inverse[k]);
     } else {
       columns.scale[k] = columns.scale[0];
       columns.inverse[k] = columns.inverse[0];
@@ -46,12 +43,8 @@ __device__ inline void encode_nearest(const ColumnScales<WIDTH> &columns, float 
                                       Packed<uint8_t, WIDTH> &codes) {
 #pragma unroll
   for (int k = 0; k < WIDTH; k++) {
-    float scaled = value[k] * columns.inverse[k];
-    if (!columns.plain) {
-      if (isinf(columns.inverse[k])) scaled = value[k] / columns.scale[k];
-      if (is_empty(columns.scale[k])) scaled = 0;
-    }
-    value[k] = scaled;
+    const BlockScaling scaling = block_scaling(columns.scale[k], columns.inverse[k], false);
+    value[k] = columns.plain ? value[k] * columns.inverse[k] : scaled_element(value[k], &scaling);
   }
   NoStage stage;
   const Encoder<ENCODING> encoder(stage, nullptr);
@@ -77,7 +70,7 @@ __device__ inline void encode_any(const QuantizePlan &plan, const MapTable &tabl
   if (plan.stochastic) random_words(plan.random, i, word);
 #pragma unroll
   for (int k = 0; k < WIDTH; k++) {
-    const Scaling scaling = scaling_of<ENCODING_ANY>(plan, columns.scale[k]);
+    const BlockScaling scaling = scaling_of<ENCODING_ANY>(plan, columns.scale[k]);
     codes.element[k] = code_of<ENCODING_ANY>(plan, table, scaling, value[k], plan.stochastic, word[k]);
   }
 }
@@ -180,8 +173,7 @@ __global__ void __launch_bounds__(BLOCK, 2)
 /* --- launching --- */
 
 int64_t patches_of(const TilesPlan &plan) {
-  return ((plan.rows + plan.patch_rows - 1) / plan.patch_rows) *
-         ((plan.columns + plan.patch_columns - 1) / plan.patch_columns);
+  return divide_up(plan.rows, plan.patch_rows) * divide_up(plan.columns, plan.patch_columns);
 }
 
 template <typename Scalar, int WIDTH, Encoding ENCODING> cudaError_t run(Launch launch, const TilesPlan &plan) {
@@ -191,11 +183,19 @@ template <typename Scalar, int WIDTH, Encoding ENCODING> cudaError_t run(Launch 
   return cudaGetLastError();
 }
 
-template <typename Scalar> cudaError_t run_encoding(Launch launch, const TilesPlan &plan) {
+template <typename Scalar> cudaError_t run_format(Launch launch, const TilesPlan &plan) {
   constexpr int width = vector_width<Scalar>;
   if (plan.quantize.map || plan.quantize.stochastic) return run<Scalar, width, ENCODING_ANY>(launch, plan);
-  return plan.quantize.format == DTYPE_E4M3 ? run<Scalar, width, ENCODING_E4M3>(launch, plan)
-                                            : run<Scalar, width, ENCODING_E5M2>(launch, plan);
+  return with_float8(plan.quantize.format,
+                     [&](auto format) { return run<Scalar, width, encoding_of_code<decltype(format)>>(launch, plan); });
+}
+
+template <typename Scalar, int WIDTH>
+cudaError_t run_magnitudes(Launch launch, const TilesPlan &plan, uint32_t *magnitudes) {
+  const auto kernel = tile_magnitudes_kernel<Scalar, WIDTH>;
+  const int grid = resident_grid((const void *)kernel, launch, BLOCK, patches_of(plan));
+  kernel<<<grid, BLOCK, 0, launch.stream>>>(plan, magnitudes);
+  return cudaGetLastError();
 }
 
 } // namespace
@@ -203,17 +203,14 @@ template <typename Scalar> cudaError_t run_encoding(Launch launch, const TilesPl
 extern "C" cudaError_t launch_quantize_tiles(Launch launch, const TilesPlan *plan) {
   if (plan->quantize.count == 0) return cudaSuccess;
   if (plan->width == 1) return run<float, 1, ENCODING_ANY>(launch, *plan);
-  return with_scalar(plan->quantize.dtype, [&](auto scalar) { return run_encoding<decltype(scalar)>(launch, *plan); });
+  return with_scalar(plan->quantize.dtype, [&](auto scalar) { return run_format<decltype(scalar)>(launch, *plan); });
 }
 
 extern "C" cudaError_t launch_tile_magnitudes(Launch launch, const TilesPlan *plan, uint32_t *magnitudes) {
   if (plan->quantize.count == 0) return cudaSuccess;
-  const DType dtype = plan->quantize.dtype;
-  const auto kernel = plan->width == 1     ? tile_magnitudes_kernel<float, 1>
-                      : dtype == DTYPE_F32 ? tile_magnitudes_kernel<float, 4>
-                      : dtype == DTYPE_F16 ? tile_magnitudes_kernel<Half, 8>
-                                           : tile_magnitudes_kernel<BFloat16, 8>;
-  const int grid = resident_grid((const void *)kernel, launch, BLOCK, patches_of(*plan));
-  kernel<<<grid, BLOCK, 0, launch.stream>>>(*plan, magnitudes);
-  return cudaGetLastError();
+  if (plan->width == 1) return run_magnitudes<float, 1>(launch, *plan, magnitudes);
+  return with_scalar(plan->quantize.dtype, [&](auto scalar) {
+    using Scalar = decltype(scalar);
+    return run_magnitudes<Scalar, vector_width<Scalar>>(launch, *plan, magnitudes);
+  });
 }

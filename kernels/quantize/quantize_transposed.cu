@@ -1,13 +1,13 @@
 /* Codes of a hardware format as they are and transposed, in one pass over x, for products that contract over rows.
  *
- * A thread block takes tiles of 128 × 128. Each thread casts four runs of 16 elements, which go to `codes` and into
- * shared memory, from where they are written transposed (byte_tile.cuh). */
-#include "byte_tile.cuh"
-#include "quantize_vector.cuh"
+ * A thread block takes patches of 128 × 128. Each thread casts four runs of 16 elements, which go to `codes` and into
+ * shared memory, from where they are written transposed (byte_patch.cuh). */
+#include "byte_patch.cuh"
+#include "quantize/vector.cuh"
 
 namespace {
 
-using namespace byte_tile;
+using namespace byte_patch;
 
 /* The 16 codes of a run in registers. */
 template <typename Scalar, Encoding ENCODING>
@@ -39,19 +39,19 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
   const float scale =
       turn.maxima ? scale_of<ENCODING>(plan, whole_maximum(turn.maxima, turn.maxima_count)) : plan.known_scale[0];
   if (plan.scale && blockIdx.x == 0 && threadIdx.x == 0) plan.scale[0] = scale;
-  const int64_t tiles_across = (turn.columns + SIDE - 1) / SIDE, tiles = (turn.rows + SIDE - 1) / SIDE * tiles_across;
+  const int64_t patches_across = divide_up(turn.columns, SIDE), patches = divide_up(turn.rows, SIDE) * patches_across;
   const int run = threadIdx.x % RUNS, first_row = threadIdx.x / RUNS;
   /* After a pass over the whole tensor its end is still in the cache, so that comes first. */
-  for (int64_t turned = blockIdx.x; turned < tiles; turned += gridDim.x) {
-    const int64_t tile = turn.maxima ? tiles - 1 - turned : turned;
-    const int64_t tile_row = divide(tile, tiles_across), tile_column = tile - tile_row * tiles_across;
-    const int64_t column = tile_column * SIDE + run * RUN;
+  for (int64_t turned = blockIdx.x; turned < patches; turned += gridDim.x) {
+    const int64_t patch = turn.maxima ? patches - 1 - turned : turned;
+    const int64_t patch_row = divide(patch, patches_across), patch_column = patch - patch_row * patches_across;
+    const int64_t column = patch_column * SIDE + run * RUN;
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass += together) {
       uint4 raw[together][vectors];
 #pragma unroll
       for (int i = 0; i < together; i++) {
-        const int64_t row = tile_row * SIDE + first_row + (pass + i) * ROWS_AT_ONCE;
+        const int64_t row = patch_row * SIDE + first_row + (pass + i) * ROWS_AT_ONCE;
         const bool inside = row < turn.rows && column < turn.columns;
         const uint4 *from =
             reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + row * turn.columns + column);
@@ -63,38 +63,38 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
       }
 #pragma unroll
       for (int i = 0; i < together; i++) {
-        const int tile_first = first_row + (pass + i) * ROWS_AT_ONCE;
-        const int64_t row = tile_row * SIDE + tile_first;
+        const int patch_first = first_row + (pass + i) * ROWS_AT_ONCE;
+        const int64_t row = patch_row * SIDE + patch_first;
         if (row >= turn.rows || column >= turn.columns) continue;
         const int64_t at = row * turn.columns + column;
         const uint4 codes =
             codes_of_run<Scalar, ENCODING>(plan, scale, raw[i], static_cast<const Scalar *>(plan.x) + at);
         if (plan.codes) *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
-        chunks[chunk_at(tile_first, run)] = codes;
+        chunks[chunk_at(patch_first, run)] = codes;
       }
     }
     __syncthreads();
-    write_columns(chunks, tile_row * SIDE, tile_column * SIDE, turn.rows, turn.columns, turn.transposed, turn.rows);
-    __syncthreads(); /* before the next tile is written */
+    write_columns(chunks, patch_row * SIDE, patch_column * SIDE, turn.rows, turn.columns, turn.transposed, turn.rows);
+    __syncthreads(); /* before the next patch is written */
   }
 }
 
 template <typename Scalar, Encoding ENCODING> cudaError_t run(Launch launch, const TransposePlan &plan) {
   const auto kernel = quantize_transposed_kernel<Scalar, ENCODING>;
-  const int64_t tiles = ((plan.rows + SIDE - 1) / SIDE) * ((plan.columns + SIDE - 1) / SIDE);
-  const int grid = resident_grid((const void *)kernel, launch, BLOCK, tiles);
+  const int64_t patches = divide_up(plan.rows, SIDE) * divide_up(plan.columns, SIDE);
+  const int grid = resident_grid((const void *)kernel, launch, BLOCK, patches);
   kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
 
-template <typename Scalar> cudaError_t run_encoding(Launch launch, const TransposePlan &plan) {
-  return plan.quantize.format == DTYPE_E4M3 ? run<Scalar, ENCODING_E4M3>(launch, plan)
-                                            : run<Scalar, ENCODING_E5M2>(launch, plan);
+template <typename Scalar> cudaError_t run_format(Launch launch, const TransposePlan &plan) {
+  return with_float8(plan.quantize.format,
+                     [&](auto format) { return run<Scalar, encoding_of_code<decltype(format)>>(launch, plan); });
 }
 
 } // namespace
 
 extern "C" cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan) {
   if (plan->rows == 0 || plan->columns == 0) return cudaSuccess;
-  return with_scalar(plan->quantize.dtype, [&](auto scalar) { return run_encoding<decltype(scalar)>(launch, *plan); });
+  return with_scalar(plan->quantize.dtype, [&](auto scalar) { return run_format<decltype(scalar)>(launch, *plan); });
 }

@@ -1,39 +1,39 @@
 /* Quantization with one scale for the whole tensor in a single launch: of a matrix whose elements all fit in the
- * registers of the thread blocks that the device holds at once. Each thread block reads a tile of 64 × 64, the grid
- * waits until the largest magnitude of every tile is known, and each thread block writes its tile: codes, transposed
- * codes, decoded values. Column sums come along: a tile's before the wait, their sum after it.
+ * registers of the thread blocks that the device holds at once. Each thread block reads a patch of 64 × 64, the grid
+ * waits until the largest magnitude of every patch is known, and each thread block writes its patch: codes, transposed
+ * codes, decoded values. Column sums come along: a patch's before the wait, their sum after it.
  *
  * Small tensors are bound by what a launch costs, not by bytes: this is one instead of two to four. */
 #include <cooperative_groups.h>
 
-#include "quantize_vector.cuh"
+#include "quantize/vector.cuh"
 
 namespace {
 
-enum { BLOCK = 256, SIDE = WHOLE_TILE_ROWS, WORDS = SIDE / 4, PITCH = WORDS + 1 };
+enum { BLOCK = 256, SIDE = WHOLE_PATCH_ROWS, WORDS = SIDE / 4, PITCH = WORDS + 1 };
 enum { RESIDENT = 2 }; /* thread blocks that every multiprocessor has room for */
 
-template <typename Scalar> constexpr int across = SIDE / vector_width<Scalar>; /* vectors in a row of a tile */
+template <typename Scalar> constexpr int across = SIDE / vector_width<Scalar>; /* vectors in a row of a patch */
 template <typename Scalar> constexpr int rows_at_once = BLOCK / across<Scalar>;
 template <typename Scalar> constexpr int passes = SIDE / rows_at_once<Scalar>;
 
 /* A thread keeps to one vector of columns and takes every rows_at_once-th row. */
-struct Place {
-  int64_t tile_row, tile_column; /* of the tile's first element */
-  int row, vector;               /* of the thread's first vector, in the tile */
+struct PatchPlace {
+  int64_t patch_row, patch_column; /* of the patch's first element */
+  int row, vector;                 /* of the thread's first vector, in the patch */
 };
 
-template <typename Scalar> __device__ inline Place place_of(const WholePlan &whole) {
-  const int64_t tiles_across = (whole.columns + SIDE - 1) / SIDE;
-  const int64_t tile_row = divide(blockIdx.x, tiles_across);
-  return {tile_row * SIDE, (blockIdx.x - tile_row * tiles_across) * SIDE, (int)threadIdx.x / across<Scalar>,
+template <typename Scalar> __device__ inline PatchPlace place_of(const WholePlan &whole) {
+  const int64_t patches_across = divide_up(whole.columns, SIDE);
+  const int64_t patch_row = divide(blockIdx.x, patches_across);
+  return {patch_row * SIDE, (blockIdx.x - patch_row * patches_across) * SIDE, (int)threadIdx.x / across<Scalar>,
           (int)threadIdx.x % across<Scalar>};
 }
 
-/* The sums over the tile's rows, as a row of partials for every row of tiles. */
+/* The sums over the patch's rows, as a row of partials for every row of patches. */
 template <typename Scalar>
-__device__ inline void sum_tile(const WholePlan &whole, const Place &place, const uint4 (&raw)[passes<Scalar>],
-                                float *shared) {
+__device__ inline void sum_patch(const WholePlan &whole, const PatchPlace &place, const uint4 (&raw)[passes<Scalar>],
+                                 float *shared) {
   constexpr int width = vector_width<Scalar>;
   float sum[width] = {};
 #pragma unroll
@@ -46,19 +46,19 @@ __device__ inline void sum_tile(const WholePlan &whole, const Place &place, cons
 #pragma unroll
   for (int k = 0; k < width; k++) shared[place.row * (SIDE + 1) + place.vector * width + k] = sum[k];
   __syncthreads();
-  const int64_t column = place.tile_column + threadIdx.x;
+  const int64_t column = place.patch_column + threadIdx.x;
   if (threadIdx.x >= SIDE || column >= whole.columns) return;
   float total = 0;
 #pragma unroll 8
   for (int row = 0; row < rows_at_once<Scalar>; row++) total += shared[row * (SIDE + 1) + threadIdx.x];
-  whole.partials[place.tile_row / SIDE * whole.columns + column] = total;
+  whole.partials[place.patch_row / SIDE * whole.columns + column] = total;
 }
 
-/* By the first row of tiles: one thread a column. */
-__device__ inline void finish_sums(const WholePlan &whole, const Place &place) {
-  const int64_t column = place.tile_column + threadIdx.x;
-  if (place.tile_row > 0 || threadIdx.x >= SIDE || column >= whole.columns) return;
-  const int64_t terms = (whole.rows + SIDE - 1) / SIDE;
+/* By the first row of patches: one thread a column. */
+__device__ inline void finish_sums(const WholePlan &whole, const PatchPlace &place) {
+  const int64_t column = place.patch_column + threadIdx.x;
+  if (place.patch_row > 0 || threadIdx.x >= SIDE || column >= whole.columns) return;
+  const int64_t terms = divide_up(whole.rows, SIDE);
   double sum = 0;
 #pragma unroll 8
   for (int64_t i = 0; i < terms; i++) sum += __ldcg(whole.partials + i * whole.columns + column);
@@ -72,14 +72,14 @@ __device__ inline uint32_t largest_of_grid(const WholePlan &whole) {
   return combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
 }
 
-/* The tile's codes, four rows of one word, as four columns of one word. */
-__device__ inline void write_transposed(const WholePlan &whole, const Place &place, const uint32_t *tile) {
+/* The patch's codes, four rows of one word, as four columns of one word. */
+__device__ inline void write_transposed(const WholePlan &whole, const PatchPlace &place, const uint32_t *patch) {
   const int row = threadIdx.x % WORDS * 4, word_column = threadIdx.x / WORDS;
-  const int64_t out_row = place.tile_row + row, out_column = place.tile_column + word_column * 4;
+  const int64_t out_row = place.patch_row + row, out_column = place.patch_column + word_column * 4;
   if (out_row >= whole.rows || out_column >= whole.columns) return;
   uint32_t word[4];
 #pragma unroll
-  for (int i = 0; i < 4; i++) word[i] = tile[(row + i) * PITCH + word_column];
+  for (int i = 0; i < 4; i++) word[i] = patch[(row + i) * PITCH + word_column];
   transpose_bytes(word);
 #pragma unroll
   for (int c = 0; c < 4; c++) {
@@ -96,13 +96,13 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) quantize_whole_kernel(const _
     uint32_t codes[SIDE * PITCH];
   } shared;
   const QuantizePlan &plan = whole.quantize;
-  const Place place = place_of<Scalar>(whole);
-  const int64_t column = place.tile_column + place.vector * width;
+  const PatchPlace place = place_of<Scalar>(whole);
+  const int64_t column = place.patch_column + place.vector * width;
   uint4 raw[passes<Scalar>];
   uint32_t largest = 0;
 #pragma unroll
   for (int i = 0; i < passes<Scalar>; i++) {
-    const int64_t row = place.tile_row + place.row + i * rows_at_once<Scalar>;
+    const int64_t row = place.patch_row + place.row + i * rows_at_once<Scalar>;
     raw[i] = make_uint4(0, 0, 0, 0);
     if (row < whole.rows && column < whole.columns) {
       raw[i] = *reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + row * whole.columns + column);
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) quantize_whole_kernel(const _
   for (int i = 0; i < passes<Scalar>; i++) largest = raise<Scalar>(largest, raw[i]);
   largest = combine_across<BLOCK>(magnitude_bits(largest, Scalar()), [](uint32_t a, uint32_t b) { return max(a, b); });
   if (threadIdx.x == 0) whole.maxima[blockIdx.x] = largest;
-  if (whole.sum) sum_tile<Scalar>(whole, place, raw, shared.sums);
+  if (whole.sum) sum_patch<Scalar>(whole, place, raw, shared.sums);
 
   cooperative_groups::this_grid().sync();
 
@@ -126,9 +126,9 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) quantize_whole_kernel(const _
   const VectorScaling scaling = vector_scaling<Scalar, ENCODING, DIVIDE>(plan, scale, 0);
 #pragma unroll
   for (int i = 0; i < passes<Scalar>; i++) {
-    const int tile_row = place.row + i * rows_at_once<Scalar>;
-    if (place.tile_row + tile_row >= whole.rows || column >= whole.columns) continue;
-    const int64_t at = (place.tile_row + tile_row) * whole.columns + column;
+    const int patch_row = place.row + i * rows_at_once<Scalar>;
+    if (place.patch_row + patch_row >= whole.rows || column >= whole.columns) continue;
+    const int64_t at = (place.patch_row + patch_row) * whole.columns + column;
     Scalar *values = static_cast<Scalar *>(plan.values) + at;
     uint32_t codes[width / 4];
     if (scaling.slow) {
@@ -140,25 +140,20 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) quantize_whole_kernel(const _
     if (plan.codes) store_codes(plan.codes + at, codes);
     if (!whole.transposed) continue;
 #pragma unroll
-    for (int k = 0; k < width / 4; k++) shared.codes[tile_row * PITCH + place.vector * (width / 4) + k] = codes[k];
+    for (int k = 0; k < width / 4; k++) shared.codes[patch_row * PITCH + place.vector * (width / 4) + k] = codes[k];
   }
   if (!whole.transposed) return;
   __syncthreads();
   write_transposed(whole, place, shared.codes);
 }
 
-int64_t tiles_of(const WholePlan &plan) { return (plan.rows + SIDE - 1) / SIDE * ((plan.columns + SIDE - 1) / SIDE); }
+int64_t patches_of(const WholePlan &plan) { return divide_up(plan.rows, SIDE) * divide_up(plan.columns, SIDE); }
 
 template <typename Scalar> const void *kernel_of(const QuantizePlan &plan) {
-  switch (encoding_of(plan)) {
-  case ENCODING_MAP:
-    return plan.divide ? (const void *)quantize_whole_kernel<Scalar, ENCODING_MAP, true>
-                       : (const void *)quantize_whole_kernel<Scalar, ENCODING_MAP, false>;
-  case ENCODING_E4M3:
-    return (const void *)quantize_whole_kernel<Scalar, ENCODING_E4M3, false>;
-  default:
-    return (const void *)quantize_whole_kernel<Scalar, ENCODING_E5M2, false>;
-  }
+  if (plan.divide) return (const void *)quantize_whole_kernel<Scalar, ENCODING_MAP, true>;
+  return with_encoding(plan, [](auto encoding) {
+    return (const void *)quantize_whole_kernel<Scalar, decltype(encoding)::value, false>;
+  });
 }
 
 const void *kernel_of(const WholePlan &plan) {
@@ -168,13 +163,13 @@ const void *kernel_of(const WholePlan &plan) {
 } // namespace
 
 extern "C" int quantize_whole_grid(const WholePlan *plan, int multiprocessors) {
-  const int64_t tiles = tiles_of(*plan);
-  return tiles <= (int64_t)multiprocessors * RESIDENT ? (int)tiles : 0;
+  const int64_t patches = patches_of(*plan);
+  return patches <= (int64_t)multiprocessors * RESIDENT ? (int)patches : 0;
 }
 
 extern "C" cudaError_t launch_quantize_whole(Launch launch, const WholePlan *plan) {
   if (plan->rows == 0 || plan->columns == 0) return cudaSuccess;
   void *arguments[] = {const_cast<WholePlan *>(plan)};
-  return cudaLaunchCooperativeKernel(kernel_of(*plan), dim3((unsigned)tiles_of(*plan)), dim3(BLOCK), arguments, 0,
+  return cudaLaunchCooperativeKernel(kernel_of(*plan), dim3((unsigned)patches_of(*plan)), dim3(BLOCK), arguments, 0,
                                      launch.stream);
 }

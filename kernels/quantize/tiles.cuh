@@ -2,8 +2,8 @@
 #ifndef FP8_TILES_CUH
 #define FP8_TILES_CUH
 
-#include "quantize.cuh"
-#include "quantize.h"
+#include "quantize/quantize.cuh"
+#include "quantize/quantize.h"
 #include "vectors.cuh"
 
 namespace {
@@ -47,7 +47,7 @@ __device__ inline Grid grid_of(int64_t offset, int64_t side) {
   Grid grid;
   grid.side = (int)min(side, (int64_t)LONG_SIDE);
   grid.offset = side <= LONG_SIDE ? (int)offset : LONG_SIDE - (int)min(side - offset, (int64_t)LONG_SIDE);
-  grid.factor = ((1 << FACTOR_BITS) + grid.side - 1) / grid.side;
+  grid.factor = divide_up(1 << FACTOR_BITS, grid.side);
   return grid;
 }
 

@@ -3,14 +3,14 @@
 #ifndef FP8_QUANTIZE_VECTOR_CUH
 #define FP8_QUANTIZE_VECTOR_CUH
 
-#include "encode.cuh"
+#include "quantize/encode.cuh"
 #include "vectors.cuh"
 
 namespace {
 
 /* What multiplies or divides a vector's elements; `slow` where only the general code will do. */
 struct VectorScaling {
-  Scaling general;
+  BlockScaling general;
   float inverse, divisor; /* finite; 0 and 1 for an empty block */
   float vanishing;        /* see `quotient` */
   bool slow;
@@ -60,7 +60,7 @@ template <typename Scalar> __device__ inline float quotient(float x, float divis
 /* --- the rare general way, one element at a time --- */
 
 template <typename Scalar, Encoding ENCODING>
-__device__ inline void quantize_vector_slowly(const QuantizePlan &plan, const Scaling &scaling, const Scalar *x,
+__device__ inline void quantize_vector_slowly(const QuantizePlan &plan, const BlockScaling &scaling, const Scalar *x,
                                               uint32_t (&codes)[vector_width<Scalar> / 4], Scalar *values) {
 #pragma unroll
   for (int k = 0; k < vector_width<Scalar> / 4; k++) {

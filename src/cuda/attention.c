@@ -1,7 +1,7 @@
 /* Fused attention: what its kernels take, and their plans. */
-#include <math.h>
+#include "attention/attention.h"
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
 /* The features of a head side by side, everything else at multiples of 16 bytes. */
 static bool is_suitable(const Tensor *x) {
@@ -19,7 +19,7 @@ bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v) {
   if (features != 32 && features != 64 && features != 128) return false;
   if (tensor_count(q) == 0 || tensor_count(k) == 0 || q->size[2] > most || k->size[2] > most) return false;
   int64_t positions = q->size[2] > k->size[2] ? q->size[2] : k->size[2];
-  return q->size[0] * q->size[1] <= most / ((positions + tile - 1) / tile) && is_suitable(q) && is_suitable(k) &&
+  return q->size[0] * q->size[1] <= most / divide_up(positions, tile) && is_suitable(q) && is_suitable(k) &&
          is_suitable(v);
 }
 
@@ -50,7 +50,7 @@ bool cuda_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *
   CudaDevice *device = cuda_tensor_device(q);
   if (!device) return false;
   AttentionPlan plan = plan_of(y, log_sums, q, k, v, scale, causal);
-  return cuda_check(launch_attention(device->launch, &plan), "attention kernel");
+  return cuda_launched(device, launch_attention(device->launch, &plan), "attention kernel");
 }
 
 bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
@@ -64,7 +64,7 @@ bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const
   plan.dk = operand_of(grads->dk);
   plan.dv = operand_of(grads->dv);
   plan.deltas = tensor_data(&deltas);
-  bool done = cuda_check(launch_attention_backward(device->launch, &plan), "attention kernel");
+  bool done = cuda_launched(device, launch_attention_backward(device->launch, &plan), "attention kernel");
   tensor_release(&deltas);
   return done;
 }

@@ -1,5 +1,5 @@
 /* The CUDA backend: its table, and how fp8/cuda.so is entered. */
-#include "internal.h"
+#include "cuda/cuda.h"
 
 static const Backend cuda_backend = {
     .device_count = cuda_device_count,
@@ -23,9 +23,6 @@ static const Backend cuda_backend = {
     .where = cuda_where,
     .clamp = cuda_clamp,
     .reduce = cuda_reduce,
-    .attends = cuda_attends,
-    .attention = cuda_attention,
-    .attention_backward = cuda_attention_backward,
     .softmax = cuda_softmax,
     .softmax_backward = cuda_softmax_backward,
     .cross_entropy = cuda_cross_entropy,
@@ -33,6 +30,9 @@ static const Backend cuda_backend = {
     .normalize = cuda_normalize,
     .normalize_backward = cuda_normalize_backward,
     .dropout = cuda_dropout,
+    .attends = cuda_attends,
+    .attention = cuda_attention,
+    .attention_backward = cuda_attention_backward,
     .index_select = cuda_index_select,
     .index_add = cuda_index_add,
     .gather = cuda_gather,

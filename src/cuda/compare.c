@@ -1,5 +1,8 @@
 /* What quantizing did to a tensor, and what it would do. */
-#include "measure.h"
+#include "compare/compare.h"
+
+#include "cuda/measure.h"
+#include "cuda/quantize/plan.h"
 
 enum { VECTOR = 16 };
 
@@ -39,12 +42,12 @@ bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tens
   cudaError_t launched = alone ? launch_compare_magnitudes(device->launch, &plan, tensor_data(row))
                                : launch_compare(device->launch, &plan, tensor_data(row));
   tensor_release(&partials);
-  return cuda_check(launched, "compare kernel");
+  return cuda_launched(device, launched, "compare kernel");
 }
 
 /* --- of values that only registers hold --- */
 
-enum { PART_THREADS = 32 };
+enum { PIECE_THREADS = 32 };
 
 static bool is_one_block(const Tensor *x, const Quantizer *quantizer) {
   return quantizer->tile_rows == 0 && quantizer->blocksize >= tensor_count(x);
@@ -69,7 +72,7 @@ bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType 
 
 /* A piece is a block, or a part of the only one. */
 static void cut(PiecesPlan *plan, const Tensor *x, bool parts) {
-  int64_t vector = VECTOR / element_bytes(x->dtype), part = PART_THREADS * COMPARE_VECTORS * vector;
+  int64_t vector = VECTOR / element_bytes(x->dtype), part = PIECE_THREADS * COMPARE_VECTORS * vector;
   int64_t length = parts && part < plan->quantize.blocksize ? part : plan->quantize.blocksize;
   cuda_cut_pieces(plan, length, vector, COMPARE_VECTORS);
   plan->threads = COMPARE_MOST_THREADS;
@@ -97,7 +100,8 @@ bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quant
     pieces->maxima = done ? tensor_data(&maxima.words) : NULL;
     pieces->maxima_count = maxima.count;
   }
-  done = done && cuda_check(launch_compare_pieces(device->launch, &plan, tensor_data(row)), "compare kernel");
+  done =
+      done && cuda_launched(device, launch_compare_pieces(device->launch, &plan, tensor_data(row)), "compare kernel");
   tensor_release(&partials);
   tensor_release(&maxima.words);
   return done;

@@ -1,9 +1,11 @@
-/* What the files of the CUDA backend share. */
-#ifndef FP8_CUDA_INTERNAL_H
-#define FP8_CUDA_INTERNAL_H
+/* What the files of the CUDA backend share, and the entries of its Backend table; backend.h says what each does. */
+#ifndef FP8_CUDA_CUDA_H
+#define FP8_CUDA_CUDA_H
+
+#include <math.h>
 
 #include "backend.h"
-#include "quantize.h"
+#include "kernels.h"
 
 /* A GPU that has been used. Everything on it runs in order on one stream. */
 typedef struct CudaDevice {
@@ -30,6 +32,10 @@ const CudaDevice *cuda_used_device(int index);
 /* True if `error` is cudaSuccess, else an error that names the call. */
 bool cuda_check(cudaError_t error, const char *call);
 
+/* The same of a kernel launch: `name` is that of the kernel. With the environment variable FP8_DEBUG=1 it also waits for
+ * the kernel, so that an error in one is reported as its own. Every launch goes through this. */
+bool cuda_launched(const CudaDevice *device, cudaError_t error, const char *name);
+
 /* Fails while the device is captured: `what` can't be part of a graph. */
 bool cuda_check_not_capturing(const CudaDevice *device, const char *what);
 
@@ -48,94 +54,147 @@ void *cuda_allocate_uncounted(const CudaDevice *device, size_t bytes);
 /* The device's copy of a map's table, uploaded once; NULL with an error. */
 const MapTable *cuda_map_table(const CudaDevice *device, const Map *map);
 
-/* A plan to quantize `count` elements: everything but the data pointers and dtypes. */
-bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count);
-/* Cuts what plan->quantize is about into pieces of `length`, for groups of threads that hold so many vectors, of
- * `vector` elements, each. */
-void cuda_cut_pieces(PiecesPlan *plan, int64_t length, int64_t vector, int vectors);
-
 extern const Allocator cuda_allocator;
 /* At once, or when the last graph is gone: a graph may read it. */
 void cuda_release_map_copy(int index, void *copy);
 void cuda_release_retired_maps(const CudaDevice *device);
 
 static inline int64_t element_bytes(DType dtype) {
-  if (dtype == DTYPE_I64) return 8;
-  if (dtype == DTYPE_F32 || dtype == DTYPE_I32) return 4;
-  return dtype == DTYPE_F16 || dtype == DTYPE_BF16 ? 2 : 1;
+  switch (dtype) {
+  case DTYPE_I64:
+    return 8;
+  case DTYPE_F32:
+  case DTYPE_I32:
+    return 4;
+  case DTYPE_F16:
+  case DTYPE_BF16:
+    return 2;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+    return 1;
+  case DTYPE_COUNT:
+    break;
+  }
+  trap_missing_case();
 }
 
 static inline bool is_integer(DType dtype) { return dtype == DTYPE_U8 || dtype == DTYPE_I32 || dtype == DTYPE_I64; }
 
+/* True if `number` is a whole number that fits 64 bits. */
+static inline bool is_whole(double number) { return number == trunc(number) && number >= -0x1p63 && number < 0x1p63; }
+
+/* `number` towards zero, clamped to 64 bits; NaN gives 0. */
+static inline int64_t integer_from_double(double number) {
+  if (isnan(number)) return 0;
+  if (number <= -0x1p63) return INT64_MIN;
+  return number >= 0x1p63 ? INT64_MAX : (int64_t)number;
+}
+
 static inline bool is_aligned(const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; }
 
-/* --- the entries of the table, by file --- */
+/* The last dimension of a contiguous tensor as columns, all others as rows. */
+static inline MatrixRows matrix_rows(const Tensor *tensor) {
+  MatrixRows rows = {
+      .data = tensor_data(tensor), .dtype = tensor->dtype, .rows = 1, .columns = tensor->size[tensor->rank - 1]};
+  for (int d = 0; d < tensor->rank - 1; d++) rows.rows *= tensor->size[d];
+  return rows;
+}
 
-int cuda_device_count(void); /* device.c */
+/* --- the entries of the table, in its order --- */
+
+/* device.c */
+int cuda_device_count(void);
 bool cuda_synchronize(int index);
 
-bool cuda_event_record(int index, void **event); /* event.c */
+/* event.c */
+bool cuda_event_record(int index, void **event);
 bool cuda_event_elapsed(int index, void *start, void *end, double *milliseconds);
 void cuda_event_release(int index, void *event);
 
-bool cuda_capture_prepare(int index, bool preparing); /* graph.c */
+/* graph.c */
+bool cuda_capture_prepare(int index, bool preparing);
 bool cuda_capture_begin(int index);
 bool cuda_capture_end(int index, void **graph);
 bool cuda_graph_launch(int index, void *graph);
 void cuda_graph_release(int index, void *graph);
 
-bool cuda_from_host(int index, void *device_data, const void *host, size_t bytes); /* memory.c */
+/* memory.c */
+bool cuda_from_host(int index, void *device_data, const void *host, size_t bytes);
 bool cuda_to_host(int index, void *host, const void *device_data, size_t bytes);
 
-bool cuda_copy(Tensor *out, const Tensor *src, bool saturate); /* copy.c */
+/* copy.c */
+bool cuda_copy(Tensor *out, const Tensor *src, bool saturate);
+
+/* create.c */
 bool cuda_fill(Tensor *out, double number);
 bool cuda_arange(Tensor *out, double start, double step);
+
+/* random.c */
 bool cuda_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
 
-bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x); /* elementwise.c */
+/* elementwise.c */
+bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x);
 bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high);
 
-bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x); /* reduce.c */
+/* reduce.c */
+bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x);
 
-bool cuda_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule); /* rows.c */
+/* softmax.c */
+bool cuda_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);
 bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+
+/* cross_entropy.c */
 bool cuda_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
 bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
                                  const Tensor *dloss);
+
+/* normalize.c */
 bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Tensor *x, const Tensor *weight,
                     const Tensor *bias, float epsilon);
 bool cuda_normalize_backward(const NormalizeGradients *gradients, const Tensor *dy, const Tensor *x, const Tensor *mean,
                              const Tensor *inverse, const Tensor *weight);
+
+/* dropout.c */
 bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
-bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v); /* attention.c */
+/* attention.c */
+bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v);
 bool cuda_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
                     bool causal);
 bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
                              const Tensor *k, const Tensor *v, float scale, bool causal);
 
-bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index); /* index.c */
+/* index.c */
+bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
-bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias); /* matmul.c */
-bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias, bool fast); /* scaled_matmul.c */
+/* matmul/matmul.c */
+bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
 
-bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer); /* quantize.c */
+/* scaled_matmul.c */
+bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
+                        const Tensor *bias, bool fast);
+
+/* quantize/quantize.c */
+bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
-bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
-                        bool record); /* delayed.c */
-bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale,
-                  const CompareRule *rule); /* compare.c */
+
+/* delayed_scale.c */
+bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+
+/* compare.c */
+bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType dtype);
 bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quantizer, DType dtype,
                             const CompareRule *rule);
 
-bool cuda_update(const Update *update); /* optimizer.c */
+/* optim.c */
+bool cuda_update(const Update *update);
 bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
 bool cuda_store_fields(Tensor *out, const float *fields);
 

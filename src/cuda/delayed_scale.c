@@ -1,5 +1,6 @@
 /* Delayed scaling: the largest magnitude of a tensor, then its scale and the history in one small kernel. */
-#include "measure.h"
+#include "cuda/measure.h"
+#include "quantize/quantize.h"
 
 /* The largest magnitude of any contiguous tensor. */
 static bool measure(const CudaDevice *device, const Tensor *x, Maxima *maxima) {
@@ -14,7 +15,7 @@ static bool measure(const CudaDevice *device, const Tensor *x, Maxima *maxima) {
   QuantizePlan plan = {
       .x = tensor_data(x), .dtype = x->dtype, .count = count, .blocksize = count, .format = DTYPE_E4M3};
   return cuda_check(cudaMemsetAsync(word, 0, BYTES, device->launch.stream), "cudaMemsetAsync") &&
-         cuda_check(launch_block_magnitudes(device->launch, &plan, word), "absmax kernel");
+         cuda_launched(device, launch_block_magnitudes(device->launch, &plan, word), "absmax kernel");
 }
 
 bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record) {
@@ -31,7 +32,7 @@ bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Q
                         .format = quantizer->format,
                         .scale_rounding = quantizer->scale_rounding,
                         .record = record};
-    done = cuda_check(launch_delayed_scale(device->launch, &plan), "delayed scale kernel");
+    done = cuda_launched(device, launch_delayed_scale(device->launch, &plan), "delayed scale kernel");
   }
   tensor_release(&maxima.words);
   return done;

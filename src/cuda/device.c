@@ -1,5 +1,8 @@
 /* Devices: their streams, errors, and the faults that kernels report. */
-#include "internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/cuda.h"
 
 static CudaDevice devices[DEVICE_MAX];
 
@@ -7,6 +10,20 @@ bool cuda_check(cudaError_t error, const char *call) {
   if (error == cudaSuccess) return true;
   cudaGetLastError(); /* or the next launch would report it again */
   return error_set("%s: %s", call, cudaGetErrorString(error));
+}
+
+static bool debugging(void) {
+  static int on = -1;
+  if (on < 0) {
+    const char *setting = getenv("FP8_DEBUG");
+    on = setting && strcmp(setting, "0") != 0;
+  }
+  return on;
+}
+
+bool cuda_launched(const CudaDevice *device, cudaError_t error, const char *name) {
+  if (error == cudaSuccess && debugging() && !device->capturing) error = cudaStreamSynchronize(device->launch.stream);
+  return cuda_check(error, name);
 }
 
 int cuda_device_count(void) {

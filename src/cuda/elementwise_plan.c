@@ -1,15 +1,4 @@
-#include "plan.h"
-
-#include <math.h>
-
-int64_t integer_from_double(double number) {
-  if (isnan(number)) return 0;
-  if (number <= -0x1p63) return INT64_MIN;
-  if (number >= 0x1p63) return INT64_MAX;
-  return (int64_t)number;
-}
-
-bool is_whole(double number) { return number == trunc(number) && number >= -0x1p63 && number < 0x1p63; }
+#include "cuda/elementwise_plan.h"
 
 static ElementOperand element_operand(Operand operand) {
   ElementOperand element = {.number = (float)operand.number, .integer = integer_from_double(operand.number)};

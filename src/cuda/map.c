@@ -1,7 +1,7 @@
 /* The device copies of maps. */
 #include <stdlib.h>
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
 /* A copy that left the cache of maps while there was a graph, which may read it. */
 typedef struct Retired {

@@ -1,7 +1,7 @@
 /* Device memory from CUDA's stream-ordered pool, scratch space, and transfers. */
 #include <stdlib.h>
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
 /* --- blocks that are kept when they are freed ---
  *
@@ -36,7 +36,7 @@ static int size_class(size_t *bytes) {
   }
   int power = 63 - __builtin_clzll(*bytes - 1);
   size_t step = ((size_t)1 << power) / CLASSES_A_POWER, base = (size_t)1 << power;
-  size_t steps = (*bytes - base + step - 1) / step;
+  size_t steps = divide_up(*bytes - base, step);
   *bytes = base + steps * step;
   return (power - POWER_LEAST) * CLASSES_A_POWER + (int)steps;
 }

@@ -1,7 +1,7 @@
 /* Optimizer steps and norms: cuts lists of tensors into those that kernels take. */
-#include <math.h>
+#include "optim/optim.h"
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
 /* Adds a tensor without elements not at all, any other with the fields of `listed` and its tiles. */
 static void add_tensor(TensorList *list, const Tensor *tensor, ListedTensor listed) {
@@ -10,7 +10,7 @@ static void add_tensor(TensorList *list, const Tensor *tensor, ListedTensor list
   listed.dtype = (uint8_t)tensor->dtype;
   listed.first_tile = list->tiles;
   list->tensor[list->tensors++] = listed;
-  list->tiles += (int)((listed.count + LIST_TILE - 1) / LIST_TILE);
+  list->tiles += (int)divide_up(listed.count, LIST_TILE);
 }
 
 static void add_entry(TensorList *list, const UpdateEntry *entry) {
@@ -35,7 +35,7 @@ static bool update_list(const CudaDevice *device, UpdatePlan *plan) {
     plan->partials = tensor_data(&scratch);
     plan->divisors = plan->partials + plan->list.tiles;
   }
-  bool done = cuda_check(launch_update(device->launch, plan), "optimizer kernel");
+  bool done = cuda_launched(device, launch_update(device->launch, plan), "optimizer kernel");
   tensor_release(&scratch);
   return done;
 }
@@ -68,7 +68,7 @@ bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest)
   CudaDevice *device = cuda_tensor_device(norm);
   if (!device) return false;
   int64_t tiles = 0;
-  for (int i = 0; i < count; i++) tiles += (tensor_count(list[i]) + LIST_TILE - 1) / LIST_TILE;
+  for (int i = 0; i < count; i++) tiles += divide_up(tensor_count(list[i]), LIST_TILE);
   Tensor scratch = {0};
   if (!cuda_scratch(&scratch, device, (tiles + 1) * (int64_t)sizeof(float))) return false;
   float *partials = tensor_data(&scratch), *end = partials;
@@ -76,12 +76,12 @@ bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest)
   bool done = true;
   for (int next = 0; done && next < count; end += taken.tiles) {
     take_tensors(&taken, list, count, &next);
-    done = cuda_check(launch_squares(device->launch, &taken, end), "norm kernel");
+    done = cuda_launched(device, launch_squares(device->launch, &taken, end), "norm kernel");
   }
-  done = done && cuda_check(launch_norm(device->launch, partials, tiles, tensor_data(norm)), "norm kernel");
+  done = done && cuda_launched(device, launch_norm(device->launch, partials, tiles, tensor_data(norm)), "norm kernel");
   for (int next = 0; done && next < count && !isinf(largest);) {
     take_tensors(&taken, list, count, &next);
-    done = cuda_check(launch_clip(device->launch, &taken, tensor_data(norm), largest), "norm kernel");
+    done = cuda_launched(device, launch_clip(device->launch, &taken, tensor_data(norm), largest), "norm kernel");
   }
   tensor_release(&scratch);
   return done;
@@ -90,6 +90,6 @@ bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest)
 bool cuda_store_fields(Tensor *out, const float *fields) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
-  return cuda_check(launch_store_fields(device->launch, tensor_data(out), fields, (int)tensor_count(out)),
-                    "store kernel");
+  return cuda_launched(device, launch_store_fields(device->launch, tensor_data(out), fields, (int)tensor_count(out)),
+                       "store kernel");
 }

@@ -1,7 +1,6 @@
 /* Products of float8 codes with scales: on FP8 tensor cores where the device and the shape allow it, else in bf16,
  * which holds every float8 value exactly. */
-#include "internal.h"
-#include "product.h"
+#include "cuda/matmul/product.h"
 
 typedef struct ScaledProduct {
   int64_t m, n, k;
@@ -15,8 +14,8 @@ typedef struct ScaledProduct {
 static bool is_scalar(const Tensor *scale) { return tensor_count(scale) == 1; }
 
 /* Without scales; b is transposed as it lies. */
-static Product product_of(const ScaledProduct *scaled, const void *a, const void *b, void *out, DType out_dtype) {
-  return (Product){
+static CublasProduct product_of(const ScaledProduct *scaled, const void *a, const void *b, void *out, DType out_dtype) {
+  return (CublasProduct){
       .m = scaled->m,
       .n = scaled->n,
       .k = scaled->k,
@@ -44,7 +43,7 @@ static bool finish(const CudaDevice *device, const ScaledProduct *scaled, const 
     plan.row_step = !is_scalar(scaled->scale_a);
     plan.column_step = !is_scalar(scaled->scale_b);
   }
-  return cuda_check(launch_finish_product(device->launch, &plan), "scale kernel");
+  return cuda_launched(device, launch_finish_product(device->launch, &plan), "scale kernel");
 }
 
 /* FP8 tensor cores of compute capability 9.0 keep about 14 bits of a running sum (relative errors near 7e-5), enough
@@ -64,13 +63,13 @@ static bool fill_scale(const CudaDevice *device, const Tensor *scale, int64_t co
   if (!is_scalar(scale)) return true;
   if (!cuda_scratch(filled, device, count * (int64_t)sizeof(float))) return false;
   *vector = tensor_data(filled);
-  return cuda_check(launch_expand_scale(device->launch, tensor_data(filled), tensor_data(scale), count),
-                    "scale kernel");
+  return cuda_launched(device, launch_expand_scale(device->launch, tensor_data(filled), tensor_data(scale), count),
+                       "scale kernel");
 }
 
 /* All in one product: cuBLASLt scales, biases and rounds. */
 static ProductStatus run_scaled(const CudaDevice *device, const ScaledProduct *scaled) {
-  Product product =
+  CublasProduct product =
       product_of(scaled, tensor_data(scaled->a), tensor_data(scaled->b), tensor_data(scaled->out), scaled->out->dtype);
   product.bias = scaled->bias;
   product.fast = scaled->fast;
@@ -90,7 +89,7 @@ static ProductStatus run_scaled(const CudaDevice *device, const ScaledProduct *s
 }
 
 /* The sums of `product` in float32, then scaled, biased and rounded by a kernel. */
-static ProductStatus run_sums(const CudaDevice *device, const ScaledProduct *scaled, Product product) {
+static ProductStatus run_sums(const CudaDevice *device, const ScaledProduct *scaled, CublasProduct product) {
   Tensor sums = {0};
   if (product.out_dtype != DTYPE_F32) {
     if (!cuda_scratch(&sums, device, scaled->m * scaled->n * (int64_t)sizeof(float))) return PRODUCT_FAILED;
@@ -114,15 +113,16 @@ static ProductStatus run_on_tensor_cores(const CudaDevice *device, const ScaledP
 static bool widen(const CudaDevice *device, const Tensor *codes, Tensor *wide) {
   int64_t count = tensor_count(codes);
   return cuda_scratch(wide, device, count * (int64_t)sizeof(uint16_t)) &&
-         cuda_check(launch_widen_codes(device->launch, tensor_data(wide), tensor_data(codes), codes->dtype, count),
-                    "widen kernel");
+         cuda_launched(device,
+                       launch_widen_codes(device->launch, tensor_data(wide), tensor_data(codes), codes->dtype, count),
+                       "widen kernel");
 }
 
 static bool run_in_bf16(const CudaDevice *device, const ScaledProduct *scaled) {
   Tensor wide_a = {0}, wide_b = {0};
   ProductStatus status = PRODUCT_FAILED;
   if (widen(device, scaled->a, &wide_a) && widen(device, scaled->b, &wide_b)) {
-    Product product =
+    CublasProduct product =
         product_of(scaled, tensor_data(&wide_a), tensor_data(&wide_b), tensor_data(scaled->out), scaled->out->dtype);
     product.a.dtype = product.b.dtype = DTYPE_BF16;
     status = run_sums(device, scaled, product);

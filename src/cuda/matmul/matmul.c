@@ -1,6 +1,5 @@
 /* Products of float32, f16 and bf16 matrices. */
-#include "internal.h"
-#include "product.h"
+#include "cuda/matmul/product.h"
 
 /* The last two dimensions of a tensor, and the one before as batch if there is one. */
 static ProductOperand operand_of(const Tensor *tensor) {
@@ -17,14 +16,14 @@ static ProductOperand operand_of(const Tensor *tensor) {
 }
 
 /* One b for all of a's matrices, which follow each other as further rows, is a single larger product. */
-static void fold_batch(Product *product) {
+static void fold_batch(CublasProduct *product) {
   if (product->batch == 1 || product->b.batch != 0 || product->a.transposed) return;
   if (product->a.leading < product->k || product->a.batch != product->m * product->a.leading) return;
   product->m *= product->batch;
   product->batch = 1;
 }
 
-static bool finish(const CudaDevice *device, const Product *product, void *out, DType dtype, const float *sums,
+static bool finish(const CudaDevice *device, const CublasProduct *product, void *out, DType dtype, const float *sums,
                    const void *bias) {
   FinishPlan plan = {
       .out = out,
@@ -34,11 +33,11 @@ static bool finish(const CudaDevice *device, const Product *product, void *out, 
       .columns = product->n,
       .bias = bias,
   };
-  return cuda_check(launch_finish_product(device->launch, &plan), "bias kernel");
+  return cuda_launched(device, launch_finish_product(device->launch, &plan), "bias kernel");
 }
 
 /* Where cuBLASLt takes no bias: the sums in float32, then biased and rounded. */
-static ProductStatus run_without_bias(const CudaDevice *device, Product product) {
+static ProductStatus run_without_bias(const CudaDevice *device, CublasProduct product) {
   void *out = product.out;
   const void *bias = product.bias;
   DType dtype = product.out_dtype;
@@ -60,7 +59,7 @@ bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bi
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
-  Product product = {
+  CublasProduct product = {
       .m = a->size[a->rank - 2],
       .n = b->size[b->rank - 1],
       .k = a->size[a->rank - 1],

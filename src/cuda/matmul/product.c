@@ -1,9 +1,9 @@
-#include "product.h"
+#include "cuda/matmul/product.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "product_plan.h"
+#include "cuda/matmul/product_plan.h"
 
 enum { CACHE_SIZE = 1024, CACHE_PROBES = 8 };
 
@@ -43,9 +43,15 @@ static cudaDataType data_type(DType dtype) {
     return CUDA_R_8F_E4M3;
   case DTYPE_E5M2:
     return CUDA_R_8F_E5M2;
-  default:
+  case DTYPE_F32:
     return CUDA_R_32F;
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
   }
+  trap_missing_case();
 }
 
 /* The largest power of two, at most 256, that divides the address. */
@@ -54,10 +60,10 @@ static uint32_t alignment(const void *pointer) {
   return low ? low & -low : 256;
 }
 
-static Problem problem_of(const Product *product) {
+static CublasProblem problem_of(const CublasProduct *product) {
   /* An epilogue reads the bias as it writes the output. */
   uint32_t out = alignment(product->out), bias = product->bias ? alignment(product->bias) : 256;
-  return (Problem){
+  return (CublasProblem){
       .m = product->m,
       .n = product->n,
       .k = product->k,
@@ -81,7 +87,7 @@ static Problem problem_of(const Product *product) {
 }
 
 /* Mixes the key's words; the upper half is well mixed. */
-static uint32_t hash(const Problem *problem) {
+static uint32_t hash(const CublasProblem *problem) {
   uint64_t word[sizeof *problem / sizeof(uint64_t)], value = 0;
   memcpy(word, problem, sizeof word);
   for (size_t i = 0; i < sizeof word / sizeof word[0]; i++) {
@@ -92,7 +98,7 @@ static uint32_t hash(const Problem *problem) {
 }
 
 /* The problem's plan, or one to fill for it: where all are taken, that of another problem. */
-static ProductPlan *find_plan(Blas *opened, const Problem *problem) {
+static ProductPlan *find_plan(Blas *opened, const CublasProblem *problem) {
   uint32_t start = hash(problem);
   for (uint32_t i = 0; i < CACHE_PROBES; i++) {
     ProductPlan *plan = &opened->cache[(start + i) % CACHE_SIZE];
@@ -111,11 +117,11 @@ static bool should_tune(const CudaDevice *device, const ProductPlan *plan) {
   return (plan->uses >= USES || device->preparing) && product_tuning_is_on();
 }
 
-ProductStatus product_run(const CudaDevice *device, const Product *product) {
+ProductStatus product_run(const CudaDevice *device, const CublasProduct *product) {
   if (product->batch > INT32_MAX) return PRODUCT_UNSUPPORTED;
   Blas *opened = open_blas(device);
   if (!opened) return PRODUCT_FAILED;
-  Problem problem = problem_of(product);
+  CublasProblem problem = problem_of(product);
   ProductPlan *plan = find_plan(opened, &problem);
   if (!plan->used && !product_plan_make(plan, &problem, opened->handle)) return PRODUCT_FAILED;
   if (!plan->supported) return PRODUCT_UNSUPPORTED;
@@ -127,5 +133,8 @@ ProductStatus product_run(const CudaDevice *device, const Product *product) {
                     .stream = device->launch.stream};
   if (should_tune(device, plan)) product_tune(&run);
   if (plan->uses < UINT32_MAX) plan->uses++;
-  return product_check(product_enqueue(&run, &plan->algorithm), "cublasLtMatmul") ? PRODUCT_DONE : PRODUCT_FAILED;
+  return product_check(product_enqueue(&run, &plan->algorithm), "cublasLtMatmul") &&
+                 cuda_launched(device, cudaSuccess, "cublasLtMatmul")
+             ? PRODUCT_DONE
+             : PRODUCT_FAILED;
 }

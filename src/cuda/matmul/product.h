@@ -2,7 +2,7 @@
 #ifndef FP8_CUDA_PRODUCT_H
 #define FP8_CUDA_PRODUCT_H
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
 /* One operand as it lies in memory: contiguous rows (stride 1 along the last dimension), or its transpose. */
 typedef struct ProductOperand {
@@ -16,7 +16,7 @@ typedef struct ProductOperand {
 } ProductOperand;
 
 /* out (batch, m, n) = a (batch, m, k) · b (batch, k, n), with out contiguous and none of the sizes 0. */
-typedef struct Product {
+typedef struct CublasProduct {
   int64_t m, n, k, batch;
   ProductOperand a, b;
   void *out;
@@ -24,7 +24,7 @@ typedef struct Product {
   const void *bias;   /* (n) of out_dtype, or NULL */
   bool scale_vectors; /* a.scale has m elements and b.scale n */
   bool fast;          /* backend.h, scaled_matmul */
-} Product;
+} CublasProduct;
 
 typedef enum ProductStatus {
   PRODUCT_DONE,
@@ -33,6 +33,6 @@ typedef enum ProductStatus {
 } ProductStatus;
 
 /* Enqueues the product. */
-ProductStatus product_run(const CudaDevice *device, const Product *product);
+ProductStatus product_run(const CudaDevice *device, const CublasProduct *product);
 
 #endif

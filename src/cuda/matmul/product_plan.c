@@ -1,4 +1,4 @@
-#include "product_plan.h"
+#include "cuda/matmul/product_plan.h"
 
 const size_t product_workspace_bytes = (size_t)32 << 20;
 
@@ -29,7 +29,7 @@ static bool make_layout(cublasLtMatrixLayoutOpaque_t *layout, int32_t type, bool
 }
 
 static bool make_layouts(ProductPlan *plan) {
-  const Problem *problem = &plan->problem;
+  const CublasProblem *problem = &plan->problem;
   return make_layout(&plan->first, problem->type_b, problem->transposed_b, problem->k, problem->n, problem->leading_b,
                      problem->batch, problem->batch_b) &&
          make_layout(&plan->second, problem->type_a, problem->transposed_a, problem->m, problem->k, problem->leading_a,
@@ -39,7 +39,7 @@ static bool make_layouts(ProductPlan *plan) {
 }
 
 static bool make_product(ProductPlan *plan) {
-  const Problem *problem = &plan->problem;
+  const CublasProblem *problem = &plan->problem;
   int32_t first = problem->transposed_b ? CUBLAS_OP_T : CUBLAS_OP_N,
           second = problem->transposed_a ? CUBLAS_OP_T : CUBLAS_OP_N;
   int32_t epilogue = CUBLASLT_EPILOGUE_BIAS, vectors = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
@@ -61,7 +61,7 @@ static bool point(ProductPlan *plan, cublasLtMatmulDescAttributes_t attribute, c
   return set(plan, attribute, &address, sizeof address);
 }
 
-bool product_plan_point(ProductPlan *plan, const Product *product) {
+bool product_plan_point(ProductPlan *plan, const CublasProduct *product) {
   return point(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &plan->bias, product->bias) &&
          point(plan, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &plan->first_scale, product->b.scale) &&
          point(plan, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &plan->second_scale, product->a.scale);
@@ -73,7 +73,7 @@ static bool prefer(cublasLtMatmulPreferenceOpaque_t *preference, cublasLtMatmulP
                        "cublasLtMatmulPreferenceSetAttribute");
 }
 
-static bool make_preference(cublasLtMatmulPreferenceOpaque_t *preference, const Problem *problem) {
+static bool make_preference(cublasLtMatmulPreferenceOpaque_t *preference, const CublasProblem *problem) {
   /* Partial sums of a split k dimension are added in float32, never in the output's dtype. */
   uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
   const size_t *workspace = &product_workspace_bytes;
@@ -101,7 +101,7 @@ bool product_plan_candidates(const ProductPlan *plan, cublasLtHandle_t handle, i
   return true;
 }
 
-bool product_plan_make(ProductPlan *plan, const Problem *problem, cublasLtHandle_t handle) {
+bool product_plan_make(ProductPlan *plan, const CublasProblem *problem, cublasLtHandle_t handle) {
   cublasLtMatmulHeuristicResult_t result;
   int found;
   *plan = (ProductPlan){.problem = *problem};
@@ -124,7 +124,7 @@ bool product_plan_make(ProductPlan *plan, const Problem *problem, cublasLtHandle
 cublasStatus_t product_enqueue(const ProductRun *run, const cublasLtMatmulAlgo_t *algorithm) {
   const float one = 1, zero = 0;
   ProductPlan *plan = run->plan;
-  const Product *product = run->product;
+  const CublasProduct *product = run->product;
   return cublasLtMatmul(run->handle, &plan->product, &one, product->b.data, &plan->first, product->a.data,
                         &plan->second, &zero, product->out, &plan->out, product->out, &plan->out, algorithm,
                         run->workspace, product_workspace_bytes, run->stream);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "product_plan.h"
+#include "cuda/matmul/product_plan.h"
 
 enum { CANDIDATES = 8, RUNS_MOST = 8, HEAD_STARTS = 6, REPEATS = 3 };
 

@@ -1,8 +1,8 @@
-/* A quantization under way, and its way to codes, values and scales in the order of x (quantize_pieces.c). */
+/* A quantization under way, and its way to codes, values and scales in the order of x (pieces.c). */
 #ifndef FP8_CUDA_QUANTIZE_JOB_H
 #define FP8_CUDA_QUANTIZE_JOB_H
 
-#include "internal.h"
+#include "cuda/quantize/plan.h"
 
 /* `plan` is filled in for all passes. */
 typedef struct QuantizeJob {

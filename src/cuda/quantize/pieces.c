@@ -1,24 +1,24 @@
 /* Codes, values and scales in the order of x: by the kernels that hold pieces of it in registers, or by the general one. */
-#include "measure.h"
-#include "quantize_job.h"
-#include "quantize_tiles.h"
+#include "cuda/measure.h"
+#include "cuda/quantize/job.h"
+#include "cuda/quantize/tiles.h"
 
 /* --- the general way --- */
 
 static bool quantize_generally(const QuantizeJob *job) {
   QuantizePlan plan = job->plan;
   cudaStream_t stream = job->device->launch.stream;
-  if (plan.blocksize <= QUANTIZE_TILE || plan.known_scale) {
-    return cuda_check(launch_quantize(job->device->launch, &plan), "quantize kernel");
+  if (plan.blocksize <= QUANTIZE_PIECE || plan.known_scale) {
+    return cuda_launched(job->device, launch_quantize(job->device->launch, &plan), "quantize kernel");
   }
-  int64_t bytes = ((plan.count - 1) / plan.blocksize + 1) * (int64_t)sizeof *plan.magnitudes;
+  int64_t bytes = divide_up(plan.count, plan.blocksize) * (int64_t)sizeof *plan.magnitudes;
   Tensor magnitudes = {0};
   if (!cuda_scratch(&magnitudes, job->device, bytes)) return false;
   uint32_t *words = tensor_data(&magnitudes);
   plan.magnitudes = words;
   bool done = cuda_check(cudaMemsetAsync(words, 0, (size_t)bytes, stream), "cudaMemsetAsync") &&
-              cuda_check(launch_block_magnitudes(job->device->launch, &plan, words), "absmax kernel") &&
-              cuda_check(launch_quantize(job->device->launch, &plan), "quantize kernel");
+              cuda_launched(job->device, launch_block_magnitudes(job->device->launch, &plan, words), "absmax kernel") &&
+              cuda_launched(job->device, launch_quantize(job->device->launch, &plan), "quantize kernel");
   tensor_release(&magnitudes);
   return done;
 }
@@ -29,8 +29,8 @@ enum { MOST_THREADS = 1024, MOST_THREADS_SUMMING = 512, USUAL_THREADS = 256, MOS
 
 void cuda_cut_pieces(PiecesPlan *plan, int64_t length, int64_t vector, int vectors) {
   plan->length = length;
-  plan->count = (plan->quantize.count + length - 1) / length;
-  plan->pieces_a_block = (plan->quantize.blocksize + length - 1) / length;
+  plan->count = divide_up(plan->quantize.count, length);
+  plan->pieces_a_block = divide_up(plan->quantize.blocksize, length);
   plan->vectors = vectors;
   plan->group = 1;
   while (plan->group * vectors * vector < length) plan->group *= 2;
@@ -62,9 +62,9 @@ static bool plan_sums(PiecesPlan *plan, const QuantizeJob *job) {
   if (span > job->columns * MOST_ROWS && plan->quantize.count > span) return false;
   plan->strips = job->columns > span ? (int)(job->columns / span) : 1;
   plan->partial_width = job->columns > span ? job->columns : span;
-  int64_t turns = (plan->quantize.count + plan->partial_width - 1) / plan->partial_width;
-  int64_t wanted = ((int64_t)job->device->launch.multiprocessors * BLOCKS_EACH + plan->strips - 1) / plan->strips;
-  int64_t least = (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN;
+  int64_t turns = divide_up(plan->quantize.count, plan->partial_width);
+  int64_t wanted = divide_up((int64_t)job->device->launch.multiprocessors * BLOCKS_EACH, plan->strips);
+  int64_t least = divide_up(turns, LONGEST_CHAIN);
   int64_t rows = wanted > least ? wanted : least;
   plan->grid = (int)(rows < turns ? rows : turns) * plan->strips;
   return true;
@@ -76,9 +76,17 @@ static cudaError_t launch_pieces(Launch launch, const PiecesPlan *plan) {
     return launch_quantize_pieces_f32(launch, plan);
   case DTYPE_F16:
     return launch_quantize_pieces_f16(launch, plan);
-  default:
+  case DTYPE_BF16:
     return launch_quantize_pieces_bf16(launch, plan);
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
   }
+  trap_missing_case();
 }
 
 /* With column sums, which are done before this otherwise. */
@@ -93,7 +101,7 @@ static bool quantize_pieces(const QuantizeJob *job, PiecesPlan *plan) {
     plan->partials = tensor_data(&partials);
   }
   bool done =
-      cuda_check(launch_pieces(job->device->launch, plan), "quantize kernel") &&
+      cuda_launched(job->device, launch_pieces(job->device->launch, plan), "quantize kernel") &&
       (!summing || cuda_finish_sum(job->device, job->outputs->column_sum, plan->partials, rows, plan->partial_width));
   tensor_release(&partials);
   return done;

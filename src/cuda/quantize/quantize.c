@@ -1,7 +1,7 @@
 /* Quantization: chooses between the kernels for small tensors, for transposed codes and for the rest. */
-#include "measure.h"
-#include "quantize_job.h"
-#include "quantize_tiles.h"
+#include "cuda/measure.h"
+#include "cuda/quantize/job.h"
+#include "cuda/quantize/tiles.h"
 
 bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count) {
   *plan = (QuantizePlan){
@@ -85,14 +85,14 @@ static int plan_whole(const QuantizeJob *job, WholePlan *whole) {
 
 static bool quantize_whole(const QuantizeJob *job, WholePlan *whole, int grid) {
   Tensor maxima = {0}, partials = {0};
-  int64_t rows = (job->rows + WHOLE_TILE_ROWS - 1) / WHOLE_TILE_ROWS;
+  int64_t rows = divide_up(job->rows, WHOLE_PATCH_ROWS);
   bool done =
       cuda_scratch(&maxima, job->device, grid * (int64_t)sizeof *whole->maxima) &&
       (!whole->sum || cuda_scratch(&partials, job->device, rows * job->columns * (int64_t)sizeof *whole->partials));
   if (done) {
     whole->maxima = tensor_data(&maxima);
     if (whole->sum) whole->partials = tensor_data(&partials);
-    done = cuda_check(launch_quantize_whole(job->device->launch, whole), "quantize kernel");
+    done = cuda_launched(job->device, launch_quantize_whole(job->device->launch, whole), "quantize kernel");
   }
   tensor_release(&maxima);
   tensor_release(&partials);
@@ -111,7 +111,7 @@ static bool write_transposed(const QuantizeJob *job, const Maxima *maxima) {
     plan.maxima = tensor_data(&maxima->words);
     plan.maxima_count = maxima->count;
   }
-  return cuda_check(launch_quantize_transposed(job->device->launch, &plan), "quantize kernel");
+  return cuda_launched(job->device, launch_quantize_transposed(job->device->launch, &plan), "quantize kernel");
 }
 
 /* The absmax comes out of a first pass. */
@@ -152,7 +152,8 @@ static bool quantize_then_transpose(QuantizeJob *job) {
 static bool repeat_scale(const QuantizeJob *job, Tensor *scale) {
   int64_t repeats = tensor_count(scale) - 1;
   float *first = tensor_data(scale);
-  return cuda_check(launch_expand_scale(job->device->launch, first + 1, first, repeats), "scale kernel");
+  return cuda_launched(job->device, launch_expand_scale(job->device->launch, first + 1, first, repeats),
+                       "scale kernel");
 }
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
@@ -182,5 +183,5 @@ bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, cons
   plan.codes = tensor_data(codes);
   plan.scale = tensor_data(scale);
   if (quantizer->tile_rows > 0) return cuda_dequantize_tiles(device, &plan, quantizer, out->size[out->rank - 1]);
-  return cuda_check(launch_dequantize(device->launch, &plan), "dequantize kernel");
+  return cuda_launched(device, launch_dequantize(device->launch, &plan), "dequantize kernel");
 }

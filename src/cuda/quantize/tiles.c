@@ -1,5 +1,5 @@
 /* Quantization in tiles: how they are cut into patches, and whether one pass is enough. */
-#include "quantize_tiles.h"
+#include "cuda/quantize/tiles.h"
 
 /* For vectors of 16 bytes of `dtype`, or 1. */
 static int width_of(DType dtype, const void *data, const QuantizePlan *plan, int64_t columns) {
@@ -15,9 +15,9 @@ static TilesPlan describe(const QuantizePlan *plan, const Quantizer *quantizer, 
   tiles.tile_columns = quantizer->tile_columns;
   /* A single row of tiles may as well be longer than the matrix: as a whole number of patches. */
   if (tiles.tile_rows >= tiles.rows) {
-    tiles.tile_rows = (tiles.rows + TILES_SIDE - 1) / TILES_SIDE * TILES_SIDE;
+    tiles.tile_rows = divide_up(tiles.rows, TILES_SIDE) * TILES_SIDE;
   }
-  tiles.tiles_across = (columns + tiles.tile_columns - 1) / tiles.tile_columns;
+  tiles.tiles_across = divide_up(columns, tiles.tile_columns);
   return tiles;
 }
 
@@ -56,19 +56,19 @@ bool cuda_quantize_tiles(const CudaDevice *device, const QuantizePlan *plan, con
                          int64_t columns) {
   TilesPlan tiles = describe(plan, quantizer, columns, width_of(plan->dtype, plan->x, plan, columns));
   if (!plan->known_scale && cut_at_tiles(&tiles)) {
-    return cuda_check(launch_quantize_tiles(device->launch, &tiles), "quantize kernel");
+    return cuda_launched(device, launch_quantize_tiles(device->launch, &tiles), "quantize kernel");
   }
   cut_anywhere(&tiles);
-  if (plan->known_scale) return cuda_check(launch_quantize_tiles(device->launch, &tiles), "quantize kernel");
-  int64_t tiles_down = (tiles.rows + tiles.tile_rows - 1) / tiles.tile_rows;
+  if (plan->known_scale) return cuda_launched(device, launch_quantize_tiles(device->launch, &tiles), "quantize kernel");
+  int64_t tiles_down = divide_up(tiles.rows, tiles.tile_rows);
   int64_t bytes = tiles_down * tiles.tiles_across * (int64_t)sizeof(uint32_t);
   Tensor magnitudes = {0};
   if (!cuda_scratch(&magnitudes, device, bytes)) return false;
   uint32_t *words = tensor_data(&magnitudes);
   tiles.quantize.magnitudes = words;
   bool done = cuda_check(cudaMemsetAsync(words, 0, (size_t)bytes, device->launch.stream), "cudaMemsetAsync") &&
-              cuda_check(launch_tile_magnitudes(device->launch, &tiles, words), "absmax kernel") &&
-              cuda_check(launch_quantize_tiles(device->launch, &tiles), "quantize kernel");
+              cuda_launched(device, launch_tile_magnitudes(device->launch, &tiles, words), "absmax kernel") &&
+              cuda_launched(device, launch_quantize_tiles(device->launch, &tiles), "quantize kernel");
   tensor_release(&magnitudes);
   return done;
 }
@@ -76,5 +76,5 @@ bool cuda_quantize_tiles(const CudaDevice *device, const QuantizePlan *plan, con
 bool cuda_dequantize_tiles(const CudaDevice *device, const QuantizePlan *plan, const Quantizer *quantizer,
                            int64_t columns) {
   TilesPlan tiles = describe(plan, quantizer, columns, width_of(plan->values_dtype, plan->values, plan, columns));
-  return cuda_check(launch_dequantize_tiles(device->launch, &tiles), "dequantize kernel");
+  return cuda_launched(device, launch_dequantize_tiles(device->launch, &tiles), "dequantize kernel");
 }

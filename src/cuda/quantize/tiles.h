@@ -2,7 +2,7 @@
 #ifndef FP8_CUDA_QUANTIZE_TILES_H
 #define FP8_CUDA_QUANTIZE_TILES_H
 
-#include "internal.h"
+#include "cuda/quantize/plan.h"
 
 /* `plan` has everything but blocksize, of a quantizer with tiles and a matrix of `columns`. */
 bool cuda_quantize_tiles(const CudaDevice *device, const QuantizePlan *plan, const Quantizer *quantizer,

@@ -1,12 +1,12 @@
-/* Transposing bytes: a tile of 128 × 128 in shared memory that a thread block of 256 fills by rows, 16 bytes at a time,
+/* Transposing bytes: a patch of 128 × 128 in shared memory that a thread block of 256 fills by rows, 16 bytes at a time,
  * and writes by columns, 16 bytes at a time. The 16-byte chunks of a row are permuted by its row block, so that neither
  * side has bank conflicts. */
-#ifndef FP8_KERNELS_BYTE_TILE_CUH
-#define FP8_KERNELS_BYTE_TILE_CUH
+#ifndef FP8_KERNELS_BYTE_PATCH_CUH
+#define FP8_KERNELS_BYTE_PATCH_CUH
 
 #include "vectors.cuh"
 
-namespace byte_tile {
+namespace byte_patch {
 
 enum {
   BLOCK = 256,
@@ -17,11 +17,11 @@ enum {
   PASSES = SIDE / ROWS_AT_ONCE
 };
 
-/* The tile in shared memory, addressed in chunks of 16 bytes and in words of 4. */
+/* The patch in shared memory, addressed in chunks of 16 bytes and in words of 4. */
 __device__ inline int chunk_at(int row, int chunk) { return row * RUNS + (chunk ^ (row / RUN % RUNS)); }
 __device__ inline int word_at(int row, int word) { return chunk_at(row, word / 4) * 4 + word % 4; }
 
-/* The thread's 16 rows of 4 columns of the tile that begins at (row, column), to 4 rows of the transpose (columns, rows),
+/* The thread's 16 rows of 4 columns of the patch that begins at (row, column), to 4 rows of the transpose (columns, rows),
  * which begin `pitch` bytes apart. */
 __device__ inline void write_columns(const uint4 *chunks, int64_t row, int64_t column, int64_t rows, int64_t columns,
                                      uint8_t *transposed, int64_t pitch) {
@@ -43,6 +43,6 @@ __device__ inline void write_columns(const uint4 *chunks, int64_t row, int64_t c
   }
 }
 
-} // namespace byte_tile
+} // namespace byte_patch
 
 #endif
