@@ -60,7 +60,7 @@ $(BUILD)/.ready:
 CUDA_HOME ?= /usr/local/cuda
 NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 CUDA := $(NVCC:%/bin/nvcc=%)
-CUDA_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(sort $(shell find src/cuda -name '*.c') $(wildcard kernels/*.cu)))
+CUDA_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(sort $(shell find src/cuda -name '*.c'; find kernels -name '*.cu')))
 
 # Machine code for each architecture, and PTX of the last one for whatever comes after it.
 NVCC_ARCHS = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \

@@ -12,6 +12,24 @@
 enum { WARP = 32 };
 constexpr unsigned all_lanes = 0xFFFFFFFFu;
 
+/* --- switches over enums --- */
+
+/* trap_missing_case for the device as well. As far as the compiler knows it returns: a loop that could end here would be
+ * unrolled less. */
+template <typename T> __host__ __device__ inline T missing_case() {
+#ifdef __CUDA_ARCH__
+  asm volatile("trap;");
+  return T();
+#else
+  trap_missing_case();
+#endif
+}
+
+/* nvcc does not notice where a switch in device code leaves out a case, but the host's compiler does where it compiles
+ * the function too. So a function with such a switch is one for the host and the device, and a template that nothing on
+ * the host calls is named in static_assert(compiled_for_host<&function<...>>). */
+template <auto> constexpr bool compiled_for_host = true;
+
 /* --- element types --- */
 
 /* The bits of an f16, bf16, e4m3 or e5m2 element, as types of their own so that conversions can be chosen by them. */
@@ -56,8 +74,39 @@ __device__ inline void from_float(float value, bool, int64_t &out) {
   out = integer_from_float(value, INT64_MIN, INT64_MAX);
 }
 
-/* f of a value of the type that an f32, f16 or bf16 dtype's elements have. f is a function of the host or of the device,
- * which nvcc would warn of. */
+template <typename T> constexpr bool is_integer = false;
+template <> constexpr bool is_integer<uint8_t> = true;
+template <> constexpr bool is_integer<int32_t> = true;
+template <> constexpr bool is_integer<int64_t> = true;
+
+/* f of a value of the type that a dtype's elements have. f is a function of the host or of the device, which nvcc would
+ * warn of. The dtype is the same for a whole grid, so that the switch is a uniform branch there. */
+#pragma nv_exec_check_disable
+template <typename F> __host__ __device__ inline auto with_element(DType dtype, F f) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return f(float());
+  case DTYPE_F16:
+    return f(Half());
+  case DTYPE_BF16:
+    return f(BFloat16());
+  case DTYPE_E4M3:
+    return f(E4M3());
+  case DTYPE_E5M2:
+    return f(E5M2());
+  case DTYPE_U8:
+    return f(uint8_t());
+  case DTYPE_I32:
+    return f(int32_t());
+  case DTYPE_I64:
+    return f(int64_t());
+  case DTYPE_COUNT:
+    break;
+  }
+  return missing_case<decltype(f(float()))>();
+}
+
+/* The same of f32, f16 and bf16 alone. */
 #pragma nv_exec_check_disable
 template <typename F> __host__ __device__ inline auto with_scalar(DType dtype, F f) {
   switch (dtype) {
@@ -65,9 +114,80 @@ template <typename F> __host__ __device__ inline auto with_scalar(DType dtype, F
     return f(float());
   case DTYPE_F16:
     return f(Half());
-  default:
+  case DTYPE_BF16:
     return f(BFloat16());
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
   }
+  return missing_case<decltype(f(float()))>();
+}
+
+/* The same of e4m3 and e5m2. */
+template <typename F> inline auto with_float8(DType dtype, F f) {
+  switch (dtype) {
+  case DTYPE_E4M3:
+    return f(E4M3());
+  case DTYPE_E5M2:
+    return f(E5M2());
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  trap_missing_case();
+}
+
+/* The same of the integer types. */
+#pragma nv_exec_check_disable
+template <typename F> __host__ __device__ inline auto with_integer(DType dtype, F f) {
+  switch (dtype) {
+  case DTYPE_U8:
+    return f(uint8_t());
+  case DTYPE_I32:
+    return f(int32_t());
+  case DTYPE_I64:
+    return f(int64_t());
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_COUNT:
+    break;
+  }
+  return missing_case<decltype(f(uint8_t()))>();
+}
+
+struct AnyElement {
+  template <typename T> __host__ __device__ void operator()(T) const {}
+};
+static_assert(compiled_for_host<&with_element<AnyElement>> && compiled_for_host<&with_scalar<AnyElement>> &&
+              compiled_for_host<&with_integer<AnyElement>>);
+
+/* f of a word of so many bytes: 1, 2, 4, 8 or 16. */
+template <typename F> inline auto with_word(int bytes, F f) {
+  switch (bytes) {
+  case 1:
+    return f(uint8_t());
+  case 2:
+    return f(uint16_t());
+  case 4:
+    return f(uint32_t());
+  case 8:
+    return f(uint64_t());
+  case 16:
+    return f(uint4());
+  }
+  trap_missing_case();
 }
 
 /* --- vectors --- */
@@ -89,48 +209,14 @@ __device__ inline void store_as(void *data, int64_t i, const float (&value)[N], 
   *reinterpret_cast<Packed<T, N> *>(static_cast<T *>(data) + i) = packed;
 }
 
-/* Elements i … i + N - 1 as float32. The dtype is the same for the whole grid, so the switch is a uniform branch. */
+/* Elements i … i + N - 1 as float32. */
 template <int N> __device__ inline void load_vector(const void *data, DType dtype, int64_t i, float (&value)[N]) {
-  switch (dtype) {
-  case DTYPE_F32:
-    return load_as<float>(data, i, value);
-  case DTYPE_F16:
-    return load_as<Half>(data, i, value);
-  case DTYPE_BF16:
-    return load_as<BFloat16>(data, i, value);
-  case DTYPE_E4M3:
-    return load_as<E4M3>(data, i, value);
-  case DTYPE_E5M2:
-    return load_as<E5M2>(data, i, value);
-  case DTYPE_U8:
-    return load_as<uint8_t>(data, i, value);
-  case DTYPE_I32:
-    return load_as<int32_t>(data, i, value);
-  default:
-    return load_as<int64_t>(data, i, value);
-  }
+  with_element(dtype, [&](auto element) { load_as<decltype(element)>(data, i, value); });
 }
 
 template <int N>
 __device__ inline void store_vector(void *data, DType dtype, int64_t i, const float (&value)[N], bool saturate = true) {
-  switch (dtype) {
-  case DTYPE_F32:
-    return store_as<float>(data, i, value);
-  case DTYPE_F16:
-    return store_as<Half>(data, i, value);
-  case DTYPE_BF16:
-    return store_as<BFloat16>(data, i, value);
-  case DTYPE_E4M3:
-    return store_as<E4M3>(data, i, value, saturate);
-  case DTYPE_E5M2:
-    return store_as<E5M2>(data, i, value, saturate);
-  case DTYPE_U8:
-    return store_as<uint8_t>(data, i, value);
-  case DTYPE_I32:
-    return store_as<int32_t>(data, i, value);
-  default:
-    return store_as<int64_t>(data, i, value);
-  }
+  with_element(dtype, [&](auto element) { store_as<decltype(element)>(data, i, value, saturate); });
 }
 
 __device__ inline float load_float(const void *data, DType dtype, int64_t i) {
@@ -146,32 +232,23 @@ __device__ inline void store_float(void *data, DType dtype, int64_t i, float val
 
 /* An element of an integer tensor. */
 __device__ inline int64_t load_integer(const void *data, DType dtype, int64_t i) {
-  switch (dtype) {
-  case DTYPE_U8:
-    return static_cast<const uint8_t *>(data)[i];
-  case DTYPE_I32:
-    return static_cast<const int32_t *>(data)[i];
-  default:
-    return static_cast<const int64_t *>(data)[i];
-  }
+  return with_integer(dtype, [&](auto element) { return (int64_t) static_cast<const decltype(element) *>(data)[i]; });
+}
+
+__device__ inline void from_integer(int64_t value, uint8_t &out) {
+  out = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
+}
+__device__ inline void from_integer(int64_t value, int32_t &out) {
+  out = (int32_t)(value < INT32_MIN ? INT32_MIN : value > INT32_MAX ? INT32_MAX : value);
+}
+__device__ inline void from_integer(int64_t value, int64_t &out) { out = value; }
+template <typename T> __device__ inline void from_integer(int64_t value, T &out) {
+  from_float((float)value, true, out);
 }
 
 /* Saturates in the narrower integer types, rounds in float ones. */
 __device__ inline void store_integer(void *data, DType dtype, int64_t i, int64_t value) {
-  switch (dtype) {
-  case DTYPE_U8:
-    static_cast<uint8_t *>(data)[i] = (uint8_t)(value < 0 ? 0 : value > UINT8_MAX ? UINT8_MAX : value);
-    break;
-  case DTYPE_I32:
-    static_cast<int32_t *>(data)[i] = (int32_t)(value < INT32_MIN ? INT32_MIN : value > INT32_MAX ? INT32_MAX : value);
-    break;
-  case DTYPE_I64:
-    static_cast<int64_t *>(data)[i] = value;
-    break;
-  default:
-    store_float(data, dtype, i, (float)value);
-    break;
-  }
+  with_element(dtype, [&](auto element) { from_integer(value, static_cast<decltype(element) *>(data)[i]); });
 }
 
 /* --- combining values across threads --- */
@@ -216,7 +293,7 @@ __device__ inline void report_fault(FaultWord *fault, FaultKind kind, int64_t in
 
 /* Thread blocks for a grid-stride loop over `items`, at most `waves` for every multiprocessor. */
 inline int grid_size(Launch launch, int64_t items, int64_t items_a_block, int waves) {
-  int64_t blocks = (items + items_a_block - 1) / items_a_block;
+  int64_t blocks = divide_up(items, items_a_block);
   int64_t limit = (int64_t)launch.multiprocessors * waves;
   return (int)(blocks < limit ? blocks : limit);
 }

@@ -45,7 +45,7 @@ enum { IN_FLIGHT = 4 };
 
 /* `count`: 16-byte vectors in a row, or 0 for rows that are read element by element. */
 template <typename Scalar, int THREADS>
-__device__ inline LogSum row_log_sum(const Rows &x, int64_t row, int lane, int count) {
+__device__ inline LogSum row_log_sum(const MatrixRows &x, int64_t row, int lane, int count) {
   constexpr int width = vector_width<Scalar>;
   LogSum total = {-INFINITY, 0.0f};
   if (count > 0) {
@@ -75,7 +75,7 @@ __device__ inline LogSum row_log_sum(const Rows &x, int64_t row, int lane, int c
 
 template <typename Scalar, int THREADS>
 __global__ void __launch_bounds__(BLOCK) cross_entropy_kernel(const CrossEntropyPlan plan, int count) {
-  const Rows &logits = plan.logits;
+  const MatrixRows &logits = plan.logits;
   for_each_held_row<RowShape<THREADS, 1>>(logits.rows, [&](int64_t row, int lane) {
     const LogSum total = row_log_sum<Scalar, THREADS>(logits, row, lane, count);
     if (lane != 0) return;
@@ -106,7 +106,7 @@ struct RowGradient {
 template <typename Scalar, int THREADS>
 __global__ void __launch_bounds__(BLOCK) cross_entropy_backward_kernel(const CrossEntropyPlan plan, int count) {
   constexpr int width = vector_width<Scalar>;
-  const Rows &logits = plan.logits;
+  const MatrixRows &logits = plan.logits;
   for_each_held_row<RowShape<THREADS, 1>>(logits.rows, [&](int64_t row, int lane) {
     const float grad = plan.dloss[row * plan.dloss_stride];
     const RowGradient gradient = {plan.statistics[2 * row], grad / plan.statistics[2 * row + 1], grad,
@@ -139,10 +139,10 @@ __global__ void __launch_bounds__(BLOCK) cross_entropy_backward_kernel(const Cro
   });
 }
 
-/* Rows up to this many columns are left to a warp. */
+/* MatrixRows up to this many columns are left to a warp. */
 constexpr int64_t warp_columns = 1024;
 
-int rows_grid(Launch launch, const Rows &x) {
+int rows_grid(Launch launch, const MatrixRows &x) {
   return grid_size(launch, x.rows, x.columns <= warp_columns ? BLOCK / WARP : 1, 64);
 }
 
@@ -156,7 +156,7 @@ int vector_count(const CrossEntropyPlan &plan, const void *out) {
 } // namespace
 
 extern "C" cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPlan *plan) {
-  const Rows &logits = plan->logits;
+  const MatrixRows &logits = plan->logits;
   if (logits.rows == 0) return cudaSuccess;
   with_scalar(logits.dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
@@ -168,7 +168,7 @@ extern "C" cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPla
 }
 
 extern "C" cudaError_t launch_cross_entropy_backward(Launch launch, const CrossEntropyPlan *plan) {
-  const Rows &logits = plan->logits;
+  const MatrixRows &logits = plan->logits;
   if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
   const int count = plan->dlogits_dtype == logits.dtype ? vector_count(*plan, plan->dlogits) : 0;
   with_scalar(logits.dtype, [&](auto scalar) {

@@ -26,7 +26,7 @@ struct Mask {
 template <bool ALIGNED>
 __global__ void __launch_bounds__(BLOCK)
     dropout_kernel(void *out, const void *x, DType dtype, int64_t count, const Mask mask) {
-  const int64_t groups = (count + WIDTH - 1) / WIDTH;
+  const int64_t groups = divide_up(count, WIDTH);
   for (int64_t group = global_thread(); group < groups; group += global_threads()) {
     const int64_t i = group * WIDTH;
     float factor[WIDTH], value[WIDTH];
@@ -51,7 +51,7 @@ extern "C" cudaError_t launch_dropout(Launch launch, void *out, const void *x, D
                                       float probability, RandomSource source) {
   if (count == 0) return cudaSuccess;
   const Mask mask = {source, probability, 1.0f / (1.0f - probability)};
-  const int grid = grid_size(launch, (count + WIDTH - 1) / WIDTH, BLOCK, 64);
+  const int grid = grid_size(launch, divide_up(count, WIDTH), BLOCK, 64);
   const bool aligned = ((uintptr_t)out | (uintptr_t)x) % 16 == 0;
   const auto kernel = aligned ? dropout_kernel<true> : dropout_kernel<false>;
   kernel<<<grid, BLOCK, 0, launch.stream>>>(out, x, dtype, count, mask);

@@ -3,7 +3,6 @@
  * For sums, a thread takes one 16-byte vector of columns and walks down the rows, eight of which a thread block has at
  * once; thread blocks share the rows of a strip of 32 vectors. Sums of up to 256 rows are float32, and so are those of
  * a thread block's eight; finish_sum adds the thread blocks' in double. The order never depends on timing. */
-#include "quantize.h"
 #include "vectors.cuh"
 
 namespace {
@@ -11,7 +10,7 @@ namespace {
 enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, FINISH_ROWS = 32 };
 
 int vector_columns(const MeasurePlan &plan) {
-  return (int)(plan.columns / (plan.dtype == DTYPE_F32 ? vector_width<float> : vector_width<BFloat16>));
+  return with_scalar(plan.dtype, [&](auto scalar) { return (int)(plan.columns / vector_width<decltype(scalar)>); });
 }
 
 /* The largest of the thread block, to its word of `maxima`. */
@@ -150,7 +149,7 @@ __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const Fin
 
 template <typename Scalar> cudaError_t run_few_rows(Launch launch, const MeasurePlan &plan, void *out, DType dtype) {
   const int across = vector_columns(plan);
-  const int grid = (int)((plan.columns + WARP - 1) / WARP);
+  const int grid = (int)divide_up(plan.columns, WARP);
   sum_few_rows_kernel<Scalar>
       <<<grid, BLOCK, 0, launch.stream>>>(static_cast<const uint4 *>(plan.x), (int)plan.rows, across, out, dtype);
   return cudaGetLastError();
@@ -173,10 +172,10 @@ template <typename Scalar> cudaError_t run(Launch launch, const MeasurePlan &pla
 
 extern "C" void measure_shape(MeasurePlan *plan, int multiprocessors) {
   const int across = vector_columns(*plan);
-  plan->strips = (across + WARP - 1) / WARP;
-  const int64_t turns = (plan->rows + BLOCK / WARP - 1) / (BLOCK / WARP); /* of one thread block for all rows */
-  const int64_t wanted = ((int64_t)multiprocessors * 4 + plan->strips - 1) / plan->strips;
-  const int64_t least = plan->summing ? (turns + LONGEST_CHAIN - 1) / LONGEST_CHAIN : 1;
+  plan->strips = divide_up(across, WARP);
+  const int64_t turns = divide_up(plan->rows, BLOCK / WARP); /* of one thread block for all rows */
+  const int64_t wanted = divide_up((int64_t)multiprocessors * 4, plan->strips);
+  const int64_t least = plan->summing ? divide_up(turns, LONGEST_CHAIN) : 1;
   const int64_t groups = wanted > least ? wanted : least;
   plan->row_groups = (int)(groups < turns ? groups : turns);
 }
@@ -187,7 +186,7 @@ extern "C" cudaError_t launch_measure(Launch launch, const MeasurePlan *plan) {
 
 extern "C" cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan) {
   if (plan->columns == 0) return cudaSuccess;
-  const int grid = (int)((plan->columns + WARP - 1) / WARP);
+  const int grid = (int)divide_up(plan->columns, WARP);
   finish_sum_kernel<<<grid, dim3(WARP, FINISH_ROWS), 0, launch.stream>>>(*plan);
   return cudaGetLastError();
 }

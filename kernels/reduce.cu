@@ -3,6 +3,8 @@
  * Where the reduced elements lie side by side, a warp or a thread block takes one output ("rows"); where the outputs
  * lie side by side, each lane takes an output of its own ("columns"). Few outputs of many elements are cut into splits,
  * whose partial results a second kernel combines. No atomics: the same input always gives the same bits. */
+#include <type_traits>
+
 #include "common.cuh"
 
 namespace {
@@ -96,8 +98,22 @@ __device__ inline float load_value(const ReducePlan &plan, int64_t offset, float
   return load_float(plan.data, plan.dtype, offset);
 }
 
-__device__ inline int64_t load_value(const ReducePlan &plan, int64_t offset, int64_t) {
+template <typename T> __device__ inline int64_t load_value(const ReducePlan &plan, int64_t offset, T) {
+  return static_cast<const T *>(plan.data)[offset];
+}
+
+struct AnyInteger {};
+template <typename Value> using AnyOf = std::conditional_t<is_integer<Value>, AnyInteger, float>;
+
+__device__ inline int64_t load_value(const ReducePlan &plan, int64_t offset, AnyInteger) {
   return load_integer(plan.data, plan.dtype, offset);
+}
+
+/* f of what to load elements by: the type of integers, so that a loop over them has no switch in it, which keeps several
+ * loads in flight. Of floats there are too many for a loop each. */
+template <typename F> __device__ inline void with_loads(const ReducePlan &, float, F f) { f(float()); }
+template <typename F> __device__ inline void with_loads(const ReducePlan &plan, int64_t, F f) {
+  with_integer(plan.dtype, f);
 }
 
 /* Offset in elements of position i in the dimensions of `size`. */
@@ -111,11 +127,11 @@ __device__ inline int64_t strided_offset(int rank, const int64_t *size, const in
   return rank > 0 ? offset + i * stride[0] : 0;
 }
 
-template <typename Reducer>
+template <typename Reducer, typename Load>
 __device__ inline void accept_at(const ReducePlan &plan, int64_t base, int64_t position,
-                                 typename Reducer::Accumulator &accumulator) {
+                                 typename Reducer::Accumulator &accumulator, Load load) {
   const int64_t offset = base + strided_offset(plan.reduced_rank, plan.reduced_size, plan.reduced_stride, position);
-  Reducer::accept(accumulator, load_value(plan, offset, typename Reducer::Value()), position);
+  Reducer::accept(accumulator, load_value(plan, offset, load), position);
 }
 
 template <typename Reducer>
@@ -153,7 +169,9 @@ __global__ void __launch_bounds__(BLOCK) reduce_rows_kernel(const __grid_constan
         for (int k = 0; k < 4; k++) Reducer::accept(accumulator, (typename Reducer::Value)value[k], i + k);
       }
     }
-    for (int64_t i = scalars + lane; i < end; i += THREADS) accept_at<Reducer>(plan, base, i, accumulator);
+    for (int64_t i = scalars + lane; i < end; i += THREADS) {
+      accept_at<Reducer>(plan, base, i, accumulator, AnyOf<typename Reducer::Value>());
+    }
     accumulator = combine_across<THREADS>(accumulator, [](auto a, auto b) { return Reducer::combine(a, b); });
     if (lane == 0) write_result<Reducer>(plan, output, split, accumulator);
   }
@@ -163,7 +181,7 @@ __global__ void __launch_bounds__(BLOCK) reduce_rows_kernel(const __grid_constan
 template <typename Reducer>
 __global__ void __launch_bounds__(BLOCK) reduce_columns_kernel(const __grid_constant__ ReducePlan plan) {
   __shared__ typename Reducer::Accumulator shared[COLUMN_ROWS][WARP];
-  const int64_t tiles = (plan.outputs + WARP - 1) / WARP;
+  const int64_t tiles = divide_up(plan.outputs, WARP);
   for (int64_t task = blockIdx.x; task < tiles * plan.splits; task += gridDim.x) {
     const int64_t output = task / plan.splits * WARP + threadIdx.x, split = task % plan.splits;
     auto accumulator = Reducer::identity();
@@ -171,8 +189,12 @@ __global__ void __launch_bounds__(BLOCK) reduce_columns_kernel(const __grid_cons
       const int64_t base = strided_offset(plan.kept_rank, plan.kept_size, plan.kept_stride, output);
       const int64_t begin = split * plan.chunk;
       const int64_t end = begin + plan.chunk < plan.length ? begin + plan.chunk : plan.length;
+      with_loads(plan, typename Reducer::Value(), [&](auto element) {
 #pragma unroll 4
-      for (int64_t i = begin + threadIdx.y; i < end; i += COLUMN_ROWS) accept_at<Reducer>(plan, base, i, accumulator);
+        for (int64_t i = begin + threadIdx.y; i < end; i += COLUMN_ROWS) {
+          accept_at<Reducer>(plan, base, i, accumulator, element);
+        }
+      });
     }
     shared[threadIdx.y][threadIdx.x] = accumulator;
     __syncthreads();
@@ -205,7 +227,7 @@ constexpr int64_t warp_elements = 1024;
 template <typename Reducer> cudaError_t launch_reducer(Launch launch, const ReducePlan *plan) {
   static_assert(sizeof(typename Reducer::Accumulator) <= REDUCE_PARTIAL_BYTES, "a partial result must fit");
   if (plan->columns) {
-    const int grid = grid_size(launch, (plan->outputs + WARP - 1) / WARP * plan->splits, 1, 64);
+    const int grid = grid_size(launch, divide_up(plan->outputs, WARP) * plan->splits, 1, 64);
     reduce_columns_kernel<Reducer><<<grid, dim3(WARP, COLUMN_ROWS), 0, launch.stream>>>(*plan);
   } else if (plan->chunk <= warp_elements) {
     const int grid = grid_size(launch, plan->outputs * plan->splits, BLOCK / WARP, 64);
@@ -226,6 +248,9 @@ template <typename Reducer> cudaError_t launch_reducer(Launch launch, const Redu
 extern "C" cudaError_t launch_reduce(Launch launch, const ReducePlan *plan) {
   if (plan->outputs == 0) return cudaSuccess;
   switch (plan->op) {
+  case REDUCE_SUM:
+  case REDUCE_MEAN:
+    return plan->integer ? launch_reducer<SumInteger>(launch, plan) : launch_reducer<SumFloat>(launch, plan);
   case REDUCE_MAX:
     return plan->integer ? launch_reducer<ExtremeInteger<false>>(launch, plan)
                          : launch_reducer<ExtremeFloat<false>>(launch, plan);
@@ -234,7 +259,8 @@ extern "C" cudaError_t launch_reduce(Launch launch, const ReducePlan *plan) {
                          : launch_reducer<ExtremeFloat<true>>(launch, plan);
   case REDUCE_ARGMAX:
     return plan->integer ? launch_reducer<Argmax<int64_t>>(launch, plan) : launch_reducer<Argmax<float>>(launch, plan);
-  default:
-    return plan->integer ? launch_reducer<SumInteger>(launch, plan) : launch_reducer<SumFloat>(launch, plan);
+  case REDUCE_COUNT:
+    break;
   }
+  trap_missing_case();
 }

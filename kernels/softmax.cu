@@ -1,6 +1,6 @@
 /* Softmax and log-softmax over the rows of a contiguous matrix, scaled and causal where asked for, and their
  * derivatives. A row is read once, into the registers of a warp or a thread block; of a causal one only what it sees.
- * Rows that are too long for that, not aligned, or of mixed dtypes are read several times. */
+ * MatrixRows that are too long for that, not aligned, or of mixed dtypes are read several times. */
 #include "rows.cuh"
 
 namespace {
@@ -8,7 +8,7 @@ namespace {
 __device__ inline float max_floats(float a, float b) { return fmaxf(a, b); }
 
 /* How many elements of a row count: SoftmaxRule. */
-__device__ inline int64_t visible_columns(const Rows &x, const SoftmaxRule &rule, int64_t queries, int64_t row) {
+__device__ inline int64_t visible_columns(const MatrixRows &x, const SoftmaxRule &rule, int64_t queries, int64_t row) {
   if (!rule.causal) return x.columns;
   return x.columns - queries + (row - divide(row, queries) * queries) + 1;
 }
@@ -16,12 +16,12 @@ __device__ inline int64_t visible_columns(const Rows &x, const SoftmaxRule &rule
 /* A NaN among the elements, or an infinity (whose difference from itself is NaN), reaches the sum. */
 template <typename Scalar, typename Shape>
 __global__ void __launch_bounds__(ROWS_BLOCK)
-    softmax_kernel(const Rows out, const Rows x, const SoftmaxRule rule, int64_t queries, int count) {
+    softmax_kernel(const MatrixRows out, const MatrixRows x, const SoftmaxRule rule, int64_t queries, int count) {
   constexpr int width = vector_width<Scalar>;
   for_each_held_row<Shape>(x.rows, [&](int64_t row, int lane) {
     const int seen = (int)visible_columns(x, rule, queries, row);
     uint4 raw[Shape::vectors];
-    load_row<Shape>(static_cast<const uint4 *>(x.data) + row * count, lane, (seen + width - 1) / width, raw);
+    load_row<Shape>(static_cast<const uint4 *>(x.data) + row * count, lane, divide_up(seen, width), raw);
     float value[Shape::vectors][width], largest = -INFINITY;
 #pragma unroll
     for (int v = 0; v < Shape::vectors; v++) {
@@ -64,11 +64,11 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
 /* softmax: dx = scale · y · (dy - Σ dy · y); its logarithm: dx = dy - exp(y) · Σ dy. */
 template <typename Scalar, typename Shape>
 __global__ void __launch_bounds__(ROWS_BLOCK)
-    softmax_backward_kernel(const Rows dx, const Rows dy, const Rows y, const SoftmaxRule rule, int64_t queries,
-                            int count) {
+    softmax_backward_kernel(const MatrixRows dx, const MatrixRows dy, const MatrixRows y, const SoftmaxRule rule,
+                            int64_t queries, int count) {
   constexpr int width = vector_width<Scalar>;
   for_each_held_row<Shape>(y.rows, [&](int64_t row, int lane) {
-    const int seen = (int)visible_columns(y, rule, queries, row), needed = (seen + width - 1) / width;
+    const int seen = (int)visible_columns(y, rule, queries, row), needed = divide_up(seen, width);
     uint4 raw_dy[Shape::vectors], raw_y[Shape::vectors];
     load_row<Shape>(static_cast<const uint4 *>(dy.data) + row * count, lane, needed, raw_dy);
     load_row<Shape>(static_cast<const uint4 *>(y.data) + row * count, lane, needed, raw_y);
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
 using AnyShape = RowShape<ROWS_BLOCK, 1>;
 
 __global__ void __launch_bounds__(ROWS_BLOCK)
-    softmax_any_kernel(const Rows out, const Rows x, const SoftmaxRule rule, int64_t queries) {
+    softmax_any_kernel(const MatrixRows out, const MatrixRows x, const SoftmaxRule rule, int64_t queries) {
   for_each_held_row<AnyShape>(x.rows, [&](int64_t row, int lane) {
     const int64_t seen = visible_columns(x, rule, queries, row), begin = row * x.columns;
     float largest = -INFINITY, sum = 0.0f;
@@ -130,7 +130,8 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
 }
 
 __global__ void __launch_bounds__(ROWS_BLOCK)
-    softmax_backward_any_kernel(const Rows dx, const Rows dy, const Rows y, const SoftmaxRule rule, int64_t queries) {
+    softmax_backward_any_kernel(const MatrixRows dx, const MatrixRows dy, const MatrixRows y, const SoftmaxRule rule,
+                                int64_t queries) {
   for_each_held_row<AnyShape>(y.rows, [&](int64_t row, int lane) {
     const int64_t seen = visible_columns(y, rule, queries, row), begin = row * y.columns;
     float sum = 0.0f;
@@ -149,7 +150,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
 
 } // namespace
 
-extern "C" cudaError_t launch_softmax(Launch launch, Rows out, Rows x, SoftmaxRule rule, int64_t queries) {
+extern "C" cudaError_t launch_softmax(Launch launch, MatrixRows out, MatrixRows x, SoftmaxRule rule, int64_t queries) {
   if (x.rows == 0 || x.columns == 0) return cudaSuccess;
   const bool aligned = on_vector(out.data) && on_vector(x.data) && out.dtype == x.dtype;
   const int64_t count = aligned ? vectors_in_row(x.dtype, x.columns) : 0;
@@ -166,8 +167,8 @@ extern "C" cudaError_t launch_softmax(Launch launch, Rows out, Rows x, SoftmaxRu
   return cudaGetLastError();
 }
 
-extern "C" cudaError_t launch_softmax_backward(Launch launch, Rows dx, Rows dy, Rows y, SoftmaxRule rule,
-                                               int64_t queries) {
+extern "C" cudaError_t launch_softmax_backward(Launch launch, MatrixRows dx, MatrixRows dy, MatrixRows y,
+                                               SoftmaxRule rule, int64_t queries) {
   if (y.rows == 0 || y.columns == 0) return cudaSuccess;
   const bool aligned = on_vector(dx.data) && on_vector(dy.data) && on_vector(y.data);
   const bool one_dtype = dx.dtype == y.dtype && dy.dtype == y.dtype;

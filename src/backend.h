@@ -27,6 +27,7 @@ enum { BACKEND_VERSION = 1 };
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
   uint32_t size;    /* of this struct */
+  DeviceKind *kind; /* is set to the kind that its devices have, before anything of the backend is called */
   const Allocator *allocator;
   /* Number of devices of this kind; 0 if there are none. */
   int (*device_count)(void);

@@ -25,7 +25,13 @@ PORTABLE int64_t int64_clamp(int64_t value, int64_t low, int64_t high) {
   return value < low ? low : value > high ? high : value;
 }
 
-/* a / b rounded up, for a >= 0 and b > 0. */
-PORTABLE int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+/* a / b rounded up, for a >= 0 and b > 0; in C++ of the type that the expression has. */
+#ifdef __cplusplus
+template <typename A, typename B> static __host__ __device__ inline constexpr auto divide_up(A a, B b) {
+  return (a + b - 1) / b;
+}
+#else
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+#endif
 
 #endif

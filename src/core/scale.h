@@ -1,4 +1,4 @@
-/* From the largest magnitude of a block to the scale of its codes. */
+/* From the largest magnitude of a block to the scale of its codes, and from an element to the number that is encoded. */
 #ifndef FP8_CORE_SCALE_H
 #define FP8_CORE_SCALE_H
 
@@ -44,6 +44,33 @@ PORTABLE float scale_of_magnitude(uint32_t magnitude, DType format, ScaleRoundin
 PORTABLE float scale_of_history(uint32_t largest_of_history, uint32_t magnitude, DType format, ScaleRounding rounding) {
   bool own = largest_of_history == 0 || largest_of_history >= 0x7F800000u || magnitude >= 0x7F800000u;
   return scale_of_magnitude(own ? magnitude : largest_of_history, format, rounding);
+}
+
+/* What a block's elements are scaled with. */
+typedef struct BlockScaling {
+  float scale, inverse;
+  bool divide; /* by the scale, instead of multiplying by its inverse */
+  bool empty;  /* the scale is 0 or NaN: elements count as 0 */
+  bool broken; /* it is NaN */
+} BlockScaling;
+
+PORTABLE bool scale_is_empty(float scale) { return scale == 0.0f || scale != scale; }
+
+/* `inverse` is 1 / scale. Where that overflows, elements are divided in any case. */
+PORTABLE BlockScaling block_scaling(float scale, float inverse, bool divide) {
+  BlockScaling scaling;
+  scaling.scale = scale;
+  scaling.broken = scale != scale;
+  scaling.empty = scale_is_empty(scale);
+  scaling.inverse = inverse;
+  scaling.divide = divide || isinf(inverse);
+  return scaling;
+}
+
+PORTABLE float scaled_element(float value, const BlockScaling *scaling) {
+  float scaled = scaling->divide ? value / scaling->scale : value * scaling->inverse;
+  if (scaling->empty) scaled = 0.0f;
+  return scaled;
 }
 
 #endif

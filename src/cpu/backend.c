@@ -25,9 +25,12 @@ static bool cpu_to_host(int index, void *host, const void *device_data, size_t b
   return true;
 }
 
+static DeviceKind kind; /* DEVICE_CPU */
+
 static const Backend backend = {
     .version = BACKEND_VERSION,
     .size = sizeof(Backend),
+    .kind = &kind,
     .allocator = &cpu_allocator,
     .device_count = cpu_device_count,
     .synchronize = cpu_synchronize,

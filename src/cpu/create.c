@@ -1,7 +1,7 @@
 /* Tensors filled with a number, or counted up. */
-#include <math.h>
 #include <string.h>
 
+#include "core/arange.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
 #include "cpu/stream.h"
@@ -36,7 +36,7 @@ bool cpu_fill(Tensor *out, double number) {
 typedef struct Arange {
   DType dtype;
   void *out;
-  double start, step;
+  ArangeRule rule;
 } Arange;
 
 static void count_floats(int64_t begin, int64_t end, const void *context) {
@@ -44,7 +44,7 @@ static void count_floats(int64_t begin, int64_t end, const void *context) {
   float values[CHUNK];
   for (int64_t first = begin; first < end; first += CHUNK) {
     int n = chunk_length(end, first);
-    for (int i = 0; i < n; i++) values[i] = (float)(job->start + (double)(first + i) * job->step);
+    for (int i = 0; i < n; i++) values[i] = (float)(job->rule.start + (double)(first + i) * job->rule.step);
     store_floats(job->dtype, job->out, first, n, values);
   }
 }
@@ -54,33 +54,13 @@ static void count_integers(int64_t begin, int64_t end, const void *context) {
   int64_t values[CHUNK];
   for (int64_t first = begin; first < end; first += CHUNK) {
     int n = chunk_length(end, first);
-    for (int i = 0; i < n; i++) values[i] = int64_from_double(job->start + (double)(first + i) * job->step);
+    for (int i = 0; i < n; i++) values[i] = arange_integer(job->rule, first + i);
     store_integers(job->dtype, job->out, first, n, values);
   }
 }
-
-/* Doubles above 2^53 have gaps; integers don't. Those of 128 bits have room for what leaves 64 on the way. */
-static void count_exactly(int64_t begin, int64_t end, const void *context) {
-  const Arange *job = context;
-  __int128 start = (__int128)job->start, step = (__int128)job->step;
-  int64_t values[CHUNK];
-  for (int64_t first = begin; first < end; first += CHUNK) {
-    int n = chunk_length(end, first);
-    for (int i = 0; i < n; i++) {
-      __int128 value = start + (first + i) * step;
-      values[i] = value < INT64_MIN ? INT64_MIN : value > INT64_MAX ? INT64_MAX : (int64_t)value;
-    }
-    store_integers(job->dtype, job->out, first, n, values);
-  }
-}
-
-/* Whether positions, which stay below 2^53, times `number` fit 128 bits. */
-static bool counts_exactly(double number) { return number == floor(number) && fabs(number) <= 0x1p73; }
 
 bool cpu_arange(Tensor *out, double start, double step) {
-  Arange job = {out->dtype, tensor_data(out), start, step};
-  ParallelBody body = counts_exactly(start) && counts_exactly(step) ? count_exactly : count_integers;
-  if (dtype_is_float(out->dtype)) body = count_floats;
-  parallel_chunks(tensor_count(out), 1, body, &job);
+  Arange job = {out->dtype, tensor_data(out), arange_rule(start, step)};
+  parallel_chunks(tensor_count(out), 1, dtype_is_integer(out->dtype) ? count_integers : count_floats, &job);
   return true;
 }

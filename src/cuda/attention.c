@@ -1,7 +1,7 @@
 /* Fused attention: what its kernels take, and their plans. */
-#include <math.h>
+#include "attention/attention.h"
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
 /* The features of a head side by side, everything else at multiples of 16 bytes. */
 static bool is_suitable(const Tensor *x) {
@@ -19,7 +19,7 @@ bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v) {
   if (features != 32 && features != 64 && features != 128) return false;
   if (tensor_count(q) == 0 || tensor_count(k) == 0 || q->size[2] > most || k->size[2] > most) return false;
   int64_t positions = q->size[2] > k->size[2] ? q->size[2] : k->size[2];
-  return q->size[0] * q->size[1] <= most / ((positions + tile - 1) / tile) && is_suitable(q) && is_suitable(k) &&
+  return q->size[0] * q->size[1] <= most / divide_up(positions, tile) && is_suitable(q) && is_suitable(k) &&
          is_suitable(v);
 }
 
@@ -27,44 +27,43 @@ static AttentionOperand operand_of(const Tensor *x) {
   return (AttentionOperand){tensor_data(x), x->stride[0], x->stride[1], x->stride[2]};
 }
 
-static AttentionPlan plan_of(const Tensor *y, const Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v,
-                             float scale, bool causal) {
+static AttentionPlan plan_of(const Tensor *y, const Tensor *log_sums, const Attention *attention) {
+  const Tensor *q = attention->q;
   return (AttentionPlan){.dtype = q->dtype,
                          .batch = q->size[0],
                          .heads = q->size[1],
                          .queries = (int)q->size[2],
-                         .keys = (int)k->size[2],
+                         .keys = (int)attention->k->size[2],
                          .features = (int)q->size[3],
-                         .scale = scale,
-                         .scale_log2 = (float)(scale * M_LOG2E),
-                         .causal = causal,
+                         .scale = attention->scale,
+                         .scale_log2 = (float)(attention->scale * M_LOG2E),
+                         .causal = attention->causal,
                          .q = operand_of(q),
-                         .k = operand_of(k),
-                         .v = operand_of(v),
+                         .k = operand_of(attention->k),
+                         .v = operand_of(attention->v),
                          .y = operand_of(y),
                          .log_sums = tensor_data(log_sums)};
 }
 
-bool cuda_attention(Tensor *y, Tensor *log_sums, const Tensor *q, const Tensor *k, const Tensor *v, float scale,
-                    bool causal) {
-  CudaDevice *device = cuda_tensor_device(q);
+bool cuda_attention(Tensor *y, Tensor *log_sums, const Attention *attention) {
+  CudaDevice *device = cuda_tensor_device(y);
   if (!device) return false;
-  AttentionPlan plan = plan_of(y, log_sums, q, k, v, scale, causal);
-  return cuda_check(launch_attention(device->launch, &plan), "attention kernel");
+  AttentionPlan plan = plan_of(y, log_sums, attention);
+  return cuda_launched(device, launch_attention(device->launch, &plan), "attention kernel");
 }
 
-bool cuda_attention_backward(const AttentionGrads *grads, const Tensor *y, const Tensor *log_sums, const Tensor *q,
-                             const Tensor *k, const Tensor *v, float scale, bool causal) {
-  CudaDevice *device = cuda_tensor_device(q);
+bool cuda_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward) {
+  CudaDevice *device = cuda_tensor_device(backward->dy);
   Tensor deltas = {0};
-  if (!device || !cuda_scratch(&deltas, device, tensor_count(log_sums) * (int64_t)sizeof(float))) return false;
-  AttentionPlan plan = plan_of(y, log_sums, q, k, v, scale, causal);
-  plan.dy = operand_of(grads->dy);
-  plan.dq = operand_of(grads->dq);
-  plan.dk = operand_of(grads->dk);
-  plan.dv = operand_of(grads->dv);
+  if (!device || !cuda_scratch(&deltas, device, tensor_count(backward->log_sums) * (int64_t)sizeof(float)))
+    return false;
+  AttentionPlan plan = plan_of(backward->y, backward->log_sums, &backward->forward);
+  plan.dy = operand_of(backward->dy);
+  plan.dq = operand_of(gradients->q);
+  plan.dk = operand_of(gradients->k);
+  plan.dv = operand_of(gradients->v);
   plan.deltas = tensor_data(&deltas);
-  bool done = cuda_check(launch_attention_backward(device->launch, &plan), "attention kernel");
+  bool done = cuda_launched(device, launch_attention_backward(device->launch, &plan), "attention kernel");
   tensor_release(&deltas);
   return done;
 }

@@ -1,7 +1,11 @@
 /* The CUDA backend: its table, and how fp8/cuda.so is entered. */
-#include "internal.h"
+#include "cuda/cuda.h"
 
 static const Backend cuda_backend = {
+    .version = BACKEND_VERSION,
+    .size = sizeof(Backend),
+    .kind = &cuda_kind,
+    .allocator = &cuda_allocator,
     .device_count = cuda_device_count,
     .synchronize = cuda_synchronize,
     .event_record = cuda_event_record,
@@ -23,9 +27,6 @@ static const Backend cuda_backend = {
     .where = cuda_where,
     .clamp = cuda_clamp,
     .reduce = cuda_reduce,
-    .attends = cuda_attends,
-    .attention = cuda_attention,
-    .attention_backward = cuda_attention_backward,
     .softmax = cuda_softmax,
     .softmax_backward = cuda_softmax_backward,
     .cross_entropy = cuda_cross_entropy,
@@ -33,6 +34,9 @@ static const Backend cuda_backend = {
     .normalize = cuda_normalize,
     .normalize_backward = cuda_normalize_backward,
     .dropout = cuda_dropout,
+    .attends = cuda_attends,
+    .attention = cuda_attention,
+    .attention_backward = cuda_attention_backward,
     .index_select = cuda_index_select,
     .index_add = cuda_index_add,
     .gather = cuda_gather,
@@ -51,7 +55,7 @@ static const Backend cuda_backend = {
 };
 
 /* Asks the driver, without making a context: that happens when a device is first used. */
-FP8_API const Backend *fp8_cuda_backend_open(void) {
+FP8_API const Backend *fp8_backend_open(void) {
   int count = 0;
   cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess && error != cudaErrorNoDevice) {
@@ -64,7 +68,5 @@ FP8_API const Backend *fp8_cuda_backend_open(void) {
     error_set("no CUDA device");
     return NULL;
   }
-  memory_register(DEVICE_CUDA, &cuda_allocator);
-  map_set_device_release(cuda_release_map_copy);
   return &cuda_backend;
 }

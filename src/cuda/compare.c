@@ -1,5 +1,8 @@
 /* What quantizing did to a tensor, and what it would do. */
-#include "measure.h"
+#include "compare/compare.h"
+
+#include "cuda/measure.h"
+#include "cuda/quantize/plan.h"
 
 enum { VECTOR = 16 };
 
@@ -7,13 +10,13 @@ enum { VECTOR = 16 };
 
 /* Whether four elements at a time can be read. */
 static bool allows_vectors(const ComparePlan *plan) {
-  return is_aligned(plan->x, 4 * element_bytes(plan->dtype)) &&
-         (!plan->values || is_aligned(plan->values, 4 * element_bytes(plan->values_dtype)));
+  return is_aligned(plan->x, 4 * dtype_size(plan->dtype)) &&
+         (!plan->values || is_aligned(plan->values, 4 * dtype_size(plan->values_dtype)));
 }
 
 static bool is_whole_vectors(const Tensor *x) {
   int64_t count = tensor_count(x);
-  return count > 0 && count % (VECTOR / element_bytes(x->dtype)) == 0 && is_aligned(tensor_data(x), VECTOR);
+  return count > 0 && count % (VECTOR / dtype_size(x->dtype)) == 0 && is_aligned(tensor_data(x), VECTOR);
 }
 
 static bool make_partials(Tensor *partials, const CudaDevice *device) {
@@ -28,7 +31,7 @@ bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tens
   if (values) {
     plan.values = tensor_data(values);
     plan.values_dtype = values->dtype;
-    plan.codes = element_bytes(values->dtype) == 1;
+    plan.codes = dtype_size(values->dtype) == 1;
   }
   if (scale) plan.scale = tensor_data(scale);
   plan.vectorize = allows_vectors(&plan);
@@ -39,12 +42,12 @@ bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tens
   cudaError_t launched = alone ? launch_compare_magnitudes(device->launch, &plan, tensor_data(row))
                                : launch_compare(device->launch, &plan, tensor_data(row));
   tensor_release(&partials);
-  return cuda_check(launched, "compare kernel");
+  return cuda_launched(device, launched, "compare kernel");
 }
 
 /* --- of values that only registers hold --- */
 
-enum { PART_THREADS = 32 };
+enum { PIECE_THREADS = 32 };
 
 static bool is_one_block(const Tensor *x, const Quantizer *quantizer) {
   return quantizer->tile_rows == 0 && quantizer->blocksize >= tensor_count(x);
@@ -52,7 +55,7 @@ static bool is_one_block(const Tensor *x, const Quantizer *quantizer) {
 
 /* What a thread block holds at once. */
 static int64_t most_in_registers(const Tensor *x) {
-  return (int64_t)COMPARE_MOST_THREADS * COMPARE_VECTORS * (VECTOR / element_bytes(x->dtype));
+  return (int64_t)COMPARE_MOST_THREADS * COMPARE_VECTORS * (VECTOR / dtype_size(x->dtype));
 }
 
 static bool takes_map(const MapTable *table) {
@@ -63,13 +66,13 @@ bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType 
   if (!is_whole_vectors(x) || quantizer->stochastic || quantizer->tile_rows > 0) return false;
   if (dtype != x->dtype && dtype != DTYPE_F32) return false;
   if (quantizer->map && !takes_map(&quantizer->map->table)) return false;
-  bool whole_vectors = quantizer->blocksize % (VECTOR / element_bytes(x->dtype)) == 0;
+  bool whole_vectors = quantizer->blocksize % (VECTOR / dtype_size(x->dtype)) == 0;
   return is_one_block(x, quantizer) || (whole_vectors && quantizer->blocksize <= most_in_registers(x));
 }
 
 /* A piece is a block, or a part of the only one. */
 static void cut(PiecesPlan *plan, const Tensor *x, bool parts) {
-  int64_t vector = VECTOR / element_bytes(x->dtype), part = PART_THREADS * COMPARE_VECTORS * vector;
+  int64_t vector = VECTOR / dtype_size(x->dtype), part = PIECE_THREADS * COMPARE_VECTORS * vector;
   int64_t length = parts && part < plan->quantize.blocksize ? part : plan->quantize.blocksize;
   cuda_cut_pieces(plan, length, vector, COMPARE_VECTORS);
   plan->threads = COMPARE_MOST_THREADS;
@@ -78,7 +81,7 @@ static void cut(PiecesPlan *plan, const Tensor *x, bool parts) {
 bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quantizer, DType dtype,
                             const CompareRule *rule) {
   CudaDevice *device = cuda_tensor_device(x);
-  int64_t count = tensor_count(x), vector = VECTOR / element_bytes(x->dtype);
+  int64_t count = tensor_count(x), vector = VECTOR / dtype_size(x->dtype);
   ComparePiecesPlan plan = {.low = rule->low, .high = rule->high, .round = quantizer->map && dtype != DTYPE_F32};
   PiecesPlan *pieces = &plan.pieces;
   if (!device || !cuda_quantize_plan(&pieces->quantize, device, quantizer, count)) return false;
@@ -97,7 +100,8 @@ bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quant
     pieces->maxima = done ? tensor_data(&maxima.words) : NULL;
     pieces->maxima_count = maxima.count;
   }
-  done = done && cuda_check(launch_compare_pieces(device->launch, &plan, tensor_data(row)), "compare kernel");
+  done =
+      done && cuda_launched(device, launch_compare_pieces(device->launch, &plan, tensor_data(row)), "compare kernel");
   tensor_release(&partials);
   tensor_release(&maxima.words);
   return done;

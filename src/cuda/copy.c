@@ -1,6 +1,5 @@
-/* Copies, conversions, and tensors made from numbers. */
-#include "internal.h"
-#include "plan.h"
+/* Copies and conversions. */
+#include "cuda/elementwise_plan.h"
 
 /* Elements that lie side by side in both operands may be moved in words of up to 16 bytes. */
 static int widen_words(ElementwisePlan *plan, int64_t element) {
@@ -46,7 +45,7 @@ static bool is_transpose(ElementwisePlan *plan) {
 }
 
 static bool copy_same_dtype(CudaDevice *device, Tensor *out, const Tensor *src, ElementwisePlan *plan) {
-  int64_t element = element_bytes(out->dtype);
+  int64_t element = dtype_size(out->dtype);
   bool together = tensor_is_contiguous(out) && tensor_is_contiguous(src);
   if (together && tensor_data(out) == tensor_data(src)) return true;
   /* A graph of nothing but kernels is launched much faster. */
@@ -56,9 +55,9 @@ static bool copy_same_dtype(CudaDevice *device, Tensor *out, const Tensor *src, 
     return cuda_check(error, "cudaMemcpyAsync");
   }
   if (is_transpose(plan))
-    return cuda_check(launch_transpose_words(device->launch, plan, (int)element), "transpose kernel");
+    return cuda_launched(device, launch_transpose_words(device->launch, plan, (int)element), "transpose kernel");
   int word = widen_words(plan, element);
-  return cuda_check(launch_copy_words(device->launch, plan, word), "copy kernel");
+  return cuda_launched(device, launch_copy_words(device->launch, plan, word), "copy kernel");
 }
 
 bool cuda_copy(Tensor *out, const Tensor *src, bool saturate) {
@@ -69,33 +68,6 @@ bool cuda_copy(Tensor *out, const Tensor *src, bool saturate) {
   ElementwisePlan plan = elementwise_plan(out, &input, 1);
   if (out->dtype == src->dtype) return copy_same_dtype(device, out, src, &plan);
   plan.saturate = saturate;
-  if (is_integer(out->dtype) && is_integer(src->dtype)) plan_integers(&plan);
-  return cuda_check(launch_convert(device->launch, &plan), "convert kernel");
-}
-
-bool cuda_fill(Tensor *out, double number) {
-  if (tensor_count(out) == 0) return true;
-  CudaDevice *device = cuda_tensor_device(out);
-  if (!device) return false;
-  Operand input = number_operand(number);
-  ElementwisePlan plan = elementwise_plan(out, &input, 1);
-  if (is_integer(out->dtype)) plan_integers(&plan);
-  return cuda_check(launch_convert(device->launch, &plan), "fill kernel");
-}
-
-bool cuda_arange(Tensor *out, double start, double step) {
-  CudaDevice *device = cuda_tensor_device(out);
-  if (!device) return false;
-  bool exact = is_integer(out->dtype) && is_whole(start) && is_whole(step);
-  cudaError_t error =
-      launch_arange(device->launch, tensor_data(out), out->dtype, tensor_count(out), start, step, exact);
-  return cuda_check(error, "arange kernel");
-}
-
-bool cuda_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range) {
-  CudaDevice *device = cuda_tensor_device(out);
-  if (!device) return false;
-  cudaError_t error =
-      launch_random(device->launch, tensor_data(out), out->dtype, tensor_count(out), kind, source, low, range);
-  return cuda_check(error, "random kernel");
+  if (dtype_is_integer(out->dtype) && dtype_is_integer(src->dtype)) plan_integers(&plan);
+  return cuda_launched(device, launch_convert(device->launch, &plan), "convert kernel");
 }

@@ -1,12 +1,30 @@
 /* Devices: their streams, errors, and the faults that kernels report. */
-#include "internal.h"
+#include <stdlib.h>
+#include <string.h>
 
-static CudaDevice devices[DEVICE_MAX];
+#include "core/context.h"
+#include "cuda/cuda.h"
+
+DeviceKind cuda_kind;
 
 bool cuda_check(cudaError_t error, const char *call) {
   if (error == cudaSuccess) return true;
   cudaGetLastError(); /* or the next launch would report it again */
   return error_set("%s: %s", call, cudaGetErrorString(error));
+}
+
+static bool debugging(void) {
+  static int on = -1;
+  if (on < 0) {
+    const char *setting = getenv("FP8_DEBUG");
+    on = setting && strcmp(setting, "0") != 0;
+  }
+  return on;
+}
+
+bool cuda_launched(const CudaDevice *device, cudaError_t error, const char *name) {
+  if (error == cudaSuccess && debugging() && !device->capturing) error = cudaStreamSynchronize(device->launch.stream);
+  return cuda_check(error, name);
 }
 
 int cuda_device_count(void) {
@@ -60,16 +78,50 @@ static bool open_device(CudaDevice *device, int index) {
   return cuda_check(error, "cudaStreamCreateWithFlags");
 }
 
+static bool make_current(int index) {
+  static _Thread_local int current = -1;
+  if (index == current) return true;
+  if (!cuda_check(cudaSetDevice(index), "cudaSetDevice")) return false;
+  current = index;
+  return true;
+}
+
+/* What is left of a context, of which no tensor is alive: nothing can be told of errors any more. */
+static void release_devices(void *data) {
+  CudaDevice *devices = data;
+  for (int i = 0; i < DEVICE_MAX; i++) {
+    CudaDevice *device = &devices[i];
+    if (!device->launch.stream || !make_current(i)) continue;
+    cuda_release_retired_maps(device);
+    cuda_release_products(device);
+    cuda_release_memory(device);
+    if (device->side) cudaStreamDestroy(device->side);
+    cudaStreamDestroy(device->launch.stream);
+    cudaFreeHost((void *)device->fault);
+  }
+  free(devices);
+}
+
+/* The context's devices; NULL with an error. */
+static CudaDevice *context_devices(void) {
+  BackendState *state = &context_current()->backend[cuda_kind];
+  if (state->data) return state->data;
+  CudaDevice *devices = calloc(DEVICE_MAX, sizeof *devices);
+  if (!devices) {
+    error_memory(DEVICE_MAX * sizeof *devices);
+    return NULL;
+  }
+  *state = (BackendState){devices, release_devices};
+  return devices;
+}
+
 CudaDevice *cuda_device(int index) {
   if (index < 0 || index >= DEVICE_MAX) {
     error_set("cuda:%d: no such device", index);
     return NULL;
   }
-  static _Thread_local int current = -1;
-  if (index != current) {
-    if (!cuda_check(cudaSetDevice(index), "cudaSetDevice")) return NULL;
-    current = index;
-  }
+  CudaDevice *devices = context_devices();
+  if (!devices || !make_current(index)) return NULL;
   CudaDevice *device = &devices[index];
   if (!device->launch.stream) {
     CudaDevice opened = {0};
@@ -82,7 +134,8 @@ CudaDevice *cuda_device(int index) {
 CudaDevice *cuda_tensor_device(const Tensor *tensor) { return cuda_device(tensor_device(tensor).index); }
 
 const CudaDevice *cuda_used_device(int index) {
-  return index >= 0 && index < DEVICE_MAX && devices[index].launch.stream ? &devices[index] : NULL;
+  const CudaDevice *devices = context_current()->backend[cuda_kind].data;
+  return devices && index >= 0 && index < DEVICE_MAX && devices[index].launch.stream ? &devices[index] : NULL;
 }
 
 /* Reports and clears what kernels left in the fault word; the stream must be idle. */

@@ -1,8 +1,5 @@
 /* Elementwise arithmetic: chooses between float32 and 64-bit integers, and hands a plan to the kernels. */
-#include "internal.h"
-#include "plan.h"
-
-static bool has_integers(Operand operand) { return !operand.tensor || is_integer(operand.tensor->dtype); }
+#include "cuda/elementwise_plan.h"
 
 bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   if (tensor_count(out) == 0) return true;
@@ -10,16 +7,8 @@ bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   if (!device) return false;
   Operand input = tensor_operand(x);
   ElementwisePlan plan = elementwise_plan(out, &input, 1);
-  bool whole = op == UNARY_NEG || op == UNARY_ABS || op == UNARY_RELU;
-  if (whole && is_integer(out->dtype) && is_integer(x->dtype)) plan_integers(&plan);
-  return cuda_check(launch_unary(device->launch, &plan, op), "unary kernel");
-}
-
-/* Integers stay integers where every operand is one, a number being one if it has no fraction. */
-static bool computes_in_integers(BinaryOp op, const Tensor *out, Operand a, Operand b) {
-  if (op == BINARY_DIV || op == BINARY_POW || op >= BINARY_TANH_BACKWARD) return false;
-  if (!is_integer(out->dtype) || !has_integers(a) || !has_integers(b)) return false;
-  return (a.tensor || is_whole(a.number)) && (b.tensor || is_whole(b.number));
+  if (unary_keeps_integers(op) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype)) plan_integers(&plan);
+  return cuda_launched(device, launch_unary(device->launch, &plan, op), "unary kernel");
 }
 
 bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
@@ -32,8 +21,9 @@ bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   }
   Operand inputs[] = {a, b};
   ElementwisePlan plan = elementwise_plan(out, inputs, 2);
-  if (computes_in_integers(op, out, a, b)) plan_integers(&plan);
-  return cuda_check(launch_binary(device->launch, &plan, op), "binary kernel");
+  bool integer = binary_keeps_integers(op) && dtype_is_integer(out->dtype);
+  if (integer && operand_is_integer(a) && operand_is_integer(b)) plan_integers(&plan);
+  return cuda_launched(device, launch_binary(device->launch, &plan, op), "binary kernel");
 }
 
 bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
@@ -42,8 +32,8 @@ bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
   if (!device) return false;
   Operand inputs[] = {tensor_operand(condition), a, b};
   ElementwisePlan plan = elementwise_plan(out, inputs, 3);
-  if (is_integer(out->dtype) && has_integers(a) && has_integers(b)) plan_integers(&plan);
-  return cuda_check(launch_where(device->launch, &plan), "where kernel");
+  if (dtype_is_integer(out->dtype)) plan_integers(&plan);
+  return cuda_launched(device, launch_where(device->launch, &plan), "where kernel");
 }
 
 bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high) {
@@ -52,6 +42,6 @@ bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high) {
   if (!device) return false;
   Operand inputs[] = {tensor_operand(x), number_operand(low), number_operand(high)};
   ElementwisePlan plan = elementwise_plan(out, inputs, 3);
-  if (is_integer(out->dtype) && is_integer(x->dtype)) plan_integers(&plan);
-  return cuda_check(launch_clamp(device->launch, &plan), "clamp kernel");
+  if (dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype)) plan_integers(&plan);
+  return cuda_launched(device, launch_clamp(device->launch, &plan), "clamp kernel");
 }

@@ -1,5 +1,5 @@
 /* Events, to measure time on a device. */
-#include "internal.h"
+#include "cuda/cuda.h"
 
 bool cuda_event_record(int index, void **event) {
   CudaDevice *device = cuda_device(index);

@@ -1,5 +1,5 @@
 /* Graphs, captured from the one stream of a device. */
-#include "internal.h"
+#include "cuda/cuda.h"
 
 bool cuda_capture_prepare(int index, bool preparing) {
   CudaDevice *device = cuda_device(index);
@@ -48,7 +48,7 @@ bool cuda_capture_end(int index, void **graph) {
 
 bool cuda_graph_launch(int index, void *graph) {
   CudaDevice *device = cuda_device(index);
-  return device && cuda_check(cudaGraphLaunch(graph, device->launch.stream), "cudaGraphLaunch");
+  return device && cuda_launched(device, cudaGraphLaunch(graph, device->launch.stream), "cudaGraphLaunch");
 }
 
 /* A replay that still runs goes on to its end. */

@@ -1,5 +1,7 @@
 /* Indexing: tensors of shape (outer, n, inner), picked from or added to along the middle dimension. */
-#include "internal.h"
+#include "index/index.h"
+
+#include "cuda/cuda.h"
 
 /* `indexed` has the dimension that indices count in, `picked` the one they were listed in. */
 static IndexPlan plan_of(const CudaDevice *device, const Tensor *indexed, const Tensor *picked, const Tensor *index) {
@@ -18,12 +20,12 @@ bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
   IndexPlan plan = plan_of(device, x, out, index);
-  int64_t bytes = plan.inner * element_bytes(out->dtype);
+  int64_t bytes = plan.inner * dtype_size(out->dtype);
   int word = 16;
   while (bytes % word != 0 || !is_aligned(tensor_data(out), word) || !is_aligned(tensor_data(x), word)) word /= 2;
   plan.inner = bytes / word;
   cudaError_t error = launch_index_select(device->launch, tensor_data(out), tensor_data(x), word, &plan);
-  return cuda_check(error, "index_select kernel");
+  return cuda_launched(device, error, "index_select kernel");
 }
 
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
@@ -36,16 +38,16 @@ bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   cudaError_t error = launch_index_add(device->launch, tensor_data(out), out->dtype, tensor_data(x), x->dtype,
                                        tensor_data(&narrow), &plan);
   tensor_release(&narrow);
-  return cuda_check(error, "index_add kernel");
+  return cuda_launched(device, error, "index_add kernel");
 }
 
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
   IndexPlan plan = plan_of(device, x, out, index);
-  int word = (int)element_bytes(out->dtype);
+  int word = (int)dtype_size(out->dtype);
   cudaError_t error = launch_gather(device->launch, tensor_data(out), tensor_data(x), word, &plan);
-  return cuda_check(error, "gather kernel");
+  return cuda_launched(device, error, "gather kernel");
 }
 
 bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
@@ -53,5 +55,5 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
   if (!device) return false;
   IndexPlan plan = plan_of(device, out, x, index);
   cudaError_t error = launch_scatter_add(device->launch, tensor_data(out), tensor_data(x), x->dtype, &plan);
-  return cuda_check(error, "scatter_add kernel");
+  return cuda_launched(device, error, "scatter_add kernel");
 }

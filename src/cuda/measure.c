@@ -1,10 +1,10 @@
 /* The largest magnitude and the column sums of a matrix in one pass. */
-#include "measure.h"
+#include "cuda/measure.h"
 
 bool cuda_measurable(const void *data, DType dtype, int64_t columns) {
   if (dtype != DTYPE_F32 && dtype != DTYPE_F16 && dtype != DTYPE_BF16) return false;
   enum { VECTOR = 16 };
-  return is_aligned(data, VECTOR) && columns * element_bytes(dtype) % VECTOR == 0 && columns < INT32_MAX;
+  return is_aligned(data, VECTOR) && columns * dtype_size(dtype) % VECTOR == 0 && columns < INT32_MAX;
 }
 
 bool cuda_finish_sum(const CudaDevice *device, Tensor *sum, const float *partials, int64_t rows, int64_t width) {
@@ -14,14 +14,15 @@ bool cuda_finish_sum(const CudaDevice *device, Tensor *sum, const float *partial
                         .columns = tensor_count(sum),
                         .out = tensor_data(sum),
                         .dtype = sum->dtype};
-  return cuda_check(launch_finish_sum(device->launch, &plan), "column sum kernel");
+  return cuda_launched(device, launch_finish_sum(device->launch, &plan), "column sum kernel");
 }
 
 bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64_t rows, int64_t columns, Tensor *sum,
                   Maxima *maxima) {
   MeasurePlan plan = {.x = data, .dtype = dtype, .rows = rows, .columns = columns, .summing = sum != NULL};
   if (sum && !maxima && rows <= MEASURE_FEW_ROWS) {
-    return cuda_check(launch_sum_few_rows(device->launch, &plan, tensor_data(sum), sum->dtype), "column sum kernel");
+    return cuda_launched(device, launch_sum_few_rows(device->launch, &plan, tensor_data(sum), sum->dtype),
+                         "column sum kernel");
   }
   measure_shape(&plan, device->launch.multiprocessors);
   Tensor partials = {0};
@@ -34,7 +35,7 @@ bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64
     if (!cuda_scratch(&partials, device, plan.row_groups * columns * (int64_t)sizeof *plan.partials)) return false;
     plan.partials = tensor_data(&partials);
   }
-  bool done = cuda_check(launch_measure(device->launch, &plan), "absmax kernel") &&
+  bool done = cuda_launched(device, launch_measure(device->launch, &plan), "absmax kernel") &&
               (!sum || cuda_finish_sum(device, sum, plan.partials, plan.row_groups, columns));
   tensor_release(&partials);
   return done;

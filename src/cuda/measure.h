@@ -2,7 +2,7 @@
 #ifndef FP8_CUDA_MEASURE_H
 #define FP8_CUDA_MEASURE_H
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
 /* Words whose maximum is the bits of the largest magnitude, at least those of infinity if there is an infinity or a
  * NaN; tensor_release `words` when the work that uses them is enqueued, after a failure too. */

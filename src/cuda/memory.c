@@ -1,31 +1,20 @@
 /* Device memory from CUDA's stream-ordered pool, scratch space, and transfers. */
 #include <stdlib.h>
 
-#include "internal.h"
+#include "cuda/cuda.h"
 
-/* --- blocks that are kept when they are freed ---
+/* --- allocations that are kept when they are freed ---
  *
  * An allocation from the pool with its free takes the host 1.2 µs, and a training step on small tensors makes a dozen.
- * All work of a device is in the order of one stream, so a freed block may be given out again at once: what used it has
- * been enqueued before. */
+ * All work of a context on a device is in the order of one stream, so what is freed may be given out again at once: the
+ * work that used it has been enqueued before. */
 
 enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 28, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
 
 static const size_t kept_least = (size_t)1 << POWER_LEAST, kept_most = (size_t)1 << POWER_MOST;
 static const size_t kept_limit = (size_t)4 << 30;
 
-/* Freed blocks of one size. A collection frees those of thousands of small steps at once. */
-typedef struct BlockList {
-  int count, room;
-  void **block;
-} BlockList;
-
-typedef struct KeptBlocks {
-  size_t bytes;
-  BlockList list[CLASSES + 1];
-} KeptBlocks;
-
-static KeptBlocks kept_blocks[DEVICE_MAX];
+_Static_assert(FREE_LISTS == CLASSES + 1, "a list for each size");
 
 /* Rounds *bytes up to the size of its class, one of eight in each power of two; -1 for sizes that are not kept. */
 static int size_class(size_t *bytes) {
@@ -36,33 +25,32 @@ static int size_class(size_t *bytes) {
   }
   int power = 63 - __builtin_clzll(*bytes - 1);
   size_t step = ((size_t)1 << power) / CLASSES_A_POWER, base = (size_t)1 << power;
-  size_t steps = (*bytes - base + step - 1) / step;
+  size_t steps = divide_up(*bytes - base, step);
   *bytes = base + steps * step;
   return (power - POWER_LEAST) * CLASSES_A_POWER + (int)steps;
 }
 
 /* false where there is no memory for a longer list. */
-static bool keep(BlockList *list, void *block) {
+static bool keep(FreeList *list, void *data) {
   if (list->count == list->room) {
     int room = list->room ? 2 * list->room : 64;
-    void **longer = realloc(list->block, (size_t)room * sizeof *longer);
+    void **longer = realloc(list->data, (size_t)room * sizeof *longer);
     if (!longer) return false;
-    list->block = longer;
+    list->data = longer;
     list->room = room;
   }
-  list->block[list->count++] = block;
+  list->data[list->count++] = data;
   return true;
 }
 
 static void *allocate(int index, size_t bytes) {
   CudaDevice *device = cuda_device(index);
   if (!device) return NULL;
-  KeptBlocks *kept = &kept_blocks[index];
   int class = size_class(&bytes);
-  BlockList *list = class >= 0 ? &kept->list[class] : NULL;
+  FreeList *list = class >= 0 ? &device->free_list[class] : NULL;
   if (list && list->count > 0) {
-    kept->bytes -= bytes;
-    return list->block[--list->count];
+    device->free_bytes -= bytes;
+    return list->data[--list->count];
   }
   void *data;
   return cuda_check(cudaMallocAsync(&data, bytes, cuda_direct_stream(device)), "cudaMallocAsync") ? data : NULL;
@@ -72,28 +60,34 @@ static void *allocate(int index, size_t bytes) {
 static void release(int index, void *data, size_t bytes) {
   CudaDevice *device = cuda_device(index);
   if (!device) return;
-  KeptBlocks *kept = &kept_blocks[index];
   int class = size_class(&bytes);
-  if (class >= 0 && kept->bytes + bytes <= kept_limit && keep(&kept->list[class], data)) {
-    kept->bytes += bytes;
+  if (class >= 0 && device->free_bytes + bytes <= kept_limit && keep(&device->free_list[class], data)) {
+    device->free_bytes += bytes;
     return;
   }
   cuda_check(cudaFreeAsync(data, cuda_direct_stream(device)), "cudaFreeAsync");
 }
 
+static void free_lists(CudaDevice *device, cudaStream_t stream) {
+  for (int class = 0; class < FREE_LISTS; class ++) {
+    FreeList *list = &device->free_list[class];
+    while (list->count > 0) cuda_check(cudaFreeAsync(list->data[--list->count], stream), "cudaFreeAsync");
+  }
+  device->free_bytes = 0;
+  cuda_check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+}
+
 static void trim(int index) {
   if (!cuda_used_device(index)) return;
-  const CudaDevice *device = cuda_device(index);
+  CudaDevice *device = cuda_device(index);
   if (!device) return;
-  cudaStream_t stream = cuda_direct_stream(device);
-  KeptBlocks *kept = &kept_blocks[index];
-  for (int class = 0; class <= CLASSES; class ++) {
-    BlockList *list = &kept->list[class];
-    while (list->count > 0) cuda_check(cudaFreeAsync(list->block[--list->count], stream), "cudaFreeAsync");
-  }
-  kept->bytes = 0;
-  cuda_check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  free_lists(device, cuda_direct_stream(device));
   cuda_check(cudaMemPoolTrimTo(device->pool, 0), "cudaMemPoolTrimTo");
+}
+
+void cuda_release_memory(CudaDevice *device) {
+  free_lists(device, device->launch.stream);
+  for (int class = 0; class < FREE_LISTS; class ++) free(device->free_list[class].data);
 }
 
 static size_t cached(int index) {
@@ -106,13 +100,13 @@ static size_t cached(int index) {
                   "cudaMemPoolGetAttribute")) {
     return 0;
   }
-  return (size_t)(reserved > used ? reserved - used : 0) + kept_blocks[index].bytes;
+  return (size_t)(reserved > used ? reserved - used : 0) + device->free_bytes;
 }
 
-const Allocator cuda_allocator = {allocate, release, trim, cached};
+const Allocator cuda_allocator = {allocate, release, trim, cached, (size_t)3 << 30};
 
 bool cuda_scratch(Tensor *scratch, const CudaDevice *device, int64_t bytes) {
-  return tensor_create(scratch, DTYPE_U8, (Device){DEVICE_CUDA, device->index}, 1, &bytes);
+  return tensor_create(scratch, DTYPE_U8, (Device){cuda_kind, device->index}, 1, &bytes);
 }
 
 void *cuda_allocate_uncounted(const CudaDevice *device, size_t bytes) {

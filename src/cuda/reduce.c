@@ -1,5 +1,5 @@
 /* Reductions: merges dimensions and decides how the work is spread over the device. */
-#include "measure.h"
+#include "cuda/measure.h"
 
 /* Appends dimensions [first, last) of x to a merged shape; returns its rank. */
 static int merge(const Tensor *x, int first, int last, int64_t size[], int64_t stride[]) {
@@ -34,25 +34,25 @@ static bool prefers_columns(const ReducePlan *plan) {
 /* Cuts long reductions so that the device is busy, into chunks that are still worth a thread block each. */
 static void split(ReducePlan *plan, int multiprocessors) {
   enum { BLOCKS_EACH = 8, ROW_CHUNK = 4096, COLUMN_CHUNK = 128, COLUMNS_A_BLOCK = 32 };
-  int64_t blocks = plan->columns ? (plan->outputs + COLUMNS_A_BLOCK - 1) / COLUMNS_A_BLOCK : plan->outputs;
+  int64_t blocks = plan->columns ? divide_up(plan->outputs, COLUMNS_A_BLOCK) : plan->outputs;
   int64_t smallest = plan->columns ? COLUMN_CHUNK : ROW_CHUNK;
-  int64_t wanted = ((int64_t)multiprocessors * BLOCKS_EACH + blocks - 1) / blocks;
-  int64_t most = (plan->length + smallest - 1) / smallest;
+  int64_t wanted = divide_up((int64_t)multiprocessors * BLOCKS_EACH, blocks);
+  int64_t most = divide_up(plan->length, smallest);
   int64_t splits = wanted < most ? wanted : most;
   plan->splits = 1;
   plan->chunk = plan->length;
   if (splits <= 1) return;
-  plan->chunk = ((plan->length + splits - 1) / splits + 3) / 4 * 4; /* whole vectors */
-  plan->splits = (plan->length + plan->chunk - 1) / plan->chunk;
+  plan->chunk = (divide_up(plan->length, splits) + 3) / 4 * 4; /* whole vectors */
+  plan->splits = divide_up(plan->length, plan->chunk);
 }
 
 static bool allows_vectors(const ReducePlan *plan) {
-  if (plan->integer || is_integer(plan->dtype) || plan->columns) return false;
+  if (plan->integer || dtype_is_integer(plan->dtype) || plan->columns) return false;
   if (plan->reduced_rank != 1 || plan->reduced_stride[0] != 1) return false;
   for (int d = 0; d < plan->kept_rank; d++) {
     if (plan->kept_stride[d] % 4 != 0) return false;
   }
-  return is_aligned(plan->data, 4 * element_bytes(plan->dtype));
+  return is_aligned(plan->data, 4 * dtype_size(plan->dtype));
 }
 
 /* Sums over the rows of a contiguous matrix, which cuda_measure takes at the speed of memory. */
@@ -74,7 +74,7 @@ bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
   plan.length = product(plan.reduced_rank, plan.reduced_size);
   if (plan.outputs == 0) return true;
   if (sums_columns(&plan)) return cuda_measure(device, plan.data, plan.dtype, plan.length, plan.outputs, out, NULL);
-  plan.integer = is_integer(x->dtype);
+  plan.integer = dtype_is_integer(x->dtype);
   plan.columns = prefers_columns(&plan);
   split(&plan, device->launch.multiprocessors);
   plan.vectorize = allows_vectors(&plan);
@@ -83,7 +83,7 @@ bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
     if (!cuda_scratch(&partials, device, plan.splits * plan.outputs * REDUCE_PARTIAL_BYTES)) return false;
     plan.partials = tensor_data(&partials);
   }
-  bool done = cuda_check(launch_reduce(device->launch, &plan), "reduce kernel");
+  bool done = cuda_launched(device, launch_reduce(device->launch, &plan), "reduce kernel");
   tensor_release(&partials);
   return done;
 }

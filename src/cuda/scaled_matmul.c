@@ -1,22 +1,21 @@
 /* Products of float8 codes with scales: on FP8 tensor cores where the device and the shape allow it, else in bf16,
  * which holds every float8 value exactly. */
-#include "internal.h"
-#include "product.h"
+#include "cuda/matmul/product.h"
 
-typedef struct ScaledProduct {
+/* A ScaledProduct (core/operations.h) with its sizes. */
+typedef struct CodesProduct {
   int64_t m, n, k;
-  const Tensor *a, *b; /* (m, k) and (n, k) */
-  const Tensor *scale_a, *scale_b;
+  const Tensor *a, *b, *scale_a, *scale_b;
   Tensor *out;
   const void *bias; /* or NULL */
   bool fast;
-} ScaledProduct;
+} CodesProduct;
 
 static bool is_scalar(const Tensor *scale) { return tensor_count(scale) == 1; }
 
 /* Without scales; b is transposed as it lies. */
-static Product product_of(const ScaledProduct *scaled, const void *a, const void *b, void *out, DType out_dtype) {
-  return (Product){
+static CublasProduct product_of(const CodesProduct *scaled, const void *a, const void *b, void *out, DType out_dtype) {
+  return (CublasProduct){
       .m = scaled->m,
       .n = scaled->n,
       .k = scaled->k,
@@ -29,7 +28,7 @@ static Product product_of(const ScaledProduct *scaled, const void *a, const void
 }
 
 /* Scales, biases and rounds the sums of products of codes; NULL stands for zeros. */
-static bool finish(const CudaDevice *device, const ScaledProduct *scaled, const float *sums) {
+static bool finish(CudaDevice *device, const CodesProduct *scaled, const float *sums) {
   FinishPlan plan = {
       .out = tensor_data(scaled->out),
       .dtype = scaled->out->dtype,
@@ -44,12 +43,12 @@ static bool finish(const CudaDevice *device, const ScaledProduct *scaled, const 
     plan.row_step = !is_scalar(scaled->scale_a);
     plan.column_step = !is_scalar(scaled->scale_b);
   }
-  return cuda_check(launch_finish_product(device->launch, &plan), "scale kernel");
+  return cuda_launched(device, launch_finish_product(device->launch, &plan), "scale kernel");
 }
 
 /* FP8 tensor cores of compute capability 9.0 keep about 14 bits of a running sum (relative errors near 7e-5), enough
  * for a 16-bit result only. */
-static bool fits_tensor_cores(const CudaDevice *device, const ScaledProduct *scaled) {
+static bool fits_tensor_cores(CudaDevice *device, const CodesProduct *scaled) {
   if (scaled->out->dtype == DTYPE_F32) return false;
   if (device->capability < 89 || scaled->m % 16 != 0 || scaled->n % 16 != 0 || scaled->k % 16 != 0) return false;
   if (scaled->a->dtype == DTYPE_E5M2 && scaled->b->dtype == DTYPE_E5M2) return false;
@@ -64,13 +63,13 @@ static bool fill_scale(const CudaDevice *device, const Tensor *scale, int64_t co
   if (!is_scalar(scale)) return true;
   if (!cuda_scratch(filled, device, count * (int64_t)sizeof(float))) return false;
   *vector = tensor_data(filled);
-  return cuda_check(launch_expand_scale(device->launch, tensor_data(filled), tensor_data(scale), count),
-                    "scale kernel");
+  return cuda_launched(device, launch_expand_scale(device->launch, tensor_data(filled), tensor_data(scale), count),
+                       "scale kernel");
 }
 
 /* All in one product: cuBLASLt scales, biases and rounds. */
-static ProductStatus run_scaled(const CudaDevice *device, const ScaledProduct *scaled) {
-  Product product =
+static ProductStatus run_scaled(CudaDevice *device, const CodesProduct *scaled) {
+  CublasProduct product =
       product_of(scaled, tensor_data(scaled->a), tensor_data(scaled->b), tensor_data(scaled->out), scaled->out->dtype);
   product.bias = scaled->bias;
   product.fast = scaled->fast;
@@ -90,7 +89,7 @@ static ProductStatus run_scaled(const CudaDevice *device, const ScaledProduct *s
 }
 
 /* The sums of `product` in float32, then scaled, biased and rounded by a kernel. */
-static ProductStatus run_sums(const CudaDevice *device, const ScaledProduct *scaled, Product product) {
+static ProductStatus run_sums(CudaDevice *device, const CodesProduct *scaled, CublasProduct product) {
   Tensor sums = {0};
   if (product.out_dtype != DTYPE_F32) {
     if (!cuda_scratch(&sums, device, scaled->m * scaled->n * (int64_t)sizeof(float))) return PRODUCT_FAILED;
@@ -103,7 +102,7 @@ static ProductStatus run_sums(const CudaDevice *device, const ScaledProduct *sca
   return status;
 }
 
-static ProductStatus run_on_tensor_cores(const CudaDevice *device, const ScaledProduct *scaled) {
+static ProductStatus run_on_tensor_cores(CudaDevice *device, const CodesProduct *scaled) {
   ProductStatus status = run_scaled(device, scaled);
   if (status != PRODUCT_UNSUPPORTED) return status;
   return run_sums(
@@ -114,15 +113,16 @@ static ProductStatus run_on_tensor_cores(const CudaDevice *device, const ScaledP
 static bool widen(const CudaDevice *device, const Tensor *codes, Tensor *wide) {
   int64_t count = tensor_count(codes);
   return cuda_scratch(wide, device, count * (int64_t)sizeof(uint16_t)) &&
-         cuda_check(launch_widen_codes(device->launch, tensor_data(wide), tensor_data(codes), codes->dtype, count),
-                    "widen kernel");
+         cuda_launched(device,
+                       launch_widen_codes(device->launch, tensor_data(wide), tensor_data(codes), codes->dtype, count),
+                       "widen kernel");
 }
 
-static bool run_in_bf16(const CudaDevice *device, const ScaledProduct *scaled) {
+static bool run_in_bf16(CudaDevice *device, const CodesProduct *scaled) {
   Tensor wide_a = {0}, wide_b = {0};
   ProductStatus status = PRODUCT_FAILED;
   if (widen(device, scaled->a, &wide_a) && widen(device, scaled->b, &wide_b)) {
-    Product product =
+    CublasProduct product =
         product_of(scaled, tensor_data(&wide_a), tensor_data(&wide_b), tensor_data(scaled->out), scaled->out->dtype);
     product.a.dtype = product.b.dtype = DTYPE_BF16;
     status = run_sums(device, scaled, product);
@@ -136,22 +136,21 @@ static bool run_in_bf16(const CudaDevice *device, const ScaledProduct *scaled) {
   return status == PRODUCT_DONE;
 }
 
-bool cuda_scaled_matmul(Tensor *out, const Tensor *a, const Tensor *scale_a, const Tensor *b, const Tensor *scale_b,
-                        const Tensor *bias, bool fast) {
+bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product) {
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
-  ScaledProduct scaled = {
-      .m = a->size[0],
-      .n = b->size[0],
-      .k = a->size[1],
-      .a = a,
-      .b = b,
-      .scale_a = scale_a,
-      .scale_b = scale_b,
+  CodesProduct scaled = {
+      .m = product->a->size[0],
+      .n = product->b->size[0],
+      .k = product->a->size[1],
+      .a = product->a,
+      .b = product->b,
+      .scale_a = product->scale_a,
+      .scale_b = product->scale_b,
       .out = out,
-      .bias = bias ? tensor_data(bias) : NULL,
-      .fast = fast,
+      .bias = product->bias ? tensor_data(product->bias) : NULL,
+      .fast = product->fast,
   };
   if (scaled.k == 0) return finish(device, &scaled, NULL);
   if (fits_tensor_cores(device, &scaled)) {

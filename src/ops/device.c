@@ -32,6 +32,7 @@ static const Backend *load_backend(const char *path) {
 static bool add_backend(const char *name, const Backend *backend) {
   DeviceKind kind = device_kind_add(name);
   if (kind < 0) return error_set("no room for the devices '%s'", name);
+  *backend->kind = kind;
   memory_register(kind, backend->allocator);
   __atomic_store_n(&backends[kind], backend, __ATOMIC_RELEASE);
   return true;

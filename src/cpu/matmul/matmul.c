@@ -24,21 +24,9 @@ static Matrix matrix_of(const Tensor *tensor) {
                   .transposed = transposed};
 }
 
-/* One matrix b for a whole batch whose rows follow on one another is one product of more rows. */
-static void merge_batch(Product *product) {
-  Matrix *a = &product->a, *b = &product->b;
-  if (a->batch <= 1 || b->batch_stride != 0 || a->transposed) return;
-  if (a->rows == 1 && a->batch_stride >= a->columns) a->stride = a->batch_stride;
-  if (a->batch_stride != a->rows * a->stride) return;
-  a->rows *= a->batch;
-  a->batch = b->batch = 1;
-  a->batch_stride = 0;
-}
-
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
   if (tensor_count(out) == 0) return true;
   Product product = {matrix_of(a), matrix_of(b), tensor_data(out), bias ? tensor_data(bias) : NULL, out->dtype};
-  merge_batch(&product);
   if (a->dtype == DTYPE_F32) return product_f32(&product);
   ProductResult result = product.a.columns > 0 ? product_dnnl(&product) : PRODUCT_UNSUPPORTED;
   return result == PRODUCT_UNSUPPORTED ? product_widened(&product) : result == PRODUCT_DONE;

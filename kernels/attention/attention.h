@@ -1,0 +1,38 @@
+/* The launchers of attention, with their descriptor (kernels.h). */
+#ifndef FP8_KERNELS_ATTENTION_H
+#define FP8_KERNELS_ATTENTION_H
+
+#include "kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* (batch, heads, positions, features) of 2-byte elements with features side by side; the other strides, in elements,
+ * are multiples of 8, as is the address of 16 bytes. */
+typedef struct AttentionOperand {
+  void *data;
+  int64_t batch, head, position;
+} AttentionOperand;
+
+typedef struct AttentionPlan {
+  DType dtype; /* f16 or bf16 */
+  int64_t batch, heads;
+  int queries, keys, features; /* features: 32, 64 or 128; the others at least 1 */
+  float scale, scale_log2;     /* scale_log2 = scale · log2(e) */
+  bool causal;                 /* query i sees keys up to i + keys - queries, which is at least 0 */
+  AttentionOperand q, k, v, y;
+  AttentionOperand dy, dq, dk, dv; /* of the backward pass */
+  float *log_sums, *deltas;        /* (batch, heads, queries); deltas: scratch of the backward pass */
+} AttentionPlan;
+
+/* y and log_sums. */
+cudaError_t launch_attention(Launch launch, const AttentionPlan *plan);
+/* dq, dk and dv, from y and log_sums too. */
+cudaError_t launch_attention_backward(Launch launch, const AttentionPlan *plan);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

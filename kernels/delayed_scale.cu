@@ -1,0 +1,33 @@
+/* Delayed scaling: the scale of a tensor from the largest magnitudes of earlier ones, to which its own is added. */
+#include "quantize/quantize.cuh"
+
+namespace {
+
+enum { BLOCK = 256 };
+
+__global__ void __launch_bounds__(BLOCK) delayed_scale_kernel(const __grid_constant__ DelayedPlan plan) {
+  const uint32_t magnitude = whole_maximum(plan.maxima, plan.maxima_count);
+  uint32_t largest = 0;
+  for (int64_t i = threadIdx.x; i < plan.length; i += BLOCK) {
+    largest = max(largest, float_to_bits(plan.history[i]) & 0x7FFFFFFFu);
+  }
+  largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+  const float scale = scale_of_history(largest, magnitude, plan.format, plan.scale_rounding);
+  if (threadIdx.x == 0) plan.scale[0] = scale;
+  if (!plan.record || scale != scale) return;
+  /* From the end, so that nothing is overwritten before it has moved. */
+  for (int64_t first = (plan.length - 1) / BLOCK * BLOCK; first >= 0; first -= BLOCK) {
+    const int64_t i = first + threadIdx.x;
+    const float moved = i == 0 ? float_from_bits(magnitude) : i < plan.length ? plan.history[i - 1] : 0;
+    __syncthreads();
+    if (i < plan.length) plan.history[i] = moved;
+    __syncthreads();
+  }
+}
+
+} // namespace
+
+extern "C" cudaError_t launch_delayed_scale(Launch launch, const DelayedPlan *plan) {
+  delayed_scale_kernel<<<1, BLOCK, 0, launch.stream>>>(*plan);
+  return cudaGetLastError();
+}

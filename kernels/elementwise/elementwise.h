@@ -1,0 +1,54 @@
+/* The launchers of elementwise arithmetic and of copies, with their descriptor (kernels.h). */
+#ifndef FP8_KERNELS_ELEMENTWISE_H
+#define FP8_KERNELS_ELEMENTWISE_H
+
+#include "kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A tensor's elements or, where `data` is NULL, one number for all of them, as the float and the integer it converts
+ * to. */
+typedef struct ElementOperand {
+  void *data;
+  DType dtype;
+  int64_t stride[KERNEL_MAX_RANK];
+  float number;
+  int64_t integer;
+} ElementOperand;
+
+enum { ELEMENTWISE_OPERANDS = 4, ELEMENTWISE_BLOCK = 256 };
+
+/* operand[0] is the output, the others are the inputs in order; all have the shape `size`, dimensions merged where
+ * possible, rank at least 1. With vector_width 4 or 8 the innermost strides are 1 (or 0 for an input) and every vector
+ * of that many elements is aligned; then the innermost size is a multiple of it, or rank is 1. */
+typedef struct ElementwisePlan {
+  int rank;
+  int operands;
+  int vector_width; /* 1, 4 or 8 */
+  bool integer;     /* compute in int64, not float32 */
+  bool saturate;    /* for a float8 output */
+  int64_t count;
+  int64_t size[KERNEL_MAX_RANK];
+  ElementOperand operand[ELEMENTWISE_OPERANDS];
+} ElementwisePlan;
+
+cudaError_t launch_unary(Launch launch, const ElementwisePlan *plan, UnaryOp op);
+cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp op);
+cudaError_t launch_where(Launch launch, const ElementwisePlan *plan);
+/* Inputs: x, low, high; the last two are numbers. */
+cudaError_t launch_clamp(Launch launch, const ElementwisePlan *plan);
+/* Input: what to convert to the output's dtype; a number fills. */
+cudaError_t launch_convert(Launch launch, const ElementwisePlan *plan);
+/* Copies elements of `word_bytes` (1, 2, 4, 8 or 16) as they are; sizes and strides count words. */
+cudaError_t launch_copy_words(Launch launch, const ElementwisePlan *plan, int word_bytes);
+/* out[b][r][c] = in[b][r][c] for an output with stride 1 in c and an input with stride 1 in r; rank 3; words up to 8
+ * bytes. */
+cudaError_t launch_transpose_words(Launch launch, const ElementwisePlan *plan, int word_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

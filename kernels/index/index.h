@@ -1,0 +1,31 @@
+/* The launchers of indexing, with their descriptor (kernels.h). */
+#ifndef FP8_KERNELS_INDEX_H
+#define FP8_KERNELS_INDEX_H
+
+#include "kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The shapes of backend.h: `length` is the indexed dimension's size, `picks` how many positions are picked in it. */
+typedef struct IndexPlan {
+  const void *index;
+  DType index_dtype;
+  int64_t outer, length, picks, inner;
+  FaultWord *fault;
+} IndexPlan;
+
+/* `inner` counts words of `word_bytes` (1, 2, 4, 8 or 16) here. */
+cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
+/* Writes all of `out`, of f32, f16 or bf16; length below 2^31. narrow_index: room for `picks` entries. */
+cudaError_t launch_index_add(Launch launch, void *out, DType out_dtype, const void *x, DType dtype,
+                             int32_t *narrow_index, const IndexPlan *plan);
+cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
+cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,54 @@
+/* The launchers of optimizer steps (backend.h) and of the norm of gradients, which work on lists of tensors (kernels.h). */
+#ifndef FP8_KERNELS_OPTIM_H
+#define FP8_KERNELS_OPTIM_H
+
+#include "kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A list is an argument of its kernels, of which 4 KB are possible everywhere; longer ones take several launches. Work
+ * is divided by elements: a tile of a tensor goes to one thread block. */
+enum { LIST_TENSORS = 64, LIST_TILE = 8192, LIST_BLOCK = 256 };
+
+typedef struct ListedTensor {
+  void *data; /* the parameter, or a gradient to be scaled */
+  const void *grad;
+  float *first, *second, *master; /* or NULL */
+  int64_t count;                  /* at least 1 */
+  int first_tile;                 /* the tiles of a list are numbered through */
+  uint8_t dtype;                  /* of data and grad */
+  bool vectors;                   /* whether all addresses suit vectors of 16 bytes, or of four elements in an update */
+} ListedTensor;
+
+typedef struct TensorList {
+  int tensors, tiles;
+  ListedTensor tensor[LIST_TENSORS];
+} TensorList;
+
+typedef struct UpdatePlan {
+  UpdateRule rule;
+  UpdateStep step;
+  const UpdateStep *live; /* read instead of the step; or NULL */
+  float *partials;        /* STABLE_ADAMW: room for one number a tile … */
+  float *divisors;        /* … and one a tensor; else NULL */
+  TensorList list;
+} UpdatePlan;
+
+cudaError_t launch_update(Launch launch, const UpdatePlan *plan);
+
+/* partials[tile] = the sum of the squares of `data` there. */
+cudaError_t launch_squares(Launch launch, const TensorList *list, float *partials);
+/* norm[0] = the root of the sum of all partials. */
+cudaError_t launch_norm(Launch launch, const float *partials, int64_t count, float *norm);
+/* data *= min(1, largest / (norm[0] + 1e-6)) */
+cudaError_t launch_clip(Launch launch, const TensorList *list, const float *norm, float largest);
+
+cudaError_t launch_store_fields(Launch launch, float *out, const float *fields, int count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,188 @@
+/* How a block's largest magnitude becomes its scale, a scaled number a code, and a code a number again: by a map, or a
+ * hardware format. */
+#ifndef FP8_QUANTIZE_CUH
+#define FP8_QUANTIZE_CUH
+
+#include "core/scale.h"
+
+#include "common.cuh"
+#include "quantize/quantize.h"
+
+constexpr uint32_t infinity_bits = 0x7F800000u;
+constexpr uint32_t nan_bits = 0x7FC00000u;
+
+/* ENCODING_ANY looks at the plan in every call, for rarely used shapes; the others leave only their own code in a
+ * kernel. */
+enum Encoding { ENCODING_MAP, ENCODING_E4M3, ENCODING_E5M2, ENCODING_ANY };
+
+__host__ __device__ inline Encoding encoding_of(const QuantizePlan &plan) {
+  switch (plan.format) {
+  case DTYPE_U8:
+    return ENCODING_MAP;
+  case DTYPE_E4M3:
+    return ENCODING_E4M3;
+  case DTYPE_E5M2:
+    return ENCODING_E5M2;
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  return missing_case<Encoding>();
+}
+
+/* Of the type of a hardware format's codes. */
+template <typename Code> constexpr Encoding encoding_of_code = ENCODING_ANY;
+template <> constexpr Encoding encoding_of_code<E4M3> = ENCODING_E4M3;
+template <> constexpr Encoding encoding_of_code<E5M2> = ENCODING_E5M2;
+
+template <Encoding ENCODING> struct EncodingIs { static constexpr Encoding value = ENCODING; };
+
+/* f of the plan's encoding as a type. */
+template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
+  switch (encoding_of(plan)) {
+  case ENCODING_MAP:
+    return f(EncodingIs<ENCODING_MAP>());
+  case ENCODING_E4M3:
+    return f(EncodingIs<ENCODING_E4M3>());
+  case ENCODING_E5M2:
+    return f(EncodingIs<ENCODING_E5M2>());
+  case ENCODING_ANY:
+    break;
+  }
+  trap_missing_case();
+}
+
+/* Never ENCODING_ANY. */
+template <Encoding ENCODING> __host__ __device__ inline Encoding encoding_in(const QuantizePlan &plan) {
+  return ENCODING == ENCODING_ANY ? encoding_of(plan) : ENCODING;
+}
+
+template <Encoding ENCODING> __device__ inline bool uses_map(const QuantizePlan &plan) {
+  return ENCODING == ENCODING_ANY ? plan.map != nullptr : ENCODING == ENCODING_MAP;
+}
+
+/* `random` is 32 uniform bits, unused unless `stochastic`. */
+template <Encoding ENCODING>
+__host__ __device__ inline uint8_t encode(const QuantizePlan &plan, const MapTable &table, float scaled,
+                                          bool stochastic, uint32_t random) {
+  switch (encoding_in<ENCODING>(plan)) {
+  case ENCODING_MAP:
+    return stochastic ? map_stochastic(table.value, table.midpoint, table.start, scaled, random)
+                      : map_nearest(table.midpoint, table.start, scaled);
+  case ENCODING_E4M3:
+    return stochastic ? e4m3_stochastic(scaled, random) : e4m3_from_float(scaled, true);
+  case ENCODING_E5M2:
+    return stochastic ? e5m2_stochastic(scaled, random) : e5m2_from_float(scaled, true);
+  case ENCODING_ANY:
+    break;
+  }
+  return missing_case<uint8_t>();
+}
+
+/* The entries of a map in `value`, or a hardware format. */
+template <Encoding ENCODING>
+__host__ __device__ inline float decode(const QuantizePlan &plan, const float *value, uint8_t code) {
+  switch (encoding_in<ENCODING>(plan)) {
+  case ENCODING_MAP:
+    return value[code];
+  case ENCODING_E4M3:
+    return e4m3_to_float(code);
+  case ENCODING_E5M2:
+    return e5m2_to_float(code);
+  case ENCODING_ANY:
+    break;
+  }
+  return missing_case<float>();
+}
+
+template <Encoding ENCODING> __host__ __device__ inline DType format_of(const QuantizePlan &plan) {
+  switch (ENCODING) {
+  case ENCODING_MAP:
+    return DTYPE_U8;
+  case ENCODING_E4M3:
+    return DTYPE_E4M3;
+  case ENCODING_E5M2:
+    return DTYPE_E5M2;
+  case ENCODING_ANY:
+    return plan.format;
+  }
+  return missing_case<DType>();
+}
+
+static_assert(compiled_for_host<&encode<ENCODING_ANY>> && compiled_for_host<&decode<ENCODING_ANY>> &&
+              compiled_for_host<&format_of<ENCODING_ANY>>);
+
+template <Encoding ENCODING> __device__ inline BlockScaling scaling_of(const QuantizePlan &plan, float scale) {
+  return block_scaling(scale, 1.0f / scale, uses_map<ENCODING>(plan) && plan.divide);
+}
+
+template <Encoding ENCODING> __device__ inline float scale_of(const QuantizePlan &plan, uint32_t magnitude) {
+  return scale_of_magnitude(magnitude, format_of<ENCODING>(plan), plan.scale_rounding);
+}
+
+template <Encoding ENCODING>
+__device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &table, const BlockScaling &scaling,
+                                  float value, bool stochastic, uint32_t random) {
+  if (scaling.broken && !uses_map<ENCODING>(plan)) return 0x7F; /* NaN in both formats */
+  return encode<ENCODING>(plan, table, scaled_element(value, &scaling), stochastic, random);
+}
+
+/* Decoded elements i … i + N - 1. */
+template <int N> __device__ inline void store_values(const QuantizePlan &plan, int64_t i, const float (&value)[N]) {
+  with_scalar(plan.values_dtype, [&](auto scalar) { store_as<decltype(scalar)>(plan.values, i, value); });
+}
+
+/* The random words of elements i … i + WIDTH - 1; i is a multiple of 4 unless WIDTH is 1. */
+template <int WIDTH> __device__ inline void random_words(RandomSource source, int64_t i, uint32_t (&word)[WIDTH]) {
+  if (WIDTH == 1) {
+    const RandomBlock block = random_block(source, (uint64_t)i / 4);
+    const uint32_t low = i & 1 ? block.word[1] : block.word[0], high = i & 1 ? block.word[3] : block.word[2];
+    word[0] = i & 2 ? high : low;
+  } else {
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += 4) {
+      const RandomBlock block = random_block(source, (uint64_t)(i + k) / 4);
+#pragma unroll
+      for (int j = 0; j < 4 && k + j < WIDTH; j++) word[k + j] = block.word[j];
+    }
+  }
+}
+
+/* The whole tensor's largest magnitude from what launch_measure left, for the whole thread block. */
+__device__ inline uint32_t whole_maximum(const uint32_t *maxima, int count) {
+  __shared__ uint32_t warp_largest[WARP];
+  uint32_t largest = 0;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) largest = max(largest, maxima[i]);
+  for (int mask = WARP / 2; mask > 0; mask /= 2) largest = max(largest, shuffle_xor(largest, mask));
+  if (threadIdx.x % WARP == 0) warp_largest[threadIdx.x / WARP] = largest;
+  __syncthreads();
+  for (int i = 0; i < (int)blockDim.x / WARP; i++) largest = max(largest, warp_largest[i]);
+  return largest;
+}
+
+/* The largest of a group's magnitudes, for all of its threads; groups larger than a warp are synchronized together.
+ * `shared` has a word for every warp and alternates between two arrays from call to call: one barrier is enough. */
+__device__ inline uint32_t group_maximum(uint32_t magnitude, int group, uint32_t *shared) {
+  for (int mask = min(group, WARP) / 2; mask > 0; mask /= 2) magnitude = max(magnitude, shuffle_xor(magnitude, mask));
+  if (group <= WARP) return magnitude;
+  const int warp = threadIdx.x / WARP, warps = group / WARP;
+  if (threadIdx.x % WARP == 0) shared[warp] = magnitude;
+  __syncthreads();
+  const int first = warp / warps * warps;
+  for (int i = first; i < first + warps; i++) magnitude = max(magnitude, shared[i]);
+  return magnitude;
+}
+
+/* Copies `bytes` (a multiple of 16) of a map's table into shared memory, the whole thread block together. */
+__device__ inline void stage_table(void *shared, const MapTable *table, int bytes) {
+  const uint4 *from = reinterpret_cast<const uint4 *>(table);
+  uint4 *to = static_cast<uint4 *>(shared);
+  for (int i = threadIdx.x; i < bytes / (int)sizeof(uint4); i += blockDim.x) to[i] = from[i];
+  __syncthreads();
+}
+
+#endif

@@ -1,0 +1,100 @@
+/* Codes of a hardware format as they are and transposed, in one pass over x, for products that contract over rows.
+ *
+ * A thread block takes patches of 128 × 128. Each thread casts four runs of 16 elements, which go to `codes` and into
+ * shared memory, from where they are written transposed (byte_patch.cuh). */
+#include "byte_patch.cuh"
+#include "quantize/vector.cuh"
+
+namespace {
+
+using namespace byte_patch;
+
+/* The 16 codes of a run in registers. */
+template <typename Scalar, Encoding ENCODING>
+__device__ inline uint4 codes_of_run(const QuantizePlan &plan, float scale, uint4 (&raw)[sizeof(Scalar)],
+                                     const Scalar *x) {
+  constexpr int width = vector_width<Scalar>;
+  const VectorScaling scaling = vector_scaling<Scalar, ENCODING, false>(plan, scale, 0);
+  NoStage stage;
+  const Encoder<ENCODING> encoder(stage, nullptr);
+  uint32_t word[sizeof(Scalar)][width / 4];
+#pragma unroll
+  for (int v = 0; v < (int)sizeof(Scalar); v++) {
+    if (scaling.slow) {
+      quantize_vector_slowly<Scalar, ENCODING>(plan, scaling.general, x + v * width, word[v], (Scalar *)nullptr);
+    } else {
+      quantize_vector<Scalar, ENCODING, false>(plan, encoder, scaling, raw[v], word[v], (Scalar *)nullptr);
+    }
+  }
+  const uint32_t(&all)[4] = reinterpret_cast<const uint32_t(&)[4]>(word);
+  return make_uint4(all[0], all[1], all[2], all[3]);
+}
+
+template <typename Scalar, Encoding ENCODING>
+__global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __grid_constant__ TransposePlan turn) {
+  constexpr int vectors = sizeof(Scalar); /* a run */
+  constexpr int together = sizeof(Scalar) == 2 ? 4 : 2;
+  __shared__ __align__(16) uint4 chunks[SIDE * RUNS];
+  const QuantizePlan &plan = turn.quantize;
+  const float scale =
+      turn.maxima ? scale_of<ENCODING>(plan, whole_maximum(turn.maxima, turn.maxima_count)) : plan.known_scale[0];
+  if (plan.scale && blockIdx.x == 0 && threadIdx.x == 0) plan.scale[0] = scale;
+  const int64_t patches_across = divide_up(turn.columns, SIDE), patches = divide_up(turn.rows, SIDE) * patches_across;
+  const int run = threadIdx.x % RUNS, first_row = threadIdx.x / RUNS;
+  /* After a pass over the whole tensor its end is still in the cache, so that comes first. */
+  for (int64_t turned = blockIdx.x; turned < patches; turned += gridDim.x) {
+    const int64_t patch = turn.maxima ? patches - 1 - turned : turned;
+    const int64_t patch_row = divide(patch, patches_across), patch_column = patch - patch_row * patches_across;
+    const int64_t column = patch_column * SIDE + run * RUN;
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass += together) {
+      uint4 raw[together][vectors];
+#pragma unroll
+      for (int i = 0; i < together; i++) {
+        const int64_t row = patch_row * SIDE + first_row + (pass + i) * ROWS_AT_ONCE;
+        const bool inside = row < turn.rows && column < turn.columns;
+        const uint4 *from =
+            reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + row * turn.columns + column);
+#pragma unroll
+        for (int v = 0; v < vectors; v++) {
+          raw[i][v] = make_uint4(0, 0, 0, 0);
+          if (inside) raw[i][v] = from[v];
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < together; i++) {
+        const int patch_first = first_row + (pass + i) * ROWS_AT_ONCE;
+        const int64_t row = patch_row * SIDE + patch_first;
+        if (row >= turn.rows || column >= turn.columns) continue;
+        const int64_t at = row * turn.columns + column;
+        const uint4 codes =
+            codes_of_run<Scalar, ENCODING>(plan, scale, raw[i], static_cast<const Scalar *>(plan.x) + at);
+        if (plan.codes) *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
+        chunks[chunk_at(patch_first, run)] = codes;
+      }
+    }
+    __syncthreads();
+    write_columns(chunks, patch_row * SIDE, patch_column * SIDE, turn.rows, turn.columns, turn.transposed, turn.rows);
+    __syncthreads(); /* before the next patch is written */
+  }
+}
+
+template <typename Scalar, Encoding ENCODING> cudaError_t run(Launch launch, const TransposePlan &plan) {
+  const auto kernel = quantize_transposed_kernel<Scalar, ENCODING>;
+  const int64_t patches = divide_up(plan.rows, SIDE) * divide_up(plan.columns, SIDE);
+  const int grid = resident_grid((const void *)kernel, launch, BLOCK, patches);
+  kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
+  return cudaGetLastError();
+}
+
+template <typename Scalar> cudaError_t run_format(Launch launch, const TransposePlan &plan) {
+  return with_float8(plan.quantize.format,
+                     [&](auto format) { return run<Scalar, encoding_of_code<decltype(format)>>(launch, plan); });
+}
+
+} // namespace
+
+extern "C" cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan) {
+  if (plan->rows == 0 || plan->columns == 0) return cudaSuccess;
+  return with_scalar(plan->quantize.dtype, [&](auto scalar) { return run_format<decltype(scalar)>(launch, *plan); });
+}

@@ -1,0 +1,185 @@
+/* What the files of the CUDA backend share, and the entries of its Backend table; backend.h says what each does. */
+#ifndef FP8_CUDA_CUDA_H
+#define FP8_CUDA_CUDA_H
+
+#include <math.h>
+
+#include "backend.h"
+#include "kernels.h"
+
+/* Freed allocations of one size (memory.c). */
+typedef struct FreeList {
+  int count, room;
+  void **data;
+} FreeList;
+
+enum { FREE_LISTS = 153 };
+
+struct Blas;
+struct RetiredMap;
+
+/* A GPU that a context has used. Everything that the context has it do runs in order on one stream. */
+typedef struct CudaDevice {
+  int index;
+  int capability; /* compute capability: 90 is 9.0 */
+  Launch launch;  /* the stream, and the number of multiprocessors */
+  cudaMemPool_t pool;
+  cudaStream_t
+      side;       /* for what must be done at once while `launch.stream` is captured; NULL before the first capture */
+  bool preparing; /* the work is a rehearsal for a capture */
+  bool capturing;
+  int graphs;              /* captured and not released */
+  FaultWord *fault;        /* in host memory */
+  FaultWord *mapped_fault; /* its address for kernels */
+  size_t free_bytes;       /* in the lists */
+  FreeList free_list[FREE_LISTS];
+  struct Blas *blas;          /* matmul/product.c; NULL before the first product */
+  struct RetiredMap *retired; /* map.c */
+} CudaDevice;
+
+/* The kind that these devices have. */
+extern DeviceKind cuda_kind;
+
+/* The current context's device of a tensor or an index, set up on first use and made current; NULL with an error. */
+CudaDevice *cuda_device(int index);
+CudaDevice *cuda_tensor_device(const Tensor *tensor);
+
+/* The same, but NULL without an error where the device has not been used yet; does not make it current. */
+const CudaDevice *cuda_used_device(int index);
+
+/* True if `error` is cudaSuccess, else an error that names the call. */
+bool cuda_check(cudaError_t error, const char *call);
+
+/* The same of a kernel launch: `name` is that of the kernel. With the environment variable FP8_DEBUG=1 it also waits for
+ * the kernel, so that an error in one is reported as its own. Every launch goes through this. */
+bool cuda_launched(const CudaDevice *device, cudaError_t error, const char *name);
+
+/* Fails while the device is captured: `what` can't be part of a graph. */
+bool cuda_check_not_capturing(const CudaDevice *device, const char *what);
+
+/* Where work goes that is no part of the graph, if one is captured: nothing else runs on the device then. */
+static inline cudaStream_t cuda_direct_stream(const CudaDevice *device) {
+  return device->capturing ? device->side : device->launch.stream;
+}
+
+/* Uninitialised memory of `bytes` as a tensor, counted like any other; tensor_release it when the work that uses it is
+ * enqueued. */
+bool cuda_scratch(Tensor *scratch, const CudaDevice *device, int64_t bytes);
+
+/* Memory that the backend keeps for itself and no statistics show; NULL with an error. */
+void *cuda_allocate_uncounted(const CudaDevice *device, size_t bytes);
+
+/* The device's copy of a map's table, uploaded once; NULL with an error. */
+const MapTable *cuda_map_table(const CudaDevice *device, Map *map);
+/* Frees copies of maps that are gone, which a graph might have read. */
+void cuda_release_retired_maps(CudaDevice *device);
+
+extern const Allocator cuda_allocator;
+/* Gives cached memory back, at the end of a context. */
+void cuda_release_memory(CudaDevice *device);
+/* The same of what products need. */
+void cuda_release_products(CudaDevice *device);
+
+static inline bool is_aligned(const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; }
+
+/* The last dimension of a contiguous tensor as columns, all others as rows. */
+static inline MatrixRows matrix_rows(const Tensor *tensor) {
+  MatrixRows rows = {
+      .data = tensor_data(tensor), .dtype = tensor->dtype, .rows = 1, .columns = tensor->size[tensor->rank - 1]};
+  for (int d = 0; d < tensor->rank - 1; d++) rows.rows *= tensor->size[d];
+  return rows;
+}
+
+/* --- the entries of the table, in its order --- */
+
+/* device.c */
+int cuda_device_count(void);
+bool cuda_synchronize(int index);
+
+/* event.c */
+bool cuda_event_record(int index, void **event);
+bool cuda_event_elapsed(int index, void *start, void *end, double *milliseconds);
+void cuda_event_release(int index, void *event);
+
+/* graph.c */
+bool cuda_capture_prepare(int index, bool preparing);
+bool cuda_capture_begin(int index);
+bool cuda_capture_end(int index, void **graph);
+bool cuda_graph_launch(int index, void *graph);
+void cuda_graph_release(int index, void *graph);
+
+/* memory.c */
+bool cuda_from_host(int index, void *device_data, const void *host, size_t bytes);
+bool cuda_to_host(int index, void *host, const void *device_data, size_t bytes);
+
+/* copy.c */
+bool cuda_copy(Tensor *out, const Tensor *src, bool saturate);
+
+/* create.c */
+bool cuda_fill(Tensor *out, double number);
+bool cuda_arange(Tensor *out, double start, double step);
+
+/* random.c */
+bool cuda_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
+
+/* elementwise.c */
+bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x);
+bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
+bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
+bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high);
+
+/* reduce.c */
+bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x);
+
+/* softmax.c */
+bool cuda_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);
+bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
+
+/* cross_entropy.c */
+bool cuda_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
+bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+                                 const Tensor *dloss);
+
+/* normalize.c */
+bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
+bool cuda_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward);
+
+/* dropout.c */
+bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
+
+/* attention.c */
+bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v);
+bool cuda_attention(Tensor *y, Tensor *log_sums, const Attention *attention);
+bool cuda_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward);
+
+/* index.c */
+bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index);
+bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
+bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
+bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
+
+/* matmul/matmul.c */
+bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+
+/* scaled_matmul.c */
+bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product);
+
+/* quantize/quantize.c */
+bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
+bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+
+/* delayed_scale.c */
+bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+
+/* compare.c */
+bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
+bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType dtype);
+bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quantizer, DType dtype,
+                            const CompareRule *rule);
+
+/* optim.c */
+bool cuda_update(const Update *update);
+bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
+bool cuda_store_fields(Tensor *out, const float *fields);
+
+#endif

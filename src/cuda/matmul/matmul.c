@@ -1,0 +1,74 @@
+/* Products of float32, f16 and bf16 matrices. */
+#include "cuda/matmul/product.h"
+
+/* The last two dimensions of a tensor, and the one before as batch if there is one. */
+static ProductOperand operand_of(const Tensor *tensor) {
+  int last = tensor->rank - 1;
+  const int64_t *size = tensor->size, *stride = tensor->stride;
+  bool rows = stride[last] == 1 && (stride[last - 1] >= size[last] || size[last - 1] == 1);
+  return (ProductOperand){
+      .data = tensor_data(tensor),
+      .dtype = tensor->dtype,
+      .transposed = !rows,
+      .leading = rows ? stride[last - 1] : stride[last],
+      .batch = tensor->rank > 2 ? stride[last - 2] : 0,
+  };
+}
+
+static bool finish(const CudaDevice *device, const CublasProduct *product, void *out, DType dtype, const float *sums,
+                   const void *bias) {
+  FinishPlan plan = {
+      .out = out,
+      .dtype = dtype,
+      .product = sums,
+      .rows = product->batch * product->m,
+      .columns = product->n,
+      .bias = bias,
+  };
+  return cuda_launched(device, launch_finish_product(device->launch, &plan), "bias kernel");
+}
+
+/* Where cuBLASLt takes no bias: the sums in float32, then biased and rounded. */
+static ProductStatus run_without_bias(CudaDevice *device, CublasProduct product) {
+  void *out = product.out;
+  const void *bias = product.bias;
+  DType dtype = product.out_dtype;
+  Tensor sums = {0};
+  if (dtype != DTYPE_F32) {
+    if (!cuda_scratch(&sums, device, product.batch * product.m * product.n * (int64_t)sizeof(float)))
+      return PRODUCT_FAILED;
+    product.out = tensor_data(&sums);
+    product.out_dtype = DTYPE_F32;
+  }
+  product.bias = NULL;
+  ProductStatus status = product_run(device, &product);
+  if (status == PRODUCT_DONE && !finish(device, &product, out, dtype, product.out, bias)) status = PRODUCT_FAILED;
+  tensor_release(&sums);
+  return status;
+}
+
+bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
+  if (tensor_count(out) == 0) return true;
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  CublasProduct product = {
+      .m = a->size[a->rank - 2],
+      .n = b->size[b->rank - 1],
+      .k = a->size[a->rank - 1],
+      .batch = out->rank > 2 ? out->size[0] : 1,
+      .out = tensor_data(out),
+      .out_dtype = out->dtype,
+      .bias = bias ? tensor_data(bias) : NULL,
+  };
+  if (product.k == 0) return finish(device, &product, product.out, out->dtype, NULL, product.bias);
+  product.a = operand_of(a);
+  product.b = operand_of(b);
+  ProductStatus status = product_run(device, &product);
+  if (status == PRODUCT_UNSUPPORTED && product.bias) status = run_without_bias(device, product);
+  if (status == PRODUCT_UNSUPPORTED) {
+    return error_set("cublasLtMatmul: no algorithm for a product of (%lld, %lld, %lld) by (%lld, %lld, %lld)",
+                     (long long)product.batch, (long long)product.m, (long long)product.k, (long long)product.batch,
+                     (long long)product.k, (long long)product.n);
+  }
+  return status == PRODUCT_DONE;
+}

@@ -1,0 +1,146 @@
+#include "cuda/matmul/product.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/matmul/product_plan.h"
+
+enum { CACHE_SIZE = 1024, CACHE_PROBES = 8 };
+
+/* The plans of a device. */
+typedef struct Blas {
+  cublasLtHandle_t handle;
+  void *workspace;
+  ProductPlan cache[CACHE_SIZE];
+} Blas;
+
+/* The handle and workspace of a device, which must be current; NULL with an error. */
+static Blas *open_blas(CudaDevice *device) {
+  if (device->blas) return device->blas;
+  Blas *opened = calloc(1, sizeof *opened);
+  if (!opened) {
+    error_memory(sizeof *opened);
+    return NULL;
+  }
+  opened->workspace = cuda_allocate_uncounted(device, product_workspace_bytes);
+  if (!opened->workspace || !product_check(cublasLtCreate(&opened->handle), "cublasLtCreate")) {
+    if (opened->workspace) cuda_allocator.release(device->index, opened->workspace, product_workspace_bytes);
+    free(opened);
+    return NULL;
+  }
+  return device->blas = opened;
+}
+
+void cuda_release_products(CudaDevice *device) {
+  if (!device->blas) return;
+  cublasLtDestroy(device->blas->handle);
+  cuda_allocator.release(device->index, device->blas->workspace, product_workspace_bytes);
+  free(device->blas);
+  device->blas = NULL;
+}
+
+static cudaDataType data_type(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F16:
+    return CUDA_R_16F;
+  case DTYPE_BF16:
+    return CUDA_R_16BF;
+  case DTYPE_E4M3:
+    return CUDA_R_8F_E4M3;
+  case DTYPE_E5M2:
+    return CUDA_R_8F_E5M2;
+  case DTYPE_F32:
+    return CUDA_R_32F;
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+  case DTYPE_COUNT:
+    break;
+  }
+  trap_missing_case();
+}
+
+/* The largest power of two, at most 256, that divides the address. */
+static uint32_t alignment(const void *pointer) {
+  uint32_t low = (uint32_t)(uintptr_t)pointer & 255;
+  return low ? low & -low : 256;
+}
+
+static CublasProblem problem_of(const CublasProduct *product) {
+  /* An epilogue reads the bias as it writes the output. */
+  uint32_t out = alignment(product->out), bias = product->bias ? alignment(product->bias) : 256;
+  return (CublasProblem){
+      .m = product->m,
+      .n = product->n,
+      .k = product->k,
+      .batch = product->batch,
+      .leading_a = product->a.leading,
+      .leading_b = product->b.leading,
+      .batch_a = product->a.batch,
+      .batch_b = product->b.batch,
+      .type_a = (int32_t)data_type(product->a.dtype),
+      .type_b = (int32_t)data_type(product->b.dtype),
+      .type_out = (int32_t)data_type(product->out_dtype),
+      .transposed_a = product->a.transposed,
+      .transposed_b = product->b.transposed,
+      .has_bias = product->bias != NULL,
+      .fast = product->fast,
+      .scales = product->a.scale ? 1 + product->scale_vectors : 0,
+      .alignment_a = alignment(product->a.data),
+      .alignment_b = alignment(product->b.data),
+      .alignment_out = out < bias ? out : bias,
+  };
+}
+
+/* Mixes the key's words; the upper half is well mixed. */
+static uint32_t hash(const CublasProblem *problem) {
+  uint64_t word[sizeof *problem / sizeof(uint64_t)], value = 0;
+  memcpy(word, problem, sizeof word);
+  for (size_t i = 0; i < sizeof word / sizeof word[0]; i++) {
+    value = (value ^ word[i]) * 0x9E3779B97F4A7C15u;
+    value ^= value >> 29;
+  }
+  return (uint32_t)(value >> 32);
+}
+
+/* The problem's plan, or one to fill for it: where all are taken, that of another problem. */
+static ProductPlan *find_plan(Blas *opened, const CublasProblem *problem) {
+  uint32_t start = hash(problem);
+  for (uint32_t i = 0; i < CACHE_PROBES; i++) {
+    ProductPlan *plan = &opened->cache[(start + i) % CACHE_SIZE];
+    if (!plan->used || memcmp(&plan->problem, problem, sizeof *problem) == 0) return plan;
+  }
+  ProductPlan *plan = &opened->cache[start % CACHE_SIZE];
+  plan->used = false;
+  return plan;
+}
+
+/* Timing the candidates costs some milliseconds, so a product has to come again to be worth it; then at the third time,
+ * so that the first steps of a script start at once. */
+static bool should_tune(const CudaDevice *device, const ProductPlan *plan) {
+  enum { USES = 2 };
+  if (plan->tuned || device->capturing) return false;
+  return (plan->uses >= USES || device->preparing) && product_tuning_is_on();
+}
+
+ProductStatus product_run(CudaDevice *device, const CublasProduct *product) {
+  if (product->batch > INT32_MAX) return PRODUCT_UNSUPPORTED;
+  Blas *opened = open_blas(device);
+  if (!opened) return PRODUCT_FAILED;
+  CublasProblem problem = problem_of(product);
+  ProductPlan *plan = find_plan(opened, &problem);
+  if (!plan->used && !product_plan_make(plan, &problem, opened->handle)) return PRODUCT_FAILED;
+  if (!plan->supported) return PRODUCT_UNSUPPORTED;
+  if (!product_plan_point(plan, product)) return PRODUCT_FAILED;
+  ProductRun run = {.handle = opened->handle,
+                    .plan = plan,
+                    .product = product,
+                    .workspace = opened->workspace,
+                    .stream = device->launch.stream};
+  if (should_tune(device, plan)) product_tune(&run);
+  if (plan->uses < UINT32_MAX) plan->uses++;
+  return product_check(product_enqueue(&run, &plan->algorithm), "cublasLtMatmul") &&
+                 cuda_launched(device, cudaSuccess, "cublasLtMatmul")
+             ? PRODUCT_DONE
+             : PRODUCT_FAILED;
+}

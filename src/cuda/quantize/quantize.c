@@ -1,0 +1,187 @@
+/* Quantization: chooses between the kernels for small tensors, for transposed codes and for the rest. */
+#include "cuda/measure.h"
+#include "cuda/quantize/job.h"
+#include "cuda/quantize/tiles.h"
+
+bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count) {
+  *plan = (QuantizePlan){
+      .format = quantizer->format,
+      .count = count,
+      .blocksize = quantizer->blocksize < count ? quantizer->blocksize : count,
+      .scale_rounding = quantizer->scale_rounding,
+      .divide = quantizer->map && quantizer->divide,
+      .stochastic = quantizer->stochastic,
+      .random = quantizer->random,
+  };
+  if (!quantizer->map) return true;
+  plan->map = cuda_map_table(device, quantizer->map);
+  return plan->map != NULL;
+}
+
+static bool allows_fast_kernels(const QuantizeJob *job) {
+  const QuantizePlan *plan = &job->plan;
+  enum { VECTOR = 16 };
+  if (plan->stochastic || (job->quantizer->map && job->quantizer->map->table.lookup.half == 0)) return false;
+  if (plan->values && plan->values_dtype != plan->dtype) return false;
+  return plan->count % job->vector == 0 && is_aligned(plan->x, VECTOR) && is_aligned(plan->values, VECTOR) &&
+         is_aligned(plan->codes, VECTOR);
+}
+
+static bool start(QuantizeJob *job, const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  *job = (QuantizeJob){.device = cuda_tensor_device(x), .outputs = outputs, .x = x, .quantizer = quantizer};
+  QuantizePlan *plan = &job->plan;
+  if (!job->device || !cuda_quantize_plan(plan, job->device, quantizer, tensor_count(x))) return false;
+  plan->x = tensor_data(x);
+  plan->dtype = x->dtype;
+  if (quantizer->known_scale) plan->known_scale = tensor_data(quantizer->known_scale);
+  if (outputs->codes) plan->codes = tensor_data(outputs->codes);
+  if (outputs->scale) plan->scale = tensor_data(outputs->scale);
+  if (outputs->values) {
+    plan->values = tensor_data(outputs->values);
+    plan->values_dtype = outputs->values->dtype;
+  }
+  job->columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
+  job->rows = plan->count / job->columns;
+  job->vector = 16 / dtype_size(x->dtype);
+  job->fast = allows_fast_kernels(job);
+  job->measurable = cuda_measurable(plan->x, x->dtype, job->columns);
+  return true;
+}
+
+/* --- column sums on their own, and codes transposed on their own --- */
+
+/* cuda_reduce measures, too, where it can. */
+bool cuda_sum_columns(const QuantizeJob *job) {
+  if (!job->outputs->column_sum) return true;
+  Tensor columns = tensor_as_transposed_matrix(job->x);
+  return cuda_reduce(REDUCE_SUM, job->outputs->column_sum, &columns);
+}
+
+static bool transpose_codes(const QuantizeJob *job, const Tensor *codes) {
+  Tensor columns = tensor_as_transposed_matrix(codes);
+  return cuda_copy(job->outputs->transposed, &columns, true);
+}
+
+/* --- a small tensor with one scale: everything in one launch --- */
+
+/* Its grid, or 0 if the kernel does not take this. */
+static int plan_whole(const QuantizeJob *job, WholePlan *whole) {
+  enum { MOST_ROWS_SUMMED = 4096, SIDE = 4 };
+  const QuantizeOutputs *outputs = job->outputs;
+  *whole = (WholePlan){.quantize = job->plan, .rows = job->rows, .columns = job->columns};
+  if (!job->fast || !job->measurable || job->plan.known_scale || job->plan.blocksize != job->plan.count) return 0;
+  if (outputs->transposed) {
+    whole->transposed = tensor_data(outputs->transposed);
+    if (job->rows % SIDE != 0 || !is_aligned(whole->transposed, SIDE)) return 0;
+  }
+  if (outputs->scale) whole->scale_count = tensor_count(outputs->scale);
+  if (outputs->column_sum) {
+    whole->sum = tensor_data(outputs->column_sum);
+    whole->sum_dtype = outputs->column_sum->dtype;
+    if (job->rows > MOST_ROWS_SUMMED) return 0;
+  }
+  return quantize_whole_grid(whole, job->device->launch.multiprocessors);
+}
+
+static bool quantize_whole(const QuantizeJob *job, WholePlan *whole, int grid) {
+  Tensor maxima = {0}, partials = {0};
+  int64_t rows = divide_up(job->rows, WHOLE_PATCH_ROWS);
+  bool done =
+      cuda_scratch(&maxima, job->device, grid * (int64_t)sizeof *whole->maxima) &&
+      (!whole->sum || cuda_scratch(&partials, job->device, rows * job->columns * (int64_t)sizeof *whole->partials));
+  if (done) {
+    whole->maxima = tensor_data(&maxima);
+    if (whole->sum) whole->partials = tensor_data(&partials);
+    done = cuda_launched(job->device, launch_quantize_whole(job->device->launch, whole), "quantize kernel");
+  }
+  tensor_release(&maxima);
+  tensor_release(&partials);
+  return done;
+}
+
+/* --- codes and their transpose --- */
+
+/* The kernel that writes both, of x with a scale that is known or follows from `maxima`. */
+static bool write_transposed(const QuantizeJob *job, const Maxima *maxima) {
+  TransposePlan plan = {.quantize = job->plan,
+                        .transposed = tensor_data(job->outputs->transposed),
+                        .rows = job->rows,
+                        .columns = job->columns};
+  if (maxima) {
+    plan.maxima = tensor_data(&maxima->words);
+    plan.maxima_count = maxima->count;
+  }
+  return cuda_launched(job->device, launch_quantize_transposed(job->device->launch, &plan), "quantize kernel");
+}
+
+/* The absmax comes out of a first pass. */
+static bool quantize_transposed(const QuantizeJob *job) {
+  if (job->plan.known_scale) return cuda_sum_columns(job) && write_transposed(job, NULL);
+  Maxima maxima = {0};
+  bool done = cuda_measure(job->device, job->plan.x, job->plan.dtype, job->rows, job->columns, job->outputs->column_sum,
+                           &maxima) &&
+              write_transposed(job, &maxima);
+  tensor_release(&maxima.words);
+  return done;
+}
+
+/* Of a matrix, without values, with one scale. */
+static bool allows_transposing(const QuantizeJob *job) {
+  enum { SIDE = 16 };
+  bool one_scale = job->quantizer->tile_rows == 0 && job->plan.blocksize == job->plan.count;
+  return job->fast && job->measurable && !job->plan.values && one_scale && job->rows % SIDE == 0 &&
+         job->columns % SIDE == 0 && is_aligned(tensor_data(job->outputs->transposed), SIDE);
+}
+
+/* The codes first, then their transpose. */
+static bool quantize_then_transpose(QuantizeJob *job) {
+  Tensor codes = {0};
+  bool done = true;
+  if (job->outputs->codes) {
+    codes = *job->outputs->codes;
+  } else {
+    done = tensor_create_like(&codes, job->x, job->quantizer->format);
+    job->plan.codes = done ? tensor_data(&codes) : NULL;
+  }
+  done = done && cuda_quantize_codes(job) && transpose_codes(job, &codes);
+  if (!job->outputs->codes) tensor_release(&codes);
+  return done;
+}
+
+/* The scale of a single block to all elements after the first. */
+static bool repeat_scale(const QuantizeJob *job, Tensor *scale) {
+  int64_t repeats = tensor_count(scale) - 1;
+  float *first = tensor_data(scale);
+  return cuda_launched(job->device, launch_expand_scale(job->device->launch, first + 1, first, repeats),
+                       "scale kernel");
+}
+
+bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  if (tensor_count(x) == 0) {
+    return (!outputs->column_sum || cuda_fill(outputs->column_sum, 0)) &&
+           (!outputs->scale || cuda_fill(outputs->scale, 0));
+  }
+  QuantizeJob job;
+  WholePlan whole;
+  if (!start(&job, outputs, x, quantizer)) return false;
+  int grid = plan_whole(&job, &whole);
+  if (grid > 0) return quantize_whole(&job, &whole, grid);
+  bool done = !outputs->transposed       ? cuda_quantize_codes(&job)
+              : allows_transposing(&job) ? quantize_transposed(&job)
+                                         : quantize_then_transpose(&job);
+  bool repeated = outputs->scale && job.plan.blocksize == job.plan.count && tensor_count(outputs->scale) > 1;
+  return done && (!repeated || repeat_scale(&job, outputs->scale));
+}
+
+bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {
+  if (tensor_count(out) == 0) return true;
+  CudaDevice *device = cuda_tensor_device(out);
+  QuantizePlan plan;
+  if (!device || !cuda_quantize_plan(&plan, device, quantizer, tensor_count(out))) return false;
+  plan.values = tensor_data(out);
+  plan.values_dtype = out->dtype;
+  plan.codes = tensor_data(codes);
+  plan.scale = tensor_data(scale);
+  if (quantizer->tile_rows > 0) return cuda_dequantize_tiles(device, &plan, quantizer, out->size[out->rank - 1]);
+  return cuda_launched(device, launch_dequantize(device->launch, &plan), "dequantize kernel");
+}
