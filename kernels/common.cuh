@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#include "core/float_formats.h"
+#include "core/formats/float_formats.h"
 #include "kernels.h"
 
 enum { WARP = 32 };

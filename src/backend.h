@@ -18,7 +18,7 @@
 #include "core/memory.h"
 #include "core/operations.h"
 #include "core/optim.h"
-#include "core/quantizer.h"
+#include "core/formats/quantizer.h"
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */

@@ -3,7 +3,7 @@
 #ifndef FP8_QUANTIZE_CUH
 #define FP8_QUANTIZE_CUH
 
-#include "core/scale.h"
+#include "core/formats/scale.h"
 
 #include "common.cuh"
 #include "quantize/quantize.h"

@@ -67,6 +67,14 @@ describe("examples/fashion_mnist.lua", function()
     end
   end)
 
+  support.each_device(function(device)
+    it("is what examples/first.lua does in short", function()
+      local ok, output = support.run(support.path "examples/first.lua" .. " " .. device, "FASHION_MNIST=" .. directory)
+      assert.is_true(ok, output)
+      assert.is_true(tonumber(output:match "epoch 5: loss [%d.]+, test accuracy ([%d.]+)%%\n$") > 90, output)
+    end)
+  end)
+
   it("says what is missing where there are no images", function()
     local ok, output = support.run(example, "FASHION_MNIST=/nowhere")
     assert.is_false(ok)

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "core/map.h"
+#include "core/formats/map.h"
 
 /* Read in every call, so without a look-up: such variables of loaded libraries have a reserve of their own. */
 static _Thread_local __attribute__((tls_model("initial-exec"))) Context *current;

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/float_formats.h"
+#include "core/formats/float_formats.h"
 #include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 

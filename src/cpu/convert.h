@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/element.h"
+#include "core/formats/element.h"
 
 /* Elements start … start + n - 1 of `data` as float32: the data itself if it is f32, otherwise converted into
  * `buffer`. */

@@ -1,5 +1,5 @@
 /* Copies and conversions. */
-#include "cuda/elementwise_plan.h"
+#include "cuda/elementwise/plan.h"
 
 /* Elements that lie side by side in both operands may be moved in words of up to 16 bytes. */
 static int widen_words(ElementwisePlan *plan, int64_t element) {

@@ -1,5 +1,5 @@
 /* Tensors made from numbers. */
-#include "cuda/elementwise_plan.h"
+#include "cuda/elementwise/plan.h"
 
 bool cuda_fill(Tensor *out, double number) {
   if (tensor_count(out) == 0) return true;

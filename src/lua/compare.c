@@ -2,7 +2,7 @@
 #include "lua/binding/binding.h"
 
 /* compare(row, x, values or codes or nil, scales or nil, the quantizer that they are of): what became of x, as the words of
- * a Comparison (core/quantizer.h), into an i64 row */
+ * a Comparison (core/formats/quantizer.h), into an i64 row */
 static int lfp8_compare(lua_State *L) {
   Tensor *row = check_tensor(L, 1);
   const Tensor *x = check_tensor(L, 2), *values = optional_tensor(L, 3), *scale = optional_tensor(L, 4);

@@ -1,5 +1,5 @@
 /* Functions that make tensors. Each ends in an options table {dtype =, device =, requires_grad =}. */
-#include "core/element.h"
+#include "core/formats/element.h"
 #include "lua/binding/binding.h"
 
 static int fill_new(lua_State *L, double value) {

@@ -61,7 +61,7 @@ static void push_metatable(lua_State *L) {
 }
 
 /* quantizer{format = a map or "e4m3" or "e5m2", blocksize = a block length, a tile {rows, columns}, or nil for the whole
- * tensor, rounding = "nearest" or "stochastic", scale_rounding = "none", "power_of_two" or "mx" (core/scale.h)} */
+ * tensor, rounding = "nearest" or "stochastic", scale_rounding = "none", "power_of_two" or "mx" (core/formats/scale.h)} */
 static int lfp8_quantizer(lua_State *L) {
   static const char *const roundings[] = {"nearest", "stochastic", NULL};
   static const char *const scale_roundings[] = {
@@ -118,7 +118,7 @@ static int64_t scale_field(lua_State *L, int table) {
  *   scale = true, or a number         scales, one a block; a whole tensor's so many times
  *   sum = dtype                       sums of x over its rows, one a column
  *
- * with the scales wants.known if there are any: core/quantizer.h. */
+ * with the scales wants.known if there are any: core/formats/quantizer.h. */
 static int lfp8_quantize(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
   QuantizeOptions options = check_quantizer(L, 2);

@@ -1,7 +1,7 @@
 /* What a tensor is, and its elements as Lua values. */
 #include <math.h>
 
-#include "core/element.h"
+#include "core/formats/element.h"
 #include "lua/binding/binding.h"
 
 /* shape(tensor) -> table of sizes */

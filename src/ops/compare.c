@@ -1,5 +1,5 @@
 /* What quantizing did to a tensor, and what it would do. */
-#include "core/float_formats.h"
+#include "core/formats/float_formats.h"
 #include "ops/support/quantizer.h"
 
 /* Beyond these, x / scale is more than half of the last step away from what the format can hold. */

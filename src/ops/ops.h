@@ -9,7 +9,7 @@
 #include "core/capture.h"
 #include "core/operations.h"
 #include "core/optim.h"
-#include "core/quantizer.h"
+#include "core/formats/quantizer.h"
 
 /* A set of dimensions: bit d stands for dimension d. */
 typedef uint32_t DimensionSet;
@@ -236,13 +236,13 @@ typedef struct QuantizeOptions {
   Blocks blocks;
   ScaleRounding scale_rounding;
   bool stochastic;
-  const Tensor *known_scale; /* core/quantizer.h, Quantizer; or NULL */
+  const Tensor *known_scale; /* core/formats/quantizer.h, Quantizer; or NULL */
   DType dtype;               /* of values */
   DType sum_dtype;           /* of column_sum */
   int64_t scale_count;       /* 0, or of a single block how many elements its scale gets */
 } QuantizeOptions;
 
-/* Makes every output that is not NULL: core/quantizer.h, QuantizeOutputs. */
+/* Makes every output that is not NULL: core/formats/quantizer.h, QuantizeOutputs. */
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
 /* Of the options, the format, the blocks and the dtype of the result count. */
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const QuantizeOptions *options);

@@ -17,7 +17,7 @@
 --   scale_rounding  nil or "none": the scale is absmax / largest (a map's largest value counting as 1);
 --            "power_of_two": that, rounded up to a power of two; "mx": that of the OCP Microscaling Formats (MX)
 --            specification, 2^(⌊log2(absmax)⌋ - 8) for "e4m3" and - 15 for "e5m2", beyond which elements saturate.
---            src/core/scale.h has the exact rules
+--            src/core/formats/scale.h has the exact rules
 --   history  n: delayed scaling, for scale = "tensor". The scale comes from the largest absmax of the last n training
 --            steps instead of that of this one (for the first step it is its own), and what is larger saturates. The
 --            layer keeps the history: see nn/linear.lua. A step with a NaN or an infinity in the operand shows NaN and

@@ -1,6 +1,6 @@
 #include "cpu/quantize/codes.h"
 
-#include "core/float_formats.h"
+#include "core/formats/float_formats.h"
 #include "cpu/parallel.h"
 #include "cpu/random.h"
 #include "cpu/vectorize.h"

@@ -3,7 +3,7 @@
 #ifndef FP8_CPU_QUANTIZE_SEARCH_H
 #define FP8_CPU_QUANTIZE_SEARCH_H
 
-#include "core/map.h"
+#include "core/formats/map.h"
 #include "cpu/convert.h"
 
 /* A code is the number of thresholds at or below a value. The upper 16 bits of a value name a range of float32;

@@ -1,5 +1,5 @@
 /* Elementwise arithmetic: chooses between float32 and 64-bit integers, and hands a plan to the kernels. */
-#include "cuda/elementwise_plan.h"
+#include "cuda/elementwise/plan.h"
 
 bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   if (tensor_count(out) == 0) return true;

@@ -4,7 +4,7 @@
 #define FP8_CORE_ELEMENT_H
 
 #include "core/dtype.h"
-#include "core/float_formats.h"
+#include "core/formats/float_formats.h"
 #include "core/number.h"
 
 /* Writes a number to `element`: rounded to float32 and from there to nearest even, float8 saturating; to integers

@@ -4,7 +4,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
-#include "core/lookup.h"
+#include "core/formats/lookup.h"
 #include "core/portable.h"
 
 enum { MAP_SIZE = 256, MAP_BUCKETS = 4096 };

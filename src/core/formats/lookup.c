@@ -1,6 +1,6 @@
-#include "core/lookup.h"
+#include "core/formats/lookup.h"
 
-#include "core/map.h"
+#include "core/formats/map.h"
 
 enum { MOST_BITS = 7 };
 

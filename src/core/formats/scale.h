@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "core/dtype.h"
-#include "core/float_formats.h"
+#include "core/formats/float_formats.h"
 
 /* How a block's scale follows from its absmax and from `largest`, the largest number of the format: 448 for E4M3, 57344
  * for E5M2, 1 for a map.

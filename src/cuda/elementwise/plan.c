@@ -1,4 +1,4 @@
-#include "cuda/elementwise_plan.h"
+#include "cuda/elementwise/plan.h"
 
 static ElementOperand element_operand(Operand operand) {
   ElementOperand element = {.number = (float)operand.number, .integer = int64_from_double(operand.number)};

@@ -1,4 +1,4 @@
-#include "core/map.h"
+#include "core/formats/map.h"
 
 #include <math.h>
 #include <stdlib.h>

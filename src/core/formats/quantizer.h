@@ -2,15 +2,15 @@
 #ifndef FP8_CORE_QUANTIZER_H
 #define FP8_CORE_QUANTIZER_H
 
-#include "core/map.h"
+#include "core/formats/map.h"
 #include "core/random.h"
-#include "core/scale.h"
+#include "core/formats/scale.h"
 #include "core/tensor.h"
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
  * maybe short; or, where tile_rows is not 0, the tensor is cut as a matrix (its last dimension, and all others as one)
  * into tiles, those at the right and lower edge maybe short, in row-major order. Each block or tile has its absmax and
- * from that its scale: scale_of_magnitude in core/scale.h. One with a NaN or an infinity has the scale NaN.
+ * from that its scale: scale_of_magnitude in core/formats/scale.h. One with a NaN or an infinity has the scale NaN.
  *
  * With a map: s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s = 0 if scale is
  * 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
