@@ -48,6 +48,8 @@ struct Binary {
       return for_each(in, out, [](float g, float y) { return g * (1.0f - y * y); });
     case BINARY_SIGMOID_BACKWARD:
       return for_each(in, out, [](float g, float y) { return g * y * (1.0f - y); });
+    case BINARY_SIN_BACKWARD:
+      return for_each(in, out, [](float g, float x) { return g * cosf(x); });
     case BINARY_RELU_BACKWARD:
       return for_each(in, out, [](float g, float x) { return x > 0.0f ? g : 0.0f; });
     case BINARY_GELU_BACKWARD:
@@ -98,6 +100,7 @@ struct Binary {
     case BINARY_POW:
     case BINARY_TANH_BACKWARD:
     case BINARY_SIGMOID_BACKWARD:
+    case BINARY_SIN_BACKWARD:
     case BINARY_RELU_BACKWARD:
     case BINARY_GELU_BACKWARD:
     case BINARY_GELU_TANH_BACKWARD:

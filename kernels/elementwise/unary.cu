@@ -34,6 +34,8 @@ struct Unary {
       return for_each(in, out, [](float x) { return tanhf(x); });
     case UNARY_SIGMOID:
       return for_each(in, out, [](float x) { return sigmoid(x); });
+    case UNARY_SIN:
+      return for_each(in, out, [](float x) { return sinf(x); });
     case UNARY_RELU:
       return for_each(in, out, [](float x) { return x < 0.0f ? 0.0f : x; }); /* keeps NaN */
     case UNARY_GELU:
@@ -63,6 +65,7 @@ struct Unary {
     case UNARY_RSQRT:
     case UNARY_TANH:
     case UNARY_SIGMOID:
+    case UNARY_SIN:
     case UNARY_GELU:
     case UNARY_GELU_TANH:
     case UNARY_SILU:

@@ -41,6 +41,7 @@ case("exp", function(x) return x:exp() end, any(2, 3))
 case("log", function(x) return x:log() end, above_zero(2, 3)).step = 0.005
 case("sqrt", function(x) return x:sqrt() end, above_zero(2, 3)).step = 0.01
 case("rsqrt", function(x) return x:rsqrt() end, above_zero(2, 3)).step = 0.01
+case("sin", function(x) return x:sin() end, any(2, 3))
 case("tanh", function(x) return x:tanh() end, any(2, 3))
 case("sigmoid", function(x) return x:sigmoid() end, any(2, 3))
 case("relu", function(x) return x:relu() end, apart(3, 4))

@@ -14,8 +14,8 @@ for names, kinds in ([[
   sum mean max min argmax: tensor dimensions boolean
   add sub mul div pow maximum minimum eq ne lt le gt ge add_ sub_ mul_ div_ copy_: tensor tensor
   __add __sub __mul __div __pow __concat matmul: tensor tensor
-  tanh_backward sigmoid_backward relu_backward gelu_backward gelu_tanh_backward silu_backward: tensor tensor
-  neg abs exp log sqrt rsqrt tanh sigmoid relu gelu gelu_tanh silu matrices __unm __len __tostring: tensor
+  tanh_backward sigmoid_backward sin_backward relu_backward gelu_backward gelu_tanh_backward silu_backward: tensor tensor
+  neg abs exp log sqrt rsqrt sin tanh sigmoid relu gelu gelu_tanh silu matrices __unm __len __tostring: tensor
   t item totable contiguous clone detach backward float half bfloat16 cpu: tensor
   fill_: tensor number
   where: tensor tensor tensor

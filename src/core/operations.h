@@ -17,6 +17,7 @@ typedef enum UnaryOp {
   UNARY_RSQRT,
   UNARY_TANH,
   UNARY_SIGMOID,
+  UNARY_SIN,
   UNARY_RELU,
   UNARY_GELU,
   UNARY_GELU_TANH,
@@ -43,6 +44,7 @@ typedef enum BinaryOp {
   BINARY_GE,
   BINARY_TANH_BACKWARD,      /* g, y: g · (1 - y²) */
   BINARY_SIGMOID_BACKWARD,   /* g, y: g · y · (1 - y) */
+  BINARY_SIN_BACKWARD,       /* g, x: g · cos(x) */
   BINARY_RELU_BACKWARD,      /* g, x: g where x > 0, else 0 */
   BINARY_GELU_BACKWARD,      /* g, x: g · (Φ(x) + x · φ(x)) */
   BINARY_GELU_TANH_BACKWARD, /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */
@@ -151,6 +153,7 @@ PORTABLE BinaryClass binary_class(BinaryOp op) {
     return BINARY_CLASS_COMPARISON;
   case BINARY_TANH_BACKWARD:
   case BINARY_SIGMOID_BACKWARD:
+  case BINARY_SIN_BACKWARD:
   case BINARY_RELU_BACKWARD:
   case BINARY_GELU_BACKWARD:
   case BINARY_GELU_TANH_BACKWARD:

@@ -17,6 +17,7 @@ static int lfp8_sqrt(lua_State *L) { return unary(L, UNARY_SQRT); }
 static int lfp8_rsqrt(lua_State *L) { return unary(L, UNARY_RSQRT); }
 static int lfp8_tanh(lua_State *L) { return unary(L, UNARY_TANH); }
 static int lfp8_sigmoid(lua_State *L) { return unary(L, UNARY_SIGMOID); }
+static int lfp8_sin(lua_State *L) { return unary(L, UNARY_SIN); }
 static int lfp8_relu(lua_State *L) { return unary(L, UNARY_RELU); }
 static int lfp8_gelu(lua_State *L) { return unary(L, UNARY_GELU); }
 static int lfp8_gelu_tanh(lua_State *L) { return unary(L, UNARY_GELU_TANH); }
@@ -45,6 +46,7 @@ static int lfp8_ge(lua_State *L) { return binary(L, BINARY_GE); }
 /* tanh_backward(grad, y) … silu_backward(grad, x): the gradient of the operation's input */
 static int lfp8_tanh_backward(lua_State *L) { return binary(L, BINARY_TANH_BACKWARD); }
 static int lfp8_sigmoid_backward(lua_State *L) { return binary(L, BINARY_SIGMOID_BACKWARD); }
+static int lfp8_sin_backward(lua_State *L) { return binary(L, BINARY_SIN_BACKWARD); }
 static int lfp8_relu_backward(lua_State *L) { return binary(L, BINARY_RELU_BACKWARD); }
 static int lfp8_gelu_backward(lua_State *L) { return binary(L, BINARY_GELU_BACKWARD); }
 static int lfp8_gelu_tanh_backward(lua_State *L) { return binary(L, BINARY_GELU_TANH_BACKWARD); }
@@ -95,6 +97,7 @@ const luaL_Reg elementwise_functions[] = {
     {"rsqrt", lfp8_rsqrt},
     {"tanh", lfp8_tanh},
     {"sigmoid", lfp8_sigmoid},
+    {"sin", lfp8_sin},
     {"relu", lfp8_relu},
     {"gelu", lfp8_gelu},
     {"gelu_tanh", lfp8_gelu_tanh},
@@ -114,6 +117,7 @@ const luaL_Reg elementwise_functions[] = {
     {"ge", lfp8_ge},
     {"tanh_backward", lfp8_tanh_backward},
     {"sigmoid_backward", lfp8_sigmoid_backward},
+    {"sin_backward", lfp8_sin_backward},
     {"relu_backward", lfp8_relu_backward},
     {"gelu_backward", lfp8_gelu_backward},
     {"gelu_tanh_backward", lfp8_gelu_tanh_backward},

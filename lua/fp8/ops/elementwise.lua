@@ -41,6 +41,8 @@ end)
 elementwise.tanh = unary("tanh", "output", function(_, grad, y) return core.tanh_backward(grad, y) end)
 --- 1 / (1 + e^-x)
 elementwise.sigmoid = unary("sigmoid", "output", function(_, grad, y) return core.sigmoid_backward(grad, y) end)
+--- Sine, of radians.
+elementwise.sin = unary("sin", "input", function(_, grad, x) return core.sin_backward(grad, x) end)
 --- max(x, 0); its derivative at 0 is taken to be 0.
 elementwise.relu = unary("relu", "input", function(_, grad, x) return core.relu_backward(grad, x) end)
 --- x · σ(x), with σ the sigmoid: SiLU, also called swish.

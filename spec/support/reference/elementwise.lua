@@ -21,6 +21,7 @@ elementwise.unary = {
   log = function(x) return x < 0 and 0 / 0 or math.log(x) end,
   sqrt = function(x) return x < 0 and 0 / 0 or math.sqrt(x) end,
   rsqrt = function(x) return x < 0 and 0 / 0 or 1 / math.sqrt(x) end,
+  sin = math.sin,
   tanh = math.tanh,
   sigmoid = function(x) return 1 / (1 + math.exp(-x)) end,
   relu = function(x) return math.max(x, 0) end,

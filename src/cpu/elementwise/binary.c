@@ -73,6 +73,9 @@ VECTORIZE static void binary_floats(int op, float *restrict out, const float *co
   case BINARY_SIGMOID_BACKWARD:
     for (int i = 0; i < n; i++) out[i] = a[i] * b[i] * (1.0f - b[i]);
     return;
+  case BINARY_SIN_BACKWARD:
+    for (int i = 0; i < n; i++) out[i] = a[i] * cosf(b[i]);
+    return;
   case BINARY_RELU_BACKWARD:
     for (int i = 0; i < n; i++) out[i] = b[i] > 0.0f ? a[i] : 0.0f;
     return;
@@ -138,6 +141,7 @@ VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64
   case BINARY_POW:
   case BINARY_TANH_BACKWARD:
   case BINARY_SIGMOID_BACKWARD:
+  case BINARY_SIN_BACKWARD:
   case BINARY_RELU_BACKWARD:
   case BINARY_GELU_BACKWARD:
   case BINARY_GELU_TANH_BACKWARD:

@@ -34,6 +34,9 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
   case UNARY_SIGMOID:
     for (int i = 0; i < n; i++) out[i] = vector_sigmoid(x[i]);
     return;
+  case UNARY_SIN:
+    for (int i = 0; i < n; i++) out[i] = sinf(x[i]);
+    return;
   case UNARY_RELU: /* the comparison is false for NaN, which stays */
     for (int i = 0; i < n; i++) out[i] = x[i] < 0.0f ? 0.0f : x[i];
     return;
@@ -71,6 +74,7 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
   case UNARY_RSQRT:
   case UNARY_TANH:
   case UNARY_SIGMOID:
+  case UNARY_SIN:
   case UNARY_GELU:
   case UNARY_GELU_TANH:
   case UNARY_SILU:
