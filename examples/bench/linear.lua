@@ -79,8 +79,7 @@ end
 local function coded(tensor, format, by_row)
   local count, n, m = unpack(core.shape(tensor))
   local quantizer = core.quantizer {format = format, blocksize = by_row and m or nil}
-  local form = core.quantize(tensor, quantizer, {codes = true, scale = true})
-  local codes, scale = form.codes, form.scale
+  local codes, scale = core.quantize(tensor, quantizer, "codes scale")
   local scales = {}
   for i = 1, count do scales[i] = by_row and core.narrow(scale, 1, 1 + (i - 1) * n, n) or scale end
   return slices(codes, count), scales, slices(core.contiguous(core.transpose(codes, 2, 3)), count)
@@ -109,8 +108,7 @@ end
 local function fp8_products(pool, weight, by_row)
   local count, dtype = pool.count, core.dtype(weight)
   local outputs, inputs = unpack(core.shape(weight))
-  local form = core.quantize(weight, core.quantizer {format = "e4m3"}, {codes = true, scale = true})
-  local w, w_scale = form.codes, form.scale
+  local w, w_scale = core.quantize(weight, core.quantizer {format = "e4m3"}, "codes scale")
   local w_transposed = core.contiguous(core.transpose(w, 1, 2))
   local scale_out, scale_in = w_scale, w_scale
   if by_row then
@@ -120,21 +118,19 @@ local function fp8_products(pool, weight, by_row)
   local x, x_scale, x_transposed = coded(pool.x, "e4m3", by_row)
   local dy, dy_scale, dy_transposed = coded(pool.dy, "e5m2", by_row)
   local x_values, dy_values = slices(pool.x, count), slices(core.transpose(pool.dy, 2, 3), count)
-  local scaled_matmul, matmul, free = core.scaled_matmul, core.matmul, core.free
+  local scaled_matmul, matmul, free, fast = core.scaled_matmul, core.matmul, core.free, {fast = true}
   local function forward(turn)
     local i = turn % count + 1
-    free(scaled_matmul {a = x[i], scale_a = x_scale[i], b = w, scale_b = scale_out, dtype = dtype, fast = true})
+    free(scaled_matmul(x[i], x_scale[i], w, scale_out, dtype, fast))
   end
   local function both(turn)
     local i = turn % count + 1
     forward(turn)
-    free(scaled_matmul {a = dy[i], scale_a = dy_scale[i], b = w_transposed, scale_b = scale_in, dtype = dtype})
+    free(scaled_matmul(dy[i], dy_scale[i], w_transposed, scale_in, dtype))
     if by_row then
       free(matmul(dy_values[i], x_values[i]))
     else
-      free(scaled_matmul {
-        a = dy_transposed[i], scale_a = dy_scale[i], b = x_transposed[i], scale_b = x_scale[i], dtype = dtype,
-      })
+      free(scaled_matmul(dy_transposed[i], dy_scale[i], x_transposed[i], x_scale[i], dtype))
     end
   end
   return forward, both

@@ -39,8 +39,8 @@ local maps, hardware = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}
 local function fake_quantize(blocksize, sums)
   return function(format, dtype)
     local quantizer = core.quantizer {format = format, blocksize = blocksize}
-    local wants = {values = dtype, sum = sums and dtype or nil}
-    return function(x) return core.quantize(x, quantizer, wants) end
+    local outputs, options = sums and "values sum" or "values", {dtype = dtype, sum_dtype = dtype}
+    return function(x) return core.quantize(x, quantizer, outputs, options) end
   end
 end
 
@@ -56,17 +56,17 @@ end
 local function quantize_again(transpose)
   return function(format, _, x)
     local quantizer = core.quantizer {format = format}
-    local known = core.quantize(x, quantizer, {scale = true}).scale
-    local wants = {codes = true, scale = true, transposed = transpose, known = known}
-    return function(x_again) return core.quantize(x_again, quantizer, wants) end
+    local options = {known = core.quantize(x, quantizer, "scale")}
+    local outputs = transpose and "codes scale transposed" or "codes scale"
+    return function(x_again) return core.quantize(x_again, quantizer, outputs, options) end
   end
 end
 
 local function dequantize(blocksize)
   return function(format, dtype, x)
     local quantizer = core.quantizer {format = format, blocksize = blocksize}
-    local form = core.quantize(x, quantizer, {codes = true, scale = true})
-    return function() return core.dequantize(form.codes, form.scale, quantizer, dtype) end
+    local codes, scale = core.quantize(x, quantizer, "codes scale")
+    return function() return core.dequantize(codes, scale, quantizer, dtype) end
   end
 end
 
@@ -103,7 +103,7 @@ end
 
 local function of_others(d)
   local function transpose(_, _, x)
-    local codes = core.quantize(x, core.quantizer {format = "e4m3"}, {codes = true}).codes
+    local codes = core.quantize(x, core.quantizer {format = "e4m3"}, "codes")
     return function() return core.contiguous(core.transpose(codes, 1, 2)) end
   end
   local function column_sum() return function(x) return core.sum(x, 1) end end

@@ -14,7 +14,8 @@ for names, kinds in ([[
   sum mean max min argmax: tensor dimensions boolean
   add sub mul div pow maximum minimum eq ne lt le gt ge add_ sub_ mul_ div_ copy_: tensor tensor
   __add __sub __mul __div __pow __concat matmul: tensor tensor
-  tanh_backward sigmoid_backward sin_backward relu_backward gelu_backward gelu_tanh_backward silu_backward: tensor tensor
+  tanh_backward sigmoid_backward sin_backward relu_backward: tensor tensor
+  gelu_backward gelu_tanh_backward silu_backward: tensor tensor
   neg abs exp log sqrt rsqrt sin tanh sigmoid relu gelu gelu_tanh silu matrices __unm __len __tostring: tensor
   t item totable contiguous clone detach backward float half bfloat16 cpu: tensor
   fill_: tensor number
@@ -59,7 +60,7 @@ for names, kinds in ([[
   dequantize_blockwise fp8.dequantize: codes quantized_state
   fp8.quantize: tensor map
   quantizer: planned_operand
-  core.quantize: tensor quantizer quantize_wants
+  core.quantize: tensor quantizer outputs quantize_options
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
   convert: layer recipe filter
@@ -68,7 +69,7 @@ for names, kinds in ([[
   analyze: tensor analyze_options
   fp8.watch watch_run: layer watch_options
   find: layer callback
-  scaled_matmul: scaled_fields
+  scaled_matmul: codes8 scale codes8 scale dtype scaled_options
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   LayerNorm RMSNorm LayerScale: small fitting_layer_options

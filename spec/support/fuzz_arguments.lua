@@ -127,18 +127,20 @@ return function(random, device)
     return made
   end
 
-  function makers.quantize_wants()
-    local wants = fields {codes = "boolean", transposed = "boolean", scale = "boolean"}
-    if random(2) == 1 then wants.values = make "dtype" end
-    if random(2) == 1 then wants.sum = make "dtype" end
-    if random(4) == 1 then wants.known = make "scale" end
-    if random(8) == 1 then wants.scale = make "number" end
-    return wants
+  function makers.outputs()
+    return pick {
+      "codes scale", "values", "scale sum values", "transposed scale", "codes transposed sum", "", "codes codes", "x",
+    }
   end
 
-  function makers.scaled_fields()
-    return fields {a = "codes8", scale_a = "scale", b = "codes8", scale_b = "scale", dtype = "dtype", fast = "boolean"}
+  function makers.quantize_options()
+    local options = random(2) == 1 and fields {dtype = "dtype", sum_dtype = "dtype"} or nil
+    if options and random(4) == 1 then options.known = make "scale" end
+    if options and random(8) == 1 then options.repeats = make "number" end
+    return options
   end
+
+  function makers.scaled_options() return random(2) == 1 and fields {fast = "boolean"} or nil end
 
   function makers.normalize_fields()
     return fields {

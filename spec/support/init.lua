@@ -217,6 +217,17 @@ function support.run_lua(code)
   return ok, text
 end
 
+--- Compiles a C file with the given flags.
+function support.compile(source, target, flags)
+  local compiler = os.getenv "CC" or "cc"
+  local output = os.tmpname()
+  local status = os.execute(("%s -std=gnu11 -Wall -Wextra -Werror -o '%s' '%s' %s >%s 2>&1"):format(compiler, target,
+    source, flags, output))
+  local text = support.read_file(output)
+  os.remove(output)
+  assert(status == 0 or status == true, text)
+end
+
 --- Tensors of these shapes that require gradients, the same normal numbers in every call.
 function support.random_parameters(shapes, dtype, device)
   fp8.manual_seed(1)

@@ -10,15 +10,19 @@ local function quantizer(format, blocksize, rounding, scale_rounding)
 end
 
 function positional.quantize(x, format, blocksize, rounding, known, transposed, sum, repeats, scale_rounding)
-  local wants = {codes = true, scale = repeats or true, known = known, transposed = transposed or nil, sum = sum}
-  local q = core.quantize(x, quantizer(format, blocksize, rounding, scale_rounding), wants)
-  return q.codes, q.scale, q.transposed, q.sum
+  local outputs = "codes scale" .. (transposed and " transposed" or "") .. (sum and " sum" or "")
+  local codes, scale, third, fourth = core.quantize(x, quantizer(format, blocksize, rounding, scale_rounding), outputs,
+    {known = known, sum_dtype = sum, repeats = repeats})
+  if not transposed then return codes, scale, nil, third end
+  return codes, scale, third, fourth
 end
 
 function positional.fake_quantize(x, format, blocksize, rounding, known, dtype, sum, keep_scale, scale_rounding)
-  local wants = {values = dtype or x.dtype, known = known, sum = sum, scale = keep_scale}
-  local q = core.quantize(x, quantizer(format, blocksize, rounding, scale_rounding), wants)
-  return q.values, q.sum, q.scale
+  local outputs = "values" .. (keep_scale and " scale" or "") .. (sum and " sum" or "")
+  local values, second, third = core.quantize(x, quantizer(format, blocksize, rounding, scale_rounding), outputs,
+    {known = known, dtype = dtype, sum_dtype = sum})
+  if not keep_scale then return values, second end
+  return values, third, second
 end
 
 function positional.dequantize(codes, scale, format, blocksize, dtype)
@@ -38,9 +42,7 @@ function positional.compare_quantized(row, x, format, blocksize, known, dtype, s
 end
 
 function positional.scaled_matmul(a, scale_a, b, scale_b, bias, dtype, fast)
-  return core.scaled_matmul {
-    a = a, scale_a = scale_a, b = b, scale_b = scale_b, bias = bias, dtype = dtype, fast = fast,
-  }
+  return core.scaled_matmul(a, scale_a, b, scale_b, dtype, {bias = bias, fast = fast})
 end
 
 return positional

@@ -28,9 +28,9 @@ struct Capture {
   int use_count, use_room;
 };
 
-Capture *capture_open(void) { return context_current()->capture; }
+Capture *capture_open(void) { return context_now->capture; }
 
-uint64_t capture_epoch(void) { return context_current()->capture_epoch; }
+uint64_t capture_epoch(void) { return context_now->capture_epoch; }
 
 /* Room for one more element in an array that grows by doubling. */
 static bool grow(void **array, int count, int *room, size_t element_bytes) {
@@ -54,7 +54,7 @@ static void drop_reference(Capture *capture) {
 }
 
 Capture *capture_begin(Device device) {
-  Context *context = context_current();
+  Context *context = context_now;
   if (context->capture) {
     error_set("a graph is being captured already");
     return NULL;
@@ -71,7 +71,7 @@ Capture *capture_begin(Device device) {
 }
 
 bool capture_end(Capture *capture) {
-  Context *context = context_current();
+  Context *context = context_now;
   context->capture = NULL;
   context->capture_epoch++;
   for (int i = 0; i < capture->use_count; i++) {

@@ -4,8 +4,7 @@
 
 #include "core/formats/map.h"
 
-/* Read in every call, so without a look-up: such variables of loaded libraries have a reserve of their own. */
-static _Thread_local __attribute__((tls_model("initial-exec"))) Context *current;
+_Thread_local __attribute__((tls_model("initial-exec"), visibility("hidden"))) Context *context_now;
 
 Context *context_create(void) {
   Context *context = calloc(1, sizeof *context);
@@ -30,10 +29,4 @@ void context_release(Context *context) {
   free(context);
 }
 
-Context *context_enter(Context *context) {
-  Context *before = current;
-  current = context;
-  return before;
-}
-
-Context *context_current(void) { return current; }
+Context *context_current(void) { return context_now; }

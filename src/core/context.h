@@ -45,10 +45,18 @@ void context_close(Context *context);
 static inline void context_hold(Context *context) { context->references++; }
 void context_release(Context *context);
 
+/* The one that the calling thread works for: context_current, for this library. Without a look-up at each access:
+ * variables of threads in loaded libraries have a reserve of their own. */
+extern _Thread_local __attribute__((tls_model("initial-exec"), visibility("hidden"))) Context *context_now;
+
+FP8_API Context *context_current(void);
+
 /* Makes the calling thread work for a context; returns the one before, to which it has to return after a call that
  * interrupts another one. */
-Context *context_enter(Context *context);
-/* The one that the calling thread works for. */
-FP8_API Context *context_current(void);
+static inline Context *context_enter(Context *context) {
+  Context *before = context_now;
+  context_now = context;
+  return before;
+}
 
 #endif

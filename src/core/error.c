@@ -8,11 +8,11 @@
 bool error_set(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(context_current()->error, ERROR_TEXT_MAX, format, arguments);
+  vsnprintf(context_now->error, ERROR_TEXT_MAX, format, arguments);
   va_end(arguments);
   return false;
 }
 
 bool error_memory(size_t bytes) { return error_set("out of memory on cpu: %zu bytes asked for", bytes); }
 
-const char *error_message(void) { return context_current()->error; }
+const char *error_message(void) { return context_now->error; }

@@ -8,10 +8,10 @@ static const Allocator *allocators[DEVICE_KINDS_MOST];
 
 void memory_register(DeviceKind kind, const Allocator *allocator) { allocators[kind] = allocator; }
 
-static MemoryAccount *account_of(Device device) { return &context_current()->memory[device.kind][device.index]; }
+static MemoryAccount *account_of(Device device) { return &context_now->memory[device.kind][device.index]; }
 
 static void collect_garbage(void) {
-  Context *context = context_current();
+  Context *context = context_now;
   if (!context->collect) return;
   context->collect(context->owner);
   context_enter(context); /* a finalizer may have used another one */

@@ -13,7 +13,7 @@ static Storage *storage_create(Device device, size_t bytes) {
     error_memory(sizeof *storage);
     return NULL;
   }
-  *storage = (Storage){.references = 1, .context = context_current(), .device = device, .bytes = bytes};
+  *storage = (Storage){.references = 1, .context = context_now, .device = device, .bytes = bytes};
   if (bytes > 0) {
     storage->data = capture_owns(device) ? capture_allocate(storage) : memory_allocate(device, bytes);
     if (!storage->data) {

@@ -100,43 +100,61 @@ QuantizeOptions check_quantizer(lua_State *L, int index) {
 
 /* --- quantization --- */
 
-/* How often the field `scale` asks for scales: not at all, once, or as many times as it says. */
-static int64_t scale_field(lua_State *L, int table) {
-  lua_pushliteral(L, "scale");
-  lua_rawget(L, table);
-  double times = lua_isnumber(L, -1) ? lua_tonumber(L, -1) : lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  if (number_is_whole(times) && times >= 0) return (int64_t)times;
-  argument_error(L, table, "the scale can't be made %.14g times", times);
-  return 0;
+/* Pushes a new tensor for every word of argument `index` that names an output, in their order; returns how many. */
+static int push_outputs(lua_State *L, int index, QuantizeOutputs *outputs) {
+  const struct {
+    const char *name;
+    size_t length;
+    Tensor **receiver;
+  } words[] = {{"codes", 5, &outputs->codes},
+               {"scale", 5, &outputs->scale},
+               {"values", 6, &outputs->values},
+               {"transposed", 10, &outputs->transposed},
+               {"sum", 3, &outputs->column_sum}};
+  enum { WORDS = sizeof words / sizeof words[0] };
+  int count = 0;
+  for (const char *text = luaL_checkstring(L, index); *text; count++) {
+    size_t length = 0, word = 0;
+    while (text[length] && text[length] != ' ') length++;
+    while (word < WORDS && (words[word].length != length || memcmp(words[word].name, text, length) != 0)) word++;
+    if (word == WORDS || *words[word].receiver) {
+      argument_error(L, index, "outputs are codes, transposed, values, scale and sum, each once, got '%.40s'", text);
+    }
+    *words[word].receiver = new_tensor(L);
+    text += length + (text[length] == ' ');
+  }
+  return count;
 }
 
-/* quantize(x, quantizer, wants) -> the tensors that `wants` names, by the same names:
+/* quantize(x, quantizer, outputs[, options]) -> the outputs, words as in "codes scale", in the order in which they are
+ * named:
  *
- *   codes = true, transposed = true   codes, and those of the transposed matrix
- *   values = dtype                    what the codes decode to
- *   scale = true, or a number         scales, one a block; a whole tensor's so many times
- *   sum = dtype                       sums of x over its rows, one a column
+ *   codes, transposed  codes of x, and those of the transposed matrix
+ *   values             what the codes decode to, of options.dtype (x's)
+ *   scale              scales, one a block; a whole tensor's options.repeats times
+ *   sum                sums of x over its rows, one a column, of options.sum_dtype (f32)
  *
- * with the scales wants.known if there are any: core/formats/quantizer.h. */
+ * with the scales options.known, if there are any: core/formats/quantizer.h. */
 static int lfp8_quantize(lua_State *L) {
+  lua_settop(L, 4);
   const Tensor *x = check_tensor(L, 1);
   QuantizeOptions options = check_quantizer(L, 2);
-  check_table(L, 3);
-  bool codes = boolean_field(L, 3, "codes"), transposed = boolean_field(L, 3, "transposed");
-  bool values = dtype_field(L, 3, "values", &options.dtype), sum = dtype_field(L, 3, "sum", &options.sum_dtype);
-  int64_t scales = scale_field(L, 3);
-  options.scale_count = scales > 1 ? scales : 0;
-  options.known_scale = optional_tensor_field(L, 3, "known");
-  lua_createtable(L, 0, codes + transposed + values + sum + (scales > 0));
-  QuantizeOutputs outputs = {
-      .codes = new_tensor_field(L, "codes", codes),
-      .transposed = new_tensor_field(L, "transposed", transposed),
-      .values = new_tensor_field(L, "values", values),
-      .scale = new_tensor_field(L, "scale", scales > 0),
-      .column_sum = new_tensor_field(L, "sum", sum),
-  };
-  return finish(L, op_quantize(&outputs, x, &options), 1);
+  options.dtype = x->dtype;
+  options.sum_dtype = DTYPE_F32;
+  if (!lua_isnil(L, 4)) {
+    check_table(L, 4);
+    dtype_field(L, 4, "dtype", &options.dtype);
+    dtype_field(L, 4, "sum_dtype", &options.sum_dtype);
+    options.known_scale = optional_tensor_field(L, 4, "known");
+    double repeats = number_field(L, 4, "repeats", 0);
+    if (!number_is_whole(repeats) || repeats < 0) {
+      argument_error(L, 4, "the scale can't be made %.14g times", repeats);
+    }
+    options.scale_count = (int64_t)repeats;
+  }
+  QuantizeOutputs outputs = {0};
+  int count = push_outputs(L, 3, &outputs);
+  return finish(L, op_quantize(&outputs, x, &options), count);
 }
 
 /* dequantize(codes, scales, quantizer, dtype = f32) -> tensor */

@@ -1,20 +1,17 @@
 /* Products of codes. */
 #include "lua/binding/binding.h"
 
-/* scaled_matmul{a = (m, k), scale_a =, b = (n, k), scale_b =, bias =, dtype =, fast = false} -> (m, n): float8 codes, one
+/* scaled_matmul(a (m, k), scale of a, b (n, k), scale of b, dtype[, {bias =, fast = false}]) -> (m, n): float8 codes, one
  * scale or one a row: core/operations.h, ScaledProduct, and backend.h */
 static int lfp8_scaled_matmul(lua_State *L) {
-  check_table(L, 1);
-  DType dtype = DTYPE_F32;
   ScaledProduct product = {
-      .a = tensor_field(L, 1, "a"),
-      .scale_a = tensor_field(L, 1, "scale_a"),
-      .b = tensor_field(L, 1, "b"),
-      .scale_b = tensor_field(L, 1, "scale_b"),
-      .bias = optional_tensor_field(L, 1, "bias"),
-      .fast = boolean_field(L, 1, "fast"),
-  };
-  dtype_field(L, 1, "dtype", &dtype);
+      .a = check_tensor(L, 1), .scale_a = check_tensor(L, 2), .b = check_tensor(L, 3), .scale_b = check_tensor(L, 4)};
+  DType dtype = check_dtype(L, 5);
+  if (!lua_isnoneornil(L, 6)) {
+    check_table(L, 6);
+    product.bias = optional_tensor_field(L, 6, "bias");
+    product.fast = boolean_field(L, 6, "fast");
+  }
   return finish(L, op_scaled_matmul(new_tensor(L), &product, dtype), 1);
 }
 

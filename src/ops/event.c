@@ -3,7 +3,7 @@
 #include "ops/support/support.h"
 
 void op_event_start(Event *event, Device device) {
-  *event = (Event){.context = context_current(), .device = device};
+  *event = (Event){.context = context_now, .device = device};
   context_hold(event->context);
 }
 

@@ -3,7 +3,7 @@
 #include "ops/support/support.h"
 
 bool op_create_lasting(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
-  Context *context = context_current();
+  Context *context = context_now;
   Capture *open = context->capture;
   context->capture = NULL;
   bool created = tensor_create(out, dtype, device, rank, size);
@@ -27,7 +27,7 @@ bool op_graph_begin(Graph *graph, Device device) {
   graph->device = device;
   graph->capture = capture_begin(device);
   if (!graph->capture) return false;
-  graph->context = context_current();
+  graph->context = context_now;
   context_hold(graph->context);
   if (backend_of(device)->capture_begin(device.index)) return true;
   capture_end(graph->capture);

@@ -2,9 +2,9 @@
 #include "core/context.h"
 #include "ops/support/support.h"
 
-void op_manual_seed(RandomSource source) { context_current()->generator = source; }
+void op_manual_seed(RandomSource source) { context_now->generator = source; }
 
-RandomSource op_random_state(void) { return context_current()->generator; }
+RandomSource op_random_state(void) { return context_now->generator; }
 
 static const char no_random[] = "random numbers can't be captured in a graph: every replay would draw the same ones";
 
@@ -12,7 +12,7 @@ bool op_check_random(void) { return !capture_open() || error_set("%s", no_random
 
 RandomSource op_next_random(int64_t words) {
   if (capture_open()) capture_spoil(no_random);
-  RandomSource *generator = &context_current()->generator, source = *generator;
+  RandomSource *generator = &context_now->generator, source = *generator;
   generator->offset += ((uint64_t)words + 3) / 4;
   return source;
 }

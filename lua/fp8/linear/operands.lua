@@ -19,6 +19,11 @@ function operands.delayed(x, operand, histories)
   return delayed_scale(x, history, operand.quantizer, histories.record)
 end
 
+--- The same as options for core.quantize.
+function operands.quantize_options(x, operand, histories)
+  return operand.history and {known = operands.delayed(x, operand, histories)} or nil
+end
+
 local function copy_to(cache, form)
   for _, name in ipairs(forms) do
     if cache[name] then free(cache[name]) end
@@ -43,23 +48,25 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
     (cache.transposed or not wants.transposed) and (cache.recorded or not record) then
     return cache
   end
-  local known = operands.delayed(weight, operand, histories)
-  local form
-  if wants.codes or wants.transposed then
-    form = quantize(weight, operand.quantizer, {
-      codes = wants.codes or wants.values or false, scale = repeats or true,
-      transposed = wants.transposed or false, known = known,
-    })
+  local options = operands.quantize_options(weight, operand, histories) or {}
+  local form, quantizer = {}, operand.quantizer
+  options.repeats = repeats
+  if not (wants.codes or wants.transposed) then
+    options.dtype = dtype
+    form.values = quantize(weight, quantizer, "values", options)
+  elseif wants.transposed and not (wants.codes or wants.values) then
+    form.transposed, form.scale = quantize(weight, quantizer, "transposed scale", options)
+  else
+    local outputs = wants.transposed and "codes scale transposed" or "codes scale"
+    form.codes, form.scale, form.transposed = quantize(weight, quantizer, outputs, options)
     if wants.values then
       local scale = repeats and narrow(form.scale, 1, 1, 1) or form.scale
-      form.values = dequantize(form.codes, scale, operand.quantizer, dtype)
+      form.values = dequantize(form.codes, scale, quantizer, dtype)
     end
-    if form.codes and not wants.codes then
+    if not wants.codes then
       free(form.codes)
       form.codes = nil
     end
-  else
-    form = quantize(weight, operand.quantizer, {values = dtype, known = known})
   end
   form.weight, form.contents, form.map_version = weight, contents_of(weight), map_version
   form.dtype, form.recorded = dtype, record

@@ -13,7 +13,7 @@ local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local free, matmul, scaled_matmul = core.free, core.matmul, core.scaled_matmul
 local dequantize, dtype_of, numel, quantize, size = core.dequantize, core.dtype, core.numel, core.quantize, core.size
-local delayed, scale_for = operands.delayed, operands.scale_for
+local quantize_options, scale_for = operands.quantize_options, operands.scale_for
 local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 
 local products = {}
@@ -33,43 +33,50 @@ function products.forward(x, weight, bias, plan, dtype, for_weight_grad, histori
   local operand = product.left
   local again = weight_grad and weight_grad.right == operand or false
   local transposing = again and weight_grad.native
-  local known = delayed(x, operand, histories)
+  local options = quantize_options(x, operand, histories)
   if product.native then
-    local form = quantize(x, operand.quantizer, {codes = true, scale = true, transposed = transposing, known = known})
-    local y = scaled_matmul {
-      a = form.codes, scale_a = form.scale, b = weight.codes,
-      scale_b = scale_for(product, weight.scale, size(weight.codes, 1)), bias = bias, dtype = dtype, fast = true,
-    }
-    free(form.codes)
-    form.codes = nil
-    return y, again and form or nil
+    local codes, scale, transposed =
+      quantize(x, operand.quantizer, transposing and "codes scale transposed" or "codes scale", options)
+    local weight_scale = scale_for(product, weight.scale, size(weight.codes, 1))
+    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, dtype, {bias = bias, fast = true})
+    free(codes)
+    return y, again and {scale = scale, transposed = transposed} or nil
   end
-  local form
+  local values, scale, transposed
   if transposing then
-    form = quantize(x, operand.quantizer, {codes = true, scale = true, transposed = true, known = known})
-    form.values = dequantize(form.codes, form.scale, operand.quantizer, dtype)
-    free(form.codes)
-    form.codes = nil
+    local codes
+    codes, scale, transposed = quantize(x, operand.quantizer, "codes scale transposed", options)
+    values = dequantize(codes, scale, operand.quantizer, dtype)
+    free(codes)
   else
-    form = quantize(x, operand.quantizer, {values = dtype, scale = again, known = known})
+    values, scale = quantize(x, operand.quantizer, again and "values scale" or "values", options)
   end
-  local y = times_transposed(form.values, weight.values, bias)
-  if again and not transposing and numel(form.values) <= few_values then return y, {values = form.values} end
-  free(form.values)
-  form.values = nil
-  return y, again and form or nil
+  local y = times_transposed(values, weight.values, bias)
+  if again and not transposing and numel(values) <= few_values then return y, {values = values} end
+  free(values)
+  return y, again and {scale = scale, transposed = transposed} or nil
 end
 
 -- dy in the forms that products need, and db, which comes out of the same pass.
-local function quantized_grad(dy, operand, wants, sum_dtype, known)
-  if not (wants.codes or wants.transposed) then
-    return quantize(dy, operand.quantizer, {values = dtype_of(dy), sum = sum_dtype, known = known})
+local function quantized_grad(dy, operand, wants, sum_dtype, histories)
+  local form, quantizer, options = {}, operand.quantizer, quantize_options(dy, operand, histories)
+  if sum_dtype then
+    options = options or {}
+    options.sum_dtype = sum_dtype
   end
-  local form = quantize(dy, operand.quantizer, {
-    codes = wants.codes or wants.values or false, scale = true, transposed = wants.transposed, sum = sum_dtype,
-    known = known,
-  })
-  if wants.values then form.values = dequantize(form.codes, form.scale, operand.quantizer, dtype_of(dy)) end
+  if not (wants.codes or wants.transposed) then
+    form.values, form.sum = quantize(dy, quantizer, sum_dtype and "values sum" or "values", options)
+  elseif not wants.transposed then
+    form.codes, form.scale, form.sum =
+      quantize(dy, quantizer, sum_dtype and "codes scale sum" or "codes scale", options)
+  elseif not (wants.codes or wants.values) then
+    form.transposed, form.scale, form.sum =
+      quantize(dy, quantizer, sum_dtype and "transposed scale sum" or "transposed scale", options)
+  else
+    form.codes, form.scale, form.transposed, form.sum =
+      quantize(dy, quantizer, sum_dtype and "codes scale transposed sum" or "codes scale transposed", options)
+  end
+  if wants.values and form.codes then form.values = dequantize(form.codes, form.scale, quantizer, dtype_of(dy)) end
   return form
 end
 
@@ -84,12 +91,11 @@ function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histori
       codes = input.native, transposed = shared and weight.native,
       values = not input.native or shared and not weight.native,
     }
-    first = quantized_grad(dy, input.left, wants, sum_dtype, delayed(dy, input.left, histories))
+    first = quantized_grad(dy, input.left, wants, sum_dtype, histories)
   end
   if weight and not shared then
     local wants = {transposed = weight.native, values = not weight.native}
-    second = quantized_grad(dy, weight.left, wants, not first and sum_dtype or nil,
-      delayed(dy, weight.left, histories))
+    second = quantized_grad(dy, weight.left, wants, not first and sum_dtype or nil, histories)
   end
   local sum = (first or second).sum
   ;(first or second).sum = nil
@@ -100,10 +106,8 @@ end
 function products.input_grad(dy, weight, plan, dtype)
   local product = plan.input_grad
   if product.native then
-    return scaled_matmul {
-      a = dy.codes, scale_a = dy.scale, b = weight.transposed,
-      scale_b = scale_for(product, weight.scale, size(weight.transposed, 1)), dtype = dtype,
-    }
+    local weight_scale = scale_for(product, weight.scale, size(weight.transposed, 1))
+    return scaled_matmul(dy.codes, dy.scale, weight.transposed, weight_scale, dtype)
   end
   local values = weight.values or
     dequantize(weight.codes, scale_for(product, weight.scale), product.right.quantizer, dtype)
@@ -117,21 +121,20 @@ end
 function products.weight_grad(dy, x, kept, plan, dtype, histories)
   local product = plan.weight_grad
   local operand = product.right
-  if kept and kept.values then return transposed_times(dy.values, kept.values, dtype) end
-  local form = kept
-  if not (kept and kept.transposed) then
-    local known = kept and kept.scale or delayed(x, operand, histories)
-    if not product.native then
-      local values = quantize(x, operand.quantizer, {values = dtype_of(x), known = known}).values
-      local grad = transposed_times(dy.values, values, dtype)
-      free(values)
-      return grad
-    end
-    form = quantize(x, operand.quantizer, {scale = true, transposed = true, known = known})
+  if kept and kept.transposed then
+    return scaled_matmul(dy.transposed, dy.scale, kept.transposed, kept.scale, dtype)
+  elseif kept and kept.values then
+    return transposed_times(dy.values, kept.values, dtype)
   end
-  return scaled_matmul {
-    a = dy.transposed, scale_a = dy.scale, b = form.transposed, scale_b = form.scale, dtype = dtype,
-  }
+  local options = kept and kept.scale and {known = kept.scale} or quantize_options(x, operand, histories)
+  if product.native then
+    local transposed, scale = quantize(x, operand.quantizer, "transposed scale", options)
+    return scaled_matmul(dy.transposed, dy.scale, transposed, scale, dtype)
+  end
+  local values = quantize(x, operand.quantizer, "values", options)
+  local grad = transposed_times(dy.values, values, dtype)
+  free(values)
+  return grad
 end
 
 return products

@@ -40,7 +40,7 @@ local function check_format(where, format)
   local version = core.version(format)
   if checked_maps[format] == version then return end
   local ok, message = pcall(function()
-    core.quantize(core.zeros({1}, {dtype = "f32", device = "cpu"}), core.quantizer {format = format}, {})
+    core.quantize(core.zeros({1}, {dtype = "f32", device = "cpu"}), core.quantizer {format = format}, "codes")
   end)
   if not ok then raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""))) end
   checked_maps[format] = version

@@ -11,8 +11,8 @@ local known_options = {rounding = true}
 local function quantized(name, x, map, blocksize, options)
   local rounding = check_options(name, options, known_options).rounding
   local quantizer = core.quantizer {format = map, blocksize = blocksize, rounding = rounding}
-  local form = core.quantize(x, quantizer, {codes = true, scale = true})
-  return form.codes, {absmax = form.scale, map = map, blocksize = blocksize, dtype = core.dtype(x)}
+  local codes, absmax = core.quantize(x, quantizer, "codes scale")
+  return codes, {absmax = absmax, map = map, blocksize = blocksize, dtype = core.dtype(x)}
 end
 
 local function check_blocksize(name, blocksize)

@@ -63,7 +63,7 @@ static bool check_values(const float values[MAP_SIZE]) {
 }
 
 Map *map_compile(const float values[MAP_SIZE]) {
-  MapCache *cache = cache_of(context_current());
+  MapCache *cache = cache_of(context_now);
   if (!cache) return NULL;
   int slot = 0;
   for (int i = 0; i < CACHE_SIZE; i++) {

@@ -36,7 +36,7 @@ typedef struct State {
 } State;
 
 /* The state of the function that runs. */
-static inline State *state_now(void) { return context_current()->owner; }
+static inline State *state_now(void) { return context_now->owner; }
 
 /* --- functions and errors (module.c) --- */
 
