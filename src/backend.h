@@ -15,10 +15,10 @@
 #ifndef FP8_BACKEND_H
 #define FP8_BACKEND_H
 
+#include "core/formats/quantizer.h"
 #include "core/memory.h"
 #include "core/operations.h"
 #include "core/optim.h"
-#include "core/formats/quantizer.h"
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */

@@ -1,5 +1,5 @@
--- Two Lua states in one program know nothing of each other. Algorithms for products are not timed here: which of them is
--- the fastest may change from run to run, and with it the last bits.
+-- Two Lua states in one program know nothing of each other. Algorithms for products are not timed here: which of them
+-- is the fastest may change from run to run, and with it the last bits.
 local support = require "spec.support"
 
 local rounds = tonumber(os.getenv "FP8_STATES") or 20
@@ -18,7 +18,8 @@ support.each_device(function(device)
 
     local function results(mode, count)
       local script = support.path "spec/fixtures/states.lua"
-      local done, output = run(("FP8_TUNE=0 FP8_STATES_DEVICE=%s '%s' %s '%s' %d"):format(device, host, mode, script, count))
+      local command = "FP8_TUNE=0 FP8_STATES_DEVICE=%s '%s' %s '%s' %d"
+      local done, output = run(command:format(device, host, mode, script, count))
       assert.is_true(done, output)
       local list = {}
       for line in output:gmatch "[^\n]+" do list[#list + 1] = line end

@@ -7,9 +7,9 @@
 #define FP8_OPS_OPS_H
 
 #include "core/capture.h"
+#include "core/formats/quantizer.h"
 #include "core/operations.h"
 #include "core/optim.h"
-#include "core/formats/quantizer.h"
 
 /* A set of dimensions: bit d stands for dimension d. */
 typedef uint32_t DimensionSet;

@@ -3,8 +3,8 @@
 #define FP8_CORE_QUANTIZER_H
 
 #include "core/formats/map.h"
-#include "core/random.h"
 #include "core/formats/scale.h"
+#include "core/random.h"
 #include "core/tensor.h"
 
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
