@@ -44,20 +44,19 @@ local function fake_quantize(blocksize, sums)
   end
 end
 
-local function quantize(blocksize, transpose, sums)
+local function quantize(blocksize, outputs)
   return function(format, dtype)
     local quantizer = core.quantizer {format = format, blocksize = blocksize}
-    local wants = {codes = true, scale = true, transposed = transpose, sum = sums and dtype or nil}
-    return function(x) return core.quantize(x, quantizer, wants) end
+    local options = {sum_dtype = dtype}
+    return function(x) return core.quantize(x, quantizer, outputs or "codes scale", options) end
   end
 end
 
 -- With the scale of an earlier quantization, as for a weight whose absmax is known.
-local function quantize_again(transpose)
+local function quantize_again(outputs)
   return function(format, _, x)
     local quantizer = core.quantizer {format = format}
     local options = {known = core.quantize(x, quantizer, "scale")}
-    local outputs = transpose and "codes scale transposed" or "codes scale"
     return function(x_again) return core.quantize(x_again, quantizer, outputs, options) end
   end
 end
@@ -77,7 +76,7 @@ local function of_maps(d)
     {"fake-quantize, blocks of 64", 2 * d, fake_quantize(64)},
     {"fake-quantize, whole tensor", 3 * d, fake_quantize()},
     {"… with column sums, 4096", 2 * d, fake_quantize(4096, true)},
-    {"… with column sums, whole", 3 * d, fake_quantize(nil, true)},
+    {"… with column sums, whole", 3 * d, fake_quantize(nil, "codes scale transposed")},
     {"quantize, blocks of 4096", d + 1, quantize(4096)},
     {"quantize, blocks of 256", d + 1, quantize(256)},
     {"quantize, whole tensor", 2 * d + 1, quantize()},
@@ -91,12 +90,12 @@ local function of_casts(d, columns)
   return {
     {"cast, scale a row", d + 1, quantize(columns)},
     {"cast, one scale", 2 * d + 1, quantize()},
-    {"cast, one known scale", d + 1, quantize_again()},
-    {"with transpose, scale a row", d + 2, quantize(columns, true)},
-    {"with transpose, one scale", 2 * d + 2, quantize(nil, true)},
-    {"with transpose, known scale", d + 2, quantize_again(true)},
-    {"with sums, scale a row", d + 1, quantize(columns, false, true)},
-    {"with both, one scale", 2 * d + 2, quantize(nil, true, true)},
+    {"cast, one known scale", d + 1, quantize_again "codes scale"},
+    {"with transpose, scale a row", d + 2, quantize(columns, "codes scale transposed")},
+    {"with transpose, one scale", 2 * d + 2, quantize(nil, "codes scale transposed")},
+    {"with transpose, known scale", d + 2, quantize_again "codes scale transposed"},
+    {"with sums, scale a row", d + 1, quantize(columns, "codes scale sum")},
+    {"with both, one scale", 2 * d + 2, quantize(nil, "codes scale transposed sum")},
     {"values again, scale a row", d + 1, dequantize(columns)},
   }
 end

@@ -1,0 +1,28 @@
+-- Every benchmark, on the smallest inputs, prints its whole table: each kernel and layer that it names can be called.
+local support = require "spec.support"
+
+local benchmarks = {
+  {"quantize", "--shape 64,256 --dtype bf16,f32 --steps 1", {"transpose of codes"}},
+  {"linear", "--shapes 32,64,64 --dtype f32 --steps 1", {"LinearMixed", "LinearGlobal native"}},
+  {"layers", "--rows 64 --features 32 --vocabulary 50 --positions 32 --dtype f32 --steps 1", {"causal"}},
+  {"optimizer", "--layers 1 --dtype bf16 --steps 1", {"AdamW", "StableAdamW", "clipping"}},
+  {"gpt2", "--layers 1 --width 32 --heads 2 --context 16 --vocabulary 64 --batch 1 --steps 1 --profile",
+    {"global_native", "clipping and optimizer"}},
+  {"start", "--processes 1", {"second step"}},
+  {"watch", "--layers 1 --width 32 --context 16 --batch 1 --every 2 --steps 1", {"mixed", "global_native"}},
+}
+
+describe("examples/bench", function()
+  support.each_device(function(device)
+    for _, benchmark in ipairs(benchmarks) do
+      local name, options, rows = unpack(benchmark)
+      it("measures with " .. name .. ".lua", function()
+        local script = support.path("examples/bench/" .. name .. ".lua")
+        local ok, output = support.run(("%s --device %s %s"):format(script, device, options))
+        assert.is_true(ok, output)
+        for _, row in ipairs(rows) do assert.is_truthy(output:find(row, 1, true), output) end
+        assert.is_nil(output:find "%f[%w]nan%f[%W]", output)
+      end)
+    end
+  end)
+end)
