@@ -146,7 +146,8 @@ int rows_grid(Launch launch, const MatrixRows &x) {
   return grid_size(launch, x.rows, x.columns <= warp_columns ? BLOCK / WARP : 1, 64);
 }
 
-/* The vectors in a row, as an int, where all of these addresses allow them. */
+/* The vectors in a row, as an int, where all of these addresses allow them. Without vectors kernels read elements of any
+ * dtype, whatever they were instantiated for. */
 int vector_count(const CrossEntropyPlan &plan, const void *out) {
   if (!on_vector(plan.logits.data) || !on_vector(out)) return 0;
   const int64_t count = vectors_in_row(plan.logits.dtype, plan.logits.columns);
@@ -158,11 +159,12 @@ int vector_count(const CrossEntropyPlan &plan, const void *out) {
 extern "C" cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPlan *plan) {
   const MatrixRows &logits = plan->logits;
   if (logits.rows == 0) return cudaSuccess;
-  with_scalar(logits.dtype, [&](auto scalar) {
+  const int count = vector_count(*plan, NULL);
+  with_scalar(count > 0 ? logits.dtype : DTYPE_F32, [&](auto scalar) {
     using Scalar = decltype(scalar);
     const auto kernel =
         logits.columns <= warp_columns ? cross_entropy_kernel<Scalar, WARP> : cross_entropy_kernel<Scalar, BLOCK>;
-    kernel<<<rows_grid(launch, logits), BLOCK, 0, launch.stream>>>(*plan, vector_count(*plan, NULL));
+    kernel<<<rows_grid(launch, logits), BLOCK, 0, launch.stream>>>(*plan, count);
   });
   return cudaGetLastError();
 }
@@ -171,7 +173,7 @@ extern "C" cudaError_t launch_cross_entropy_backward(Launch launch, const CrossE
   const MatrixRows &logits = plan->logits;
   if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
   const int count = plan->dlogits_dtype == logits.dtype ? vector_count(*plan, plan->dlogits) : 0;
-  with_scalar(logits.dtype, [&](auto scalar) {
+  with_scalar(count > 0 ? logits.dtype : DTYPE_F32, [&](auto scalar) {
     using Scalar = decltype(scalar);
     const auto kernel = logits.columns <= warp_columns ? cross_entropy_backward_kernel<Scalar, WARP>
                                                        : cross_entropy_backward_kernel<Scalar, BLOCK>;
