@@ -133,7 +133,7 @@ memcheck: ## run the specs under the address, leak and undefined-behaviour sanit
 	  CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
 	@$(RUN_SPECS)
 
-sanitize: WITH = $(CUDA)/bin/compute-sanitizer --tool $(TOOL) --error-exitcode 9
+sanitize: WITH = $(CUDA)/bin/compute-sanitizer --tool $(TOOL) --error-exitcode 9 $(if $(filter memcheck,$(TOOL)),--report-api-errors no)
 sanitize: all ## run the specs under compute-sanitizer, on a GPU (TOOL=racecheck for another of its tools)
 	@FP8_REQUIRE_CUDA=1; export FP8_REQUIRE_CUDA; $(RUN_SPECS)
 

@@ -16,7 +16,8 @@ static int lfp8_attention(lua_State *L) {
 
 /* attention_backward{q =, k =, v =, scale =, causal =, y =, log_sums =, dy =, dq =, dk =, dv =}: writes the last three */
 static int lfp8_attention_backward(lua_State *L) {
-  check_table(L, 1);
+  static const char *const fields[] = {"q", "k", "v", "scale", "causal", "y", "log_sums", "dy", "dq", "dk", "dv", NULL};
+  check_fields(L, 1, fields);
   AttentionBackward backward = {
       .forward = {.q = tensor_field(L, 1, "q"),
                   .k = tensor_field(L, 1, "k"),

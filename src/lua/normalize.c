@@ -20,7 +20,9 @@ static int lfp8_rms_norm(lua_State *L) {
 /* normalize_backward{dy =, x =, mean = (nil for rms_norm), inverse =, weight =, addend = (of dx), want_x =, want_weight =,
  * bias_dtype =} -> {x =, weight =, bias =}: the gradients that are wanted, that of the bias if its dtype is given */
 static int lfp8_normalize_backward(lua_State *L) {
-  check_table(L, 1);
+  static const char *const fields[] = {"dy",     "x",      "mean",        "inverse",    "weight",
+                                       "addend", "want_x", "want_weight", "bias_dtype", NULL};
+  check_fields(L, 1, fields);
   NormalizeBackward backward = {
       .dy = tensor_field(L, 1, "dy"),
       .x = tensor_field(L, 1, "x"),

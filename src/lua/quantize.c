@@ -66,7 +66,8 @@ static int lfp8_quantizer(lua_State *L) {
   static const char *const roundings[] = {"nearest", "stochastic", NULL};
   static const char *const scale_roundings[] = {
       [SCALE_EXACT] = "none", [SCALE_POWER_OF_TWO] = "power_of_two", [SCALE_MX] = "mx", NULL};
-  check_table(L, 1);
+  static const char *const fields[] = {"format", "blocksize", "rounding", "scale_rounding", NULL};
+  check_fields(L, 1, fields);
   QuantizeOptions options = {
       .format = format_field(L, 1),
       .blocks = blocks_field(L, 1),
@@ -126,6 +127,29 @@ static int push_outputs(lua_State *L, int index, QuantizeOutputs *outputs) {
   return count;
 }
 
+static void read_options(lua_State *L, int table, QuantizeOptions *options) {
+  check_table(L, table);
+  const char *name;
+  for (lua_pushnil(L); next_field(L, table, &name); lua_pop(L, 1)) {
+    if (strcmp(name, "known") == 0) {
+      options->known_scale = tensor_of_field(L, table, name);
+    } else if (strcmp(name, "dtype") == 0) {
+      options->dtype = read_dtype(L, -1, table);
+    } else if (strcmp(name, "sum_dtype") == 0) {
+      options->sum_dtype = read_dtype(L, -1, table);
+    } else if (strcmp(name, "repeats") == 0) {
+      check_field_type(L, table, name, LUA_TNUMBER);
+      double repeats = lua_tonumber(L, -1);
+      if (!number_is_whole(repeats) || repeats < 0) {
+        argument_error(L, table, "the scale can't be made %.14g times", repeats);
+      }
+      options->scale_count = (int64_t)repeats;
+    } else {
+      unknown_field(L, table, name, "known, dtype, sum_dtype, repeats");
+    }
+  }
+}
+
 /* quantize(x, quantizer, outputs[, options]) -> the outputs, words as in "codes scale", in the order in which they are
  * named:
  *
@@ -141,17 +165,7 @@ static int lfp8_quantize(lua_State *L) {
   QuantizeOptions options = check_quantizer(L, 2);
   options.dtype = x->dtype;
   options.sum_dtype = DTYPE_F32;
-  if (!lua_isnil(L, 4)) {
-    check_table(L, 4);
-    dtype_field(L, 4, "dtype", &options.dtype);
-    dtype_field(L, 4, "sum_dtype", &options.sum_dtype);
-    options.known_scale = optional_tensor_field(L, 4, "known");
-    double repeats = number_field(L, 4, "repeats", 0);
-    if (!number_is_whole(repeats) || repeats < 0) {
-      argument_error(L, 4, "the scale can't be made %.14g times", repeats);
-    }
-    options.scale_count = (int64_t)repeats;
-  }
+  if (!lua_isnil(L, 4)) read_options(L, 4, &options);
   QuantizeOutputs outputs = {0};
   int count = push_outputs(L, 3, &outputs);
   return finish(L, op_quantize(&outputs, x, &options), count);

@@ -1,4 +1,6 @@
 /* Products of codes. */
+#include <string.h>
+
 #include "lua/binding/binding.h"
 
 /* scaled_matmul(a (m, k), scale of a, b (n, k), scale of b, dtype[, {bias =, fast = false}]) -> (m, n): float8 codes, one
@@ -9,8 +11,16 @@ static int lfp8_scaled_matmul(lua_State *L) {
   DType dtype = check_dtype(L, 5);
   if (!lua_isnoneornil(L, 6)) {
     check_table(L, 6);
-    product.bias = optional_tensor_field(L, 6, "bias");
-    product.fast = boolean_field(L, 6, "fast");
+    const char *name;
+    for (lua_pushnil(L); next_field(L, 6, &name); lua_pop(L, 1)) {
+      if (strcmp(name, "bias") == 0) {
+        product.bias = tensor_of_field(L, 6, name);
+      } else if (strcmp(name, "fast") == 0) {
+        product.fast = boolean_of_field(L, 6, name);
+      } else {
+        unknown_field(L, 6, name, "bias, fast");
+      }
+    }
   }
   return finish(L, op_scaled_matmul(new_tensor(L), &product, dtype), 1);
 }

@@ -19,11 +19,6 @@ function operands.delayed(x, operand, histories)
   return delayed_scale(x, history, operand.quantizer, histories.record)
 end
 
---- The same as options for core.quantize.
-function operands.quantize_options(x, operand, histories)
-  return operand.history and {known = operands.delayed(x, operand, histories)} or nil
-end
-
 local function copy_to(cache, form)
   for _, name in ipairs(forms) do
     if cache[name] then free(cache[name]) end
@@ -48,12 +43,13 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
     (cache.transposed or not wants.transposed) and (cache.recorded or not record) then
     return cache
   end
-  local options = operands.quantize_options(weight, operand, histories) or {}
-  local form, quantizer = {}, operand.quantizer
-  options.repeats = repeats
+  local known, quantizer = operands.delayed(weight, operand, histories), operand.quantizer
+  local options = (known or repeats) and {known = known, repeats = repeats} or nil
+  local form = {
+    weight = weight, contents = contents_of(weight), map_version = map_version, dtype = dtype, recorded = record,
+  }
   if not (wants.codes or wants.transposed) then
-    options.dtype = dtype
-    form.values = quantize(weight, quantizer, "values", options)
+    form.values = quantize(weight, quantizer, "values", {known = known, dtype = dtype})
   elseif wants.transposed and not (wants.codes or wants.values) then
     form.transposed, form.scale = quantize(weight, quantizer, "transposed scale", options)
   else
@@ -68,8 +64,6 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
       form.codes = nil
     end
   end
-  form.weight, form.contents, form.map_version = weight, contents_of(weight), map_version
-  form.dtype, form.recorded = dtype, record
   if kept and not operand.rounding then
     if not cache then
       cache = {}

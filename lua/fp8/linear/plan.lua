@@ -45,7 +45,10 @@ local function planned(made, operand, columns, name)
     rounding = made.rounding, scale_rounding = scale_rounding ~= "none" and scale_rounding or nil,
     history = operand.history,
   }
-  result.quantizer = core.quantizer(result)
+  result.quantizer = core.quantizer {
+    format = result.format, blocksize = result.blocksize, rounding = result.rounding,
+    scale_rounding = result.scale_rounding,
+  }
   if operand.history then
     result.history_field = name .. "_history"
     made.histories[#made.histories + 1] = result

@@ -13,7 +13,7 @@ local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local free, matmul, scaled_matmul = core.free, core.matmul, core.scaled_matmul
 local dequantize, dtype_of, numel, quantize, size = core.dequantize, core.dtype, core.numel, core.quantize, core.size
-local quantize_options, scale_for = operands.quantize_options, operands.scale_for
+local delayed, scale_for = operands.delayed, operands.scale_for
 local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 
 local products = {}
@@ -33,7 +33,8 @@ function products.forward(x, weight, bias, plan, dtype, for_weight_grad, histori
   local operand = product.left
   local again = weight_grad and weight_grad.right == operand or false
   local transposing = again and weight_grad.native
-  local options = quantize_options(x, operand, histories)
+  local known = delayed(x, operand, histories)
+  local options = known and {known = known} or nil
   if product.native then
     local codes, scale, transposed =
       quantize(x, operand.quantizer, transposing and "codes scale transposed" or "codes scale", options)
@@ -59,25 +60,25 @@ end
 
 -- dy in the forms that products need, and db, which comes out of the same pass.
 local function quantized_grad(dy, operand, wants, sum_dtype, histories)
-  local form, quantizer, options = {}, operand.quantizer, quantize_options(dy, operand, histories)
-  if sum_dtype then
-    options = options or {}
-    options.sum_dtype = sum_dtype
-  end
+  local known, quantizer = delayed(dy, operand, histories), operand.quantizer
+  local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
   if not (wants.codes or wants.transposed) then
-    form.values, form.sum = quantize(dy, quantizer, sum_dtype and "values sum" or "values", options)
-  elseif not wants.transposed then
-    form.codes, form.scale, form.sum =
-      quantize(dy, quantizer, sum_dtype and "codes scale sum" or "codes scale", options)
+    local values, sum = quantize(dy, quantizer, sum_dtype and "values sum" or "values", options)
+    return {values = values, sum = sum}
   elseif not (wants.codes or wants.values) then
-    form.transposed, form.scale, form.sum =
+    local transposed, scale, sum =
       quantize(dy, quantizer, sum_dtype and "transposed scale sum" or "transposed scale", options)
-  else
-    form.codes, form.scale, form.transposed, form.sum =
-      quantize(dy, quantizer, sum_dtype and "codes scale transposed sum" or "codes scale transposed", options)
+    return {transposed = transposed, scale = scale, sum = sum}
   end
-  if wants.values and form.codes then form.values = dequantize(form.codes, form.scale, quantizer, dtype_of(dy)) end
-  return form
+  local codes, scale, transposed, sum
+  if wants.transposed then
+    codes, scale, transposed, sum =
+      quantize(dy, quantizer, sum_dtype and "codes scale transposed sum" or "codes scale transposed", options)
+  else
+    codes, scale, sum = quantize(dy, quantizer, sum_dtype and "codes scale sum" or "codes scale", options)
+  end
+  local values = wants.values and dequantize(codes, scale, quantizer, dtype_of(dy)) or nil
+  return {codes = codes, scale = scale, transposed = transposed, values = values, sum = sum}
 end
 
 --- dy for dx and for dW, nil for what is not needed, and db. One form serves both if they take the same operand.
@@ -126,7 +127,8 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories)
   elseif kept and kept.values then
     return transposed_times(dy.values, kept.values, dtype)
   end
-  local options = kept and kept.scale and {known = kept.scale} or quantize_options(x, operand, histories)
+  local known = kept and kept.scale or delayed(x, operand, histories)
+  local options = known and {known = known} or nil
   if product.native then
     local transposed, scale = quantize(x, operand.quantizer, "transposed scale", options)
     return scaled_matmul(dy.transposed, dy.scale, transposed, scale, dtype)

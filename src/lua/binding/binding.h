@@ -113,11 +113,20 @@ Operand check_operand(lua_State *L, int index);
 
 /* --- fields of a table that is argument `table` (fields.c) --- */
 
+/* Argument `table` is a table all of whose fields are among `names`, which end in NULL. */
+void check_fields(lua_State *L, int table, const char *const *names);
+/* Goes to the next field, as lua_next does, which leaves its value on top; false after the last. */
+bool next_field(lua_State *L, int table, const char **name);
+/* Raises the error about a field that is none of those that there are. */
+int unknown_field(lua_State *L, int table, const char *name, const char *known);
 /* Pushes a field; returns its type. */
 int push_field(lua_State *L, int table, const char *name);
 /* Fails unless the field on top of the stack has a type. */
 void check_field_type(lua_State *L, int table, const char *name, int expected);
-/* Errors name the field. NULL if there is none. */
+/* The field on top of the stack. Errors name it. */
+Tensor *tensor_of_field(lua_State *L, int table, const char *name);
+bool boolean_of_field(lua_State *L, int table, const char *name);
+/* NULL if there is none. */
 Tensor *tensor_field(lua_State *L, int table, const char *name);
 Tensor *optional_tensor_field(lua_State *L, int table, const char *name);
 double number_field(lua_State *L, int table, const char *name, double fallback);

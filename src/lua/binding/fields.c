@@ -3,6 +3,32 @@
 
 #include "lua/binding/binding.h"
 
+bool next_field(lua_State *L, int table, const char **name) {
+  if (!lua_next(L, table)) return false;
+  if (lua_type(L, -2) != LUA_TSTRING) {
+    argument_error(L, table, "only fields with names are possible, got one whose key is a %s", luaL_typename(L, -2));
+  }
+  *name = lua_tostring(L, -2);
+  return true;
+}
+
+int unknown_field(lua_State *L, int table, const char *name, const char *known) {
+  return argument_error(L, table, "unknown field '%.40s': there are %s", name, known);
+}
+
+void check_fields(lua_State *L, int table, const char *const *names) {
+  check_table(L, table);
+  const char *name;
+  for (lua_pushnil(L); next_field(L, table, &name); lua_pop(L, 1)) {
+    int known = 0;
+    while (names[known] && strcmp(names[known], name) != 0) known++;
+    if (names[known]) continue;
+    lua_pushstring(L, names[0]);
+    for (int i = 1; names[i]; i++) lua_pushfstring(L, ", %s", names[i]), lua_concat(L, 2);
+    unknown_field(L, table, name, lua_tostring(L, -1));
+  }
+}
+
 int push_field(lua_State *L, int table, const char *name) {
   lua_pushstring(L, name);
   lua_rawget(L, table);
@@ -14,13 +40,17 @@ void check_field_type(lua_State *L, int table, const char *name, int expected) {
   argument_error(L, table, "%s: %s expected, got %s", name, lua_typename(L, expected), luaL_typename(L, -1));
 }
 
-Tensor *optional_tensor_field(lua_State *L, int table, const char *name) {
-  bool missing = push_field(L, table, name) == LUA_TNIL;
-  Tensor *tensor = missing ? NULL : to_tensor(L, -1);
-  if (!missing && !tensor) argument_error(L, table, "%s: tensor expected, got %s", name, luaL_typename(L, -1));
-  if (tensor && !tensor->storage) {
+Tensor *tensor_of_field(lua_State *L, int table, const char *name) {
+  Tensor *tensor = to_tensor(L, -1);
+  if (!tensor) argument_error(L, table, "%s: tensor expected, got %s", name, luaL_typename(L, -1));
+  if (!tensor->storage) {
     argument_error(L, table, "%s: this tensor was freed: it was made in a scope that has ended", name);
   }
+  return tensor;
+}
+
+Tensor *optional_tensor_field(lua_State *L, int table, const char *name) {
+  Tensor *tensor = push_field(L, table, name) == LUA_TNIL ? NULL : tensor_of_field(L, table, name);
   lua_pop(L, 1);
   return tensor;
 }
@@ -40,9 +70,13 @@ double number_field(lua_State *L, int table, const char *name, double fallback) 
   return fallback;
 }
 
+bool boolean_of_field(lua_State *L, int table, const char *name) {
+  check_field_type(L, table, name, LUA_TBOOLEAN);
+  return lua_toboolean(L, -1);
+}
+
 bool boolean_field(lua_State *L, int table, const char *name) {
-  if (push_field(L, table, name) != LUA_TNIL) check_field_type(L, table, name, LUA_TBOOLEAN);
-  bool value = lua_toboolean(L, -1);
+  bool value = push_field(L, table, name) != LUA_TNIL && boolean_of_field(L, table, name);
   lua_pop(L, 1);
   return value;
 }
