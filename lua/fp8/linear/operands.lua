@@ -32,7 +32,7 @@ end
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =} for products of codes, {values =} of
 -- `dtype` for others. A layer keeps the last of these for each operand: it serves again as long as the weight has not
 -- changed, as core.contents tells. A stochastic rounding is drawn anew each time.
--- @param wants {codes =, transposed =, values = whether each is wanted, repeats = how often a single scale is, or nil}
+-- @param wants one of plan.weight_forms
 -- @param kept  state.quantized_weight, or nil
 local function quantized_weight(weight, operand, wants, dtype, kept, histories)
   local cache, format, repeats = kept and kept[operand], operand.format, wants.repeats
@@ -79,18 +79,11 @@ end
 -- @param state     of the layer, or nil
 -- @param histories as linear_state.histories_of gives them
 function operands.weight_forms(weight, plan, for_input_grad, dtype, state, histories)
-  local forward, input_grad, kept = plan.forward, plan.input_grad, state and state.quantized_weight
-  local shared = forward.right == input_grad.right
-  local form = quantized_weight(weight, forward.right, {
-    codes = forward.native, values = not forward.native,
-    transposed = shared and for_input_grad and input_grad.native,
-    repeats = (forward.repeats or shared and input_grad.repeats) and math.max(size(weight, 1), size(weight, 2)) or nil,
-  }, dtype, kept, histories)
-  if not for_input_grad or shared then return form, for_input_grad and form or nil end
-  return form, quantized_weight(weight, input_grad.right, {
-    transposed = input_grad.native, values = not input_grad.native,
-    repeats = input_grad.repeats and size(weight, 2) or nil,
-  }, dtype, kept, histories)
+  local operand, wants, kept = plan.forward.right, plan.weight_forms, state and state.quantized_weight
+  local first = for_input_grad and wants.both or wants.first
+  local form = quantized_weight(weight, operand, first, dtype, kept, histories)
+  if not for_input_grad or wants.both then return form, for_input_grad and form or nil end
+  return form, quantized_weight(weight, plan.input_grad.right, wants.second, dtype, kept, histories)
 end
 
 --- The weight's scale for a product of `columns` columns.

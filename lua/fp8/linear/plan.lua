@@ -6,6 +6,9 @@
 --   weight_grad  dW = leftᵀ·right: of dy and x; nil for the product of unquantized ones
 --   rounding     "stochastic" or nil, of all operands
 --   histories    list of the operands with a history, of which a layer keeps one each, in its field `history_field`
+--   weight_forms, grad_forms: the forms of W, for y and dx, and of dy, for dx and dW, that are wanted: {first =, second =,
+--                both = where one operand serves both products, else false}, each {codes =, transposed =, values =,
+--                repeats = how often a single scale is, or nil}
 --   input, weight, grad_output: the operands that these are in a recipe
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =,
@@ -86,6 +89,29 @@ local function product(left, left_scale, right, right_scale)
   }
 end
 
+-- The codes of a weight that one product takes are decoded for the other.
+local function weight_forms(first, second, rows, columns)
+  local shared, native = first.right == second.right, second.native
+  local repeats = (first.repeats or shared and second.repeats) and math.max(rows, columns) or nil
+  local function forms_of_first(transposed)
+    return {codes = first.native, transposed = transposed, values = not first.native, repeats = repeats}
+  end
+  return {
+    first = forms_of_first(false), both = shared and forms_of_first(native),
+    second = {codes = false, transposed = native, values = not native, repeats = second.repeats and columns or nil},
+  }
+end
+
+local function grad_forms(first, second)
+  local native = second and second.native or false
+  return {
+    first = {codes = first.native, transposed = false, values = not first.native},
+    second = {codes = false, transposed = native, values = not native},
+    both = second and first.left == second.left and
+      {codes = first.native, transposed = native, values = not (first.native and native)},
+  }
+end
+
 --- How one operand of a recipe, for rows of `features`, is quantized: an operand of a plan.
 -- @param where what to call it in errors
 function plan.operand(where, operand, features)
@@ -114,6 +140,8 @@ function plan.make(name, recipe, in_features, out_features)
       own_or(made, grad_output, of_weight.grad_output, out_features, "weight_grad_grad_output"), "column",
       own_or(made, input, of_weight.input, in_features, "weight_grad_input"), "column")
   end
+  made.weight_forms = weight_forms(made.forward, made.input_grad, out_features, in_features)
+  made.grad_forms = grad_forms(made.input_grad, made.weight_grad)
   return made
 end
 

@@ -84,23 +84,15 @@ end
 --- dy for dx and for dW, nil for what is not needed, and db. One form serves both if they take the same operand.
 -- @param sum_dtype of db, or nil for none
 function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories)
-  local input, weight = for_input and plan.input_grad, for_weight and plan.weight_grad
-  local shared = input and weight and input.left == weight.left
-  local first, second
-  if input then
-    local wants = {
-      codes = input.native, transposed = shared and weight.native,
-      values = not input.native or shared and not weight.native,
-    }
-    first = quantized_grad(dy, input.left, wants, sum_dtype, histories)
-  end
-  if weight and not shared then
-    local wants = {transposed = weight.native, values = not weight.native}
-    second = quantized_grad(dy, weight.left, wants, not first and sum_dtype or nil, histories)
+  local wants, first, second = plan.grad_forms, nil, nil
+  local both = for_input and for_weight and wants.both
+  if for_input then first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories) end
+  if for_weight and not both then
+    second = quantized_grad(dy, plan.weight_grad.left, wants.second, not first and sum_dtype or nil, histories)
   end
   local sum = (first or second).sum
   ;(first or second).sum = nil
-  return first, shared and first or second, sum
+  return first, both and first or second, sum
 end
 
 --- dx, of `dtype`, from forms of dy and W.
