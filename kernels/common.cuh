@@ -100,8 +100,6 @@ template <typename F> __host__ __device__ inline auto with_element(DType dtype, 
     return f(int32_t());
   case DTYPE_I64:
     return f(int64_t());
-  case DTYPE_COUNT:
-    break;
   }
   return missing_case<decltype(f(float()))>();
 }
@@ -121,7 +119,6 @@ template <typename F> __host__ __device__ inline auto with_scalar(DType dtype, F
   case DTYPE_U8:
   case DTYPE_I32:
   case DTYPE_I64:
-  case DTYPE_COUNT:
     break;
   }
   return missing_case<decltype(f(float()))>();
@@ -140,7 +137,6 @@ template <typename F> inline auto with_float8(DType dtype, F f) {
   case DTYPE_U8:
   case DTYPE_I32:
   case DTYPE_I64:
-  case DTYPE_COUNT:
     break;
   }
   trap_missing_case();
@@ -161,7 +157,6 @@ template <typename F> __host__ __device__ inline auto with_integer(DType dtype, 
   case DTYPE_BF16:
   case DTYPE_E4M3:
   case DTYPE_E5M2:
-  case DTYPE_COUNT:
     break;
   }
   return missing_case<decltype(f(uint8_t()))>();

@@ -259,8 +259,6 @@ extern "C" cudaError_t launch_reduce(Launch launch, const ReducePlan *plan) {
                          : launch_reducer<ExtremeFloat<true>>(launch, plan);
   case REDUCE_ARGMAX:
     return plan->integer ? launch_reducer<Argmax<int64_t>>(launch, plan) : launch_reducer<Argmax<float>>(launch, plan);
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }

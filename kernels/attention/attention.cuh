@@ -227,7 +227,6 @@ template <typename Run> cudaError_t run_typed(const AttentionPlan &plan, Run run
   case DTYPE_U8:
   case DTYPE_I32:
   case DTYPE_I64:
-  case DTYPE_COUNT:
     break;
   }
   trap_missing_case();

@@ -64,8 +64,6 @@ struct Binary {
         const float s = sigmoid(x);
         return g * s * (1.0f + x * (1.0f - s));
       });
-    case BINARY_COUNT:
-      break;
     }
     missing_case<void>();
   }
@@ -105,7 +103,6 @@ struct Binary {
     case BINARY_GELU_BACKWARD:
     case BINARY_GELU_TANH_BACKWARD:
     case BINARY_SILU_BACKWARD:
-    case BINARY_COUNT:
       break;
     }
     return missing_case<int64_t>();

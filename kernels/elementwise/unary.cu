@@ -44,8 +44,6 @@ struct Unary {
       return for_each(in, out, [](float x) { return x * sigmoid(gelu_tanh_argument(x)); });
     case UNARY_SILU:
       return for_each(in, out, [](float x) { return x * sigmoid(x); });
-    case UNARY_COUNT:
-      break;
     }
     missing_case<void>();
   }
@@ -69,7 +67,6 @@ struct Unary {
     case UNARY_GELU:
     case UNARY_GELU_TANH:
     case UNARY_SILU:
-    case UNARY_COUNT:
       break;
     }
     return missing_case<int64_t>();

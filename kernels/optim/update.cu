@@ -148,8 +148,6 @@ extern "C" cudaError_t launch_update(Launch launch, const UpdatePlan *plan) {
   case UPDATE_ADAMW:
     update_kernel<UPDATE_ADAMW><<<tiles, LIST_BLOCK, 0, launch.stream>>>(*plan);
     return cudaGetLastError();
-  case UPDATE_RULE_COUNT:
-    break;
   }
   trap_missing_case();
 }

@@ -28,7 +28,6 @@ __host__ __device__ inline Encoding encoding_of(const QuantizePlan &plan) {
   case DTYPE_BF16:
   case DTYPE_I32:
   case DTYPE_I64:
-  case DTYPE_COUNT:
     break;
   }
   return missing_case<Encoding>();

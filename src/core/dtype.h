@@ -7,17 +7,9 @@
 
 #include "core/trap.h"
 
-typedef enum DType {
-  DTYPE_F32,
-  DTYPE_F16,
-  DTYPE_BF16,
-  DTYPE_E4M3,
-  DTYPE_E5M2,
-  DTYPE_U8,
-  DTYPE_I32,
-  DTYPE_I64,
-  DTYPE_COUNT
-} DType;
+typedef enum DType { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_E4M3, DTYPE_E5M2, DTYPE_U8, DTYPE_I32, DTYPE_I64 } DType;
+
+enum { DTYPE_COUNT = DTYPE_I64 + 1 };
 
 /* FLOAT: what products, gradients and parameters can have. FLOAT8: codes of the hardware formats. */
 typedef enum DTypeClass { DTYPE_CLASS_FLOAT, DTYPE_CLASS_FLOAT8, DTYPE_CLASS_INTEGER } DTypeClass;
@@ -35,8 +27,6 @@ PORTABLE DTypeClass dtype_class(DType dtype) {
   case DTYPE_I32:
   case DTYPE_I64:
     return DTYPE_CLASS_INTEGER;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -56,8 +46,6 @@ PORTABLE int64_t dtype_size(DType dtype) {
     return 4;
   case DTYPE_I64:
     return 8;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }

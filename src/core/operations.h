@@ -21,8 +21,7 @@ typedef enum UnaryOp {
   UNARY_RELU,
   UNARY_GELU,
   UNARY_GELU_TANH,
-  UNARY_SILU,
-  UNARY_COUNT
+  UNARY_SILU
 } UnaryOp;
 
 /* Comparisons write 1 or 0 into a u8 output. The derivative forms take (grad of the output, then the operation's
@@ -48,14 +47,13 @@ typedef enum BinaryOp {
   BINARY_RELU_BACKWARD,      /* g, x: g where x > 0, else 0 */
   BINARY_GELU_BACKWARD,      /* g, x: g · (Φ(x) + x · φ(x)) */
   BINARY_GELU_TANH_BACKWARD, /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */
-  BINARY_SILU_BACKWARD,      /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
-  BINARY_COUNT
+  BINARY_SILU_BACKWARD       /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
 } BinaryOp;
 
 /* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
  * under 1e-5), integers in 64 bits. MEAN divides the sum. MAX and MIN propagate NaN. ARGMAX gives the position (from
  * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
-typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX, REDUCE_COUNT } ReduceOp;
+typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX } ReduceOp;
 
 typedef enum RandomKind {
   RANDOM_UNIFORM, /* [0, 1), in steps of 2^-24 for f32, 2^-11 for f16, 2^-8 for bf16 */
@@ -159,8 +157,6 @@ PORTABLE BinaryClass binary_class(BinaryOp op) {
   case BINARY_GELU_TANH_BACKWARD:
   case BINARY_SILU_BACKWARD:
     return BINARY_CLASS_DERIVATIVE;
-  case BINARY_COUNT:
-    break;
   }
   trap_missing_case();
 }

@@ -18,7 +18,7 @@
  *
  * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
  * src/ops/optim.c derives from their settings. */
-typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW, UPDATE_RULE_COUNT } UpdateRule;
+typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW } UpdateRule;
 
 /* The numbers of a step. All are floats, so that a step can also be a tensor of UPDATE_FIELDS elements. */
 typedef struct UpdateStep {

@@ -63,8 +63,6 @@ const float *load_floats(DType dtype, const void *data, int64_t start, int n, fl
   case DTYPE_I64:
     floats_from_i64(buffer, in, n);
     return buffer;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -139,8 +137,6 @@ void store_floats(DType dtype, void *data, int64_t start, int n, const float *va
   case DTYPE_I64:
     i64_from_floats(out, values, n);
     return;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -212,8 +208,6 @@ const int64_t *load_integers(DType dtype, const void *data, int64_t start, int n
       i64_from_floats(buffer + done, load_floats(dtype, data, start + done, count, floats), count);
     }
     return buffer;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -256,8 +250,6 @@ void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t
       store_floats(dtype, data, start + done, count, floats);
     }
     return;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }

@@ -80,8 +80,6 @@ static void apply_rule(const ParameterUpdate *job, float *updated, const float *
   case UPDATE_STABLE_ADAMW:
     adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
     return;
-  case UPDATE_RULE_COUNT:
-    break;
   }
   trap_missing_case();
 }

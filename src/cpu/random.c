@@ -51,7 +51,6 @@ static int uniform_bits(DType dtype) {
   case DTYPE_U8:
   case DTYPE_I32:
   case DTYPE_I64:
-  case DTYPE_COUNT:
     break;
   }
   trap_missing_case();

@@ -91,8 +91,6 @@ static UpdateStep step_of_rule(UpdateRule rule, const UpdateSettings *settings) 
     return adamw_step(settings);
   case UPDATE_STABLE_ADAMW:
     return stable_adamw_step(settings);
-  case UPDATE_RULE_COUNT:
-    break;
   }
   trap_missing_case();
 }

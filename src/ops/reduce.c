@@ -12,8 +12,6 @@ static DType reduced_dtype(ReduceOp op, DType dtype) {
     return dtype;
   case REDUCE_ARGMAX:
     return DTYPE_I64;
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }

@@ -37,8 +37,6 @@ static inline void element_store(DType dtype, void *element, double number) {
   case DTYPE_I64:
     *(int64_t *)element = integer;
     return;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -62,8 +60,6 @@ static inline double element_load(DType dtype, const void *element) {
     return *(const int32_t *)element;
   case DTYPE_I64:
     return (double)*(const int64_t *)element;
-  case DTYPE_COUNT:
-    break;
   }
   trap_missing_case();
 }

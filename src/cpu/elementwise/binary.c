@@ -88,8 +88,6 @@ VECTORIZE static void binary_floats(int op, float *restrict out, const float *co
   case BINARY_SILU_BACKWARD:
     for (int i = 0; i < n; i++) out[i] = silu_backward(a[i], b[i]);
     return;
-  case BINARY_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -146,7 +144,6 @@ VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64
   case BINARY_GELU_BACKWARD:
   case BINARY_GELU_TANH_BACKWARD:
   case BINARY_SILU_BACKWARD:
-  case BINARY_COUNT:
     break;
   }
   trap_missing_case();

@@ -49,8 +49,6 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
   case UNARY_SILU:
     for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(x[i]);
     return;
-  case UNARY_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -78,7 +76,6 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
   case UNARY_GELU:
   case UNARY_GELU_TANH:
   case UNARY_SILU:
-  case UNARY_COUNT:
     break;
   }
   trap_missing_case();

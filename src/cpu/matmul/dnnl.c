@@ -109,7 +109,6 @@ static dnnl_data_type_t type_of(DType dtype) {
   case DTYPE_U8:
   case DTYPE_I32:
   case DTYPE_I64:
-  case DTYPE_COUNT:
     break;
   }
   trap_missing_case();

@@ -16,8 +16,6 @@ static ReduceValue neutral_value(ReduceOp op, bool integer) {
     return integer ? (ReduceValue){.integer = INT64_MIN} : (ReduceValue){.number = -INFINITY};
   case REDUCE_MIN:
     return integer ? (ReduceValue){.integer = INT64_MAX} : (ReduceValue){.number = INFINITY};
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -57,8 +55,6 @@ void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n,
     *one.position = first + i;
     return;
   }
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -105,8 +101,6 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
     *one.position = first + i;
     return;
   }
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -134,8 +128,6 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
       all.position[i] = position;
     }
     return;
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -170,8 +162,6 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
       all.position[i] = position;
     }
     return;
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }
@@ -200,8 +190,6 @@ static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *po
     *value = later;
     *position = later_position;
     return;
-  case REDUCE_COUNT:
-    break;
   }
   trap_missing_case();
 }

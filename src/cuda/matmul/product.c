@@ -54,7 +54,6 @@ static cudaDataType data_type(DType dtype) {
   case DTYPE_U8:
   case DTYPE_I32:
   case DTYPE_I64:
-  case DTYPE_COUNT:
     break;
   }
   trap_missing_case();
