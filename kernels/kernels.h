@@ -41,8 +41,7 @@ typedef volatile long long FaultWord;
 /* out[i] = start + i · step. */
 cudaError_t launch_arange(Launch launch, void *out, DType dtype, int64_t count, ArangeRule rule);
 
-cudaError_t launch_random(Launch launch, void *out, DType dtype, int64_t count, RandomKind kind, RandomSource source,
-                          int64_t low, uint64_t range);
+cudaError_t launch_random(Launch launch, void *out, DType dtype, int64_t count, const RandomDraw *draw);
 
 /* --- reductions --- */
 

@@ -5,11 +5,6 @@ namespace {
 
 enum { BLOCK = 256, DRAW = 4 };
 
-/* Steps of uniform numbers are 2^-bits. */
-template <typename Scalar> constexpr int uniform_bits = 24;
-template <> constexpr int uniform_bits<Half> = 11;
-template <> constexpr int uniform_bits<BFloat16> = 8;
-
 /* A thread turns one Philox block into four elements, which it stores at once where `aligned`. */
 __global__ void __launch_bounds__(BLOCK) random_float_kernel(void *out, DType dtype, int64_t count, bool normal,
                                                              int bits, RandomSource source, bool aligned) {
@@ -47,22 +42,21 @@ __global__ void __launch_bounds__(BLOCK)
 
 } // namespace
 
-extern "C" cudaError_t launch_random(Launch launch, void *out, DType dtype, int64_t count, RandomKind kind,
-                                     RandomSource source, int64_t low, uint64_t range) {
+extern "C" cudaError_t launch_random(Launch launch, void *out, DType dtype, int64_t count, const RandomDraw *draw) {
   if (count == 0) return cudaSuccess;
-  switch (kind) {
+  switch (draw->kind) {
   case RANDOM_UNIFORM:
   case RANDOM_NORMAL: {
-    const int bits = with_scalar(dtype, [](auto scalar) { return uniform_bits<decltype(scalar)>; });
     const bool aligned = (uintptr_t)out % 16 == 0;
     const int grid = grid_size(launch, divide_up(count, DRAW), BLOCK, 64);
-    random_float_kernel<<<grid, BLOCK, 0, launch.stream>>>(out, dtype, count, kind == RANDOM_NORMAL, bits, source,
-                                                           aligned);
+    random_float_kernel<<<grid, BLOCK, 0, launch.stream>>>(out, dtype, count, draw->kind == RANDOM_NORMAL,
+                                                           uniform_bits(dtype), draw->source, aligned);
     return cudaGetLastError();
   }
   case RANDOM_INTEGER: {
     const int grid = grid_size(launch, divide_up(count, 2), BLOCK, 64);
-    random_integer_kernel<<<grid, BLOCK, 0, launch.stream>>>(out, dtype, count, source, low, range);
+    random_integer_kernel<<<grid, BLOCK, 0, launch.stream>>>(out, dtype, count, draw->source, draw->low,
+                                                             (uint64_t)draw->high - (uint64_t)draw->low);
     return cudaGetLastError();
   }
   }

@@ -64,7 +64,7 @@ typedef struct Backend {
   /* out[i] = start + i · step for a contiguous out, computed in double and converted (i64 exactly). */
   bool (*arange)(Tensor *out, double start, double step);
   /* out contiguous; f32, f16 or bf16 for UNIFORM and NORMAL, any integer dtype or those for INTEGER. */
-  bool (*random)(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
+  bool (*random)(Tensor *out, const RandomDraw *draw);
 
   /* --- elementwise: inputs have the output's shape --- */
   bool (*unary)(UnaryOp op, Tensor *out, const Tensor *x);

@@ -42,7 +42,7 @@ local function make_parameters(layers, dtype, device)
   return list, count
 end
 
--- Bytes read and written for an element by update kernels (kernels/optimizer.cu).
+-- Bytes read and written for an element by update kernels (kernels/optim/update.cu).
 local function bytes_of(name, settings, d)
   local master = settings.master_weights and d == 2 and 8 or 0
   local moments = name == "SGD" and (settings.momentum and 8 or 0) or 16

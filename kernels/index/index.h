@@ -16,11 +16,18 @@ typedef struct IndexPlan {
   FaultWord *fault;
 } IndexPlan;
 
+/* `out`, of f32, f16 or bf16, is written as a whole; its length is below 2^31. */
+typedef struct IndexAddPlan {
+  IndexPlan index;
+  void *out;
+  const void *x;
+  DType out_dtype, dtype;
+  int32_t *narrow_index; /* room for `picks` entries */
+} IndexAddPlan;
+
 /* `inner` counts words of `word_bytes` (1, 2, 4, 8 or 16) here. */
 cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
-/* Writes all of `out`, of f32, f16 or bf16; length below 2^31. narrow_index: room for `picks` entries. */
-cudaError_t launch_index_add(Launch launch, void *out, DType out_dtype, const void *x, DType dtype,
-                             int32_t *narrow_index, const IndexPlan *plan);
+cudaError_t launch_index_add(Launch launch, const IndexAddPlan *plan);
 cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
 cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
 

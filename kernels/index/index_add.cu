@@ -74,9 +74,9 @@ __device__ inline int find(Shared &shared, const int32_t *index, int64_t first, 
 
 /* A thread block takes `slices` slices of the output, and `columns` of their elements. */
 __global__ void __launch_bounds__(BLOCK)
-    index_add_kernel(void *out, DType out_dtype, const void *x, DType dtype, const int32_t *index, int64_t length,
-                     int64_t picks, int64_t inner, int slices, int columns) {
+    index_add_kernel(const __grid_constant__ IndexAddPlan plan, int slices, int columns) {
   __shared__ Shared shared;
+  const int64_t length = plan.index.length, picks = plan.index.picks, inner = plan.index.inner;
   const int64_t ranges = divide_up(length, slices), strips = divide_up(inner, columns);
   const int64_t range = blockIdx.x % ranges, strip = blockIdx.x / ranges % strips, outer = blockIdx.x / ranges / strips;
   const int low = (int)(range * slices), high = (int)(low + slices < length ? low + slices : length);
@@ -87,14 +87,14 @@ __global__ void __launch_bounds__(BLOCK)
     for (int i = threadIdx.x; i < columns; i += BLOCK) shared.sum[r * columns + i] = 0.0f;
   }
   for (int64_t first = 0; first < picks; first += BLOCK * EACH) {
-    const int count = find(shared, index, first, picks, low, high);
+    const int count = find(shared, plan.narrow_index, first, picks, low, high);
     for (int begin = 0; begin < count; begin += AT_ONCE) {
       for (int i = threadIdx.x; i < width; i += BLOCK) {
         float value[AT_ONCE];
 #pragma unroll
         for (int k = 0; k < AT_ONCE; k++) {
           if (begin + k >= count) break;
-          value[k] = load_float(x, dtype, x_begin + (first + shared.match[begin + k].position) * inner + i);
+          value[k] = load_float(plan.x, plan.dtype, x_begin + (first + shared.match[begin + k].position) * inner + i);
         }
 #pragma unroll
         for (int k = 0; k < AT_ONCE; k++) {
@@ -106,29 +106,29 @@ __global__ void __launch_bounds__(BLOCK)
   }
   for (int r = 0; r < high - low; r++) {
     for (int i = threadIdx.x; i < width; i += BLOCK) {
-      store_float(out, out_dtype, out_begin + r * inner + i, shared.sum[r * columns + i]);
+      store_float(plan.out, plan.out_dtype, out_begin + r * inner + i, shared.sum[r * columns + i]);
     }
   }
 }
 
 } // namespace
 
-extern "C" cudaError_t launch_index_add(Launch launch, void *out, DType out_dtype, const void *x, DType dtype,
-                                        int32_t *narrow_index, const IndexPlan *plan) {
-  if (plan->outer == 0 || plan->length == 0 || plan->inner == 0) return cudaSuccess;
-  if (plan->picks > 0) {
-    narrow_index_kernel<<<grid_size(launch, plan->picks, BLOCK, 8), BLOCK, 0, launch.stream>>>(narrow_index, *plan);
+extern "C" cudaError_t launch_index_add(Launch launch, const IndexAddPlan *plan) {
+  const IndexPlan &index = plan->index;
+  if (index.outer == 0 || index.length == 0 || index.inner == 0) return cudaSuccess;
+  if (index.picks > 0) {
+    const int grid = grid_size(launch, index.picks, BLOCK, 8);
+    narrow_index_kernel<<<grid, BLOCK, 0, launch.stream>>>(plan->narrow_index, index);
     cudaError_t error = cudaGetLastError();
     if (error != cudaSuccess) return error;
   }
-  const int columns = (int)(plan->inner < COLUMNS ? plan->inner : (int64_t)COLUMNS);
-  const int64_t strips = divide_up(plan->inner, columns);
+  const int columns = (int)(index.inner < COLUMNS ? index.inner : (int64_t)COLUMNS);
+  const int64_t strips = divide_up(index.inner, columns);
   /* As many slices as fit, since the index is read once for each thread block, but the device should be busy. */
-  const int64_t fit = SUMS / columns, busy = plan->length * strips * plan->outer / (2 * launch.multiprocessors);
+  const int64_t fit = SUMS / columns, busy = index.length * strips * index.outer / (2 * launch.multiprocessors);
   const int64_t slices = busy < 1 ? 1 : busy < fit ? busy : fit;
-  const int64_t grid = divide_up(plan->length, slices) * strips * plan->outer;
+  const int64_t grid = divide_up(index.length, slices) * strips * index.outer;
   if (grid > INT32_MAX) return cudaErrorInvalidConfiguration;
-  index_add_kernel<<<(unsigned)grid, BLOCK, 0, launch.stream>>>(out, out_dtype, x, dtype, narrow_index, plan->length,
-                                                                plan->picks, plan->inner, (int)slices, columns);
+  index_add_kernel<<<(unsigned)grid, BLOCK, 0, launch.stream>>>(*plan, (int)slices, columns);
   return cudaGetLastError();
 }

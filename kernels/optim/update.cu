@@ -1,4 +1,4 @@
-/* One step of an optimizer for a list of parameters, in place; backend.h has the formulas. Arithmetic is float32; a
+/* One step of an optimizer for a list of parameters, in place; core/optim.h has the formulas. Arithmetic is float32; a
  * parameter is rounded to its dtype once.
  *
  * Bytes that an element moves, read + written:

@@ -1,5 +1,5 @@
 /* Quantization: a tensor's elements, in blocks, become codes and one scale a block; or, for fake quantization, the
- * numbers that those codes decode to. The exact rules stand at Quantizer in backend.h.
+ * numbers that those codes decode to. The exact rules stand in core/formats/quantizer.h.
  *
  * Work is cut into pieces of at most 4096 elements, none crossing a block's end. A group of 1 to 512 threads takes a
  * piece at a time, eight elements a thread, which stay in registers from the one read to the one write. A block of at

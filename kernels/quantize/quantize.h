@@ -35,7 +35,7 @@ cudaError_t launch_quantize(Launch launch, const QuantizePlan *plan);
 cudaError_t launch_block_magnitudes(Launch launch, const QuantizePlan *plan, uint32_t *magnitudes);
 cudaError_t launch_dequantize(Launch launch, const QuantizePlan *plan);
 
-/* Quantization in tiles (backend.h, Quantizer), by thread blocks that take a patch of the matrix at a time. Of a
+/* Quantization in tiles (core/formats/quantizer.h), by thread blocks that take a patch of the matrix at a time. Of a
  * quantization that measures, without known_scale and magnitudes, patches are of whole tiles. */
 typedef struct TilesPlan {
   QuantizePlan

@@ -4,11 +4,11 @@
 
 #include "core/context.h"
 
-typedef struct Block {
+typedef struct MemoryBlock {
   void *data;
   size_t bytes;
   Storage *storage; /* NULL if the block is free */
-} Block;
+} MemoryBlock;
 
 /* A storage that the work uses and that is not in the capture's own blocks. */
 typedef struct Use {
@@ -22,7 +22,7 @@ struct Capture {
   int references;      /* the graph's, and one for each storage in a block */
   uint64_t number;
   Device device;
-  Block *blocks;
+  MemoryBlock *blocks;
   int block_count, block_room;
   Use *uses;
   int use_count, use_room;
@@ -103,30 +103,30 @@ bool capture_owns(Device device) {
 }
 
 /* The free block that fits best, if it is not much too large; else NULL. */
-static Block *find_block(Capture *capture, size_t bytes) {
-  Block *best = NULL;
+static MemoryBlock *find_block(Capture *capture, size_t bytes) {
+  MemoryBlock *best = NULL;
   for (int i = 0; i < capture->block_count; i++) {
-    Block *block = &capture->blocks[i];
+    MemoryBlock *block = &capture->blocks[i];
     bool fits = !block->storage && block->bytes >= bytes && block->bytes - bytes <= bytes / 4 + 512;
     if (fits && (!best || block->bytes < best->bytes)) best = block;
   }
   return best;
 }
 
-static Block *add_block(Capture *capture, size_t bytes) {
+static MemoryBlock *add_block(Capture *capture, size_t bytes) {
   if (!grow((void **)&capture->blocks, capture->block_count, &capture->block_room, sizeof *capture->blocks)) {
     return NULL;
   }
   void *data = memory_allocate(capture->device, bytes);
   if (!data) return NULL;
-  Block *block = &capture->blocks[capture->block_count++];
-  *block = (Block){.data = data, .bytes = bytes};
+  MemoryBlock *block = &capture->blocks[capture->block_count++];
+  *block = (MemoryBlock){.data = data, .bytes = bytes};
   return block;
 }
 
 void *capture_allocate(Storage *storage) {
   Capture *capture = capture_open();
-  Block *block = find_block(capture, storage->bytes);
+  MemoryBlock *block = find_block(capture, storage->bytes);
   if (!block) {
     memory_make_room(capture->device, storage->bytes);
     block = find_block(capture, storage->bytes);

@@ -4,6 +4,7 @@
 #define FP8_CORE_OPERATIONS_H
 
 #include "core/number.h"
+#include "core/random.h"
 #include "core/tensor.h"
 
 /* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
@@ -58,8 +59,14 @@ typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_
 typedef enum RandomKind {
   RANDOM_UNIFORM, /* [0, 1), in steps of 2^-24 for f32, 2^-11 for f16, 2^-8 for bf16 */
   RANDOM_NORMAL,
-  RANDOM_INTEGER /* [low, low + range), from words 2i (the high one) and 2i + 1 of the draw */
+  RANDOM_INTEGER /* [low, high), from words 2i (the high one) and 2i + 1 of the draw */
 } RandomKind;
+
+typedef struct RandomDraw {
+  RandomKind kind;
+  RandomSource source;
+  int64_t low, high;
+} RandomDraw;
 
 /* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. */
 typedef struct Operand {
@@ -164,6 +171,25 @@ PORTABLE BinaryClass binary_class(BinaryOp op) {
 /* Whether 64-bit integers are what the operation computes in, where all operands are integers. */
 PORTABLE bool binary_keeps_integers(BinaryOp op) {
   return binary_class(op) == BINARY_CLASS_ARITHMETIC || binary_class(op) == BINARY_CLASS_COMPARISON;
+}
+
+/* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
+PORTABLE int uniform_bits(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return 24;
+  case DTYPE_F16:
+    return 11;
+  case DTYPE_BF16:
+    return 8;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+    break;
+  }
+  trap_missing_case();
 }
 
 /* Whether the operand is computed with as 64-bit integers beside others: an integer tensor, or a whole number, which

@@ -17,7 +17,7 @@ bool cpu_fill(Tensor *out, double number);
 bool cpu_arange(Tensor *out, double start, double step);
 
 /* random.c */
-bool cpu_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
+bool cpu_random(Tensor *out, const RandomDraw *draw);
 
 /* elementwise/ */
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x);

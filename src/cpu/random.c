@@ -29,63 +29,43 @@ VECTORIZE static void normal_floats(float *restrict out, const uint32_t *restric
   for (int i = 0; i < n; i++) out[i] = random_normal(words[i]);
 }
 
-typedef struct Draw {
+typedef struct DrawJob {
   char *out;
   DType dtype;
-  RandomSource source;
-  int64_t low;
-  uint64_t range;
-} Draw;
-
-/* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
-static int uniform_bits(DType dtype) {
-  switch (dtype) {
-  case DTYPE_F32:
-    return 24;
-  case DTYPE_F16:
-    return 11;
-  case DTYPE_BF16:
-    return 8;
-  case DTYPE_E4M3:
-  case DTYPE_E5M2:
-  case DTYPE_U8:
-  case DTYPE_I32:
-  case DTYPE_I64:
-    break;
-  }
-  trap_missing_case();
-}
+  const RandomDraw *draw;
+} DrawJob;
 
 static void draw_uniform(int64_t begin, int64_t end, const void *context) {
-  const Draw *job = context;
+  const DrawJob *job = context;
   uint32_t buffer[RANDOM_WORDS];
   float values[CHUNK];
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
-    uniform_floats(values, random_words(job->source, (uint64_t)start, n, buffer), uniform_bits(job->dtype), n);
+    uniform_floats(values, random_words(job->draw->source, (uint64_t)start, n, buffer), uniform_bits(job->dtype), n);
     store_floats(job->dtype, job->out, start, n, values);
   }
 }
 
 static void draw_normal(int64_t begin, int64_t end, const void *context) {
-  const Draw *job = context;
+  const DrawJob *job = context;
   uint32_t buffer[RANDOM_WORDS];
   float values[CHUNK];
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
-    normal_floats(values, random_words(job->source, (uint64_t)start, n, buffer), n);
+    normal_floats(values, random_words(job->draw->source, (uint64_t)start, n, buffer), n);
     store_floats(job->dtype, job->out, start, n, values);
   }
 }
 
 static void draw_integers(int64_t begin, int64_t end, const void *context) {
-  const Draw *job = context;
+  const DrawJob *job = context;
   uint32_t buffer[RANDOM_WORDS];
-  int64_t values[CHUNK];
+  int64_t values[CHUNK], low = job->draw->low;
+  uint64_t range = (uint64_t)job->draw->high - (uint64_t)low;
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
-    const uint32_t *words = random_words(job->source, 2 * (uint64_t)start, 2 * n, buffer);
-    for (int i = 0; i < n; i++) values[i] = random_integer(words[2 * i], words[2 * i + 1], job->low, job->range);
+    const uint32_t *words = random_words(job->draw->source, 2 * (uint64_t)start, 2 * n, buffer);
+    for (int i = 0; i < n; i++) values[i] = random_integer(words[2 * i], words[2 * i + 1], low, range);
     store_integers(job->dtype, job->out, start, n, values);
   }
 }
@@ -102,8 +82,8 @@ static ParallelBody draw_of(RandomKind kind) {
   trap_missing_case();
 }
 
-bool cpu_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range) {
-  Draw job = {tensor_data(out), out->dtype, source, low, range};
-  parallel_chunks(tensor_count(out), 4, draw_of(kind), &job);
+bool cpu_random(Tensor *out, const RandomDraw *draw) {
+  DrawJob job = {tensor_data(out), out->dtype, draw};
+  parallel_chunks(tensor_count(out), 4, draw_of(draw->kind), &job);
   return true;
 }

@@ -120,7 +120,7 @@ bool cuda_fill(Tensor *out, double number);
 bool cuda_arange(Tensor *out, double start, double step);
 
 /* random.c */
-bool cuda_random(Tensor *out, RandomKind kind, RandomSource source, int64_t low, uint64_t range);
+bool cuda_random(Tensor *out, const RandomDraw *draw);
 
 /* elementwise.c */
 bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x);

@@ -31,12 +31,17 @@ bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
-  IndexPlan plan = plan_of(device, out, x, index);
-  if (plan.length > INT32_MAX) return error_set("%lld rows are too many: at most 2^31 - 1", (long long)plan.length);
+  IndexAddPlan plan = {.index = plan_of(device, out, x, index),
+                       .out = tensor_data(out),
+                       .x = tensor_data(x),
+                       .out_dtype = out->dtype,
+                       .dtype = x->dtype};
+  int64_t length = plan.index.length;
+  if (length > INT32_MAX) return error_set("%lld rows are too many: at most 2^31 - 1", (long long)length);
   Tensor narrow = {0};
-  if (!cuda_scratch(&narrow, device, plan.picks * (int64_t)sizeof(int32_t))) return false;
-  cudaError_t error = launch_index_add(device->launch, tensor_data(out), out->dtype, tensor_data(x), x->dtype,
-                                       tensor_data(&narrow), &plan);
+  if (!cuda_scratch(&narrow, device, plan.index.picks * (int64_t)sizeof(int32_t))) return false;
+  plan.narrow_index = tensor_data(&narrow);
+  cudaError_t error = launch_index_add(device->launch, &plan);
   tensor_release(&narrow);
   return cuda_launched(device, error, "index_add kernel");
 }

@@ -1,34 +1,29 @@
 /* Random tensors, and the generator. */
 #include "lua/binding/binding.h"
 
-typedef bool (*RandomOperation)(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
-
-static int random_new(lua_State *L, RandomOperation operation) {
+/* The sizes are at argument `index`, the options behind them. */
+static int random_new(lua_State *L, int index, RandomDraw draw) {
   int next;
-  Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options());
+  Sizes sizes = check_sizes(L, index, &next);
+  Options options = default_options();
+  if (draw.kind == RANDOM_INTEGER) options.dtype = DTYPE_I64;
+  options = check_options(L, next, options);
   Tensor *out = new_tensor(L);
-  return finish_new(L, operation(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
+  bool ok = op_random(out, options.dtype, options.device, sizes.rank, sizes.size, draw);
+  return finish_new(L, ok, out, &options);
 }
 
 /* rand(sizes…, options): uniform in [0, 1) */
-static int lfp8_rand(lua_State *L) { return random_new(L, op_rand); }
+static int lfp8_rand(lua_State *L) { return random_new(L, 1, (RandomDraw){.kind = RANDOM_UNIFORM}); }
 
 /* randn(sizes…, options): standard normal */
-static int lfp8_randn(lua_State *L) { return random_new(L, op_randn); }
+static int lfp8_randn(lua_State *L) { return random_new(L, 1, (RandomDraw){.kind = RANDOM_NORMAL}); }
 
 /* randint(low, high, table of sizes, options): integers in [low, high), i64 unless the options say otherwise */
 static int lfp8_randint(lua_State *L) {
-  int64_t low = check_whole(L, 1), high = check_whole(L, 2);
+  RandomDraw draw = {.kind = RANDOM_INTEGER, .low = check_whole(L, 1), .high = check_whole(L, 2)};
   if (!lua_istable(L, 3)) argument_error(L, 3, "table of sizes expected, got %s", luaL_typename(L, 3));
-  int next;
-  Sizes sizes = check_sizes(L, 3, &next);
-  Options options = default_options();
-  options.dtype = DTYPE_I64;
-  options = check_options(L, 4, options);
-  Tensor *out = new_tensor(L);
-  bool ok = op_randint(out, options.dtype, options.device, sizes.rank, sizes.size, low, high);
-  return finish_new(L, ok, out, &options);
+  return random_new(L, 3, draw);
 }
 
 /* manual_seed(whole number, position): restarts the generator that all devices share, at its beginning or where

@@ -74,18 +74,16 @@ bool op_arange(Tensor *out, DType dtype, Device device, double start, double sto
 
 /* --- random numbers (random.c) --- */
 
-/* The context's generator, which all devices share: its seed and where it goes on from, and the source of the next draw of `words`
- * 32-bit words. */
+/* The context's generator, which all devices share: its seed and where it goes on from, and the source of the next draw
+ * of `words` 32-bit words. */
 void op_manual_seed(RandomSource source);
 RandomSource op_random_state(void);
 RandomSource op_next_random(int64_t words);
 /* Fails while a graph is captured, whose replays would draw the same numbers over and over. To be asked first: a draw
  * then makes the end of the capture fail. */
 bool op_check_random(void);
-bool op_rand(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
-bool op_randn(Tensor *out, DType dtype, Device device, int rank, const int64_t *size);
-/* Integers in [low, high). */
-bool op_randint(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, int64_t low, int64_t high);
+/* The draw's source is the generator's next. */
+bool op_random(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, RandomDraw draw);
 
 /* --- views (view.c): `out` shares the storage of `x` --- */
 
@@ -278,7 +276,7 @@ UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings);
 
 /* Whether op_update will accept its arguments. */
 bool op_check_update(const Update *update);
-/* backend.h, Update; gradients may have any strides. */
+/* core/optim.h; gradients may have any strides. */
 bool op_update(const Update *update);
 /* Scales tensors of f32, f16 and bf16, of one device, so that the 2-norm over all of them is at most about `largest`
  * (backend.h, clip_norm); norm is that before. */

@@ -17,27 +17,19 @@ RandomSource op_next_random(int64_t words) {
   return source;
 }
 
-static bool random_tensor(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, RandomKind kind,
-                          int64_t low, uint64_t range) {
+static bool check_draw(DType dtype, const RandomDraw *draw) {
+  if (draw->kind != RANDOM_INTEGER) return check_compute_float(dtype, "dtype");
+  if (dtype_is_float8(dtype)) return error_set("dtype must not be a float8 type, got %s", dtype_name(dtype));
+  return draw->low < draw->high ||
+         error_set("low (%lld) must be below high (%lld)", (long long)draw->low, (long long)draw->high);
+}
+
+bool op_random(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, RandomDraw draw) {
   Tensor created = {0};
-  if (!op_check_random() || !op_check_device(device) || !tensor_create(&created, dtype, device, rank, size)) {
+  if (!check_draw(dtype, &draw) || !op_check_random() || !op_check_device(device) ||
+      !tensor_create(&created, dtype, device, rank, size)) {
     return false;
   }
-  int64_t words = tensor_count(&created) * (kind == RANDOM_INTEGER ? 2 : 1);
-  RandomSource source = op_next_random(words);
-  return hand_over(out, &created, backend_of(device)->random(&created, kind, source, low, range));
-}
-
-bool op_rand(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
-  return check_compute_float(dtype, "dtype") && random_tensor(out, dtype, device, rank, size, RANDOM_UNIFORM, 0, 0);
-}
-
-bool op_randn(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
-  return check_compute_float(dtype, "dtype") && random_tensor(out, dtype, device, rank, size, RANDOM_NORMAL, 0, 0);
-}
-
-bool op_randint(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, int64_t low, int64_t high) {
-  if (dtype_is_float8(dtype)) return error_set("dtype must not be a float8 type, got %s", dtype_name(dtype));
-  if (low >= high) return error_set("low (%lld) must be below high (%lld)", (long long)low, (long long)high);
-  return random_tensor(out, dtype, device, rank, size, RANDOM_INTEGER, low, (uint64_t)high - (uint64_t)low);
+  draw.source = op_next_random(tensor_count(&created) * (draw.kind == RANDOM_INTEGER ? 2 : 1));
+  return hand_over(out, &created, backend_of(device)->random(&created, &draw));
 }

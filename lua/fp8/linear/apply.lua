@@ -111,7 +111,7 @@ return function(x, weight, bias, plan, state)
   local y, kept, factor, factor_of_dx
   if plan then
     factor, factor_of_dx = weight_forms(weight, plan, for_input_grad, dtype, state, histories)
-    y, kept = products.forward(as_rows(x), factor, addend, plan, dtype, for_weight_grad, histories)
+    y, kept = products.forward(as_rows(x), factor, addend, plan, for_weight_grad, histories)
   else
     factor = as_dtype(weight, dtype)
     y = times_transposed(as_rows(x), factor, addend)

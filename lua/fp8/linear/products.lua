@@ -25,15 +25,15 @@ local few_values = 2^20
 -- values =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as.
 -- @param x               (rows, in)
 -- @param weight          a form of W (operands.lua)
--- @param bias            of `dtype`, or nil
+-- @param bias            of x's dtype, or nil
 -- @param for_weight_grad whether there will be a product for dW
 -- @param histories       as linear_state.histories_of gives them
-function products.forward(x, weight, bias, plan, dtype, for_weight_grad, histories)
+function products.forward(x, weight, bias, plan, for_weight_grad, histories)
   local product, weight_grad = plan.forward, for_weight_grad and plan.weight_grad
   local operand = product.left
   local again = weight_grad and weight_grad.right == operand or false
   local transposing = again and weight_grad.native
-  local known = delayed(x, operand, histories)
+  local known, dtype = delayed(x, operand, histories), dtype_of(x)
   local options = known and {known = known} or nil
   if product.native then
     local codes, scale, transposed =

@@ -22,13 +22,13 @@ static const size_t cache_most = (size_t)1024 << 20;   /* kept free, but not ove
 
 enum { CACHE_BLOCKS = 256 };
 
-typedef struct Block {
+typedef struct FreeMemory {
   void *data;
   size_t bytes;
-} Block;
+} FreeMemory;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Block cache[CACHE_BLOCKS]; /* free blocks, oldest first */
+static FreeMemory cache[CACHE_BLOCKS]; /* free blocks, oldest first */
 static int cached_blocks;
 static size_t cached_bytes, cache_limit;
 static size_t mapped_bytes; /* of blocks in use */
@@ -123,7 +123,7 @@ static void cpu_release(int index, void *data, size_t bytes) {
       munmap(cache[0].data, cache[0].bytes);
       remove_cached(0);
     }
-    cache[cached_blocks++] = (Block){data, size};
+    cache[cached_blocks++] = (FreeMemory){data, size};
     cached_bytes += size;
   }
   pthread_mutex_unlock(&lock);
