@@ -48,8 +48,6 @@ struct Binary {
       return for_each(in, out, [](float g, float y) { return g * (1.0f - y * y); });
     case BINARY_SIGMOID_BACKWARD:
       return for_each(in, out, [](float g, float y) { return g * y * (1.0f - y); });
-    case BINARY_SIN_BACKWARD:
-      return for_each(in, out, [](float g, float x) { return g * cosf(x); });
     case BINARY_RELU_BACKWARD:
       return for_each(in, out, [](float g, float x) { return x > 0.0f ? g : 0.0f; });
     case BINARY_GELU_BACKWARD:
@@ -64,6 +62,8 @@ struct Binary {
         const float s = sigmoid(x);
         return g * s * (1.0f + x * (1.0f - s));
       });
+    case BINARY_SIN_BACKWARD: /* SineBackward */
+      break;
     }
     missing_case<void>();
   }
@@ -110,8 +110,20 @@ struct Binary {
 };
 static_assert(compiled_for_host<&Binary::operator()<1>>);
 
+/* A kernel of its own, as Sine is. */
+struct SineBackward {
+  static constexpr int inputs = 2;
+
+  template <int WIDTH> __device__ void operator()(const float (&in)[2][WIDTH], float (&out)[WIDTH]) const {
+    for_each(in, out, [](float g, float x) { return g * cosf(x); });
+  }
+
+  __device__ int64_t integer(const int64_t (&)[2]) const { return missing_case<int64_t>(); }
+};
+
 } // namespace
 
 extern "C" cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp op) {
-  return launch_elementwise(launch, plan, Binary{op});
+  return op == BINARY_SIN_BACKWARD ? launch_elementwise(launch, plan, SineBackward{})
+                                   : launch_elementwise(launch, plan, Binary{op});
 }

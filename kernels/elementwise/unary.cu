@@ -34,8 +34,6 @@ struct Unary {
       return for_each(in, out, [](float x) { return tanhf(x); });
     case UNARY_SIGMOID:
       return for_each(in, out, [](float x) { return sigmoid(x); });
-    case UNARY_SIN:
-      return for_each(in, out, [](float x) { return sinf(x); });
     case UNARY_RELU:
       return for_each(in, out, [](float x) { return x < 0.0f ? 0.0f : x; }); /* keeps NaN */
     case UNARY_GELU:
@@ -44,6 +42,8 @@ struct Unary {
       return for_each(in, out, [](float x) { return x * sigmoid(gelu_tanh_argument(x)); });
     case UNARY_SILU:
       return for_each(in, out, [](float x) { return x * sigmoid(x); });
+    case UNARY_SIN: /* Sine */
+      break;
     }
     missing_case<void>();
   }
@@ -74,8 +74,19 @@ struct Unary {
 };
 static_assert(compiled_for_host<&Unary::operator()<1>>);
 
+/* A kernel of its own: for large numbers sin takes more registers than the others, and a stack. */
+struct Sine {
+  static constexpr int inputs = 1;
+
+  template <int WIDTH> __device__ void operator()(const float (&in)[1][WIDTH], float (&out)[WIDTH]) const {
+    for_each(in, out, [](float x) { return sinf(x); });
+  }
+
+  __device__ int64_t integer(const int64_t (&)[1]) const { return missing_case<int64_t>(); }
+};
+
 } // namespace
 
 extern "C" cudaError_t launch_unary(Launch launch, const ElementwisePlan *plan, UnaryOp op) {
-  return launch_elementwise(launch, plan, Unary{op});
+  return op == UNARY_SIN ? launch_elementwise(launch, plan, Sine{}) : launch_elementwise(launch, plan, Unary{op});
 }

@@ -2,7 +2,7 @@
 local core = require "fp8.core"
 
 local free, keep, share = core.free, core.keep, core.share
-local narrow, numel, size = core.narrow, core.numel, core.size
+local narrow, numel = core.narrow, core.numel
 local quantize, dequantize = core.quantize, core.dequantize
 local contents_of, delayed_scale, version_of = core.contents, core.delayed_scale, core.version
 

@@ -6,9 +6,9 @@
 --   weight_grad  dW = leftᵀ·right: of dy and x; nil for the product of unquantized ones
 --   rounding     "stochastic" or nil, of all operands
 --   histories    list of the operands with a history, of which a layer keeps one each, in its field `history_field`
---   weight_forms, grad_forms: the forms of W, for y and dx, and of dy, for dx and dW, that are wanted: {first =, second =,
---                both = where one operand serves both products, else false}, each {codes =, transposed =, values =,
---                repeats = how often a single scale is, or nil}
+--   weight_forms, grad_forms: the forms of W, for y and dx, and of dy, for dx and dW, that are wanted: {first =,
+--                second =, both = where one operand serves both products, else false}, each {codes =, transposed =,
+--                values =, repeats = how often a single scale is, or nil}
 --   input, weight, grad_output: the operands that these are in a recipe
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =,
