@@ -10,7 +10,7 @@
 
 VECTORIZE static void sgd_plain(const UpdateStep *step, float *restrict p, const float *restrict grad, int n) {
   float rate = step->rate, decay = step->weight_decay;
-  for (int i = 0; i < n; i++) p[i] -= rate * (grad[i] + decay * p[i]);
+  for (int i = 0; i < n; i++) p[i] -= rate * sgd_gradient(grad[i], p[i], decay);
 }
 
 VECTORIZE static void sgd_momentum(const UpdateStep *step, float *restrict p, const float *restrict grad,
@@ -19,9 +19,9 @@ VECTORIZE static void sgd_momentum(const UpdateStep *step, float *restrict p, co
   float momentum = step->beta1, fraction = step->fraction1;
   bool nesterov = step->nesterov != 0;
   for (int i = 0; i < n; i++) {
-    float g = grad[i] + decay * p[i];
-    m[i] = momentum * m[i] + fraction * g;
-    p[i] -= rate * (nesterov ? g + momentum * m[i] : m[i]);
+    float g = sgd_gradient(grad[i], p[i], decay);
+    m[i] = moment_after(m[i], momentum, fraction, g);
+    p[i] -= rate * sgd_direction(g, m[i], momentum, nesterov);
   }
 }
 
@@ -31,10 +31,9 @@ VECTORIZE static void adamw_floats(const UpdateStep *step, float *restrict p, co
   float rate = step->rate, root_scale = step->root_scale, epsilon = step->epsilon;
   float kept = 1.0f - step->lr * step->weight_decay;
   for (int i = 0; i < n; i++) {
-    float g = grad[i];
-    m[i] = beta1 * m[i] + fraction1 * g;
-    v[i] = beta2 * v[i] + fraction2 * (g * g);
-    p[i] = p[i] * kept - rate * (m[i] / (sqrtf(v[i]) * root_scale + epsilon));
+    m[i] = moment_after(m[i], beta1, fraction1, grad[i]);
+    v[i] = moment_after(v[i], beta2, fraction2, grad[i] * grad[i]);
+    p[i] = adamw_parameter(p[i], m[i], v[i], kept, rate, root_scale, epsilon);
   }
 }
 
@@ -132,11 +131,10 @@ static double sum_elements(const ParameterUpdate *job, ChunkSum chunk) {
 
 VECTORIZE static void deviations(const UpdateStep *step, float *restrict out, const float *restrict grad,
                                  const float *restrict v, int n) {
-  float beta2 = step->beta2, fraction2 = step->fraction2, least = step->epsilon * step->epsilon;
+  float beta2 = step->beta2, fraction2 = step->fraction2, epsilon = step->epsilon;
   for (int i = 0; i < n; i++) {
-    float square = grad[i] * grad[i];
-    float average = beta2 * v[i] + fraction2 * square;
-    out[i] = square / (average < least ? least : average);
+    float average = moment_after(v[i], beta2, fraction2, grad[i] * grad[i]);
+    out[i] = adamw_deviation(grad[i], average, epsilon);
   }
 }
 

@@ -35,14 +35,8 @@ static int64_t end_of(int64_t first, int64_t length, int64_t limit) {
 /* --- codes --- */
 
 VECTORIZE static void scale_values(float *restrict out, const float *restrict x, float scale, bool divide, int n) {
-  float reciprocal = 1.0f / scale;
-  if (scale == 0.0f || scale != scale) {
-    for (int i = 0; i < n; i++) out[i] = 0.0f;
-  } else if (divide || isinf(reciprocal)) {
-    for (int i = 0; i < n; i++) out[i] = x[i] / scale;
-  } else {
-    for (int i = 0; i < n; i++) out[i] = x[i] * reciprocal;
-  }
+  const BlockScaling scaling = block_scaling(scale, 1.0f / scale, divide);
+  for (int i = 0; i < n; i++) out[i] = scaled_element(x[i], &scaling);
 }
 
 static void scale_block(const Quantize *job, float *scaled, const float *x, float scale, int n) {

@@ -106,7 +106,7 @@ static void spread(ColumnScales *columns, const Tiles *job, const Unit *unit, co
 
 VECTORIZE static void scale_row(float *restrict out, const float *restrict x, const float *restrict scale,
                                 const float *restrict inverse, int n) {
-  for (int i = 0; i < n; i++) out[i] = scale[i] == 0.0f || scale[i] != scale[i] ? 0.0f : x[i] * inverse[i];
+  for (int i = 0; i < n; i++) out[i] = scale_is_empty(scale[i]) ? 0.0f : x[i] * inverse[i];
 }
 
 static void divide_row(float *out, const float *x, const ColumnScales *columns, int n) {
