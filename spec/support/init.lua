@@ -221,8 +221,8 @@ end
 function support.compile(source, target, flags)
   local compiler = os.getenv "CC" or "cc"
   local output = os.tmpname()
-  local status = os.execute(("env -u LD_PRELOAD %s -std=gnu11 -Wall -Wextra -Werror -o '%s' '%s' %s >%s 2>&1"):format(compiler, target,
-    source, flags, output))
+  local command = "env -u LD_PRELOAD %s -std=gnu11 -Wall -Wextra -Werror -o '%s' '%s' %s >%s 2>&1"
+  local status = os.execute(command:format(compiler, target, source, flags, output))
   local text = support.read_file(output)
   os.remove(output)
   assert(status == 0 or status == true, text)
