@@ -57,6 +57,7 @@ local properties = {
 }
 
 local metatable = core.metatable
+core.metatable = nil -- its __gc, called on a tensor that is in use, would free it
 
 function metatable.__index(x, key)
   local method = methods[key]

@@ -1,14 +1,12 @@
 /* Joining tensors. */
 #include "lua/binding/binding.h"
 
-/* Reads a list of tensors at index 1 into a buffer that is pushed. */
+/* The list of tensors at index 1. */
 static const Tensor **check_list(lua_State *L, int *count) {
   if (!lua_istable(L, 1)) argument_error(L, 1, "list of tensors expected, got %s", luaL_typename(L, 1));
   *count = (int)lua_objlen(L, 1);
   if (*count == 0) argument_error(L, 1, "the list is empty");
-  const Tensor **list = lua_newuserdata(L, (size_t)*count * sizeof *list);
-  for (int i = 0; i < *count; i++) list[i] = list_element(L, 1, i + 1, false);
-  return list;
+  return (const Tensor **)check_tensor_list(L, 1, *count, false);
 }
 
 /* cat(list, dimension): tensors joined along a dimension that they have */

@@ -32,13 +32,10 @@ static Update check_update(lua_State *L) {
   int elements = (int)lua_objlen(L, 2);
   if (elements % FIELDS != 0) argument_error(L, 2, "%d elements for each parameter expected, got %d", FIELDS, elements);
   update.count = elements / FIELDS;
+  Tensor **tensor = check_tensor_list(L, 2, elements, true);
   UpdateEntry *list = lua_newuserdata(L, ((size_t)update.count + 1) * sizeof *list);
-  for (int i = 0; i < update.count; i++) {
-    list[i] = (UpdateEntry){.parameter = list_element(L, 2, FIELDS * i + 1, true),
-                            .grad = list_element(L, 2, FIELDS * i + 2, true),
-                            .first = list_element(L, 2, FIELDS * i + 3, true),
-                            .second = list_element(L, 2, FIELDS * i + 4, true),
-                            .master = list_element(L, 2, FIELDS * i + 5, true)};
+  for (int i = 0; i < update.count; i++, tensor += FIELDS) {
+    list[i] = (UpdateEntry){tensor[0], tensor[1], tensor[2], tensor[3], tensor[4]};
   }
   update.list = list;
   return update;
@@ -79,10 +76,7 @@ static int lfp8_clip_grad_norm(lua_State *L) {
   check_table(L, 1);
   double largest = check_number(L, 2);
   int count = (int)lua_objlen(L, 1);
-  Tensor **list = lua_newuserdata(L, ((size_t)count + 1) * sizeof *list);
-  for (int i = 0; i < count; i++) {
-    list[i] = list_element(L, 1, i + 1, false);
-  }
+  Tensor **list = check_tensor_list(L, 1, count, false);
   return finish(L, op_clip_norm(new_tensor(L), list, count, largest), 1);
 }
 

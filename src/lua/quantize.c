@@ -56,7 +56,10 @@ static Blocks blocks_field(lua_State *L, int table) {
 
 /* Pushes the metatable of quantizers. */
 static void push_metatable(lua_State *L) {
-  luaL_newmetatable(L, "fp8.Quantizer");
+  if (luaL_newmetatable(L, "fp8.Quantizer")) {
+    lua_pushliteral(L, "fp8.Quantizer");
+    lua_setfield(L, -2, "__metatable");
+  }
   state_now()->quantizers = lua_topointer(L, -1);
 }
 
@@ -96,6 +99,7 @@ QuantizeOptions check_quantizer(lua_State *L, int index) {
   if (quantizer->format.map && !quantizer->format.map->storage) {
     argument_error(L, index, "its map was freed: it was made in a scope that has ended");
   }
+  if (quantizer->format.map) use_tensor((Tensor *)quantizer->format.map);
   return *quantizer;
 }
 
@@ -127,12 +131,15 @@ static int push_outputs(lua_State *L, int index, QuantizeOutputs *outputs) {
   return count;
 }
 
-static void read_options(lua_State *L, int table, QuantizeOptions *options) {
+/* What the options hold is held at index `held`. */
+static void read_options(lua_State *L, int table, int held, QuantizeOptions *options) {
   check_table(L, table);
   const char *name;
   for (lua_pushnil(L); next_field(L, table, &name); lua_pop(L, 1)) {
     if (strcmp(name, "known") == 0) {
       options->known_scale = tensor_of_field(L, table, name);
+      lua_pushvalue(L, -1);
+      lua_replace(L, held);
     } else if (strcmp(name, "dtype") == 0) {
       options->dtype = read_dtype(L, -1, table);
     } else if (strcmp(name, "sum_dtype") == 0) {
@@ -160,12 +167,12 @@ static void read_options(lua_State *L, int table, QuantizeOptions *options) {
  *
  * with the scales options.known, if there are any: core/formats/quantizer.h. */
 static int lfp8_quantize(lua_State *L) {
-  lua_settop(L, 4);
+  lua_settop(L, 5);
   const Tensor *x = check_tensor(L, 1);
   QuantizeOptions options = check_quantizer(L, 2);
   options.dtype = x->dtype;
   options.sum_dtype = DTYPE_F32;
-  if (!lua_isnil(L, 4)) read_options(L, 4, &options);
+  if (!lua_isnil(L, 4)) read_options(L, 4, 5, &options);
   QuantizeOutputs outputs = {0};
   int count = push_outputs(L, 3, &outputs);
   return finish(L, op_quantize(&outputs, x, &options), count);

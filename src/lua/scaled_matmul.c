@@ -6,6 +6,7 @@
 /* scaled_matmul(a (m, k), scale of a, b (n, k), scale of b, dtype[, {bias =, fast = false}]) -> (m, n): float8 codes, one
  * scale or one a row: core/operations.h, ScaledProduct, and backend.h */
 static int lfp8_scaled_matmul(lua_State *L) {
+  lua_settop(L, 7); /* the last one holds the bias */
   ScaledProduct product = {
       .a = check_tensor(L, 1), .scale_a = check_tensor(L, 2), .b = check_tensor(L, 3), .scale_b = check_tensor(L, 4)};
   DType dtype = check_dtype(L, 5);
@@ -15,6 +16,8 @@ static int lfp8_scaled_matmul(lua_State *L) {
     for (lua_pushnil(L); next_field(L, 6, &name); lua_pop(L, 1)) {
       if (strcmp(name, "bias") == 0) {
         product.bias = tensor_of_field(L, 6, name);
+        lua_pushvalue(L, -1);
+        lua_replace(L, 7);
       } else if (strcmp(name, "fast") == 0) {
         product.fast = boolean_of_field(L, 6, name);
       } else {

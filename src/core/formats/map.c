@@ -8,8 +8,10 @@
 
 enum { CACHE_SIZE = 64 };
 
+/* More than CACHE_SIZE maps only while calls interrupt one another. */
 struct MapCache {
-  Map *map[CACHE_SIZE];
+  Map **map;
+  int count, capacity;
   uint64_t clock;
 };
 
@@ -42,7 +44,9 @@ static void free_map(Map *map) {
 }
 
 void map_cache_release(MapCache *cache) {
-  for (int i = 0; cache && i < CACHE_SIZE && cache->map[i]; i++) free_map(cache->map[i]);
+  if (!cache) return;
+  for (int i = 0; i < cache->count; i++) free_map(cache->map[i]);
+  free(cache->map);
   free(cache);
 }
 
@@ -62,23 +66,38 @@ static bool check_values(const float values[MAP_SIZE]) {
   return true;
 }
 
+static void give_up_oldest(MapCache *cache) {
+  int oldest = 0;
+  for (int i = 1; i < cache->count; i++) {
+    if (cache->map[i]->last_use < cache->map[oldest]->last_use) oldest = i;
+  }
+  free_map(cache->map[oldest]);
+  cache->map[oldest] = cache->map[--cache->count];
+}
+
+/* Makes room for one more. */
+static bool make_room(MapCache *cache) {
+  while (cache->count >= CACHE_SIZE && context_now->calls <= 1) give_up_oldest(cache);
+  if (cache->count < cache->capacity) return true;
+  int capacity = cache->capacity + CACHE_SIZE;
+  Map **grown = realloc(cache->map, (size_t)capacity * sizeof(Map *));
+  if (!grown) return error_memory((size_t)capacity * sizeof(Map *));
+  cache->map = grown;
+  cache->capacity = capacity;
+  return true;
+}
+
 Map *map_compile(const float values[MAP_SIZE]) {
   MapCache *cache = cache_of(context_now);
   if (!cache) return NULL;
-  int slot = 0;
-  for (int i = 0; i < CACHE_SIZE; i++) {
+  for (int i = 0; i < cache->count; i++) {
     Map *map = cache->map[i];
-    if (!map) {
-      slot = i;
-      break;
-    }
     if (memcmp(map->table.value, values, sizeof map->table.value) == 0) {
       map->last_use = ++cache->clock;
       return map;
     }
-    if (map->last_use < cache->map[slot]->last_use) slot = i;
   }
-  if (!check_values(values)) return NULL;
+  if (!check_values(values) || !make_room(cache)) return NULL;
   Map *map = calloc(1, sizeof *map);
   if (!map) {
     error_memory(sizeof *map);
@@ -86,8 +105,7 @@ Map *map_compile(const float values[MAP_SIZE]) {
   }
   fill_table(&map->table, values);
   map->last_use = ++cache->clock;
-  if (cache->map[slot]) free_map(cache->map[slot]);
-  cache->map[slot] = map;
+  cache->map[cache->count++] = map;
   return map;
 }
 

@@ -16,11 +16,15 @@
 
 struct Scope;
 
-/* Numbers of calls into the binding: of the one that runs, and of the one that it interrupts, as a finalizer does, or 0.
- * After an error the latter may be a call that has ended: its arguments count as in use until they are used again. */
-typedef struct CallNumbers {
-  uint64_t running, interrupted;
-} CallNumbers;
+/* A call into the binding that has not ended. Any allocation may run finalizers, which may call in turn. */
+typedef struct Call {
+  uint64_t number;
+  lua_State *L;      /* whose function runs */
+  const char *frame; /* an address in its C stack frame: the calls that it led to have lower ones */
+  Context *outer;    /* the context to return to */
+} Call;
+
+enum { CALLS_MOST = 64 };
 
 /* All that the binding keeps for one Lua state: a userdata in its registry. */
 typedef struct State {
@@ -28,10 +32,10 @@ typedef struct State {
   DType default_dtype;
   Device default_device;
   struct Scope *innermost;
-  CallNumbers calls;
+  Call calls[CALLS_MOST]; /* context->calls of them, from the outermost to the one that runs. After an error that did
+                               not come from fp8, ended calls may be among them, until a call from further out */
   uint64_t last_call;
   const void *quantizers;   /* their metatable */
-  lua_State *running;       /* the coroutine whose function runs, which is where a collection has to happen */
   char source_prefix[1024]; /* Lua code whose source begins with this is part of fp8: errors are raised above it */
 } State;
 
@@ -40,9 +44,10 @@ static inline State *state_now(void) { return context_now->owner; }
 
 /* --- functions and errors (module.c) --- */
 
-/* Pushes a finalizer with the tensors' metatable as its second upvalue, as all functions have it. No context has been
- * entered where it is called. */
-void push_finalizer(lua_State *L, lua_CFunction function);
+/* Gives the metatable on top of the stack a finalizer, with the tensors' metatable as its second upvalue, as all
+ * functions have it; no context has been entered where it is called. getmetatable gives `name` then: scripts can't call
+ * the finalizer of what is in use. */
+void set_finalizer(lua_State *L, const char *name, lua_CFunction function);
 
 /* Raises the message on top of the stack. */
 int raise_at_caller(lua_State *L);
@@ -64,6 +69,8 @@ Tensor *check_tensor(lua_State *L, int index);
 Tensor *optional_tensor(lua_State *L, int index);
 /* NULL if the value is no tensor. */
 Tensor *to_tensor(lua_State *L, int index);
+/* The running call uses the tensor, a userdata's: no other call frees it meanwhile. */
+void use_tensor(Tensor *tensor);
 bool get_requires_grad(const Tensor *tensor);
 /* Sets the metatable up; pushes it. */
 void open_userdata(lua_State *L);
@@ -126,7 +133,7 @@ void check_field_type(lua_State *L, int table, const char *name, int expected);
 /* The field on top of the stack. Errors name it. */
 Tensor *tensor_of_field(lua_State *L, int table, const char *name);
 bool boolean_of_field(lua_State *L, int table, const char *name);
-/* NULL if there is none. */
+/* A tensor, which stays on the stack, so that no finalizer takes it away; NULL if there is none. */
 Tensor *tensor_field(lua_State *L, int table, const char *name);
 Tensor *optional_tensor_field(lua_State *L, int table, const char *name);
 double number_field(lua_State *L, int table, const char *name, double fallback);
@@ -140,8 +147,9 @@ int choice_field(lua_State *L, int table, const char *name, const char *const *c
 /* Makes a new tensor the field of the table on top of the stack; NULL, and nothing, if it is not `wanted`. */
 Tensor *new_tensor_field(lua_State *L, const char *name, bool wanted);
 
-/* Element `position` of the list at `table`: a tensor; or NULL for false, where that is `optional`. */
-Tensor *list_element(lua_State *L, int table, int position, bool optional);
+/* The first `count` elements of the list at `table`: tensors; or NULL for false, where that is `optional`. Pushes a copy
+ * of the list, so that no finalizer takes them away, and a buffer, which is what it returns. */
+Tensor **check_tensor_list(lua_State *L, int table, int count, bool optional);
 
 /* --- quantizers (../quantize.c) --- */
 

@@ -50,9 +50,8 @@ Tensor *tensor_of_field(lua_State *L, int table, const char *name) {
 }
 
 Tensor *optional_tensor_field(lua_State *L, int table, const char *name) {
-  Tensor *tensor = push_field(L, table, name) == LUA_TNIL ? NULL : tensor_of_field(L, table, name);
-  lua_pop(L, 1);
-  return tensor;
+  luaL_checkstack(L, 2, name);
+  return push_field(L, table, name) == LUA_TNIL ? NULL : tensor_of_field(L, table, name);
 }
 
 Tensor *tensor_field(lua_State *L, int table, const char *name) {
@@ -106,16 +105,22 @@ Tensor *new_tensor_field(lua_State *L, const char *name, bool wanted) {
   return tensor;
 }
 
-Tensor *list_element(lua_State *L, int table, int position, bool optional) {
-  lua_rawgeti(L, table, position);
-  Tensor *tensor = to_tensor(L, -1);
-  if (!tensor && !(optional && lua_isboolean(L, -1) && !lua_toboolean(L, -1))) {
-    argument_error(L, table, "element %d: tensor%s expected, got %s", position, optional ? " or false" : "",
-                   luaL_typename(L, -1));
+Tensor **check_tensor_list(lua_State *L, int table, int count, bool optional) {
+  lua_createtable(L, count, 0);
+  int copy = lua_gettop(L);
+  Tensor **list = lua_newuserdata(L, ((size_t)count + 1) * sizeof *list);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, table, i + 1);
+    Tensor *tensor = to_tensor(L, -1);
+    if (!tensor && !(optional && lua_isboolean(L, -1) && !lua_toboolean(L, -1))) {
+      argument_error(L, table, "element %d: tensor%s expected, got %s", i + 1, optional ? " or false" : "",
+                     luaL_typename(L, -1));
+    }
+    if (tensor && !tensor->storage) {
+      argument_error(L, table, "element %d: this tensor was freed: it was made in a scope that has ended", i + 1);
+    }
+    list[i] = tensor;
+    lua_rawseti(L, copy, i + 1);
   }
-  if (tensor && !tensor->storage) {
-    argument_error(L, table, "element %d: this tensor was freed: it was made in a scope that has ended", position);
-  }
-  lua_pop(L, 1);
-  return tensor;
+  return list;
 }

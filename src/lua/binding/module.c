@@ -20,20 +20,32 @@ static int call(lua_State *L) {
   const Function *function = running_function(L);
   State *state = function->state;
   if (!state->context) return luaL_error(L, "%s: this Lua state is being closed", function->entry->name);
-  Context *outer = context_enter(state->context);
-  CallNumbers before = state->calls;
-  state->running = L;
-  state->calls = (CallNumbers){.running = ++state->last_call, .interrupted = before.running};
+  const char *frame = __builtin_frame_address(0);
+  int depth = state->context->calls;
+  while (depth > 0 && state->calls[depth - 1].frame <= frame) depth--;
+  if (depth == CALLS_MOST) return luaL_error(L, "%s: too many calls inside one another", function->entry->name);
+  Context *context = state->context, *outer = context_enter(context);
+  state->calls[depth] = (Call){++state->last_call, L, frame, outer};
+  context->calls = depth + 1;
   int results = function->entry->func(L);
-  state->calls = before;
+  context->calls = depth;
   context_enter(outer);
   return results;
 }
 
-void push_finalizer(lua_State *L, lua_CFunction function) {
+/* The running call ends in an error. */
+static void leave_call(const State *state) {
+  Context *context = state->context;
+  if (context->calls > 0) context_enter(state->calls[--context->calls].outer);
+}
+
+void set_finalizer(lua_State *L, const char *name, lua_CFunction function) {
   lua_pushnil(L);
   luaL_getmetatable(L, "fp8.Tensor");
   lua_pushcclosure(L, function, 2);
+  lua_setfield(L, -2, "__gc");
+  lua_pushstring(L, name);
+  lua_setfield(L, -2, "__metatable");
 }
 
 /* Adds functions to the table on top of the stack. */
@@ -56,8 +68,10 @@ static int collect_all(lua_State *L) {
 
 /* Protected: an error in somebody's finalizer must not jump over the operation that allocates. */
 static void collect_garbage(void *owner) {
-  State *state = owner;
-  if (state->running && lua_cpcall(state->running, collect_all, NULL) != 0) lua_pop(state->running, 1);
+  const State *state = owner;
+  if (state->context->calls == 0) return;
+  lua_State *L = state->calls[state->context->calls - 1].L;
+  if (lua_cpcall(L, collect_all, NULL) != 0) lua_pop(L, 1);
 }
 
 /* What calls fp8 from here on gets an error; tensors that are still to be finalized keep the context alive. */
@@ -125,6 +139,7 @@ int raise_at_caller(lua_State *L) {
       break;
     }
   }
+  leave_call(state_now());
   return lua_error(L);
 }
 
@@ -190,7 +205,7 @@ static void push_dtypes(lua_State *L) {
   }
 }
 
-/* Fields beside the functions: metatable, of all tensors; dtypes; comparison_words, the elements of a row that `compare`
+/* Fields beside the functions: metatable, of all tensors, which lua/fp8/tensor.lua takes away; dtypes; comparison_words, the elements of a row that `compare`
  * writes. */
 FP8_API int luaopen_fp8_core(lua_State *L) {
   static const luaL_Reg *const families[] = {

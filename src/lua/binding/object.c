@@ -6,8 +6,7 @@ void *new_object(lua_State *L, size_t bytes, const char *name, lua_CFunction col
   void *object = lua_newuserdata(L, bytes);
   memset(object, 0, bytes);
   if (luaL_newmetatable(L, name)) {
-    push_finalizer(L, collect);
-    lua_setfield(L, -2, "__gc");
+    set_finalizer(L, name, collect);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");
   }

@@ -67,7 +67,7 @@ static int lfp8_scope_end(lua_State *L) {
   while (scope->boxes.next != &scope->boxes) {
     TensorBox *box = box_of_links(scope->boxes.next);
     leave_scope(box);
-    tensor_release(&box->tensor);
+    if (!is_in_use(state, box)) tensor_release(&box->tensor);
   }
   state->innermost = scope->outer;
   free(scope);

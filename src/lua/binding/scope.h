@@ -23,6 +23,9 @@ typedef struct TensorBox {
   bool has_autograd; /* the userdata's environment is the table of set_autograd */
 } TensorBox;
 
+/* Whether a call that the running one interrupts has the tensor as an argument: then it keeps its memory, which is left
+ * to the collector. */
+bool is_in_use(const State *state, const TensorBox *box);
 /* Takes a tensor out of the scope that it is in, if it is in one. */
 void leave_scope(TensorBox *box);
 /* Puts a tensor into a scope, which may be NULL. */

@@ -12,9 +12,11 @@ Tensor *new_tensor(lua_State *L) {
   return &box->tensor;
 }
 
-/* Whether a call that this one interrupts has the tensor as an argument. */
-static bool is_in_use(const State *state, const TensorBox *box) {
-  return state->calls.interrupted != 0 && box->call == state->calls.interrupted;
+bool is_in_use(const State *state, const TensorBox *box) {
+  for (int i = 0; i < state->context->calls - 1; i++) {
+    if (box->call == state->calls[i].number) return true;
+  }
+  return false;
 }
 
 /* NULL if the value is no tensor. */
@@ -25,11 +27,16 @@ static TensorBox *box_at(lua_State *L, int index) {
   return is_tensor ? lua_touserdata(L, index) : NULL;
 }
 
+void use_tensor(Tensor *tensor) {
+  TensorBox *box = (TensorBox *)tensor;
+  const State *state = state_now();
+  if (!is_in_use(state, box)) box->call = state->calls[state->context->calls - 1].number;
+}
+
 Tensor *to_tensor(lua_State *L, int index) {
   TensorBox *box = box_at(L, index);
   if (!box) return NULL;
-  const State *state = state_now();
-  if (!is_in_use(state, box)) box->call = state->calls.running;
+  use_tensor(&box->tensor);
   return &box->tensor;
 }
 
@@ -73,8 +80,7 @@ static int collect(lua_State *L) {
 
 void open_userdata(lua_State *L) {
   luaL_newmetatable(L, "fp8.Tensor");
-  push_finalizer(L, collect);
-  lua_setfield(L, -2, "__gc");
+  set_finalizer(L, "fp8.Tensor", collect);
 }
 
 /* is_tensor(value) -> boolean */
