@@ -2,6 +2,8 @@
 
 #include <omp.h>
 
+#include "core/process.h"
+
 /* Waking a thread and waiting for it costs about as much as this many simple element operations. */
 static const double work_of_a_thread = 16384;
 
@@ -20,6 +22,7 @@ void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *co
     body(0, count, context);
     return;
   }
+  process_has_threads();
   /* One range a team member, whatever the size of the team that the runtime grants. */
 #pragma omp parallel num_threads(threads)
   {

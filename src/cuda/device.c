@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/context.h"
+#include "core/process.h"
 #include "cuda/cuda.h"
 
 DeviceKind cuda_kind;
@@ -81,6 +82,7 @@ static bool open_device(CudaDevice *device, int index) {
 static bool make_current(int index) {
   static _Thread_local int current = -1;
   if (index == current) return true;
+  process_has_threads();
   if (!cuda_check(cudaSetDevice(index), "cudaSetDevice")) return false;
   current = index;
   return true;

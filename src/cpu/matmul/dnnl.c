@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/process.h"
 #include "cpu/matmul/product.h"
 #include "cpu/vectorize.h"
 
@@ -264,6 +265,7 @@ static bool is_small(const Product *product) {
 
 ProductResult product_dnnl(const Product *product) {
   if (!has_instructions()) return PRODUCT_UNSUPPORTED;
+  process_has_threads();
   /* oneDNN has no product of two single matrices for a whole batch. */
   if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
   int threads = omp_get_max_threads();

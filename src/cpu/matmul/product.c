@@ -1,4 +1,5 @@
 #include "cpu/matmul/product.h"
+#include "core/process.h"
 
 #include <cblas.h>
 #include <limits.h>
@@ -54,6 +55,7 @@ static void multiply(int64_t begin, int64_t end, const void *context) {
 }
 
 bool product_f32(const Product *product) {
+  process_has_threads();
   const Matrix *a = &product->a, *b = &product->b;
   if (!check_extent(a->rows) || !check_extent(a->columns) || !check_extent(b->columns) || !check_extent(a->stride) ||
       !check_extent(b->stride)) {

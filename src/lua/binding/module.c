@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/process.h"
 #include "lua/binding/binding.h"
 
 /* The registry key of the state. */
@@ -20,6 +21,12 @@ static int call(lua_State *L) {
   const Function *function = running_function(L);
   State *state = function->state;
   if (!state->context) return luaL_error(L, "%s: this Lua state is being closed", function->entry->name);
+  if (process_lost_threads()) {
+    return luaL_error(L,
+                      "%s: this process was forked from one in which fp8 had started threads or opened a device, "
+                      "which are not in it: start a new process instead",
+                      function->entry->name);
+  }
   const char *frame = __builtin_frame_address(0);
   int depth = state->context->calls;
   while (depth > 0 && state->calls[depth - 1].frame <= frame) depth--;
@@ -109,7 +116,7 @@ static State *open_state(lua_State *L) {
   lua_pop(L, 1);
   if (state) return state;
   lua_pushlightuserdata(L, (void *)&state_key);
-  Context *context = context_create();
+  Context *context = process_watch_forks() ? context_create() : NULL;
   if (!context) luaL_error(L, "fp8: out of memory");
   state = push_closing(L, sizeof *state, NULL, prepare_close);
   memset(state, 0, sizeof *state);
