@@ -14,7 +14,11 @@ __global__ void __launch_bounds__(BLOCK) delayed_scale_kernel(const __grid_const
   largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
   const float scale = scale_of_history(largest, magnitude, plan.format, plan.scale_rounding);
   if (threadIdx.x == 0) plan.scale[0] = scale;
-  if (!plan.record || scale != scale) return;
+  if (plan.record == HISTORY_KEEP || scale != scale) return;
+  if (plan.record == HISTORY_SAME) {
+    if (threadIdx.x == 0) plan.history[0] = fmaxf(plan.history[0], float_from_bits(magnitude));
+    return;
+  }
   /* From the end, so that nothing is overwritten before it has moved. */
   for (int64_t first = (plan.length - 1) / BLOCK * BLOCK; first >= 0; first -= BLOCK) {
     const int64_t i = first + threadIdx.x;

@@ -162,7 +162,7 @@ typedef struct DelayedPlan {
   int maxima_count;
   DType format; /* DTYPE_U8 for a map */
   ScaleRounding scale_rounding;
-  bool record;
+  HistoryRecord record;
 } DelayedPlan;
 cudaError_t launch_delayed_scale(Launch launch, const DelayedPlan *plan);
 

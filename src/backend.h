@@ -146,9 +146,9 @@ typedef struct Backend {
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
   /* Delayed scaling: scale (one f32) for the whole of x, contiguous, of the format and scale_rounding of `quantizer`,
    * from the largest element of `history` (f32, contiguous), or from x's own absmax where that is 0. NaN if x has a NaN
-   * or an infinity. With `record`, then, unless the scale is NaN: history moves by one element towards its end, and its
-   * first becomes x's absmax. */
-  bool (*delayed_scale)(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+   * or an infinity. Then `record` says what becomes of history. */
+  bool (*delayed_scale)(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
+                        HistoryRecord record);
 
   /* row (i64, COMPARISON_WORDS) = what became of x. `values` of x's shape: what it became, f32, f16 or bf16, or its
    * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is

@@ -217,6 +217,7 @@ support.each_device(function(device)
       recipe.weight_grad = {input = {format = "e5m2", scale = "tensor", history = 4, scale_rounding = "power_of_two"}}
       local layer = fp8.Linear(48, 16, {device = device, recipe = recipe})
       step(layer, 1)
+      fp8.no_grad(function() layer.weight:mul_(1.5) end)
       step(layer, 2)
       local state = layer:state_dict()
       for name, length in support.sorted_pairs {
@@ -225,9 +226,36 @@ support.each_device(function(device)
       } do
         assert.same({length}, state[name].shape)
         local values = state[name]:totable()
-        assert.is_true(values[1] > 0, name)
-        -- The weight has not changed between the steps: it is not quantized again.
-        assert.equal(not name:find "weight_history", values[2] > 0, name)
+        assert.is_true(values[1] > 0 and values[2] > 0, name)
+        assert.equal(0, values[3] or 0, name)
+      end
+    end)
+
+    it("counts training steps, not calls", function()
+      local layer = fp8.Linear(48, 16, {device = device, recipe = history_recipe(3)})
+      local function absmax(x) return x:detach():abs():max():item() end
+      local inputs, grads, weights = {0, 0, 0}, {0, 0, 0}, {0, 0, 0}
+      for i, calls in ipairs {3, 1, 2, 4} do
+        local of_input, of_grad = 0, 0
+        for _ = 1, calls do
+          local x, dy = step(layer, math.exp(random(5) - 3))
+          of_input, of_grad = math.max(of_input, absmax(x)), math.max(of_grad, absmax(dy))
+        end
+        for j, list in ipairs {inputs, grads, weights} do
+          table.insert(list, 1, ({of_input, of_grad, absmax(layer.weight)})[j])
+          list[4] = nil
+        end
+        assert.same(inputs, layer.input_history:totable())
+        assert.same(grads, layer.grad_output_history:totable())
+        assert.same(weights, layer.weight_history:totable())
+        fp8.no_grad(function() layer.weight:mul_(i % 2 == 0 and 0.5 or 3) end)
+      end
+      layer.weight:requires_grad_(false)
+      for _ = 1, 2 do
+        local x = step(layer, 1)
+        table.insert(inputs, 1, absmax(x))
+        inputs[4] = nil
+        assert.same(inputs, layer.input_history:totable())
       end
     end)
   end)

@@ -126,6 +126,13 @@ typedef struct ScaledProduct {
   bool fast; /* FP8 tensor cores may accumulate over all of k, not over 128 terms at a time */
 } ScaledProduct;
 
+/* What delayed scaling does with its history (f32, the latest first) once it has read it; nothing if the scale is NaN. */
+typedef enum HistoryRecord {
+  HISTORY_KEEP,
+  HISTORY_NEXT, /* moves by one element towards its end; its first becomes the tensor's absmax */
+  HISTORY_SAME  /* the first becomes the larger of itself and the absmax: the latest step goes on */
+} HistoryRecord;
+
 /* --- what is true of operations --- */
 
 /* Whether integers stay integers: the others give f32 for them. */

@@ -61,7 +61,8 @@ bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantiz
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
 
 /* delayed_scale.c */
-bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
+                       HistoryRecord record);
 
 /* compare.c */
 bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);

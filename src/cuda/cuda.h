@@ -169,7 +169,8 @@ bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quanti
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
 
 /* delayed_scale.c */
-bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record);
+bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
+                        HistoryRecord record);
 
 /* compare.c */
 bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);

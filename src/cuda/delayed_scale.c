@@ -18,7 +18,8 @@ static bool measure(const CudaDevice *device, const Tensor *x, Maxima *maxima) {
          cuda_launched(device, launch_block_magnitudes(device->launch, &plan, word), "absmax kernel");
 }
 
-bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer, bool record) {
+bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
+                        HistoryRecord record) {
   CudaDevice *device = cuda_tensor_device(x);
   Maxima maxima = {0};
   if (!device) return false;

@@ -1,14 +1,18 @@
 /* Delayed scaling. */
+#include <string.h>
+
 #include "lua/binding/binding.h"
 
-/* delayed_scale(x, history, quantizer, record) -> scale (1): backend.h, delayed_scale */
+/* delayed_scale(x, history, quantizer, record) -> scale (1): backend.h, delayed_scale. record: whether x enters the history
+ * as the next step, or "same" for the latest one */
 static int lfp8_delayed_scale(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
   Tensor *history = check_tensor(L, 2);
   QuantizeOptions options = check_quantizer(L, 3);
   options.blocks = (Blocks){0};
   options.stochastic = false;
-  bool record = optional_boolean(L, 4, false);
+  bool same = lua_type(L, 4) == LUA_TSTRING && strcmp(lua_tostring(L, 4), "same") == 0;
+  HistoryRecord record = same ? HISTORY_SAME : optional_boolean(L, 4, false) ? HISTORY_NEXT : HISTORY_KEEP;
   return finish(L, op_delayed_scale(new_tensor(L), x, history, &options, record), 1);
 }
 

@@ -11,7 +11,8 @@ static bool check_history(const Tensor *history, const Tensor *x) {
                    dtype_name(history->dtype), tensor_shape_text(history, text));
 }
 
-bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const QuantizeOptions *options, bool record) {
+bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const QuantizeOptions *options,
+                      HistoryRecord record) {
   Quantizer quantizer;
   if (!check_compute_float(x->dtype, "dtype") || !check_history(history, x) ||
       !make_quantizer(&quantizer, x, options)) {
@@ -19,10 +20,11 @@ bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Qua
   }
   Tensor input = {0}, created = {0};
   int64_t one = 1;
-  record = record && tensor_count(x) > 0;
+  if (record == HISTORY_SAME && capture_open()) record = HISTORY_NEXT;
+  if (tensor_count(x) == 0) record = HISTORY_KEEP;
   bool done = op_contiguous(&input, x) && tensor_create(&created, DTYPE_F32, tensor_device(x), 1, &one) &&
               backend_for(x)->delayed_scale(&created, &input, history, &quantizer, record);
   tensor_release(&input);
-  if (done && record) tensor_changed(history);
+  if (done && record != HISTORY_KEEP) tensor_changed(history);
   return hand_over(scale, &created, done);
 }

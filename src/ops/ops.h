@@ -247,8 +247,10 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const 
 
 /* --- delayed scaling (delayed_scale.c) --- */
 
-/* backend.h, delayed_scale; makes *scale, of shape (1). Of the options, the format and the rounding of scales count. */
-bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const QuantizeOptions *options, bool record);
+/* backend.h, delayed_scale; makes *scale, of shape (1). Of the options, the format and the rounding of scales count. In a
+ * graph every replay is a step of its own: HISTORY_SAME is HISTORY_NEXT there. */
+bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const QuantizeOptions *options,
+                      HistoryRecord record);
 
 /* --- comparison (compare.c) --- */
 

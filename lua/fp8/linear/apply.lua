@@ -100,7 +100,7 @@ return function(x, weight, bias, plan, state)
   local dtype = dtype_of(x)
   local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
   local recorded = for_input_grad or for_weight_grad or needs_grad(bias)
-  local histories = state and linear_state.histories_of(state, plan, recorded)
+  local histories = state and linear_state.histories_of(state, plan, recorded, weight, for_weight_grad)
   local observer = state and state.observer
   if observer then
     observer("weight", weight, plan and plan.forward.right, plan and for_input_grad and plan.input_grad.right)

@@ -16,7 +16,12 @@ function operands.delayed(x, operand, histories)
   if not operand.history then return nil end
   local history = histories.tensors[operand.history_field]
   if not history then core.raise("backward: a layer with delayed scaling was converted after its forward pass") end
-  return delayed_scale(x, history, operand.quantizer, histories.record)
+  local record, recorded, field = histories.record, histories.recorded, operand.history_field
+  if record and histories.contents then
+    if recorded[field] == histories.contents then record = "same" end
+    recorded[field] = histories.contents
+  end
+  return delayed_scale(x, history, operand.quantizer, record)
 end
 
 local function copy_to(cache, form)
