@@ -106,6 +106,18 @@ function Linear:keeps_dtype(field)
   return false
 end
 
+--- A history is loaded from one of any length, the latest steps first, and begins anew where there is none.
+function Linear:source_of(field, source)
+  if not self:keeps_dtype(field) then return source end
+  local length = core.size(self[field], 1)
+  local history = core.zeros({length}, {dtype = "f32", device = core.device(self[field])})
+  if source == nil then return history end
+  if not core.is_tensor(source) or core.rank(source) ~= 1 then return source end
+  local kept = math.min(length, core.size(source, 1))
+  core.copy_(core.narrow(history, 1, 1, kept), core.narrow(source, 1, 1, kept))
+  return history
+end
+
 local function scale_text(scale)
   return type(scale) == "table" and ("%d x %d"):format(scale[1], scale[2]) or tostring(scale)
 end

@@ -139,15 +139,18 @@ local function check_source(name, tensor, source)
   end
 end
 
+--- What a tensor of this module is loaded from, given what the table has for it, or nil. To be replaced.
+function Module.source_of(_, _, source) return source end
+
 --- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly, dtype and device need
--- not; nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which the
--- last counts, as in PyTorch.
+-- not, except where source_of says so; nothing is copied if anything is wrong. A shared tensor may come under one or
+-- all of its names, of which the last counts, as in PyTorch.
 -- @return the module
 function Module:load_state_dict(state)
   if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
   local sources, known = {}, {}
   each_tensor(self, function(owner, field, name)
-    local tensor, source = owner[field], state[name]
+    local tensor, source = owner[field], owner:source_of(field, state[name])
     known[name] = true
     if source ~= nil then
       check_source(name, tensor, source)
