@@ -52,10 +52,11 @@ local function read_file(file, options)
   local size, reason = file:seek("end")
   if not size then fail("can't read: %s", reason) end
   file:seek("set", 0)
-  local start, why = file:read(8)
+  local start, why = file:read(safetensors.start_bytes)
   if not start and why then fail("can't read: %s", why) end
   if not start or #start < 8 then fail("the file is too short to be a safetensors file: %d bytes", size) end
   local length = safetensors.read_length(start, size)
+  file:seek("set", 8)
   local text = length > 0 and file:read(length) or ""
   if #text < length then fail("can't read: the file is shorter than it was") end
   local entries, metadata = safetensors.read_header(text, size - 8 - length, options)
