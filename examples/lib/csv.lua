@@ -1,6 +1,7 @@
 --- A file of comma-separated values that several runs write into, one after the other, and that a run which goes on
 -- from a checkpoint continues.
 local atomic_file = require "fp8.files.atomic_file"
+local paths = require "fp8.files.paths"
 
 local csv = {}
 csv.__index = csv
@@ -34,7 +35,7 @@ end
 -- @param columns their names
 -- @param keep    whether the lines of a regular file that is there stay; they must have the same columns
 function csv.open(path, columns, keep)
-  local is_regular = path and atomic_file.is_regular(path)
+  local is_regular = path and paths.is_regular(path)
   local self = setmetatable({path = path, is_stream = is_regular == false, header = table.concat(columns, ",")}, csv)
   self.lines = keep and is_regular and read_lines(path, self.header) or {}
   return self

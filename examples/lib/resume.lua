@@ -1,5 +1,6 @@
 --- What a run has to share with the checkpoint that it goes on from.
 local fp8 = require "fp8"
+local is_file = require("fp8.files.paths").is_file
 local plain_text = require "fp8.files.plain_text"
 local zlib = require "zlib"
 
@@ -54,9 +55,7 @@ end
 -- @param identity of the run
 -- @return what fp8.checkpoint.load returns, or nil
 function resume.load(path, parts, identity)
-  local file = path and io.open(path)
-  if not file then return nil end
-  file:close()
+  if not path or is_file(path) == nil then return nil end
   local found = fp8.checkpoint.load(path, parts)
   local settings = type(found.extra.settings) == "table" and found.extra.settings or {}
   for _, name in ipairs(names_of(settings, identity)) do

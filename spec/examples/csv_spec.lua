@@ -2,6 +2,8 @@
 local ffi = require "ffi"
 local support = require "spec.support"
 
+ffi.cdef "int fileno(void *file);"
+
 local root = support.path ""
 local csv = dofile(root .. "examples/lib/csv.lua")
 

@@ -33,7 +33,7 @@ describe("A run that is killed", function()
 
   -- The files beside the checkpoint.
   local function list_files()
-    local names, pipe = {}, io.popen("ls " .. directory)
+    local names, pipe = {}, io.popen("ls -A " .. directory)
     for name in pipe:lines() do names[name] = true end
     pipe:close()
     return names
@@ -42,10 +42,7 @@ describe("A run that is killed", function()
   it(("%d times loses no finished checkpoint"):format(kills), function()
     local random, path = support.random(2), directory .. "/run.safetensors"
     local options = ("--checkpoint %s --checkpoint-every 1 --csv %s/run.csv"):format(path, directory)
-    local allowed = {
-      ["run.safetensors"] = true, ["run.safetensors.tmp"] = true, ["run.csv"] = true, ["run.csv.tmp"] = true,
-      output = true,
-    }
+    local allowed = {["run.safetensors"] = true, ["run.csv"] = true, output = true}
     local last, resumed = 0, 0
     for _ = 1, kills do
       local printed = live(0.1 + 0.5 * random(), options)
@@ -56,7 +53,10 @@ describe("A run that is killed", function()
         assert.equal(last, found)
       end
       local files = list_files()
-      for name in pairs(files) do assert.is_true(allowed[name], name) end
+      for name in pairs(files) do
+        -- Of a name for the moment between its making and the renaming there is hardly ever one left.
+        assert.is_true(allowed[name] or name:find "^%.fp8%-%x+%.tmp$" ~= nil, name)
+      end
       if files["run.safetensors"] then
         local tensors, metadata = fp8.load(path)
         assert.is_truthy(tensors["model.tokens.weight"])

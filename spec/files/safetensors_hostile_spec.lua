@@ -129,8 +129,76 @@ describe("fp8.load refuses", function()
   end)
 
   it("metadata that is no table of strings", function()
-    for _, metadata in ipairs {"1", '"x"', "null", "[1]", '{"a":1}', '{"a":null}', '{"a":{"b":"c"}}', "true"} do
+    for _, metadata in ipairs {
+      "1", '"x"', "nul", "[1]", "[]", 'null,"__metadata__":null', '{"a":1}', '{"a":null}', '{"a":{"b":"c"}}', "true",
+    } do
       refused(support.safetensors(('{"__metadata__":%s}'):format(metadata)))
+    end
+  end)
+
+  it("counts that are not written as digits", function()
+    for _, count in ipairs {"2.0", "2e0", "20E-1", "2.0e+0", "0.2e1", "-2", "+2", "02", "0x2", "2.", "two"} do
+      refused(one(('{"dtype":"U8","shape":[%s],"data_offsets":[0,2]}'):format(count), "xy"))
+      refused(one(('{"dtype":"U8","shape":[1,%s],"data_offsets":[0,2]}'):format(count), "xy"))
+      refused(one(('{"data_offsets":[0,%s],"dtype":"U8","sh\\u0061pe":[2]}'):format(count), "xy"))
+    end
+    for _, zero in ipairs {"-0", "0.0", "-0.0", "0e5", "00"} do
+      refused(one(('{"dtype":"U8","shape":[%s],"data_offsets":[0,0]}'):format(zero)))
+      refused(one(('{"dtype":"U8","shape":[1],"data_offsets":[ %s ,1]}'):format(zero), "x"))
+    end
+    support.with_file(one('{"dtype":"U8","shape":[ 3,1e0],"data_offsets":[0,3]}', "xyz"), function(path)
+      support.fails("tensor 'x': shape must hold whole numbers of at least 0, got 1e0", fp8.load, path)
+    end)
+  end)
+
+  it("control characters in strings", function()
+    local entry = '{"dtype":"U8","shape":[1],"data_offsets":[0,1]%s}'
+    for code = 1, 31 do
+      local character = string.char(code)
+      refused(support.safetensors(('{"a%sb":%s}'):format(character, entry:format ""), "x"))
+      refused(support.safetensors(('{"\\"%s":%s}'):format(character, entry:format ""), "x"))
+      refused(support.safetensors(('{"__metadata__":{"note":"%s"}}'):format(character)))
+      refused(support.safetensors(('{"__metadata__":{"%s":""}}'):format(character)))
+      refused(one(entry:format(',"note":["' .. character .. '"]'), "x"))
+    end
+  end)
+
+  it("white space and numbers that JSON does not have", function()
+    for _, space in ipairs {"\11", "\12", "\194\160", "\226\128\168", "/**/"} do
+      refused(support.safetensors(space .. "{}"))
+      refused(support.safetensors("{}" .. space))
+      refused(support.safetensors("{" .. space .. "}"))
+    end
+    for _, number in ipairs {"3.", "-3.", "3.e5", "1e999", "-1e999", ".5", "0x10", "NaN", "-Infinity", "03", "1e"} do
+      refused(one(('{"dtype":"U8","shape":[1],"data_offsets":[0,1],"version":%s}'):format(number), "x"))
+    end
+  end)
+
+  it("files of other kinds, and says what they seem to be", function()
+    local function is(what, text)
+      support.with_file(text, function(path)
+        support.fails(("load: %s: not a safetensors file: %s"):format(path, what), fp8.load, path)
+      end)
+    end
+    is("it seems to be a zip archive", "PK\3\4\20\0\8\8\8\0" .. ("\0"):rep(100))
+    is("it seems to be a zip archive", "PK\3\4\0\0\0\0\0\0" .. ("\0"):rep(100))
+    is("it seems to be a Git LFS pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:ab12\nsize 3\n")
+    is("it seems to be an HTML or XML page", "<!doctype html>\n<title>404</title>")
+    is("it seems to be an HTML or XML page", "\239\187\191\r\n<?xml version='1.0'?><Error/>")
+    is("it seems to be a Python pickle", "\128\2\138\10l\252\156F\249 j\168P\25.")
+    is("it seems to be a NumPy array", "\147NUMPY\1\0v\0{'descr': '<f4'}")
+    is("it seems to be an HDF5 file", "\137HDF\r\n\26\n\0\0\0")
+    is("it seems to be a GGUF file", "GGUF\3\0\0\0\1\0\0\0")
+    is("it seems to be compressed with gzip", "\31\139\8\0\0\0\0\0" .. ("x"):rep(600000))
+    is("it seems to be JSON text", '{\n  "weight_map": {}\n}\n')
+    is("it seems to be text", "Entry not found\n")
+    is("its header does not begin with {", "\4\0\0\0\0\0\0\0 [] ")
+    is("its header would have 72057594037927936 bytes", ("\0"):rep(7) .. "\1{")
+    -- Truncated ones, the lengths of whose headers begin as other kinds of files do.
+    for _, length in ipairs {0x0280, 0x213C, 0x088B1F} do
+      support.with_file(support.u64(length) .. '{"x":', function(path)
+        support.fails(("the header has %d bytes, the file 13: it is truncated"):format(length), fp8.load, path)
+      end)
     end
   end)
 

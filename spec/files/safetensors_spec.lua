@@ -64,6 +64,32 @@ describe("fp8.load", function()
     end)
   end)
 
+  it("takes what the reference implementation takes beyond that", function()
+    local entry = '{"dtype":"U8","shape":[1],"data_offsets":[0,1]%s}'
+    for _, header in ipairs {
+      '{"__metadata__":null,"x":%s}', '{"x":%s,"__metadata__" :\tnull}', " \r\n\t{\"x\":%s}", "\n{\n\"x\"\n:%s}\n",
+      '{"__metadata__":{},"x":%s}',
+    } do
+      support.with_file(support.safetensors(header:format(entry:format ""), "\9"), function(file)
+        local found, no_metadata = fp8.load(file)
+        assert.same({9}, found.x:totable())
+        assert.same({}, no_metadata)
+      end)
+    end
+    -- In fields that it does not read: numbers of any form, more nesting, and fields that come twice.
+    for _, field in ipairs {
+      ',"a":-0.0', ',"shapes":[1.5,-0,1E2,2e+0]', ',"a":{"shape":[1.0],"data_offsets":null}', ',"a":1,"a":2',
+      ',"a":' .. ("["):rep(100) .. ("]"):rep(100), ',"\127":"\127"', ',"a":{"b":"","b":""}',
+    } do
+      support.with_file(support.safetensors(('{"x":%s}'):format(entry:format(field)), "\9"), function(file)
+        assert.same({9}, fp8.load(file).x:totable())
+      end)
+    end
+    support.with_file(support.safetensors '{"__metadata__":{"a":"1","b":"2","a":"3"}}', function(file)
+      assert.same({a = "3", b = "2"}, select(2, fp8.load(file)))
+    end)
+  end)
+
   it("says which file it can't open", function()
     fails("/nowhere/at all", fp8.load, "/nowhere/at all")
     fails("load: ", fp8.load, "/")

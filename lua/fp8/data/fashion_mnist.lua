@@ -2,6 +2,7 @@
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local read_idx = require "fp8.data.idx"
+local is_file = require("fp8.files.paths").is_file
 local shapes = require "fp8.shapes"
 
 local raise = core.raise
@@ -13,11 +14,7 @@ local prefixes = {train = "train", test = "t10k"}
 local function find_file(directory, name)
   for _, ending in ipairs {".gz", ""} do
     local path = directory .. "/" .. name .. ending
-    local file = io.open(path, "rb")
-    if file then
-      file:close()
-      return path
-    end
+    if is_file(path) ~= nil then return path end
   end
 end
 

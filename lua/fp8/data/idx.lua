@@ -6,6 +6,7 @@ local zlib = require "zlib"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local dtypes = require("fp8.core").dtypes
+local paths = require "fp8.files.paths"
 
 local raise = core.raise
 
@@ -110,9 +111,9 @@ end
 -- @param options {device = where the tensor goes, the CPU if left out}
 -- @return a tensor of the file's shape
 return function(path, options)
-  if type(path) ~= "string" then raise("read_idx: path must be a string, got " .. type(path)) end
+  paths.check("read_idx", path)
   options = check_options("read_idx", options, {device = true})
-  local file, reason = io.open(path, "rb")
+  local file, reason = paths.open(path)
   if not file then raise("read_idx: " .. reason) end
   local ok, result = pcall(function()
     local _, why, code = file:read(0)

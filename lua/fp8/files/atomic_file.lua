@@ -1,31 +1,36 @@
 --- Writing a file so that under its name there is a whole one at every moment, whatever is killed or loses power: the
 -- one before, until the new one is complete and on the disk.
 --
--- The bytes go to PATH.tmp, which is then renamed. One that a killed process left behind is written over by the next.
--- Where PATH is a symbolic link, all this happens to the file that it leads to, and the link stays.
-local bit = require "bit"
+-- The bytes go to a file without a name, which a killed process doesn't leave behind. Once they are on the disk it gets
+-- a random name that no other file has, .fp8-….tmp in the same directory, and is renamed. Where the file system has no
+-- files without a name, it has that one from the beginning. No other file is opened, written or replaced.
+--
+-- Where PATH is a symbolic link, all this happens to the file that it leads to, and the link stays. Of several
+-- processes that write to one path at a time, each writes a file of its own, and the last one to finish stays.
 local ffi = require "ffi"
+local paths = require "fp8.files.paths"
 
 ffi.cdef [[
-size_t fwrite(const void *data, size_t size, size_t count, void *file);
 int close(int descriptor);
-int fileno(void *file);
-int flock(int descriptor, int operation);
 int fsync(int descriptor);
-int ftruncate(int descriptor, long length);
+long getrandom(void *buffer, size_t size, unsigned int flags);
+int linkat(int directory, const char *path, int new_directory, const char *new_path, int flags);
 int open(const char *path, int flags, ...);
-long readlink(const char *path, char *buffer, size_t size);
+int rename(const char *path, const char *new_path);
 char *strerror(int error);
-int statx(int directory, const char *path, int flags, unsigned int mask, void *result);
+int unlink(const char *path);
+long write(int descriptor, const void *data, size_t size);
 ]]
 
 local C = ffi.C
 
-local current_directory, empty_path = -100, 0x1000 -- AT_FDCWD, AT_EMPTY_PATH
-local want_mode, want_inode = 0x3, 0x100           -- STATX_TYPE | STATX_MODE, STATX_INO
-local exclusive_now, would_block = 0x6, 11         -- LOCK_EX | LOCK_NB, EWOULDBLOCK
-local read_only = 0                                -- O_RDONLY
-local longest_path, most_links = 4096, 40          -- PATH_MAX, and what Linux follows
+local read_only = 0x80000                           -- O_RDONLY | O_CLOEXEC
+local write_unnamed = 0x490001                      -- O_WRONLY | O_CLOEXEC | O_TMPFILE
+local write_new = 0xA00C1                           -- O_WRONLY | O_CLOEXEC | O_CREAT | O_EXCL | O_NOFOLLOW
+local everyone = 0x1B6                              -- may read and write, but for the umask
+local current_directory, follow_link = -100, 0x400  -- AT_FDCWD, AT_SYMLINK_FOLLOW
+local interrupted, exists = 4, 17                   -- EINTR, EEXIST
+local most_at_once = 2^30                           -- bytes for write, which takes less than 2^31
 
 local atomic_file = {}
 
@@ -33,66 +38,65 @@ local function fail(message, ...) error({message = message:format(...)}, 0) end
 
 local function fail_with_errno() fail("can't write: %s", ffi.string(C.strerror(ffi.errno()))) end
 
--- Type and mode of a file or a descriptor, and its inode; nil if there is none.
-local function status(descriptor, path)
-  local buffer = ffi.new("uint64_t[32]") -- struct statx: mode at byte 28, inode at byte 32
-  local flags = path == "" and empty_path or 0
-  if C.statx(descriptor, path, flags, want_mode + want_inode, buffer) ~= 0 then return nil end
-  return ffi.cast("uint16_t *", buffer)[14], buffer[4]
-end
-
--- The path behind symbolic links; nil where that is an open file of some process (/dev/stdout, /dev/fd/3), whose name
--- says nothing to who has it open.
-local function follow(path)
-  local buffer = ffi.new("char[?]", longest_path)
-  for _ = 1, most_links do
-    if path:find "^/proc/" or path:find "^/dev/fd/" then return nil end
-    local length = tonumber(C.readlink(path, buffer, longest_path))
-    if length < 0 then return path end
-    local link = ffi.string(buffer, length)
-    path = link:sub(1, 1) == "/" and link or path:gsub("[^/]*$", "") .. link
-  end
-  fail "leads through too many symbolic links"
-end
-
---- Whether a path leads to a regular file that a whole one may replace; nil if there is nothing.
-function atomic_file.is_regular(path)
-  local mode = status(current_directory, path)
-  return mode and bit.band(mode, 0xF000) == 0x8000 and follow(path) ~= nil
-end
-
 -- The path of the file to replace. Renaming the finished file over one that is no regular file, /dev/null say, would
 -- replace that.
 local function find_target(path)
-  if atomic_file.is_regular(path) == false then fail "is not a regular file" end
-  return follow(path)
+  if path:find "%z" then fail "the path contains a zero byte" end
+  if paths.is_regular(path) == false then fail "is not a regular file" end
+  local target = paths.follow(path)
+  if not target then fail(target == nil and "is not a regular file" or "leads through too many symbolic links") end
+  return target
 end
 
--- The temporary file, empty and locked, so that two processes which save to one path don't write into each other's.
-local function open_temporary(temporary)
+local function random_name(directory)
+  local bytes = ffi.new "uint8_t[8]"
+  if C.getrandom(bytes, 8, 0) ~= 8 then fail_with_errno() end
+  return directory .. ".fp8-" .. ffi.string(bytes, 8):gsub(".", function(byte) return ("%02x"):format(byte:byte()) end)
+    .. ".tmp"
+end
+
+-- Calls make(name), which returns a negative number on failure, with random names until there is none of that name.
+local function with_new_name(directory, make)
   while true do
-    local file, reason = io.open(temporary, "ab")
-    if not file then fail("can't write: %s", reason) end
-    local descriptor = C.fileno(file)
-    if C.flock(descriptor, exclusive_now) ~= 0 and ffi.errno() == would_block then
-      file:close()
-      fail "another process is writing it"
-    end
-    -- Whoever held the lock before may have renamed this very file: then it is no temporary one any more.
-    local _, inode = status(descriptor, "")
-    local _, inode_by_name = status(current_directory, temporary)
-    if inode == inode_by_name then
-      if C.ftruncate(descriptor, 0) == 0 then return file, descriptor end
-      file:close()
+    local name = random_name(directory)
+    local result = make(name)
+    if result >= 0 then return name, result end
+    if ffi.errno() ~= exists then fail_with_errno() end
+  end
+end
+
+local function path_of(descriptor) return ("/proc/self/fd/%d"):format(descriptor) end
+
+-- A new file in a directory: its descriptor, and its name if it has one.
+local function create(directory)
+  local descriptor = C.open(directory == "" and "." or directory, write_unnamed, ffi.cast("unsigned int", everyone))
+  if descriptor >= 0 then
+    -- Without /proc it could never get a name.
+    if paths.is_file(path_of(descriptor)) then return descriptor end
+    C.close(descriptor)
+  end
+  local name
+  name, descriptor = with_new_name(directory, function(new)
+    return C.open(new, write_new, ffi.cast("unsigned int", everyone))
+  end)
+  return descriptor, name
+end
+
+local function put_all(descriptor, address, bytes)
+  local data, position = ffi.cast("const uint8_t *", address), 0
+  while position < bytes do
+    local written = tonumber(C.write(descriptor, data + position, math.min(bytes - position, most_at_once)))
+    if written >= 0 then
+      position = position + written
+    elseif ffi.errno() ~= interrupted then
       fail_with_errno()
     end
-    file:close()
   end
 end
 
 -- The rename lasts once the directory is on the disk. Where directories can't be synced there is nothing more to do.
-local function sync_directory(path)
-  local descriptor = C.open(path:match("^.*/") or ".", read_only)
+local function sync_directory(directory)
+  local descriptor = C.open(directory == "" and "." or directory, read_only)
   if descriptor < 0 then return end
   C.fsync(descriptor)
   C.close(descriptor)
@@ -103,22 +107,20 @@ end
 -- @param write write(put), which calls put(address or string, bytes) for one piece after the other
 function atomic_file.write(path, write)
   path = find_target(path)
-  local temporary = path .. ".tmp"
-  local file, descriptor = open_temporary(temporary)
+  local directory = path:match "^.*/" or ""
+  local descriptor, name = create(directory)
   local ok, failure = pcall(function()
-    write(function(address, bytes)
-      if tonumber(C.fwrite(address, 1, bytes, file)) ~= bytes then fail_with_errno() end
-    end)
-    local flushed, reason = file:flush()
-    if not flushed then fail("can't write: %s", reason) end
+    write(function(address, bytes) put_all(descriptor, address, bytes) end)
     if C.fsync(descriptor) ~= 0 then fail_with_errno() end
-    local renamed, why = os.rename(temporary, path)
-    if not renamed then fail("can't write: %s", why) end
+    name = name or with_new_name(directory, function(new)
+      return C.linkat(current_directory, path_of(descriptor), current_directory, new, follow_link)
+    end)
+    if C.rename(name, path) ~= 0 then fail_with_errno() end
   end)
-  if not ok then os.remove(temporary) end
-  file:close()
+  if not ok and name then C.unlink(name) end
+  C.close(descriptor)
   if not ok then error(failure, 0) end
-  sync_directory(path)
+  sync_directory(directory)
 end
 
 return atomic_file

@@ -9,6 +9,7 @@
 local core = require "fp8.core"
 local files = require "fp8.files"
 local is_whole = require "fp8.is_whole"
+local paths = require "fp8.files.paths"
 local plain_text = require "fp8.files.plain_text"
 local shapes = require "fp8.shapes"
 local Module = require "fp8.nn.module"
@@ -20,7 +21,7 @@ local kind = "fp8 checkpoint 1" -- metadata `kind`; the number counts changes of
 local checkpoint = {}
 
 local function check_parts(name, path, parts, fields)
-  if type(path) ~= "string" then raise(("%s: path must be a string, got %s"):format(name, type(path))) end
+  paths.check(name, path)
   if type(parts) ~= "table" then raise(("%s: the parts must be a table, got %s"):format(name, type(parts))) end
   for field in pairs(parts) do
     if not fields[field] then raise(("%s: unknown part %s"):format(name, tostring(field))) end

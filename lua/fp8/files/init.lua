@@ -3,6 +3,7 @@ local ffi = require "ffi"
 local write_atomically = require("fp8.files.atomic_file").write
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local paths = require "fp8.files.paths"
 local safetensors = require "fp8.files.safetensors"
 
 ffi.cdef "size_t fread(void *data, size_t size, size_t count, void *file);"
@@ -51,10 +52,11 @@ local function read_file(file, options)
   local size, reason = file:seek("end")
   if not size then fail("can't read: %s", reason) end
   file:seek("set", 0)
-  local start, why = file:read(8)
+  local start, why = file:read(safetensors.start_bytes)
   if not start and why then fail("can't read: %s", why) end
   if not start or #start < 8 then fail("the file is too short to be a safetensors file: %d bytes", size) end
   local length = safetensors.read_length(start, size)
+  file:seek("set", 8)
   local text = length > 0 and file:read(length) or ""
   if #text < length then fail("can't read: the file is shorter than it was") end
   local entries, metadata = safetensors.read_header(text, size - 8 - length, options)
@@ -69,12 +71,12 @@ end
 -- @param options {device = where the tensors go (the CPU if left out), f64 = "f32" to read double precision as f32}
 -- @return table of tensors by name; table of metadata strings by name
 function files.load(path, options)
-  if type(path) ~= "string" then raise("load: path must be a string, got " .. type(path)) end
+  paths.check("load", path)
   options = check_options("load", options, {device = true, f64 = true})
   if options.f64 ~= nil and options.f64 ~= "f32" then
     raise('load: option f64 must be "f32", got ' .. tostring(options.f64))
   end
-  local file, reason = io.open(path, "rb")
+  local file, reason = paths.open(path)
   if not file then raise("load: " .. reason) end
   return guarded("load", path, function()
     local ok, tensors, metadata = pcall(read_file, file, options)
@@ -101,7 +103,7 @@ end
 -- @param tensors  table of tensors by name, of any dtype and device
 -- @param metadata table of strings by name, or nil
 function files.save(path, tensors, metadata)
-  if type(path) ~= "string" then raise("save: path must be a string, got " .. type(path)) end
+  paths.check("save", path)
   if type(tensors) ~= "table" then raise("save: tensors must be a table, got " .. type(tensors)) end
   if metadata ~= nil and type(metadata) ~= "table" then
     raise("save: metadata must be a table of strings, got " .. type(metadata))

@@ -9,11 +9,12 @@ local safetensors = {}
 
 local largest_header = 100 * 1000 * 1000 -- bytes, as in the reference implementation
 local largest_rank = 8
+local deepest = 127 -- lists and objects in one another, in fields that nobody reads, as in the reference implementation
 
 -- Settings of its own: another user of cjson may have changed the shared ones.
 local json = cjson.new()
 json.decode_invalid_numbers(false)
-json.decode_max_depth(8)
+json.decode_max_depth(deepest)
 
 -- By the name in a file: the dtype here and bytes of an element. bool is read as u8; f64 only by request.
 local types = {BOOL = {dtype = "u8", bytes = 1}, F64 = {bytes = 8}}
@@ -43,36 +44,80 @@ function safetensors.is_utf8(text)
   return true
 end
 
--- What the decoder does not tell: fields that occur twice, and whether {} or [] was written. `text` is valid JSON.
+-- Refuses numbers that the decoder takes but JSON does not have, such as "1.", and those beyond all doubles. `text` is
+-- what is outside strings.
+local function check_numbers(text)
+  for number in text:gmatch "%-?%d[%w.+-]*" do
+    local rest = number:match "^%-?%d+(.*)$"
+    rest = rest:match "^%.%d+(.*)$" or rest
+    if not (rest == "" or rest:find "^[eE][+-]?%d+$") or math.abs(tonumber(number)) == math.huge then
+      fail("the header is not valid JSON: the number %s", number)
+    end
+  end
+end
+
+-- The string whose first quote is at `position`, and where it ends.
+local function read_string(text, position)
+  local stop = position
+  repeat
+    stop = text:find('["\\]', stop + 1)
+    local escaped = text:byte(stop) == 92
+    if escaped then stop = stop + 1 end
+  until not escaped
+  local quoted = text:sub(position, stop)
+  if quoted:find "[\1-\31]" then
+    fail("the header is not valid JSON: the string %s has the control character %d", quoted,
+      quoted:match("[\1-\31]"):byte())
+  end
+  return quoted:find("\\", 1, true) and json.decode("[" .. quoted .. "]")[1] or quoted:sub(2, -2), stop
+end
+
+-- Checks a field of the header (depth 1) or of a tensor (depth 2), whose value begins at `start`.
+local function check_field(text, tensor, depth, field, start)
+  local opening = text:sub(start, start)
+  if depth == 1 then
+    local is_null = field == "__metadata__" and text:sub(start, start + 3) == "null"
+    if opening ~= "{" and not is_null then fail("the header's field '%s' must be an object", field) end
+  elseif tensor ~= "__metadata__" and (field == "shape" or field == "data_offsets") then
+    if opening ~= "[" then fail("tensor '%s': %s must be a list", tensor, field) end
+    for count in text:match("^[^%]]*", start + 1):gmatch "[^%s,]+" do
+      if not count:find "^%d+$" then
+        fail("tensor '%s': %s must hold whole numbers of at least 0, got %.40s", tensor, field, count)
+      end
+    end
+  end
+end
+
+-- Fields that may not come twice, as it would not be clear which counts; of other fields the last one does.
+local entry_fields = {dtype = true, shape = true, data_offsets = true}
+
+-- What the decoder does not tell: fields that occur twice, whether {} or [] was written, how numbers were, and
+-- characters that JSON forbids in strings. `text` is JSON but for these.
 local function check_structure(text)
   local closing, levels, position = {["{"] = "}", ["["] = "]"}, {}, 1
   while true do
-    position = text:find('["{}%[%]]', position)
+    local start = position
+    position = text:find('["{}%[%]]', start)
     if not position then return end
+    check_numbers(text:sub(start, position - 1))
     local character = text:sub(position, position)
     if closing[character] then
-      levels[#levels + 1] = {is_object = character == "{", fields = {}}
+      levels[#levels + 1] = {is_object = character == "{", seen = {}}
     elseif character ~= '"' then
       levels[#levels] = nil
     else
-      local stop = position
-      repeat
-        stop = text:find('["\\]', stop + 1)
-        local escaped = text:byte(stop) == 92
-        if escaped then stop = stop + 1 end
-      until not escaped
-      local level, value = levels[#levels], text:match("^%s*:%s*()", stop + 1)
-      if level and level.is_object and value then
-        local field = json.decode("[" .. text:sub(position, stop) .. "]")[1]
-        if level.fields[field] then fail("the header has the field '%s' twice", field) end
-        level.fields[field] = true
-        local opening = text:sub(value, value)
-        if #levels == 1 and opening ~= "{" then fail("the header's field '%s' must be an object", field) end
-        if #levels == 2 and (field == "shape" or field == "data_offsets") and opening ~= "[" then
-          fail("the header's field '%s' must be a list", field)
+      local field
+      field, position = read_string(text, position)
+      local level, value = levels[#levels], text:match("^%s*:%s*()", position + 1)
+      if value and level.is_object and #levels <= 2 then
+        local tensor = levels[1].field
+        level.field = field
+        if #levels == 1 or tensor ~= "__metadata__" and entry_fields[field] then
+          if level.seen[field] then fail("the header has the field '%s' twice", field) end
+          level.seen[field] = true
         end
+        check_field(text, tensor, #levels, field, value)
       end
-      position = stop
     end
     position = position + 1
   end
@@ -120,6 +165,7 @@ local function read_entry(name, entry, options)
 end
 
 local function read_metadata(metadata)
+  if metadata == cjson.null then return {} end
   for key, value in pairs(metadata) do
     if type(value) ~= "string" then
       fail("__metadata__ must hold strings, got %s for '%s'", type(value), tostring(key))
@@ -140,7 +186,7 @@ end
 -- @return list of {name =, dtype =, is_double =, shape =, count =, start =, bytes =} in the order of their bytes; the
 --   metadata. Errors are tables {message =}.
 function safetensors.read_header(text, data_bytes, options)
-  if text:sub(1, 1) ~= "{" then fail("the header is not a JSON object") end
+  if not text:find "^[ \t\r\n]*{" then fail "the header is not a JSON object" end
   if text:find("%z") then fail("the header contains a zero byte") end
   if not safetensors.is_utf8(text) then fail("the header is not UTF-8") end
   local ok, header = pcall(json.decode, text)
@@ -171,15 +217,40 @@ function safetensors.read_header(text, data_bytes, options)
   return entries, metadata
 end
 
---- The length of a header from the 8 bytes before it.
--- @param file_bytes size of the file
-function safetensors.read_length(bytes, file_bytes)
-  local length = 0
-  for i = 8, 1, -1 do length = length * 256 + bytes:byte(i) end
-  if length > largest_header then
-    fail("a header of %.0f bytes is too large: at most %d are supported", length, largest_header)
+--- What other files begin with.
+local others = {
+  {"^PK[\3\5]", "a zip archive, such as torch.save and numpy.savez write"},
+  {"^version https://git%-lfs", "a Git LFS pointer to the file, which 'git lfs pull' fetches"},
+  {"^[\239\187\191]*%s*<[!?%a]", "an HTML or XML page"},
+  {"^\128[\1-\5]", "a Python pickle, such as torch.save writes"},
+  {"^\147NUMPY", "a NumPy array"}, {"^\137HDF\r\n", "an HDF5 file"}, {"^GGUF", "a GGUF file"},
+  {"^\31\139\8", "compressed with gzip"}, {"^BZh%d", "compressed with bzip2"}, {"^\2537zXZ", "compressed with xz"},
+  {"^\40\181\47\253", "compressed with zstd"}, {"^[\239\187\191]*%s*[{%[][%s\"{}%[%]%d]", "JSON text"},
+  {"^[%g\r\n\t ]+$", "text"},
+}
+
+-- An error about a file that begins so and is of another kind: what it seems to be, or else how that is known.
+local function refuse(start, reason, ...)
+  for _, other in ipairs(others) do
+    if start:find(other[1]) then fail("not a safetensors file: it seems to be %s", other[2]) end
   end
-  if length > file_bytes - 8 then
+  fail("not a safetensors file: " .. reason, ...)
+end
+
+safetensors.start_bytes = 256 -- that read_length should see
+
+--- The length of a header.
+-- @param start      the first bytes of the file, at least 8
+-- @param file_bytes size of the file
+function safetensors.read_length(start, file_bytes)
+  local length = 0
+  for i = 8, 1, -1 do length = length * 256 + start:byte(i) end
+  local first, is_larger = start:sub(9, 8 + length):match "[^ \t\r\n]", length > file_bytes - 8
+  if first and first ~= "{" then refuse(start, "its header does not begin with {") end
+  if length > largest_header then
+    if is_larger then refuse(start, "its header would have %.0f bytes, the file has %.0f", length, file_bytes) end
+    fail("a header of %.0f bytes is too large: at most %d are supported", length, largest_header)
+  elseif is_larger then
     fail("the header has %.0f bytes, the file %.0f: it is truncated, or not a safetensors file", length, file_bytes)
   end
   return length

@@ -1,6 +1,7 @@
 --- What a watcher (init.lua) has recorded, as text: methods of watchers.
 local core = require "fp8.core"
 local number_text = require "fp8.number_text"
+local paths = require "fp8.files.paths"
 local comparison = require "fp8.watch.compare"
 
 local raise = core.raise
@@ -70,7 +71,7 @@ end
 --- Writes all that was recorded as comma-separated values: a row a tensor and step, the fields of rows(), snr to
 -- relative_error empty where nothing is quantized. Waits for the device.
 function report:save(path)
-  if type(path) ~= "string" then raise("save: the path must be a string, got " .. type(path)) end
+  paths.check("save", path)
   local lines = {table.concat(fields, ",")}
   self:each_row(function(row)
     local cells = {}
