@@ -4,7 +4,7 @@
 /* Reads a list of tensors at index 1 into a buffer that is pushed. */
 static const Tensor **check_list(lua_State *L, int *count) {
   if (!lua_istable(L, 1)) argument_error(L, 1, "list of tensors expected, got %s", luaL_typename(L, 1));
-  *count = (int)lua_objlen(L, 1);
+  *count = (int)list_length(L, 1, 1);
   if (*count == 0) argument_error(L, 1, "the list is empty");
   const Tensor **list = lua_newuserdata(L, (size_t)*count * sizeof *list);
   for (int i = 0; i < *count; i++) list[i] = list_element(L, 1, i + 1, false);

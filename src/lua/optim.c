@@ -29,7 +29,7 @@ static Update check_update(lua_State *L) {
   update.step = check_step(L, update.rule, 3);
   update.live = optional_tensor(L, 4);
   enum { FIELDS = 5 };
-  int elements = (int)lua_objlen(L, 2);
+  int elements = (int)list_length(L, 2, 2);
   if (elements % FIELDS != 0) argument_error(L, 2, "%d elements for each parameter expected, got %d", FIELDS, elements);
   update.count = elements / FIELDS;
   UpdateEntry *list = lua_newuserdata(L, ((size_t)update.count + 1) * sizeof *list);
@@ -78,7 +78,7 @@ static int lfp8_store_step(lua_State *L) {
 static int lfp8_clip_grad_norm(lua_State *L) {
   check_table(L, 1);
   double largest = check_number(L, 2);
-  int count = (int)lua_objlen(L, 1);
+  int count = (int)list_length(L, 1, 1);
   Tensor **list = lua_newuserdata(L, ((size_t)count + 1) * sizeof *list);
   for (int i = 0; i < count; i++) {
     list[i] = list_element(L, 1, i + 1, false);
