@@ -225,6 +225,11 @@ __device__ inline void store_float(void *data, DType dtype, int64_t i, float val
   store_vector(data, dtype, i, values);
 }
 
+/* Rounds once. */
+__device__ inline void store_double(void *data, DType dtype, int64_t i, double value) {
+  store_float(data, dtype, i, float_to_narrow(dtype, value));
+}
+
 /* An element of an integer tensor. */
 __device__ inline int64_t load_integer(const void *data, DType dtype, int64_t i) {
   return with_integer(dtype, [&](auto element) { return (int64_t) static_cast<const decltype(element) *>(data)[i]; });

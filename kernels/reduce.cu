@@ -21,7 +21,7 @@ struct SumFloat {
   __device__ static void accept(double &sum, float value, int64_t) { sum += value; }
   __device__ static double combine(double a, double b) { return a + b; }
   __device__ static void finish(const ReducePlan &plan, int64_t i, double sum) {
-    store_float(plan.out, plan.out_dtype, i, (float)(plan.op == REDUCE_MEAN ? sum / (double)plan.length : sum));
+    store_double(plan.out, plan.out_dtype, i, plan.op == REDUCE_MEAN ? sum / (double)plan.length : sum);
   }
 };
 
