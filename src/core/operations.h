@@ -52,7 +52,7 @@ typedef enum BinaryOp {
 } BinaryOp;
 
 /* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
- * under 1e-5), integers in 64 bits. MEAN divides the sum. MAX and MIN propagate NaN. ARGMAX gives the position (from
+ * under 1e-5), integers in 64 bits, where they wrap around. MEAN divides the sum, which for integers is exact. MAX and MIN propagate NaN. ARGMAX gives the position (from
  * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
 typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX } ReduceOp;
 
