@@ -225,6 +225,11 @@ __device__ inline void store_float(void *data, DType dtype, int64_t i, float val
   store_vector(data, dtype, i, values);
 }
 
+/* Rounds once. */
+__device__ inline void store_double(void *data, DType dtype, int64_t i, double value) {
+  store_float(data, dtype, i, float_to_narrow(dtype, value));
+}
+
 /* An element of an integer tensor. */
 __device__ inline int64_t load_integer(const void *data, DType dtype, int64_t i) {
   return with_integer(dtype, [&](auto element) { return (int64_t) static_cast<const decltype(element) *>(data)[i]; });
@@ -246,6 +251,11 @@ __device__ inline void store_integer(void *data, DType dtype, int64_t i, int64_t
   with_element(dtype, [&](auto element) { from_integer(value, static_cast<decltype(element) *>(data)[i]); });
 }
 
+/* Keeps the low bits, as the results of arithmetic do; for integer types. */
+__device__ inline void store_wrapped_integer(void *data, DType dtype, int64_t i, int64_t value) {
+  with_integer(dtype, [&](auto element) { static_cast<decltype(element) *>(data)[i] = (decltype(element))value; });
+}
+
 /* --- combining values across threads --- */
 
 __device__ inline float shuffle_xor(float value, int mask) { return __shfl_xor_sync(all_lanes, value, mask); }
@@ -253,6 +263,9 @@ __device__ inline double shuffle_xor(double value, int mask) { return __shfl_xor
 __device__ inline uint32_t shuffle_xor(uint32_t value, int mask) { return __shfl_xor_sync(all_lanes, value, mask); }
 __device__ inline int64_t shuffle_xor(int64_t value, int mask) {
   return (int64_t)__shfl_xor_sync(all_lanes, (long long)value, mask);
+}
+__device__ inline WideSum shuffle_xor(WideSum sum, int mask) {
+  return {shuffle_xor(sum.high, mask), shuffle_xor(sum.low, mask)};
 }
 
 /* Combines the values of THREADS neighbouring threads, a warp or the whole (one-dimensional) thread block, and gives

@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(BLOCK)
   double total = 0;
 #pragma unroll
   for (int i = 0; i < BLOCK / WARP; i++) total += shared[i][threadIdx.x];
-  store_float(out, dtype, own, (float)total);
+  store_double(out, dtype, own, total);
 }
 
 /* Thread blocks of 32 × 32: lane x takes a column, the rows take turns at its terms. */
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const Fin
   __syncthreads();
   if (threadIdx.y > 0 || column >= plan.columns) return;
   for (int i = 1; i < FINISH_ROWS; i++) sum += shared[i][threadIdx.x];
-  store_float(plan.out, plan.dtype, column, (float)sum);
+  store_double(plan.out, plan.dtype, column, sum);
 }
 
 template <typename Scalar> cudaError_t run_few_rows(Launch launch, const MeasurePlan &plan, void *out, DType dtype) {

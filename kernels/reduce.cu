@@ -21,7 +21,7 @@ struct SumFloat {
   __device__ static void accept(double &sum, float value, int64_t) { sum += value; }
   __device__ static double combine(double a, double b) { return a + b; }
   __device__ static void finish(const ReducePlan &plan, int64_t i, double sum) {
-    store_float(plan.out, plan.out_dtype, i, (float)(plan.op == REDUCE_MEAN ? sum / (double)plan.length : sum));
+    store_double(plan.out, plan.out_dtype, i, plan.op == REDUCE_MEAN ? sum / (double)plan.length : sum);
   }
 };
 
@@ -32,11 +32,18 @@ struct SumInteger {
   __device__ static void accept(int64_t &sum, int64_t value, int64_t) { sum = combine(sum, value); }
   __device__ static int64_t combine(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
   __device__ static void finish(const ReducePlan &plan, int64_t i, int64_t sum) {
-    if (plan.op == REDUCE_MEAN) {
-      store_float(plan.out, plan.out_dtype, i, (float)((double)sum / (double)plan.length));
-    } else {
-      store_integer(plan.out, plan.out_dtype, i, sum);
-    }
+    store_integer(plan.out, plan.out_dtype, i, sum);
+  }
+};
+
+struct MeanInteger {
+  using Value = int64_t;
+  using Accumulator = WideSum;
+  __device__ static WideSum identity() { return {0, 0}; }
+  __device__ static void accept(WideSum &sum, int64_t value, int64_t) { sum = combine(sum, wide_of(value)); }
+  __device__ static WideSum combine(WideSum a, WideSum b) { return wide_add(a, b); }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, WideSum sum) {
+    store_double(plan.out, plan.out_dtype, i, wide_value(sum) / (double)plan.length);
   }
 };
 
@@ -249,8 +256,9 @@ extern "C" cudaError_t launch_reduce(Launch launch, const ReducePlan *plan) {
   if (plan->outputs == 0) return cudaSuccess;
   switch (plan->op) {
   case REDUCE_SUM:
-  case REDUCE_MEAN:
     return plan->integer ? launch_reducer<SumInteger>(launch, plan) : launch_reducer<SumFloat>(launch, plan);
+  case REDUCE_MEAN:
+    return plan->integer ? launch_reducer<MeanInteger>(launch, plan) : launch_reducer<SumFloat>(launch, plan);
   case REDUCE_MAX:
     return plan->integer ? launch_reducer<ExtremeInteger<false>>(launch, plan)
                          : launch_reducer<ExtremeFloat<false>>(launch, plan);

@@ -84,7 +84,12 @@ __global__ void __launch_bounds__(ELEMENTWISE_BLOCK)
       const ElementOperand &operand = plan.operand[1 + k];
       in[k] = operand.data ? load_as_integer(operand.data, operand.dtype, offset[1 + k]) : operand.integer;
     }
-    store_integer(plan.operand[0].data, plan.operand[0].dtype, offset[0], function.integer(in));
+    const int64_t result = function.integer(in);
+    if (plan.wrap) {
+      store_wrapped_integer(plan.operand[0].data, plan.operand[0].dtype, offset[0], result);
+    } else {
+      store_integer(plan.operand[0].data, plan.operand[0].dtype, offset[0], result);
+    }
   }
 }
 

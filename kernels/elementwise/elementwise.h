@@ -28,6 +28,7 @@ typedef struct ElementwisePlan {
   int operands;
   int vector_width; /* 1, 4 or 8 */
   bool integer;     /* compute in int64, not float32 */
+  bool wrap;        /* computed in int64, the output keeps the low bits; else it saturates */
   bool saturate;    /* for a float8 output */
   int64_t count;
   int64_t size[KERNEL_MAX_RANK];

@@ -1,7 +1,10 @@
 --- tostring(tensor): a line with shape, dtype and device, then the values in aligned columns, or an excerpt of them.
+local ffi = require "ffi"
 local core = require "fp8.core"
 local number_text = require "fp8.number_text"
 local shapes = require "fp8.shapes"
+
+local dtypes = core.dtypes
 
 local largest_in_full = 200 -- elements
 local line_width = 100      -- characters
@@ -27,14 +30,34 @@ local function excerpt(x)
   return x, cuts
 end
 
--- Calls visit(number) for every number in nested tables.
+-- Numbers up to here are exact as doubles, which totable gives.
+local exact = 2 ^ 53
+
+-- The elements of a small i64 tensor as nested tables, like those of totable, of text: doubles do not hold all of them.
+local function texts_of(x, values)
+  local own = core.contiguous(core.to(x, {device = "cpu"})) -- data() of x itself would count as handed to the script
+  local elements, position = ffi.cast("const int64_t *", core.data(own)), -1
+  local function convert(value)
+    if type(value) ~= "table" then
+      position = position + 1
+      return (tostring(elements[position]):gsub("LL", ""))
+    end
+    local result = {}
+    for i, part in ipairs(value) do result[i] = convert(part) end
+    return result
+  end
+  return convert(values)
+end
+
+-- Calls visit(value) for every number, or text of one, in nested tables.
 local function each_number(values, visit)
-  if type(values) == "number" then return visit(values) end
+  if type(values) ~= "table" then return visit(values) end
   for _, value in ipairs(values) do each_number(value, visit) end
 end
 
--- The format that shows all of these numbers well.
-local function number_format(values)
+-- The format that shows all of these numbers well. Integers are shown in full.
+local function number_format(values, is_integer)
+  if is_integer then return "%.0f" end
   local whole, largest, smallest = true, 0, math.huge
   each_number(values, function(value)
     local magnitude = math.abs(value)
@@ -45,6 +68,21 @@ local function number_format(values)
   end)
   if whole and largest < 1e15 then return "%.0f" end
   return (largest >= 1e5 or smallest < 1e-4) and "%.4e" or "%.4f"
+end
+
+local function text_of(format, value)
+  return type(value) == "string" and value or number_text(format, value)
+end
+
+-- The elements of a tensor, nested, as numbers or, where these would not do, as text; and the format of the numbers.
+local function shown_values(x)
+  local values, dtype = core.totable(x), core.dtype(x)
+  local format, inexact = number_format(values, dtypes[dtype].kind == "integer"), false
+  if dtype == "i64" then
+    each_number(values, function(value) inexact = inexact or math.abs(value) >= exact end)
+    if inexact then values = texts_of(x, values) end
+  end
+  return values, format
 end
 
 -- One row of numbers: right-aligned, continued on further lines where it is too long. `page` holds the lines so far,
@@ -59,7 +97,7 @@ local function append_row(page, row)
     line = line .. (" "):rep(page.width + 1 - length) .. text
   end
   for i, value in ipairs(row) do
-    local text = number_text(page.format, value)
+    local text = text_of(page.format, value)
     append(text, #text)
     if i == page.cuts[rank] then append(ellipsis, 1) end
   end
@@ -88,13 +126,13 @@ return function(x)
   if core.requires_grad(x) then title = title .. ", requires grad" end
   if core.numel(x) == 0 then return title end
   if rank == 0 then
-    local value = core.item(x)
-    return title .. ": " .. number_text(number_format(value), value)
+    local value, format = shown_values(x)
+    return title .. ": " .. text_of(format, value)
   end
   local part, cuts = excerpt(x)
-  local values = core.totable(part)
-  local format, width = number_format(values), 0
-  each_number(values, function(value) width = math.max(width, #number_text(format, value)) end)
+  local values, format = shown_values(part)
+  local width = 0
+  each_number(values, function(value) width = math.max(width, #text_of(format, value)) end)
   local page = {title, shape = shape, cuts = cuts, format = format, width = width}
   append_values(page, values, 1, {})
   return table.concat(page, "\n")

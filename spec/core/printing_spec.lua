@@ -1,5 +1,6 @@
 -- tostring of tensors: a title with shape, dtype and device, then all values or an excerpt.
 local fp8 = require "fp8"
+local integers = require "spec.support.integers"
 local support = require "spec.support"
 
 local nan, infinity = 0 / 0, math.huge
@@ -26,6 +27,21 @@ support.each_device(function(device)
         squeezed(text_of({1, 2, -3}, {dtype = "bf16"})))
       assert.equal(("tensor of shape (2), i64 on %s\n0 123456789"):format(name),
         squeezed(text_of({0, 123456789}, {dtype = "i64"})))
+    end)
+
+    it("shows integers in full", function()
+      local function shown(list, dtype)
+        return squeezed(tostring(integers.tensor(list, dtype, device))):match "\n(.*)"
+      end
+      assert.equal("0 -3000000000000000 1", shown({0LL, -3000000000000000LL, 1LL}, "i64"))
+      assert.equal("9007199254740993 -9223372036854775808 9223372036854775807",
+        shown({9007199254740993LL, -0x7fffffffffffffffLL - 1, 0x7fffffffffffffffLL}, "i64"))
+      assert.equal("2147483647 -2147483648", shown({2147483647LL, -2147483648LL}, "i32"))
+      local x = integers.tensor({9007199254740993LL, 5LL, 6LL, -9007199254740995LL}, "i64", device)
+      assert.equal(("tensor of shape (), i64 on %s: -9007199254740995"):format(name), tostring(x[4]))
+      assert.equal("9007199254740993 6\n5 -9007199254740995", squeezed(tostring(x:view(2, 2):t())):match "\n(.*)")
+      local long = x:view(4, 1):expand(4, 1000)
+      assert.is_truthy(squeezed(tostring(long)):find("9007199254740993 … 9007199254740993", 1, true))
     end)
 
     it("aligns columns", function()

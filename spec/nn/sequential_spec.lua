@@ -35,6 +35,8 @@ support.each_device(function(device)
       fails("Sequential: part 1 must be a module or a function, got table", nn.Sequential, {nn.ReLU()}, nn.ReLU())
       fails("part 1 must be a module or a function, got the class ReLU: call it", nn.Sequential, nn.ReLU, nn.ReLU())
       fails("part 1 must be a module or a function, got the class ReLU: call it", nn.Sequential, nn.ReLU)
+      fails("Sequential: element 2 of the list is missing", nn.Sequential, {nn.ReLU(), nil, nn.ReLU()})
+      fails("Sequential: a list is expected, got a table with a field 'head'", nn.Sequential, {head = nn.ReLU()})
     end)
 
     it("gives every parameter its gradient", function()

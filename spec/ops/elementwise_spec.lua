@@ -87,7 +87,7 @@ support.each_device(function(device)
           if reference.comparisons[name] then dtype = "u8" end
           assert.equal(dtype, y.dtype)
           if dtype == "u8" then
-            for i = 1, #expected do expected[i] = math.max(0, math.min(255, expected[i])) end
+            for i = 1, #expected do expected[i] = expected[i] % 256 end
           end
           check(expected, support.flat(y), dtype, ("%s of %s and %s"):format(name, first, second))
         end
@@ -102,6 +102,29 @@ support.each_device(function(device)
       assert.same({1, 4, 16}, (x ^ 2):totable())
       assert.same({-1, -2, -4}, (-x):totable())
       assert.same({2, 4, 16}, fp8.tensor({1, 2, 4}, {device = device}).pow(2, x):totable())
+    end)
+
+    it("of integers wrap around", function()
+      local function check_wrapped(dtype, a, b, sum, difference, product)
+        local x = fp8.tensor({a}, {dtype = dtype, device = device})
+        for _, other in ipairs {b, fp8.tensor({b}, {dtype = dtype, device = device})} do
+          assert.same({sum, difference, product}, {(x + other):item(), (x - other):item(), (x * other):item()})
+          assert.equal(sum, x:clone():add_(other):item())
+          assert.equal(difference, x:clone():sub_(other):item())
+          assert.equal(product, x:clone():mul_(other):item())
+        end
+      end
+      check_wrapped("u8", 200, 100, 44, 100, 32)
+      check_wrapped("u8", 3, 7, 10, 252, 21)
+      check_wrapped("i32", 2 ^ 31 - 3, 5, -2 ^ 31 + 2, 2 ^ 31 - 8, 2 ^ 31 - 15)
+      check_wrapped("i32", -2 ^ 31 + 1, 2, -2 ^ 31 + 3, 2 ^ 31 - 1, 2)
+      check_wrapped("i32", 65537, 65536, 131073, 1, 65536)
+      local u8 = fp8.tensor({0, 1, 255}, {dtype = "u8", device = device})
+      assert.same({0, 255, 1}, (-u8):totable())
+      assert.same({255, 255, 255}, u8:maximum(300):totable())
+      assert.same({0, 0, 0}, u8:minimum(-1):totable())
+      assert.same({7, 7, 255}, u8:clamp(7, 1000):totable())
+      assert.same({255, 1, 255}, u8:masked_fill(u8:eq(0), 256):totable())
     end)
 
     it("keep an integer dtype with whole numbers and become f32 with fractions", function()

@@ -75,6 +75,31 @@ support.each_device(function(device)
       support.fails("must be below", function() fp8.randint(3, 3, {2}, {device = device}) end)
     end)
 
+    it("draw integers only in dtypes that hold all of them", function()
+      local exact = {f32 = {-2 ^ 24, 2 ^ 24}, f16 = {-2048, 2048}, bf16 = {-256, 256}, u8 = {0, 255},
+        i32 = {-2 ^ 31, 2 ^ 31 - 1}, i64 = {-2 ^ 53, 2 ^ 53 - 1}}
+      for dtype, ends in support.sorted_pairs(exact) do
+        local low, high = unpack(ends)
+        local options = {dtype = dtype, device = device}
+        for _, range in ipairs {{low, low + 3}, {high - 2, high + 1}} do
+          local x = fp8.randint(range[1], range[2], {20000}, options):to("i64")
+          for value = range[1], range[2] - 1 do
+            assert.is_true(math.abs(x:eq(value):sum():item() / 20000 - 1 / 3) < 0.02, dtype)
+          end
+          assert.same({range[1], range[2] - 1}, {x:min():item(), x:max():item()})
+        end
+        fp8.randint(low, high + 1, {3}, options)
+        if dtype ~= "i64" then
+          support.fails(dtype .. " does not hold all integers", fp8.randint, low, high + 2, {3}, options)
+          support.fails(dtype .. " does not hold all integers", fp8.randint, low - 1, high, {3}, options)
+        end
+      end
+      support.fails("from 250 to 259: it does from -256 to 256", fp8.randint, 250, 260, {9},
+        {dtype = "bf16", device = device})
+      support.fails("does not hold", fp8.randint, 0, 70000, {9}, {dtype = "f16", device = device})
+      support.fails("must not be a float8 type", fp8.randint, 0, 2, {9}, {dtype = "e4m3", device = device})
+    end)
+
     if device == "cpu" then return end
 
     it("are the same numbers as on the CPU, bit for bit", function()

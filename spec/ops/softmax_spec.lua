@@ -24,6 +24,25 @@ support.each_device(function(device)
       end
     end)
 
+    it("gives a contiguous tensor, and a contiguous gradient, over any dimension", function()
+      for _, shape in ipairs {{3, 4, 5}, {1, 6, 2}, {4, 1}, {7}, {2, 3, 2, 3}} do
+        for dimension = 1, #shape do
+          for _, name in ipairs {"softmax", "log_softmax"} do
+            for _, dtype in ipairs {"f32", "f16", "bf16"} do
+              local x = fp8.randn(shape, {device = device, dtype = dtype, requires_grad = true})
+              local y = x[name](x, dimension)
+              assert.is_true(y:is_contiguous())
+              assert.same(shape, y.shape)
+              y:backward(fp8.randn(shape, {device = device, dtype = dtype}))
+              assert.is_true(x.grad:is_contiguous())
+              local moved = x:detach():transpose(dimension, #shape)
+              support.equal(y:detach():transpose(dimension, #shape), moved[name](moved, #shape))
+            end
+          end
+        end
+      end
+    end)
+
     it("does not overflow", function()
       local x = fp8.tensor({{1000, 1000, -1000}}, {device = device})
       assert.same({{0.5, 0.5, 0}}, x:softmax(2):totable())

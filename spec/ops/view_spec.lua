@@ -58,6 +58,23 @@ support.each_device(function(device)
       assert.same({1, 2, 3, 4, 1}, y:squeeze(2).shape)
     end)
 
+    it("flatten the dimensions that there are", function()
+      local cube = fp8.zeros(2, 3, 4, {device = device})
+      assert.same({24}, cube:flatten().shape)
+      assert.same({6, 4}, cube:flatten(1, 2).shape)
+      assert.same({2, 12}, cube:flatten(-2, 3).shape)
+      for _, ends in ipairs {{0, 1}, {1, 4}, {-4, 2}, {3, 2}} do
+        support.fails("flatten: dimensions", cube.flatten, cube, unpack(ends))
+      end
+      local number = fp8.tensor(5, {device = device})
+      for _, ends in ipairs {{}, {1}, {1, 1}, {-1, -1}, {-1, 1}} do
+        assert.same({5}, number:flatten(unpack(ends)):totable())
+      end
+      for _, ends in ipairs {{2}, {3, -5}, {0}, {1, 2}, {-2, -1}, {1, 0}} do
+        support.fails("of a tensor of 0 dimensions", number.flatten, number, unpack(ends))
+      end
+    end)
+
     it("of random shapes and orders agree with their elements", function()
       local random = support.random(3)
       for _ = 1, 50 do

@@ -19,6 +19,14 @@ function integers.saturated(value, dtype)
   return value < low and low or value > high and high or value
 end
 
+local cells = {u8 = ffi.new "uint8_t[1]", i32 = ffi.new "int32_t[1]", i64 = ffi.new "int64_t[1]"}
+
+--- An integer as a result of arithmetic in an integer dtype: its low bits.
+function integers.wrapped(value, dtype)
+  cells[dtype][0] = value
+  return int64(cells[dtype][0])
+end
+
 --- A double cast to an integer dtype: towards zero, saturating, NaN to 0.
 function integers.from_number(x, dtype)
   if x ~= x then return 0LL end

@@ -25,6 +25,25 @@ PORTABLE int64_t int64_clamp(int64_t value, int64_t low, int64_t high) {
   return value < low ? low : value > high ? high : value;
 }
 
+/* A sum of 64-bit integers that never overflows: high · 2^32 + low, low from 0 to 2^32 - 1. */
+typedef struct WideSum {
+  int64_t high, low;
+} WideSum;
+
+PORTABLE WideSum wide_add(WideSum a, WideSum b) {
+  uint64_t low = (uint64_t)a.low + (uint64_t)b.low;
+  WideSum sum = {a.high + b.high + (int64_t)(low >> 32), (int64_t)(low & UINT32_MAX)};
+  return sum;
+}
+
+PORTABLE WideSum wide_of(int64_t value) {
+  WideSum sum = {value >> 32, (int64_t)((uint64_t)value & UINT32_MAX)};
+  return sum;
+}
+
+/* Rounded to a double: once where there are fewer than 2^22 terms. */
+PORTABLE double wide_value(WideSum sum) { return (double)sum.high * 0x1p32 + (double)sum.low; }
+
 /* a / b rounded up, for a >= 0 and b > 0; in C++ of the type that the expression has. */
 #ifdef __cplusplus
 template <typename A, typename B> static __host__ __device__ inline constexpr auto divide_up(A a, B b) {

@@ -52,7 +52,7 @@ typedef enum BinaryOp {
 } BinaryOp;
 
 /* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
- * under 1e-5), integers in 64 bits. MEAN divides the sum. MAX and MIN propagate NaN. ARGMAX gives the position (from
+ * under 1e-5), integers in 64 bits, where they wrap around. MEAN divides the sum, which for integers is exact. MAX and MIN propagate NaN. ARGMAX gives the position (from
  * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
 typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX } ReduceOp;
 
@@ -68,7 +68,11 @@ typedef struct RandomDraw {
   int64_t low, high;
 } RandomDraw;
 
-/* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. */
+/* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. Arithmetic
+ * takes a number as a float32, rounded to nearest, beside tensors of every float dtype, and rounds its result alone; or as
+ * a 64-bit integer beside integers. Where a number is compared, or may itself be the result (MAXIMUM, MINIMUM, clamp,
+ * where, fill), it has been rounded once from its double to the tensor's dtype: 0.1 is equal to what 0.1 has become in a
+ * bf16 tensor. */
 typedef struct Operand {
   const Tensor *tensor;
   double number;

@@ -253,3 +253,33 @@ void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t
   }
   trap_missing_case();
 }
+
+VECTORIZE static void u8_from_low_bits(uint8_t *restrict out, const int64_t *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = (uint8_t)in[i];
+}
+
+VECTORIZE static void i32_from_low_bits(int32_t *restrict out, const int64_t *restrict in, int n) {
+  for (int i = 0; i < n; i++) out[i] = (int32_t)(uint32_t)in[i];
+}
+
+void store_wrapped_integers(DType dtype, void *data, int64_t start, int n, const int64_t *values) {
+  void *out = (char *)data + start * dtype_size(dtype);
+  switch (dtype) {
+  case DTYPE_I64:
+    if (out != values) memcpy(out, values, (size_t)n * sizeof *values);
+    return;
+  case DTYPE_I32:
+    i32_from_low_bits(out, values, n);
+    return;
+  case DTYPE_U8:
+    u8_from_low_bits(out, values, n);
+    return;
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+    break;
+  }
+  trap_missing_case();
+}

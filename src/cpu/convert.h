@@ -20,6 +20,9 @@ const int64_t *load_integers(DType dtype, const void *data, int64_t start, int n
 void store_floats(DType dtype, void *data, int64_t start, int n, const float *values);
 void store_integers(DType dtype, void *data, int64_t start, int n, const int64_t *values);
 
+/* store_integers into integers, of which the low bits are kept. */
+void store_wrapped_integers(DType dtype, void *data, int64_t start, int n, const int64_t *values);
+
 /* store_floats for float8, without saturation. */
 void store_floats_unsaturated(DType dtype, void *data, int64_t start, int n, const float *values);
 

@@ -44,7 +44,9 @@ static void count_floats(int64_t begin, int64_t end, const void *context) {
   float values[CHUNK];
   for (int64_t first = begin; first < end; first += CHUNK) {
     int n = chunk_length(end, first);
-    for (int i = 0; i < n; i++) values[i] = (float)(job->rule.start + (double)(first + i) * job->rule.step);
+    for (int i = 0; i < n; i++) {
+      values[i] = float_to_narrow(job->dtype, job->rule.start + (double)(first + i) * job->rule.step);
+    }
     store_floats(job->dtype, job->out, first, n, values);
   }
 }

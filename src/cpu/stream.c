@@ -197,3 +197,9 @@ void stream_store_integers(const Stream *stream, int64_t start, int n, const int
   store_integers(stream->dtype, direct ? direct : chunk->raw, 0, n, values);
   if (!direct) stream_write(stream, start, n, chunk->raw);
 }
+
+void stream_store_wrapped_integers(const Stream *stream, int64_t start, int n, const int64_t *values, Chunk *chunk) {
+  void *direct = stream_direct(stream, start, n);
+  store_wrapped_integers(stream->dtype, direct ? direct : chunk->raw, 0, n, values);
+  if (!direct) stream_write(stream, start, n, chunk->raw);
+}

@@ -51,5 +51,7 @@ float *stream_float_target(const Stream *stream, int64_t start, int n, Chunk *ch
 int64_t *stream_integer_target(const Stream *stream, int64_t start, int n, Chunk *chunk);
 void stream_store_floats(const Stream *stream, int64_t start, int n, const float *values, Chunk *chunk);
 void stream_store_integers(const Stream *stream, int64_t start, int n, const int64_t *values, Chunk *chunk);
+/* Results of integer arithmetic wrap around where other integers saturate. */
+void stream_store_wrapped_integers(const Stream *stream, int64_t start, int n, const int64_t *values, Chunk *chunk);
 
 #endif

@@ -1,11 +1,13 @@
-/* Functions that make tensors. Each ends in an options table {dtype =, device =, requires_grad =}. */
+/* Functions that make tensors. Each ends in an options table {dtype =, device =, requires_grad =}; a list of sizes or of
+ * numbers may hold the options instead. */
 #include "core/formats/element.h"
 #include "lua/binding/binding.h"
 
 static int fill_new(lua_State *L, double value) {
   int next;
-  Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options());
+  Options options = default_options();
+  Sizes sizes = check_sizes(L, 1, &next, &options);
+  options = check_options(L, next, options);
   Tensor *out = new_tensor(L);
   return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
 }
@@ -20,11 +22,10 @@ static int lfp8_ones(lua_State *L) { return fill_new(L, 1); }
 static int lfp8_full(lua_State *L) {
   int next;
   if (!lua_istable(L, 1)) argument_error(L, 1, "table of sizes expected, got %s", luaL_typename(L, 1));
-  lua_pushvalue(L, 1);
-  Sizes sizes = check_sizes(L, lua_gettop(L), &next);
-  lua_pop(L, 1);
+  Options options = default_options();
+  Sizes sizes = check_sizes(L, 1, &next, &options);
   double value = check_number(L, 2);
-  Options options = check_options(L, 3, default_options());
+  options = check_options(L, 3, options);
   Tensor *out = new_tensor(L);
   return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
 }
@@ -32,8 +33,9 @@ static int lfp8_full(lua_State *L) {
 /* empty(sizes…, options): contents undefined */
 static int lfp8_empty(lua_State *L) {
   int next;
-  Sizes sizes = check_sizes(L, 1, &next);
-  Options options = check_options(L, next, default_options());
+  Options options = default_options();
+  Sizes sizes = check_sizes(L, 1, &next, &options);
+  options = check_options(L, next, options);
   Tensor *out = new_tensor(L);
   return finish_new(L, tensor_create(out, options.dtype, options.device, sizes.rank, sizes.size), out, &options);
 }
@@ -82,7 +84,8 @@ static char *store_nested(lua_State *L, const Sizes *sizes, int depth, DType dty
     element_store(dtype, data, lua_tonumber(L, -1));
     return data + dtype_size(dtype);
   }
-  int64_t length = lua_istable(L, -1) ? (int64_t)lua_objlen(L, -1) : -1;
+  /* What the outermost list may have besides its elements has been read. */
+  int64_t length = !lua_istable(L, -1) ? -1 : depth == 0 ? sizes->size[0] : list_length(L, -1, 1);
   if (length != sizes->size[depth]) {
     if (length < 0)
       argument_error(L, 1, "a table of %d elements expected at depth %d, got %s", (int)sizes->size[depth], depth + 1,
@@ -102,7 +105,9 @@ static int lfp8_tensor(lua_State *L) {
   if (lua_type(L, 1) != LUA_TNUMBER && !lua_istable(L, 1)) {
     argument_error(L, 1, "number or table expected, got %s", lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
   }
-  Options options = check_options(L, 2, default_options());
+  Options options = default_options();
+  if (lua_istable(L, 1)) list_length_and_options(L, 1, &options);
+  options = check_options(L, 2, options);
   Sizes sizes = nested_sizes(L);
   Device cpu = {DEVICE_CPU, 0};
   Tensor *values = new_tensor(L);

@@ -21,7 +21,7 @@ static int lfp8_gather(lua_State *L) {
 static Addition check_addition(lua_State *L, Sizes *sizes) {
   int next;
   if (!lua_istable(L, 1)) argument_error(L, 1, "table of sizes expected, got %s", luaL_typename(L, 1));
-  *sizes = check_sizes(L, 1, &next);
+  *sizes = check_sizes(L, 1, &next, NULL);
   return (Addition){.rank = sizes->rank,
                     .size = sizes->size,
                     .dimension = check_dimension(L, 2, sizes->rank),

@@ -4,7 +4,7 @@
 /* The list of tensors at index 1. */
 static const Tensor **check_list(lua_State *L, int *count) {
   if (!lua_istable(L, 1)) argument_error(L, 1, "list of tensors expected, got %s", luaL_typename(L, 1));
-  *count = (int)lua_objlen(L, 1);
+  *count = (int)list_length(L, 1, 1);
   if (*count == 0) argument_error(L, 1, "the list is empty");
   return (const Tensor **)check_tensor_list(L, 1, *count, false);
 }

@@ -29,7 +29,7 @@ static Update check_update(lua_State *L) {
   update.step = check_step(L, update.rule, 3);
   update.live = optional_tensor(L, 4);
   enum { FIELDS = 5 };
-  int elements = (int)lua_objlen(L, 2);
+  int elements = (int)list_length(L, 2, 2);
   if (elements % FIELDS != 0) argument_error(L, 2, "%d elements for each parameter expected, got %d", FIELDS, elements);
   update.count = elements / FIELDS;
   Tensor **tensor = check_tensor_list(L, 2, elements, true);
@@ -75,7 +75,7 @@ static int lfp8_store_step(lua_State *L) {
 static int lfp8_clip_grad_norm(lua_State *L) {
   check_table(L, 1);
   double largest = check_number(L, 2);
-  int count = (int)lua_objlen(L, 1);
+  int count = (int)list_length(L, 1, 1);
   Tensor **list = check_tensor_list(L, 1, count, false);
   return finish(L, op_clip_norm(new_tensor(L), list, count, largest), 1);
 }

@@ -17,9 +17,9 @@ static Format format_field(lua_State *L, int table) {
     argument_error(L, table, "map or name of a float8 type expected, got %s",
                    type == LUA_TNIL ? "nothing" : luaL_typename(L, -1));
   }
-  const char *name = lua_tostring(L, -1);
-  if (!dtype_parse(name, &format.hardware) || !dtype_is_float8(format.hardware)) {
-    argument_error(L, table, "format '%.40s' is not e4m3 or e5m2", name);
+  const char *name = plain_text(L, -1);
+  if (!name || !dtype_parse(name, &format.hardware) || !dtype_is_float8(format.hardware)) {
+    argument_error(L, table, "format '%.40s' is not e4m3 or e5m2", lua_tostring(L, -1));
   }
   lua_pop(L, 1);
   return format;
@@ -41,7 +41,7 @@ static Blocks blocks_field(lua_State *L, int table) {
   Blocks blocks = {0};
   int type = push_field(L, table, "blocksize");
   if (type == LUA_TTABLE) {
-    if (lua_objlen(L, -1) != 2) argument_error(L, table, "a tile must be {rows, columns}");
+    if (list_length(L, -1, table) != 2) argument_error(L, table, "a tile must be {rows, columns}");
     blocks = (Blocks){.rows = tile_side(L, table, 1), .columns = tile_side(L, table, 2)};
   } else if (type != LUA_TNIL) {
     check_field_type(L, table, "blocksize", LUA_TNUMBER);

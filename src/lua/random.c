@@ -4,9 +4,9 @@
 /* The sizes are at argument `index`, the options behind them. */
 static int random_new(lua_State *L, int index, RandomDraw draw) {
   int next;
-  Sizes sizes = check_sizes(L, index, &next);
   Options options = default_options();
   if (draw.kind == RANDOM_INTEGER) options.dtype = DTYPE_I64;
+  Sizes sizes = check_sizes(L, index, &next, &options);
   options = check_options(L, next, options);
   Tensor *out = new_tensor(L);
   bool ok = op_random(out, options.dtype, options.device, sizes.rank, sizes.size, draw);

@@ -12,7 +12,7 @@ static int lfp8_share(lua_State *L) {
 static int lfp8_view(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int next;
-  Sizes sizes = check_sizes(L, 2, &next);
+  Sizes sizes = check_sizes(L, 2, &next, NULL);
   return finish(L, op_view(new_tensor(L), tensor, sizes.rank, sizes.size), 1);
 }
 
@@ -39,7 +39,7 @@ static int lfp8_t(lua_State *L) {
 static int lfp8_permute(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int dimensions[TENSOR_MAX_RANK], next;
-  Sizes given = check_sizes(L, 2, &next);
+  Sizes given = check_sizes(L, 2, &next, NULL);
   if (given.rank != tensor->rank) argument_error(L, 2, "%d dimensions expected, got %d", tensor->rank, given.rank);
   for (int i = 0; i < given.rank; i++) {
     lua_pushnumber(L, (double)given.size[i]);
@@ -83,7 +83,7 @@ static int lfp8_select(lua_State *L) {
 static int lfp8_expand(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int next;
-  Sizes sizes = check_sizes(L, 2, &next);
+  Sizes sizes = check_sizes(L, 2, &next, NULL);
   return finish(L, op_expand(new_tensor(L), tensor, sizes.rank, sizes.size), 1);
 }
 

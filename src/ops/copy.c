@@ -1,6 +1,7 @@
 /* Conversion between dtypes, copies between devices, and writing into existing tensors. */
 #include <stdlib.h>
 
+#include "core/formats/element.h"
 #include "ops/support/support.h"
 
 /* Copies the bytes of one contiguous tensor to another of the same dtype and count on another device. */
@@ -83,7 +84,7 @@ bool op_copy_in_place(Tensor *x, const Tensor *source) {
 }
 
 bool op_fill_in_place(Tensor *x, double value) {
-  if (!check_writable(x) || !backend_for(x)->fill(x, value)) return false;
+  if (!check_writable(x) || !backend_for(x)->fill(x, number_in(x->dtype, value))) return false;
   tensor_changed(x);
   return true;
 }

@@ -1,12 +1,13 @@
 /* Tensors from nothing: filled, counted up, or copied from the CPU's memory. */
 #include <math.h>
 
+#include "core/formats/element.h"
 #include "ops/support/support.h"
 
 bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, double value) {
   Tensor created = {0};
   if (!op_check_device(device) || !tensor_create(&created, dtype, device, rank, size)) return false;
-  return hand_over(out, &created, backend_of(device)->fill(&created, value));
+  return hand_over(out, &created, backend_of(device)->fill(&created, number_in(dtype, value)));
 }
 
 bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data) {

@@ -1,6 +1,7 @@
 /* Elementwise operations: broadcasting, promotion, and outputs. */
 #include <math.h>
 
+#include "core/formats/element.h"
 #include "ops/support/support.h"
 
 /* A number joins a tensor's dtype, except that a fraction makes an integer tensor f32. */
@@ -74,6 +75,17 @@ static BinaryOp compare_exactly(BinaryOp op, Operand *a, Operand *b) {
   return op;
 }
 
+/* Whether the operation compares or chooses, and computes nothing: then a number takes the dtype first. */
+static bool takes_dtype_first(BinaryOp op) {
+  return op == BINARY_MAXIMUM || op == BINARY_MINIMUM || binary_class(op) == BINARY_CLASS_COMPARISON;
+}
+
+/* The operand of an operation that does, in a dtype. */
+static Operand operand_in(DType dtype, Operand operand) {
+  if (!operand.tensor) operand.number = number_in(dtype, operand.number);
+  return operand;
+}
+
 bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   const Tensor *first = a.tensor ? a.tensor : b.tensor;
   if (!first) return error_set("at least one of the two arguments must be a tensor");
@@ -82,6 +94,11 @@ bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   if (!merge_operand(a, first, &rank, size) || !merge_operand(b, first, &rank, size)) return false;
   DType dtype = promoted(a, b);
   BinaryClass kind = binary_class(op);
+  bool exact = kind == BINARY_CLASS_COMPARISON && !dtype_is_float(first->dtype); /* compare_exactly */
+  if (takes_dtype_first(op) && !exact) {
+    a = operand_in(dtype, a);
+    b = operand_in(dtype, b);
+  }
   if (kind == BINARY_CLASS_COMPARISON) {
     dtype = DTYPE_U8;
     op = compare_exactly(op, &a, &b);
@@ -135,7 +152,8 @@ bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
   Tensor created = {0}, view_a, view_b;
   if (!tensor_create(&created, promoted(a, b), tensor_device(condition), rank, size)) return false;
   Tensor choice = expanded(condition, rank, size);
-  Operand left = expand_operand(a, &view_a, &created), right = expand_operand(b, &view_b, &created);
+  Operand left = expand_operand(operand_in(created.dtype, a), &view_a, &created);
+  Operand right = expand_operand(operand_in(created.dtype, b), &view_b, &created);
   return hand_over(out, &created, backend_for(condition)->where(&created, &choice, left, right));
 }
 
@@ -145,5 +163,7 @@ bool op_clamp(Tensor *out, const Tensor *x, double low, double high) {
   bool fraction = low != floor(low) || high != floor(high);
   Tensor created = {0};
   if (!tensor_create_like(&created, x, fraction && !dtype_is_float(x->dtype) ? DTYPE_F32 : x->dtype)) return false;
+  low = number_in(created.dtype, low);
+  high = number_in(created.dtype, high);
   return hand_over(out, &created, backend_for(x)->clamp(&created, x, low, high));
 }

@@ -17,11 +17,45 @@ RandomSource op_next_random(int64_t words) {
   return source;
 }
 
+/* The whole numbers that a dtype holds without gaps, for those that integers can be drawn in. */
+static void whole_range(DType dtype, int64_t *low, int64_t *high) {
+  switch (dtype) {
+  case DTYPE_F32:
+  case DTYPE_F16:
+  case DTYPE_BF16:
+    *high = (int64_t)1 << uniform_bits(dtype); /* as many bits as the significand has */
+    *low = -*high;
+    return;
+  case DTYPE_U8:
+    *low = 0;
+    *high = UINT8_MAX;
+    return;
+  case DTYPE_I32:
+    *low = INT32_MIN;
+    *high = INT32_MAX;
+    return;
+  case DTYPE_I64:
+    *low = INT64_MIN;
+    *high = INT64_MAX;
+    return;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+    break;
+  }
+  trap_missing_case();
+}
+
 static bool check_draw(DType dtype, const RandomDraw *draw) {
   if (draw->kind != RANDOM_INTEGER) return check_compute_float(dtype, "dtype");
   if (dtype_is_float8(dtype)) return error_set("dtype must not be a float8 type, got %s", dtype_name(dtype));
-  return draw->low < draw->high ||
-         error_set("low (%lld) must be below high (%lld)", (long long)draw->low, (long long)draw->high);
+  if (draw->low >= draw->high) {
+    return error_set("low (%lld) must be below high (%lld)", (long long)draw->low, (long long)draw->high);
+  }
+  int64_t low, high;
+  whole_range(dtype, &low, &high);
+  return (draw->low >= low && draw->high - 1 <= high) ||
+         error_set("%s does not hold all integers from %lld to %lld: it does from %lld to %lld", dtype_name(dtype),
+                   (long long)draw->low, (long long)(draw->high - 1), (long long)low, (long long)high);
 }
 
 bool op_random(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, RandomDraw draw) {

@@ -1,5 +1,6 @@
 --- Modules (or functions) one after the other.
 local core = require "fp8.core"
+local list_length = require "fp8.list_length"
 local Module = require "fp8.nn.module"
 
 local Sequential = Module:extend("Sequential")
@@ -18,7 +19,7 @@ end
 function Sequential:init(...)
   local parts, count = {...}, select("#", ...)
   if count == 1 and type((...)) == "table" and getmetatable((...)) == nil then
-    parts, count = (...), #(...)
+    parts, count = (...), list_length("Sequential", (...))
   end
   for i = 1, count do
     if not is_callable(parts[i]) then

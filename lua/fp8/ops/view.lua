@@ -39,11 +39,12 @@ function view.flatten(x, first, last)
       core.raise("flatten: dimensions must be whole numbers, got " .. tostring(dimension))
     end
   end
-  if rank == 0 then return view.reshape(x, 1) end
-  local from, to = first < 0 and first + rank + 1 or first, last < 0 and last + rank + 1 or last
-  if not (from >= 1 and from <= to and to <= rank) then
+  local dimensions = math.max(rank, 1) -- one without any becomes a list of one element
+  local from, to = first < 0 and first + dimensions + 1 or first, last < 0 and last + dimensions + 1 or last
+  if not (from >= 1 and from <= to and to <= dimensions) then
     core.raise(("flatten: dimensions %s to %s of a tensor of %d dimensions"):format(first, last, rank))
   end
+  if rank == 0 then return view.reshape(x, 1) end
   local sizes, merged = {}, 1
   for i = 1, rank do
     if i >= from and i <= to then

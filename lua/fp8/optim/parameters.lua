@@ -1,6 +1,7 @@
 --- What optimizers take as parameters: a module, a list of tensors, or a list of groups of either.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local list_length = require "fp8.list_length"
 
 local raise = core.raise
 
@@ -16,7 +17,7 @@ function parameters.list(name, source)
     raise(("%s: a module or a list of parameters is needed, got %s"):format(name, type(source)))
   end
   local list = {}
-  for i = 1, #source do
+  for i = 1, list_length(name, source) do
     if not core.is_tensor(source[i]) then
       raise(("%s: parameter %d must be a tensor, got %s"):format(name, i, type(source[i])))
     end
@@ -52,7 +53,7 @@ function parameters.groups(name, source, check_settings)
     groups[1] = {parameters = check(name, parameters.list(name, source), seen)}
     count = #groups[1].parameters
   else
-    for i = 1, #source do
+    for i = 1, list_length(name, source) do
       local label = ("%s: group %d"):format(name, i)
       if not is_group(source[i]) then raise(label .. " must be a table with a field parameters") end
       local group = {}

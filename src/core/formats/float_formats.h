@@ -1,12 +1,34 @@
 /* Conversions between float32 and the narrower float types, to nearest even, and from float32 to integers. Without
- * branches where a loop over them should vectorize. */
+ * branches where a loop over them should vectorize.
+ *
+ * A double becomes narrow by way of float32 as well, but of float_to_narrow: rounded to nearest twice it could end on the
+ * wrong side of a tie that the first rounding made. */
 #ifndef FP8_CORE_FLOAT_FORMATS_H
 #define FP8_CORE_FLOAT_FORMATS_H
 
+#include <math.h>
+
+#include "core/dtype.h"
 #include "core/portable.h"
 
 #define E4M3_LARGEST 448.0f
 #define E5M2_LARGEST 57344.0f
+
+/* A double as float32 "to odd": itself if that holds it, else the one of its two neighbours whose last bit is 1. It lies
+ * on no tie of a format with at least two bits less, and on the same side of each as the double, so that rounding it there
+ * to nearest is rounding the double (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008). What is
+ * beyond float32 becomes its largest number, which rounds to the narrower formats as infinity would. */
+PORTABLE float float_to_odd(double number) {
+  float nearest = (float)number;
+  uint32_t bits = float_to_bits(nearest);
+  if (number != number || (double)nearest == number || (bits & 1)) return nearest;
+  return float_from_bits(fabs((double)nearest) < fabs(number) ? bits + 1 : bits - 1);
+}
+
+/* What to round to a float dtype in place of a double, with the same result. */
+PORTABLE float float_to_narrow(DType dtype, double number) {
+  return dtype == DTYPE_F32 ? (float)number : float_to_odd(number);
+}
 
 PORTABLE float bf16_to_float(uint16_t bits) { return float_from_bits((uint32_t)bits << 16); }
 

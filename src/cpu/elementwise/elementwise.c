@@ -35,7 +35,7 @@ static void run_integers(int64_t begin, int64_t end, const void *context) {
     for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
     int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
     job->integer_kernel(job->op, out, in, n);
-    stream_store_integers(&job->out, start, n, out, &out_chunk);
+    stream_store_wrapped_integers(&job->out, start, n, out, &out_chunk);
   }
 }
 

@@ -77,14 +77,32 @@ VECTORIZE static int64_t min_integers(const int64_t *x, int n) {
   return smallest;
 }
 
+/* Terms of either part add up to less than 2^63 in any chunk. */
+VECTORIZE static WideSum wide_sum(const int64_t *x, int n) {
+  int64_t high = 0, low = 0;
+  for (int i = 0; i < n; i++) {
+    high += x[i] >> 32;
+    low += (int64_t)((uint64_t)x[i] & UINT32_MAX);
+  }
+  return wide_add((WideSum){high, 0}, (WideSum){0, low});
+}
+
+static inline void add_wide(Accumulators all, int64_t i, WideSum term) {
+  WideSum sum = wide_add(accumulated_sum(all, i), term);
+  all.position[i] = sum.high;
+  all.value[i].integer = sum.low;
+}
+
 static int64_t wrapping_sum(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
 
 void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, int n, int64_t first) {
   int64_t *integer = &one.value->integer;
   switch (op) {
   case REDUCE_SUM:
-  case REDUCE_MEAN:
     *integer = wrapping_sum(*integer, sum_integers(x, n));
+    return;
+  case REDUCE_MEAN:
+    add_wide(one, 0, wide_sum(x, n));
     return;
   case REDUCE_MIN: {
     int64_t smallest = min_integers(x, n);
@@ -146,8 +164,10 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
   ReduceValue *restrict value = all.value;
   switch (op) {
   case REDUCE_SUM:
-  case REDUCE_MEAN:
     for (int i = 0; i < n; i++) value[i].integer = wrapping_sum(value[i].integer, x[i]);
+    return;
+  case REDUCE_MEAN:
+    for (int i = 0; i < n; i++) add_wide(all, i, wide_of(x[i]));
     return;
   case REDUCE_MAX:
     for (int i = 0; i < n; i++) value[i].integer = x[i] > value[i].integer ? x[i] : value[i].integer;
@@ -177,10 +197,12 @@ static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *po
   switch (op) {
   case REDUCE_SUM:
   case REDUCE_MEAN:
-    if (integer) {
+    if (!integer) {
+      value->number += later.number;
+    } else if (op == REDUCE_SUM) {
       value->integer = wrapping_sum(value->integer, later.integer);
     } else {
-      value->number += later.number;
+      add_wide((Accumulators){value, position}, 0, (WideSum){later_position, later.integer});
     }
     return;
   case REDUCE_MAX:

@@ -11,7 +11,8 @@ typedef union ReduceValue {
   int64_t integer;
 } ReduceValue;
 
-/* `position` of the extreme, for ARGMAX; otherwise unused. */
+/* `position` of the extreme, for ARGMAX. For the MEAN of integers, a WideSum of which `integer` is the low part and
+ * `position` the high one. Otherwise unused. */
 typedef struct Accumulators {
   ReduceValue *value;
   int64_t *position;
@@ -29,6 +30,10 @@ void accumulate_columns_integers(ReduceOp op, Accumulators all, const int64_t *x
 
 /* Sums of floats only: the n elements of each of four rows, the rows `stride` elements apart. */
 void accumulate_four_rows(Accumulators all, const float *x, int64_t stride, int n);
+
+static inline WideSum accumulated_sum(Accumulators all, int64_t i) {
+  return (WideSum){all.position[i], all.value[i].integer};
+}
 
 /* Adds to `all` what `later` has from higher positions. */
 void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count);

@@ -98,8 +98,8 @@ static void finish(const Reduction *job, Accumulators all, int64_t first, int n)
     store_integers(dtype, out, first, n, integers);
   } else {
     for (int i = 0; i < n; i++) {
-      double total = job->integer ? (double)all.value[i].integer : all.value[i].number;
-      floats[i] = (float)(total / divisor);
+      double total = job->integer ? wide_value(accumulated_sum(all, i)) : all.value[i].number;
+      floats[i] = float_to_narrow(dtype, total / divisor);
     }
     store_floats(dtype, out, first, n, floats);
   }

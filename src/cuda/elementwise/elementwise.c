@@ -8,6 +8,7 @@ bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   Operand input = tensor_operand(x);
   ElementwisePlan plan = elementwise_plan(out, &input, 1);
   if (unary_keeps_integers(op) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype)) plan_integers(&plan);
+  plan.wrap = plan.integer;
   return cuda_launched(device, launch_unary(device->launch, &plan, op), "unary kernel");
 }
 
@@ -23,6 +24,7 @@ bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   ElementwisePlan plan = elementwise_plan(out, inputs, 2);
   bool integer = binary_keeps_integers(op) && dtype_is_integer(out->dtype);
   if (integer && operand_is_integer(a) && operand_is_integer(b)) plan_integers(&plan);
+  plan.wrap = plan.integer;
   return cuda_launched(device, launch_binary(device->launch, &plan, op), "binary kernel");
 }
 

@@ -8,6 +8,12 @@
 /* The registry key of the functions that load backends, by the name of their devices. */
 static const char loaders_key;
 
+const char *plain_text(lua_State *L, int index) {
+  if (lua_type(L, index) != LUA_TSTRING) return NULL;
+  const char *text = lua_tostring(L, index);
+  return strlen(text) == lua_objlen(L, index) ? text : NULL;
+}
+
 double check_number(lua_State *L, int index) {
   if (lua_type(L, index) != LUA_TNUMBER) {
     argument_error(L, index, "number expected, got %s", lua_isnone(L, index) ? "nothing" : luaL_typename(L, index));
@@ -35,7 +41,8 @@ DType read_dtype(lua_State *L, int index, int argument) {
   DType dtype = DTYPE_F32;
   if (lua_type(L, index) != LUA_TSTRING)
     argument_error(L, argument, "dtype name expected, got %s", luaL_typename(L, index));
-  if (!dtype_parse(lua_tostring(L, index), &dtype)) {
+  const char *name = plain_text(L, index);
+  if (!name || !dtype_parse(name, &dtype)) {
     argument_error(L, argument, "unknown dtype '%.40s': it is one of f32 f16 bf16 e4m3 e5m2 u8 i32 i64",
                    lua_tostring(L, index));
   }
@@ -88,7 +95,7 @@ static Device read_device(lua_State *L, int index, int argument) {
   if (lua_type(L, index) != LUA_TSTRING)
     argument_error(L, argument, "device name expected, got %s", luaL_typename(L, index));
   const char *name = lua_tostring(L, index);
-  size_t length = device_name_check(name);
+  size_t length = plain_text(L, index) ? device_name_check(name) : 0;
   if (length == 0) unknown_device(L, argument, name);
   if (device_kind_find(name, length) < 0) load_backend(L, argument, name, length);
   if (!device_parse(name, &device)) unknown_device(L, argument, name);
@@ -113,7 +120,7 @@ DimensionSet check_dimensions(lua_State *L, int index, int rank) {
   if (lua_isnoneornil(L, index)) return (1u << rank) - 1;
   if (!lua_istable(L, index)) return 1u << check_dimension(L, index, rank);
   DimensionSet dimensions = 0;
-  int count = (int)lua_objlen(L, index);
+  int64_t count = list_length(L, index, index);
   for (int i = 1; i <= count; i++) {
     lua_rawgeti(L, index, i);
     if (lua_type(L, -1) != LUA_TNUMBER)
@@ -137,21 +144,31 @@ static void add_size(lua_State *L, int argument, Sizes *sizes, int value_index) 
   sizes->size[sizes->rank++] = (int64_t)value;
 }
 
-/* A table is a list of sizes if it holds a sequence or nothing at all; one with named fields only is an options
- * table. */
+/* A table with named fields only is one of options; every other one, an empty one too, is a list of sizes. */
 static bool is_size_list(lua_State *L, int index) {
   if (!lua_istable(L, index)) return false;
-  if (lua_objlen(L, index) > 0) return true;
-  lua_pushnil(L);
-  if (!lua_next(L, index)) return true;
-  lua_pop(L, 2);
-  return false;
+  bool empty = true;
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    empty = false;
+    if (lua_type(L, -2) == LUA_TSTRING) continue;
+    lua_pop(L, 2);
+    return true;
+  }
+  return empty;
 }
 
-Sizes check_sizes(lua_State *L, int index, int *next) {
+/* nil ends the sizes only where nothing follows it: anything else is a hole. */
+static void check_end_of_sizes(lua_State *L, int index) {
+  if (!lua_isnil(L, index)) return;
+  for (int later = index + 1; later <= lua_gettop(L); later++) {
+    if (!lua_isnil(L, later)) argument_error(L, index, "sizes must be whole numbers, got nil");
+  }
+}
+
+Sizes check_sizes(lua_State *L, int index, int *next, Options *options) {
   Sizes sizes = {.rank = 0};
   if (is_size_list(L, index)) {
-    int count = (int)lua_objlen(L, index);
+    int64_t count = options ? list_length_and_options(L, index, options) : list_length(L, index, index);
     for (int i = 1; i <= count; i++) {
       lua_rawgeti(L, index, i);
       add_size(L, index, &sizes, -1);
@@ -164,6 +181,7 @@ Sizes check_sizes(lua_State *L, int index, int *next) {
     add_size(L, index, &sizes, index);
     index++;
   }
+  check_end_of_sizes(L, index);
   *next = index;
   return sizes;
 }
@@ -173,6 +191,21 @@ Options default_options(void) {
   return (Options){.dtype = state->default_dtype, .device = state->default_device, .saturate = true};
 }
 
+/* Sets the option called `name` to the value on top of the stack; false if there is none of that name. */
+static bool set_option(lua_State *L, int argument, const char *name, Options *options) {
+  if (strcmp(name, "dtype") == 0) {
+    options->dtype = read_dtype(L, -1, argument);
+  } else if (strcmp(name, "device") == 0) {
+    options->device = read_device(L, lua_gettop(L), argument);
+  } else if (strcmp(name, "requires_grad") == 0 || strcmp(name, "saturate") == 0) {
+    if (!lua_isboolean(L, -1)) argument_error(L, argument, "%s: boolean expected, got %s", name, luaL_typename(L, -1));
+    *(name[0] == 'r' ? &options->requires_grad : &options->saturate) = lua_toboolean(L, -1);
+  } else {
+    return false;
+  }
+  return true;
+}
+
 Options check_options(lua_State *L, int index, Options options) {
   if (lua_isnoneornil(L, index)) {
     if (options.device.kind != DEVICE_CPU && !op_check_device(options.device))
@@ -180,20 +213,58 @@ Options check_options(lua_State *L, int index, Options options) {
     return options;
   }
   if (!lua_istable(L, index)) argument_error(L, index, "options table expected, got %s", luaL_typename(L, index));
+  if (options.in_list) argument_error(L, index, "there are options in the list before it already");
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-    if (strcmp(name, "dtype") == 0) {
-      options.dtype = read_dtype(L, -1, index);
-    } else if (strcmp(name, "device") == 0) {
-      options.device = read_device(L, lua_gettop(L), index);
-    } else if (strcmp(name, "requires_grad") == 0 || strcmp(name, "saturate") == 0) {
-      if (!lua_isboolean(L, -1)) argument_error(L, index, "%s: boolean expected, got %s", name, luaL_typename(L, -1));
-      *(name[0] == 'r' ? &options.requires_grad : &options.saturate) = lua_toboolean(L, -1);
-    } else {
-      argument_error(L, index, "unknown option '%.40s'", *name ? name : luaL_typename(L, -2));
+    const char *name = plain_text(L, -2);
+    if (!name || !set_option(L, index, name, &options)) {
+      argument_error(L, index, "unknown option '%.40s'", name ? name : luaL_typename(L, -2));
     }
   }
   return options;
+}
+
+/* --- lists --- */
+
+/* A list is a table with the keys 1 … n. A value that is nil leaves a hole, which the border that lua_objlen finds may
+ * lie before or behind: only counting the keys tells. */
+static int64_t read_list(lua_State *L, int index, int argument, Options *options) {
+  double last = 0;
+  int64_t count = 0;
+  if (index < 0) index += lua_gettop(L) + 1;
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    if (lua_type(L, -2) == LUA_TNUMBER) {
+      double key = lua_tonumber(L, -2);
+      if (!number_is_whole(key) || key < 1) argument_error(L, argument, "lists count from 1, got element %.14g", key);
+      if (key > last) last = key;
+      count++;
+      continue;
+    }
+    const char *name = plain_text(L, -2);
+    if (!name)
+      argument_error(L, argument, "a list is expected, got a table with a key that is a %s", luaL_typename(L, -2));
+    if (options && strcmp(name, "saturate") != 0 && set_option(L, argument, name, options)) {
+      options->in_list = true;
+    } else {
+      argument_error(L, argument,
+                     options ? "unknown option '%.40s'" : "a list is expected, got a table with a field '%.40s'", name);
+    }
+  }
+  if ((double)count != last) {
+    int hole = 1;
+    for (; hole <= count; hole++) {
+      lua_rawgeti(L, index, hole);
+      if (lua_isnil(L, -1)) break;
+      lua_pop(L, 1);
+    }
+    argument_error(L, argument, "element %d of the list is missing", hole);
+  }
+  return count;
+}
+
+int64_t list_length(lua_State *L, int index, int argument) { return read_list(L, index, argument, NULL); }
+
+int64_t list_length_and_options(lua_State *L, int index, Options *options) {
+  return read_list(L, index, index, options);
 }
 
 Operand check_operand(lua_State *L, int index) {

@@ -96,7 +96,11 @@ typedef struct Options {
   Device device;
   bool requires_grad;
   bool saturate;
+  bool in_list; /* some came with the list of sizes or numbers, as in zeros{2, 3, dtype = "f16"} */
 } Options;
+
+/* The string at `index`; NULL if there is none, or one with a zero byte, which would end it early: no name has one. */
+const char *plain_text(lua_State *L, int index);
 
 int64_t check_whole(lua_State *L, int index);
 double check_number(lua_State *L, int index);
@@ -110,11 +114,18 @@ Device check_device(lua_State *L, int index);
 int check_dimension(lua_State *L, int index, int rank);
 /* nil (all), a dimension, or a table of dimensions. */
 DimensionSet check_dimensions(lua_State *L, int index, int rank);
-/* A table of sizes at `index`, or the numbers from `index` on; *next becomes the index after them. */
-Sizes check_sizes(lua_State *L, int index, int *next);
+/* A table of sizes at `index`, or the numbers from `index` on; *next becomes the index after them. Unless `options` is
+ * NULL the table may have options too. */
+Sizes check_sizes(lua_State *L, int index, int *next, Options *options);
 /* The options table at `index`, which may be missing, over the given defaults; unknown fields are errors. */
 Options check_options(lua_State *L, int index, Options defaults);
 Options default_options(void);
+/* The number of elements of the list (a table) at `index`: an error about `argument` unless its keys are 1 … n. Whatever
+ * reads a list asks here, for the # of a table with holes may be any of several numbers. */
+int64_t list_length(lua_State *L, int index, int argument);
+/* The same of argument `index`, which may also have fields that are options of a new tensor: dtype, device and
+ * requires_grad. They go to *options. */
+int64_t list_length_and_options(lua_State *L, int index, Options *options);
 /* A tensor or a number. */
 Operand check_operand(lua_State *L, int index);
 

@@ -8,7 +8,8 @@ bool next_field(lua_State *L, int table, const char **name) {
   if (lua_type(L, -2) != LUA_TSTRING) {
     argument_error(L, table, "only fields with names are possible, got one whose key is a %s", luaL_typename(L, -2));
   }
-  *name = lua_tostring(L, -2);
+  *name = plain_text(L, -2);
+  if (!*name) argument_error(L, table, "unknown field '%.40s' with a zero byte", lua_tostring(L, -2));
   return true;
 }
 
@@ -89,7 +90,7 @@ bool dtype_field(lua_State *L, int table, const char *name, DType *dtype) {
 
 int choice_field(lua_State *L, int table, const char *name, const char *const *choices, const char *expected) {
   int type = push_field(L, table, name), chosen = 0;
-  const char *text = type == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  const char *text = plain_text(L, -1);
   while (type != LUA_TNIL && choices[chosen] && !(text && strcmp(text, choices[chosen]) == 0)) chosen++;
   if (!choices[chosen]) argument_error(L, table, "%s, got %.40s", expected, text ? text : luaL_typename(L, -1));
   lua_pop(L, 1);
