@@ -93,8 +93,9 @@ typedef struct Backend {
 
   /* --- normalization: contiguous tensors; rows are the last dimension (columns, at least 1) --- */
   /* out = (x - mean) · inverse · weight + bias, with the row's mean and inverse = 1 / √(mean of (x - mean)² +
-   * epsilon), which are f32, one a row. `mean` NULL: 0 takes its place (root mean square normalization). x and out of
-   * one dtype of f32, f16 and bf16, weight and bias of that or f32. */
+   * epsilon), both f32: a pair a row (core/normalize.h), and one a row. `mean` NULL: 0 takes its place (root mean square
+   * normalization). x and out of one dtype of f32, f16 and bf16, weight and bias of that or f32. Squares neither
+   * overflow nor vanish. */
   bool (*normalize)(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
   /* With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n · mean of (g · n)), without
    * the mean of g where `mean` is NULL, plus the addend; dweight = Σ dy · n, dbias = Σ dy. */

@@ -1,9 +1,49 @@
 /* Layer and root mean square normalization of rows: out = (x - mean) · inverse · weight + bias. A row is read once,
  * into registers; its mean and the mean of its squared deviations are taken one after the other from there. MatrixRows that
- * are too long for that, or not aligned, are read three times. */
+ * are too long for that, or not aligned, are read three times. Where float32 is not enough for these sums, the row is
+ * read again for sums in float64. */
 #include "normalize/normalize.cuh"
 
 namespace {
+
+struct RowStatistics {
+  RowMean mean;
+  float inverse;
+};
+
+/* The statistics of a row from float32 sums, `variance` with epsilon in it. Squares may have overflown or vanished, and
+ * the error of the mean must be small beside the deviation: then they are taken again in float64, by the whole group. */
+template <typename Shape>
+__device__ inline RowStatistics finish_statistics(const NormalizePlan &plan, int64_t row, int lane, float mean,
+                                                  float variance) {
+  if (variance > 1e-30f && variance < INFINITY && mean * 0.0625f * (mean * 0.0625f) <= variance) {
+    return {{mean, 0.0f}, 1.0f / sqrtf(variance)};
+  }
+  const MatrixRows &x = plan.x;
+  const int64_t begin = row * x.columns, end = begin + x.columns;
+  const auto add = [](double a, double b) { return a + b; };
+  double exact = 0.0, squares = 0.0;
+  if (plan.mean) {
+#pragma unroll 1
+    for (int64_t i = begin + lane; i < end; i += Shape::threads) exact += (double)load_float(x.data, x.dtype, i);
+    exact = combine_across<Shape::threads>(exact, add) / (double)x.columns;
+  }
+#pragma unroll 1
+  for (int64_t i = begin + lane; i < end; i += Shape::threads) {
+    const double deviation = (double)load_float(x.data, x.dtype, i) - exact;
+    squares += deviation * deviation;
+  }
+  squares = combine_across<Shape::threads>(squares, add) / (double)x.columns;
+  return {row_mean_of(exact), (float)(1.0 / sqrt(squares + (double)plan.epsilon))};
+}
+
+__device__ inline void store_statistics(const NormalizePlan &plan, int64_t row, const RowStatistics &statistics) {
+  if (plan.mean) {
+    plan.mean[2 * row] = statistics.mean.rounded;
+    plan.mean[2 * row + 1] = statistics.mean.rest;
+  }
+  plan.inverse[row] = statistics.inverse;
+}
 
 template <typename Scalar, typename Shape>
 __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_constant__ NormalizePlan plan, int count) {
@@ -33,11 +73,9 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_cons
 #pragma unroll
       for (int k = 0; k < width; k++) squares += (value[k] - mean) * (value[k] - mean);
     }
-    const float inverse = 1.0f / sqrtf(sum_across<Shape>(squares) / columns + plan.epsilon);
-    if (lane == 0) {
-      if (plan.mean) plan.mean[row] = mean;
-      plan.inverse[row] = inverse;
-    }
+    const float variance = sum_across<Shape>(squares) / columns + plan.epsilon;
+    const RowStatistics kept = finish_statistics<Shape>(plan, row, lane, mean, variance);
+    if (lane == 0) store_statistics(plan, row, kept);
 #pragma unroll
     for (int v = 0; v < Shape::vectors; v++) {
       const int i = lane + v * Shape::threads;
@@ -47,7 +85,9 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_cons
       load_parameter<Scalar>(plan.weight, (int64_t)i * width, 1.0f, weight);
       load_parameter<Scalar>(plan.bias, (int64_t)i * width, 0.0f, bias);
 #pragma unroll
-      for (int k = 0; k < width; k++) value[k] = (value[k] - mean) * inverse * weight[k] + bias[k];
+      for (int k = 0; k < width; k++) {
+        value[k] = normalized_value(value[k], kept.mean, kept.inverse) * weight[k] + bias[k];
+      }
       static_cast<uint4 *>(plan.out)[row * count + i] = pack<Scalar>(value);
     }
   });
@@ -71,13 +111,11 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_any_kernel(const __grid_
       const float deviation = load_float(x.data, x.dtype, begin + i) - mean;
       squares += deviation * deviation;
     }
-    const float inverse = 1.0f / sqrtf(sum_across<Shape>(squares) / columns + plan.epsilon);
-    if (lane == 0) {
-      if (plan.mean) plan.mean[row] = mean;
-      plan.inverse[row] = inverse;
-    }
+    const float variance = sum_across<Shape>(squares) / columns + plan.epsilon;
+    const RowStatistics kept = finish_statistics<Shape>(plan, row, lane, mean, variance);
+    if (lane == 0) store_statistics(plan, row, kept);
     for (int64_t i = lane; i < x.columns; i += ROWS_BLOCK) {
-      const float value = (load_float(x.data, x.dtype, begin + i) - mean) * inverse;
+      const float value = normalized_value(load_float(x.data, x.dtype, begin + i), kept.mean, kept.inverse);
       const float result = value * load_parameter(plan.weight, i, 1.0f) + load_parameter(plan.bias, i, 0.0f);
       store_float(plan.out, x.dtype, begin + i, result);
     }

@@ -2,6 +2,8 @@
 #ifndef FP8_NORMALIZE_CUH
 #define FP8_NORMALIZE_CUH
 
+#include "core/normalize.h"
+
 #include "normalize/normalize.h"
 #include "rows.cuh"
 
@@ -20,6 +22,11 @@ __device__ inline void load_parameter(NormalizeParameter parameter, int64_t i, f
 
 __device__ inline float load_parameter(NormalizeParameter parameter, int64_t i, float missing) {
   return parameter.data ? load_float(parameter.data, parameter.dtype, i) : missing;
+}
+
+/* The mean that the forward pass left for a row; none is 0. */
+__device__ inline RowMean kept_mean(const float *mean, int64_t row) {
+  return mean ? RowMean{mean[2 * row], mean[2 * row + 1]} : RowMean{0.0f, 0.0f};
 }
 
 #endif

@@ -18,7 +18,7 @@ typedef struct NormalizePlan {
   MatrixRows x;
   void *out; /* of x's dtype */
   NormalizeParameter weight, bias;
-  float *mean, *inverse; /* one a row; mean is NULL for root mean square normalization */
+  float *mean, *inverse; /* a RowMean and one a row; mean is NULL for root mean square normalization */
   float epsilon;
 } NormalizePlan;
 cudaError_t launch_normalize(Launch launch, const NormalizePlan *plan);

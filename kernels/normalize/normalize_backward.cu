@@ -46,7 +46,8 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
     uint4 raw_x[Shape::vectors], raw_dy[Shape::vectors];
     load_row<Shape>(static_cast<const uint4 *>(plan.x.data) + row * count, lane, count, raw_x);
     load_row<Shape>(static_cast<const uint4 *>(plan.dy) + row * count, lane, count, raw_dy);
-    const float mean = plan.mean ? plan.mean[row] : 0.0f, inverse = plan.inverse[row];
+    const RowMean mean = kept_mean(plan.mean, row);
+    const float inverse = plan.inverse[row];
     float sum = 0.0f, sum_product = 0.0f;
 #pragma unroll
     for (int v = 0; v < Shape::vectors; v++) {
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
       load_parameter<Scalar>(plan.weight, (int64_t)i * width, 1.0f, weight);
 #pragma unroll
       for (int k = 0; k < width; k++) {
-        normalized[k] = (normalized[k] - mean) * inverse;
+        normalized[k] = normalized_value(normalized[k], mean, inverse);
         weight_sum[v][k] += grad[k] * normalized[k];
         bias_sum[v][k] += grad[k];
         const float weighted = grad[k] * weight[k];
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
       load_parameter<Scalar>(plan.weight, (int64_t)i * width, 1.0f, weight);
 #pragma unroll
       for (int k = 0; k < width; k++) {
-        const float normalized = (value[k] - mean) * inverse;
+        const float normalized = normalized_value(value[k], mean, inverse);
         value[k] = inverse * (grad[k] * weight[k] - mean_grad - normalized * mean_product);
       }
       if (plan.addend) {
@@ -107,8 +108,8 @@ struct Gradient {
 
 __device__ inline Gradient load_gradient(const NormalizeBackwardPlan &plan, int64_t row, int64_t column) {
   const int64_t i = row * plan.x.columns + column;
-  const float mean = plan.mean ? plan.mean[row] : 0.0f;
-  return {(load_float(plan.x.data, plan.x.dtype, i) - mean) * plan.inverse[row], load_float(plan.dy, plan.dy_dtype, i)};
+  const float x = load_float(plan.x.data, plan.x.dtype, i);
+  return {normalized_value(x, kept_mean(plan.mean, row), plan.inverse[row]), load_float(plan.dy, plan.dy_dtype, i)};
 }
 
 __global__ void __launch_bounds__(ROWS_BLOCK)

@@ -39,11 +39,11 @@ typedef struct UpdatePlan {
 cudaError_t launch_update(Launch launch, const UpdatePlan *plan);
 
 /* partials[tile] = the sum of the squares of `data` there. */
-cudaError_t launch_squares(Launch launch, const TensorList *list, float *partials);
-/* norm[0] = the root of the sum of all partials. */
-cudaError_t launch_norm(Launch launch, const float *partials, int64_t count, float *norm);
+cudaError_t launch_squares(Launch launch, const TensorList *list, double *partials);
+/* exact[0] = the root of the sum of all partials, norm[0] the same rounded. */
+cudaError_t launch_norm(Launch launch, const double *partials, int64_t count, double *exact, float *norm);
 /* data *= min(1, largest / (norm[0] + 1e-6)) */
-cudaError_t launch_clip(Launch launch, const TensorList *list, const float *norm, float largest);
+cudaError_t launch_clip(Launch launch, const TensorList *list, const double *norm, float largest);
 
 cudaError_t launch_store_fields(Launch launch, float *out, const float *fields, int count);
 

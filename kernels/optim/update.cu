@@ -44,8 +44,7 @@ template <> struct UpdateElement<UPDATE_ADAMW> {
   static constexpr bool second_moment = true;
   static __device__ void step(const UpdateStep &step, float lr, float rate, bool, float &parameter, float grad,
                               float &first, float &second) {
-    first = moment_after(first, step.beta1, step.fraction1, grad);
-    second = moment_after(second, step.beta2, step.fraction2, grad * grad);
+    adamw_moments(&first, &second, &step, grad);
     parameter =
         adamw_parameter(parameter, first, second, 1.0f - lr * step.weight_decay, rate, step.root_scale, step.epsilon);
   }
@@ -100,8 +99,9 @@ __global__ void __launch_bounds__(LIST_BLOCK) deviation_kernel(const __grid_cons
       load_as<float>(tensor.second, i, second);
 #pragma unroll
       for (int k = 0; k < count; k++) {
-        sum += adamw_deviation(grad[k], moment_after(second[k], step.beta2, step.fraction2, grad[k] * grad[k]),
-                               step.epsilon);
+        sum += square_overflows(grad[k])
+                   ? adamw_scaled_deviation(second[k], step.beta2, step.fraction2, grad[k], step.epsilon)
+                   : adamw_deviation(second[k], step.beta2, step.fraction2, grad[k], step.epsilon);
       }
     });
   });

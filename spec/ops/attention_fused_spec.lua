@@ -29,7 +29,7 @@ local shapes = { -- batch, heads, queries, keys, features, causal
 
 support.each_device(function(device)
   describe("attention", function()
-    for _, dtype in ipairs(device == "cpu" and {"f32"} or {"f32", "f16", "bf16"}) do
+    for _, dtype in ipairs {"f32", "f16", "bf16"} do
       for _, case in ipairs(shapes) do
         local batch, heads, queries, keys, features, causal = unpack(case)
         it(("%s of %d × %d heads, %d queries, %d keys, %d features%s"):format(dtype, batch, heads, queries, keys,
@@ -81,6 +81,32 @@ support.each_device(function(device)
         local _, _, _, expected = expected_attention(q, k, v, dy, false)
         support.close(v.grad, expected)
         for _, x in ipairs {q, k} do assert.equal(0, x.grad:ne(x.grad):sum():item()) end
+      end)
+
+      it(dtype .. " has scores of any size, which no 16-bit format may round", function()
+        fp8.manual_seed(11)
+        local options = {device = device, dtype = dtype}
+        for _, features in ipairs {20, 32} do
+          for _, causal in ipairs {false, true} do
+            for _, size in ipairs {3, 6, 11} do
+              local q, k = fp8.randn(1, 2, 40, features, options) * size, fp8.randn(1, 2, 40, features, options) * size
+              local v, dy = fp8.randn(1, 2, 40, features, options), fp8.randn(1, 2, 40, features, options)
+              local y, _, _, dv = expected_attention(q, k, v, dy, causal)
+              v:requires_grad_()
+              local actual = fp8.attention(q, k, v, {causal = causal})
+              actual:backward(dy)
+              support.close(actual:detach(), y)
+              support.close(v.grad, dv)
+            end
+          end
+          -- All scores are one, before the scale far more than 65504; probabilities are then 1 / 10.
+          local q = fp8.full({1, 1, 10, features}, 90, options):requires_grad_()
+          local v = fp8.randn(1, 1, 10, features, options)
+          local y = fp8.attention(q, q, v)
+          support.close(y:detach(), v:to("f32"):mean(3, true):expand(1, 1, 10, features))
+          y:backward(fp8.ones(y.shape, options))
+          assert.equal(0, q.grad:ne(q.grad):sum():item())
+        end
       end)
 
       it(dtype .. " takes a gradient that begins anywhere", function()

@@ -81,6 +81,22 @@ support.each_device(function(device)
       support.close(x.grad, p:transpose(-1, -2):matmul(dy), 1e-5)
     end)
 
+    it("drops probabilities of 16 bits, whose scores are float32", function()
+      for _, dtype in ipairs {"f16", "bf16"} do
+        local options = {device = device, dtype = dtype}
+        local q, k, v = fp8.randn(2, 9, 32, options) * 8, fp8.randn(2, 9, 32, options) * 8, fp8.randn(2, 9, 32, options)
+        fp8.manual_seed(6)
+        local y = fp8.attention(q, k, v, {dropout = 0.3})
+        fp8.manual_seed(6)
+        local scores = q:to("f32"):matmul(k:to("f32"):transpose(-1, -2)) / math.sqrt(32)
+        support.close(y, fp8.dropout(scores:softmax(-1):to(dtype), 0.3):to("f32"):matmul(v:to "f32"))
+        local large = fp8.full({1, 6, 32}, -70, options):requires_grad_()
+        y = fp8.attention(large, large, fp8.ones(1, 6, 32, options), {dropout = 0.2})
+        y:backward(fp8.ones(y.shape, options))
+        assert.equal(0, y:ne(y):sum():item() + large.grad:ne(large.grad):sum():item())
+      end
+    end)
+
     it("keeps the probabilities, and nothing once backward is done", function()
       local q = fp8.randn(1, 1, 256, 4, on):requires_grad_()
       collectgarbage()

@@ -137,6 +137,48 @@ support.each_device(function(device)
       end
     end)
 
+    it("knows rows far from 0 whose elements are close together, forwards and backwards", function()
+      for _, columns in ipairs {5, 48, 1100} do
+        for _, far in ipairs {1e3, -2e4, 3e7} do
+          local steps, grad = {}, {}
+          local unit = math.abs(far) * 2 ^ -20
+          for i = 1, 2 * columns do steps[i], grad[i] = far + unit * (i * i % 23), math.sin(i) end
+          local x = fp8.tensor(steps, on):view(2, columns):requires_grad_()
+          local dy = fp8.tensor(grad, on):view(2, columns)
+          local y = fp8.layer_norm(x, nil, nil, 1e-12)
+          y:backward(dy)
+          local want_y, want_dx = normalize(support.flat(x:detach()), nil, nil, support.flat(dy), 2, columns, 1e-12,
+            true)
+          close(y:detach(), want_y, "f32")
+          close(x.grad, want_dx, "f32")
+        end
+      end
+    end)
+
+    it("squares no element beyond float32, nor to nothing", function()
+      for _, rms in ipairs {false, true} do
+        for _, columns in ipairs {6, 64, 1029} do
+          for _, size in ipairs {3e38, 2e25, 1.5e19, 1e-20, 3e-26} do
+            local values, grad = {}, {}
+            for i = 1, columns do values[i], grad[i] = size * math.cos(i * i), math.sin(i) end
+            values[2] = -size -- half a row's range is more than float32 holds
+            for i = 3, columns, 2 do values[i] = size end
+            local x = fp8.tensor(values, on):view(1, columns):requires_grad_()
+            local dy = fp8.tensor(grad, on):view(1, columns)
+            local y = rms and fp8.rms_norm(x, nil, 0) or fp8.layer_norm(x, nil, nil, 0)
+            y:backward(dy)
+            local want_y, want_dx = normalize(support.flat(x:detach()), nil, nil, support.flat(dy), 1, columns, 0,
+              not rms)
+            close(y:detach(), want_y, "f32")
+            if size < 1e25 then
+              for i = 1, columns do want_dx[i] = want_dx[i] * size end
+              close(x.grad * size, want_dx, "f32")
+            end
+          end
+        end
+      end
+    end)
+
     it("gives the same bits every time", function()
       local x = fp8.randn(500, 40, on):requires_grad_()
       local weight = fp8.randn(40, on):requires_grad_()

@@ -16,9 +16,9 @@ end
 support.each_device(function(device)
   it("only measures on " .. device .. " if the largest norm is infinite", function()
     local x = fp8.zeros(3, {device = device}):requires_grad_()
-    x.grad = fp8.tensor({1, 1e25, 2}, {device = device})
+    x.grad = fp8.tensor({1, 3e38, 3e38}, {device = device})
     assert.equal(math.huge, fp8.optim.clip_grad_norm({x}, math.huge):item())
-    support.equal(x.grad, fp8.tensor {1, 1e25, 2})
+    support.equal(x.grad, fp8.tensor {1, 3e38, 3e38})
   end)
 
   local on = {device = device}
@@ -71,6 +71,41 @@ support.each_device(function(device)
       layer.weight.grad = fp8.tensor({{0, 3}, {4, 0}}, on):t()
       assert.equal(5, fp8.optim.clip_grad_norm(layer, 2.5):item())
       support.close(layer.weight.grad, fp8.tensor {{0, 2}, {1.5, 0}}, 1e-6)
+    end)
+
+    it("squares no gradient beyond float32, nor to nothing", function()
+      for _, size in ipairs {3e38, 7e30, 2e19, 1e-21, 4e-26, 1e-38} do
+        for _, dtype in ipairs {"f32", "bf16"} do
+          for _, count in ipairs {3, 9000} do
+            local values = {}
+            for i = 1, count do values[i] = size * math.cos(i) / math.sqrt(count) end
+            local x = parameter(fp8.tensor(values, on):to(dtype))
+            local y = parameter(fp8.zeros(10000, on))
+            local exact, before = norm_of {x, y}, support.flat(x.grad)
+            assert.near(1, fp8.optim.clip_grad_norm({y, x}, math.huge):item() / exact, 1e-6)
+            for _, largest in ipairs {0.5, 1e-6} do
+              x.grad = fp8.tensor(before, on):to(dtype)
+              fp8.optim.clip_grad_norm({y, x}, largest)
+              local factor, after = math.min(1, largest / (exact + 1e-6)), support.flat(x.grad)
+              local limit, wrong = dtype == "f32" and 1e-6 or 2 ^ -8, 0
+              for i = 1, count do
+                local right = before[i] * factor
+                if not (math.abs(after[i] - right) <= math.abs(right) * limit + 1e-40) then wrong = wrong + 1 end
+              end
+              assert.equal(0, wrong)
+            end
+          end
+        end
+      end
+    end)
+
+    it("scales gradients whose norm is beyond float32", function()
+      local values = {}
+      for i = 1, 30 do values[i] = 3.4e38 * math.sin(i) end
+      local x = parameter(fp8.tensor(values, on))
+      local norm = norm_of {x}
+      fp8.optim.clip_grad_norm({x}, 3)
+      for i, value in ipairs(support.flat(x.grad)) do assert.near(values[i] / norm * 3, value, 1e-6) end
     end)
 
     it("shows a NaN and an infinity", function()

@@ -93,6 +93,71 @@ support.each_device(function(device)
       end)
     end
 
+    --- Steps of a parameter of f32 with these lists of gradients against the formulas.
+    local function follow_steps(name, settings, steps)
+      local p = {}
+      for i = 1, #steps[1] do p[i] = math.cos(i) end
+      local x = fp8.tensor(p, {device = device}):requires_grad_()
+      p = support.flat(x:detach())
+      local optimizer, state = fp8.optim[name]({x}, settings), {}
+      for _, grad in ipairs(steps) do
+        x.grad = fp8.tensor(grad, {device = device})
+        optimizer:step()
+        formulas[name](p, support.flat(x.grad), state, settings, reference.f32)
+        support.close(x:detach(), fp8.tensor(p), 1e-5)
+      end
+    end
+
+    it("squares no gradient beyond float32", function()
+      for _, count in ipairs {7, 3000} do
+        local function gradient(size)
+          local list = {}
+          for i = 1, count do list[i] = i % 3 == 0 and math.sin(i) or size * math.cos(i * i) end
+          return list
+        end
+        follow_steps("AdamW", {lr = 0.1}, {
+          gradient(3e19), gradient(-1e20), gradient(1e18), gradient(2e20), gradient(1),
+        })
+        for _, size in ipairs {2.3e19, 1e25, 3.3e38} do
+          for _, name in ipairs {"AdamW", "StableAdamW"} do
+            follow_steps(name, {lr = 0.1}, {gradient(size)})
+            local constant = {}
+            for i = 1, count do constant[i] = i % 2 == 0 and size or 1 end
+            follow_steps(name, {lr = 0.1}, {constant, gradient(1), gradient(1e5)})
+          end
+        end
+      end
+    end)
+
+    it("takes an epsilon of next to nothing, and none, with gradients of 0", function()
+      local some, later = {0, 0.3, 0, -2, 1, 0}, {0, 0, 0.7, 1, -5, 0}
+      for _, epsilon in ipairs {1e-30, 1e-60, 0} do
+        local settings = {lr = 0.1, epsilon = epsilon}
+        follow_steps("AdamW", settings, {{1, 0.3, 2, -2, 1, 3}, later, some})
+        follow_steps("StableAdamW", settings, {{1, 0.3, 2, -2, 1, 3}, later, some})
+        for _, name in ipairs {"AdamW", "StableAdamW"} do
+          local x = fp8.tensor({1, 2, 3, 4, 5, 6}, {device = device}):requires_grad_()
+          local optimizer = fp8.optim[name]({x}, {lr = 0.1, epsilon = epsilon, weight_decay = 0})
+          x.grad = fp8.tensor(some, {device = device})
+          optimizer:step()
+          -- Every step is one of lr: the mean of g² / v, by whose root StableAdamW divides it, is below 1.
+          support.close(x:detach(), fp8.tensor {1, 1.9, 3, 4.1, 4.9, 6}, 1e-6)
+        end
+      end
+    end)
+
+    it("shows an infinite gradient and a NaN", function()
+      for _, name in ipairs {"AdamW", "StableAdamW"} do
+        for _, wrong in ipairs {math.huge, -math.huge, 0 / 0} do
+          local x = fp8.ones(3, {device = device}):requires_grad_()
+          x.grad = fp8.tensor({1, wrong, 2e19}, {device = device})
+          fp8.optim[name]({x}, {lr = 0.1}):step()
+          local value = x:totable()[2]
+          assert.is_true(value ~= value)
+        end
+      end
+    end)
+
     it("leaves parameters without a gradient alone, and drops gradients with zero_grad", function()
       local list = parameters "f32"
       local before = list[2]:detach():clone()

@@ -71,16 +71,69 @@ PORTABLE float sgd_direction(float gradient, float first, float beta1, bool nest
   return nesterov ? gradient + beta1 * first : first;
 }
 
-/* ADAMW: the parameter, from both moments after the step; `kept` is 1 - lr · weight_decay. */
-PORTABLE float adamw_parameter(float parameter, float first, float second, float kept, float rate, float root_scale,
-                               float epsilon) {
-  return parameter * kept - rate * (first / (sqrtf(second) * root_scale + epsilon));
+/* Whether the square of the gradient, a finite one, may be more than float32 holds. */
+PORTABLE bool square_overflows(float grad) { return fabsf(grad) > 0x1p63f && fabsf(grad) < INFINITY; }
+
+/* ADAMW: the second moment after a step with such a gradient, over 2^160. */
+PORTABLE float scaled_second(float second, float beta2, float fraction2, float grad) {
+  float scaled = grad * 0x1p-80f;
+  return moment_after(second * 0x1p-80f * 0x1p-80f, beta2, fraction2, scaled * scaled);
 }
 
-/* STABLE_ADAMW: g² / max(v, epsilon²), v the second moment after the step. A NaN stays. */
-PORTABLE float adamw_deviation(float grad, float second, float epsilon) {
-  float least = epsilon * epsilon;
-  return grad * grad / (second < least ? least : second);
+/* ADAMW: both moments after a step. Where the second one would be infinite, both are scaled down so that it is the
+ * largest float: the update takes nothing from them but the first over the root of the second, which stays. */
+PORTABLE void adamw_moments(float *first, float *second, const UpdateStep *step, float grad) {
+  *first = moment_after(*first, step->beta1, step->fraction1, grad);
+  if (!square_overflows(grad)) {
+    *second = moment_after(*second, step->beta2, step->fraction2, grad * grad);
+    return;
+  }
+  float most = 0x1.fffffep-33f, scaled = scaled_second(*second, step->beta2, step->fraction2, grad);
+  if (scaled > most) {
+    *first *= sqrtf(most / scaled);
+    scaled = most;
+  }
+  *second = scaled * 0x1p80f * 0x1p80f;
+}
+
+/* ADAMW: the parameter, from both moments after the step; `kept` is 1 - lr · weight_decay. Nothing over nothing, which
+ * an epsilon of 0 may bring about, is no step. */
+PORTABLE float adamw_parameter(float parameter, float first, float second, float kept, float rate, float root_scale,
+                               float epsilon) {
+  float root = sqrtf(second) * root_scale + epsilon;
+  return parameter * kept - rate * (root == 0.0f ? 0.0f : first / root);
+}
+
+/* STABLE_ADAMW: g² / max(v, epsilon²), v the second moment after the step, which begins with `second`. A NaN stays,
+ * nothing over nothing is 0. */
+PORTABLE float adamw_deviation(float second, float beta2, float fraction2, float grad, float epsilon) {
+  float after = moment_after(second, beta2, fraction2, grad * grad), least = epsilon * epsilon;
+  after = after < least ? least : after;
+  return after == 0.0f ? 0.0f : grad * grad / after;
+}
+
+/* The same where the gradient's square overflows. */
+PORTABLE float adamw_scaled_deviation(float second, float beta2, float fraction2, float grad, float epsilon) {
+  float after = scaled_second(second, beta2, fraction2, grad), scaled = grad * 0x1p-80f, least = epsilon * 0x1p-80f;
+  least *= least;
+  return scaled * scaled / (after < least ? least : after);
+}
+
+/* --- norms --- */
+
+/* What clipping to a largest norm multiplies an element with, one after the other: as one float, their product may
+ * have vanished. */
+typedef struct ClipFactors {
+  float first, second;
+} ClipFactors;
+
+PORTABLE ClipFactors clip_factors(double norm, float largest) {
+  ClipFactors factors = {1.0f, largest / ((float)norm + 1e-6f)};
+  if (factors.second < 0x1p-100f) {
+    factors.first = 0x1p-64f;
+    factors.second = (float)((double)largest * 0x1p64 / norm);
+  }
+  return factors;
 }
 
 #endif

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/normalize.h"
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/memory/memory.h"
@@ -26,7 +27,7 @@ static const float *load(Values values, int64_t start, int n, float *buffer) {
 
 typedef struct Normalize {
   Values out, x, dy, weight, bias, addend;
-  float *mean, *inverse; /* one a row; mean may be NULL */
+  float *mean, *inverse; /* two and one a row (backend.h); mean may be NULL */
   float epsilon;
   int64_t rows, columns;
   /* backward: the rows are cut into slices, by the shape alone, each with sums of its own */
@@ -38,33 +39,32 @@ static int64_t rows_of(const Tensor *x) { return tensor_count(x) / x->size[x->ra
 
 /* --- forward --- */
 
-VECTORIZE static void squares_from(float *restrict out, const float *restrict x, float mean, int n) {
-  for (int i = 0; i < n; i++) out[i] = (x[i] - mean) * (x[i] - mean);
+VECTORIZE static void standardize(float *restrict out, const float *restrict x, RowMean mean, float inverse, int n) {
+  for (int i = 0; i < n; i++) out[i] = normalized_value(x[i], mean, inverse);
 }
 
-VECTORIZE static void standardize(float *restrict out, const float *restrict x, float mean, float inverse, int n) {
-  for (int i = 0; i < n; i++) out[i] = (x[i] - mean) * inverse;
-}
-
-static float row_mean(const Normalize *job, int64_t first) {
+static double row_mean(const Normalize *job, int64_t first) {
   float buffer[CHUNK];
   double sum = 0;
   for (int64_t start = 0; start < job->columns; start += CHUNK) {
     int n = chunk_length(job->columns, start);
     sum += sum_floats(load(job->x, first + start, n, buffer), n);
   }
-  return (float)(sum / (double)job->columns);
+  return sum / (double)job->columns;
 }
 
-static float row_inverse(const Normalize *job, int64_t first, float mean) {
-  float buffer[CHUNK], squares[CHUNK];
+static float row_inverse(const Normalize *job, int64_t first, double mean) {
+  float buffer[CHUNK];
   double sum = 0;
   for (int64_t start = 0; start < job->columns; start += CHUNK) {
     int n = chunk_length(job->columns, start);
-    squares_from(squares, load(job->x, first + start, n, buffer), mean, n);
-    sum += sum_floats(squares, n);
+    sum += squares_from(load(job->x, first + start, n, buffer), mean, n);
   }
-  return 1.0f / sqrtf((float)(sum / (double)job->columns) + job->epsilon);
+  return (float)(1 / sqrt(sum / (double)job->columns + (double)job->epsilon));
+}
+
+static RowMean kept_mean(const Normalize *job, int64_t row) {
+  return job->mean ? (RowMean){job->mean[2 * row], job->mean[2 * row + 1]} : (RowMean){0};
 }
 
 static void normalize_rows(int64_t begin, int64_t end, const void *context) {
@@ -72,9 +72,10 @@ static void normalize_rows(int64_t begin, int64_t end, const void *context) {
   float buffer[CHUNK], out[CHUNK];
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->columns;
-    float mean = job->mean ? row_mean(job, first) : 0;
-    float inverse = row_inverse(job, first, mean);
-    if (job->mean) job->mean[row] = mean;
+    double exact = job->mean ? row_mean(job, first) : 0;
+    RowMean mean = row_mean_of(exact);
+    float inverse = row_inverse(job, first, exact);
+    if (job->mean) memcpy(&job->mean[2 * row], &mean, sizeof mean);
     job->inverse[row] = inverse;
     for (int64_t start = 0; start < job->columns; start += CHUNK) {
       int n = chunk_length(job->columns, start);
@@ -113,8 +114,7 @@ typedef struct RowChunk {
 
 static void load_chunk(const Normalize *job, int64_t row, int64_t start, int n, RowChunk *chunk) {
   int64_t first = row * job->columns + start;
-  standardize(chunk->normalized, load(job->x, first, n, chunk->buffer), job->mean ? job->mean[row] : 0,
-              job->inverse[row], n);
+  standardize(chunk->normalized, load(job->x, first, n, chunk->buffer), kept_mean(job, row), job->inverse[row], n);
   chunk->dy = chunk->grad = load(job->dy, first, n, chunk->dy_buffer);
   if (job->weight.data) {
     multiply_floats(chunk->weighted, chunk->dy, load(job->weight, start, n, chunk->buffer), n);

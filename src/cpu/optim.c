@@ -37,6 +37,18 @@ VECTORIZE static void adamw_floats(const UpdateStep *step, float *restrict p, co
   }
 }
 
+/* Whether a gradient may be one of those whose squares overflow. */
+static bool has_large(const float *grad, int n) { return largest_magnitude(grad, n) > float_to_bits(0x1p63f); }
+
+/* For such gradients. */
+static void adamw_large_floats(const UpdateStep *step, float *p, const float *grad, float *m, float *v, int n) {
+  float kept = 1.0f - step->lr * step->weight_decay;
+  for (int i = 0; i < n; i++) {
+    adamw_moments(&m[i], &v[i], step, grad[i]);
+    p[i] = adamw_parameter(p[i], m[i], v[i], kept, step->rate, step->root_scale, step->epsilon);
+  }
+}
+
 /* Takes elements that are out of date from the parameter: master ones that do not round to it. */
 VECTORIZE static void refresh_master(float *restrict master, const float *restrict rounded,
                                      const float *restrict parameter, int n) {
@@ -77,7 +89,11 @@ static void apply_rule(const ParameterUpdate *job, float *updated, const float *
     return;
   case UPDATE_ADAMW:
   case UPDATE_STABLE_ADAMW:
-    adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
+    if (has_large(grad, n)) {
+      adamw_large_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
+    } else {
+      adamw_floats(&job->step, updated, grad, job->first + start, job->second + start, n);
+    }
     return;
   }
   trap_missing_case();
@@ -132,23 +148,27 @@ static double sum_elements(const ParameterUpdate *job, ChunkSum chunk) {
 VECTORIZE static void deviations(const UpdateStep *step, float *restrict out, const float *restrict grad,
                                  const float *restrict v, int n) {
   float beta2 = step->beta2, fraction2 = step->fraction2, epsilon = step->epsilon;
+  for (int i = 0; i < n; i++) out[i] = adamw_deviation(v[i], beta2, fraction2, grad[i], epsilon);
+}
+
+static void correct_large_deviations(const UpdateStep *step, float *out, const float *grad, const float *v, int n) {
   for (int i = 0; i < n; i++) {
-    float average = moment_after(v[i], beta2, fraction2, grad[i] * grad[i]);
-    out[i] = adamw_deviation(grad[i], average, epsilon);
+    if (!square_overflows(grad[i])) continue;
+    out[i] = adamw_scaled_deviation(v[i], step->beta2, step->fraction2, grad[i], step->epsilon);
   }
 }
 
 static double deviation_chunk(const ParameterUpdate *job, int64_t start, int n) {
   float buffer[CHUNK], out[CHUNK];
-  deviations(&job->step, out, load_floats(job->dtype, job->grad, start, n, buffer), job->second + start, n);
+  const float *grad = load_floats(job->dtype, job->grad, start, n, buffer), *second = job->second + start;
+  deviations(&job->step, out, grad, second, n);
+  if (has_large(grad, n)) correct_large_deviations(&job->step, out, grad, second, n);
   return sum_floats(out, n);
 }
 
 static double square_chunk(const ParameterUpdate *job, int64_t start, int n) {
-  float buffer[CHUNK], out[CHUNK];
-  const float *grad = load_floats(job->dtype, job->grad, start, n, buffer);
-  multiply_floats(out, grad, grad, n);
-  return sum_floats(out, n);
+  float buffer[CHUNK];
+  return squares_from(load_floats(job->dtype, job->grad, start, n, buffer), 0, n);
 }
 
 /* --- the entries --- */
@@ -183,7 +203,7 @@ bool cpu_update(const Update *update) {
 
 typedef struct Scaling {
   const ParameterUpdate *job;
-  float factor;
+  ClipFactors factors;
 } Scaling;
 
 static void scale_chunks(int64_t begin, int64_t end, const void *context) {
@@ -193,7 +213,8 @@ static void scale_chunks(int64_t begin, int64_t end, const void *context) {
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
     float *values = (float *)load_floats(job->dtype, job->parameter, start, n, buffer);
-    scale_floats(values, values, scaling->factor, n);
+    if (scaling->factors.first != 1) scale_floats(values, values, scaling->factors.first, n);
+    scale_floats(values, values, scaling->factors.second, n);
     store_floats(job->dtype, job->parameter, start, n, values);
   }
 }
@@ -209,13 +230,12 @@ bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) 
     ParameterUpdate job = gradient_job(list[i]);
     total += sum_elements(&job, square_chunk);
   }
-  float *out = tensor_data(norm);
-  *out = (float)sqrt(total);
-  float factor = largest / (*out + 1e-6f);
-  if (isinf(largest) || factor >= 1.0f) return true;
+  *(float *)tensor_data(norm) = (float)sqrt(total);
+  ClipFactors factors = clip_factors(sqrt(total), largest);
+  if (isinf(largest) || factors.second >= 1.0f) return true;
   for (int i = 0; i < count; i++) {
     ParameterUpdate job = gradient_job(list[i]);
-    parallel_chunks(job.count, 1, scale_chunks, &(Scaling){&job, factor});
+    parallel_chunks(job.count, 1, scale_chunks, &(Scaling){&job, factors});
   }
   return true;
 }

@@ -36,6 +36,19 @@ VECTORIZE double sum_floats(const float *x, int n) {
   return lane[0];
 }
 
+VECTORIZE double squares_from(const float *x, double from, int n) {
+  double lane[LANES] = {0};
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    for (int j = 0; j < LANES; j++) lane[j] += ((double)x[i + j] - from) * ((double)x[i + j] - from);
+  }
+  for (; i < n; i++) lane[0] += ((double)x[i] - from) * ((double)x[i] - from);
+  for (int width = LANES / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) lane[j] += lane[j + width];
+  }
+  return lane[0];
+}
+
 VECTORIZE float max_floats(const float *x, int n) {
   float lane[LANES];
   for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;

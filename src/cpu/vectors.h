@@ -16,6 +16,9 @@ void add_floats(float *out, const float *a, const float *b, int n);
 /* The sum, in double. */
 double sum_floats(const float *x, int n);
 
+/* Σ (x[i] - from)², in double, where the square of a float is neither infinite nor 0. */
+double squares_from(const float *x, double from, int n);
+
 /* The largest and the smallest, NaN if there is one; minus infinity and infinity if n is 0. */
 float max_floats(const float *x, int n);
 float min_floats(const float *x, int n);

@@ -70,18 +70,19 @@ bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest)
   int64_t tiles = 0;
   for (int i = 0; i < count; i++) tiles += divide_up(tensor_count(list[i]), LIST_TILE);
   Tensor scratch = {0};
-  if (!cuda_scratch(&scratch, device, (tiles + 1) * (int64_t)sizeof(float))) return false;
-  float *partials = tensor_data(&scratch), *end = partials;
+  if (!cuda_scratch(&scratch, device, (tiles + 1) * (int64_t)sizeof(double))) return false;
+  double *partials = tensor_data(&scratch), *end = partials, *exact = partials + tiles;
   TensorList taken;
   bool done = true;
   for (int next = 0; done && next < count; end += taken.tiles) {
     take_tensors(&taken, list, count, &next);
     done = cuda_launched(device, launch_squares(device->launch, &taken, end), "norm kernel");
   }
-  done = done && cuda_launched(device, launch_norm(device->launch, partials, tiles, tensor_data(norm)), "norm kernel");
+  done = done &&
+         cuda_launched(device, launch_norm(device->launch, partials, tiles, exact, tensor_data(norm)), "norm kernel");
   for (int next = 0; done && next < count && !isinf(largest);) {
     take_tensors(&taken, list, count, &next);
-    done = cuda_launched(device, launch_clip(device->launch, &taken, tensor_data(norm), largest), "norm kernel");
+    done = cuda_launched(device, launch_clip(device->launch, &taken, exact, largest), "norm kernel");
   }
   tensor_release(&scratch);
   return done;

@@ -1,7 +1,8 @@
 /* Layer and root mean square normalization. */
 #include "lua/binding/binding.h"
 
-/* layer_norm(x, weight or nil, bias or nil, epsilon) -> normalized rows, their means, their inverse deviations */
+/* layer_norm(x, weight or nil, bias or nil, epsilon) -> normalized rows, their means as pairs (core/normalize.h),
+ * their inverse deviations */
 static int lfp8_layer_norm(lua_State *L) {
   const Tensor *x = check_tensor(L, 1), *weight = optional_tensor(L, 2), *bias = optional_tensor(L, 3);
   Normalization normalization = {.x = x, .weight = weight, .bias = bias, .epsilon = check_number(L, 4)};

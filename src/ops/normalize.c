@@ -25,9 +25,12 @@ static bool check_input(const Tensor *x) {
   return error_set("the input's last dimension must not be empty, got shape %s", tensor_shape_text(x, text));
 }
 
-/* One f32 a row of `x`. */
-static bool create_statistics(Tensor *out, const Tensor *x) {
-  return tensor_create(out, DTYPE_F32, tensor_device(x), x->rank - 1, x->size);
+/* f32: one a row of `x`, or a pair of them. */
+static bool create_statistics(Tensor *out, const Tensor *x, bool pairs) {
+  int64_t size[TENSOR_MAX_RANK] = {0};
+  for (int i = 0; i < x->rank - 1; i++) size[i] = x->size[i];
+  size[x->rank - 1] = 2;
+  return tensor_create(out, DTYPE_F32, tensor_device(x), pairs ? x->rank : x->rank - 1, size);
 }
 
 bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization) {
@@ -39,7 +42,7 @@ bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalizatio
   Tensor all[COUNT] = {{0}};
   bool done = op_contiguous(&all[INPUT], x) && (!weight || op_contiguous(&all[WEIGHT], weight)) &&
               (!bias || op_contiguous(&all[BIAS], bias)) && tensor_create_like(&all[OUT], x, x->dtype) &&
-              (!mean || create_statistics(&all[MEAN], x)) && create_statistics(&all[INVERSE], x) &&
+              (!mean || create_statistics(&all[MEAN], x, true)) && create_statistics(&all[INVERSE], x, false) &&
               backend_for(x)->normalize(&all[OUT], mean ? &all[MEAN] : NULL, &all[INVERSE],
                                         &(Normalization){.x = &all[INPUT],
                                                          .weight = weight ? &all[WEIGHT] : NULL,
@@ -51,12 +54,14 @@ bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalizatio
   return hand_over(out, &all[OUT], done);
 }
 
-static bool check_statistics(const Tensor *x, const Tensor *statistics) {
+static bool check_statistics(const Tensor *x, const Tensor *statistics, bool pairs) {
   if (!statistics) return true;
   if (!same_device(x, statistics)) return false;
-  bool fits = statistics->dtype == DTYPE_F32 && statistics->rank == x->rank - 1 && tensor_is_contiguous(statistics);
-  for (int i = 0; fits && i < statistics->rank; i++) fits = statistics->size[i] == x->size[i];
-  return fits || error_set("the mean and the inverse deviation must be f32, one a row");
+  int rank = x->rank - 1;
+  bool fits = statistics->dtype == DTYPE_F32 && statistics->rank == rank + pairs && tensor_is_contiguous(statistics);
+  for (int i = 0; fits && i < rank; i++) fits = statistics->size[i] == x->size[i];
+  if (fits && (!pairs || statistics->size[rank] == 2)) return true;
+  return error_set("the mean and the inverse deviation must be f32, two and one a row");
 }
 
 bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward, DType bias_dtype) {
@@ -65,7 +70,7 @@ bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeB
   char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
   if (!check_input(x) || !check_compute_float(dy->dtype, "the gradient") || !check_parameter(x, weight, "weight"))
     return false;
-  if (!same_device(x, dy) || !check_statistics(x, mean) || !check_statistics(x, inverse)) return false;
+  if (!same_device(x, dy) || !check_statistics(x, mean, true) || !check_statistics(x, inverse, false)) return false;
   if (!tensor_same_shape(dy, x)) {
     return error_set("shapes %s and %s differ", tensor_shape_text(dy, first), tensor_shape_text(x, second));
   }

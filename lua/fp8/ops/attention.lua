@@ -1,5 +1,6 @@
 --- Attention: softmax(scale · q·kᵀ)·v, by a fused kernel where the device has one for the tensors (core.attention),
--- else by batched products and one pass over the scores.
+-- else by batched products and one pass over the scores, which are f32: those of 16-bit tensors can be larger than f16
+-- holds, and bf16 would leave nothing of their differences.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
@@ -31,6 +32,13 @@ local function read_options(name, options, features)
   return {causal = options.causal or false, scale = scale, dropout = dropout}
 end
 
+-- x as `dtype`; x itself is freed, unless it has that.
+local function converted(x, dtype)
+  local y = core.to(x, {dtype = dtype})
+  if y ~= x then free(x) end
+  return y
+end
+
 -- What the backward pass needs, as a list that only this file holds: q, k and v, where they are a copy or the tensors'
 -- own memory, then the probabilities, or y and log_sums of the fused kernel; then y = softmax(scale · q·kᵀ)·v.
 local function forward(q, k, v, rule)
@@ -40,8 +48,9 @@ local function forward(q, k, v, rule)
     if y then return {share(q), share(k), share(v), share(y), log_sums}, y end
   end
   q, k, v = matrices(q), matrices(k), matrices(v)
-  local probabilities = times_transposed(q, k)
-  core.attention_softmax_(probabilities, rule.scale, rule.causal)
+  local scores = times_transposed(q, k, nil, "f32")
+  core.attention_softmax_(scores, rule.scale, rule.causal)
+  local probabilities = converted(scores, core.dtype(v))
   local factor = probabilities
   if rule.dropout > 0 then factor, rule.seed, rule.offset = core.dropout(probabilities, rule.dropout) end
   local y = matmul(factor, v)
@@ -78,13 +87,16 @@ local function backward(grad, saved, rule, want_q, want_k, want_v)
     if factor ~= probabilities then free(factor) end
   end
   if want_q or want_k then
-    local scores = times_transposed(dy, v)
+    local scores = times_transposed(dy, v, nil, "f32")
     if rule.dropout > 0 then
       local dropped = core.dropout(scores, rule.dropout, rule.seed, rule.offset)
       free(scores)
       scores = dropped
     end
-    core.attention_softmax_backward_(scores, probabilities, rule.scale, rule.causal)
+    local wide = core.to(probabilities, {dtype = "f32"})
+    core.attention_softmax_backward_(scores, wide, rule.scale, rule.causal)
+    if wide ~= probabilities then free(wide) end
+    scores = converted(scores, core.dtype(q))
     if want_q then grad_q = matmul(scores, k) end
     if want_k then grad_k = transposed_times(scores, q) end
     free(scores)

@@ -6,10 +6,10 @@ local free, matmul, transpose = core.free, core.matmul, core.transpose
 
 local products = {}
 
---- a · bᵀ + bias, of the last two dimensions.
-function products.times_transposed(a, b, bias)
+--- a · bᵀ + bias, of the last two dimensions; the result has `dtype`, or that of the operands.
+function products.times_transposed(a, b, bias, dtype)
   local turned = transpose(b, -1, -2)
-  local y = matmul(a, turned, bias)
+  local y = matmul(a, turned, bias, dtype)
   free(turned)
   return y
 end
