@@ -45,7 +45,7 @@ support.each_device(function(device)
     end)
 
     it("makes plain layers of quantized ones, and other kinds of either", function()
-      fp8.convert(net, nil)
+      fp8.convert(net, false)
       local plain = fp8.Linear(16, 16, {device = device}):load_state_dict(net.body[1]:state_dict())
       local input = fp8.randn(4, 16, {device = device})
       support.equal(net.body[1](input), plain(input))
@@ -71,7 +71,7 @@ support.each_device(function(device)
 
     it("takes a recipe for each layer from a function", function()
       local _, count = fp8.convert(net, function(name, layer)
-        if name == "again" then return nil end
+        if name == "again" then return false end
         return layer.in_features == 8 and "mixed" or fp8.recipes.global
       end)
       assert.equal(4, count)

@@ -127,5 +127,24 @@ support.each_device(function(device)
       fails("load_state_dict: ", function() net:load_state_dict() end)
       fails("load_state_dict: ", function() net:load_state_dict(fp8.zeros(3)) end)
     end)
+
+    it("refuses more arguments than the one that it takes", function()
+      local x, mask = fp8.ones(2, 3, 4, on), fp8.zeros(3, 3, on)
+      local modules = {
+        fp8.Linear(4, 4, on), fp8.LinearMixed(4, 4, on), fp8.LinearGlobal(4, 4, on), nn.LayerNorm(4, on),
+        nn.RMSNorm(4, on), nn.ReLU(), nn.GELU(), nn.SiLU(), nn.Dropout(0.5), nn.LayerScale(4, on), nn.MLP(4, 8, on),
+        nn.MultiHeadAttention(4, 2, on), nn.TransformerBlock(4, 2, on), nn.Sequential(nn.ReLU()),
+      }
+      for _, module in ipairs(modules) do
+        assert.same(x.shape, module(x).shape)
+        assert.same(x.shape, module(x, nil).shape)
+        fails(module.class_name .. ": it takes ", module, x, mask)
+        fails("got a tensor as argument 2", module, x, mask)
+        fails("got a number as argument 3", module, x, nil, 3)
+        fails("got a boolean as argument 2", module.forward, module, x, true)
+      end
+      local ids = fp8.zeros(3, {dtype = "i64", device = device})
+      fails("Embedding: it takes a tensor of integers and nothing else", nn.Embedding(5, 4, on), ids, ids)
+    end)
   end)
 end)

@@ -267,4 +267,35 @@ describe("An optimizer refuses", function()
     fails("was freed", optimizer.step, optimizer)
     assert.same({1, 1}, y:totable())
   end)
+
+  it("to step where no parameter has a gradient", function()
+    for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+      local y, z = fp8.ones(2, {requires_grad = true}), fp8.ones(2, {requires_grad = true})
+      local optimizer = fp8.optim[name] {{parameters = {y}}, {parameters = {z}}}
+      fails(name .. ": no parameter has a gradient", optimizer.step, optimizer)
+      z:sum():backward()
+      optimizer:step()
+      assert.same({1, 1}, y:totable())
+      assert.is_not.same({1, 1}, z:totable())
+      optimizer:zero_grad()
+      fails(name .. ": no parameter has a gradient", optimizer.step, optimizer)
+    end
+  end)
+
+  it("parameters of a module that has been converted since", function()
+    local model = fp8.nn.Sequential(fp8.Linear(3, 3), fp8.Linear(3, 2))
+    local old = model:parameters()
+    local optimizer = fp8.optim.AdamW(model)
+    model(fp8.ones(1, 3)):sum():backward()
+    model:to "f32" -- which changes nothing
+    optimizer:step()
+    model:to "bf16"
+    model(fp8.ones(1, 3, {dtype = "bf16"})):sum():backward()
+    fails("AdamW: parameter 1 was replaced", optimizer.step, optimizer)
+    fails("SGD: parameter 1 was replaced", fp8.optim.SGD, old)
+    fails("clip_grad_norm: parameter 1 was replaced", fp8.optim.clip_grad_norm, old, 1)
+    local before = model[2].weight:totable()
+    fp8.optim.SGD(model, {lr = 0.5}):step()
+    assert.is_not.same(before, model[2].weight:totable())
+  end)
 end)

@@ -55,7 +55,7 @@ support.each_device(function(device)
       x[40][48] = 0 / 0
       assert.equal("Sequential: input has 1 non-finite value, first at (40, 48) of shape (40, 48)", find(build(), x))
       model = build()
-      local finding = fp8.watch.find(model, function() return model(batch(1)):sum() * math.huge end)
+      local finding = fp8.watch.find(model, function() return model((batch(1))):sum() * math.huge end)
       assert.equal("what the function returned has 1 non-finite value, first at () of shape ()", tostring(finding))
       assert.equal("", finding.layer)
     end)

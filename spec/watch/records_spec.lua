@@ -29,7 +29,7 @@ support.each_device(function(device)
       local x, used = fp8.randn(64, 32, on), {}
       for step = 1, 70 do -- 64 of them are fetched on the way
         used[step] = recipes[step == 70 and 4 or step % 3 + 1]
-        fp8.convert(model, used[step] or nil)
+        fp8.convert(model, used[step])
         model(x):sum():backward()
         watcher:step()
         if step == 3 then assert_recipes(used, watcher:rows()) end
@@ -91,7 +91,7 @@ support.each_device(function(device)
       local model = fp8.nn.Sequential(fp8.Linear(32, 16, {device = device, recipe = "mx"}))
       local watcher = fp8.watch(model, {every = 1, recipe = "global"})
       local loss = model(fp8.randn(64, 32, {device = device, requires_grad = true})):sum()
-      fp8.convert(model, nil)
+      fp8.convert(model, false)
       loss:backward()
       watcher:step()
       local scales = {}

@@ -4,7 +4,7 @@ local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local planning = require "fp8.linear.plan"
 local recipe_check = require "fp8.linear.recipe_check"
-local recipes = require "fp8.linear.recipes"
+local published = require "fp8.linear.published"
 local shapes = require "fp8.shapes"
 local views = require "fp8.ops.view"
 
@@ -17,9 +17,10 @@ for field in pairs(recipe_check.fields) do known_options[field] = true end
 
 -- The recipe called `name`, or its native twin, with the changes that options ask for.
 local function recipe_of(caller, name, options)
-  if options == nil then return recipes[name] end
+  if options == nil then return published.find(caller, name) end
   check_options(caller, options, known_options)
-  local recipe = recipe_check.override(caller, options.native and recipes[name .. "_native"] or recipes[name], options)
+  local usual = published.find(caller, options.native and name .. "_native" or name)
+  local recipe = recipe_check.override(caller, usual, options)
   return recipe_check.override(caller, recipe, {
     input = options.blocksize and {scale = options.blocksize},
     grad_output = options.grad_blocksize and {scale = options.grad_blocksize},

@@ -1,5 +1,7 @@
 --- Recipes: what a linear layer y = x·Wᵀ + b quantizes, to which format, with which scales. Plain tables: change a
--- copy, or add your own.
+-- copy, or add your own under a name that is free. Those here are read-only: one that has been changed in place is
+-- refused wherever it is taken (published.lua). A name that is not here is an error, not nil, which would mean plain
+-- products.
 --
 --   input, weight, grad_output = operands: x (rows, in), W (out, in), and dy (rows, out) of dx = dy·W
 --   input_grad   nil, or {grad_output =, weight =}: other operands for dx = dy·W; either may be missing
@@ -144,4 +146,8 @@ recipes.delayed = {
   rounding = "nearest",
 }
 
-return recipes
+return setmetatable(recipes, {
+  __index = function(_, name)
+    if type(name) == "string" then core.raise(("fp8.recipes: there is no recipe '%s'"):format(name)) end
+  end,
+})

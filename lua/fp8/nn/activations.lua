@@ -2,12 +2,16 @@
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
+local check_one = require("fp8.nn.arguments").check_one
 local Module = require "fp8.nn.module"
 
 local ReLU = Module:extend("ReLU")
 
 --- max(x, 0)
-function ReLU.forward(_, x) return elementwise.relu(x) end
+function ReLU:forward(x, ...)
+  check_one(self, "one tensor", ...)
+  return elementwise.relu(x)
+end
 
 local GELU = Module:extend("GELU")
 
@@ -19,13 +23,19 @@ function GELU:init(options)
   end
 end
 
-function GELU:forward(x) return elementwise.gelu(x, self.approximate) end
+function GELU:forward(x, ...)
+  check_one(self, "one tensor", ...)
+  return elementwise.gelu(x, self.approximate)
+end
 
 function GELU:description() return self.approximate == "tanh" and 'approximate = "tanh"' or "" end
 
 local SiLU = Module:extend("SiLU")
 
 --- x · σ(x)
-function SiLU.forward(_, x) return elementwise.silu(x) end
+function SiLU:forward(x, ...)
+  check_one(self, "one tensor", ...)
+  return elementwise.silu(x)
+end
 
 return {ReLU = ReLU, GELU = GELU, SiLU = SiLU}

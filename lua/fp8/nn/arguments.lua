@@ -13,6 +13,22 @@ function arguments.check_size(class_name, name, value)
   end
 end
 
+local function check_nothing(module, input, ...)
+  for i = 1, select("#", ...) do
+    local value = select(i, ...)
+    if value ~= nil then
+      raise(("%s: it takes %s and nothing else, got a %s as argument %d"):format(module.class_name, input,
+        core.is_tensor(value) and "tensor" or type(value), i + 1))
+    end
+  end
+end
+
+--- Raises an error if a module that takes one input got more arguments than that, which are the `...`.
+-- @param input what it takes, for the error
+function arguments.check_one(module, input, ...)
+  if select("#", ...) > 0 then check_nothing(module, input, ...) end
+end
+
 --- A probability in [0, 1), or an error.
 function arguments.check_probability(class_name, name, value)
   if type(value) ~= "number" or not (value >= 0 and value < 1) then

@@ -44,7 +44,8 @@ function MultiHeadAttention:init(features, heads, options)
 end
 
 --- x (batch, positions, features) to the same shape.
-function MultiHeadAttention:forward(x)
+function MultiHeadAttention:forward(x, ...)
+  arguments.check_one(self, "one sequence (batch, positions, features), whose mask is option causal,", ...)
   if not core.is_tensor(x) then core.raise("MultiHeadAttention: the input must be a tensor, got " .. type(x)) end
   if core.rank(x) ~= 3 then
     core.raise(("MultiHeadAttention: the input must have 3 dimensions, (batch, positions, features), got %d")

@@ -23,8 +23,8 @@ end
 --   fp8.convert(model, "mixed", function(name) return name ~= "head" end)
 --
 -- @param model  a module: a linear layer, or one with linear layers in it, quantized ones included
--- @param recipe a table as in fp8.recipes, a name there, or nil for plain products; or a function(name, layer) that
---   returns one of these
+-- @param recipe a table as in fp8.recipes, a name there, or false for plain products (not nil, which a misspelt
+--   variable is); or a function(name, layer) that returns one of these
 -- @param filter nil, or a function(name, layer) that says whether to convert a layer; its name is that of its weight in
 --   model:named_parameters() without ".weight", and "" for the model itself
 -- @return the model, and the number of layers converted

@@ -12,7 +12,10 @@ function Dropout:init(probability)
   self.probability = probability
 end
 
-function Dropout:forward(x) return self.training and dropout(x, self.probability) or x end
+function Dropout:forward(x, ...)
+  arguments.check_one(self, "one tensor", ...)
+  return self.training and dropout(x, self.probability) or x
+end
 
 function Dropout:description() return ("%g"):format(self.probability) end
 

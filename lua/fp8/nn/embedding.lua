@@ -17,7 +17,10 @@ function Embedding:init(count, features, options)
 end
 
 --- Integers of any shape, from 0 to count - 1, to that shape and features.
-function Embedding:forward(indices) return embed(self.weight, indices) end
+function Embedding:forward(indices, ...)
+  arguments.check_one(self, "a tensor of integers", ...)
+  return embed(self.weight, indices)
+end
 
 function Embedding:description() return ("%d, %d"):format(self.count, self.features) end
 

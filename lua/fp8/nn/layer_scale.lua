@@ -19,7 +19,8 @@ function LayerScale:init(features, options)
 end
 
 --- x (…, features) to the same shape and dtype.
-function LayerScale:forward(x)
+function LayerScale:forward(x, ...)
+  arguments.check_one(self, "an input (…, features)", ...)
   if not core.is_tensor(x) then core.raise("LayerScale: the input must be a tensor, got " .. type(x)) end
   local gamma, dtype = self.gamma, core.dtype(x)
   if core.dtype(gamma) ~= dtype then gamma = convert(gamma, {dtype = dtype}) end

@@ -6,6 +6,7 @@ local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local linear_state = require "fp8.linear.state"
 local planning = require "fp8.linear.plan"
+local published = require "fp8.linear.published"
 local recipe_check = require "fp8.linear.recipe_check"
 local recipes = require "fp8.linear.recipes"
 local Module = require "fp8.nn.module"
@@ -22,13 +23,11 @@ end
 
 -- What a recipe's name stands for, or the recipe itself; an error if it is neither.
 local function resolve(where, recipe)
-  if type(recipe) == "string" then
-    return recipes[recipe] or raise(("%s: there is no recipe '%s' in fp8.recipes"):format(where, recipe))
-  end
+  if type(recipe) == "string" then return published.find(where, recipe) end
   if type(recipe) ~= "table" then
     raise(("%s: recipe must be a table or the name of one, got %s"):format(where, type(recipe)))
   end
-  return recipe
+  return published.check(where, recipe)
 end
 
 -- The recipe that options describe, or nil: option `recipe`, or else the class's own, with the changes of the others.
@@ -38,11 +37,11 @@ local function chosen_recipe(class, options)
     if recipe ~= nil or not default then
       raise(class.class_name .. ": option native is for LinearMixed and LinearGlobal without option recipe")
     end
-    recipe = recipes[default .. "_native"]
+    recipe = published.find(class.class_name, default .. "_native")
   elseif recipe ~= nil then
     recipe = resolve(class.class_name, recipe)
   elseif default then
-    recipe = recipes[default]
+    recipe = published.find(class.class_name, default)
   end
   for option in pairs(options) do
     if recipe_check.fields[option] and not recipe then
@@ -92,7 +91,8 @@ function Linear:init(in_features, out_features, options)
 end
 
 --- x (…, in_features) to (…, out_features).
-function Linear:forward(x)
+function Linear:forward(x, ...)
+  arguments.check_one(self, "an input (…, in_features)", ...)
   local state = self.state
   state.training = self.training
   return apply_linear(x, self.weight, self.bias, self.plan, state)
@@ -140,24 +140,13 @@ local function operands_text(operands, ...)
   return table.concat(texts, ", ")
 end
 
-local function same(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
-  for key, value in pairs(a) do
-    if not same(value, b[key]) then return false end
-  end
-  for key in pairs(b) do
-    if a[key] == nil then return false end
-  end
-  return true
-end
-
 -- A recipe's name in fp8.recipes, or what it says.
 local function recipe_text(recipe)
   local names = {}
   for name in pairs(recipes) do names[#names + 1] = tostring(name) end
   table.sort(names)
   for _, name in ipairs(names) do
-    if same(recipes[name], recipe) then return name end
+    if published.same(recipes[name], recipe) then return name end
   end
   local text = operands_text(recipe, "input", "weight", "grad_output")
   if recipe.input_grad then
@@ -182,10 +171,13 @@ LinearMixed.recipe_name = "mixed"
 local LinearGlobal = Linear:extend("LinearGlobal")
 LinearGlobal.recipe_name = "global"
 
---- The plan of this layer for a recipe, which may be the name of one, or nil for plain; and the recipe.
+--- The plan of this layer for a recipe, which may be the name of one, or false for plain; and the recipe.
 -- @param where names the caller in errors
 function Linear:plan_for(where, recipe)
-  if recipe == nil then return nil, nil end
+  if recipe == false then return nil, nil end
+  if recipe == nil then
+    raise(where .. ": recipe must be a table, the name of one, or false for plain products, got nil")
+  end
   recipe = recipe_check.override(where, resolve(where, recipe), {})
   return planning.make(where, recipe, self.in_features, self.out_features), recipe
 end

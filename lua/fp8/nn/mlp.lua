@@ -38,7 +38,8 @@ function MLP:init(features, hidden, options)
 end
 
 --- x (…, features) to the same shape.
-function MLP:forward(x)
+function MLP:forward(x, ...)
+  arguments.check_one(self, "an input (…, features)", ...)
   local hidden = self.activation(self.fc1(x))
   if self.dropout then hidden = self.dropout(hidden) end
   return self.fc2(hidden)

@@ -11,6 +11,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
 local computable = require "fp8.computable"
+local replaced = require "fp8.replaced"
 local to_options = require("fp8.ops.copy").to_options
 local views = require "fp8.ops.view"
 local shapes = require "fp8.shapes"
@@ -175,7 +176,7 @@ function Module.keeps_dtype() return false end
 
 --- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
 -- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
--- optimizers afterwards.
+-- optimizers afterwards: one made before refuses to step.
 -- @return the module
 function Module:to(...)
   local options, moved = to_options(...), {}
@@ -189,6 +190,7 @@ function Module:to(...)
     end
   end, "", {})
   each_tensor(self, function(owner, field) owner[field] = moved[owner[field]] end, "", {})
+  for old, new in pairs(moved) do replaced[old] = new ~= old or nil end
   return self
 end
 

@@ -30,7 +30,10 @@ function LayerNorm:init(features, options)
 end
 
 --- x (…, features) to the same shape.
-function LayerNorm:forward(x) return normalize.layer_norm(x, self.weight, self.bias, self.epsilon) end
+function LayerNorm:forward(x, ...)
+  arguments.check_one(self, "an input (…, features)", ...)
+  return normalize.layer_norm(x, self.weight, self.bias, self.epsilon)
+end
 
 function LayerNorm:description()
   return ("%d, epsilon = %g%s"):format(self.features, self.epsilon, self.bias and "" or ", bias = false")
@@ -48,7 +51,10 @@ function RMSNorm:init(features, options)
 end
 
 --- x (…, features) to the same shape.
-function RMSNorm:forward(x) return normalize.rms_norm(x, self.weight, self.epsilon) end
+function RMSNorm:forward(x, ...)
+  arguments.check_one(self, "an input (…, features)", ...)
+  return normalize.rms_norm(x, self.weight, self.epsilon)
+end
 
 function RMSNorm:description() return ("%d, epsilon = %g"):format(self.features, self.epsilon) end
 

@@ -1,6 +1,7 @@
 --- Modules (or functions) one after the other.
 local core = require "fp8.core"
 local list_length = require "fp8.list_length"
+local arguments = require "fp8.nn.arguments"
 local Module = require "fp8.nn.module"
 
 local Sequential = Module:extend("Sequential")
@@ -30,7 +31,8 @@ function Sequential:init(...)
 end
 
 --- What the last part returns.
-function Sequential:forward(x)
+function Sequential:forward(x, ...)
+  arguments.check_one(self, "the input of its first part", ...)
   for i = 1, #self do x = self[i](x) end
   return x
 end

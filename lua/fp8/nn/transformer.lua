@@ -67,7 +67,8 @@ local function join(self, x, branch, scale)
 end
 
 --- x (batch, positions, features) to the same shape.
-function TransformerBlock:forward(x)
+function TransformerBlock:forward(x, ...)
+  arguments.check_one(self, "one sequence (batch, positions, features), whose mask is option causal,", ...)
   x = join(self, x, self.attention(self.norm1(x)), self.scale1)
   return join(self, x, self.mlp(self.norm2(x)), self.scale2)
 end

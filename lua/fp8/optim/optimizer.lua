@@ -107,6 +107,7 @@ local function collect_batches(self)
   for _, group in ipairs(self.groups) do
     local first, moments = #batches + 1, group.moments
     for i, parameter in ipairs(group.parameters) do
+      parameters.check_current(self.name, group.first + i - 1, parameter)
       local grad = autograd.grad(parameter)
       if grad then
         local entry = self.state[group.first + i - 1]
@@ -120,6 +121,7 @@ local function collect_batches(self)
       end
     end
   end
+  if #batches == 0 then raise(self.name .. ": no parameter has a gradient: backward() gives them theirs") end
   for _, batch in ipairs(batches) do
     batch.settings = self:settings_of(batch.group)
     batch.settings.step = batch.steps + 1
@@ -127,8 +129,8 @@ local function collect_batches(self)
   return batches
 end
 
---- Updates every parameter that has a gradient, in place. While a graph is captured nothing is updated yet, so no step
--- is counted.
+--- Updates every parameter that has a gradient, in place; an error if none has. While a graph is captured nothing is
+-- updated yet, so no step is counted.
 function Optimizer:step()
   local batches, rule, capturing = collect_batches(self), self.rule, graph.capturing()
   if #batches > 1 then -- all or nothing

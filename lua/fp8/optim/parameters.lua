@@ -3,11 +3,20 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local list_length = require "fp8.list_length"
 
+local replaced = require "fp8.replaced"
+
 local raise = core.raise
 
 local parameters = {}
 
 local function is_module(value) return type(value) == "table" and type(value.parameters) == "function" end
+
+--- An error if parameter number `position` is one that module:to has replaced.
+function parameters.check_current(name, position, parameter)
+  if not replaced[parameter] then return end
+  raise(("%s: parameter %d was replaced when its module was converted or moved: take the parameters after module:to")
+    :format(name, position))
+end
 
 --- The tensors of a module or a list, as a list; may be empty.
 -- @param name of the function, for errors
@@ -21,6 +30,7 @@ function parameters.list(name, source)
     if not core.is_tensor(source[i]) then
       raise(("%s: parameter %d must be a tensor, got %s"):format(name, i, type(source[i])))
     end
+    parameters.check_current(name, i, source[i])
     list[i] = source[i]
   end
   return list

@@ -8,7 +8,7 @@ local is_linear = require("fp8.nn.linear").is_linear
 local is_whole = require "fp8.is_whole"
 local Module = require "fp8.nn.module"
 local planning = require "fp8.linear.plan"
-local recipes = require "fp8.linear.recipes"
+local published = require "fp8.linear.published"
 local report = require "fp8.watch.report"
 local watch_graph = require "fp8.watch.graph"
 
@@ -37,7 +37,9 @@ local function read_options(options)
     raise("watch: option every must be a whole number of at least 1, got " .. tostring(every))
   end
   if type(recipe) == "string" then
-    recipe = recipes[recipe] or raise(("watch: there is no recipe '%s' in fp8.recipes"):format(recipe))
+    recipe = published.find("watch", recipe)
+  elseif type(recipe) == "table" then
+    published.check("watch", recipe)
   end
   return every, recipe
 end

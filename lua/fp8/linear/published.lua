@@ -1,0 +1,60 @@
+--- The recipes of fp8.recipes when a layer, a product or a watcher takes one: as they were published, or not at all.
+-- They are plain tables, so that scripts can copy them; a change in place would be one for every layer to come.
+local core = require "fp8.core"
+local recipes = require "fp8.linear.recipes"
+
+local raise = core.raise
+
+local published = {}
+
+local function copied(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, part in pairs(value) do copy[key] = copied(part) end
+  return copy
+end
+
+--- Whether two recipes, or parts of them, say the same.
+function published.same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not published.same(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+
+-- By name: the table that is published, and what it says; and the names of the tables.
+local originals, contents, names = {}, {}, {}
+for name, recipe in pairs(recipes) do
+  originals[name], contents[name], names[recipe] = recipe, copied(recipe), name
+end
+
+-- The maps of their formats, which have values of their own to change.
+local maps = {[recipes.mixed.input.format] = 0, [recipes.mixed.grad_output.format] = 0}
+for map in pairs(maps) do maps[map] = core.version(map) end
+
+--- The recipe itself; an error if it is one of fp8.recipes and has been changed.
+-- @param where names the caller in errors
+function published.check(where, recipe)
+  local name = names[recipe]
+  if not name then return recipe end
+  local intact = published.same(recipe, contents[name])
+  for map, version in pairs(maps) do intact = intact and core.version(map) == version end
+  if intact then return recipe end
+  raise(("%s: fp8.recipes.%s has been changed: recipes there are read-only, so change a copy"):format(where, name))
+end
+
+--- The recipe called `name`, which may be one that a script has added; an error if there is none.
+function published.find(where, name)
+  local recipe = rawget(recipes, name)
+  if recipe == nil then raise(("%s: there is no recipe '%s' in fp8.recipes"):format(where, name)) end
+  if originals[name] and recipe ~= originals[name] then
+    raise(("%s: fp8.recipes.%s has been replaced: give a recipe of your own another name"):format(where, name))
+  end
+  return published.check(where, recipe)
+end
+
+return published
