@@ -32,6 +32,9 @@ static bool run_is_finite(const Tensor *x, int64_t first, int64_t length) {
 
 static bool matrix_is_finite(const Tensor *x, int64_t batch) {
   int across = x->stride[2] == 1 ? 1 : 2, along = 3 - across;
+  if (x->stride[across] == x->size[along]) {
+    return run_is_finite(x, batch * x->stride[0], x->size[1] * x->size[2]);
+  }
   for (int64_t i = 0; i < x->size[across]; i++) {
     if (!run_is_finite(x, batch * x->stride[0] + i * x->stride[across], x->size[along])) return false;
   }
