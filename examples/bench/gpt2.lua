@@ -61,7 +61,7 @@ local function read_options()
     settings[name] = settings[name] or value
   end
   for _, name in ipairs(settings.compare) do
-    if not plain[name] and not fp8.recipes[name] then error(("there is no precision '%s'"):format(name), 0) end
+    if not plain[name] and not rawget(fp8.recipes, name) then error(("there is no precision '%s'"):format(name), 0) end
   end
   return settings
 end
@@ -77,7 +77,7 @@ end
 -- A function that takes a step, and the parts that the profile times by themselves.
 local function make_training(precision, settings)
   fp8.manual_seed(1)
-  local device, recipe = settings.device, fp8.recipes[precision]
+  local device, recipe = settings.device, rawget(fp8.recipes, precision)
   local dtype = recipe and settings.dtype or precision
   local model = LanguageModel {
     vocabulary = settings.vocabulary, context = settings.context, layers = settings.layers, width = settings.width,

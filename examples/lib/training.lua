@@ -105,7 +105,7 @@ function training.precisions(settings)
   local own = settings.recipes and read_recipes(settings.recipes) or {}
   local list = {}
   for i, name in ipairs(settings.compare) do
-    local recipe = own[name] or fp8.recipes[name]
+    local recipe = own[name] or rawget(fp8.recipes, name)
     if not recipe and not plain[name] then
       local known = {}
       for _, names in ipairs {plain, fp8.recipes, own} do

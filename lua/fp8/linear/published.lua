@@ -26,6 +26,8 @@ function published.same(a, b)
   return true
 end
 
+jit.off(published.same) -- nn/module.lua says why
+
 -- By name: the table that is published, and what it says; and the names of the tables.
 local originals, contents, names = {}, {}, {}
 for name, recipe in pairs(recipes) do
@@ -33,8 +35,8 @@ for name, recipe in pairs(recipes) do
 end
 
 -- The maps of their formats, which have values of their own to change.
-local maps = {[recipes.mixed.input.format] = 0, [recipes.mixed.grad_output.format] = 0}
-for map in pairs(maps) do maps[map] = core.version(map) end
+local maps = {recipes.mixed.input.format, recipes.mixed.grad_output.format}
+local versions = {core.version(maps[1]), core.version(maps[2])}
 
 --- The recipe itself; an error if it is one of fp8.recipes and has been changed.
 -- @param where names the caller in errors
@@ -42,7 +44,7 @@ function published.check(where, recipe)
   local name = names[recipe]
   if not name then return recipe end
   local intact = published.same(recipe, contents[name])
-  for map, version in pairs(maps) do intact = intact and core.version(map) == version end
+  for i, map in ipairs(maps) do intact = intact and core.version(map) == versions[i] end
   if intact then return recipe end
   raise(("%s: fp8.recipes.%s has been changed: recipes there are read-only, so change a copy"):format(where, name))
 end

@@ -24,7 +24,7 @@ end
 --
 -- @param model  a module: a linear layer, or one with linear layers in it, quantized ones included
 -- @param recipe a table as in fp8.recipes, a name there, or false for plain products (not nil, which a misspelt
---   variable is); or a function(name, layer) that returns one of these
+--   variable is); or a function(name, layer) that returns one of these, or nothing for plain products
 -- @param filter nil, or a function(name, layer) that says whether to convert a layer; its name is that of its weight in
 --   model:named_parameters() without ".weight", and "" for the model itself
 -- @return the model, and the number of layers converted
@@ -38,7 +38,7 @@ return function(model, recipe, filter)
     local name, layer = found.name, found.layer
     if not filter or filter(name, layer) then
       local own = recipe
-      if type(recipe) == "function" then own = recipe(name, layer) end
+      if type(recipe) == "function" then own = recipe(name, layer) or false end
       local plan, planned = layer:plan_for("convert", own)
       changes[#changes + 1] = {layer = layer, plan = plan, recipe = planned}
     end

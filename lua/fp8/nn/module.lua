@@ -179,18 +179,21 @@ function Module.keeps_dtype() return false end
 -- optimizers afterwards: one made before refuses to step.
 -- @return the module
 function Module:to(...)
-  local options, moved = to_options(...), {}
+  local options, moved, gone = to_options(...), {}, {}
   each_tensor(self, function(owner, field)
     local old = owner[field]
     if not moved[old] then
       local converted = is_float(old) and not owner:keeps_dtype(field)
       local new = core.to(old, converted and options or {device = options.device})
-      if new ~= old then core.set_requires_grad(new, core.requires_grad(old)) end
+      if new ~= old then
+        core.set_requires_grad(new, core.requires_grad(old))
+        gone[#gone + 1] = old
+      end
       moved[old] = new
     end
   end, "", {})
   each_tensor(self, function(owner, field) owner[field] = moved[owner[field]] end, "", {})
-  for old, new in pairs(moved) do replaced[old] = new ~= old or nil end
+  for i = 1, #gone do replaced[gone[i]] = true end
   return self
 end
 
