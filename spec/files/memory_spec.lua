@@ -1,0 +1,74 @@
+-- Files whose header is large, where memory is short: an error, and the process goes on.
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+local largest = 100 * 1000 * 1000
+
+-- Runs code with limits of memory from 0 to 180 MiB beyond what the process has. `attempt` is what the code defines.
+local function run_with_little(code)
+  local ended, text = support.run_lua([[
+    local fp8, ffi = require "fp8", require "ffi"
+    ffi.cdef "typedef struct { long now, most; } Limit; int setrlimit(int which, const Limit *limit);"
+    local _ = {fp8.save, fp8.load, fp8.checkpoint, fp8.Linear} -- which loads these modules
+  ]] .. code .. [[
+
+    local file = io.open "/proc/self/statm"
+    local bytes, failures = 4096 * file:read "*n", 0
+    file:close()
+    for more = 0, 180, 30 do
+      collectgarbage()
+      assert(ffi.C.setrlimit(9, ffi.new("Limit", bytes + more * 2^20, -1)) == 0) -- RLIMIT_AS
+      local ok, message = pcall(attempt)
+      ffi.C.setrlimit(9, ffi.new("Limit", -1, -1))
+      if not ok then
+        assert(message:find "not enough memory" or message:find "Cannot allocate memory", message)
+        failures = failures + 1
+      end
+    end
+    assert(failures > 0)
+    print("it goes on, and can save")
+  ]])
+  assert.is_true(ended, text)
+  assert.equal("it goes on, and can save\n", text)
+end
+
+describe("Where memory is short", function()
+  local directory = support.temporary_directory(setup, teardown)
+  local path = directory .. "/x"
+
+  it("fp8.save of long metadata is an error", function()
+    run_with_little(([[
+      local metadata = {note = ("\1"):rep(1500000)}
+      local function attempt() fp8.save("%s", {}, metadata) end]]):format(path))
+  end)
+
+  it("fp8.checkpoint.save of much in extra is an error", function()
+    run_with_little(([[
+      local parts = {model = fp8.Linear(2, 2), extra = {("x"):rep(5000000)}}
+      local function attempt() fp8.checkpoint.save("%s", parts) end]]):format(path))
+  end)
+
+  it("fp8.load of a file with a large header is an error", function()
+    local file = assert(io.open(path, "wb"))
+    file:write(support.safetensors(('{"__metadata__":{"note":"%s"}}'):format(("y"):rep(20000000))))
+    file:close()
+    run_with_little(([[local function attempt() fp8.load("%s") end]]):format(path))
+  end)
+end)
+
+describe("A header of a file that is written", function()
+  it("has as many bytes as the reference implementation reads, and no more", function()
+    local path = os.tmpname()
+    local frame = #'{"__metadata__":{"a":""}}'
+    fp8.save(path, {}, {a = ("z"):rep(largest - frame)})
+    assert.equal(largest - frame, #select(2, fp8.load(path)).a)
+    collectgarbage()
+    local before = collectgarbage "count"
+    support.fails("is too large", fp8.save, path, {}, {a = ("z"):rep(largest - frame + 1)})
+    support.fails("is too large", fp8.save, path, {[("n"):rep(largest)] = fp8.zeros(1)})
+    assert.equal(largest - frame, #select(2, fp8.load(path)).a)
+    os.remove(path)
+    collectgarbage()
+    assert.is_true(collectgarbage "count" - before < 1024)
+  end)
+end)
