@@ -1,4 +1,5 @@
--- Files whose header is large, where memory is short: an error, and the process goes on.
+-- Files whose header is large, where memory is short: an error, and the process goes on. And that nothing stays in
+-- memory of the files that were read, in compiled code in particular.
 local fp8 = require "fp8"
 local support = require "spec.support"
 
@@ -71,4 +72,47 @@ describe("A header of a file that is written", function()
     collectgarbage()
     assert.is_true(collectgarbage "count" - before < 1024)
   end)
+end)
+
+describe("Compiled code keeps no tensor alive", function()
+  local directory = support.temporary_directory(setup, teardown)
+
+  -- In processes of their own: only the first calls are compiled with what they got.
+  for name, body in support.sorted_pairs {
+    ["fp8.load"] = "local found = fp8.load(path) assert(found['1.bias'])",
+    ["fp8.save"] = "local all = fp8.load(path) fp8.save(path, all)",
+    ["load_state_dict"] = "model:load_state_dict(fp8.load(path))",
+    ["load_state_dict of a copy"] = "local s = model:state_dict() for k, v in pairs(s) do s[k] = v:clone() end " ..
+      "model:load_state_dict(s)",
+    ["model:to"] = "model:to 'bf16' model:to 'f32'",
+    ["checkpoint.save and load"] = "fp8.checkpoint.save(other, {model = model, optimizer = optimizer}) " ..
+      "fp8.checkpoint.load(other, {model = model, optimizer = optimizer})",
+    ["optimizer:load_state_dict"] = "local s = optimizer:state_dict() for k, v in pairs(s) do s[k] = v:clone() end " ..
+      "optimizer:load_state_dict(s)",
+  } do
+    it("in " .. name, function()
+      for times, layers in support.sorted_pairs {150, [3] = 90, [40] = 10} do
+        local ended, text = support.run_lua(([[
+          local fp8, core = require "fp8", require "fp8.core"
+          local directory, times, layers = "%s", %d, %d
+          local path, other = directory .. "/path", directory .. "/other"
+          local parts = {}
+          for i = 1, layers do parts[i] = fp8.Linear(40, 30) end
+          local model = fp8.nn.Sequential(unpack(parts))
+          local optimizer = not %s and fp8.optim.AdamW(model)
+          parts = nil
+          local function in_use()
+            for _ = 1, 3 do collectgarbage() end
+            return core.memory("cpu").in_use
+          end
+          fp8.save(path, model:state_dict())
+          local before = in_use()
+          for _ = 1, times do %s end
+          print(in_use() - before)
+        ]]):format(directory, times, layers, tostring(name == "model:to"), body))
+        assert.is_true(ended, text)
+        assert.equal("0\n", text)
+      end
+    end)
+  end
 end)
