@@ -84,6 +84,12 @@ describe("Compiled code keeps no tensor alive", function()
     ["load_state_dict"] = "model:load_state_dict(fp8.load(path))",
     ["load_state_dict of a copy"] = "local s = model:state_dict() for k, v in pairs(s) do s[k] = v:clone() end " ..
       "model:load_state_dict(s)",
+    ["loops over a model"] = "local m = fp8.nn.Sequential(fp8.Linear(30, 30)) for i = 2, 150 do " ..
+      "m[i] = fp8.nn.ReLU() m[i].x = fp8.zeros(9) end for _, p in m:named_parameters() do assert(p.shape) end " ..
+      "for _, p in m:children() do assert(p.training) end for _, p in m:named_modules() do assert(p.training) end",
+    ["loops over batches"] = "local x = fp8.zeros(1000, 10) " ..
+      "for part in fp8.data.batches({x}, {batch = 5, shuffle = true, seed = 1}) do assert(part.shape) end " ..
+      "for part in fp8.data.batches({x}, {batch = 5}) do assert(part.shape) end",
     ["model:to"] = "model:to 'bf16' model:to 'f32'",
     ["checkpoint.save and load"] = "fp8.checkpoint.save(other, {model = model, optimizer = optimizer}) " ..
       "fp8.checkpoint.load(other, {model = model, optimizer = optimizer})",

@@ -65,8 +65,8 @@ end
 -- Loops over `next` that run often stay interpreted: LuaJIT 2.1.0-beta3 may cut an address in one to 32 bits.
 jit.off(sorted_fields)
 
--- All fields of a module and its parts that hold tensors, once for each module: a list of {owner = module, field =, name =
--- full name}.
+-- All fields of a module and its parts that hold tensors, once for each module: a list of {owner = module, field = its
+-- name there, name = full name}.
 --
 -- A list and no function that is called for each: LuaJIT compiles the first closures of a function with what they refer
 -- to as constants, and its code would keep a whole state_dict alive.
@@ -96,17 +96,23 @@ local function list_tensors(module, wanted)
   return names, tensors
 end
 
+-- The same function, which LuaJIT is not to compile: that would keep what it refers to alive.
+local function interpreted(iterator)
+  jit.off(iterator)
+  return iterator
+end
+
 --- for name, part in module:children() do … end: the modules that are fields of this one, in an order that depends on
 -- names only.
 function Module:children()
   local names, position = sorted_fields(self), 0
-  return function()
+  return interpreted(function()
     repeat
       position = position + 1
     until names[position] == nil or is_module(self[names[position]])
     local name = names[position]
     return name, name ~= nil and self[name] or nil
-  end
+  end)
 end
 
 --- A list of the tensors that require a gradient, those of the module's parts included.
@@ -119,10 +125,10 @@ end
 function Module:named_parameters()
   local names, tensors = list_tensors(self, core.requires_grad)
   local position = 0
-  return function()
+  return interpreted(function()
     position = position + 1
     return names[position], tensors[position]
-  end
+  end)
 end
 
 --- A table of all tensors by name, for fp8.save; they share the module's memory. A tensor that several parts share is
@@ -228,10 +234,10 @@ end
 function Module:named_modules()
   local names, modules, position = {}, {}, 0
   list_modules(self, "", names, modules, {})
-  return function()
+  return interpreted(function()
     position = position + 1
     return names[position], modules[position]
-  end
+  end)
 end
 
 --- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.
