@@ -171,6 +171,42 @@ describe("read_idx", function()
     end)
   end)
 
+  it("reads several members of gzip with zeros between and after them", function()
+    local random, parts = support.random(3), {}
+    for i = 1, 30000 do parts[i] = string.char(random(256) - 1) end
+    local text = idx(0x08, {300, 100}, table.concat(parts))
+    local function cut(...)
+      local members, start = {}, 1
+      for _, stop in ipairs {...} do
+        members[#members + 1] = gzip(text:sub(start, stop))
+        start = stop + 1
+      end
+      members[#members + 1] = gzip(text:sub(start))
+      return members
+    end
+    local single, single_bytes = cut(), {}
+    for i = 1, 200 do single_bytes[i] = i end
+    for _, members in ipairs {single, cut(1), cut(3, 4, 5, 16, 17), cut(0, 0, 12, 12), cut(20000), cut(4096, 8192),
+      cut(unpack(single_bytes))} do
+      for _, between in ipairs {"", "\0", ("\0"):rep(4095), ("\0"):rep(10000)} do
+        for _, after in ipairs {"", "\0", ("\0"):rep(511), ("\0"):rep(8192)} do
+          support.with_file(table.concat(members, #members < 9 and between or "") .. after, function(path)
+            local x = read_idx(path)
+            assert.same({300, 100}, x.shape)
+            for i, value in ipairs(support.flat(x)) do assert(parts[i]:byte() == value) end
+          end)
+        end
+      end
+    end
+    -- Wherever the pieces end in which the file is read.
+    local first = #gzip(text:sub(1, 5000))
+    for zeros = 4096 - first % 4096 - 20, 4096 - first % 4096 + 3 do
+      support.with_file(gzip(text:sub(1, 5000)) .. ("\0"):rep(zeros) .. gzip(text:sub(5001)), function(path)
+        assert.equal(30000, read_idx(path):numel())
+      end)
+    end
+  end)
+
   for _, device in ipairs(support.devices) do
     it("puts the tensor on " .. device, function()
       support.with_file(idx(0x08, {2, 12}, bytes), function(path)
@@ -203,7 +239,10 @@ describe("read_idx", function()
     refused(idx(0x08, {2, 3, 4}, bytes .. "x"))
     refused(idx(0x08, {0}, "x"))
     local packed = gzip(idx(0x08, {2, 3, 4}, bytes))
-    for _, more in ipairs {"x", "\0", packed, ("x"):rep(100000)} do
+    for _, more in ipairs {
+      "x", "\0\0x", packed, ("x"):rep(100000), ("\0"):rep(9000) .. "\31", "\31", "\31\138", "\31\139", "\0\31\139\8",
+      gzip "" .. "x", gzip(""):sub(1, -2), ("\0"):rep(4096) .. gzip "x", (gzip ""):rep(300) .. "\31\139x",
+    } do
       support.with_file(packed .. more, function(path) fails("read_idx: ", read_idx, path) end)
     end
   end)

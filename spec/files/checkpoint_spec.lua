@@ -70,6 +70,32 @@ support.each_device(function(device)
       assert.same({step = 2 ^ 40, extra = extra}, found)
     end)
 
+    it("keeps every seed that fp8.manual_seed takes", function()
+      local model = build(device)
+      for _, seed in ipairs {0, 1, -1, 2 ^ 31, 2 ^ 53 - 1, -2 ^ 53 + 1, 2 ^ 53, -2 ^ 53} do
+        for _, position in ipairs {0, 1, 2 ^ 52 + 1, 2 ^ 53 - 2} do
+          fp8.manual_seed(seed, position)
+          fp8.rand(3, {device = device})
+          fp8.checkpoint.save(path, {model = model})
+          local expected = fp8.randint(0, 2 ^ 40, {9}, {device = device}):totable()
+          fp8.manual_seed(3)
+          fp8.checkpoint.load(path, {model = model})
+          assert.same({seed, position + 1}, {fp8.random_state()})
+          assert.same(expected, fp8.randint(0, 2 ^ 40, {9}, {device = device}):totable())
+        end
+      end
+      for _, seed in ipairs {2 ^ 53 + 2, -2 ^ 60, 1e300, 0.5} do fails("manual_seed", fp8.manual_seed, seed) end
+    end)
+
+    it("says so where the random numbers are too far on to be kept", function()
+      local model = build(device)
+      fp8.checkpoint.save(path, {model = model})
+      fp8.manual_seed(1, 2 ^ 53 - 1)
+      fp8.rand(1, {device = device})
+      fails("past position 2^53", fp8.checkpoint.save, path, {model = model})
+      fp8.checkpoint.load(path, {model = model})
+    end)
+
     it("can leave the optimizer out, but not make one up", function()
       local model, optimizer = build(device)
       fp8.checkpoint.save(path, {model = model, optimizer = optimizer})

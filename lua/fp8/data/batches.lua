@@ -62,7 +62,7 @@ return function(tensors, options)
     end
   end
   local start, stop = 1, settings.drop_last and rows - rows % settings.batch or rows
-  return function()
+  local function next_batch()
     if start > stop then return nil end
     local length, batch = math.min(settings.batch, stop - start + 1), {}
     for i = 1, #tensors do
@@ -76,4 +76,6 @@ return function(tensors, options)
     start = start + length
     return unpack(batch)
   end
+  jit.off(next_batch) -- compiled code would keep the tensors alive (nn/module.lua)
+  return next_batch
 end

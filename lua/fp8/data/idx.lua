@@ -28,20 +28,31 @@ local function open_pieces(file)
   if magic ~= "\31\139" then
     return function() return file:read(piece_bytes) end, false
   end
-  local inflate, finished = zlib.inflate(), false
-  return function()
-    local piece = file:read(piece_bytes)
-    if not piece then
-      if not finished then fail("the compressed data is truncated") end
-      return nil
+  -- One member after the other, as gzip and Python's gzip read them; zeros may follow the last. What is left of a piece
+  -- after the end of a member is kept in `rest`.
+  local inflate, used, rest = zlib.inflate(), 0, ""
+  local function next_piece()
+    local piece = rest ~= "" and rest or file:read(piece_bytes)
+    rest = ""
+    if not inflate then
+      while piece and not piece:find "%Z" do piece = file:read(piece_bytes) end
+      if not piece then return nil end
+      -- A piece may end between the two bytes by which a member is known.
+      piece = piece:match "%Z.*"
+      if #piece == 1 then piece = piece .. (file:read(1) or "") end
+      if piece:sub(1, 2) ~= "\31\139" then fail("there are bytes after the end of the compressed data") end
+      inflate, used = zlib.inflate(), 0
     end
-    if finished then fail("there are bytes after the end of the compressed data") end
+    if not piece then fail("the compressed data is truncated") end
     local ok, output, ended, consumed = pcall(inflate, piece)
     if not ok then fail("the compressed data is damaged (%s)", tostring(output):gsub("^[^\n]-:%d+: ", "")) end
-    finished = ended
-    if ended and consumed ~= file:seek() then fail("there are bytes after the end of the compressed data") end
+    if ended then
+      inflate, rest = nil, piece:sub(consumed - used + 1)
+    end
+    used = used + #piece
     return output
-  end, true
+  end
+  return next_piece, true
 end
 
 -- At least `count` bytes from the pieces, all that came with them included.

@@ -35,6 +35,11 @@ local function check_parts(name, path, parts, fields)
   end
 end
 
+-- Whether fp8.manual_seed takes a value as seed: 2^53 too, to which greater numbers would be rounded.
+local function is_seed(value)
+  return type(value) == "number" and value == math.floor(value) and math.abs(value) <= 2^53
+end
+
 -- Adds the tensors of a state_dict to a table, their names after a prefix.
 local function add(tensors, state, prefix)
   for name, tensor in pairs(state) do tensors[prefix .. name] = tensor end
@@ -67,10 +72,15 @@ function checkpoint.save(path, parts)
   if extra ~= nil and type(extra) ~= "table" then
     raise("checkpoint.save: extra must be a table, got " .. type(extra))
   end
+  local seed, position = core.random_state()
+  -- After manual_seed with a position close to 2^53, and some draws.
+  if not is_whole(position, 0) then
+    raise "checkpoint.save: the random numbers are past position 2^53, which can't be kept"
+  end
   local tensors = add({}, parts.model:state_dict(), "model.")
   if parts.optimizer then add(tensors, parts.optimizer:state_dict(), "optimizer.") end
   files.save(path, tensors, {
-    kind = kind, step = ("%d"):format(step or 0), random = encode("random", {core.random_state()}),
+    kind = kind, step = ("%d"):format(step or 0), random = encode("random", {seed, position}),
     extra = encode("extra", extra or {}),
   })
 end
@@ -123,7 +133,7 @@ local function read(path)
   local found = {step = tonumber(metadata.step), random = value_of "random", extra = value_of "extra"}
   if not is_whole(found.step, 0) then raise(("checkpoint.load: %s: its step can't be read"):format(path)) end
   local seed, position = found.random[1], found.random[2]
-  if type(seed) ~= "number" or not is_whole(math.abs(seed), 0) or not is_whole(position, 0) then
+  if not is_seed(seed) or not is_whole(position, 0) then
     raise(("checkpoint.load: %s: its random state can't be read"):format(path))
   end
   return tensors, found

@@ -101,7 +101,8 @@ end
 -- file that was there before is whole until then (atomic_file.lua).
 -- @param path     of the file
 -- @param tensors  table of tensors by name, of any dtype and device
--- @param metadata table of strings by name, or nil
+-- @param metadata table of strings by name, or nil; with names and shapes of the tensors they may be 100,000,000 bytes
+--   of JSON, as in the reference implementation
 function files.save(path, tensors, metadata)
   paths.check("save", path)
   if type(tensors) ~= "table" then raise("save: tensors must be a table, got " .. type(tensors)) end

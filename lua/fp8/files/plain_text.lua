@@ -1,15 +1,12 @@
 --- Plain Lua values as JSON and back: strings, finite numbers to the last bit, booleans, and tables of them.
-local cjson = require "cjson"
+local json = require "fp8.files.json"
 local is_utf8 = require("fp8.files.safetensors").is_utf8
 
 local plain_text = {}
 
 local deepest = 16 -- tables in one another
 
--- Settings of its own: another user of cjson may have changed the shared ones.
-local json = cjson.new()
-json.decode_invalid_numbers(false)
-json.decode_max_depth(deepest + 1)
+local decode = json.decoder(deepest + 1)
 
 local function fail(message, ...) error({message = message:format(...)}, 0) end
 
@@ -40,7 +37,7 @@ function encode_value(value, depth)
   local kind = type(value)
   if kind == "string" then
     if not is_utf8(value) then fail("a string is not UTF-8: %q", value) end
-    return json.encode(value)
+    return json.encode_string(value)
   elseif kind == "number" then
     if value ~= value or value == math.huge or value == -math.huge then fail("%s is not a finite number", value) end
     return ("%.17g"):format(value)
@@ -61,7 +58,7 @@ end
 
 --- The value of a text, nil if it is not JSON.
 function plain_text.decode(text)
-  local ok, value = pcall(json.decode, text)
+  local ok, value = pcall(decode, text)
   if ok then return value end
   return nil
 end

@@ -1,9 +1,9 @@
 --- The header of a safetensors file (https://huggingface.co/docs/safetensors): a u64 length, then JSON that says dtype,
 -- shape and place of every tensor; their bytes follow. Reading trusts nothing that the header says.
-local cjson = require "cjson"
 local core = require "fp8.core"
 local dtypes = require("fp8.core").dtypes
 local is_whole = require "fp8.is_whole"
+local json = require "fp8.files.json"
 
 local safetensors = {}
 
@@ -11,10 +11,7 @@ local largest_header = 100 * 1000 * 1000 -- bytes, as in the reference implement
 local largest_rank = 8
 local deepest = 127 -- lists and objects in one another, in fields that nobody reads, as in the reference implementation
 
--- Settings of its own: another user of cjson may have changed the shared ones.
-local json = cjson.new()
-json.decode_invalid_numbers(false)
-json.decode_max_depth(deepest)
+local decode = json.decoder(deepest)
 
 -- By the name in a file: the dtype here and bytes of an element. bool is read as u8; f64 only by request.
 local types = {BOOL = {dtype = "u8", bytes = 1}, F64 = {bytes = 8}}
@@ -69,7 +66,7 @@ local function read_string(text, position)
     fail("the header is not valid JSON: the string %s has the control character %d", quoted,
       quoted:match("[\1-\31]"):byte())
   end
-  return quoted:find("\\", 1, true) and json.decode("[" .. quoted .. "]")[1] or quoted:sub(2, -2), stop
+  return quoted:find("\\", 1, true) and decode("[" .. quoted .. "]")[1] or quoted:sub(2, -2), stop
 end
 
 -- Checks a field of the header (depth 1) or of a tensor (depth 2), whose value begins at `start`.
@@ -165,7 +162,7 @@ local function read_entry(name, entry, options)
 end
 
 local function read_metadata(metadata)
-  if metadata == cjson.null then return {} end
+  if metadata == json.null then return {} end
   for key, value in pairs(metadata) do
     if type(value) ~= "string" then
       fail("__metadata__ must hold strings, got %s for '%s'", type(value), tostring(key))
@@ -189,8 +186,8 @@ function safetensors.read_header(text, data_bytes, options)
   if not text:find "^[ \t\r\n]*{" then fail "the header is not a JSON object" end
   if text:find("%z") then fail("the header contains a zero byte") end
   if not safetensors.is_utf8(text) then fail("the header is not UTF-8") end
-  local ok, header = pcall(json.decode, text)
-  if not ok then fail("the header is not valid JSON: %s", header) end
+  local ok, header = pcall(decode, text)
+  if not ok then fail("%s%s", header == json.no_memory and "" or "the header is not valid JSON: ", header) end
   check_structure(text)
   local entries, metadata = {}, {}
   for name, entry in pairs(header) do
@@ -261,6 +258,13 @@ local function check_text(what, text)
   if not safetensors.is_utf8(text) then fail("%s is not UTF-8: %q", what, text) end
 end
 
+-- Before copies of the texts are made: they may be longer than a header can be.
+local function check_length(bytes)
+  if bytes > largest_header then
+    fail("a header of %.0f bytes is too large: names and metadata may have %d", bytes, largest_header)
+  end
+end
+
 local function sorted_keys(map, what)
   local keys = {}
   for key in pairs(map) do
@@ -282,12 +286,17 @@ end
 -- @param metadata table of strings by name, or nil
 -- @return length and header, padded so that the data starts at a multiple of 8; list of {tensor =, bytes =}
 function safetensors.write_header(tensors, metadata)
-  local fields, entries = {}, {}
+  local fields, entries, least = {}, {}, 0
+  for key, value in pairs(metadata or {}) do
+    if type(value) == "string" then least = least + #tostring(key) + #value end
+  end
+  check_length(least)
   if metadata and next(metadata) ~= nil then
     local pairs_text = {}
     for _, key in ipairs(sorted_keys(metadata, "a metadata key")) do
       check_text(("metadata '%s'"):format(key), metadata[key])
-      pairs_text[#pairs_text + 1] = json.encode(key) .. ":" .. json.encode(metadata[key])
+      local name, value = json.encode_string(key), json.encode_string(metadata[key])
+      pairs_text[#pairs_text + 1] = name .. ":" .. value
     end
     fields[1] = '"__metadata__":{' .. table.concat(pairs_text, ",") .. "}"
   end
@@ -300,12 +309,14 @@ function safetensors.write_header(tensors, metadata)
   local ordered, position = {}, 0
   for i, entry in ipairs(entries) do
     local stop = position + core.numel(entry.tensor) * entry.width
-    fields[#fields + 1] = ('%s:{"dtype":"%s","shape":[%s],"data_offsets":[%.0f,%.0f]}'):format(json.encode(entry.name),
-      names[core.dtype(entry.tensor)], table.concat(core.shape(entry.tensor), ","), position, stop)
+    fields[#fields + 1] = ('%s:{"dtype":"%s","shape":[%s],"data_offsets":[%.0f,%.0f]}'):format(
+      json.encode_string(entry.name), names[core.dtype(entry.tensor)], table.concat(core.shape(entry.tensor), ","),
+      position, stop)
     ordered[i], position = {tensor = entry.tensor, bytes = stop - position}, stop
   end
   local text = "{" .. table.concat(fields, ",") .. "}"
   text = text .. (" "):rep(-#text % 8)
+  check_length(#text)
   local bytes, length = {}, #text
   for i = 1, 8 do
     bytes[i] = string.char(length % 256)

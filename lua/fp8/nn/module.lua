@@ -66,43 +66,54 @@ end
 -- Loops over `next` that run often stay interpreted: LuaJIT 2.1.0-beta3 may cut an address in one to 32 bits.
 jit.off(sorted_fields)
 
--- Calls visit(module, name of the field, full name) for every tensor in a module and its parts, once for each module.
-local function each_tensor(module, visit, prefix, seen)
+-- All fields of a module and its parts that hold tensors, once for each module: a list of {owner = module, field = its
+-- name there, name = full name}.
+--
+-- A list and no function that is called for each: LuaJIT compiles the first closures of a function with what they refer
+-- to as constants, and its code would keep a whole state_dict alive.
+local function list_fields(module, prefix, seen, list)
   seen[module] = true
   for _, name in ipairs(sorted_fields(module)) do
     local value = module[name]
     if core.is_tensor(value) then
-      visit(module, name, prefix .. name)
+      list[#list + 1] = {owner = module, field = name, name = prefix .. name}
     elseif not seen[value] then
-      each_tensor(value, visit, prefix .. name .. ".", seen)
+      list_fields(value, prefix .. name .. ".", seen, list)
     end
   end
+  return list
 end
 
 -- Full names and tensors, in an order that depends on names only; a tensor that is shared counts under its first name.
 local function list_tensors(module, wanted)
   local names, tensors, seen = {}, {}, {}
-  each_tensor(module, function(owner, field, name)
-    local tensor = owner[field]
+  for _, entry in ipairs(list_fields(module, "", {}, {})) do
+    local tensor = entry.owner[entry.field]
     if not seen[tensor] and (not wanted or wanted(tensor)) then
       seen[tensor] = true
-      names[#names + 1], tensors[#tensors + 1] = name, tensor
+      names[#names + 1], tensors[#tensors + 1] = entry.name, tensor
     end
-  end, "", {})
+  end
   return names, tensors
+end
+
+-- The same function, which LuaJIT is not to compile: that would keep what it refers to alive.
+local function interpreted(iterator)
+  jit.off(iterator)
+  return iterator
 end
 
 --- for name, part in module:children() do … end: the modules that are fields of this one, in an order that depends on
 -- names only.
 function Module:children()
   local names, position = sorted_fields(self), 0
-  return function()
+  return interpreted(function()
     repeat
       position = position + 1
     until names[position] == nil or is_module(self[names[position]])
     local name = names[position]
     return name, name ~= nil and self[name] or nil
-  end
+  end)
 end
 
 --- A list of the tensors that require a gradient, those of the module's parts included.
@@ -115,10 +126,10 @@ end
 function Module:named_parameters()
   local names, tensors = list_tensors(self, core.requires_grad)
   local position = 0
-  return function()
+  return interpreted(function()
     position = position + 1
     return names[position], tensors[position]
-  end
+  end)
 end
 
 --- A table of all tensors by name, for fp8.save; they share the module's memory. A tensor that several parts share is
@@ -150,14 +161,15 @@ function Module.source_of(_, _, source) return source end
 function Module:load_state_dict(state)
   if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
   local sources, known = {}, {}
-  each_tensor(self, function(owner, field, name)
+  for _, entry in ipairs(list_fields(self, "", {}, {})) do
+    local name, owner, field = entry.name, entry.owner, entry.field
     local tensor, source = owner[field], owner:source_of(field, state[name])
     known[name] = true
     if source ~= nil then
       check_source(name, tensor, source)
       sources[tensor] = source
     end
-  end, "", {})
+  end
   local names, tensors = list_tensors(self)
   for i, name in ipairs(names) do
     if not sources[tensors[i]] then check_source(name, tensors[i], nil) end
@@ -180,10 +192,11 @@ function Module.keeps_dtype() return false end
 -- @return the module
 function Module:to(...)
   local options, moved, gone = to_options(...), {}, {}
-  each_tensor(self, function(owner, field)
-    local old = owner[field]
+  local fields = list_fields(self, "", {}, {})
+  for _, entry in ipairs(fields) do
+    local owner, old = entry.owner, entry.owner[entry.field]
     if not moved[old] then
-      local converted = is_float(old) and not owner:keeps_dtype(field)
+      local converted = is_float(old) and not owner:keeps_dtype(entry.field)
       local new = core.to(old, converted and options or {device = options.device})
       if new ~= old then
         core.set_requires_grad(new, core.requires_grad(old))
@@ -191,8 +204,8 @@ function Module:to(...)
       end
       moved[old] = new
     end
-  end, "", {})
-  each_tensor(self, function(owner, field) owner[field] = moved[owner[field]] end, "", {})
+  end
+  for _, entry in ipairs(fields) do entry.owner[entry.field] = moved[entry.owner[entry.field]] end
   for i = 1, #gone do replaced[gone[i]] = true end
   return self
 end
@@ -229,10 +242,10 @@ end
 function Module:named_modules()
   local names, modules, position = {}, {}, 0
   list_modules(self, "", names, modules, {})
-  return function()
+  return interpreted(function()
     position = position + 1
     return names[position], modules[position]
-  end
+  end)
 end
 
 --- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.

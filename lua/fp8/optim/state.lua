@@ -57,13 +57,16 @@ local function read_settings(self, text)
   return list
 end
 
--- Calls visit(name, tensor) for every tensor that is kept.
-local function each_tensor(self, visit)
+-- All tensors that are kept: their names, and they in the same order. (Lists and no function that is called for each:
+-- nn/module.lua says why.)
+local function list_tensors(self)
+  local names, tensors = {}, {}
   for i, entry in ipairs(self.state) do
     for key, value in pairs(entry) do
-      if core.is_tensor(value) then visit(("%d.%s"):format(i, key), value) end
+      if core.is_tensor(value) then names[#names + 1], tensors[#tensors + 1] = ("%d.%s"):format(i, key), value end
     end
   end
+  return names, tensors
 end
 
 local function text_tensor(text)
@@ -80,7 +83,8 @@ function state.save(self)
     steps = core.tensor(steps, {dtype = "i64", device = "cpu"}),
     settings = text_tensor(settings_text(self)),
   }
-  each_tensor(self, function(name, tensor) dict[name] = core.share(tensor) end)
+  local names, tensors = list_tensors(self)
+  for i, name in ipairs(names) do dict[name] = core.share(tensors[i]) end
   return dict
 end
 
@@ -120,17 +124,18 @@ function state.load(self, dict)
   if type(dict) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(dict)) end
   local known = {steps = true, settings = true}
   local steps = read_steps(self, dict)
-  each_tensor(self, function(name, tensor)
+  local names, tensors = list_tensors(self)
+  for i, name in ipairs(names) do
     known[name] = true
-    check_tensor(dict, name, core.shape(tensor), "f32")
-  end)
+    check_tensor(dict, name, core.shape(tensors[i]), "f32")
+  end
   for name in pairs(dict) do
     if not known[name] then
       raise(("load_state_dict: the optimizer keeps no tensor %s"):format(tostring(name)))
     end
   end
   local settings = read_settings(self, read_text(check_tensor(dict, "settings", nil, "u8")))
-  each_tensor(self, function(name, tensor) core.copy_(tensor, dict[name]) end)
+  for i, name in ipairs(names) do core.copy_(tensors[i], dict[name]) end
   for i, entry in ipairs(self.state) do entry.steps = steps[i] end
   for key in pairs(self.defaults) do
     self[key] = settings[1][key]
