@@ -81,6 +81,18 @@ support.each_device(function(device)
     end)
   end)
 
+  describe("options", function()
+    it("are refused where they would do nothing", function()
+      local x = fp8.ones(2, {device = device})
+      for _, make in ipairs {fp8.zeros, fp8.empty, fp8.randn} do
+        fails("unknown option 'saturate'", make, 2, {device = device, saturate = false})
+      end
+      fails("unknown option 'saturate'", fp8.tensor, {1}, {dtype = "e4m3", saturate = false, device = device})
+      fails("unknown option 'saturate'", fp8.arange, 3, {saturate = true, device = device})
+      fails("unknown option 'requires_grad'", x.to, x, {dtype = "f16", requires_grad = true})
+    end)
+  end)
+
   describe("names", function()
     it("end with the string, not with a zero byte in it", function()
       fails("unknown dtype", fp8.zeros, 2, {dtype = "f16\0", device = device})

@@ -4,7 +4,7 @@
 /* to(tensor, {dtype =, device =, saturate =}): the tensor itself where nothing changes */
 static int lfp8_to(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
-  Options unchanged = {.dtype = tensor->dtype, .device = tensor_device(tensor), .saturate = true};
+  Options unchanged = {.dtype = tensor->dtype, .device = tensor_device(tensor), .saturate = true, .converts = true};
   Options options = check_options(L, 2, unchanged);
   if (options.dtype == tensor->dtype && device_equal(options.device, unchanged.device)) {
     lua_settop(L, 1);

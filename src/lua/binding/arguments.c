@@ -197,9 +197,9 @@ static bool set_option(lua_State *L, int argument, const char *name, Options *op
     options->dtype = read_dtype(L, -1, argument);
   } else if (strcmp(name, "device") == 0) {
     options->device = read_device(L, lua_gettop(L), argument);
-  } else if (strcmp(name, "requires_grad") == 0 || strcmp(name, "saturate") == 0) {
+  } else if (strcmp(name, options->converts ? "saturate" : "requires_grad") == 0) {
     if (!lua_isboolean(L, -1)) argument_error(L, argument, "%s: boolean expected, got %s", name, luaL_typename(L, -1));
-    *(name[0] == 'r' ? &options->requires_grad : &options->saturate) = lua_toboolean(L, -1);
+    *(options->converts ? &options->saturate : &options->requires_grad) = lua_toboolean(L, -1);
   } else {
     return false;
   }
@@ -242,7 +242,7 @@ static int64_t read_list(lua_State *L, int index, int argument, Options *options
     const char *name = plain_text(L, -2);
     if (!name)
       argument_error(L, argument, "a list is expected, got a table with a key that is a %s", luaL_typename(L, -2));
-    if (options && strcmp(name, "saturate") != 0 && set_option(L, argument, name, options)) {
+    if (options && set_option(L, argument, name, options)) {
       options->in_list = true;
     } else {
       argument_error(L, argument,

@@ -96,7 +96,8 @@ typedef struct Options {
   Device device;
   bool requires_grad;
   bool saturate;
-  bool in_list; /* some came with the list of sizes or numbers, as in zeros{2, 3, dtype = "f16"} */
+  bool converts; /* of a tensor that there is, which has `saturate` as an option, where a new one has requires_grad */
+  bool in_list;  /* some came with the list of sizes or numbers, as in zeros{2, 3, dtype = "f16"} */
 } Options;
 
 /* The string at `index`; NULL if there is none, or one with a zero byte, which would end it early: no name has one. */
