@@ -68,11 +68,9 @@ typedef struct RandomDraw {
   int64_t low, high;
 } RandomDraw;
 
-/* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. Arithmetic
- * takes a number as a float32, rounded to nearest, beside tensors of every float dtype, and rounds its result alone; or as
- * a 64-bit integer beside integers. Where a number is compared, or may itself be the result (MAXIMUM, MINIMUM, clamp,
- * where, fill), it has been rounded once from its double to the tensor's dtype: 0.1 is equal to what 0.1 has become in a
- * bf16 tensor. */
+/* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. Beside a float
+ * tensor a number has been rounded once, from its double, to the tensor's dtype: 0.1 is equal to what 0.1 has become in a
+ * bf16 tensor. Arithmetic of integers takes it as a 64-bit integer. */
 typedef struct Operand {
   const Tensor *tensor;
   double number;

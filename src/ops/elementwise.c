@@ -75,12 +75,7 @@ static BinaryOp compare_exactly(BinaryOp op, Operand *a, Operand *b) {
   return op;
 }
 
-/* Whether the operation compares or chooses, and computes nothing: then a number takes the dtype first. */
-static bool takes_dtype_first(BinaryOp op) {
-  return op == BINARY_MAXIMUM || op == BINARY_MINIMUM || binary_class(op) == BINARY_CLASS_COMPARISON;
-}
-
-/* The operand of an operation that does, in a dtype. */
+/* A number takes the dtype first, but for arithmetic in integers, which is done in 64 bits. */
 static Operand operand_in(DType dtype, Operand operand) {
   if (!operand.tensor) operand.number = number_in(dtype, operand.number);
   return operand;
@@ -94,8 +89,8 @@ bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   if (!merge_operand(a, first, &rank, size) || !merge_operand(b, first, &rank, size)) return false;
   DType dtype = promoted(a, b);
   BinaryClass kind = binary_class(op);
-  bool exact = kind == BINARY_CLASS_COMPARISON && !dtype_is_float(first->dtype); /* compare_exactly */
-  if (takes_dtype_first(op) && !exact) {
+  bool chooses = op == BINARY_MAXIMUM || op == BINARY_MINIMUM;
+  if (dtype_is_float(first->dtype) || chooses) {
     a = operand_in(dtype, a);
     b = operand_in(dtype, b);
   }
@@ -136,6 +131,7 @@ bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b) {
     if (!copy_contiguous(&separate, b.tensor)) return false;
     b.tensor = &separate;
   }
+  if (dtype_is_float(x->dtype)) b = operand_in(x->dtype, b);
   bool done = backend_for(x)->binary(op, x, (Operand){.tensor = x}, expand_operand(b, &view, x));
   tensor_release(&separate);
   if (done) tensor_changed(x);
