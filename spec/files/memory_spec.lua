@@ -7,6 +7,7 @@ local largest = 100 * 1000 * 1000
 
 -- Runs code with limits of memory from 0 to 180 MiB beyond what the process has. `attempt` is what the code defines.
 local function run_with_little(code)
+  if not support.can_limit_memory then return end
   local ended, text = support.run_lua([[
     local fp8, ffi = require "fp8", require "ffi"
     ffi.cdef "typedef struct { long now, most; } Limit; int setrlimit(int which, const Limit *limit);"

@@ -217,6 +217,9 @@ function support.run_lua(code)
   return ok, text
 end
 
+--- Whether a process can go on where its address space is limited: not with the address sanitizer, which ends it.
+support.can_limit_memory = not (os.getenv "LD_PRELOAD" or ""):find("asan", 1, true)
+
 --- Compiles a C file with the given flags; without the sanitizers' runtime, which would look for the compiler's leaks.
 function support.compile(source, target, flags)
   local compiler = os.getenv "CC" or "cc"
