@@ -73,13 +73,18 @@ describe("A finalizer that interrupts an operation", function()
         core.scope_begin()
         local x, open = fp8.full({1000}, 3), true
         getmetatable(newproxy(true)).__gc = function()
-          if open then core.scope_end {} end
-          open = false
+          if open then
+            open = false
+            core.scope_end {}
+          end
           for i = 1, 20 do local _ = fp8.full({1000}, -1) end
         end
         local ok, y = pcall(core.add, x, 1)
-        if open then core.scope_end {y} end
-        open = false
+        local kept = {y}
+        if open then
+          open = false
+          core.scope_end(kept)
+        end
         for _, element in ipairs(ok and core.dtype(y) and pcall(core.totable, y) and core.totable(y) or {}) do
           assert(element == 4, element)
         end
