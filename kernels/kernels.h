@@ -147,6 +147,22 @@ typedef struct FinishPlan {
 } FinishPlan;
 cudaError_t launch_finish_product(Launch launch, const FinishPlan *plan);
 
+/* backend.h, mend_triangle. A matrix of a batch, of any strides. */
+typedef struct TriangleOperand {
+  const void *data;
+  DType dtype;
+  int64_t batch, row, column; /* strides */
+} TriangleOperand;
+
+typedef struct TrianglePlan {
+  void *out; /* (batch, rows, columns), contiguous */
+  DType dtype;
+  TriangleOperand a, b; /* (batch, rows, inner) and (batch, inner, columns) */
+  int64_t batch, rows, inner, columns;
+  bool lower;
+} TrianglePlan;
+cudaError_t launch_mend_triangle(Launch launch, const TrianglePlan *plan);
+
 /* bf16 values of float8 codes, all exact. */
 cudaError_t launch_widen_codes(Launch launch, uint16_t *out, const uint8_t *codes, DType format, int64_t count);
 /* out[i] = value[0] for i < count. */

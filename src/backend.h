@@ -22,7 +22,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 1 };
+enum { BACKEND_VERSION = 2 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -134,6 +134,10 @@ typedef struct Backend {
    * extent in the other (both orders occur); batch strides of a and b may be 0. a and b have one dtype of f32, f16,
    * bf16; out has it too, or f32. k = 0 gives the bias or 0. Accumulates in float32; float32 products use no TF32. */
   bool (*matmul)(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+  /* After matmul, without a bias, where a is a triangle: 0 in columns beyond i + k - m of row i if `lower`, else before
+   * them. Such a 0 times what is not finite in b must not count: columns of out are computed again, from the triangle
+   * alone, where those of b are not finite. Tensors are those of matmul, all of three dimensions. */
+  bool (*mend_triangle)(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
   /* out (m, n), of codes that are contiguous, each e4m3 or e5m2; scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
    * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
    * where the device has them, which accumulate with about 14 bits: over all of k if `fast`, else over 128 terms, whose

@@ -51,10 +51,26 @@ __device__ inline void hide(const AttentionPlan &plan, float (&score)[TILE / 8][
   }
 }
 
+/* Results of queries that see a value which is not finite, those of its feature: `edge` of clear_nonfinite. */
+template <int FEATURES>
+__device__ inline void break_results(float (&result)[FEATURES / 8][4], const int *edge, int first_query, int shift,
+                                     int first_key) {
+  const int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int n = 0; n < FEATURES / 8; n++) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      const int query = first_query + lane / 4 + k / 2 * 8, row = edge[n * 8 + lane % 4 * 2 + k % 2];
+      if (row >= 0 && first_key + row <= query + shift) result[n][k] = NAN;
+    }
+  }
+}
+
 template <typename Scalar, int FEATURES>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
   extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
+  __shared__ int edge[FEATURES];
   const HeadTile place = head_tile(plan, plan.queries, true);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
@@ -96,7 +112,12 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
       hide(plan, score, first_query, tile * TILE);
     }
     exponentiate<FEATURES>(score, result, maximum, sum);
+    const int shift = plan.keys - plan.queries;
+    const bool hides = plan.causal && last_key > place.first + shift; /* from a query of the thread block */
+    const bool broken = hides && __syncthreads_or(has_nonfinite<Scalar, TILE, FEATURES>(value_tile));
+    if (broken) clear_nonfinite<Scalar, TILE, FEATURES>(value_tile, edge, false);
     multiply_columns<Scalar, TILE, FEATURES>(result, score, value_tile);
+    if (broken) break_results<FEATURES>(result, edge, first_query, shift, tile * TILE);
     __syncthreads(); /* before this tile's place is filled again */
   }
 #pragma unroll

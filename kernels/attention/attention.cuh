@@ -138,6 +138,57 @@ __device__ inline void multiply_columns(float (&sum)[FEATURES / 8][4], const flo
   }
 }
 
+/* --- what is not finite, in causal tiles of which some positions are hidden ---
+ *
+ * Hidden positions have weights of 0, but 0 · NaN is NaN. So tiles are searched for what is not finite, which costs one
+ * instruction for two elements; where there is something, it becomes 0 for the product, and the results that do see it
+ * become NaN after it. */
+
+/* Becomes NaN, in one half or both, if an element of the word is not finite; else stays 0 in both. */
+__device__ inline void add_nothing_times(uint32_t &sum, uint32_t word, BFloat16) {
+  asm("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(word), "r"(0));
+}
+__device__ inline void add_nothing_times(uint32_t &sum, uint32_t word, Half) {
+  asm("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(word), "r"(0));
+}
+
+/* Whether the thread's share of a tile has something that is not finite. */
+template <typename Scalar, int ROWS, int FEATURES> __device__ inline bool has_nonfinite(const uint16_t *tile) {
+  constexpr int chunks = FEATURES / 8;
+  uint32_t sum = 0;
+#pragma unroll
+  for (int i = threadIdx.x; i < ROWS * chunks; i += ATTENTION_BLOCK) {
+    const uint4 raw = *reinterpret_cast<const uint4 *>(tile + i / chunks * pitch<FEATURES> + i % chunks * 8);
+    add_nothing_times(sum, raw.x, Scalar());
+    add_nothing_times(sum, raw.y, Scalar());
+    add_nothing_times(sum, raw.z, Scalar());
+    add_nothing_times(sum, raw.w, Scalar());
+  }
+  return (sum & 0x7FFF7FFF) != 0;
+}
+
+__device__ inline uint16_t exponent_mask(BFloat16) { return 0x7F80; }
+__device__ inline uint16_t exponent_mask(Half) { return 0x7C00; }
+
+/* Makes what is not finite in a tile 0, by all threads together. edge[feature] is the first row that had it, or the last
+ * one; -1 if none. */
+template <typename Scalar, int ROWS, int FEATURES>
+__device__ inline void clear_nonfinite(uint16_t *tile, int *edge, bool last) {
+  const uint16_t mask = exponent_mask(Scalar());
+  __syncthreads();
+  for (int column = threadIdx.x; column < FEATURES; column += ATTENTION_BLOCK) {
+    edge[column] = -1;
+#pragma unroll 1
+    for (int row = 0; row < ROWS; row++) {
+      uint16_t &bits = tile[row * pitch<FEATURES> + column];
+      if ((bits & mask) != mask) continue;
+      bits = 0;
+      if (last || edge[column] < 0) edge[column] = row;
+    }
+  }
+  __syncthreads();
+}
+
 /* --- results --- */
 
 /* 2^x, to two units in the last place; 0 for very negative x. */

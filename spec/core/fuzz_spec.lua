@@ -36,6 +36,7 @@ for names, kinds in ([[
   attention: heads heads heads attention_options
   self_attention: packed small attention_options
   attention_softmax_: heads small boolean
+  triangle_matmul: heads heads boolean
   attention_softmax_backward_: heads heads small boolean
   cat stack: list dimension
   index_select gather: tensor dimension index

@@ -120,6 +120,57 @@ support.each_device(function(device)
         support.close(q.grad, expected)
       end)
 
+      for _, features in ipairs {20, 32, 64, 128} do
+        it(("%s of %d features: what is not finite stays with who sees it"):format(dtype, features), function()
+          local options = {device = device, dtype = dtype}
+          for _, sizes in ipairs {{70, 70, 9}, {70, 70, 66}, {40, 100, 21}, {130, 130, 128}} do
+            local queries, keys, at = unpack(sizes)
+            local t = {q = fp8.randn(1, 2, queries, features, options), k = fp8.randn(1, 2, keys, features, options),
+              v = fp8.randn(1, 2, keys, features, options), dy = fp8.randn(1, 2, queries, features, options)}
+            --- y, dq, dk and dv, with `value` in place of an element of `name`, of its position number `at`.
+            local function run(name, value, position)
+              local x = {}
+              for key, tensor in pairs(t) do x[key] = tensor:clone() end
+              if name then x[name][1][2][position]:narrow(1, 3, 1):fill_(value) end
+              for _, key in ipairs {"q", "k", "v"} do x[key]:requires_grad_() end
+              local y = fp8.attention(x.q, x.k, x.v, {causal = true})
+              y:backward(x.dy)
+              return {y = y:detach(), dq = x.q.grad, dk = x.k.grad, dv = x.v.grad}
+            end
+            local clean = run()
+            local function same(found, name, first, count)
+              support.close(found[name]:narrow(3, first, count), clean[name]:narrow(3, first, count))
+            end
+            local function broken(found, name, position)
+              local values = support.flat(found[name][1][2][position])
+              return values[3] ~= values[3] or math.abs(values[3]) == math.huge
+            end
+            local shift = keys - queries
+            for _, value in ipairs {0 / 0, math.huge} do
+              -- Query `at` is the first that sees key at + shift.
+              local found = run("v", value, at + shift)
+              same(found, "y", 1, at - 1)
+              same(found, "dq", 1, at - 1)
+              assert.is_true(broken(found, "y", at) and broken(found, "y", queries) and broken(found, "dq", at))
+              found = run("dy", value, at)
+              same(found, "dv", at + shift + 1, queries - at)
+              same(found, "dk", at + shift + 1, queries - at)
+              assert.is_true(broken(found, "dv", at + shift) and broken(found, "dv", 1) and broken(found, "dk", 1))
+            end
+            local found = run("k", 0 / 0, at + shift)
+            same(found, "y", 1, at - 1)
+            same(found, "dq", 1, at - 1)
+            assert.is_true(broken(found, "y", at) and broken(found, "dq", queries))
+            found = run("q", 0 / 0, at)
+            same(found, "y", 1, at - 1)
+            same(found, "y", at + 1, queries - at)
+            same(found, "dv", at + shift + 1, queries - at)
+            same(found, "dk", at + shift + 1, queries - at)
+            assert.is_true(broken(found, "y", at) and broken(found, "dk", at + shift) and broken(found, "dv", 1))
+          end
+        end)
+      end
+
       it(dtype .. " shows a NaN where it matters, and nowhere else", function()
         local q = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})
         local v = fp8.randn(1, 1, 80, 32, {device = device, dtype = dtype})

@@ -1,4 +1,5 @@
 -- Products of matrices, batches and vectors.
+local core = require "fp8.core"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
 local support = require "spec.support"
@@ -77,6 +78,50 @@ support.each_device(function(device)
       local a, b = fp8.randn(256, 512, {device = device}), fp8.randn(512, 128, {device = device})
       local expected = expected_product(a:narrow(1, 1, 8), b:narrow(2, 1, 8))
       assert.is_true(relative(a:matmul(b):narrow(1, 1, 8):narrow(2, 1, 8), expected) < 1e-6)
+    end)
+
+    it("takes nothing through the zeros of a triangle", function()
+      local random = support.random(12)
+      for trial = 1, 40 do
+        local m, k, n, lower = random(45), random(45), random(70), trial % 2 == 0
+        local dtype = ({"f32", "f16", "bf16"})[trial % 3 + 1]
+        local options = {device = device, dtype = dtype}
+        local weights = {}
+        for i = 1, m do
+          for j = 1, k do
+            local inside = lower and j <= i + k - m or not lower and j >= i + k - m
+            table.insert(weights, inside and random() or 0)
+          end
+        end
+        local a = fp8.tensor(weights, {device = device}):view(1, m, k):to(dtype):expand(2, m, k)
+        if trial % 5 == 0 then a = a:transpose(1, 2):contiguous():transpose(1, 2) end
+        local b = fp8.randn(2, k, n, options)
+        if trial % 4 == 0 then b = b:transpose(1, 2):contiguous():transpose(1, 2) end
+        local position, column = random(k), random(n)
+        b[2][position]:narrow(1, column, 1):fill_(trial % 3 == 0 and math.huge or 0 / 0)
+        local y = core.triangle_matmul(a, b, lower):to("f32"):totable()
+        local rows, values = a[1]:totable(), b:totable()
+        for batch = 1, 2 do
+          for i = 1, m do
+            local first, last = lower and 1 or math.max(1, i + k - m), lower and math.min(k, i + k - m) or k
+            for j = 2 - column % 2, n, 2 do -- among them the one that is not finite
+              local sum, magnitude, seen = 0, 0, false
+              for l = first, last do
+                local value = values[batch][l][j]
+                if value ~= value or value == math.huge then
+                  seen = true
+                else
+                  sum, magnitude = sum + rows[i][l] * value, magnitude + math.abs(rows[i][l] * value)
+                end
+              end
+              local found = y[batch][i][j]
+              assert.equal(seen, found ~= found or found == math.huge)
+              if not seen then assert.is_true(math.abs(found - sum) <= magnitude * support.tolerance[dtype] + 1e-6) end
+            end
+          end
+        end
+      end
+      support.fails("the same leading dimensions are needed", core.triangle_matmul, fp8.ones(2, 3, 4), fp8.ones(4, 3))
     end)
 
     it("names both shapes where they don't fit", function()

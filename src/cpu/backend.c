@@ -60,6 +60,7 @@ static const Backend backend = {
     .gather = cpu_gather,
     .scatter_add = cpu_scatter_add,
     .matmul = cpu_matmul,
+    .mend_triangle = cpu_mend_triangle,
     .scaled_matmul = cpu_scaled_matmul,
     .quantize = cpu_quantize,
     .dequantize = cpu_dequantize,

@@ -50,8 +50,9 @@ bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
-/* matmul/matmul.c */
+/* matmul/matmul.c, matmul/triangle.c */
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+bool cpu_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
 
 /* scaled_matmul.c */
 bool cpu_scaled_matmul(Tensor *out, const ScaledProduct *product);

@@ -42,6 +42,7 @@ static const Backend cuda_backend = {
     .gather = cuda_gather,
     .scatter_add = cuda_scatter_add,
     .matmul = cuda_matmul,
+    .mend_triangle = cuda_mend_triangle,
     .scaled_matmul = cuda_scaled_matmul,
     .quantize = cuda_quantize,
     .dequantize = cuda_dequantize,

@@ -160,6 +160,7 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 /* matmul/matmul.c */
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+bool cuda_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
 
 /* scaled_matmul.c */
 bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product);

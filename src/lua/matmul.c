@@ -8,6 +8,13 @@ static int lfp8_matmul(lua_State *L) {
   return finish(L, op_matmul(new_tensor(L), a, b, bias, dtype), 1);
 }
 
+/* triangle_matmul(a, b, lower) -> (…, m, n): ops/ops.h, op_triangle_matmul */
+static int lfp8_triangle_matmul(lua_State *L) {
+  const Tensor *a = check_tensor(L, 1), *b = check_tensor(L, 2);
+  bool lower = optional_boolean(L, 3, false);
+  return finish(L, op_triangle_matmul(new_tensor(L), a, b, lower), 1);
+}
+
 /* matrices(x) -> x, or a contiguous copy where matmul would have to make one each time */
 static int lfp8_matrices(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
@@ -16,6 +23,7 @@ static int lfp8_matrices(lua_State *L) {
 
 const luaL_Reg matmul_functions[] = {
     {"matmul", lfp8_matmul},
+    {"triangle_matmul", lfp8_triangle_matmul},
     {"matrices", lfp8_matrices},
     {NULL, NULL},
 };

@@ -173,3 +173,22 @@ bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias
   *out = created;
   return true;
 }
+
+static bool mend(Tensor *result, const Tensor *a, const Tensor *b, bool lower) {
+  Tensor left = {0}, right = {0}, target = *result;
+  bool done = prepare_operand(&left, a) && prepare_operand(&right, b) && merge_batch(&target) &&
+              backend_for(a)->mend_triangle(&target, &left, &right, lower);
+  tensor_release(&left);
+  tensor_release(&right);
+  return done;
+}
+
+bool op_triangle_matmul(Tensor *out, const Tensor *a, const Tensor *b, bool lower) {
+  bool fits = a->rank >= 2 && a->rank == b->rank;
+  for (int i = 0; fits && i < a->rank - 2; i++) fits = a->size[i] == b->size[i];
+  if (!fits) return report_shapes(a, b, "the same leading dimensions are needed");
+  Tensor created = {0};
+  if (!op_matmul(&created, a, b, NULL, a->dtype)) return false;
+  bool done = tensor_count(&created) == 0 || mend(&created, a, b, lower);
+  return hand_over(out, &created, done);
+}

@@ -175,6 +175,9 @@ bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *
  * left, a column on the right, and its dimension is dropped from the result. `bias` (n) may be NULL. `dtype`: that
  * of the operands, or f32. */
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
+/* a (…, m, k) · b (…, k, n) of the same leading dimensions, where a is 0 in columns beyond i + k - m of row i if `lower`,
+ * else before them, and these do not count: what they are multiplied with may be NaN. The result has b's dtype. */
+bool op_triangle_matmul(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
 /* `x` (rank at least 2) as op_matmul reads it without a copy: itself, shared, or else a contiguous copy. */
 bool op_matrices(Tensor *out, const Tensor *x);
 

@@ -12,7 +12,7 @@ local transposed_matmul = require "fp8.ops.transposed_matmul"
 local needs_grad, record = autograd.needs_grad, autograd.record
 local free, matmul, matrices, shape_of, share = core.free, core.matmul, core.matrices, core.shape, core.share
 local select, transpose, view = core.select, core.transpose, core.view
-local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
+local times_transposed, triangle_matmul = transposed_matmul.times_transposed, core.triangle_matmul
 local raise, text = core.raise, shapes.text
 
 local attention = {}
@@ -30,6 +30,21 @@ local function read_options(name, options, features)
     raise(("%s: option dropout must be at least 0 and below 1, got %s"):format(name, dropout))
   end
   return {causal = options.causal or false, scale = scale, dropout = dropout}
+end
+
+-- weights·x of what belongs to scores, (…, queries, keys) and (…, keys, features), and weightsᵀ·x of (…, queries,
+-- features). Causal: weights of keys that a query does not see are 0, and what they are multiplied with, a NaN maybe,
+-- does not count.
+local function of_keys(weights, x, causal)
+  if causal then return triangle_matmul(weights, x, true) end
+  return matmul(weights, x)
+end
+
+local function of_queries(weights, x, causal)
+  local turned = transpose(weights, -1, -2)
+  local y = causal and triangle_matmul(turned, x, false) or matmul(turned, x)
+  free(turned)
+  return y
 end
 
 -- x as `dtype`; x itself is freed, unless it has that.
@@ -53,7 +68,7 @@ local function forward(q, k, v, rule)
   local probabilities = converted(scores, core.dtype(v))
   local factor = probabilities
   if rule.dropout > 0 then factor, rule.seed, rule.offset = core.dropout(probabilities, rule.dropout) end
-  local y = matmul(factor, v)
+  local y = of_keys(factor, v, rule.causal)
   if factor ~= probabilities then free(factor) end
   return {q, k, v, probabilities}, y
 end
@@ -83,7 +98,7 @@ local function backward(grad, saved, rule, want_q, want_k, want_v)
   if want_v then
     local factor = probabilities
     if rule.dropout > 0 then factor = core.dropout(probabilities, rule.dropout, rule.seed, rule.offset) end
-    grad_v = transposed_times(factor, dy)
+    grad_v = of_queries(factor, dy, rule.causal)
     if factor ~= probabilities then free(factor) end
   end
   if want_q or want_k then
@@ -97,8 +112,8 @@ local function backward(grad, saved, rule, want_q, want_k, want_v)
     core.attention_softmax_backward_(scores, wide, rule.scale, rule.causal)
     if wide ~= probabilities then free(wide) end
     scores = converted(scores, core.dtype(q))
-    if want_q then grad_q = matmul(scores, k) end
-    if want_k then grad_k = transposed_times(scores, q) end
+    if want_q then grad_q = of_keys(scores, k, rule.causal) end
+    if want_k then grad_k = of_queries(scores, q, rule.causal) end
     free(scores)
   end
   free(dy)

@@ -47,6 +47,27 @@ static ProductStatus run_without_bias(CudaDevice *device, CublasProduct product)
   return status;
 }
 
+static TriangleOperand triangle_operand(const Tensor *x) {
+  return (TriangleOperand){tensor_data(x), x->dtype, x->stride[0], x->stride[1], x->stride[2]};
+}
+
+bool cuda_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lower) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  TrianglePlan plan = {
+      .out = tensor_data(out),
+      .dtype = out->dtype,
+      .a = triangle_operand(a),
+      .b = triangle_operand(b),
+      .batch = a->size[0],
+      .rows = a->size[1],
+      .inner = a->size[2],
+      .columns = b->size[2],
+      .lower = lower,
+  };
+  return cuda_launched(device, launch_mend_triangle(device->launch, &plan), "triangle kernel");
+}
+
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
