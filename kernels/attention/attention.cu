@@ -66,12 +66,10 @@ __device__ inline void break_results(float (&result)[FEATURES / 8][4], const int
   }
 }
 
-template <typename Scalar, int FEATURES>
-__global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
+/* The results of 64 queries; returns whether one is not finite and hidden values may be why. */
+template <typename Scalar, int FEATURES, bool CAREFUL>
+__device__ inline bool attend(const AttentionPlan &plan, const HeadTile &place, uint16_t *shared, int *edge) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
-  extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
-  __shared__ int edge[FEATURES];
-  const HeadTile place = head_tile(plan, plan.queries, true);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
@@ -113,11 +111,10 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
     }
     exponentiate<FEATURES>(score, result, maximum, sum);
     const int shift = plan.keys - plan.queries;
-    const bool hides = plan.causal && last_key > place.first + shift; /* from a query of the thread block */
-    const bool broken = hides && __syncthreads_or(has_nonfinite<Scalar, TILE, FEATURES>(value_tile));
-    if (broken) clear_nonfinite<Scalar, TILE, FEATURES>(value_tile, edge, false);
+    const bool hides = CAREFUL && last_key > place.first + shift; /* from a query of the thread block */
+    if (hides) clear_nonfinite<Scalar, TILE, FEATURES>(value_tile, edge, false);
     multiply_columns<Scalar, TILE, FEATURES>(result, score, value_tile);
-    if (broken) break_results<FEATURES>(result, edge, first_query, shift, tile * TILE);
+    if (hides) break_results<FEATURES>(result, edge, first_query, shift, tile * TILE);
     __syncthreads(); /* before this tile's place is filled again */
   }
 #pragma unroll
@@ -131,6 +128,17 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
   }
   const HeadRows y = rows_of(plan.y, place.batch, place.head, plan.queries);
   store_rows<Scalar, FEATURES>(y, first_query, result, 1.0f / sum[0], 1.0f / sum[1]);
+  return !CAREFUL && plan.causal && any_nonfinite(result);
+}
+
+template <typename Scalar, int FEATURES>
+__global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
+  extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
+  __shared__ int edge[FEATURES];
+  const HeadTile place = head_tile(plan, plan.queries, true);
+  if (attend<Scalar, FEATURES, false>(plan, place, shared, edge)) {
+    attend<Scalar, FEATURES, true>(plan, place, shared, edge);
+  }
 }
 
 template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const AttentionPlan &plan) {

@@ -140,31 +140,20 @@ __device__ inline void multiply_columns(float (&sum)[FEATURES / 8][4], const flo
 
 /* --- what is not finite, in causal tiles of which some positions are hidden ---
  *
- * Hidden positions have weights of 0, but 0 · NaN is NaN. So tiles are searched for what is not finite, which costs one
- * instruction for two elements; where there is something, it becomes 0 for the product, and the results that do see it
- * become NaN after it. */
+ * Hidden positions have weights of 0, but 0 · NaN is NaN. So a thread block that finds its results not finite does its
+ * work a second time, carefully: tiles with hidden positions are searched for what is not finite, it becomes 0 for the
+ * product, and the results that do see it become NaN after it. The careful code is an instance of its own, so that the
+ * usual one is as fast as without a mask. */
 
-/* Becomes NaN, in one half or both, if an element of the word is not finite; else stays 0 in both. */
-__device__ inline void add_nothing_times(uint32_t &sum, uint32_t word, BFloat16) {
-  asm("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(word), "r"(0));
-}
-__device__ inline void add_nothing_times(uint32_t &sum, uint32_t word, Half) {
-  asm("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(sum) : "r"(word), "r"(0));
-}
-
-/* Whether the thread's share of a tile has something that is not finite. */
-template <typename Scalar, int ROWS, int FEATURES> __device__ inline bool has_nonfinite(const uint16_t *tile) {
-  constexpr int chunks = FEATURES / 8;
-  uint32_t sum = 0;
+/* Whether a result of the thread block is not finite; a barrier. */
+template <int FRAGMENTS> __device__ inline bool any_nonfinite(const float (&result)[FRAGMENTS][4]) {
+  float sum = 0;
 #pragma unroll
-  for (int i = threadIdx.x; i < ROWS * chunks; i += ATTENTION_BLOCK) {
-    const uint4 raw = *reinterpret_cast<const uint4 *>(tile + i / chunks * pitch<FEATURES> + i % chunks * 8);
-    add_nothing_times(sum, raw.x, Scalar());
-    add_nothing_times(sum, raw.y, Scalar());
-    add_nothing_times(sum, raw.z, Scalar());
-    add_nothing_times(sum, raw.w, Scalar());
+  for (int n = 0; n < FRAGMENTS; n++) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) sum = fmaf(result[n][k], 0.0f, sum);
   }
-  return (sum & 0x7FFF7FFF) != 0;
+  return __syncthreads_or(sum != 0.0f);
 }
 
 __device__ inline uint16_t exponent_mask(BFloat16) { return 0x7F80; }

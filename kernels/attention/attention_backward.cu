@@ -51,16 +51,13 @@ __device__ inline void break_value_grad(float (&grad)[FEATURES / 8][4], const in
   }
 }
 
-template <typename Scalar, int FEATURES>
-__global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_constant__ AttentionPlan plan) {
+/* Returns whether a gradient is not finite and hidden queries may be why. */
+template <typename Scalar, int FEATURES, bool CAREFUL>
+__device__ inline bool find_key_grads(const AttentionPlan &plan, const HeadTile &place, uint16_t *shared, int *edge) {
   constexpr int rows = query_rows<FEATURES>;
   constexpr int key_elements = tile_elements<TILE, FEATURES>, query_elements = tile_elements<rows, FEATURES>;
-  extern __shared__ __align__(16)
-      uint16_t shared[]; /* keys, values, then queries and dy twice, log sums and deltas twice */
-  __shared__ int edge[FEATURES];
   uint16_t *key_tile = shared, *value_tile = shared + key_elements, *stages = shared + 2 * key_elements;
   float *numbers = reinterpret_cast<float *>(stages + 4 * query_elements);
-  const HeadTile place = head_tile(plan, plan.keys, false);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows grads = rows_of(plan.dy, place.batch, place.head, plan.queries);
   const float *log_sums = plan.log_sums + place.both * plan.queries, *deltas = plan.deltas + place.both * plan.queries;
@@ -100,19 +97,17 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
         const bool hidden = plan.causal && key > tile * rows + column + shift;
         score[n][k] = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[column]));
         if (hidden) score[n][k] = 0;
-        change[n][k] = hidden ? 0 : score[n][k] * (change[n][k] - delta[column]);
+        change[n][k] = CAREFUL && hidden ? 0 : score[n][k] * (change[n][k] - delta[column]);
       }
     }
-    const bool hides = plan.causal && place.first + TILE - 1 > tile * rows + shift; /* a key of the thread block */
-    const bool broken = hides && __syncthreads_or(has_nonfinite<Scalar, rows, FEATURES>(query_tile) ||
-                                                  has_nonfinite<Scalar, rows, FEATURES>(grad_tile));
-    if (broken) {
+    const bool hides = CAREFUL && place.first + TILE - 1 > tile * rows + shift; /* a key of the thread block */
+    if (hides) {
       clear_nonfinite<Scalar, rows, FEATURES>(query_tile, edge, true);
       clear_nonfinite<Scalar, rows, FEATURES>(grad_tile, edge, true);
     }
     multiply_columns<Scalar, rows, FEATURES>(value_grad, score, grad_tile);
     multiply_columns<Scalar, rows, FEATURES>(key_grad, change, query_tile);
-    if (broken) break_value_grad<FEATURES>(value_grad, edge, place.first + own, tile * rows + shift);
+    if (hides) break_value_grad<FEATURES>(value_grad, edge, place.first + own, tile * rows + shift);
     __syncthreads(); /* before this tile's place is filled again */
   }
   wait_for_copies<0>();
@@ -120,16 +115,28 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
                                plan.scale, plan.scale);
   store_rows<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), place.first + own, value_grad, 1,
                                1);
+  if (CAREFUL || !plan.causal) return false;
+  const bool keys_broken = any_nonfinite(key_grad), values_broken = any_nonfinite(value_grad);
+  return keys_broken || values_broken;
+}
+
+template <typename Scalar, int FEATURES>
+__global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_constant__ AttentionPlan plan) {
+  extern __shared__ __align__(16)
+      uint16_t shared[]; /* keys, values, then queries and dy twice, log sums and deltas twice */
+  __shared__ int edge[FEATURES];
+  const HeadTile place = head_tile(plan, plan.keys, false);
+  if (find_key_grads<Scalar, FEATURES, false>(plan, place, shared, edge)) {
+    find_key_grads<Scalar, FEATURES, true>(plan, place, shared, edge);
+  }
 }
 
 /* --- dq: a thread block takes 64 queries and goes through the keys that they see --- */
 
-template <typename Scalar, int FEATURES>
-__global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_constant__ AttentionPlan plan) {
+/* Returns whether a gradient is not finite and hidden keys may be why. */
+template <typename Scalar, int FEATURES, bool CAREFUL>
+__device__ inline bool find_query_grads(const AttentionPlan &plan, const HeadTile &place, uint16_t *shared, int *edge) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
-  extern __shared__ __align__(16) uint16_t shared[]; /* queries, dy, then keys and values twice */
-  __shared__ int edge[FEATURES];
-  const HeadTile place = head_tile(plan, plan.queries, true);
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * 16, first_query = place.first + own;
@@ -167,19 +174,29 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_c
       for (int k = 0; k < 4; k++) {
         const int key = tile * TILE + n * 8 + lane % 4 * 2 + k % 2, query = first_query + lane / 4 + k / 2 * 8;
         const bool hidden = key >= plan.keys || (plan.causal && key > query + shift);
-        const float probability = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[k / 2]));
-        change[n][k] = hidden ? 0 : probability * (change[n][k] - delta[k / 2]);
+        float probability = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[k / 2]));
+        if (hidden) probability = 0;
+        change[n][k] = CAREFUL && hidden ? 0 : probability * (change[n][k] - delta[k / 2]);
       }
     }
-    const bool hides = plan.causal && (tile + 1) * TILE - 1 > place.first + shift;
-    if (hides && __syncthreads_or(has_nonfinite<Scalar, TILE, FEATURES>(key_tile))) {
-      clear_nonfinite<Scalar, TILE, FEATURES>(key_tile, edge, false);
-    }
+    const bool hides = CAREFUL && (tile + 1) * TILE - 1 > place.first + shift;
+    if (hides) clear_nonfinite<Scalar, TILE, FEATURES>(key_tile, edge, false);
     multiply_columns<Scalar, TILE, FEATURES>(query_grad, change, key_tile);
     __syncthreads(); /* before this tile's place is filled again */
   }
   store_rows<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), first_query, query_grad,
                                plan.scale, plan.scale);
+  return !CAREFUL && plan.causal && any_nonfinite(query_grad);
+}
+
+template <typename Scalar, int FEATURES>
+__global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_constant__ AttentionPlan plan) {
+  extern __shared__ __align__(16) uint16_t shared[]; /* queries, dy, then keys and values twice */
+  __shared__ int edge[FEATURES];
+  const HeadTile place = head_tile(plan, plan.queries, true);
+  if (find_query_grads<Scalar, FEATURES, false>(plan, place, shared, edge)) {
+    find_query_grads<Scalar, FEATURES, true>(plan, place, shared, edge);
+  }
 }
 
 /* --- launching --- */
