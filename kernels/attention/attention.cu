@@ -4,7 +4,7 @@
  * A thread block takes 64 queries of one head, a warp 16 of them, and goes through tiles of 64 keys and values, the
  * next one on its way into shared memory while one is worked on. Scores are kept as multiples of log2(e), so that
  * exponentials are powers of two. log_sums = log2 Σ 2^score of each query is left for the backward pass. */
-#include "attention/attention.cuh"
+#include "attention/visible.cuh"
 
 namespace {
 
@@ -51,25 +51,11 @@ __device__ inline void hide(const AttentionPlan &plan, float (&score)[TILE / 8][
   }
 }
 
-/* Results of queries that see a value which is not finite, those of its feature: `edge` of clear_nonfinite. */
-template <int FEATURES>
-__device__ inline void break_results(float (&result)[FEATURES / 8][4], const int *edge, int first_query, int shift,
-                                     int first_key) {
-  const int lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int n = 0; n < FEATURES / 8; n++) {
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
-      const int query = first_query + lane / 4 + k / 2 * 8, row = edge[n * 8 + lane % 4 * 2 + k % 2];
-      if (row >= 0 && first_key + row <= query + shift) result[n][k] = NAN;
-    }
-  }
-}
-
-/* The results of 64 queries; returns whether one is not finite and hidden values may be why. */
-template <typename Scalar, int FEATURES, bool CAREFUL>
-__device__ inline bool attend(const AttentionPlan &plan, const HeadTile &place, uint16_t *shared, int *edge) {
+template <typename Scalar, int FEATURES>
+__global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
+  extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
+  const HeadTile place = head_tile(plan, plan.queries, true);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
@@ -110,11 +96,7 @@ __device__ inline bool attend(const AttentionPlan &plan, const HeadTile &place, 
       hide(plan, score, first_query, tile * TILE);
     }
     exponentiate<FEATURES>(score, result, maximum, sum);
-    const int shift = plan.keys - plan.queries;
-    const bool hides = CAREFUL && last_key > place.first + shift; /* from a query of the thread block */
-    if (hides) clear_nonfinite<Scalar, TILE, FEATURES>(value_tile, edge, false);
     multiply_columns<Scalar, TILE, FEATURES>(result, score, value_tile);
-    if (hides) break_results<FEATURES>(result, edge, first_query, shift, tile * TILE);
     __syncthreads(); /* before this tile's place is filled again */
   }
 #pragma unroll
@@ -128,17 +110,9 @@ __device__ inline bool attend(const AttentionPlan &plan, const HeadTile &place, 
   }
   const HeadRows y = rows_of(plan.y, place.batch, place.head, plan.queries);
   store_rows<Scalar, FEATURES>(y, first_query, result, 1.0f / sum[0], 1.0f / sum[1]);
-  return !CAREFUL && plan.causal && any_nonfinite(result);
-}
-
-template <typename Scalar, int FEATURES>
-__global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
-  extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
-  __shared__ int edge[FEATURES];
-  const HeadTile place = head_tile(plan, plan.queries, true);
-  if (attend<Scalar, FEATURES, false>(plan, place, shared, edge)) {
-    attend<Scalar, FEATURES, true>(plan, place, shared, edge);
-  }
+  if (!plan.causal) return;
+  repeat_broken(broken_lanes(result, 0), broken_lanes(result, 1), first_query, plan.queries,
+                [&](int query) { attend_again<Scalar, FEATURES>(plan, place, query); });
 }
 
 template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const AttentionPlan &plan) {

@@ -138,46 +138,6 @@ __device__ inline void multiply_columns(float (&sum)[FEATURES / 8][4], const flo
   }
 }
 
-/* --- what is not finite, in causal tiles of which some positions are hidden ---
- *
- * Hidden positions have weights of 0, but 0 · NaN is NaN. So a thread block that finds its results not finite does its
- * work a second time, carefully: tiles with hidden positions are searched for what is not finite, it becomes 0 for the
- * product, and the results that do see it become NaN after it. The careful code is an instance of its own, so that the
- * usual one is as fast as without a mask. */
-
-/* Whether a result of the thread block is not finite; a barrier. */
-template <int FRAGMENTS> __device__ inline bool any_nonfinite(const float (&result)[FRAGMENTS][4]) {
-  float sum = 0;
-#pragma unroll
-  for (int n = 0; n < FRAGMENTS; n++) {
-#pragma unroll
-    for (int k = 0; k < 4; k++) sum = fmaf(result[n][k], 0.0f, sum);
-  }
-  return __syncthreads_or(sum != 0.0f);
-}
-
-__device__ inline uint16_t exponent_mask(BFloat16) { return 0x7F80; }
-__device__ inline uint16_t exponent_mask(Half) { return 0x7C00; }
-
-/* Makes what is not finite in a tile 0, by all threads together. edge[feature] is the first row that had it, or the last
- * one; -1 if none. */
-template <typename Scalar, int ROWS, int FEATURES>
-__device__ inline void clear_nonfinite(uint16_t *tile, int *edge, bool last) {
-  const uint16_t mask = exponent_mask(Scalar());
-  __syncthreads();
-  for (int column = threadIdx.x; column < FEATURES; column += ATTENTION_BLOCK) {
-    edge[column] = -1;
-#pragma unroll 1
-    for (int row = 0; row < ROWS; row++) {
-      uint16_t &bits = tile[row * pitch<FEATURES> + column];
-      if ((bits & mask) != mask) continue;
-      bits = 0;
-      if (last || edge[column] < 0) edge[column] = row;
-    }
-  }
-  __syncthreads();
-}
-
 /* --- results --- */
 
 /* 2^x, to two units in the last place; 0 for very negative x. */

@@ -4,7 +4,7 @@
  *
  * After Dao, "FlashAttention-2" (2023), but dq has a pass of its own: each result belongs to one thread block, which
  * adds it up in a fixed order, so that gradients are the same in every run. */
-#include "attention/attention.cuh"
+#include "attention/visible.cuh"
 
 namespace {
 
@@ -36,28 +36,15 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) delta_kernel(const __grid_con
 /* HeadRows of a tile of queries: fewer where a result of 128 features fills the registers. */
 template <int FEATURES> constexpr int query_rows = FEATURES > 64 ? 32 : 64;
 
-/* Gradients of values that are seen by a query whose dy is not finite, those of its feature: `edge` of clear_nonfinite.
- * Query 0 of the tile sees keys up to `seen`. Other gradients break by themselves, as scores and dp do. */
-template <int FEATURES>
-__device__ inline void break_value_grad(float (&grad)[FEATURES / 8][4], const int *edge, int first_key, int seen) {
-  const int lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int n = 0; n < FEATURES / 8; n++) {
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
-      const int key = first_key + lane / 4 + k / 2 * 8, row = edge[n * 8 + lane % 4 * 2 + k % 2];
-      if (row >= 0 && key <= seen + row) grad[n][k] = NAN;
-    }
-  }
-}
-
-/* Returns whether a gradient is not finite and hidden queries may be why. */
-template <typename Scalar, int FEATURES, bool CAREFUL>
-__device__ inline bool find_key_grads(const AttentionPlan &plan, const HeadTile &place, uint16_t *shared, int *edge) {
+template <typename Scalar, int FEATURES>
+__global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int rows = query_rows<FEATURES>;
   constexpr int key_elements = tile_elements<TILE, FEATURES>, query_elements = tile_elements<rows, FEATURES>;
+  extern __shared__ __align__(16)
+      uint16_t shared[]; /* keys, values, then queries and dy twice, log sums and deltas twice */
   uint16_t *key_tile = shared, *value_tile = shared + key_elements, *stages = shared + 2 * key_elements;
   float *numbers = reinterpret_cast<float *>(stages + 4 * query_elements);
+  const HeadTile place = head_tile(plan, plan.keys, false);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows grads = rows_of(plan.dy, place.batch, place.head, plan.queries);
   const float *log_sums = plan.log_sums + place.both * plan.queries, *deltas = plan.deltas + place.both * plan.queries;
@@ -82,7 +69,7 @@ __device__ inline bool find_key_grads(const AttentionPlan &plan, const HeadTile 
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
-    uint16_t *query_tile = stages + tile % 2 * 2 * query_elements, *grad_tile = query_tile + query_elements;
+    const uint16_t *query_tile = stages + tile % 2 * 2 * query_elements, *grad_tile = query_tile + query_elements;
     const float *log_sum = numbers + tile % 2 * 2 * rows, *delta = log_sum + rows;
     float score[rows / 8][4] = {}, change[rows / 8][4] = {}; /* transposed: keys are rows */
     multiply_rows<Scalar, rows, FEATURES>(
@@ -94,20 +81,13 @@ __device__ inline bool find_key_grads(const AttentionPlan &plan, const HeadTile 
 #pragma unroll
       for (int k = 0; k < 4; k++) {
         const int column = n * 8 + lane % 4 * 2 + k % 2, key = place.first + own + lane / 4 + k / 2 * 8;
-        const bool hidden = plan.causal && key > tile * rows + column + shift;
         score[n][k] = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[column]));
-        if (hidden) score[n][k] = 0;
-        change[n][k] = CAREFUL && hidden ? 0 : score[n][k] * (change[n][k] - delta[column]);
+        if (plan.causal && key > tile * rows + column + shift) score[n][k] = 0;
+        change[n][k] = score[n][k] * (change[n][k] - delta[column]);
       }
-    }
-    const bool hides = CAREFUL && place.first + TILE - 1 > tile * rows + shift; /* a key of the thread block */
-    if (hides) {
-      clear_nonfinite<Scalar, rows, FEATURES>(query_tile, edge, true);
-      clear_nonfinite<Scalar, rows, FEATURES>(grad_tile, edge, true);
     }
     multiply_columns<Scalar, rows, FEATURES>(value_grad, score, grad_tile);
     multiply_columns<Scalar, rows, FEATURES>(key_grad, change, query_tile);
-    if (hides) break_value_grad<FEATURES>(value_grad, edge, place.first + own, tile * rows + shift);
     __syncthreads(); /* before this tile's place is filled again */
   }
   wait_for_copies<0>();
@@ -115,28 +95,19 @@ __device__ inline bool find_key_grads(const AttentionPlan &plan, const HeadTile 
                                plan.scale, plan.scale);
   store_rows<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), place.first + own, value_grad, 1,
                                1);
-  if (CAREFUL || !plan.causal) return false;
-  const bool keys_broken = any_nonfinite(key_grad), values_broken = any_nonfinite(value_grad);
-  return keys_broken || values_broken;
-}
-
-template <typename Scalar, int FEATURES>
-__global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_constant__ AttentionPlan plan) {
-  extern __shared__ __align__(16)
-      uint16_t shared[]; /* keys, values, then queries and dy twice, log sums and deltas twice */
-  __shared__ int edge[FEATURES];
-  const HeadTile place = head_tile(plan, plan.keys, false);
-  if (find_key_grads<Scalar, FEATURES, false>(plan, place, shared, edge)) {
-    find_key_grads<Scalar, FEATURES, true>(plan, place, shared, edge);
-  }
+  if (!plan.causal) return;
+  repeat_broken(broken_lanes(key_grad, 0) | broken_lanes(value_grad, 0),
+                broken_lanes(key_grad, 1) | broken_lanes(value_grad, 1), place.first + own, plan.keys,
+                [&](int key) { find_key_grads_again<Scalar, FEATURES>(plan, place, key); });
 }
 
 /* --- dq: a thread block takes 64 queries and goes through the keys that they see --- */
 
-/* Returns whether a gradient is not finite and hidden keys may be why. */
-template <typename Scalar, int FEATURES, bool CAREFUL>
-__device__ inline bool find_query_grads(const AttentionPlan &plan, const HeadTile &place, uint16_t *shared, int *edge) {
+template <typename Scalar, int FEATURES>
+__global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
+  extern __shared__ __align__(16) uint16_t shared[]; /* queries, dy, then keys and values twice */
+  const HeadTile place = head_tile(plan, plan.queries, true);
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * 16, first_query = place.first + own;
@@ -162,7 +133,7 @@ __device__ inline bool find_query_grads(const AttentionPlan &plan, const HeadTil
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
-    uint16_t *key_tile = shared + (2 + tile % 2 * 2) * elements, *value_tile = key_tile + elements;
+    const uint16_t *key_tile = shared + (2 + tile % 2 * 2) * elements, *value_tile = key_tile + elements;
     float score[TILE / 8][4] = {}, change[TILE / 8][4] = {};
     multiply_rows<Scalar, TILE, FEATURES>(
         score, key_tile, [&](uint32_t(&a)[4], int step) { load_left<FEATURES>(a, shared, own, step); });
@@ -173,30 +144,19 @@ __device__ inline bool find_query_grads(const AttentionPlan &plan, const HeadTil
 #pragma unroll
       for (int k = 0; k < 4; k++) {
         const int key = tile * TILE + n * 8 + lane % 4 * 2 + k % 2, query = first_query + lane / 4 + k / 2 * 8;
-        const bool hidden = key >= plan.keys || (plan.causal && key > query + shift);
         float probability = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[k / 2]));
-        if (hidden) probability = 0;
-        change[n][k] = CAREFUL && hidden ? 0 : probability * (change[n][k] - delta[k / 2]);
+        if (key >= plan.keys || (plan.causal && key > query + shift)) probability = 0;
+        change[n][k] = probability * (change[n][k] - delta[k / 2]);
       }
     }
-    const bool hides = CAREFUL && (tile + 1) * TILE - 1 > place.first + shift;
-    if (hides) clear_nonfinite<Scalar, TILE, FEATURES>(key_tile, edge, false);
     multiply_columns<Scalar, TILE, FEATURES>(query_grad, change, key_tile);
     __syncthreads(); /* before this tile's place is filled again */
   }
   store_rows<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), first_query, query_grad,
                                plan.scale, plan.scale);
-  return !CAREFUL && plan.causal && any_nonfinite(query_grad);
-}
-
-template <typename Scalar, int FEATURES>
-__global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_constant__ AttentionPlan plan) {
-  extern __shared__ __align__(16) uint16_t shared[]; /* queries, dy, then keys and values twice */
-  __shared__ int edge[FEATURES];
-  const HeadTile place = head_tile(plan, plan.queries, true);
-  if (find_query_grads<Scalar, FEATURES, false>(plan, place, shared, edge)) {
-    find_query_grads<Scalar, FEATURES, true>(plan, place, shared, edge);
-  }
+  if (!plan.causal) return;
+  repeat_broken(broken_lanes(query_grad, 0), broken_lanes(query_grad, 1), first_query, plan.queries,
+                [&](int query) { find_query_grad_again<Scalar, FEATURES>(plan, place, query); });
 }
 
 /* --- launching --- */

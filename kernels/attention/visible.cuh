@@ -1,0 +1,131 @@
+/* Rows of results once more, from what they see alone.
+ *
+ * Tiles of a causal mask have hidden positions, whose weights are 0; but 0 · NaN is NaN. So a warp that finds a row of
+ * its results not finite computes it again, one visible position after the other. Where everything is finite, which is
+ * always but for a fault, the search costs an instruction for each number of a result. */
+#ifndef FP8_ATTENTION_VISIBLE_CUH
+#define FP8_ATTENTION_VISIBLE_CUH
+
+#include "attention/attention.cuh"
+
+namespace {
+
+/* A row of a head over a warp: each lane has FEATURES / 32 neighbours. */
+template <int FEATURES> constexpr int lane_features = FEATURES / WARP;
+
+template <typename Scalar, int FEATURES>
+__device__ inline void load_row(float (&row)[lane_features<FEATURES>], const HeadRows &rows, int position) {
+  const uint16_t *from = rows.data + position * rows.stride + threadIdx.x % WARP * lane_features<FEATURES>;
+#pragma unroll
+  for (int k = 0; k < lane_features<FEATURES>; k++) row[k] = to_float(reinterpret_cast<const Scalar *>(from)[k]);
+}
+
+template <typename Scalar, int FEATURES>
+__device__ inline void store_row(const HeadRows &rows, int position, const float (&row)[lane_features<FEATURES>],
+                                 float factor) {
+  uint16_t *to = rows.data + position * rows.stride + threadIdx.x % WARP * lane_features<FEATURES>;
+#pragma unroll
+  for (int k = 0; k < lane_features<FEATURES>; k++) {
+    to[k] = (uint16_t)pack_word(row[k] * factor, 0.0f, Scalar());
+  }
+}
+
+template <int COUNT> __device__ inline float warp_dot(const float (&a)[COUNT], const float (&b)[COUNT]) {
+  float sum = 0;
+#pragma unroll
+  for (int k = 0; k < COUNT; k++) sum = fmaf(a[k], b[k], sum);
+#pragma unroll
+  for (int mask = WARP / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+  return sum;
+}
+
+template <int COUNT> __device__ inline void add_times(float (&sum)[COUNT], float factor, const float (&x)[COUNT]) {
+#pragma unroll
+  for (int k = 0; k < COUNT; k++) sum[k] = fmaf(factor, x[k], sum[k]);
+}
+
+/* y of one query, whose log_sum is known. */
+template <typename Scalar, int FEATURES>
+__device__ __noinline__ void attend_again(const AttentionPlan &plan, const HeadTile &place, int query) {
+  const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
+  const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
+  const float log_sum = plan.log_sums[place.both * plan.queries + query];
+  float q[lane_features<FEATURES>], k[lane_features<FEATURES>], v[lane_features<FEATURES>];
+  float y[lane_features<FEATURES>] = {};
+  load_row<Scalar, FEATURES>(q, rows_of(plan.q, place.batch, place.head, plan.queries), query);
+#pragma unroll 1
+  for (int key = 0; key <= query + plan.keys - plan.queries; key++) {
+    load_row<Scalar, FEATURES>(k, keys, key);
+    load_row<Scalar, FEATURES>(v, values, key);
+    add_times(y, power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sum)), v);
+  }
+  store_row<Scalar, FEATURES>(rows_of(plan.y, place.batch, place.head, plan.queries), query, y, 1);
+}
+
+/* dq of one query. */
+template <typename Scalar, int FEATURES>
+__device__ __noinline__ void find_query_grad_again(const AttentionPlan &plan, const HeadTile &place, int query) {
+  const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
+  const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
+  const float log_sum = plan.log_sums[place.both * plan.queries + query];
+  const float delta = plan.deltas[place.both * plan.queries + query];
+  float q[lane_features<FEATURES>], dy[lane_features<FEATURES>], k[lane_features<FEATURES>], v[lane_features<FEATURES>];
+  float dq[lane_features<FEATURES>] = {};
+  load_row<Scalar, FEATURES>(q, rows_of(plan.q, place.batch, place.head, plan.queries), query);
+  load_row<Scalar, FEATURES>(dy, rows_of(plan.dy, place.batch, place.head, plan.queries), query);
+#pragma unroll 1
+  for (int key = 0; key <= query + plan.keys - plan.queries; key++) {
+    load_row<Scalar, FEATURES>(k, keys, key);
+    load_row<Scalar, FEATURES>(v, values, key);
+    const float probability = power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sum));
+    add_times(dq, probability * (warp_dot(dy, v) - delta), k);
+  }
+  store_row<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), query, dq, plan.scale);
+}
+
+/* dk and dv of one key. */
+template <typename Scalar, int FEATURES>
+__device__ __noinline__ void find_key_grads_again(const AttentionPlan &plan, const HeadTile &place, int key) {
+  const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
+  const HeadRows grads = rows_of(plan.dy, place.batch, place.head, plan.queries);
+  const float *log_sums = plan.log_sums + place.both * plan.queries, *deltas = plan.deltas + place.both * plan.queries;
+  float k[lane_features<FEATURES>], v[lane_features<FEATURES>], q[lane_features<FEATURES>], dy[lane_features<FEATURES>];
+  float dk[lane_features<FEATURES>] = {}, dv[lane_features<FEATURES>] = {};
+  load_row<Scalar, FEATURES>(k, rows_of(plan.k, place.batch, place.head, plan.keys), key);
+  load_row<Scalar, FEATURES>(v, rows_of(plan.v, place.batch, place.head, plan.keys), key);
+#pragma unroll 1
+  for (int query = max(key - (plan.keys - plan.queries), 0); query < plan.queries; query++) {
+    load_row<Scalar, FEATURES>(q, queries, query);
+    load_row<Scalar, FEATURES>(dy, grads, query);
+    const float probability = power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sums[query]));
+    add_times(dv, probability, dy);
+    add_times(dk, probability * (warp_dot(dy, v) - deltas[query]), q);
+  }
+  store_row<Scalar, FEATURES>(rows_of(plan.dk, place.batch, place.head, plan.keys), key, dk, plan.scale);
+  store_row<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), key, dv, 1);
+}
+
+/* The lanes whose part of the upper (half 0) or lower 8 of 16 rows is not finite: four lanes hold a row. */
+template <int FRAGMENTS> __device__ inline uint32_t broken_lanes(const float (&result)[FRAGMENTS][4], int half) {
+  float sum = 0;
+#pragma unroll
+  for (int n = 0; n < FRAGMENTS; n++) {
+    sum = fmaf(result[n][2 * half], 0.0f, sum);
+    sum = fmaf(result[n][2 * half + 1], 0.0f, sum);
+  }
+  return __ballot_sync(~0u, sum != 0.0f);
+}
+
+/* again(row) for each row of `count` that has a broken lane, the warp's first row being `first`. */
+template <typename Again>
+__device__ inline void repeat_broken(uint32_t upper, uint32_t lower, int first, int count, Again again) {
+  if ((upper | lower) == 0) return;
+#pragma unroll 1
+  for (int row = 0; row < 16 && first + row < count; row++) {
+    if ((row < 8 ? upper : lower) >> row % 8 * 4 & 15) again(first + row);
+  }
+}
+
+} // namespace
+
+#endif
