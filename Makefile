@@ -62,8 +62,8 @@ NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>
 CUDA := $(NVCC:%/bin/nvcc=%)
 CUDA_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(sort $(shell find src/cuda -name '*.c'; find kernels -name '*.cu')))
 
-# Machine code for each architecture, and PTX of the last one for whatever comes after it.
-NVCC_ARCHS = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+# Machine code for each architecture (of Hopper the full set, 90a), and PTX of the last one for whatever comes after it.
+NVCC_ARCHS = $(foreach arch,$(CUDA_ARCHS:90=90a),-gencode arch=compute_$(arch),code=sm_$(arch)) \
   -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 NVCC_FLAGS = -std=c++17 $(NVCCFLAGS) --fmad=false -Xcompiler -fPIC,-fvisibility=hidden -Isrc -Ikernels $(NVCC_ARCHS)
 

@@ -1,5 +1,5 @@
-"""The shapes of linear.lua for torch, torchao and bitsandbytes, each where it is installed: forward, backward and both
-in microseconds, measured as measure.lua does. Options: --help."""
+"""The shapes of linear.lua for torch, torchao and bitsandbytes, each where it is installed, or with --attention those of
+attention.lua for torch: forward, backward and both in microseconds, measured as measure.lua does. Options: --help."""
 
 import argparse
 import statistics
@@ -15,6 +15,7 @@ except ImportError:
 
 GPU_SHAPES = "32,256,256;512,1024,1024;4096,4096,4096;8192,4096,16384;8192,8192,8192"
 CPU_SHAPES = "32,256,256;512,1024,1024"
+ATTENTION_SHAPES = "32,12,1024,64;8,16,2048,128;4,16,4096,128"
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -130,8 +131,8 @@ def is_installed(package):
 def read_shapes(text):
     parts = [part.replace("x", ",").split(",") for part in text.split(";") if part.strip()]
     shapes = [tuple(int(size) for size in part) for part in parts]
-    if not shapes or any(len(shape) != 3 or min(shape) < 1 for shape in shapes):
-        raise argparse.ArgumentTypeError("rows,in,out;rows,in,out;… expected")
+    if not shapes or any(len(shape) not in (3, 4) or min(shape) < 1 for shape in shapes):
+        raise argparse.ArgumentTypeError("rows,in,out;… or batch,heads,tokens,features;… expected")
     return shapes
 
 
@@ -211,12 +212,39 @@ def bench_shape(shape, peers, options, arguments):
         print(f"{title:29}{''.join(cells)}", flush=True)
 
 
+def bench_attention(shape, options, arguments):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    batch, heads, tokens, features = shape
+    q, k, v, dy = [torch.randn(batch, tokens, heads, features, **options).transpose(1, 2) for _ in range(4)]
+
+    def attend():
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=not arguments.full)
+
+    def both(turn):
+        q.grad = k.grad = v.grad = None
+        attend().backward(dy)
+
+    for title, backend in ("flash", SDPBackend.FLASH_ATTENTION), ("cuDNN", SDPBackend.CUDNN_ATTENTION):
+        with sdpa_kernel(backend):
+            for x in (q, k, v):
+                x.requires_grad_(False)
+            first = measure(lambda turn: attend(), options["device"], arguments)
+            for x in (q, k, v):
+                x.requires_grad_()
+            all_of_it = measure(both, options["device"], arguments)
+        name = f"{', '.join(map(str, shape))}  {title}"
+        print(f"{name:29}{first:11.1f}{all_of_it - first:11.1f}{all_of_it:11.1f}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
     parser.add_argument("--peers", help="comma-separated, of " + ", ".join(PEERS) + " (on the CPU " + CPU_PEERS + ")")
-    parser.add_argument("--shapes", type=read_shapes, help="rows,in,out;rows,in,out;…")
+    parser.add_argument("--shapes", type=read_shapes, help="rows,in,out;… or batch,heads,tokens,features;…")
+    parser.add_argument("--attention", action="store_true", help="causal attention in place of linear layers; on a GPU")
+    parser.add_argument("--full", action="store_true", help="attention without the causal mask")
     parser.add_argument("--steps", type=int, default=50, help="samples of a measurement, whose median is printed")
     parser.add_argument("--sustained", action="store_true", help="without a rest before every sample")
     arguments = parser.parse_args()
@@ -226,8 +254,17 @@ def main():
         if name not in PEERS:
             parser.error(f"unknown peer {name}: one of {', '.join(PEERS)}")
 
+    if arguments.full and not arguments.attention:
+        parser.error("--full belongs to --attention")
+    if any(len(shape) != (4 if arguments.attention else 3) for shape in arguments.shapes or []):
+        parser.error("--shapes: rows,in,out, or batch,heads,tokens,features with --attention")
+
     arguments.seconds = 0.5 if device.type == "cpu" else 3
     print(f"{device_name(device)}, torch {torch.__version__}; microseconds, medians of up to {arguments.steps}")
+    if arguments.attention:
+        for shape in arguments.shapes or read_shapes(ATTENTION_SHAPES):
+            bench_attention(shape, {"device": device, "dtype": DTYPES[arguments.dtype]}, arguments)
+        return
     shapes = arguments.shapes or read_shapes(CPU_SHAPES if device.type == "cpu" else GPU_SHAPES)
     for shape in shapes:
         bench_shape(shape, peers, {"device": device, "dtype": DTYPES[arguments.dtype]}, arguments)

@@ -4,6 +4,7 @@
  * A thread block takes 64 queries of one head, a warp 16 of them, and goes through tiles of 64 keys and values, the
  * next one on its way into shared memory while one is worked on. Scores are kept as multiples of log2(e), so that
  * exponentials are powers of two. log_sums = log2 Σ 2^score of each query is left for the backward pass. */
+#include "attention/hopper_launch.h"
 #include "attention/visible.cuh"
 
 namespace {
@@ -38,24 +39,11 @@ __device__ inline void exponentiate(float (&score)[TILE / 8][4], float (&result)
   }
 }
 
-/* Scores of keys that do not exist or that a query does not see become -infinity. */
-__device__ inline void hide(const AttentionPlan &plan, float (&score)[TILE / 8][4], int first_query, int first_key) {
-  const int lane = threadIdx.x % WARP, shift = plan.keys - plan.queries;
-#pragma unroll
-  for (int n = 0; n < TILE / 8; n++) {
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
-      const int query = first_query + lane / 4 + k / 2 * 8, key = first_key + n * 8 + lane % 4 * 2 + k % 2;
-      if (key >= plan.keys || (plan.causal && key > query + shift)) score[n][k] = -INFINITY;
-    }
-  }
-}
-
 template <typename Scalar, int FEATURES>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
   extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
-  const HeadTile place = head_tile(plan, plan.queries, true);
+  const HeadTile place = head_tile(plan, plan.queries, TILE, true);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
@@ -123,6 +111,10 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
 } // namespace
 
 extern "C" cudaError_t launch_attention(Launch launch, const AttentionPlan *plan) {
+  if (plan->hopper) {
+    const cudaError_t error = launch_hopper_attention(launch, *plan);
+    if (error != cudaErrorNotSupported) return error;
+  }
   return run_typed(*plan, [&](auto scalar, auto features) {
     return run<decltype(scalar), decltype(features)::value>(launch, *plan);
   });

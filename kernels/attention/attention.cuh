@@ -138,6 +138,22 @@ __device__ inline void multiply_columns(float (&sum)[FEATURES / 8][4], const flo
   }
 }
 
+/* --- scores --- */
+
+/* Scores of keys that do not exist or that a query does not see become -infinity. */
+template <int FRAGMENTS>
+__device__ inline void hide(const AttentionPlan &plan, float (&score)[FRAGMENTS][4], int first_query, int first_key) {
+  const int lane = threadIdx.x % WARP, shift = plan.keys - plan.queries;
+#pragma unroll
+  for (int n = 0; n < FRAGMENTS; n++) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      const int query = first_query + lane / 4 + k / 2 * 8, key = first_key + n * 8 + lane % 4 * 2 + k % 2;
+      if (key >= plan.keys || (plan.causal && key > query + shift)) score[n][k] = -INFINITY;
+    }
+  }
+}
+
 /* --- results --- */
 
 /* 2^x, to two units in the last place; 0 for very negative x. */
@@ -165,20 +181,23 @@ __device__ inline void store_rows(const HeadRows &rows, int first, const float (
   }
 }
 
-/* Thread blocks are numbered so that the heads' longest tiles come first. */
+/* Thread blocks are numbered so that heads_at_once heads, whose keys and values the cache holds, come together, their
+ * longest tiles first. */
 struct HeadTile {
   int64_t batch, head, both;
   int first; /* row of the tile */
 };
 
-__device__ inline HeadTile head_tile(const AttentionPlan &plan, int rows, bool last_first) {
-  const int64_t heads = plan.batch * plan.heads, turn = blockIdx.x / heads;
-  const int tiles = divide_up(rows, TILE);
+__device__ inline HeadTile head_tile(const AttentionPlan &plan, int rows, int tile_rows, bool last_first) {
+  const int heads = (int)(plan.batch * plan.heads), tiles = divide_up(rows, tile_rows), block = blockIdx.x;
+  const int section = block / (tiles * plan.heads_at_once), first_head = section * plan.heads_at_once;
+  const int heads_here = min(plan.heads_at_once, heads - first_head), inside = block - first_head * tiles;
+  const int turn = inside / heads_here;
   HeadTile place;
-  place.both = blockIdx.x - turn * heads;
+  place.both = first_head + inside - turn * heads_here;
   place.batch = place.both / plan.heads;
   place.head = place.both - place.batch * plan.heads;
-  place.first = (int)(last_first ? tiles - 1 - turn : turn) * TILE;
+  place.first = (last_first ? tiles - 1 - turn : turn) * tile_rows;
   return place;
 }
 

@@ -19,12 +19,17 @@ typedef struct AttentionPlan {
   DType dtype; /* f16 or bf16 */
   int64_t batch, heads;
   int queries, keys, features; /* features: 32, 64 or 128; the others at least 1 */
+  int heads_at_once;           /* at least 1: batch · heads are gone through in sections of so many */
+  bool hopper;                 /* has_hopper_attention(), 64 or 128 features, scale above 0 */
   float scale, scale_log2;     /* scale_log2 = scale · log2(e) */
   bool causal;                 /* query i sees keys up to i + keys - queries, which is at least 0 */
   AttentionOperand q, k, v, y;
   AttentionOperand dy, dq, dk, dv; /* of the backward pass */
   float *log_sums, *deltas;        /* (batch, heads, queries); deltas: scratch of the backward pass */
 } AttentionPlan;
+
+/* Whether this library has code for the tensor cores of devices of compute capability 9.0; asked while one is current. */
+bool has_hopper_attention(void);
 
 /* y and log_sums. */
 cudaError_t launch_attention(Launch launch, const AttentionPlan *plan);

@@ -4,6 +4,7 @@
  *
  * After Dao, "FlashAttention-2" (2023), but dq has a pass of its own: each result belongs to one thread block, which
  * adds it up in a fixed order, so that gradients are the same in every run. */
+#include "attention/hopper_launch.h"
 #include "attention/visible.cuh"
 
 namespace {
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
       uint16_t shared[]; /* keys, values, then queries and dy twice, log sums and deltas twice */
   uint16_t *key_tile = shared, *value_tile = shared + key_elements, *stages = shared + 2 * key_elements;
   float *numbers = reinterpret_cast<float *>(stages + 4 * query_elements);
-  const HeadTile place = head_tile(plan, plan.keys, false);
+  const HeadTile place = head_tile(plan, plan.keys, TILE, false);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows grads = rows_of(plan.dy, place.batch, place.head, plan.queries);
   const float *log_sums = plan.log_sums + place.both * plan.queries, *deltas = plan.deltas + place.both * plan.queries;
@@ -107,7 +108,7 @@ template <typename Scalar, int FEATURES>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
   extern __shared__ __align__(16) uint16_t shared[]; /* queries, dy, then keys and values twice */
-  const HeadTile place = head_tile(plan, plan.queries, true);
+  const HeadTile place = head_tile(plan, plan.queries, TILE, true);
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * 16, first_query = place.first + own;
@@ -178,6 +179,10 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
 } // namespace
 
 extern "C" cudaError_t launch_attention_backward(Launch launch, const AttentionPlan *plan) {
+  if (plan->hopper) {
+    const cudaError_t error = launch_hopper_attention_backward(launch, *plan);
+    if (error != cudaErrorNotSupported) return error;
+  }
   return run_typed(*plan, [&](auto scalar, auto features) {
     return run<decltype(scalar), decltype(features)::value>(launch, *plan);
   });

@@ -46,7 +46,7 @@ template <int COUNT> __device__ inline void add_times(float (&sum)[COUNT], float
 
 /* y of one query, whose log_sum is known. */
 template <typename Scalar, int FEATURES>
-__device__ __noinline__ void attend_again(const AttentionPlan &plan, const HeadTile &place, int query) {
+__device__ inline void attend_again(const AttentionPlan &plan, const HeadTile &place, int query) {
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
   const float log_sum = plan.log_sums[place.both * plan.queries + query];
@@ -64,7 +64,7 @@ __device__ __noinline__ void attend_again(const AttentionPlan &plan, const HeadT
 
 /* dq of one query. */
 template <typename Scalar, int FEATURES>
-__device__ __noinline__ void find_query_grad_again(const AttentionPlan &plan, const HeadTile &place, int query) {
+__device__ inline void find_query_grad_again(const AttentionPlan &plan, const HeadTile &place, int query) {
   const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
   const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
   const float log_sum = plan.log_sums[place.both * plan.queries + query];
@@ -85,7 +85,7 @@ __device__ __noinline__ void find_query_grad_again(const AttentionPlan &plan, co
 
 /* dk and dv of one key. */
 template <typename Scalar, int FEATURES>
-__device__ __noinline__ void find_key_grads_again(const AttentionPlan &plan, const HeadTile &place, int key) {
+__device__ inline void find_key_grads_again(const AttentionPlan &plan, const HeadTile &place, int key) {
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
   const HeadRows grads = rows_of(plan.dy, place.batch, place.head, plan.queries);
   const float *log_sums = plan.log_sums + place.both * plan.queries, *deltas = plan.deltas + place.both * plan.queries;

@@ -5,6 +5,7 @@ local benchmarks = {
   {"quantize", "--shape 64,256 --dtype bf16,f32 --steps 1", {"transpose of codes"}},
   {"linear", "--shapes 32,64,64 --dtype f32 --steps 1", {"LinearMixed", "LinearGlobal native"}},
   {"layers", "--rows 64 --features 32 --vocabulary 50 --positions 32 --dtype f32 --steps 1", {"causal"}},
+  {"attention", "--shapes 1,2,32,64 --dtype bf16 --steps 1", {"1, 2, 32, 64"}},
   {"optimizer", "--layers 1 --dtype bf16 --steps 1", {"AdamW", "StableAdamW", "clipping"}},
   {"gpt2", "--layers 1 --width 32 --heads 2 --context 16 --vocabulary 64 --batch 1 --steps 1 --profile",
     {"global_native", "clipping and optimizer"}},

@@ -24,7 +24,8 @@ end
 local shapes = { -- batch, heads, queries, keys, features, causal
   {2, 3, 64, 64, 64, false}, {1, 2, 128, 128, 64, true}, {2, 2, 100, 100, 64, true}, {2, 2, 37, 90, 32, true},
   {1, 3, 200, 130, 32, false}, {1, 2, 150, 150, 128, true}, {1, 2, 65, 260, 128, true}, {1, 1, 49, 49, 32, false},
-  {2, 1, 257, 257, 64, false}, {1, 2, 1, 70, 64, true}, {3, 2, 20, 20, 24, true},
+  {2, 1, 257, 257, 64, false}, {1, 2, 1, 70, 64, true}, {3, 2, 20, 20, 24, true}, {1, 1, 449, 640, 64, true},
+  {1, 1, 323, 451, 128, true}, {1, 1, 192, 513, 128, false}, {2, 2, 1, 1, 128, true},
 }
 
 support.each_device(function(device)
@@ -69,6 +70,53 @@ support.each_device(function(device)
           support.equal(x.grad, first)
         end
       end)
+
+      it(dtype .. " with a scale below 0, and with keys and values that heads share", function()
+        local options = {device = device, dtype = dtype}
+        for _, features in ipairs {64, 128} do
+          local q, dy = fp8.randn(2, 3, 130, features, options), fp8.randn(2, 3, 130, features, options)
+          local k, v = fp8.randn(2, 1, 130, features, options), fp8.randn(2, 1, 130, features, options)
+          local shared = {q:clone(), k:clone(), v:clone()}
+          local own = {q:clone(), k:expand(2, 3, 130, features):contiguous(), v:expand(2, 3, 130, features):contiguous()}
+          local found = {}
+          for i, t in ipairs {shared, own} do
+            for _, x in ipairs(t) do x:requires_grad_() end
+            local k_seen, v_seen = t[2]:expand(2, 3, 130, features), t[3]:expand(2, 3, 130, features)
+            local y = fp8.attention(t[1], k_seen, v_seen, {causal = true})
+            y:backward(dy)
+            found[i] = {y:detach(), t[1].grad, t[2].grad:to "f32", t[3].grad:to "f32"}
+          end
+          support.equal(found[1][1], found[2][1])
+          support.equal(found[1][2], found[2][2])
+          for i = 3, 4 do support.close(found[1][i]:to(dtype), found[2][i]:sum({2}, true):to(dtype)) end
+          -- -q, of which the scores are the same
+          local y = fp8.attention(-q, k:expand(2, 3, 130, features), v:expand(2, 3, 130, features),
+            {causal = true, scale = -1 / math.sqrt(features)})
+          support.close(y, found[1][1])
+        end
+      end)
+
+      if device ~= "cpu" and dtype ~= "f32" then
+        it(dtype .. " of more heads than the cache holds: as of each alone", function()
+          local function randn() return fp8.randn(2, 20, 4096, 64, {device = device, dtype = dtype}) end
+          local t = {randn(), randn(), randn()}
+          local dy = randn()
+          local function run(parts, grad)
+            for i, x in ipairs(parts) do parts[i] = x:clone():requires_grad_() end
+            local y = fp8.attention(parts[1], parts[2], parts[3], {causal = true})
+            y:backward(grad)
+            return {y:detach(), parts[1].grad, parts[2].grad, parts[3].grad}
+          end
+          local all = run({t[1], t[2], t[3]}, dy)
+          for b = 1, 2 do
+            for first = 1, 20, 10 do
+              local function part(x) return x:narrow(1, b, 1):narrow(2, first, 10) end
+              local some = run({part(t[1]), part(t[2]), part(t[3])}, part(dy))
+              for i = 1, 4 do support.equal(some[i], part(all[i])) end
+            end
+          end
+        end)
+      end
 
       it(dtype .. " is finite where all scores of a query are far below 0", function()
         fp8.manual_seed(5)

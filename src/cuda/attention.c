@@ -1,6 +1,9 @@
 /* Fused attention: what its kernels take, and their plans. */
 #include "attention/attention.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "cuda/cuda.h"
 
 /* The features of a head side by side, everything else at multiples of 16 bytes. */
@@ -27,7 +30,20 @@ static AttentionOperand operand_of(const Tensor *x) {
   return (AttentionOperand){tensor_data(x), x->stride[0], x->stride[1], x->stride[2]};
 }
 
-static AttentionPlan plan_of(const Tensor *y, const Tensor *log_sums, const Attention *attention) {
+/* So many heads that the cache of a data center's GPU, 40 MB or more, holds their keys and values. */
+static int heads_at_once(const Tensor *k) {
+  int64_t heads = k->size[0] * k->size[1], bytes = 2 * 2 * k->size[2] * k->size[3], fit = ((int64_t)32 << 20) / bytes;
+  return (int)(fit < 1 ? 1 : fit < heads ? fit : heads);
+}
+
+static bool suits_hopper(const CudaDevice *device, const Attention *attention) {
+  const char *setting = getenv("FP8_HOPPER");
+  return device->capability == 90 && attention->q->size[3] >= 64 && attention->scale > 0 && has_hopper_attention() &&
+         !(setting && strcmp(setting, "0") == 0);
+}
+
+static AttentionPlan plan_of(const CudaDevice *device, const Tensor *y, const Tensor *log_sums,
+                             const Attention *attention) {
   const Tensor *q = attention->q;
   return (AttentionPlan){.dtype = q->dtype,
                          .batch = q->size[0],
@@ -35,6 +51,8 @@ static AttentionPlan plan_of(const Tensor *y, const Tensor *log_sums, const Atte
                          .queries = (int)q->size[2],
                          .keys = (int)attention->k->size[2],
                          .features = (int)q->size[3],
+                         .heads_at_once = heads_at_once(attention->k),
+                         .hopper = suits_hopper(device, attention),
                          .scale = attention->scale,
                          .scale_log2 = (float)(attention->scale * M_LOG2E),
                          .causal = attention->causal,
@@ -48,7 +66,7 @@ static AttentionPlan plan_of(const Tensor *y, const Tensor *log_sums, const Atte
 bool cuda_attention(Tensor *y, Tensor *log_sums, const Attention *attention) {
   CudaDevice *device = cuda_tensor_device(y);
   if (!device) return false;
-  AttentionPlan plan = plan_of(y, log_sums, attention);
+  AttentionPlan plan = plan_of(device, y, log_sums, attention);
   return cuda_launched(device, launch_attention(device->launch, &plan), "attention kernel");
 }
 
@@ -57,7 +75,7 @@ bool cuda_attention_backward(const AttentionGradients *gradients, const Attentio
   Tensor deltas = {0};
   if (!device || !cuda_scratch(&deltas, device, tensor_count(backward->log_sums) * (int64_t)sizeof(float)))
     return false;
-  AttentionPlan plan = plan_of(backward->y, backward->log_sums, &backward->forward);
+  AttentionPlan plan = plan_of(device, backward->y, backward->log_sums, &backward->forward);
   plan.dy = operand_of(backward->dy);
   plan.dq = operand_of(gradients->q);
   plan.dk = operand_of(gradients->k);
