@@ -7,7 +7,8 @@ local measure = require "measure"
 
 local usage = [[
 usage: luajit examples/bench/attention.lua [options]
-  --shapes LIST   batch,heads,tokens,features;… (default 32,12,1024,64;8,16,2048,128;4,16,4096,128, on the CPU 1,4,128,64)
+  --shapes LIST   batch,heads,tokens,features;… (default 32,12,1024,64;8,16,2048,128;4,16,4096,128;
+                  on the CPU 1,4,128,64)
   --device NAME   cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --dtype LIST    f32, f16, bf16 (default bf16)
   --full          without the causal mask

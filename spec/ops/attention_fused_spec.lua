@@ -77,7 +77,8 @@ support.each_device(function(device)
           local q, dy = fp8.randn(2, 3, 130, features, options), fp8.randn(2, 3, 130, features, options)
           local k, v = fp8.randn(2, 1, 130, features, options), fp8.randn(2, 1, 130, features, options)
           local shared = {q:clone(), k:clone(), v:clone()}
-          local own = {q:clone(), k:expand(2, 3, 130, features):contiguous(), v:expand(2, 3, 130, features):contiguous()}
+          local function of_each_head(x) return x:expand(2, 3, 130, features):contiguous() end
+          local own = {q:clone(), of_each_head(k), of_each_head(v)}
           local found = {}
           for i, t in ipairs {shared, own} do
             for _, x in ipairs(t) do x:requires_grad_() end
