@@ -1,5 +1,6 @@
--- Several Lua states in one program know nothing of each other, wherever they run and whenever they are closed. Algorithms for products are not timed here: which of them
--- is the fastest may change from run to run, and with it the last bits.
+-- Several Lua states in one program know nothing of each other, wherever they run and whenever they are closed.
+-- Algorithms for products are not timed here: which of them is the fastest may change from run to run, and with it the
+-- last bits.
 local support = require "spec.support"
 
 local rounds = tonumber(os.getenv "FP8_STATES") or 5
