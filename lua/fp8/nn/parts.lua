@@ -12,14 +12,20 @@ end
 
 local function is_plain_table(value) return type(value) == "table" and getmetatable(value) == nil end
 
+-- Whether a value is a tensor or a module or may lead to some. Most values are not even of these types.
+local function leads_on(value)
+  local kind = type(value)
+  if kind == "table" then return is_module(value) or getmetatable(value) == nil end
+  return kind == "userdata" and core.is_tensor(value)
+end
+
 -- The keys of a table that lead to tensors or modules, maybe by way of plain tables: numbers in order, then names in
 -- order.
 local function sorted_keys(container, unsearched)
   local keys = {}
   for key, value in next, container do
     local kind = type(key)
-    if (kind == "number" or kind == "string" and not unsearched[key]) and
-      (core.is_tensor(value) or is_module(value) or is_plain_table(value)) then
+    if leads_on(value) and (kind == "number" or kind == "string" and not unsearched[key]) then
       keys[#keys + 1] = key
     end
   end
