@@ -45,8 +45,8 @@ support.each_device(function(device)
       end
     end)
 
-    for _, mode in ipairs {"turns", "threads"} do
-      it(("give the same numbers in %s, %d times"):format(mode, rounds), function()
+    for _, mode in ipairs {"turns", "handed", "threads"} do
+      it(("give the same numbers, mode %s of the program, %d times"):format(mode, rounds), function()
         for i, line in ipairs(results(mode, rounds)) do assert.equal(alone[(i - 1) % states + 1], line) end
       end)
     end
