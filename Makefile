@@ -133,6 +133,15 @@ memcheck: ## run the specs under the address, leak and undefined-behaviour sanit
 	  CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
 	@$(RUN_SPECS)
 
+# With one OpenMP thread each: the sanitizer does not know how OpenMP's threads wait for one another.
+threadcheck: BUILD = build/threadcheck
+threadcheck: WITH = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+threadcheck: ## run four Lua states in threads under the thread sanitizer, on the CPU
+	@.ci/setup test
+	@$(MAKE) --no-print-directory all BUILD=$(BUILD) NVCC= CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread'
+	@$(CC) -g -fsanitize=thread -o $(BUILD)/host spec/fixtures/host.c $(LUAJIT_CFLAGS) -rdynamic -lluajit-5.1 -lpthread
+	@$(LUA:luajit=$(BUILD)/host) threads spec/fixtures/states.lua 4 $${FP8_STATES:-5} > $(BUILD)/results
+
 sanitize: WITH = $(CUDA)/bin/compute-sanitizer --tool $(TOOL) --error-exitcode 9 $(if $(filter memcheck,$(TOOL)),--report-api-errors no)
 sanitize: all ## run the specs under compute-sanitizer, on a GPU (TOOL=racecheck for another of its tools)
 	@FP8_REQUIRE_CUDA=1; export FP8_REQUIRE_CUDA; $(RUN_SPECS)
@@ -157,7 +166,7 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: all cuda demo test bench repl lint memcheck sanitize editor install uninstall clean help
+.PHONY: all cuda demo test bench repl lint memcheck threadcheck sanitize editor install uninstall clean help
 .DEFAULT_GOAL := all
 
 -include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d)

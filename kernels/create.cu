@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(BLOCK) arange_kernel(void *out, DType dtype, i
       if constexpr (is_integer<decltype(element)>) {
         from_integer(arange_integer(rule, i), to);
       } else {
-        from_float(float_to_narrow(dtype, rule.start + (double)i * rule.step), true, to);
+        from_float(float_to_narrow(dtype, arange_number(rule, i)), true, to);
       }
     });
   }

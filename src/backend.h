@@ -60,9 +60,9 @@ typedef struct Backend {
 
   /* out = src converted, same shape. `saturate` matters for float8 outputs only. */
   bool (*copy)(Tensor *out, const Tensor *src, bool saturate);
-  bool (*fill)(Tensor *out, double number);
+  bool (*fill)(Tensor *out, Number number);
   /* out[i] = start + i · step for a contiguous out, computed in double and converted (i64 exactly). */
-  bool (*arange)(Tensor *out, double start, double step);
+  bool (*arange)(Tensor *out, Number start, Number step);
   /* out contiguous; f32, f16 or bf16 for UNIFORM and NORMAL, any integer dtype or those for INTEGER. */
   bool (*random)(Tensor *out, const RandomDraw *draw);
 
@@ -72,7 +72,7 @@ typedef struct Backend {
   /* out = condition ≠ 0 ? a : b */
   bool (*where)(Tensor *out, const Tensor *condition, Operand a, Operand b);
   /* min(max(x, low), high); NaN stays NaN. */
-  bool (*clamp)(Tensor *out, const Tensor *x, double low, double high);
+  bool (*clamp)(Tensor *out, const Tensor *x, Number low, Number high);
 
   /* --- reductions --- */
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over

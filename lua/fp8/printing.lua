@@ -1,5 +1,4 @@
 --- tostring(tensor): a line with shape, dtype and device, then the values in aligned columns, or an excerpt of them.
-local ffi = require "ffi"
 local core = require "fp8.core"
 local number_text = require "fp8.number_text"
 local shapes = require "fp8.shapes"
@@ -30,26 +29,7 @@ local function excerpt(x)
   return x, cuts
 end
 
--- Numbers up to here are exact as doubles, which totable gives.
-local exact = 2 ^ 53
-
--- The elements of a small i64 tensor as nested tables, like those of totable, of text: doubles do not hold all of them.
-local function texts_of(x, values)
-  local own = core.contiguous(core.to(x, {device = "cpu"})) -- data() of x itself would count as handed to the script
-  local elements, position = ffi.cast("const int64_t *", core.data(own)), -1
-  local function convert(value)
-    if type(value) ~= "table" then
-      position = position + 1
-      return (tostring(elements[position]):gsub("LL", ""))
-    end
-    local result = {}
-    for i, part in ipairs(value) do result[i] = convert(part) end
-    return result
-  end
-  return convert(values)
-end
-
--- Calls visit(value) for every number, or text of one, in nested tables.
+-- Calls visit(value) for every number in nested tables.
 local function each_number(values, visit)
   if type(values) ~= "table" then return visit(values) end
   for _, value in ipairs(values) do each_number(value, visit) end
@@ -70,19 +50,15 @@ local function number_format(values, is_integer)
   return (largest >= 1e5 or smallest < 1e-4) and "%.4e" or "%.4f"
 end
 
+-- Large integers are int64_t, whose text ends in LL.
 local function text_of(format, value)
-  return type(value) == "string" and value or number_text(format, value)
+  return type(value) == "number" and number_text(format, value) or tostring(value):match "^-?%d+"
 end
 
--- The elements of a tensor, nested, as numbers or, where these would not do, as text; and the format of the numbers.
+-- The elements of a tensor, nested, and the format of the numbers.
 local function shown_values(x)
-  local values, dtype = core.totable(x), core.dtype(x)
-  local format, inexact = number_format(values, dtypes[dtype].kind == "integer"), false
-  if dtype == "i64" then
-    each_number(values, function(value) inexact = inexact or math.abs(value) >= exact end)
-    if inexact then values = texts_of(x, values) end
-  end
-  return values, format
+  local values = core.totable(x)
+  return values, number_format(values, dtypes[core.dtype(x)].kind == "integer")
 end
 
 -- One row of numbers: right-aligned, continued on further lines where it is too long. `page` holds the lines so far,

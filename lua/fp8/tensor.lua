@@ -76,7 +76,7 @@ function metatable.__newindex(x, key, value)
   elseif type(key) == "number" then
     autograd.check_in_place("assignment", x, value)
     local row = core.select(x, 1, key)
-    if type(value) == "number" then core.fill_(row, value) else core.copy_(row, value) end
+    if core.is_tensor(value) then core.copy_(row, value) else core.fill_(row, value) end
   else
     raise(("tensor: field '%s' can't be set"):format(tostring(key)))
   end

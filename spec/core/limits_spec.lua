@@ -1,8 +1,9 @@
 -- Integers at the limits of their ranges, with numbers and tensors at and beyond the limits, against int64_t.
 --
 -- Integer arithmetic wraps in the bits of its result. Casts go towards zero and saturate; NaN gives 0. A number that is
--- whole and below 2^62 takes part as an integer, which saturates first where it may be the result; any other makes the
--- result of arithmetic float32, as does a floating-point tensor. Comparisons with a number are exact, whatever it is.
+-- an integer of 64 bits takes part as that, and saturates first where it may be the result; any other makes the result
+-- of arithmetic float32, as does a floating-point tensor. Comparisons with a number are exact, whatever it is. int64_t
+-- and uint64_t are numbers, too.
 local fp8 = require "fp8"
 local elementwise = require "spec.support.reference.elementwise"
 local integers = require "spec.support.integers"
@@ -32,10 +33,17 @@ end
 local numbers = {
   0, 1, -1, 2, 255, 256, 2 ^ 31 - 1, 2 ^ 31, -2 ^ 31, -2 ^ 31 - 1, 2 ^ 53, -2 ^ 53, 2 ^ 62 - 512, 2 ^ 62, -2 ^ 62,
   2 ^ 63 - 1024, 2 ^ 63, -2 ^ 63 + 1024, -2 ^ 63, -2 ^ 63 - 2048, 2 ^ 64, 1e30, -1e30, 0.5, -0.5, 255.5, 2 ^ 31 - 0.5,
-  -2 ^ 31 - 0.5, 2 ^ 52 + 0.5, math.huge, -math.huge, 0 / 0,
+  -2 ^ 31 - 0.5, 2 ^ 52 + 0.5, math.huge, -math.huge, 0 / 0, 5LL, -1LL, 255ULL, 9007199254740993LL, -9007199254740993LL,
+  0x7fffffffffffffffLL, 0x7ffffffffffffffeULL, -0x7fffffffffffffffLL, -0x7fffffffffffffffLL - 1,
 }
 
-local function is_whole(number) return number == math.floor(number) and math.abs(number) < 2 ^ 62 end
+local function is_whole(number)
+  return type(number) == "cdata" or number == math.floor(number) and number >= -2 ^ 63 and number < 2 ^ 63
+end
+
+local function fractionless(number) return type(number) == "cdata" or number == math.floor(number) end
+
+local function text_of(number) return type(number) == "cdata" and tostring(number) or ("%.17g"):format(number) end
 
 local function as_f32(value) return f32(tonumber(value)) end
 
@@ -89,11 +97,11 @@ support.each_device(function(device)
             local left = map(own, function(value) return finish(compute(operand, value)) end)
             -- Where one operand is NaN, the larger and the smaller are, too.
             if number ~= number then right, left = map(own, function() return number end), nil end
-            check(right, x[name](x, number), whole and dtype or "f32", ("%s with %.17g"):format(name, number))
-            check(left or right, x[name](number, x), whole and dtype or "f32", ("%.17g %s"):format(number, name))
+            check(right, x[name](x, number), whole and dtype or "f32", ("%s with %s"):format(name, text_of(number)))
+            check(left or right, x[name](number, x), whole and dtype or "f32", ("%s %s"):format(text_of(number), name))
             if whole and in_place[name] then
               local y = x:clone()
-              check(right, y[name .. "_"](y, number), dtype, ("%s_ with %.17g"):format(name, number))
+              check(right, y[name .. "_"](y, number), dtype, ("%s_ with %s"):format(name, text_of(number)))
             end
           end
         end)
@@ -109,8 +117,8 @@ support.each_device(function(device)
             local left = map(orders, function(order)
               return from_order[name](order ~= "NaN" and -order or order) and 1LL or 0LL
             end)
-            check(right, x[name](x, number), "u8", ("%s with %.17g"):format(name, number))
-            check(left, x[name](number, x), "u8", ("%.17g %s"):format(number, name))
+            check(right, x[name](x, number), "u8", ("%s with %s"):format(name, text_of(number)))
+            check(left, x[name](number, x), "u8", ("%s %s"):format(text_of(number), name))
           end
         end)
       end
@@ -182,14 +190,15 @@ support.each_device(function(device)
         local x = tensor(dtype)
         for _, low in ipairs(numbers) do
           for _, high in ipairs(numbers) do
-            if low <= high then
-              local whole = low == math.floor(low) and high == math.floor(high)
+            if integers.at_most(low, high) then
+              local whole = fractionless(low) and fractionless(high)
               local from, to = from_number(low, "i64"), from_number(high, "i64")
               local expected = map(values[dtype], function(value)
                 if whole then return saturated(value < from and from or value > to and to or value, dtype) end
-                return math.min(math.max(as_f32(value), f32(low)), f32(high))
+                return math.min(math.max(as_f32(value), as_f32(low)), as_f32(high))
               end)
-              check(expected, x:clamp(low, high), whole and dtype or "f32", ("clamp(%.17g, %.17g)"):format(low, high))
+              local what = ("clamp(%s, %s)"):format(text_of(low), text_of(high))
+              check(expected, x:clamp(low, high), whole and dtype or "f32", what)
             end
           end
         end
@@ -209,7 +218,7 @@ support.each_device(function(device)
             local kept, given = whole and value or as_f32(value), whole and from_number(number, dtype) or f32(number)
             filled[i] = chosen[i] and given or kept
           end
-          local what, result = ("with %.17g"):format(number), whole and dtype or "f32"
+          local what, result = ("with %s"):format(text_of(number)), whole and dtype or "f32"
           check(filled, fp8.where(mask, number, x), result, "where " .. what)
           check(filled, fp8.where(mask:eq(0), x, number), result, "where " .. what)
           check(filled, x:masked_fill(mask, number), result, "masked_fill " .. what)
@@ -229,9 +238,9 @@ support.each_device(function(device)
         for _, number in ipairs(numbers) do
           local expected = {from_number(number, dtype), from_number(number, dtype), from_number(number, dtype)}
           local on = {dtype = dtype, device = device}
-          check(expected, fp8.zeros({3}, on):fill_(number), dtype, ("fill_(%.17g)"):format(number))
-          check(expected, fp8.full({3}, number, on), dtype, ("full of %.17g"):format(number))
-          check(expected, fp8.tensor({number, number, number}, on), dtype, ("tensor of %.17g"):format(number))
+          check(expected, fp8.zeros({3}, on):fill_(number), dtype, ("fill_(%s)"):format(text_of(number)))
+          check(expected, fp8.full({3}, number, on), dtype, ("full of %s"):format(text_of(number)))
+          check(expected, fp8.tensor({number, number, number}, on), dtype, ("tensor of %s"):format(text_of(number)))
         end
       end)
 

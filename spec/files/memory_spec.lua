@@ -91,6 +91,9 @@ describe("Compiled code keeps no tensor alive", function()
     ["loops over batches"] = "local x = fp8.zeros(1000, 10) " ..
       "for part in fp8.data.batches({x}, {batch = 5, shuffle = true, seed = 1}) do assert(part.shape) end " ..
       "for part in fp8.data.batches({x}, {batch = 5}) do assert(part.shape) end",
+    ["load_state_dict of modules in tables"] = "local m = fp8.nn.Sequential() m.list = {} for i = 1, layers do " ..
+      "m.list[i] = {fp8.Linear(40, 30)} end local s = m:state_dict() for k, v in pairs(s) do s[k] = v:clone() end " ..
+      "m:load_state_dict(s)",
     ["model:to"] = "model:to 'bf16' model:to 'f32'",
     ["checkpoint.save and load"] = "fp8.checkpoint.save(other, {model = model, optimizer = optimizer}) " ..
       "fp8.checkpoint.load(other, {model = model, optimizer = optimizer})",

@@ -39,6 +39,28 @@ describe("fp8.load", function()
     assert.same({note = "naïve ünïcode", format = "pt"}, metadata)
   end)
 
+  it("tells fp8.save which tensors were BOOL", function()
+    local file = os.tmpname()
+    finally(function() os.remove(file) end)
+    local function dtypes_of(all)
+      fp8.save(file, all)
+      local header, dtypes = support.read_file(file), {}
+      for name, dtype in header:gmatch '"(%w+)":{"dtype":"(%w+)"' do dtypes[name] = dtype end
+      return dtypes
+    end
+    local copy = tensors.bool:clone()
+    assert.same({b = "BOOL", u = "U8", c = "U8"}, dtypes_of {b = tensors.bool, u = tensors.u8, c = copy})
+    local again = fp8.load(file)
+    assert.same({b = "BOOL", u = "U8"}, dtypes_of {b = again.b, u = again.u})
+    assert.same({1, 0}, fp8.load(file).b:totable())
+    again.b[2] = 2
+    assert.same({b = "U8"}, dtypes_of {b = again.b})
+    local empty = support.safetensors '{"e":{"dtype":"BOOL","shape":[2,0],"data_offsets":[0,0]}}'
+    support.with_file(empty, function(path_of_empty)
+      assert.same({e = "BOOL"}, dtypes_of {e = fp8.load(path_of_empty).e})
+    end)
+  end)
+
   it("refuses f64 unless asked to round it", function()
     fails("load: ", fp8.load, path)
     fails("f64", fp8.load, path)

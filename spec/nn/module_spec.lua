@@ -128,6 +128,102 @@ support.each_device(function(device)
       fails("load_state_dict: ", function() net:load_state_dict(fp8.zeros(3)) end)
     end)
 
+    it("takes no codes for weights, nor floats for integers", function()
+      local net = nn.Sequential(fp8.Linear(4, 3, on))
+      net.count = fp8.zeros(3, {dtype = "i64", device = device})
+      local before = net[1].weight:totable()
+      local function refused(text, name, tensor)
+        local state = {}
+        for own, value in pairs(net:state_dict()) do state[own] = value:clone() end
+        state[name] = tensor
+        fails("load_state_dict: " .. name .. " is " .. text, net.load_state_dict, net, state)
+        assert.same(before, net[1].weight:totable())
+      end
+      local weight = fp8.randn(3, 4, on)
+      local codes = fp8.quantize(weight, fp8.create_map(true, 4, 3, 8))
+      local wrong = {e4m3 = weight:to "e4m3", e5m2 = weight:to "e5m2", u8 = codes, i64 = weight:to "i64"}
+      for dtype, tensor in pairs(wrong) do
+        refused(("f32 in the module, %s in the table: if it has a scale multiply by that, else load its :to \"f32\"")
+          :format(dtype), "1.weight", tensor)
+      end
+      refused("i64 in the module, f32 in the table", "count", fp8.ones(3, on))
+      local state = net:state_dict()
+      state["1.weight"], state.count = weight:to "bf16", fp8.tensor({1, 2, 3}, {dtype = "i64"})
+      net:load_state_dict(state)
+      assert.same(weight:to "bf16":totable(), net[1].weight:totable())
+      assert.same({1, 2, 3}, net.count:totable())
+    end)
+
+    it("finds modules in plain tables of its fields", function()
+      local Net = nn.Module:extend "Net"
+      function Net:init()
+        self.layers, self.sizes, self.head = {}, {3, 4, {deep = {5}}}, fp8.Linear(4, 2, on)
+        for i = 1, 11 do self.layers[i] = fp8.LinearMixed(4, 4, {bias = false, device = device}) end
+        self.layers.tail = {b = {fp8.nn.LayerNorm(4, on)}, a = fp8.nn.RMSNorm(4, on)}
+        self.layers.itself, self.layers.tail.up, self.layers.tail.root = self.layers, self.layers, self
+        self.groups = {{self.head.weight, self.layers[2].weight}}
+      end
+      function Net:forward(x)
+        for _, layer in ipairs(self.layers) do x = layer(x) end
+        return self.head(self.layers.tail.b[1](self.layers.tail.a(x)))
+      end
+      local net, other = Net(), Net()
+      local names = {"head.bias", "head.weight"}
+      for i = 1, 11 do names[2 + i] = ("layers.%d.weight"):format(i) end
+      for _, name in ipairs {"a.weight", "b.1.bias", "b.1.weight"} do table.insert(names, "layers.tail." .. name) end
+      assert.same(names, names_of(net))
+      local x = fp8.randn(2, 4, on)
+      assert.is_not.same(net(x):totable(), other(x):totable())
+      other:load_state_dict(net:state_dict())
+      assert.same(net(x):totable(), other(x):totable())
+      local modules = {}
+      for name in net:named_modules() do table.insert(modules, name) end
+      assert.same({"", "head", "layers.1", "layers.2", "layers.3"}, {unpack(modules, 1, 5)})
+      assert.same({"layers.tail.a", "layers.tail.b.1"}, {unpack(modules, 14)})
+      net:eval()
+      assert.is_false(net.layers[3].training or net.layers.tail.b[1].training)
+      local _, converted = fp8.convert(net, "mx", function(name) return name:find "^layers" end)
+      assert.equal(11, converted)
+      assert.equal(fp8.recipes.mx.input.scale, net.layers[7].recipe.input.scale)
+      local watcher = fp8.watch(net)
+      net(x):sum():backward()
+      net:zero_grad()
+      assert.is_nil(net.layers[11].weight.grad)
+      watcher:close()
+      local text = tostring(net)
+      for _, part in ipairs {"layers.11: Linear(", "layers.tail.b.1: LayerNorm(4", "layers.tail.root: Net(…)"} do
+        assert.is_truthy(text:find(part, 1, true), text)
+      end
+      net:to "bf16"
+      assert.equal("bf16", net.layers[11].weight.dtype)
+      assert.equal("bf16", net.layers.tail.b[1].bias.dtype)
+      assert.equal(net.layers[2].weight, net.groups[1][2])
+      assert.same(names, names_of(net))
+    end)
+
+    it("refuses parameters in plain tables, where they would be lost", function()
+      local net = nn.Sequential(fp8.Linear(2, 2, on))
+      net.scales = {fp8.ones(2, on), deep = {fp8.ones(2, on)}}
+      assert.equal(2, #net:parameters())
+      net.seen = {net[1](fp8.ones(1, 2, on)), net[1].weight}
+      assert.equal(2, #net:parameters())
+      net.scales.deep[1]:requires_grad_()
+      for _, name in ipairs {"parameters", "state_dict", "named_parameters", "zero_grad", "eval"} do
+        if name == "eval" then net:eval() else
+          fails("Sequential: scales.deep.1 requires a gradient but is in a plain table", net[name], net)
+        end
+      end
+      fails("scales.deep.1", net.to, net, "bf16")
+      fails("scales.deep.1", net.load_state_dict, net, {})
+      assert.equal("f32", net[1].weight.dtype)
+    end)
+
+    it("refuses names that are the same", function()
+      local net = nn.Sequential(fp8.Linear(2, 2, on))
+      net["1"] = fp8.Linear(2, 2, on)
+      fails("Sequential: two tensors are called 1.bias", net.state_dict, net)
+    end)
+
     it("refuses more arguments than the one that it takes", function()
       local x, mask = fp8.ones(2, 3, 4, on), fp8.zeros(3, 3, on)
       local modules = {

@@ -74,6 +74,36 @@ support.each_device(function(device)
       assert.same({0, 2, 2}, fp8.zeros(0, 2, 3, options):matmul(fp8.zeros(3, 2, options)).shape)
     end)
 
+    it("keeps subnormal numbers, of the operands, of their products, of sums and of the result", function()
+      -- Exact in every dtype that has them: powers of two, as many of them.
+      local smallest = {f32 = 2 ^ -149, bf16 = 2 ^ -133, f16 = 2 ^ -24}
+      for dtype, least in pairs(smallest) do
+        local options, root = {dtype = dtype, device = device}, 2 ^ math.floor(math.log(least) / math.log(4))
+        local function check(m, k, n, first, second)
+          local expected, a, b = k * first * second, fp8.full({m, k}, first, options), fp8.full({k, n}, second, options)
+          for _, y in ipairs {a:matmul(b), fp8.full({k, m}, first, options):t():matmul(b)} do
+            assert.equal(expected, y:max():item())
+            assert.equal(expected, y:min():item())
+          end
+          local batch = a:unsqueeze(1):expand(3, -1, -1):matmul(b:unsqueeze(1):expand(3, -1, -1):contiguous())
+          assert.same({expected, expected}, {batch:max():item(), batch:min():item()})
+        end
+        for _, shape in ipairs {{1, 1, 1}, {4, 64, 4}, {64, 4, 64}, {1, 256, 128}, {96, 32, 96}} do
+          local m, k, n = unpack(shape)
+          check(m, k, n, 4 * least, 1)
+          check(m, k, n, 1, least)
+          check(m, k, n, 2 * least, 1024)
+          check(m, k, n, 2 * root, least / root)
+        end
+        -- What is left of two normal numbers; beside a row that is far above it.
+        local a, unit = fp8.zeros(2, 32, options), least * 2 ^ 7 / root
+        a[1][1], a[1][2], a[2][3] = unit * (1 + 2 ^ -7), -unit, 1
+        local y = a:matmul(fp8.full({32, 3}, root, options))
+        assert.same({least, least, least}, y[1]:totable())
+        assert.same({root, root, root}, y[2]:totable())
+      end
+    end)
+
     it("is exact to float32, with no shorter products inside", function()
       local a, b = fp8.randn(256, 512, {device = device}), fp8.randn(512, 128, {device = device})
       local expected = expected_product(a:narrow(1, 1, 8), b:narrow(2, 1, 8))

@@ -11,6 +11,9 @@ local shapes = {
 }
 local whole = {0, 1, 2, 3, 4, 5, -1, -2, -3, -4, 2 ^ 45, 2 ^ 53, -2 ^ 53, 2 ^ 62, 2 ^ 63}
 local numbers = {0.5, -0.0, 1.5, 1e300, -1e300, 1e-300, 0 / 0, math.huge, -math.huge, 64, 128, 4096}
+local integers = {
+  5LL, 9007199254740993LL, -0x7fffffffffffffffLL - 1, 7ULL, 0xffffffffffffffffULL, ffi.new "int64_t[1]",
+}
 local strings = {
   "", "x", "1", "\0", "cpu", "cpu:0", "cuda:99", "f64", "nearest", "stochastic", "none", "mean", "sum", "weight",
   "grad", "shape", "%s%n%d", "tensor", "row", "block", ("long "):rep(1000), "\255\254", "1.weight",
@@ -85,7 +88,7 @@ return function(random, device)
     }
   end
 
-  function makers.number() return random(3) == 1 and pick(numbers) or pick(whole) end
+  function makers.number() return pick(random(8) == 1 and integers or random(3) == 1 and numbers or whole) end
   function makers.small() return random(4) end
   function makers.dimension() return random(5) - 3 end
   function makers.boolean() return random(2) == 1 end

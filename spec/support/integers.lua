@@ -27,15 +27,17 @@ function integers.wrapped(value, dtype)
   return int64(cells[dtype][0])
 end
 
---- A double cast to an integer dtype: towards zero, saturating, NaN to 0.
+--- A double, or an integer, cast to an integer dtype: towards zero, saturating, NaN to 0.
 function integers.from_number(x, dtype)
+  if type(x) == "cdata" then return integers.saturated(int64(x), dtype) end
   if x ~= x then return 0LL end
   local value = x >= 2 ^ 63 and largest or x < -2 ^ 63 and smallest or int64(x)
   return integers.saturated(value, dtype)
 end
 
---- Whether an integer is below (-1), equal to (0) or above (1) a double, both taken exactly; nil for NaN.
+--- Whether an integer is below (-1), equal to (0) or above (1) a double or another integer, taken exactly; nil for NaN.
 function integers.compare(a, x)
+  if type(x) == "cdata" then return a < int64(x) and -1 or a > int64(x) and 1 or 0 end
   if x ~= x then return nil end
   if x >= 2 ^ 63 then return -1 end
   if x < -2 ^ 63 then return 1 end
@@ -43,6 +45,13 @@ function integers.compare(a, x)
   local below = int64(floor)
   if a == below then return x > floor and -1 or 0 end
   return a < below and -1 or 1
+end
+
+--- low <= high, exactly, for doubles and integers.
+function integers.at_most(low, high)
+  if type(low) == "cdata" then return (integers.compare(int64(low), high) or 1) <= 0 end
+  if type(high) == "cdata" then return (integers.compare(int64(high), low) or -1) >= 0 end
+  return low <= high
 end
 
 --- A tensor of integers from a list.

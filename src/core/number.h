@@ -1,4 +1,4 @@
-/* Numbers as scripts give them, which are doubles, and the integers that tensors hold. */
+/* Numbers as scripts give them, and the integers that tensors hold. */
 #ifndef FP8_CORE_NUMBER_H
 #define FP8_CORE_NUMBER_H
 
@@ -18,6 +18,35 @@ PORTABLE int64_t int64_from_double(double number) {
   if (number <= -0x1p63) return INT64_MIN;
   if (number >= 0x1p63) return INT64_MAX;
   return (int64_t)number;
+}
+
+/* A number that meets tensors: computations in floats take `value`, those in integers `integer`. */
+typedef struct Number {
+  double
+      value; /* of an integer that no double is, one of its neighbours, which becomes the same in every float dtype */
+  int64_t integer; /* the number itself where it is an integer of 64 bits, else as int64_from_double has it */
+} Number;
+
+PORTABLE Number number_of(double value) {
+  Number number = {value, int64_from_double(value)};
+  return number;
+}
+
+/* The neighbour is the one "to odd" (float_formats.h): towards zero, with the last bit set if that lost something. */
+PORTABLE Number number_of_integer(int64_t integer) {
+  uint64_t magnitude = integer < 0 ? 0 - (uint64_t)integer : (uint64_t)integer;
+  int lost = 0; /* bits below those of a double */
+  while (magnitude >> lost >= (uint64_t)1 << 53) lost++;
+  uint64_t kept = magnitude >> lost;
+  if (kept << lost != magnitude) kept |= 1;
+  double value = (double)(kept << lost);
+  Number number = {integer < 0 ? -value : value, integer};
+  return number;
+}
+
+/* Whether the number is an integer of 64 bits. */
+PORTABLE bool number_is_integer(Number number) {
+  return number.value == floor(number.value) && number.value >= -0x1p63 && number.value < 0x1p63;
 }
 
 /* `value`, or the end of [low, high] that it lies beyond. */

@@ -69,11 +69,11 @@ typedef struct RandomDraw {
 } RandomDraw;
 
 /* An input that is a tensor, already expanded to the output's shape, or, where `tensor` is NULL, a number. Beside a float
- * tensor a number has been rounded once, from its double, to the tensor's dtype: 0.1 is equal to what 0.1 has become in a
- * bf16 tensor. Arithmetic of integers takes it as a 64-bit integer. */
+ * tensor a number has been rounded once to the tensor's dtype: 0.1 is equal to what 0.1 has become in a bf16 tensor.
+ * Arithmetic of integers takes it as a 64-bit integer. */
 typedef struct Operand {
   const Tensor *tensor;
-  double number;
+  Number number;
 } Operand;
 
 /* softmax(scale · x) over the last dimension, or its logarithm (with scale 1 and not causal). Causal: the last two
@@ -204,7 +204,7 @@ PORTABLE int uniform_bits(DType dtype) {
 /* Whether the operand is computed with as 64-bit integers beside others: an integer tensor, or a whole number, which
  * saturates there. */
 static inline bool operand_is_integer(Operand operand) {
-  return operand.tensor ? dtype_is_integer(operand.tensor->dtype) : operand.number == floor(operand.number);
+  return operand.tensor ? dtype_is_integer(operand.tensor->dtype) : operand.number.value == floor(operand.number.value);
 }
 
 #endif

@@ -13,8 +13,8 @@ void cpu_event_release(int index, void *event);
 bool cpu_copy(Tensor *out, const Tensor *src, bool saturate);
 
 /* create.c */
-bool cpu_fill(Tensor *out, double number);
-bool cpu_arange(Tensor *out, double start, double step);
+bool cpu_fill(Tensor *out, Number number);
+bool cpu_arange(Tensor *out, Number start, Number step);
 
 /* random.c */
 bool cpu_random(Tensor *out, const RandomDraw *draw);
@@ -23,7 +23,7 @@ bool cpu_random(Tensor *out, const RandomDraw *draw);
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x);
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool cpu_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
-bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high);
+bool cpu_clamp(Tensor *out, const Tensor *x, Number low, Number high);
 
 /* reduce/reduce.c */
 bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x);

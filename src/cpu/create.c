@@ -19,7 +19,7 @@ static void fill_chunks(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-bool cpu_fill(Tensor *out, double number) {
+bool cpu_fill(Tensor *out, Number number) {
   Fill job; /* 4 KiB, of which small tensors need little: not worth clearing */
   job.out = stream_of(out);
   size_t element = (size_t)dtype_size(out->dtype);
@@ -45,7 +45,7 @@ static void count_floats(int64_t begin, int64_t end, const void *context) {
   for (int64_t first = begin; first < end; first += CHUNK) {
     int n = chunk_length(end, first);
     for (int i = 0; i < n; i++) {
-      values[i] = float_to_narrow(job->dtype, job->rule.start + (double)(first + i) * job->rule.step);
+      values[i] = float_to_narrow(job->dtype, arange_number(job->rule, first + i));
     }
     store_floats(job->dtype, job->out, first, n, values);
   }
@@ -61,7 +61,7 @@ static void count_integers(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-bool cpu_arange(Tensor *out, double start, double step) {
+bool cpu_arange(Tensor *out, Number start, Number step) {
   Arange job = {out->dtype, tensor_data(out), arange_rule(start, step)};
   parallel_chunks(tensor_count(out), 1, dtype_is_integer(out->dtype) ? count_integers : count_floats, &job);
   return true;

@@ -160,7 +160,7 @@ void stream_write(const Stream *stream, int64_t start, int n, const void *values
 
 const float *stream_floats(const Stream *stream, int64_t start, int n, Chunk *chunk) {
   if (!stream->data) {
-    float number = (float)stream->number;
+    float number = (float)stream->number.value;
     for (int i = 0; i < n; i++) chunk->floats[i] = number;
     return chunk->floats;
   }
@@ -169,8 +169,7 @@ const float *stream_floats(const Stream *stream, int64_t start, int n, Chunk *ch
 
 const int64_t *stream_integers(const Stream *stream, int64_t start, int n, Chunk *chunk) {
   if (!stream->data) {
-    int64_t number = int64_from_double(stream->number);
-    for (int i = 0; i < n; i++) chunk->integers[i] = number;
+    for (int i = 0; i < n; i++) chunk->integers[i] = stream->number.integer;
     return chunk->integers;
   }
   return load_integers(stream->dtype, stream_read(stream, start, n, chunk->raw), 0, n, chunk->integers);

@@ -15,7 +15,7 @@ typedef struct Stream {
   int rank;
   int64_t size[TENSOR_MAX_RANK];
   int64_t stride[TENSOR_MAX_RANK]; /* in bytes */
-  double number;
+  Number number;
 } Stream;
 
 /* Room for one chunk of a stream: elements as they are in memory, and converted. */

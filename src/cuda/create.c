@@ -1,7 +1,7 @@
 /* Tensors made from numbers. */
 #include "cuda/elementwise/plan.h"
 
-bool cuda_fill(Tensor *out, double number) {
+bool cuda_fill(Tensor *out, Number number) {
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
@@ -11,7 +11,7 @@ bool cuda_fill(Tensor *out, double number) {
   return cuda_launched(device, launch_convert(device->launch, &plan), "fill kernel");
 }
 
-bool cuda_arange(Tensor *out, double start, double step) {
+bool cuda_arange(Tensor *out, Number start, Number step) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
   cudaError_t error =

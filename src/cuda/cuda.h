@@ -116,8 +116,8 @@ bool cuda_to_host(int index, void *host, const void *device_data, size_t bytes);
 bool cuda_copy(Tensor *out, const Tensor *src, bool saturate);
 
 /* create.c */
-bool cuda_fill(Tensor *out, double number);
-bool cuda_arange(Tensor *out, double start, double step);
+bool cuda_fill(Tensor *out, Number number);
+bool cuda_arange(Tensor *out, Number start, Number step);
 
 /* random.c */
 bool cuda_random(Tensor *out, const RandomDraw *draw);
@@ -126,7 +126,7 @@ bool cuda_random(Tensor *out, const RandomDraw *draw);
 bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x);
 bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
-bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high);
+bool cuda_clamp(Tensor *out, const Tensor *x, Number low, Number high);
 
 /* reduce.c */
 bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x);

@@ -6,7 +6,7 @@ static int lfp8_attention(lua_State *L) {
   Attention attention = {.q = check_tensor(L, 1),
                          .k = check_tensor(L, 2),
                          .v = check_tensor(L, 3),
-                         .scale = (float)check_number(L, 4),
+                         .scale = (float)check_double(L, 4),
                          .causal = optional_boolean(L, 5, false)};
   bool done;
   Tensor *y = new_tensor(L), *log_sums = new_tensor(L);

@@ -48,7 +48,7 @@ static int lfp8_fill_(lua_State *L) {
 /* zero_(tensor) */
 static int lfp8_zero_(lua_State *L) {
   Tensor *tensor = check_tensor(L, 1);
-  bool ok = op_fill_in_place(tensor, 0);
+  bool ok = op_fill_in_place(tensor, number_of(0));
   lua_settop(L, 1);
   return finish(L, ok, 1);
 }

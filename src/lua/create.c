@@ -3,7 +3,7 @@
 #include "core/formats/element.h"
 #include "lua/binding/binding.h"
 
-static int fill_new(lua_State *L, double value) {
+static int fill_new(lua_State *L, Number value) {
   int next;
   Options options = default_options();
   Sizes sizes = check_sizes(L, 1, &next, &options);
@@ -13,10 +13,10 @@ static int fill_new(lua_State *L, double value) {
 }
 
 /* zeros(sizes…, options) */
-static int lfp8_zeros(lua_State *L) { return fill_new(L, 0); }
+static int lfp8_zeros(lua_State *L) { return fill_new(L, number_of(0)); }
 
 /* ones(sizes…, options) */
-static int lfp8_ones(lua_State *L) { return fill_new(L, 1); }
+static int lfp8_ones(lua_State *L) { return fill_new(L, number_of(1)); }
 
 /* full(table of sizes, value, options) */
 static int lfp8_full(lua_State *L) {
@@ -24,7 +24,7 @@ static int lfp8_full(lua_State *L) {
   if (!lua_istable(L, 1)) argument_error(L, 1, "table of sizes expected, got %s", luaL_typename(L, 1));
   Options options = default_options();
   Sizes sizes = check_sizes(L, 1, &next, &options);
-  double value = check_number(L, 2);
+  Number value = check_number(L, 2);
   options = check_options(L, 3, options);
   Tensor *out = new_tensor(L);
   return finish_new(L, op_full(out, options.dtype, options.device, sizes.rank, sizes.size, value), out, &options);
@@ -44,15 +44,12 @@ static int lfp8_empty(lua_State *L) {
  * left out */
 static int lfp8_arange(lua_State *L) {
   int count = 0;
-  double bounds[3] = {0, 0, 1};
-  while (count < 3 && lua_type(L, count + 1) == LUA_TNUMBER) {
-    bounds[count] = lua_tonumber(L, count + 1);
-    count++;
-  }
+  Number bounds[3] = {number_of(0), number_of(0), number_of(1)};
+  while (count < 3 && to_number(L, count + 1, count + 1, &bounds[count])) count++;
   if (count == 0) check_number(L, 1);
   if (count == 1) {
     bounds[1] = bounds[0];
-    bounds[0] = 0;
+    bounds[0] = number_of(0);
   }
   Options options = check_options(L, count + 1, default_options());
   Tensor *out = new_tensor(L);
@@ -79,9 +76,10 @@ static Sizes nested_sizes(lua_State *L) {
 /* Stores the nested tables below the value on top of the stack at `data`; returns the address after them. */
 static char *store_nested(lua_State *L, const Sizes *sizes, int depth, DType dtype, char *data) {
   if (depth == sizes->rank) {
-    if (lua_type(L, -1) != LUA_TNUMBER)
+    Number number = {0};
+    if (!to_number(L, -1, 1, &number))
       argument_error(L, 1, "numbers expected in the table, got %s", luaL_typename(L, -1));
-    element_store(dtype, data, lua_tonumber(L, -1));
+    element_store(dtype, data, number);
     return data + dtype_size(dtype);
   }
   /* What the outermost list may have besides its elements has been read. */
@@ -102,7 +100,8 @@ static char *store_nested(lua_State *L, const Sizes *sizes, int depth, DType dty
 
 /* tensor(number or nested tables of numbers, options) */
 static int lfp8_tensor(lua_State *L) {
-  if (lua_type(L, 1) != LUA_TNUMBER && !lua_istable(L, 1)) {
+  Number number;
+  if (!lua_istable(L, 1) && !to_number(L, 1, 1, &number)) {
     argument_error(L, 1, "number or table expected, got %s", lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
   }
   Options options = default_options();
@@ -113,7 +112,7 @@ static int lfp8_tensor(lua_State *L) {
   Tensor *values = new_tensor(L);
   if (!op_check_device(cpu) || !tensor_create(values, options.dtype, cpu, sizes.rank, sizes.size))
     return finish(L, false, 0);
-  lua_checkstack(L, TENSOR_MAX_RANK + 4);
+  lua_checkstack(L, TENSOR_MAX_RANK + 8);
   lua_pushvalue(L, 1);
   store_nested(L, &sizes, 0, options.dtype, tensor_data(values));
   lua_pop(L, 1);

@@ -5,14 +5,13 @@
 static int lfp8_dropout(lua_State *L) {
   lua_settop(L, 4);
   const Tensor *x = check_tensor(L, 1);
-  double probability = check_number(L, 2);
+  double probability = check_double(L, 2);
   bool again = !lua_isnil(L, 3);
   RandomSource source = {0};
-  if (again) source = (RandomSource){(uint64_t)check_whole(L, 3), (uint64_t)check_whole(L, 4)};
+  if (again) source = (RandomSource){(uint64_t)check_integer(L, 3), (uint64_t)check_integer(L, 4)};
   bool ok = op_dropout(new_tensor(L), x, probability, &source, again);
-  /* Seeds are whole numbers that a Lua number holds exactly, and offsets count draws. */
-  lua_pushnumber(L, (double)(int64_t)source.seed);
-  lua_pushnumber(L, (double)(int64_t)source.offset);
+  push_integer(L, (int64_t)source.seed);
+  push_integer(L, (int64_t)source.offset);
   return finish(L, ok, 3);
 }
 

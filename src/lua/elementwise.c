@@ -83,8 +83,8 @@ static int lfp8_masked_fill(lua_State *L) {
 /* clamp(x, low or nil, high or nil) */
 static int lfp8_clamp(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
-  double low = lua_isnoneornil(L, 2) ? -INFINITY : check_number(L, 2);
-  double high = lua_isnoneornil(L, 3) ? INFINITY : check_number(L, 3);
+  Number low = lua_isnoneornil(L, 2) ? number_of(-INFINITY) : check_number(L, 2);
+  Number high = lua_isnoneornil(L, 3) ? number_of(INFINITY) : check_number(L, 3);
   return finish(L, op_clamp(new_tensor(L), x, low, high), 1);
 }
 

@@ -5,7 +5,7 @@
  * their inverse deviations */
 static int lfp8_layer_norm(lua_State *L) {
   const Tensor *x = check_tensor(L, 1), *weight = optional_tensor(L, 2), *bias = optional_tensor(L, 3);
-  Normalization normalization = {.x = x, .weight = weight, .bias = bias, .epsilon = check_number(L, 4)};
+  Normalization normalization = {.x = x, .weight = weight, .bias = bias, .epsilon = check_double(L, 4)};
   Tensor *out = new_tensor(L), *mean = new_tensor(L), *inverse = new_tensor(L);
   return finish(L, op_normalize(out, mean, inverse, &normalization), 3);
 }
@@ -13,7 +13,7 @@ static int lfp8_layer_norm(lua_State *L) {
 /* rms_norm(x, weight or nil, epsilon) -> rows over their root mean squares, the inverses of those */
 static int lfp8_rms_norm(lua_State *L) {
   const Tensor *x = check_tensor(L, 1), *weight = optional_tensor(L, 2);
-  Normalization normalization = {.x = x, .weight = weight, .epsilon = check_number(L, 3)};
+  Normalization normalization = {.x = x, .weight = weight, .epsilon = check_double(L, 3)};
   Tensor *out = new_tensor(L), *inverse = new_tensor(L);
   return finish(L, op_normalize(out, NULL, inverse, &normalization), 2);
 }

@@ -74,7 +74,7 @@ static int lfp8_store_step(lua_State *L) {
 /* clip_grad_norm(list of tensors, largest) -> their 2-norm, an f32 tensor without dimensions */
 static int lfp8_clip_grad_norm(lua_State *L) {
   check_table(L, 1);
-  double largest = check_number(L, 2);
+  double largest = check_double(L, 2);
   int count = (int)list_length(L, 1, 1);
   Tensor **list = check_tensor_list(L, 1, count, false);
   return finish(L, op_clip_norm(new_tensor(L), list, count, largest), 1);

@@ -21,7 +21,7 @@ static int lfp8_randn(lua_State *L) { return random_new(L, 1, (RandomDraw){.kind
 
 /* randint(low, high, table of sizes, options): integers in [low, high), i64 unless the options say otherwise */
 static int lfp8_randint(lua_State *L) {
-  RandomDraw draw = {.kind = RANDOM_INTEGER, .low = check_whole(L, 1), .high = check_whole(L, 2)};
+  RandomDraw draw = {.kind = RANDOM_INTEGER, .low = check_integer(L, 1), .high = check_integer(L, 2)};
   if (!lua_istable(L, 3)) argument_error(L, 3, "table of sizes expected, got %s", luaL_typename(L, 3));
   return random_new(L, 3, draw);
 }
@@ -29,7 +29,7 @@ static int lfp8_randint(lua_State *L) {
 /* manual_seed(whole number, position): restarts the generator that all devices share, at its beginning or where
  * random_state said that it was */
 static int lfp8_manual_seed(lua_State *L) {
-  int64_t seed = check_whole(L, 1), position = lua_isnoneornil(L, 2) ? 0 : check_whole(L, 2);
+  int64_t seed = check_integer(L, 1), position = lua_isnoneornil(L, 2) ? 0 : check_integer(L, 2);
   if (position < 0) argument_error(L, 2, "position must be at least 0, got %.14g", (double)position);
   op_manual_seed((RandomSource){.seed = (uint64_t)seed, .offset = (uint64_t)position});
   return 0;
@@ -38,8 +38,8 @@ static int lfp8_manual_seed(lua_State *L) {
 /* random_state() -> seed, position: what manual_seed takes to have the same random numbers follow again */
 static int lfp8_random_state(lua_State *L) {
   RandomSource source = op_random_state();
-  lua_pushnumber(L, (lua_Number)(int64_t)source.seed);
-  lua_pushnumber(L, (lua_Number)source.offset);
+  push_integer(L, (int64_t)source.seed);
+  push_integer(L, (int64_t)source.offset);
   return 2;
 }
 

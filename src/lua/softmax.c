@@ -22,7 +22,7 @@ static int lfp8_softmax_backward(lua_State *L) {
 /* attention_softmax_(scores, scale, causal): in place, core/operations.h, SoftmaxRule */
 static int lfp8_attention_softmax_(lua_State *L) {
   Tensor *scores = check_tensor(L, 1);
-  double scale = check_number(L, 2);
+  double scale = check_double(L, 2);
   bool ok = op_softmax_in_place(scores, scale, optional_boolean(L, 3, false));
   lua_settop(L, 1);
   return finish(L, ok, 1);
@@ -33,7 +33,7 @@ static int lfp8_attention_softmax_(lua_State *L) {
 static int lfp8_attention_softmax_backward_(lua_State *L) {
   Tensor *grad = check_tensor(L, 1);
   const Tensor *probabilities = check_tensor(L, 2);
-  double scale = check_number(L, 3);
+  double scale = check_double(L, 3);
   bool ok = op_softmax_backward_in_place(grad, probabilities, scale, optional_boolean(L, 4, false));
   lua_settop(L, 1);
   return finish(L, ok, 1);

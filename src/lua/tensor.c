@@ -104,23 +104,32 @@ static int lfp8_data(lua_State *L) {
   return 1;
 }
 
-/* item(tensor) -> the number in a tensor of one element */
+/* Pushes an element as item and totable give it. */
+static void push_element(lua_State *L, DType dtype, const void *element) {
+  if (dtype == DTYPE_I64) {
+    push_integer(L, *(const int64_t *)element);
+  } else {
+    lua_pushnumber(L, element_load(dtype, element));
+  }
+}
+
+/* item(tensor) -> the number in a tensor of one element; an int64_t beyond 2^53, where numbers have gaps */
 static int lfp8_item(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   char text[TENSOR_SHAPE_TEXT_MAX];
-  int64_t element[1];
+  int64_t element[1] = {0};
   if (tensor_count(tensor) != 1) {
     argument_error(L, 1, "a tensor of one element is needed, this one has shape %s", tensor_shape_text(tensor, text));
   }
   bool ok = op_to_host(tensor, element);
-  lua_pushnumber(L, ok ? element_load(tensor->dtype, (const char *)element) : 0);
+  if (ok) push_element(L, tensor->dtype, element);
   return finish(L, ok, 1);
 }
 
 /* Pushes the elements from `data` on as tables nested from dimension `depth` on; returns the address after them. */
 static const char *push_nested(lua_State *L, const Tensor *tensor, int depth, const char *data) {
   if (depth == tensor->rank) {
-    lua_pushnumber(L, element_load(tensor->dtype, data));
+    push_element(L, tensor->dtype, data);
     return data + dtype_size(tensor->dtype);
   }
   int64_t length = tensor->size[depth];
@@ -132,7 +141,7 @@ static const char *push_nested(lua_State *L, const Tensor *tensor, int depth, co
   return data;
 }
 
-/* totable(tensor) -> nested tables of numbers, or a number if the tensor has no dimensions */
+/* totable(tensor) -> nested tables of what item gives, or that itself if the tensor has no dimensions */
 static int lfp8_totable(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int64_t count = tensor_count(tensor), rows = 1;
@@ -146,7 +155,7 @@ static int lfp8_totable(lua_State *L) {
   }
   void *data = lua_newuserdata(L, (size_t)(count * dtype_size(tensor->dtype)) + 1);
   if (!op_to_host(tensor, data)) return finish(L, false, 0);
-  lua_checkstack(L, TENSOR_MAX_RANK + 4);
+  lua_checkstack(L, TENSOR_MAX_RANK + 8);
   push_nested(L, tensor, 0, data);
   return 1;
 }

@@ -83,7 +83,7 @@ bool op_copy_in_place(Tensor *x, const Tensor *source) {
   return copied;
 }
 
-bool op_fill_in_place(Tensor *x, double value) {
+bool op_fill_in_place(Tensor *x, Number value) {
   if (!check_writable(x) || !backend_for(x)->fill(x, number_in(x->dtype, value))) return false;
   tensor_changed(x);
   return true;

@@ -4,11 +4,10 @@
 #include "core/formats/element.h"
 #include "ops/support/support.h"
 
-/* A number joins a tensor's dtype, except that a fraction makes an integer tensor f32. */
+/* A number joins a tensor's dtype, except that one that is no integer of 64 bits makes an integer tensor f32. */
 static DType operand_dtype(Operand operand, DType other) {
   if (operand.tensor) return operand.tensor->dtype;
-  bool whole = operand.number == floor(operand.number) && fabs(operand.number) < 0x1p62;
-  return whole || dtype_is_float(other) ? other : DTYPE_F32;
+  return number_is_integer(operand.number) || dtype_is_float(other) ? other : DTYPE_F32;
 }
 
 static DType promoted(Operand a, Operand b) {
@@ -45,7 +44,7 @@ static BinaryOp turned(BinaryOp op) {
 
 /* A comparison that is never true of an integer beside the number that `never` makes of it, and its opposite. */
 static BinaryOp compare_never(Operand *b, bool never) {
-  b->number = -INFINITY; /* saturates to the smallest integer */
+  b->number = number_of(-INFINITY); /* saturates to the smallest integer */
   return never ? BINARY_LT : BINARY_GE;
 }
 
@@ -60,14 +59,14 @@ static BinaryOp compare_exactly(BinaryOp op, Operand *a, Operand *b) {
     *b = number;
     op = turned(op);
   }
-  double number = b->number;
+  double number = b->number.value;
   if (dtype_is_float(a->tensor->dtype)) return op;
   if (op == BINARY_EQ || op == BINARY_NE) {
-    bool possible = number == floor(number) && number >= -0x1p63 && number < 0x1p63;
-    return possible ? op : compare_never(b, op == BINARY_EQ);
+    return number_is_integer(b->number) ? op : compare_never(b, op == BINARY_EQ);
   }
   if (isnan(number)) return compare_never(b, true);
-  b->number = op == BINARY_LT || op == BINARY_GE ? ceil(number) : floor(number);
+  if (number_is_integer(b->number)) return op;
+  b->number = number_of(op == BINARY_LT || op == BINARY_GE ? ceil(number) : floor(number));
   if (number >= 0x1p63 && op == BINARY_LT) return BINARY_LE;
   if (number >= 0x1p63 && op == BINARY_GE) return BINARY_GT;
   if (number < -0x1p63 && op == BINARY_LE) return BINARY_LT;
@@ -153,10 +152,12 @@ bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
   return hand_over(out, &created, backend_for(condition)->where(&created, &choice, left, right));
 }
 
-bool op_clamp(Tensor *out, const Tensor *x, double low, double high) {
-  if (isnan(low) || isnan(high)) return error_set("the limits must not be NaN");
-  if (low > high) return error_set("the lower limit %g is above the upper limit %g", low, high);
-  bool fraction = low != floor(low) || high != floor(high);
+bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high) {
+  if (isnan(low.value) || isnan(high.value)) return error_set("the limits must not be NaN");
+  if (low.value > high.value || (low.value == high.value && low.integer > high.integer)) {
+    return error_set("the lower limit %.14g is above the upper limit %.14g", low.value, high.value);
+  }
+  bool fraction = low.value != floor(low.value) || high.value != floor(high.value);
   Tensor created = {0};
   if (!tensor_create_like(&created, x, fraction && !dtype_is_float(x->dtype) ? DTYPE_F32 : x->dtype)) return false;
   low = number_in(created.dtype, low);

@@ -72,6 +72,6 @@ bool op_scatter_add(Tensor *out, const Addition *addition) {
   }
   if (!tensor_same_shape(source, index)) return error_set("the source and the index must have one shape");
   Tensor created = {0};
-  if (!op_full(&created, DTYPE_F32, tensor_device(source), addition->rank, addition->size, 0)) return false;
+  if (!op_full(&created, DTYPE_F32, tensor_device(source), addition->rank, addition->size, number_of(0))) return false;
   return run(backend_for(source)->scatter_add, out, &created, source, index, addition->dimension, true);
 }

@@ -66,11 +66,11 @@ bool op_graph_replay(Graph *graph);
 
 /* --- creation (create.c) --- */
 
-bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, double value);
+bool op_full(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, Number value);
 /* Copies a contiguous array of the tensor's dtype from the CPU's memory. */
 bool op_from_host(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const void *data);
 /* ceil((stop - start) / step) values from `start`. */
-bool op_arange(Tensor *out, DType dtype, Device device, double start, double stop, double step);
+bool op_arange(Tensor *out, DType dtype, Device device, Number start, Number stop, Number step);
 
 /* --- random numbers (random.c) --- */
 
@@ -110,7 +110,7 @@ bool op_convert(Tensor *out, const Tensor *x, DType dtype, Device device, bool s
 bool op_contiguous(Tensor *out, const Tensor *x);
 /* Converts, broadcasts and moves between devices. */
 bool op_copy_in_place(Tensor *x, const Tensor *source);
-bool op_fill_in_place(Tensor *x, double value);
+bool op_fill_in_place(Tensor *x, Number value);
 /* Copies all elements, row-major, to the CPU's memory. */
 bool op_to_host(const Tensor *x, void *data);
 
@@ -121,7 +121,7 @@ bool op_unary(UnaryOp op, Tensor *out, const Tensor *x);
 bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
 bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
-bool op_clamp(Tensor *out, const Tensor *x, double low, double high);
+bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high);
 
 /* --- attention (attention.c): core/operations.h and backend.h --- */
 

@@ -20,7 +20,7 @@ static bool check_codes(const Tensor *codes, const Tensor *scale, const char *na
 static bool some_scale(Tensor *out, const Tensor *scale) {
   if (tensor_count(scale) > 0) return op_contiguous(out, scale);
   int64_t one = 1;
-  return tensor_create(out, DTYPE_F32, tensor_device(scale), 1, &one) && backend_for(scale)->fill(out, 0);
+  return tensor_create(out, DTYPE_F32, tensor_device(scale), 1, &one) && backend_for(scale)->fill(out, number_of(0));
 }
 
 bool op_scaled_matmul(Tensor *out, const ScaledProduct *product, DType dtype) {

@@ -35,9 +35,20 @@ local function check_parts(name, path, parts, fields)
   end
 end
 
--- Whether fp8.manual_seed takes a value as seed: 2^53 too, to which greater numbers would be rounded.
-local function is_seed(value)
-  return type(value) == "number" and value == math.floor(value) and math.abs(value) <= 2^53
+-- A seed as it is kept: an integer beyond 2^53 (int64_t) as the text of its digits.
+local function kept_seed(seed)
+  return type(seed) == "number" and seed or tostring(seed):match "^-?%d+"
+end
+
+-- The seed that was kept so; nil if the value is none.
+local function seed_of(kept)
+  if type(kept) == "number" then return kept == math.floor(kept) and math.abs(kept) <= 2^53 and kept or nil end
+  local sign, digits = tostring(kept):match "^(%-?)(%d+)$"
+  if not digits then return nil end
+  local seed = 0LL
+  for digit in digits:gmatch "." do seed = seed * 10 - tonumber(digit) end -- negative: there is one more of them
+  if sign == "" then seed = -seed end
+  return kept_seed(seed) == kept and seed or nil
 end
 
 -- Adds the tensors of a state_dict to a table, their names after a prefix.
@@ -80,7 +91,7 @@ function checkpoint.save(path, parts)
   local tensors = add({}, parts.model:state_dict(), "model.")
   if parts.optimizer then add(tensors, parts.optimizer:state_dict(), "optimizer.") end
   files.save(path, tensors, {
-    kind = kind, step = ("%d"):format(step or 0), random = encode("random", {seed, position}),
+    kind = kind, step = ("%d"):format(step or 0), random = encode("random", {kept_seed(seed), position}),
     extra = encode("extra", extra or {}),
   })
 end
@@ -132,10 +143,11 @@ local function read(path)
   end
   local found = {step = tonumber(metadata.step), random = value_of "random", extra = value_of "extra"}
   if not is_whole(found.step, 0) then raise(("checkpoint.load: %s: its step can't be read"):format(path)) end
-  local seed, position = found.random[1], found.random[2]
-  if not is_seed(seed) or not is_whole(position, 0) then
+  local seed, position = seed_of(found.random[1]), found.random[2]
+  if not seed or not is_whole(position, 0) then
     raise(("checkpoint.load: %s: its random state can't be read"):format(path))
   end
+  found.random = {seed, position}
   return tensors, found
 end
 

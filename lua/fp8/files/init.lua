@@ -15,6 +15,13 @@ local files = {}
 
 local doubles_at_once = 65536
 
+local booleans = setmetatable({}, {__mode = "k"}) -- the tensors that were read from BOOL
+
+-- One of these may have been written to.
+local function is_boolean(tensor)
+  return booleans[tensor] and (core.numel(tensor) == 0 or core.item(core.max(tensor)) <= 1) or false
+end
+
 local function fail(message, ...) error({message = message:format(...)}, 0) end
 
 -- Calls f(…); an error becomes one of `caller` about `path`.
@@ -45,7 +52,9 @@ local function read_tensor(file, entry, device)
   elseif entry.bytes > 0 then
     read_bytes(file, core.data(tensor), entry.bytes)
   end
-  return device and core.to(tensor, {device = device}) or tensor
+  if device then tensor = core.to(tensor, {device = device}) end
+  if entry.is_boolean then booleans[tensor] = true end
+  return tensor
 end
 
 local function read_file(file, options)
@@ -66,7 +75,8 @@ local function read_file(file, options)
 end
 
 --- Reads a safetensors file.
--- Types: F32, F16, BF16, F8_E4M3, F8_E5M2, U8, I32, I64, and BOOL as u8.
+-- Types: F32, F16, BF16, F8_E4M3, F8_E5M2, U8, I32, I64, and BOOL as u8; these tensors are BOOL again where fp8.save
+-- writes them.
 -- @param path    of the file
 -- @param options {device = where the tensors go (the CPU if left out), f64 = "f32" to read double precision as f32}
 -- @return table of tensors by name; table of metadata strings by name
@@ -87,7 +97,7 @@ function files.load(path, options)
 end
 
 local function save(path, tensors, metadata)
-  local header, entries = safetensors.write_header(tensors, metadata)
+  local header, entries = safetensors.write_header(tensors, metadata, is_boolean)
   write_atomically(path, function(put)
     put(header, #header)
     for _, entry in ipairs(entries) do

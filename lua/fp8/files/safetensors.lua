@@ -156,8 +156,8 @@ local function read_entry(name, entry, options)
       offsets[2] - offsets[1])
   end
   return {
-    name = name, dtype = is_double and "f32" or kind.dtype, is_double = is_double, shape = shape, count = count,
-    start = offsets[1], bytes = count * kind.bytes,
+    name = name, dtype = is_double and "f32" or kind.dtype, is_double = is_double, is_boolean = entry.dtype == "BOOL",
+    shape = shape, count = count, start = offsets[1], bytes = count * kind.bytes,
   }
 end
 
@@ -180,8 +180,8 @@ end
 -- @param text       the header's JSON
 -- @param data_bytes size of the file after the header
 -- @param options    {f64 = "f32"} to accept double precision
--- @return list of {name =, dtype =, is_double =, shape =, count =, start =, bytes =} in the order of their bytes; the
---   metadata. Errors are tables {message =}.
+-- @return list of {name =, dtype =, is_double =, is_boolean =, shape =, count =, start =, bytes =} in the order of
+--   their bytes; the metadata. Errors are tables {message =}.
 function safetensors.read_header(text, data_bytes, options)
   if not text:find "^[ \t\r\n]*{" then fail "the header is not a JSON object" end
   if text:find("%z") then fail("the header contains a zero byte") end
@@ -282,10 +282,11 @@ local function in_storage_order(a, b)
 end
 
 --- The bytes before the tensors' own, and the order in which those follow.
--- @param tensors  table of tensors by name
--- @param metadata table of strings by name, or nil
+-- @param tensors    table of tensors by name
+-- @param metadata   table of strings by name, or nil
+-- @param is_boolean says of a tensor of dtype u8 whether it is to be BOOL
 -- @return length and header, padded so that the data starts at a multiple of 8; list of {tensor =, bytes =}
-function safetensors.write_header(tensors, metadata)
+function safetensors.write_header(tensors, metadata, is_boolean)
   local fields, entries, least = {}, {}, 0
   for key, value in pairs(metadata or {}) do
     if type(value) == "string" then least = least + #tostring(key) + #value end
@@ -309,9 +310,9 @@ function safetensors.write_header(tensors, metadata)
   local ordered, position = {}, 0
   for i, entry in ipairs(entries) do
     local stop = position + core.numel(entry.tensor) * entry.width
+    local dtype = is_boolean(entry.tensor) and "BOOL" or names[core.dtype(entry.tensor)]
     fields[#fields + 1] = ('%s:{"dtype":"%s","shape":[%s],"data_offsets":[%.0f,%.0f]}'):format(
-      json.encode_string(entry.name), names[core.dtype(entry.tensor)], table.concat(core.shape(entry.tensor), ","),
-      position, stop)
+      json.encode_string(entry.name), dtype, table.concat(core.shape(entry.tensor), ","), position, stop)
     ordered[i], position = {tensor = entry.tensor, bytes = stop - position}, stop
   end
   local text = "{" .. table.concat(fields, ",") .. "}"

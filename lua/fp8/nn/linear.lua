@@ -62,6 +62,7 @@ local function uniform(shape, bound, options)
 end
 
 local Linear = Module:extend("Linear")
+Linear.unsearched = {recipe = true, plan = true, state = true}
 
 --- fp8.Linear(in_features, out_features [, options or bias]): y = x·Wᵀ + b for x (…, in_features), 1 to 4 dimensions.
 --

@@ -1,4 +1,6 @@
---- The base of all modules: a table whose tensors are its parameters and whose modules are its parts.
+--- The base of all modules: a table whose tensors are its parameters and whose modules are its parts. Modules may
+-- also be in plain tables in its fields, however deep: self.layers = {fp8.Linear(8, 8)} makes a "layers.1.weight".
+-- Tensors may not: a parameter there is an error, and one that requires no gradient is no part of the module.
 --
 --   local Net = fp8.nn.Module:extend("Net")
 --   function Net:init(width)
@@ -10,6 +12,7 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
+local parts = require "fp8.nn.parts"
 local computable = require "fp8.computable"
 local replaced = require "fp8.replaced"
 local to_options = require("fp8.ops.copy").to_options
@@ -18,7 +21,8 @@ local shapes = require "fp8.shapes"
 
 local raise = core.raise
 
-local Module = {class_name = "Module", training = true}
+-- unsearched: the fields with plain tables of its own that a class knows to have no modules in them.
+local Module = {class_name = "Module", training = true, unsearched = {}}
 Module.__index = Module
 
 local function construct(class, ...)
@@ -45,49 +49,10 @@ end
 function Module.init() end
 function Module:forward() raise(self.class_name .. ": this module has no forward function") end
 
-local function is_module(value)
-  local class = type(value) == "table" and getmetatable(value)
-  return type(class) == "table" and rawget(class, "class_name") ~= nil
-end
-
--- Names of the fields of a module that hold tensors or modules: numbers in order, then names in order.
-local function sorted_fields(module)
-  local names = {}
-  for name, value in next, module do
-    if core.is_tensor(value) or is_module(value) then names[#names + 1] = name end
-  end
-  table.sort(names, function(a, b)
-    if type(a) == type(b) then return a < b end
-    return type(a) == "number"
-  end)
-  return names
-end
-
--- Loops over `next` that run often stay interpreted: LuaJIT 2.1.0-beta3 may cut an address in one to 32 bits.
-jit.off(sorted_fields)
-
--- All fields of a module and its parts that hold tensors, once for each module: a list of {owner = module, field = its
--- name there, name = full name}.
---
--- A list and no function that is called for each: LuaJIT compiles the first closures of a function with what they refer
--- to as constants, and its code would keep a whole state_dict alive.
-local function list_fields(module, prefix, seen, list)
-  seen[module] = true
-  for _, name in ipairs(sorted_fields(module)) do
-    local value = module[name]
-    if core.is_tensor(value) then
-      list[#list + 1] = {owner = module, field = name, name = prefix .. name}
-    elseif not seen[value] then
-      list_fields(value, prefix .. name .. ".", seen, list)
-    end
-  end
-  return list
-end
-
 -- Full names and tensors, in an order that depends on names only; a tensor that is shared counts under its first name.
 local function list_tensors(module, wanted)
   local names, tensors, seen = {}, {}, {}
-  for _, entry in ipairs(list_fields(module, "", {}, {})) do
+  for _, entry in ipairs(parts.list_tensors(module)) do
     local tensor = entry.owner[entry.field]
     if not seen[tensor] and (not wanted or wanted(tensor)) then
       seen[tensor] = true
@@ -103,16 +68,16 @@ local function interpreted(iterator)
   return iterator
 end
 
---- for name, part in module:children() do … end: the modules that are fields of this one, in an order that depends on
--- names only.
+--- for name, part in module:children() do … end: the modules that are fields of this one or in plain tables there
+-- ("layers.1"), in an order that depends on names only.
 function Module:children()
-  local names, position = sorted_fields(self), 0
+  local list, position = parts.list(self), 0
   return interpreted(function()
     repeat
       position = position + 1
-    until names[position] == nil or is_module(self[names[position]])
-    local name = names[position]
-    return name, name ~= nil and self[name] or nil
+    until list[position] == nil or parts.is_module(list[position].value)
+    local part = list[position]
+    if part then return part.name, part.value end
   end)
 end
 
@@ -141,6 +106,15 @@ function Module:state_dict()
   return state
 end
 
+-- Dtypes other than these three mean nothing by themselves where a weight is expected: float8 tensors and codes have
+-- their scale somewhere else.
+local function check_dtype(name, dtype, source)
+  if source == dtype or computable[source] and computable[dtype] then return end
+  local text = ("load_state_dict: %s is %s in the module, %s in the table"):format(name, dtype, source)
+  if not computable[dtype] then raise(text) end
+  raise(('%s: if it has a scale multiply by that, else load its :to "%s"'):format(text, dtype))
+end
+
 local function check_source(name, tensor, source)
   local shape = shapes.text(core.shape(tensor))
   if not core.is_tensor(source) then
@@ -149,19 +123,21 @@ local function check_source(name, tensor, source)
     raise(("load_state_dict: %s has shape %s in the module, %s in the table"):format(name, shape,
       shapes.text(core.shape(source))))
   end
+  check_dtype(name, core.dtype(tensor), core.dtype(source))
 end
 
 --- What a tensor of this module is loaded from, given what the table has for it, or nil. To be replaced.
 function Module.source_of(_, _, source) return source end
 
---- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly, dtype and device need
--- not, except where source_of says so; nothing is copied if anything is wrong. A shared tensor may come under one or
--- all of its names, of which the last counts, as in PyTorch.
+--- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly except
+-- where source_of says otherwise, devices need not, and f32, f16 and bf16 go into one another; any other dtype must be
+-- the same. Nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which
+-- the last counts, as in PyTorch.
 -- @return the module
 function Module:load_state_dict(state)
   if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
   local sources, known = {}, {}
-  for _, entry in ipairs(list_fields(self, "", {}, {})) do
+  for _, entry in ipairs(parts.list_tensors(self)) do
     local name, owner, field = entry.name, entry.owner, entry.field
     local tensor, source = owner[field], owner:source_of(field, state[name])
     known[name] = true
@@ -192,7 +168,7 @@ function Module.keeps_dtype() return false end
 -- @return the module
 function Module:to(...)
   local options, moved, gone = to_options(...), {}, {}
-  local fields = list_fields(self, "", {}, {})
+  local fields, again = parts.list_tensors(self)
   for _, entry in ipairs(fields) do
     local owner, old = entry.owner, entry.owner[entry.field]
     if not moved[old] then
@@ -205,7 +181,9 @@ function Module:to(...)
       moved[old] = new
     end
   end
-  for _, entry in ipairs(fields) do entry.owner[entry.field] = moved[entry.owner[entry.field]] end
+  for _, list in ipairs {fields, again} do
+    for _, entry in ipairs(list) do entry.owner[entry.field] = moved[entry.owner[entry.field]] end
+  end
   for i = 1, #gone do replaced[gone[i]] = true end
   return self
 end
@@ -270,6 +248,6 @@ function Module:__tostring()
 end
 
 --- Whether a value is an object of a module class.
-Module.is_module = is_module
+Module.is_module = parts.is_module
 
 return Module

@@ -4,6 +4,7 @@ local autograd = require "fp8.autograd"
 local in_place = require "fp8.ops.in_place"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
+local is_tensor = core.is_tensor
 local add, sub, mul, div, neg, where = core.add, core.sub, core.mul, core.div, core.neg, core.where
 
 local elementwise = {}
@@ -113,7 +114,7 @@ end
 
 -- The logarithm of the base: of a tensor or a number.
 local function logarithm(a)
-  return type(a) == "number" and math.log(a) or core.log(a)
+  return is_tensor(a) and core.log(a) or math.log(tonumber(a))
 end
 
 local power = {
@@ -123,13 +124,12 @@ local power = {
     if node.inputs[1] then
       -- b · a^(b - 1), and 0 for b = 0 even where a is 0
       local slope = mul(core.pow(a, sub(b, 1)), b)
-      grad_a = mul(grad, type(b) == "number" and slope or where(core.eq(b, 0), 0, slope))
+      grad_a = mul(grad, is_tensor(b) and where(core.eq(b, 0), 0, slope) or slope)
     end
     if node.inputs[2] then
       -- a^b · ln a, and its limit 0 for a = 0 with b >= 0
       local slope = mul(core.pow(a, b), logarithm(a))
-      local at_zero = type(a) == "number" and (a == 0 and core.ge(b, 0)) or type(a) ~= "number" and
-        mul(core.eq(a, 0), core.ge(b, 0))
+      local at_zero = is_tensor(a) and mul(core.eq(a, 0), core.ge(b, 0)) or a == 0 and core.ge(b, 0)
       grad_b = mul(grad, at_zero and where(at_zero, 0, slope) or slope)
     end
     return grad_a, grad_b
@@ -151,10 +151,10 @@ local power_of_number = {
 function elementwise.pow(a, b)
   local y = core.pow(a, b)
   if needs_grad(a, b) then
-    if type(b) == "number" then
-      record(y, power_of_number, {a}, {a}).exponent = b
-    else
+    if is_tensor(b) then
       record(y, power, {a, b}, {a, b})
+    else
+      record(y, power_of_number, {a}, {a}).exponent = tonumber(b)
     end
   end
   return y

@@ -9,9 +9,9 @@
 
 /* Writes a number to `element`: rounded once, to nearest even, float8 saturating; to integers towards zero and
  * saturating, NaN as 0. */
-static inline void element_store(DType dtype, void *element, double number) {
-  float narrowed = float_to_narrow(dtype, number);
-  int64_t integer = int64_from_double(number);
+static inline void element_store(DType dtype, void *element, Number number) {
+  float narrowed = float_to_narrow(dtype, number.value);
+  int64_t integer = number.integer;
   switch (dtype) {
   case DTYPE_F32:
     *(float *)element = narrowed;
@@ -66,27 +66,28 @@ static inline double element_load(DType dtype, const void *element) {
 
 /* A number as the dtype has it, for a comparison or a choice: rounded as element_store does, but beyond the largest value
  * of a float8 type infinite, so that all values are still below it. */
-static inline double number_in(DType dtype, double number) {
-  float narrowed = float_to_narrow(dtype, number);
+static inline Number number_in(DType dtype, Number number) {
+  float narrowed = float_to_narrow(dtype, number.value);
   switch (dtype) {
   case DTYPE_F32:
-    return narrowed;
+    return number_of(narrowed);
   case DTYPE_F16:
-    return f16_to_float(f16_from_float(narrowed));
+    return number_of(f16_to_float(f16_from_float(narrowed)));
   case DTYPE_BF16:
-    return bf16_to_float(bf16_from_float(narrowed));
+    return number_of(bf16_to_float(bf16_from_float(narrowed)));
   case DTYPE_E4M3: {
     float rounded = e4m3_to_float(e4m3_from_float(narrowed, false)); /* which has no infinity */
-    return rounded == rounded || number != number ? rounded : copysign(INFINITY, number);
+    bool overflows = rounded != rounded && number.value == number.value;
+    return number_of(overflows ? copysign(INFINITY, number.value) : rounded);
   }
   case DTYPE_E5M2:
-    return e5m2_to_float(e5m2_from_float(narrowed, false));
+    return number_of(e5m2_to_float(e5m2_from_float(narrowed, false)));
   case DTYPE_U8:
-    return (double)int64_clamp(int64_from_double(number), 0, UINT8_MAX);
+    return number_of_integer(int64_clamp(number.integer, 0, UINT8_MAX));
   case DTYPE_I32:
-    return (double)int64_clamp(int64_from_double(number), INT32_MIN, INT32_MAX);
+    return number_of_integer(int64_clamp(number.integer, INT32_MIN, INT32_MAX));
   case DTYPE_I64:
-    return (double)int64_from_double(number);
+    return number_of_integer(number.integer);
   }
   trap_missing_case();
 }

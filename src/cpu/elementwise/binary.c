@@ -150,7 +150,7 @@ VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64
 }
 
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
-  bool square = op == BINARY_POW && !b.tensor && b.number == 2;
+  bool square = op == BINARY_POW && !b.tensor && b.number.value == 2;
   bool integer =
       binary_keeps_integers(op) && dtype_is_integer(out->dtype) && operand_is_integer(a) && operand_is_integer(b);
   elementwise(out, (Operand[]){a, b}, 2, op, square ? square_floats : binary_floats, integer ? binary_integers : NULL);

@@ -22,7 +22,7 @@ VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_
 }
 
 /* For integers the limits saturate like every cast. */
-bool cpu_clamp(Tensor *out, const Tensor *x, double low, double high) {
+bool cpu_clamp(Tensor *out, const Tensor *x, Number low, Number high) {
   Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
   bool integer = dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
   elementwise(out, in, 3, 0, clamp_floats, integer ? clamp_integers : NULL);

@@ -29,5 +29,6 @@ bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bia
   Product product = {matrix_of(a), matrix_of(b), tensor_data(out), bias ? tensor_data(bias) : NULL, out->dtype};
   if (a->dtype == DTYPE_F32) return product_f32(&product);
   ProductResult result = product.a.columns > 0 ? product_dnnl(&product) : PRODUCT_UNSUPPORTED;
+  if (result == PRODUCT_DONE && product_was_flushed(&product)) result = PRODUCT_UNSUPPORTED;
   return result == PRODUCT_UNSUPPORTED ? product_widened(&product) : result == PRODUCT_DONE;
 }

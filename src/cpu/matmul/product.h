@@ -31,7 +31,11 @@ typedef enum ProductResult { PRODUCT_DONE, PRODUCT_UNSUPPORTED, PRODUCT_FAILED }
  * with nothing written, where this version of oneDNN has nothing fast for the processor, the types or the shape. */
 ProductResult product_dnnl(const Product *product);
 
-/* The same, through float32: both operands are widened, the result is rounded once. Takes every float dtype. */
+/* Whether product_dnnl may have lost subnormal numbers: some of the operands', sums of products, or the result's. */
+bool product_was_flushed(const Product *product);
+
+/* What product_dnnl does, through float32: both operands are widened, the result is rounded once. Takes every float
+ * dtype. */
 bool product_widened(const Product *product);
 
 #endif

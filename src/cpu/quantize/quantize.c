@@ -163,7 +163,7 @@ static bool quantize_in_order(const QuantizeOutputs *outputs, const Tensor *x, c
     job.out = tensor_data(outputs->values);
     job.out_dtype = outputs->values->dtype;
   }
-  if (outputs->scale && job.count == 0 && !cpu_fill(outputs->scale, 0)) return false;
+  if (outputs->scale && job.count == 0 && !cpu_fill(outputs->scale, number_of(0))) return false;
   if (quantizer->tile_rows > 0 ? !quantize_tiles(outputs, x, quantizer) : !quantize_all(&job)) return false;
   if (outputs->scale && job.count > 0 && job.blocksize == job.count) {
     for (int64_t i = 1; i < tensor_count(outputs->scale); i++) job.scale[i] = job.scale[0];

@@ -16,7 +16,7 @@ bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
-  if (op == BINARY_POW && !b.tensor && b.number == 2) { /* exact, and much faster */
+  if (op == BINARY_POW && !b.tensor && b.number.value == 2) { /* exact, and much faster */
     op = BINARY_MUL;
     b = a;
   }
@@ -38,7 +38,7 @@ bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
   return cuda_launched(device, launch_where(device->launch, &plan), "where kernel");
 }
 
-bool cuda_clamp(Tensor *out, const Tensor *x, double low, double high) {
+bool cuda_clamp(Tensor *out, const Tensor *x, Number low, Number high) {
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;

@@ -1,7 +1,7 @@
 #include "cuda/elementwise/plan.h"
 
 static ElementOperand element_operand(Operand operand) {
-  ElementOperand element = {.number = (float)operand.number, .integer = int64_from_double(operand.number)};
+  ElementOperand element = {.number = (float)operand.number.value, .integer = operand.number.integer};
   if (operand.tensor) {
     element.data = tensor_data(operand.tensor);
     element.dtype = operand.tensor->dtype;

@@ -13,6 +13,6 @@ ElementwisePlan elementwise_plan(const Tensor *out, const Operand *inputs, int i
 void plan_integers(ElementwisePlan *plan);
 
 static inline Operand tensor_operand(const Tensor *tensor) { return (Operand){.tensor = tensor}; }
-static inline Operand number_operand(double number) { return (Operand){.number = number}; }
+static inline Operand number_operand(Number number) { return (Operand){.number = number}; }
 
 #endif

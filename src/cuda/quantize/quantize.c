@@ -158,8 +158,8 @@ static bool repeat_scale(const QuantizeJob *job, Tensor *scale) {
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
   if (tensor_count(x) == 0) {
-    return (!outputs->column_sum || cuda_fill(outputs->column_sum, 0)) &&
-           (!outputs->scale || cuda_fill(outputs->scale, 0));
+    return (!outputs->column_sum || cuda_fill(outputs->column_sum, number_of(0))) &&
+           (!outputs->scale || cuda_fill(outputs->scale, number_of(0)));
   }
   QuantizeJob job;
   WholePlan whole;

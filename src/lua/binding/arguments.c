@@ -14,19 +14,6 @@ const char *plain_text(lua_State *L, int index) {
   return strlen(text) == lua_objlen(L, index) ? text : NULL;
 }
 
-double check_number(lua_State *L, int index) {
-  if (lua_type(L, index) != LUA_TNUMBER) {
-    argument_error(L, index, "number expected, got %s", lua_isnone(L, index) ? "nothing" : luaL_typename(L, index));
-  }
-  return lua_tonumber(L, index);
-}
-
-int64_t check_whole(lua_State *L, int index) {
-  double value = check_number(L, index);
-  if (!number_is_whole(value)) argument_error(L, index, "whole number expected, got %.14g", value);
-  return (int64_t)value;
-}
-
 void check_table(lua_State *L, int index) {
   if (!lua_istable(L, index)) argument_error(L, index, "table expected, got %s", luaL_typename(L, index));
 }
@@ -113,7 +100,7 @@ static int normalize_dimension(lua_State *L, int argument, double value, int ran
 }
 
 int check_dimension(lua_State *L, int index, int rank) {
-  return normalize_dimension(L, index, check_number(L, index), rank);
+  return normalize_dimension(L, index, check_double(L, index), rank);
 }
 
 DimensionSet check_dimensions(lua_State *L, int index, int rank) {
@@ -268,11 +255,12 @@ int64_t list_length_and_options(lua_State *L, int index, Options *options) {
 }
 
 Operand check_operand(lua_State *L, int index) {
-  if (lua_type(L, index) == LUA_TNUMBER) return (Operand){.number = lua_tonumber(L, index)};
+  Operand operand = {0};
+  if (to_number(L, index, index, &operand.number)) return operand;
   if (to_tensor(L, index)) return (Operand){.tensor = check_tensor(L, index)};
   argument_error(L, index, "tensor or number expected, got %s",
                  lua_isnone(L, index) ? "nothing" : luaL_typename(L, index));
-  return (Operand){0};
+  return operand;
 }
 
 /* set_default_dtype(name): the dtype of tensors made without one; f32, f16 or bf16 */

@@ -84,6 +84,20 @@ void *new_object(lua_State *L, size_t bytes, const char *name, lua_CFunction col
 /* Argument `index`, or NULL if it is no userdata of this metatable. */
 void *to_object(lua_State *L, int index, const char *name);
 
+/* --- numbers (number.c): what becomes an element, a seed or a bound of integers may also be an int64_t or uint64_t --- */
+
+/* Sets up what push_integer needs. */
+void open_numbers(lua_State *L);
+/* Whether there is a number at `index`, which goes to *number; `argument` is the argument that an error speaks of. */
+bool to_number(lua_State *L, int index, int argument, Number *number);
+Number check_number(lua_State *L, int index);
+int64_t check_integer(lua_State *L, int index);
+/* A number and nothing else. */
+double check_double(lua_State *L, int index);
+int64_t check_whole(lua_State *L, int index);
+/* Pushes a number up to 2^53 and down to -2^53, int64_t beyond, where doubles have gaps. */
+void push_integer(lua_State *L, int64_t integer);
+
 /* --- other arguments (arguments.c) --- */
 
 typedef struct Sizes {
@@ -103,8 +117,6 @@ typedef struct Options {
 /* The string at `index`; NULL if there is none, or one with a zero byte, which would end it early: no name has one. */
 const char *plain_text(lua_State *L, int index);
 
-int64_t check_whole(lua_State *L, int index);
-double check_number(lua_State *L, int index);
 bool optional_boolean(lua_State *L, int index, bool fallback);
 void check_table(lua_State *L, int index);
 DType check_dtype(lua_State *L, int index);

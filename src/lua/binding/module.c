@@ -229,6 +229,7 @@ FP8_API int luaopen_fp8_core(lua_State *L) {
   context_enter(outer);
   if (!opened) return luaL_error(L, "fp8: the CPU can't be used");
   open_userdata(L);
+  open_numbers(L);
   lua_newtable(L);
   for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) register_functions(L, state, families[i]);
   lua_pushvalue(L, -2);
