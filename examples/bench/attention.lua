@@ -12,6 +12,7 @@ usage: luajit examples/bench/attention.lua [options]
   --device NAME   cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --dtype LIST    f32, f16, bf16 (default bf16)
   --full          without the causal mask
+  --errors        ‖error‖ / ‖result‖ of y, dq, dk and dv against float32 in place of times, of inputs randn × 1, 2, 4, 8
   --sustained     without a rest before every sample
   --steps N       samples of a measurement, whose median is printed (default 50)
   --help          this text
@@ -53,17 +54,47 @@ local function bench(shape, dtype, options)
     both, 2 * product / first * 1e-6, 5 * product / (both - first) * 1e-6))
 end
 
+local function norm(x) return math.sqrt((x * x):sum():item()) end
+
+-- Inputs are rounded to the dtype first, so that only the computation differs.
+local function bench_errors(shape, dtype, options)
+  local batch, heads, tokens, features = unpack(shape)
+  for _, size in ipairs {1, 2, 4, 8} do
+    local inputs = {}
+    for i = 1, 4 do
+      local x = fp8.randn(batch, tokens, heads, features, {device = options.device}) * size
+      inputs[i] = x:to(dtype):transpose(2, 3)
+    end
+    local function run(kind)
+      local x = {}
+      for i = 1, 4 do x[i] = inputs[i]:to(kind):detach() end
+      for i = 1, 3 do x[i]:requires_grad_() end
+      local y = fp8.attention(x[1], x[2], x[3], {causal = not options.full})
+      y:backward(x[4])
+      return {y:detach(), x[1].grad, x[2].grad, x[3].grad}
+    end
+    local found, expected, cells = run(dtype), run "f32", {}
+    for i = 1, 4 do cells[i] = (" %10.2e"):format(norm(found[i]:to "f32" - expected[i]) / norm(expected[i])) end
+    print(("%-22s %-5s × %d %s"):format(table.concat(shape, ", "), dtype, size, table.concat(cells)))
+  end
+end
+
 measure.main(function()
   local options = measure.options(usage, {
     shapes = read_shapes, device = tostring, dtype = measure.names(dtypes), steps = measure.whole,
-  }, {dtype = {"bf16"}, steps = 50, full = false, sustained = false})
+  }, {dtype = {"bf16"}, steps = 50, full = false, errors = false, sustained = false})
   options.device = options.device or measure.default_device()
   options.samples, options.seconds = options.steps, options.device == "cpu" and 0.15 or 3
   local shapes = options.shapes or read_shapes(default_shapes[options.device == "cpu" and "cpu" or "cuda"])
-  print(("%s; microseconds, medians of up to %d"):format(measure.device_name(options.device), options.samples))
-  print(("%-22s %-5s %11s %11s %11s %9s %9s"):format("batch, heads, tokens, …", "", "forward", "backward", "both",
-    "TFLOP/s", "backward"))
+  local name = measure.device_name(options.device)
+  if options.errors then
+    print(("%s\n%-32s %10s %10s %10s %10s"):format(name, "batch, heads, tokens, …", "y", "dq", "dk", "dv"))
+  else
+    print(("%s; microseconds, medians of up to %d"):format(name, options.samples))
+    print(("%-22s %-5s %11s %11s %11s %9s %9s"):format("batch, heads, tokens, …", "", "forward", "backward", "both",
+      "TFLOP/s", "backward"))
+  end
   for _, shape in ipairs(shapes) do
-    for _, dtype in ipairs(options.dtype) do bench(shape, dtype, options) end
+    for _, dtype in ipairs(options.dtype) do (options.errors and bench_errors or bench)(shape, dtype, options) end
   end
 end)

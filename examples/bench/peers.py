@@ -212,8 +212,38 @@ def bench_shape(shape, peers, options, arguments):
         print(f"{title:29}{''.join(cells)}", flush=True)
 
 
-def bench_attention(shape, options, arguments):
+def attention_backends():
+    from torch.nn.attention import SDPBackend
+
+    return ("flash", SDPBackend.FLASH_ATTENTION), ("cuDNN", SDPBackend.CUDNN_ATTENTION)
+
+
+def bench_attention_errors(shape, options, arguments):
+    """‖error‖ / ‖result‖ of y, dq, dk and dv against float64, of inputs randn × 1, 2, 4, 8."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    batch, heads, tokens, features = shape
+    for size in 1, 2, 4, 8:
+        inputs = [torch.randn(batch, tokens, heads, features, **options).mul_(size).transpose(1, 2) for _ in range(4)]
+
+        def run(dtype, backend):
+            q, k, v, dy = [x.to(dtype).detach() for x in inputs]
+            for x in (q, k, v):
+                x.requires_grad_()
+            with sdpa_kernel(backend):
+                y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=not arguments.full)
+                y.backward(dy)
+            return [x.double() for x in (y.detach(), q.grad, k.grad, v.grad)]
+
+        expected = run(torch.float64, SDPBackend.MATH)
+        for title, backend in attention_backends():
+            found = run(options["dtype"], backend)
+            cells = [f"{((a - b).norm() / b.norm()).item():11.2e}" for a, b in zip(found, expected)]
+            print(f"{', '.join(map(str, shape))} × {size}  {title:6}{''.join(cells)}", flush=True)
+
+
+def bench_attention(shape, options, arguments):
+    from torch.nn.attention import sdpa_kernel
 
     batch, heads, tokens, features = shape
     q, k, v, dy = [torch.randn(batch, tokens, heads, features, **options).transpose(1, 2) for _ in range(4)]
@@ -225,7 +255,7 @@ def bench_attention(shape, options, arguments):
         q.grad = k.grad = v.grad = None
         attend().backward(dy)
 
-    for title, backend in ("flash", SDPBackend.FLASH_ATTENTION), ("cuDNN", SDPBackend.CUDNN_ATTENTION):
+    for title, backend in attention_backends():
         with sdpa_kernel(backend):
             for x in (q, k, v):
                 x.requires_grad_(False)
@@ -244,6 +274,7 @@ def main():
     parser.add_argument("--peers", help="comma-separated, of " + ", ".join(PEERS) + " (on the CPU " + CPU_PEERS + ")")
     parser.add_argument("--shapes", type=read_shapes, help="rows,in,out;… or batch,heads,tokens,features;…")
     parser.add_argument("--attention", action="store_true", help="causal attention in place of linear layers; on a GPU")
+    parser.add_argument("--errors", action="store_true", help="attention's errors in place of its times")
     parser.add_argument("--full", action="store_true", help="attention without the causal mask")
     parser.add_argument("--steps", type=int, default=50, help="samples of a measurement, whose median is printed")
     parser.add_argument("--sustained", action="store_true", help="without a rest before every sample")
@@ -254,16 +285,17 @@ def main():
         if name not in PEERS:
             parser.error(f"unknown peer {name}: one of {', '.join(PEERS)}")
 
-    if arguments.full and not arguments.attention:
-        parser.error("--full belongs to --attention")
+    if (arguments.full or arguments.errors) and not arguments.attention:
+        parser.error("--full and --errors belong to --attention")
     if any(len(shape) != (4 if arguments.attention else 3) for shape in arguments.shapes or []):
         parser.error("--shapes: rows,in,out, or batch,heads,tokens,features with --attention")
 
     arguments.seconds = 0.5 if device.type == "cpu" else 3
     print(f"{device_name(device)}, torch {torch.__version__}; microseconds, medians of up to {arguments.steps}")
     if arguments.attention:
+        bench = bench_attention_errors if arguments.errors else bench_attention
         for shape in arguments.shapes or read_shapes(ATTENTION_SHAPES):
-            bench_attention(shape, {"device": device, "dtype": DTYPES[arguments.dtype]}, arguments)
+            bench(shape, {"device": device, "dtype": DTYPES[arguments.dtype]}, arguments)
         return
     shapes = arguments.shapes or read_shapes(CPU_SHAPES if device.type == "cpu" else GPU_SHAPES)
     for shape in shapes:
