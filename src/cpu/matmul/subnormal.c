@@ -21,19 +21,26 @@ VECTORIZE static uint16_t smallest_magnitude(const uint16_t *x, int64_t n) {
   return smallest;
 }
 
+/* The elements as lines of `length`, of which every `lines` lie `stride` apart, and the next ones `batch_stride`; a task
+ * takes a piece of a line. */
 typedef struct Lines {
-  const Matrix *matrix;
-  int64_t count, length; /* of lines in one matrix of the batch, and of elements in a line */
+  const uint16_t *data;
+  int64_t count, length, stride; /* count: in one matrix of the batch */
+  int64_t batch, batch_stride;
+  int64_t pieces; /* in a line */
   uint16_t *smallest;
 } Lines;
 
-static void measure_lines(int64_t begin, int64_t end, const void *context) {
+enum { PIECE = 8192 };
+
+static void measure_pieces(int64_t begin, int64_t end, const void *context) {
   const Lines *job = context;
   uint16_t smallest = 0xFFFF;
-  for (int64_t line = begin; line < end; line++) {
-    int64_t first = line / job->count * job->matrix->batch_stride + line % job->count * job->matrix->stride;
-    uint16_t of_line = smallest_magnitude((const uint16_t *)job->matrix->data + first, job->length);
-    if (of_line < smallest) smallest = of_line;
+  for (int64_t task = begin; task < end; task++) {
+    int64_t line = task / job->pieces, start = task % job->pieces * PIECE, rest = job->length - start;
+    int64_t first = line / job->count * job->batch_stride + line % job->count * job->stride + start;
+    uint16_t of_piece = smallest_magnitude(job->data + first, rest < PIECE ? rest : PIECE);
+    if (of_piece < smallest) smallest = of_piece;
   }
   uint16_t known = __atomic_load_n(job->smallest, __ATOMIC_RELAXED);
   while (smallest < known &&
@@ -41,14 +48,34 @@ static void measure_lines(int64_t begin, int64_t end, const void *context) {
   }
 }
 
+/* Lines without a gap between them are one. */
+static Lines lines_of(const Matrix *matrix) {
+  Lines job = {.data = matrix->data,
+               .count = matrix->transposed ? matrix->columns : matrix->rows,
+               .length = matrix->transposed ? matrix->rows : matrix->columns,
+               .stride = matrix->stride,
+               .batch = matrix->batch_stride == 0 ? 1 : matrix->batch,
+               .batch_stride = matrix->batch_stride};
+  if (job.stride == job.length || job.count == 1) {
+    job.length *= job.count;
+    job.count = 1;
+    if (job.batch_stride == job.length) {
+      job.length *= job.batch;
+      job.batch = 1;
+    }
+  }
+  job.pieces = divide_up(job.length, PIECE);
+  return job;
+}
+
 /* The exponent of the last bit that all elements have in common; far below all others if one of them is subnormal. */
 static int last_bit(const Matrix *matrix) {
   enum { SUBNORMAL = -1000 };
   uint16_t smallest = 0xFFFF;
-  Lines job = {matrix, matrix->transposed ? matrix->columns : matrix->rows,
-               matrix->transposed ? matrix->rows : matrix->columns, &smallest};
-  int64_t matrices = matrix->batch_stride == 0 ? 1 : matrix->batch;
-  parallel_for(matrices * job.count, divide_up(job.length, ELEMENTS_A_UNIT), measure_lines, &job);
+  Lines job = lines_of(matrix);
+  job.smallest = &smallest;
+  int64_t work = (job.length < PIECE ? job.length : PIECE) / ELEMENTS_A_UNIT + 1;
+  parallel_for(job.batch * job.count * job.pieces, work, measure_pieces, &job);
   int exponent = (smallest + 1) >> FRACTION_BITS;
   return exponent > 0 ? exponent - EXPONENT_BIAS - FRACTION_BITS : SUBNORMAL;
 }
