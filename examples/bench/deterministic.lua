@@ -50,7 +50,8 @@ local function compare_products(dtype, options)
   product("output of a layer", rows, width, 4 * width)
   product("gradient of a weight", width, rows, 4 * width, true)
   local heads, features = options.batch * width / 64, 64
-  local q, k = core.randn({heads, options.context, features}, place), core.randn({heads, features, options.context}, place)
+  local q = core.randn({heads, options.context, features}, place)
+  local k = core.randn({heads, features, options.context}, place)
   compare(("%d products of %d × %d scores"):format(heads, options.context, options.context), options, function()
     measure.free(core.matmul(q, k))
   end)
@@ -88,8 +89,8 @@ end
 measure.main(function()
   local whole = measure.whole
   local options = measure.options(usage, {
-    device = tostring, dtype = measure.names {f32 = 4, f16 = 2, bf16 = 2}, width = whole, batch = whole, context = whole,
-    rounds = whole, steps = whole,
+    device = tostring, dtype = measure.names {f32 = true, f16 = true, bf16 = true}, width = whole, batch = whole,
+    context = whole, rounds = whole, steps = whole,
   }, {dtype = {"f32", "bf16"}, rounds = 5, steps = 20})
   options.device = options.device or measure.default_device()
   local on_cpu = options.device == "cpu"
