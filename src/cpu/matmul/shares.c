@@ -9,8 +9,8 @@
 
 enum { SHARES_MOST = 32, SHARE_MULTIPLE = 16 };
 
-/* Multiply-adds below which a share, and a whole product, is not worth a thread of its own. */
-static const double small_share = 0x1p20, small_product = 0x1p13;
+/* Multiply-adds that are worth a thread of their own. */
+static const double smallest_share = 0x1p20;
 
 typedef struct Shares {
   const Product *product;
@@ -66,11 +66,11 @@ static int64_t count_shares(const Shares *job) {
   return divide_up(job->product->a.batch, job->batch) * job->down * job->across;
 }
 
-/* Halves the longest of what can be cut until there are enough shares, or they are small. */
+/* Halves the batch, then the longer side, until there are enough shares, or they are small. */
 static void cut(Shares *job) {
   const Product *product = job->product;
   double operations = product_operations(product);
-  for (int64_t shares = 1; shares < SHARES_MOST && operations / (double)shares >= 2 * small_share; shares *= 2) {
+  for (int64_t shares = 1; shares < SHARES_MOST && operations / (double)shares >= 2 * smallest_share; shares *= 2) {
     if (job->batch > 1) {
       job->batch = half(job->batch);
     } else if (job->rows > job->columns) {
@@ -83,8 +83,15 @@ static void cut(Shares *job) {
   job->across = divide_up(product->b.columns, job->columns);
 }
 
+/* Whether no library uses more than one thread for this: OpenBLAS does for 64³ multiply-adds and more, of a matrix with
+ * a vector for 96². */
+static bool is_small(const Product *product) {
+  bool has_vector = product->a.rows == 1 || product->b.columns == 1;
+  return product_operations(product) < (has_vector ? 96.0 * 96.0 : 64.0 * 64.0 * 64.0);
+}
+
 ProductResult product_in_shares(const Product *product, ProductKernel kernel) {
-  if (product_operations(product) <= small_product) return kernel(product);
+  if (is_small(product)) return kernel(product);
   ProductResult result = PRODUCT_DONE;
   Shares job = {.product = product,
                 .kernel = kernel,
