@@ -7,10 +7,11 @@
 #include "cpu/matmul/product.h"
 #include "cpu/parallel.h"
 
-enum { SHARES_MOST = 32, SHARE_MULTIPLE = 16 };
+enum { SHARES_MOST = 64, SHARE_MULTIPLE = 16 };
 
-/* Multiply-adds that are worth a thread of their own. */
-static const double smallest_share = 0x1p20;
+/* Each share reads and packs its rows and columns anew. So that this costs little, of n shares each has n times as many
+ * multiply-adds at least. */
+static const double share_operations = 0x1p20;
 
 typedef struct Shares {
   const Product *product;
@@ -66,11 +67,11 @@ static int64_t count_shares(const Shares *job) {
   return divide_up(job->product->a.batch, job->batch) * job->down * job->across;
 }
 
-/* Halves the batch, then the longer side, until there are enough shares, or they are small. */
+/* Halves the batch, then the longer side. */
 static void cut(Shares *job) {
   const Product *product = job->product;
-  double operations = product_operations(product);
-  for (int64_t shares = 1; shares < SHARES_MOST && operations / (double)shares >= 2 * smallest_share; shares *= 2) {
+  double most = product_operations(product) / share_operations; /* the square of the number of shares */
+  for (int64_t shares = 2; shares <= SHARES_MOST && (double)(shares * shares) <= most; shares *= 2) {
     if (job->batch > 1) {
       job->batch = half(job->batch);
     } else if (job->rows > job->columns) {
@@ -83,11 +84,11 @@ static void cut(Shares *job) {
   job->across = divide_up(product->b.columns, job->columns);
 }
 
-/* Whether no library uses more than one thread for this: OpenBLAS does for 64³ multiply-adds and more, of a matrix with
- * a vector for 96². */
+/* Whether no library uses more than one thread for this: OpenBLAS does for more than 64³ multiply-adds, some of its
+ * versions for 96² if there is a vector. */
 static bool is_small(const Product *product) {
   bool has_vector = product->a.rows == 1 || product->b.columns == 1;
-  return product_operations(product) < (has_vector ? 96.0 * 96.0 : 64.0 * 64.0 * 64.0);
+  return product_operations(product) <= (has_vector ? 95.0 * 96.0 : 64.0 * 64.0 * 64.0);
 }
 
 ProductResult product_in_shares(const Product *product, ProductKernel kernel) {
