@@ -11,7 +11,9 @@
  * Arithmetic on floating-point tensors is float32: inputs are widened, the result is rounded once to the output's
  * dtype. Arithmetic between integer tensors with an integer output is 64-bit. Casts to float types round to nearest
  * even, float8 ones saturate (except in `copy` where asked not to); casts to integer types go towards zero and
- * saturate, NaN gives 0. */
+ * saturate, NaN gives 0.
+ *
+ * Where the context is deterministic, results are the same bits in every run and whatever the number of threads. */
 #ifndef FP8_BACKEND_H
 #define FP8_BACKEND_H
 
@@ -22,7 +24,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 3 };
+enum { BACKEND_VERSION = 4 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */

@@ -55,6 +55,34 @@ __global__ void __launch_bounds__(BLOCK)
   });
 }
 
+/* A thread owns a column of the output, and adds to it in the order of the picks. */
+__global__ void __launch_bounds__(BLOCK)
+    add_in_order_kernel(float *out, const void *x, DType dtype, const __grid_constant__ IndexPlan plan) {
+  constexpr int AT_ONCE = 8; /* values that are on their way from memory */
+  const int64_t columns = plan.outer * plan.inner;
+  with_integer(plan.index_dtype, [&](auto index) {
+    for (int64_t column = global_thread(); column < columns; column += global_threads()) {
+      const int64_t outer = divide(column, plan.inner), inner = column - outer * plan.inner;
+      for (int64_t first = 0; first < plan.picks; first += AT_ONCE) {
+        const int count = (int)(plan.picks - first < AT_ONCE ? plan.picks - first : AT_ONCE);
+        int64_t to[AT_ONCE];
+        float value[AT_ONCE];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+          if (k >= count) break;
+          const int64_t position = (outer * plan.picks + first + k) * plan.inner + inner;
+          to[k] = counterpart<decltype(index)>(plan, {outer, first + k, inner}, position, FAULT_SCATTER_ADD);
+          value[k] = load_float(x, dtype, position);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+          if (k < count && to[k] >= 0) out[to[k]] += value[k];
+        }
+      }
+    }
+  });
+}
+
 int index_grid(Launch launch, const IndexPlan *plan) {
   return grid_size(launch, plan->outer * plan->picks * plan->inner, BLOCK, 64);
 }
@@ -85,9 +113,14 @@ extern "C" cudaError_t launch_gather(Launch launch, void *out, const void *x, in
   return pick_words<false>(launch, out, x, word_bytes, plan);
 }
 
-extern "C" cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype,
+extern "C" cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, bool in_order,
                                           const IndexPlan *plan) {
   if (is_empty(plan)) return cudaSuccess;
-  add_kernel<<<index_grid(launch, plan), BLOCK, 0, launch.stream>>>(out, x, dtype, *plan);
+  if (in_order) {
+    const int grid = grid_size(launch, plan->outer * plan->inner, BLOCK, 64);
+    add_in_order_kernel<<<grid, BLOCK, 0, launch.stream>>>(out, x, dtype, *plan);
+  } else {
+    add_kernel<<<index_grid(launch, plan), BLOCK, 0, launch.stream>>>(out, x, dtype, *plan);
+  }
   return cudaGetLastError();
 }

@@ -29,7 +29,9 @@ typedef struct IndexAddPlan {
 cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
 cudaError_t launch_index_add(Launch launch, const IndexAddPlan *plan);
 cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
-cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, const IndexPlan *plan);
+/* In the order of the picks, or in any. */
+cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, bool in_order,
+                               const IndexPlan *plan);
 
 #ifdef __cplusplus
 }

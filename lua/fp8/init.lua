@@ -33,6 +33,7 @@ local fp8 = {
   randn_like = create.randn_like,
   manual_seed = core.manual_seed, random_state = core.random_state,
   set_default_device = core.set_default_device, set_default_dtype = core.set_default_dtype,
+  set_deterministic = core.set_deterministic, is_deterministic = core.is_deterministic,
   is_tensor = core.is_tensor,
 
   -- Operations that are no methods, or read better as functions.

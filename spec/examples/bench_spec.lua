@@ -9,6 +9,7 @@ local benchmarks = {
   {"optimizer", "--layers 1 --dtype bf16 --steps 1", {"AdamW", "StableAdamW", "clipping"}},
   {"gpt2", "--layers 1 --width 32 --heads 2 --context 16 --vocabulary 64 --batch 1 --steps 1 --profile",
     {"global_native", "clipping and optimizer"}},
+  {"deterministic", "--dtype f32,bf16 --width 64 --batch 2 --context 16 --rounds 1 --steps 1", {"step of a block"}},
   {"start", "--processes 1", {"second step"}},
   {"watch", "--layers 1 --width 32 --context 16 --batch 1 --every 2 --steps 1", {"mixed", "global_native"}},
 }

@@ -12,6 +12,28 @@ end
 
 local function relative(actual, expected) return support.error(actual:to("f32"), expected) end
 
+--- A matrix of whole numbers of at most 7 times 2^exponent, `wanted` of which in a row are not 0.
+local function sparse(random, rows, columns, wanted, exponent)
+  local list = {}
+  for i = 1, rows * columns do list[i] = 0 end
+  for row = 0, rows - 1 do
+    for _ = 1, wanted do list[row * columns + random(columns)] = (random(15) - 8) * 2 ^ exponent end
+  end
+  return list
+end
+
+-- Exponents of operands: with subnormal numbers on the left, on the right, on both sides, only in the result, only in
+-- partial sums, and nowhere.
+local exponents = {
+  f32 = {{-149, 0}, {0, -149}, {-149, 120}, {-75, -70}, {-70, -79}, {-63, -63}, {-60, -60}},
+  bf16 = {{-133, 0}, {0, -133}, {-133, 120}, {-130, -3}, {-132, -17}, {-70, -63}, {-66, -60}, {-64, -64}, {-62, -61},
+    {-70, -70}, {-60, -52}, {-60, -51}, {0, 0}},
+  f16 = {{-24, 0}, {0, -24}, {-24, 10}, {-12, -12}, {-14, -13}, {-5, -15}, {-3, -3}},
+}
+
+-- Exponents of the smallest numbers.
+local smallest = {f32 = -149, bf16 = -133, f16 = -24}
+
 support.each_device(function(device)
   describe("matmul", function()
     it("agrees with sums in double for any layout and dtype", function()
@@ -152,6 +174,67 @@ support.each_device(function(device)
         end
       end
       support.fails("the same leading dimensions are needed", core.triangle_matmul, fp8.ones(2, 3, 4), fp8.ones(4, 3))
+    end)
+
+    describe("with sums that float32 holds exactly", function()
+      after_each(function() fp8.set_deterministic(false) end)
+
+      -- Of a (m, k) with few elements that are not 0, b (k, n) and a bias.
+      local function check(dtype, out_dtype, case, m, k, n, has_bias)
+        local random = support.random(m + k)
+        local left, right = sparse(random, m, k, 4, case[1]), sparse(random, k, n, n, case[2])
+        local bias = has_bias and sparse(random, 1, n, n, math.max(case[1] + case[2], smallest[out_dtype]))
+        local sums = reference.matmul(left, right, m, k, n)
+        for i = 1, #sums do
+          sums[i] = reference.round[out_dtype](sums[i] + (bias and bias[(i - 1) % n + 1] or 0))
+        end
+        local a = fp8.tensor(left, {dtype = dtype}):view(m, k):to(device)
+        local b = fp8.tensor(right, {dtype = dtype}):view(k, n):to(device)
+        local addend = bias and fp8.tensor(bias, {dtype = out_dtype, device = device})
+        local apart = fp8.cat({a, fp8.full({m, 3}, 2 ^ -24, {dtype = dtype, device = device})}, 2):narrow(2, 1, k)
+        for _, operands in ipairs {{a, b}, {a:t():contiguous():t(), b}, {a, b:t():contiguous():t()}, {apart, b}} do
+          local y = core.matmul(operands[1], operands[2], addend, out_dtype)
+          assert.equal(out_dtype, y.dtype)
+          local found = support.flat(y)
+          for i = 1, #sums do
+            if found[i] ~= sums[i] then
+              error(("%s 2^%d by 2^%d: expected %.9g, got %.9g"):format(dtype, case[1], case[2], sums[i], found[i]))
+            end
+          end
+        end
+      end
+
+      for _, dtype in ipairs {"f32", "bf16", "f16"} do
+        it("rounds them once, subnormal or not, for " .. dtype, function()
+          for _, case in ipairs(exponents[dtype]) do
+            for _, out_dtype in ipairs {dtype, "f32"} do
+              check(dtype, out_dtype, case, 7, 40, 9)
+              check(dtype, out_dtype, case, 7, 40, 9, true)
+              check(dtype, out_dtype, case, 1, 130, 70)
+              check(dtype, out_dtype, case, 33, 64, 1)
+            end
+          end
+        end)
+
+        it("does so in large products of " .. dtype, function()
+          for _, deterministic in ipairs {false, true} do
+            fp8.set_deterministic(deterministic)
+            for i = 1, #exponents[dtype], 3 do check(dtype, dtype, exponents[dtype][i], 260, 257, 256) end
+          end
+        end)
+      end
+    end)
+
+    it("keeps subnormal numbers in every matrix of a batch", function()
+      local options = {dtype = "bf16", device = device}
+      for _, place in ipairs {1, 5} do
+        local a, b = fp8.ones(5, 3, 4, options), fp8.ones(5, 4, 2, options)
+        a[place]:fill_(2 ^ -131)
+        local expected = fp8.full({5, 3, 2}, 4, options)
+        expected[place]:fill_(2 ^ -129)
+        support.equal(a:matmul(b), expected)
+        support.equal(a:matmul(b[1]), expected)
+      end
     end)
 
     it("names both shapes where they don't fit", function()

@@ -30,7 +30,8 @@ typedef struct Context {
   struct Capture *capture; /* the open one, or NULL */
   uint64_t capture_epoch;
   struct MapCache *maps;
-  int calls; /* under way: while one interrupts another, nothing that the other may use is given up */
+  int calls;          /* under way: while one interrupts another, nothing that the other may use is given up */
+  bool deterministic; /* the same bits whatever the number of the CPU's threads, and in every run on a GPU */
   MemoryAccount memory[DEVICE_KINDS_MOST][DEVICE_MAX];
   BackendState backend[DEVICE_KINDS_MOST];
   /* Frees tensors that nothing refers to any more; NULL once the owner is gone. */

@@ -15,13 +15,7 @@ static int thread_count(int64_t count, int64_t work) {
   return threads > count ? (int)count : threads;
 }
 
-void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *context) {
-  if (count <= 0) return;
-  int threads = thread_count(count, work);
-  if (threads <= 1) {
-    body(0, count, context);
-    return;
-  }
+static void run_team(int threads, int64_t count, ParallelBody body, const void *context) {
   process_has_threads();
   /* One range a team member, whatever the size of the team that the runtime grants. */
 #pragma omp parallel num_threads(threads)
@@ -32,6 +26,21 @@ void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *co
     int64_t end = begin + share + (member < rest);
     if (begin < end) body(begin, end, context);
   }
+}
+
+void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *context) {
+  if (count <= 0) return;
+  int threads = thread_count(count, work);
+  if (threads > 1) {
+    run_team(threads, count, body, context);
+  } else {
+    body(0, count, context);
+  }
+}
+
+void parallel_library_calls(int64_t count, ParallelBody body, const void *context) {
+  int threads = omp_get_max_threads(), useful = count > 2 ? (int)count : 2;
+  run_team(threads < useful ? threads : useful, count, body, context);
 }
 
 typedef struct ChunkRanges {

@@ -16,6 +16,10 @@ typedef void (*ParallelBody)(int64_t begin, int64_t end, const void *context);
  * thread alone where that is too little to be worth waking others. */
 void parallel_for(int64_t count, int64_t work, ParallelBody body, const void *context);
 
+/* The same for calls of libraries, which start threads of their own unless they are called in one of several: `body`
+ * always is, if there are several, even where `count` is 1. */
+void parallel_library_calls(int64_t count, ParallelBody body, const void *context);
+
 /* The same for elements, in ranges that begin at a multiple of CHUNK; `work` counts the operations of one element. */
 void parallel_chunks(int64_t count, int64_t work, ParallelBody body, const void *context);
 

@@ -1,6 +1,7 @@
 /* Indexing: tensors of shape (outer, n, inner), picked from or added to along the middle dimension. */
 #include "index/index.h"
 
+#include "core/context.h"
 #include "cuda/cuda.h"
 
 /* `indexed` has the dimension that indices count in, `picked` the one they were listed in. */
@@ -59,6 +60,7 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
   IndexPlan plan = plan_of(device, out, x, index);
-  cudaError_t error = launch_scatter_add(device->launch, tensor_data(out), tensor_data(x), x->dtype, &plan);
+  bool in_order = context_current()->deterministic;
+  cudaError_t error = launch_scatter_add(device->launch, tensor_data(out), tensor_data(x), x->dtype, in_order, &plan);
   return cuda_launched(device, error, "scatter_add kernel");
 }

@@ -1,4 +1,4 @@
-/* Devices and their memory. */
+/* Devices, their memory, and whether their results depend on more than the inputs. */
 #include "lua/binding/binding.h"
 
 /* backend_open(name of its devices, path of the backend's library) -> true, or false and the reason */
@@ -48,6 +48,20 @@ static int lfp8_reset_peak_memory(lua_State *L) {
   return 0;
 }
 
+/* set_deterministic(boolean): operations give the same bits whatever the number of the CPU's threads, and in every run
+ * on a GPU of one kind with one version of CUDA, at some cost. A graph keeps what was set when it was captured. */
+static int lfp8_set_deterministic(lua_State *L) {
+  if (!lua_isboolean(L, 1)) argument_error(L, 1, "boolean expected, got %s", luaL_typename(L, 1));
+  op_set_deterministic(lua_toboolean(L, 1));
+  return 0;
+}
+
+/* is_deterministic() -> what was set; at first false */
+static int lfp8_is_deterministic(lua_State *L) {
+  lua_pushboolean(L, op_is_deterministic());
+  return 1;
+}
+
 const luaL_Reg device_functions[] = {
     {"backend_open", lfp8_backend_open},
     {"device_count", lfp8_device_count},
@@ -55,5 +69,7 @@ const luaL_Reg device_functions[] = {
     {"synchronize", lfp8_synchronize},
     {"memory", lfp8_memory},
     {"reset_peak_memory", lfp8_reset_peak_memory},
+    {"set_deterministic", lfp8_set_deterministic},
+    {"is_deterministic", lfp8_is_deterministic},
     {NULL, NULL},
 };

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/context.h"
 #include "ops/support/support.h"
 
 static const Backend *backends[DEVICE_KINDS_MOST];
@@ -73,3 +74,7 @@ bool op_check_device(Device device) {
 }
 
 bool op_synchronize(Device device) { return op_check_device(device) && backend_of(device)->synchronize(device.index); }
+
+void op_set_deterministic(bool on) { context_now->deterministic = on; }
+
+bool op_is_deterministic(void) { return context_now->deterministic; }

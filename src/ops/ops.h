@@ -25,6 +25,11 @@ int op_device_count(const char *name);
 bool op_check_device(Device device);
 bool op_synchronize(Device device);
 
+/* Whether operations give the same bits whatever the number of the CPU's threads, and in every run on a GPU, at some
+ * cost; of the context. */
+void op_set_deterministic(bool on);
+bool op_is_deterministic(void);
+
 /* --- events (event.c) --- */
 
 /* A point in a device's work, to measure time between two. Holds its context. */

@@ -2,8 +2,10 @@
 #include <dnnl.h>
 #include <omp.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "core/context.h"
 #include "core/process.h"
 #include "cpu/matmul/product.h"
 #include "cpu/vectorize.h"
@@ -64,8 +66,9 @@ enum { A, B, BIAS, OUT, ARGUMENTS };
 /* Compared as bytes, so all of it is set, and 64-bit fields leave no gaps. */
 typedef struct PlanKey {
   int64_t batch, rows, inner, columns;
-  int64_t a_stride[3], b_stride[3]; /* of batch, row and column */
+  int64_t a_stride[3], b_stride[3], out_stride[3]; /* of batch, row and column */
   int64_t type, out_type, has_bias;
+  int64_t threads;
 } PlanKey;
 
 /* oneDNN has a cache of its own, but finding something in it takes it 20 to 40 µs. */
@@ -78,23 +81,56 @@ typedef struct Plan {
 
 enum { PLANS = 64 };
 
-/* One product at a time: oneDNN spreads each over the threads, and a plan's memories hold one product's addresses. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Plan plans[PLANS];
-static uint64_t plan_clock;
-static dnnl_engine_t engine;
-static dnnl_stream_t stream;
+/* What one thread has of oneDNN: a plan's memories hold the addresses of one product, and by default oneDNN wants a
+ * primitive to be used by the thread that made it. */
+typedef struct Workbench {
+  dnnl_engine_t engine;
+  dnnl_stream_t stream;
+  Plan plan[PLANS];
+  uint64_t clock;
+} Workbench;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t workbench_key;
+static bool has_key;
 
 static bool fail(const char *call, dnnl_status_t status) {
-  return error_set("matmul: oneDNN's %s failed with status %d", call, (int)status);
+#pragma omp critical(fp8_dnnl_error)
+  error_set("matmul: oneDNN's %s failed with status %d", call, (int)status);
+  return false;
 }
 
-static bool start(void) {
-  if (stream) return true;
-  dnnl_status_t status = engine ? dnnl_success : dnnl_engine_create(&engine, dnnl_cpu, 0);
-  if (status != dnnl_success) return fail("dnnl_engine_create", status);
-  status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
-  return status == dnnl_success ? true : fail("dnnl_stream_create", status);
+static void clear(Plan *plan) {
+  if (plan->primitive) dnnl_primitive_destroy(plan->primitive);
+  for (int i = 0; i < ARGUMENTS; i++) {
+    if (plan->memory[i]) dnnl_memory_destroy(plan->memory[i]);
+  }
+  memset(plan, 0, sizeof *plan);
+}
+
+static void release_workbench(void *data) {
+  Workbench *bench = data;
+  for (int i = 0; i < PLANS; i++) clear(&bench->plan[i]);
+  if (bench->stream) dnnl_stream_destroy(bench->stream);
+  if (bench->engine) dnnl_engine_destroy(bench->engine);
+  free(bench);
+}
+
+static void make_key(void) { has_key = pthread_key_create(&workbench_key, release_workbench) == 0; }
+
+/* NULL after an error. */
+static Workbench *thread_workbench(void) {
+  pthread_once(&once, make_key);
+  Workbench *bench = has_key ? pthread_getspecific(workbench_key) : NULL;
+  if (bench) return bench;
+  bench = has_key ? calloc(1, sizeof *bench) : NULL;
+  dnnl_status_t status = bench ? dnnl_engine_create(&bench->engine, dnnl_cpu, 0) : dnnl_out_of_memory;
+  if (status == dnnl_success) status = dnnl_stream_create(&bench->stream, bench->engine, dnnl_stream_default_flags);
+  if (status == dnnl_success && pthread_setspecific(workbench_key, bench) != 0) status = dnnl_out_of_memory;
+  if (status == dnnl_success) return bench;
+  if (bench) release_workbench(bench);
+  fail("preparation of a thread", status);
+  return NULL;
 }
 
 static dnnl_data_type_t type_of(DType dtype) {
@@ -131,9 +167,13 @@ static PlanKey key_of(const Product *product) {
   key.columns = product->b.columns;
   strides_of(&product->a, key.a_stride);
   strides_of(&product->b, key.b_stride);
+  key.out_stride[0] = product->out_batch_stride;
+  key.out_stride[1] = product->out_stride;
+  key.out_stride[2] = 1;
   key.type = type_of(product->a.dtype);
   key.out_type = type_of(product->out_dtype);
   key.has_bias = product->bias != NULL;
+  key.threads = omp_get_max_threads();
   return key;
 }
 
@@ -157,12 +197,11 @@ static bool is_slow(const_dnnl_primitive_desc_t description) {
 }
 
 /* Fills in the primitive and the memories. What is supported only slowly counts as unimplemented. */
-static dnnl_status_t compile(Plan *plan) {
+static dnnl_status_t compile(Plan *plan, dnnl_engine_t engine) {
   const PlanKey *key = &plan->key;
   bool batched = key->batch > 1;
   Description description[ARGUMENTS];
   memset(description, 0, sizeof description);
-  int64_t out_stride[3] = {key->rows * key->columns, key->columns, 1};
   int64_t bias_stride[3] = {0, key->columns, 1};
   dnnl_primitive_desc_t operation = NULL;
   dnnl_status_t status =
@@ -175,8 +214,8 @@ static dnnl_status_t compile(Plan *plan) {
     status = describe_matrices(&description[BIAS], 1, 1, key->columns, bias_stride, key->out_type, batched);
   }
   if (status == dnnl_success) {
-    status =
-        describe_matrices(&description[OUT], key->batch, key->rows, key->columns, out_stride, key->out_type, batched);
+    status = describe_matrices(&description[OUT], key->batch, key->rows, key->columns, key->out_stride, key->out_type,
+                               batched);
   }
   if (status == dnnl_success) {
     Description *bias = key->has_bias ? &description[BIAS] : NULL;
@@ -193,28 +232,20 @@ static dnnl_status_t compile(Plan *plan) {
   return status;
 }
 
-static void clear(Plan *plan) {
-  if (plan->primitive) dnnl_primitive_destroy(plan->primitive);
-  for (int i = 0; i < ARGUMENTS; i++) {
-    if (plan->memory[i]) dnnl_memory_destroy(plan->memory[i]);
-  }
-  memset(plan, 0, sizeof *plan);
-}
-
 /* NULL after an error. */
-static Plan *plan_of(const Product *product) {
+static Plan *plan_of(Workbench *bench, const Product *product) {
   PlanKey key = key_of(product);
-  Plan *oldest = &plans[0];
+  Plan *plans = bench->plan, *oldest = &plans[0];
   for (int i = 0; i < PLANS; i++) {
     if (plans[i].last_use > 0 && memcmp(&plans[i].key, &key, sizeof key) == 0) {
-      plans[i].last_use = ++plan_clock;
+      plans[i].last_use = ++bench->clock;
       return &plans[i];
     }
     if (plans[i].last_use < oldest->last_use) oldest = &plans[i];
   }
   clear(oldest);
   oldest->key = key;
-  dnnl_status_t status = compile(oldest);
+  dnnl_status_t status = compile(oldest, bench->engine);
   if (status != dnnl_success) {
     clear(oldest);
     if (status != dnnl_unimplemented && status != dnnl_invalid_arguments) {
@@ -223,7 +254,7 @@ static Plan *plan_of(const Product *product) {
     }
     oldest->key = key;
   }
-  oldest->last_use = ++plan_clock;
+  oldest->last_use = ++bench->clock;
   return oldest;
 }
 
@@ -233,8 +264,8 @@ static bool has_instructions(void) {
 }
 
 static ProductResult run(const Product *product) {
-  if (!start()) return PRODUCT_FAILED;
-  Plan *plan = plan_of(product);
+  Workbench *bench = thread_workbench();
+  Plan *plan = bench ? plan_of(bench, product) : NULL;
   if (!plan) return PRODUCT_FAILED;
   if (!plan->primitive) return PRODUCT_UNSUPPORTED;
 
@@ -249,30 +280,32 @@ static ProductResult run(const Product *product) {
     status = dnnl_memory_set_data_handle(plan->memory[BIAS], (void *)product->bias);
   }
   if (status == dnnl_success) {
-    status = dnnl_primitive_execute(plan->primitive, stream, product->bias ? ARGUMENTS : ARGUMENTS - 1, arguments);
+    status =
+        dnnl_primitive_execute(plan->primitive, bench->stream, product->bias ? ARGUMENTS : ARGUMENTS - 1, arguments);
   }
-  if (status == dnnl_success) status = dnnl_stream_wait(stream);
+  if (status == dnnl_success) status = dnnl_stream_wait(bench->stream);
   if (status == dnnl_success) return PRODUCT_DONE;
   fail("dnnl_primitive_execute", status);
   return PRODUCT_FAILED;
 }
 
-/* Threads that sleep take some 60 µs to wake, in which one alone does this many multiplications. */
-static bool is_small(const Product *product) {
-  double operations = (double)product->a.batch * product->a.rows * product->a.columns * product->b.columns;
-  return operations < 0x1p24;
+static ProductResult run_alone(const Product *product) {
+  int threads = omp_get_max_threads();
+  omp_set_num_threads(1);
+  ProductResult result = run(product);
+  omp_set_num_threads(threads);
+  return result;
 }
+
+/* Threads that sleep take some 60 µs to wake, in which one alone does this many multiplications. */
+static const double small_product = 0x1p24;
 
 ProductResult product_dnnl(const Product *product) {
   if (!has_instructions()) return PRODUCT_UNSUPPORTED;
   process_has_threads();
   /* oneDNN has no product of two single matrices for a whole batch. */
   if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
-  int threads = omp_get_max_threads();
-  if (is_small(product)) omp_set_num_threads(1);
-  pthread_mutex_lock(&lock);
-  ProductResult result = run(product);
-  pthread_mutex_unlock(&lock);
-  omp_set_num_threads(threads);
-  return result;
+  if (product->a.dtype == DTYPE_BF16 && product_may_be_subnormal(product)) return PRODUCT_UNSUPPORTED;
+  if (product_operations(product) < small_product) return run_alone(product);
+  return context_now->deterministic ? product_in_shares(product, run_alone) : run(product);
 }

@@ -26,9 +26,9 @@ static Matrix matrix_of(const Tensor *tensor) {
 
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
   if (tensor_count(out) == 0) return true;
-  Product product = {matrix_of(a), matrix_of(b), tensor_data(out), bias ? tensor_data(bias) : NULL, out->dtype};
+  Product product =
+      product_of(matrix_of(a), matrix_of(b), tensor_data(out), out->dtype, bias ? tensor_data(bias) : NULL);
   if (a->dtype == DTYPE_F32) return product_f32(&product);
   ProductResult result = product.a.columns > 0 ? product_dnnl(&product) : PRODUCT_UNSUPPORTED;
-  if (result == PRODUCT_DONE && product_was_flushed(&product)) result = PRODUCT_UNSUPPORTED;
   return result == PRODUCT_UNSUPPORTED ? product_widened(&product) : result == PRODUCT_DONE;
 }

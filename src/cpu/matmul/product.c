@@ -1,10 +1,11 @@
 #include "cpu/matmul/product.h"
-#include "core/process.h"
 
 #include <cblas.h>
 #include <limits.h>
 #include <string.h>
 
+#include "core/context.h"
+#include "core/process.h"
 #include "cpu/convert.h"
 #include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
@@ -50,8 +51,13 @@ static void multiply(int64_t begin, int64_t end, const void *context) {
     cblas_sgemm(CblasRowMajor, a->transposed ? CblasTrans : CblasNoTrans, b->transposed ? CblasTrans : CblasNoTrans,
                 (int)a->rows, (int)b->columns, (int)a->columns, 1.0f, (const float *)a->data + i * a->batch_stride,
                 (int)a->stride, (const float *)b->data + i * b->batch_stride, (int)b->stride, beta,
-                (float *)product->out + i * a->rows * b->columns, (int)b->columns);
+                (float *)product->out + i * product->out_batch_stride, (int)product->out_stride);
   }
+}
+
+static ProductResult multiply_all(const Product *product) {
+  multiply(0, product->a.batch, product);
+  return PRODUCT_DONE;
 }
 
 bool product_f32(const Product *product) {
@@ -67,7 +73,9 @@ bool product_f32(const Product *product) {
   }
   if (a->columns == 0) return true;
   double multiply_adds = (double)a->rows * (double)b->columns * (double)a->columns;
-  if (a->batch > 1 && multiply_adds <= small_product) {
+  if (context_now->deterministic) {
+    product_in_shares(product, multiply_all);
+  } else if (a->batch > 1 && multiply_adds <= small_product) {
     /* OpenBLAS uses one thread where it is called from several. */
     parallel_for(a->batch, 1 + (int64_t)multiply_adds / MULTIPLY_ADDS_A_UNIT, multiply, product);
   } else {
@@ -123,7 +131,7 @@ bool product_widened(const Product *product) {
   float *bias = scratch_allocate(bias_bytes), *out = scratch_allocate(out_bytes);
   bool done = a_data && b_data && bias && out;
   if (done) {
-    Product wide = {widen(a, a_data), widen(b, b_data), narrow ? out : product->out, NULL, DTYPE_F32};
+    Product wide = product_of(widen(a, a_data), widen(b, b_data), narrow ? out : product->out, DTYPE_F32, NULL);
     if (product->bias) {
       Matrix row = {product->bias, product->out_dtype, 1, 1, columns, columns, 0, false};
       wide.bias = widen(&row, bias).data;

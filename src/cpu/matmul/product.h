@@ -14,28 +14,47 @@ typedef struct Matrix {
   bool transposed;
 } Matrix;
 
-/* out[i] = a[i] · b[i] + bias: out is contiguous; bias has its dtype and length b.columns, or is NULL. */
+/* out[i] = a[i] · b[i] + bias: the rows of out are contiguous; bias has its dtype and length b.columns, or is NULL. */
 typedef struct Product {
   Matrix a, b;
   void *out;
-  const void *bias;
   DType out_dtype;
+  int64_t out_stride, out_batch_stride; /* in elements, from one row or matrix of out to the next */
+  const void *bias;
 } Product;
 
-/* f32 only, through OpenBLAS. */
+/* Of a contiguous out. */
+static inline Product product_of(Matrix a, Matrix b, void *out, DType out_dtype, const void *bias) {
+  return (Product){a, b, out, out_dtype, b.columns, a.rows * b.columns, bias};
+}
+
+static inline double product_operations(const Product *product) {
+  return (double)product->a.batch * (double)product->a.rows * (double)product->a.columns * (double)product->b.columns;
+}
+
+/* f32 only, through OpenBLAS; out is contiguous. */
 bool product_f32(const Product *product);
 
 typedef enum ProductResult { PRODUCT_DONE, PRODUCT_UNSUPPORTED, PRODUCT_FAILED } ProductResult;
 
 /* f16 and bf16, with output of the same type or f32, through oneDNN; accumulates in float32. PRODUCT_UNSUPPORTED,
- * with nothing written, where this version of oneDNN has nothing fast for the processor, the types or the shape. */
+ * whatever is written then, where this version of oneDNN has nothing fast for the processor, the types or the shape, or
+ * where its instructions might lose subnormal numbers. */
 ProductResult product_dnnl(const Product *product);
-
-/* Whether product_dnnl may have lost subnormal numbers: some of the operands', sums of products, or the result's. */
-bool product_was_flushed(const Product *product);
 
 /* What product_dnnl does, through float32: both operands are widened, the result is rounded once. Takes every float
  * dtype. */
 bool product_widened(const Product *product);
+
+/* Multiplies with one thread, or as many as a library sees fit to use. */
+typedef ProductResult (*ProductKernel)(const Product *product);
+
+/* What `kernel` does, by shares of the product, each of which one thread multiplies: the same bits whatever the number
+ * of threads. */
+ProductResult product_in_shares(const Product *product, ProductKernel kernel);
+
+/* Whether a number that bf16 instructions might meet when they multiply these operands, which may be a sum of some of
+ * the products, is subnormal. */
+bool product_may_be_subnormal(const Product *product);
 
 #endif

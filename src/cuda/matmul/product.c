@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/context.h"
 #include "cuda/matmul/product_plan.h"
 
 enum { CACHE_SIZE = 1024, CACHE_PROBES = 8 };
@@ -65,7 +66,7 @@ static uint32_t alignment(const void *pointer) {
   return low ? low & -low : 256;
 }
 
-static CublasProblem problem_of(const CublasProduct *product) {
+static CublasProblem problem_of(const CublasProduct *product, bool deterministic) {
   /* An epilogue reads the bias as it writes the output. */
   uint32_t out = alignment(product->out), bias = product->bias ? alignment(product->bias) : 256;
   return (CublasProblem){
@@ -85,6 +86,7 @@ static CublasProblem problem_of(const CublasProduct *product) {
       .has_bias = product->bias != NULL,
       .fast = product->fast,
       .scales = product->a.scale ? 1 + product->scale_vectors : 0,
+      .deterministic = deterministic,
       .alignment_a = alignment(product->a.data),
       .alignment_b = alignment(product->b.data),
       .alignment_out = out < bias ? out : bias,
@@ -115,10 +117,11 @@ static ProductPlan *find_plan(Blas *opened, const CublasProblem *problem) {
 }
 
 /* Timing the candidates costs some milliseconds, so a product has to come again to be worth it; then at the third time,
- * so that the first steps of a script start at once. */
+ * so that the first steps of a script start at once. Which is the fastest may change from run to run, and the bits with
+ * it: the heuristic's first choice does not, and cuBLASLt's kernels give the same bits in every run. */
 static bool should_tune(const CudaDevice *device, const ProductPlan *plan) {
   enum { USES = 2 };
-  if (plan->tuned || device->capturing) return false;
+  if (plan->tuned || plan->problem.deterministic || device->capturing) return false;
   return (plan->uses >= USES || device->preparing) && product_tuning_is_on();
 }
 
@@ -126,7 +129,7 @@ ProductStatus product_run(CudaDevice *device, const CublasProduct *product) {
   if (product->batch > INT32_MAX) return PRODUCT_UNSUPPORTED;
   Blas *opened = open_blas(device);
   if (!opened) return PRODUCT_FAILED;
-  CublasProblem problem = problem_of(product);
+  CublasProblem problem = problem_of(product, context_current()->deterministic);
   ProductPlan *plan = find_plan(opened, &problem);
   if (!plan->used && !product_plan_make(plan, &problem, opened->handle)) return PRODUCT_FAILED;
   if (!plan->supported) return PRODUCT_UNSUPPORTED;
