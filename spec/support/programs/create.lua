@@ -154,7 +154,9 @@ local function assign(x, source)
     tensor.write(x, constant(source, x.dtype, x.shape).storage)
   else
     local list = tensor.list(tensor.expand(source, x.shape))
-    tensor.write(x, map(function(value) return tensor.cast(value, x.dtype) end, list))
+    -- An infinity of e5m2 stays one where nothing is converted.
+    local converts = source.dtype ~= x.dtype
+    tensor.write(x, map(function(value) return converts and tensor.cast(value, x.dtype) or value end, list))
   end
   return x
 end
