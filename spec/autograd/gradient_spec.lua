@@ -232,3 +232,43 @@ describe("A gradient computed", function()
     end
   end
 end)
+
+support.each_device(function(device)
+  describe("A gradient", function()
+    local function gradient(f, list, grad, dtype)
+      local x = fp8.tensor(list, {device = device, dtype = dtype, requires_grad = true})
+      local y = f(x)
+      y:backward(fp8.tensor(grad, {device = device}))
+      return x.grad:totable()
+    end
+
+    local function on(list, dtype) return fp8.tensor(list, {device = device, dtype = dtype}) end
+
+    it("is 0 where the result does not depend on an element, whatever arrives", function()
+      local inf = math.huge
+      assert.same({0, inf, 0}, gradient(function(x) return x:max() end, {1, 3, 2}, inf))
+      assert.same({-inf, 0, 0}, gradient(function(x) return x:min(1, true) end, {1, 3, 2}, {-inf}))
+      assert.same({0, 0}, gradient(function(x) return x ^ 0 end, {0, 3}, {inf, 0 / 0}))
+      assert.same({0, 0, inf}, gradient(function(x) return x ^ on {0, 0, 1} end, {0, 3, 2}, {inf, -inf, inf}))
+      assert.same({0, 0}, gradient(function(x) return on {0, 0} ^ x end, {0, 3}, {inf, -inf}))
+    end)
+
+    it("of a power by its exponent keeps the bits of the logarithm", function()
+      for _, dtype in ipairs {"e4m3", "bf16", "f16"} do
+        local found = gradient(function(x) return on({0.34375}, dtype) ^ x end, {1.5}, {1})
+        assert.is_true(math.abs(found[1] / (0.34375 ^ 1.5 * math.log(0.34375)) - 1) < 1e-6)
+      end
+    end)
+
+    it("of a power keeps an exponent's bits that 16 bits have no room for when it is 1 less", function()
+      local exponent = -0.64453125
+      local expected = exponent * 0.0625 ^ (exponent - 1)
+      local mixed = gradient(function(x) return x ^ on({exponent}, "bf16") end, {0.0625}, {1}, "f32")
+      assert.is_true(math.abs(mixed[1] / expected - 1) < 1e-6)
+      for _, power in ipairs {exponent, on({exponent}, "bf16")} do
+        local narrow = gradient(function(x) return x ^ power end, {0.0625}, {1}, "bf16")
+        assert.is_true(math.abs(narrow[1] / expected - 1) < 2 ^ -8)
+      end
+    end)
+  end)
+end)

@@ -93,6 +93,26 @@ describe("A finalizer that interrupts an operation", function()
     ]]
   end)
 
+  it("can't put its own error in place of that of the operation", function()
+    survives [[
+      local fp8 = require "fp8"
+      collectgarbage("setpause", 0)
+      collectgarbage("setstepmul", 1000000)
+      local x, y, add, going = fp8.ones(2), fp8.ones(3), fp8.ones(1).add, true
+      local function interrupt() -- at every allocation
+        if going then getmetatable(newproxy(true)).__gc = interrupt end
+        pcall(fp8.stack, {x, y})
+      end
+      interrupt()
+      for round = 1, 100 do
+        local ok, message = pcall(add, x, y)
+        assert(not ok and message:find "add: shapes %(2%) and %(3%) do not broadcast", message)
+      end
+      going = false
+      print "done"
+    ]]
+  end)
+
   it("may use a coroutine that is gone when the operation collects", function()
     survives [[
       local fp8 = require "fp8"

@@ -15,6 +15,13 @@ support.each_device(function(device)
         x:totable())
     end)
 
+    it("without elements have no gaps", function()
+      for _, empty in ipairs {fp8.zeros(0, {device = device}):view(0, 5, 3), x:narrow(1, 1, 0):transpose(1, 3)} do
+        assert.is_true(empty:is_contiguous())
+        assert.equal(empty, empty:contiguous())
+      end
+    end)
+
     it("count dimensions and positions from 1, and from the end", function()
       assert.same({12, 13, 14, 15}, x:select(1, 2):select(1, 1):totable())
       assert.same({3, 7, 11}, x:select(-1, -1):select(1, 1):totable())

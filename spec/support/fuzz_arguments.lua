@@ -22,7 +22,9 @@ local strings = {
 
 --- A source of arguments on one device.
 -- @param random generator of support.random
-return function(random, device)
+-- @param pool_size how many tensors to choose from; then modules are made only as they are asked for. 40, and all of
+--   them at once, if left out
+return function(random, device, pool_size)
   local arguments = {}
   local pool, freed, layers = {}, nil, {}
 
@@ -45,16 +47,28 @@ return function(random, device)
     return x
   end
 
+  local on = {device = device}
+  local new_layers = {
+    function() return fp8.Linear(4, 3, on) end,
+    function() return fp8.LinearMixed(4, 3, on) end,
+    function() return fp8.LinearGlobal(4, 3, {device = device, native = true}) end,
+    function() return fp8.nn.Sequential(fp8.Linear(4, 4, on), fp8.nn.ReLU()) end,
+    function() return fp8.nn.MLP(4, 3, {device = device, dropout = 0.5}) end,
+    function() return fp8.nn.Sequential(fp8.nn.LayerNorm(4, on), fp8.nn.RMSNorm(4, on), fp8.nn.LayerScale(4, on)) end,
+  }
+
+  -- The module of this number, made when it is first asked for.
+  local function layer(number)
+    layers[number] = layers[number] or new_layers[number]()
+    return layers[number]
+  end
+
   --- New tensors and modules in place of all earlier ones.
   function arguments.renew()
-    for i = 1, 40 do pool[i] = new_tensor() end
+    for i = 1, pool_size or 40 do pool[i] = new_tensor() end
     fp8.scope(function() freed = fp8.zeros(2) end)
-    local on = {device = device}
-    layers = {
-      fp8.Linear(4, 3, on), fp8.LinearMixed(4, 3, on), fp8.LinearGlobal(4, 3, {device = device, native = true}),
-      fp8.nn.Sequential(fp8.Linear(4, 4, on), fp8.nn.ReLU()), fp8.nn.MLP(4, 3, {device = device, dropout = 0.5}),
-      fp8.nn.Sequential(fp8.nn.LayerNorm(4, on), fp8.nn.RMSNorm(4, on), fp8.nn.LayerScale(4, on)),
-    }
+    layers = {}
+    for number = 1, pool_size and 0 or #new_layers do layer(number) end
   end
 
   local makers = {}
@@ -245,7 +259,7 @@ return function(random, device)
     return {lr = make "small", steps = 4 + make "small", warmup = make(pick {"small", "any"}), final = make "none"}
   end
   function makers.nested() return pick {{1, 2}, {{1}, {2}}, {{}, {}}, {}, {{1, 2}, {3}}, {1, "2"}, {{{1}}}} end
-  function makers.layer() return pick(layers) end
+  function makers.layer() return layer(random(#new_layers)) end
   function makers.parameters()
     return pick {
       make "layer":parameters(), {make "tensor"}, {}, make "layer", {{parameters = make "layer", lr = make "number"}},
@@ -253,14 +267,14 @@ return function(random, device)
   end
 
   function makers.state()
-    local layer = make "layer"
-    return pick {layer:state_dict(), {}, {weight = make "tensor"}, fp8.optim.SGD(layer):state_dict()}
+    local module = make "layer"
+    return pick {module:state_dict(), {}, {weight = make "tensor"}, fp8.optim.SGD(module):state_dict()}
   end
 
   --- What a checkpoint is of; often the parts of the one at checkpoint_path.
   function makers.parts()
-    local layer = random(2) == 1 and layers[1] or make "layer"
-    local parts = {model = layer, optimizer = random(2) == 1 and fp8.optim.AdamW(layer) or nil}
+    local model = random(2) == 1 and layer(1) or make "layer"
+    local parts = {model = model, optimizer = random(2) == 1 and fp8.optim.AdamW(model) or nil}
     if random(4) == 1 then parts[pick {"model", "optimizer", "step", "extra"}] = make "any" end
     return parts
   end

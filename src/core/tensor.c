@@ -93,8 +93,8 @@ int64_t tensor_count(const Tensor *tensor) {
 
 bool tensor_is_contiguous(const Tensor *tensor) {
   int64_t stride = 1;
+  if (tensor_count(tensor) == 0) return true;
   for (int i = tensor->rank - 1; i >= 0; i--) {
-    if (tensor->size[i] == 0) return true;
     if (tensor->size[i] != 1 && tensor->stride[i] != stride) return false;
     stride *= tensor->size[i];
   }

@@ -6,7 +6,7 @@ static int lfp8_backend_open(lua_State *L) {
   bool opened = op_backend_open(luaL_checkstring(L, 1), luaL_checkstring(L, 2));
   lua_pushboolean(L, opened);
   if (opened) return 1;
-  lua_pushstring(L, error_message());
+  push_error(L);
   return 2;
 }
 

@@ -112,9 +112,12 @@ function elementwise.div(a, b)
   return y
 end
 
+-- A tensor as f32: an exponent less 1, and a logarithm, have bits that narrower types would drop.
+local function wide(x) return core.to(x, {dtype = "f32"}) end
+
 -- The logarithm of the base: of a tensor or a number.
 local function logarithm(a)
-  return is_tensor(a) and core.log(a) or math.log(tonumber(a))
+  return is_tensor(a) and core.log(wide(a)) or math.log(tonumber(a))
 end
 
 local power = {
@@ -123,14 +126,14 @@ local power = {
     local grad_a, grad_b
     if node.inputs[1] then
       -- b · a^(b - 1), and 0 for b = 0 even where a is 0
-      local slope = mul(core.pow(a, sub(b, 1)), b)
-      grad_a = mul(grad, is_tensor(b) and where(core.eq(b, 0), 0, slope) or slope)
+      grad_a = where(core.eq(b, 0), 0, mul(grad, mul(core.pow(a, sub(wide(b), 1)), b)))
     end
     if node.inputs[2] then
       -- a^b · ln a, and its limit 0 for a = 0 with b >= 0
       local slope = mul(core.pow(a, b), logarithm(a))
       local at_zero = is_tensor(a) and mul(core.eq(a, 0), core.ge(b, 0)) or a == 0 and core.ge(b, 0)
-      grad_b = mul(grad, at_zero and where(at_zero, 0, slope) or slope)
+      grad_b = mul(grad, slope)
+      if at_zero then grad_b = where(at_zero, 0, grad_b) end
     end
     return grad_a, grad_b
   end,
@@ -140,10 +143,10 @@ local power_of_number = {
   name = "pow",
   backward = function(node, grad, a)
     local exponent = node.exponent
-    if exponent == 0 then return mul(grad, 0) end
+    if exponent == 0 then return core.zeros(node.shape, {dtype = node.dtype, device = core.device(grad)}) end
     if exponent == 1 then return mul(grad, 1) end
     if exponent == 2 then return mul(mul(grad, 2), a) end
-    return mul(grad, mul(core.pow(a, exponent - 1), exponent))
+    return mul(grad, mul(core.pow(wide(a), exponent - 1), exponent))
   end,
 }
 

@@ -56,33 +56,34 @@ function reduce.mean(x, dimensions, keepdim)
   return y
 end
 
--- Elements that share the extremum share its gradient in equal parts.
+-- Elements that share the extremum share its gradient in equal parts. The others get 0, even if it is not finite; there
+-- are no others where the extremum is NaN.
 local extremum = {
   name = "max or min",
   backward = function(node, grad, x, y)
-    local is_extremum = core.eq(x, unreduce(node, y))
-    local count = view(core.sum(is_extremum, node.dimensions, true), node.kept_shape)
-    return mul(is_extremum, core.div(unreduce(node, grad), count))
+    local extreme = unreduce(node, y)
+    local count = view(core.sum(core.eq(x, extreme), node.dimensions, true), node.kept_shape)
+    return core.where(node.is_other(x, extreme), 0, core.div(unreduce(node, grad), count))
   end,
 }
 
-local function record_extremum(y, x, dimensions)
+local function record_extremum(y, x, dimensions, is_other)
   local node = record(y, extremum, {x}, {x, y})
-  node.dimensions = dimensions
+  node.dimensions, node.is_other = dimensions, is_other
   remember(node, x, dimensions)
 end
 
 --- Largest value, NaN if there is one. Equal largest elements share the gradient.
 function reduce.max(x, dimensions, keepdim)
   local y = core.max(x, dimensions, keepdim)
-  if needs_grad(x) then record_extremum(y, x, dimensions) end
+  if needs_grad(x) then record_extremum(y, x, dimensions, core.lt) end
   return y
 end
 
 --- Smallest value, NaN if there is one. Equal smallest elements share the gradient.
 function reduce.min(x, dimensions, keepdim)
   local y = core.min(x, dimensions, keepdim)
-  if needs_grad(x) then record_extremum(y, x, dimensions) end
+  if needs_grad(x) then record_extremum(y, x, dimensions, core.gt) end
   return y
 end
 

@@ -23,10 +23,11 @@ local function round(x, fraction_bits, smallest_exponent)
   local steps = math.floor(x / step)
   local rest = x / step - steps
   if rest > 0.5 or (rest == 0.5 and steps % 2 == 1) then steps = steps + 1 end
-  return steps * step
+  return steps == 0 and x < 0 and -0.0 or steps * step
 end
 
 local function saturated(x, largest)
+  if x ~= x then return x end
   return math.max(-largest, math.min(largest, x))
 end
 

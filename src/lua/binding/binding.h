@@ -53,6 +53,8 @@ void set_finalizer(lua_State *L, const char *name, lua_CFunction function);
 int raise_at_caller(lua_State *L);
 /* Raises an error about argument `index`: "NAME: argument 2 (MESSAGE)". */
 int argument_error(lua_State *L, int index, const char *format, ...);
+/* Pushes error_message(), which may be another one as soon as Lua allocates: finalizers have errors of their own. */
+void push_error(lua_State *L);
 /* `results`, or raises error_message() if not `ok`. */
 int finish(lua_State *L, bool ok, int results);
 

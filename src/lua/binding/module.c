@@ -160,9 +160,16 @@ int argument_error(lua_State *L, int index, const char *format, ...) {
   return raise_at_caller(L);
 }
 
+void push_error(lua_State *L) {
+  char text[ERROR_TEXT_MAX];
+  snprintf(text, sizeof text, "%s", error_message());
+  lua_pushstring(L, text);
+}
+
 int finish(lua_State *L, bool ok, int results) {
   if (ok) return results;
-  lua_pushfstring(L, "%s: %s", running_function(L)->entry->name, error_message());
+  push_error(L);
+  lua_pushfstring(L, "%s: %s", running_function(L)->entry->name, lua_tostring(L, -1));
   return raise_at_caller(L);
 }
 

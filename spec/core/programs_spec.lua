@@ -1,0 +1,101 @@
+-- Random programs: sequences of operations with random shapes, views, dtypes, writes in place and gradients give what a
+-- slow reference in plain Lua gives. It is exact where the promises about values (src/README.md) leave one result, and
+-- bounded by the roundings on the way elsewhere. A difference prints the smallest program that shows it.
+local fp8 = require "fp8"
+local generate = require "spec.support.programs.generate"
+local programs = require "spec.support.programs"
+local seed = require "spec.support.seed"
+local shrink = require "spec.support.programs.shrink"
+local support = require "spec.support"
+
+local count = tonumber(os.getenv "FP8_PROGRAMS") or 400
+local longest = 24
+
+-- Public functions that return tensors and are in no program, and why.
+local elsewhere = {
+  ["fp8.cuda"] = "its functions are about devices",
+  ["fp8.create_dynamic_map"] = "a list of constants, in core/golden_spec",
+  ["fp8.create_linear_map"] = "a list of constants, in core/golden_spec",
+  ["fp8.load"] = "reads files", ["fp8.data"] = "reads files", ["fp8.checkpoint"] = "reads files",
+  ["fp8.nn"] = "layers are made of these functions", ["fp8.optim"] = "steps have formulas of their own, in spec/optim",
+  ["fp8.Linear"] = "a layer", ["fp8.LinearMixed"] = "a layer", ["fp8.LinearGlobal"] = "a layer",
+  ["x:cpu"] = "how the reference reads every tensor", ["x:cuda"] = "there may be no such device",
+}
+
+-- Those that return none.
+local no_tensors = {}
+for name in ([[
+  fp8.convert fp8.analyze fp8.watch fp8.save fp8.manual_seed fp8.random_state fp8.set_default_device
+  fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipes fp8.memory
+  fp8.reset_peak_memory fp8.event fp8.version fp8._VERSION
+  x:numel x:dim x:stride x:is_contiguous x:item x:totable x:size x:data x:__newindex
+]]):gmatch "%S+" do no_tensors[name] = true end
+
+-- What every program does besides its operations.
+local by_name = {
+  ["fp8.no_grad"] = true, ["fp8.scope"] = true, ["x:backward"] = true, ["x:retain_grad"] = true,
+  ["x:requires_grad_"] = true, ["fp8.dequantize"] = true,
+}
+
+describe("Random programs", function()
+  it("know every public function that returns a tensor", function()
+    local missing = {}
+    local function look(prefix, functions)
+      for name in support.sorted_pairs(functions) do
+        local full = prefix .. name
+        local known = programs.operations[name] or elsewhere[full] or no_tensors[full] or by_name[full]
+        if not known then table.insert(missing, full) end
+      end
+    end
+    for _, name in ipairs {
+      "nn", "optim", "data", "Linear", "LinearMixed", "LinearGlobal", "convert", "analyze", "watch", "load", "save",
+      "checkpoint",
+    } do
+      assert.is_truthy(fp8[name])
+    end
+    look("fp8.", fp8)
+    look("x:", require "fp8.tensor")
+    assert.same({}, missing)
+  end)
+
+  -- Against the fuzzer itself: a wrong result has to be found, and its program has to become small.
+  it("find what is wrong, and print the few statements that show it", function()
+    local right = programs.operations.silu.compute
+    programs.operations.silu.compute = programs.operations.sigmoid.compute
+    local failure
+    for own = 1, 300 do
+      local ok, found = pcall(generate, "cpu", own, longest)
+      if not ok and found.operation == "silu" then
+        failure = shrink("cpu", own, found)
+        break
+      end
+    end
+    programs.operations.silu.compute = right
+    assert.is_truthy(failure)
+    assert.equal(5, #failure.lines)
+    assert.is_truthy(failure.lines[4]:find "^v%d+ = fp8")
+    assert.is_truthy(failure.lines[5]:find ":silu%(%)")
+  end)
+end)
+
+support.each_device(function(device)
+  describe("fp8", function()
+    it(("agrees with the reference in %d random programs"):format(count), function()
+      local used = {}
+      for own = 1, count do
+        local number = (seed - 1) * 1000003 + own
+        local ok, failure, state = pcall(generate, device, number, longest)
+        if not ok then
+          failure = shrink(device, number, failure)
+          error(("program %d: %s\n\n%s\n"):format(number, failure.failed, table.concat(failure.lines, "\n")), 0)
+        end
+        for name, times in pairs(state.used) do used[name] = (used[name] or 0) + times end
+      end
+      local unused = {}
+      for name in support.sorted_pairs(programs.operations) do
+        if not used[name] and count >= 400 then table.insert(unused, name) end
+      end
+      assert.same({}, unused)
+    end)
+  end)
+end)

@@ -1,0 +1,238 @@
+--- Views, and copies that keep the elements in their order.
+local operation = require "spec.support.programs.operation"
+local tensor = require "spec.support.reference.tensor"
+
+local var, with, without = operation.var, operation.with, operation.without
+local dimension, from_first, has_dimension = operation.dimension, operation.from_first, operation.has_dimension
+
+local views = {}
+
+local function copied(x) return operation.new(x.dtype, x.shape, tensor.list(x)) end
+
+--- Where a view's elements were: the view of a tensor that holds 1, 2, 3 …
+local function origins(node)
+  local x, numbers = node.arguments[1], {}
+  for i = 1, tensor.count(x.shape) do numbers[i] = i end
+  return tensor.list(node.operation.compute(tensor.new("f32", x.shape, numbers), unpack(node.arguments, 2, 9)))
+end
+
+-- The gradient of every view: what arrives at an element adds up where it was.
+local function gradient(node, dy)
+  local arrived = {}
+  for i = 1, tensor.count(node.arguments[1].shape) do arrived[i] = {} end
+  for i, origin in ipairs(origins(node)) do table.insert(arrived[origin], dy[i]) end
+  local sums = node.sums(arrived)
+  sums.shape = node.arguments[1].shape
+  return {sums}
+end
+
+local function random_shape(g, count)
+  local shape, rest = {}, count
+  if count == 0 then return {g.random(3) - 1, 0, unpack(g.random(2) == 1 and {2} or {})} end
+  for _ = 1, g.random(4) - 1 do
+    local size = g.random(4)
+    if rest % size == 0 then
+      table.insert(shape, size)
+      rest = rest / size
+    end
+  end
+  table.insert(shape, g.random(#shape + 1), rest)
+  return shape
+end
+
+-- The sizes with one left for fp8 to find out, or not.
+local function with_unknown(g, shape)
+  if g.random(3) > 1 or #shape == 0 then return shape end
+  local d = g.random(#shape)
+  return tensor.count(without(shape, d)) > 0 and with(shape, d, -1) or shape
+end
+
+local function resolved(x, sizes)
+  local known, unknown = 1, nil
+  for d, size in ipairs(sizes) do
+    if size == -1 then unknown = d else known = known * size end
+  end
+  return unknown and with(sizes, unknown, tensor.count(x.shape) / known) or sizes
+end
+
+views.view = {
+  make = function(g, x)
+    local shape = random_shape(g, tensor.count(g.tensor(x).shape))
+    return tensor.reshaped(g.tensor(x), shape) and {var(x), with_unknown(g, shape)}
+  end,
+  compute = function(x, sizes) return tensor.reshaped(x, resolved(x, sizes)) end,
+}
+
+views.reshape = {
+  make = function(g, x) return {var(x), with_unknown(g, random_shape(g, tensor.count(g.tensor(x).shape)))} end,
+  compute = function(x, sizes)
+    local shape = resolved(x, sizes)
+    return tensor.reshaped(x, shape) or operation.new(x.dtype, shape, tensor.list(x))
+  end,
+}
+
+views.flatten = {
+  make = function(g, x)
+    local rank = math.max(#g.tensor(x).shape, 1)
+    local first = g.random(rank)
+    local last = first + g.random(rank - first + 1) - 1
+    return g.random(3) == 1 and {var(x)} or {var(x), first, g.random(2) == 1 and last or last - rank - 1}
+  end,
+  compute = function(x, first, last)
+    local rank, shape = #x.shape, {}
+    if rank == 0 then return tensor.reshaped(x, {1}) end
+    first, last = first or 1, from_first(last or -1, rank)
+    for d = 1, first - 1 do table.insert(shape, x.shape[d]) end
+    table.insert(shape, tensor.count {unpack(x.shape, first, last)})
+    for d = last + 1, rank do table.insert(shape, x.shape[d]) end
+    return tensor.reshaped(x, shape) or operation.new(x.dtype, shape, tensor.list(x))
+  end,
+}
+
+views.squeeze = {
+  takes = has_dimension,
+  make = function(g, x)
+    return g.random(2) == 1 and {var(x)} or {var(x), dimension(g, #g.tensor(x).shape)}
+  end,
+  compute = function(x, only)
+    local shape, stride = {}, {}
+    for d, size in ipairs(x.shape) do
+      if size ~= 1 or (only and from_first(only, #x.shape) ~= d) then
+        table.insert(shape, size)
+        table.insert(stride, x.stride[d])
+      end
+    end
+    return tensor.view(x, shape, stride)
+  end,
+}
+
+views.unsqueeze = {
+  takes = function(x) return #x.shape < 6 end,
+  make = function(g, x) return {var(x), dimension(g, #g.tensor(x).shape + 1)} end,
+  compute = function(x, d)
+    local shape, stride = {unpack(x.shape)}, {unpack(x.stride)}
+    d = from_first(d, #shape + 1)
+    table.insert(shape, d, 1)
+    table.insert(stride, d, 1)
+    return tensor.view(x, shape, stride)
+  end,
+}
+
+local function permuted(x, order)
+  local shape, stride = {}, {}
+  for i, d in ipairs(order) do
+    d = from_first(d, #order)
+    shape[i], stride[i] = x.shape[d], x.stride[d]
+  end
+  return tensor.view(x, shape, stride)
+end
+
+local function exchanged(x, first, second)
+  local order = {}
+  for d = 1, #x.shape do order[d] = d end
+  first, second = from_first(first, #order), from_first(second, #order)
+  order[first], order[second] = second, first
+  return permuted(x, order)
+end
+
+views.transpose = {
+  takes = has_dimension,
+  make = function(g, x)
+    local rank = #g.tensor(x).shape
+    return {var(x), dimension(g, rank), dimension(g, rank)}
+  end,
+  compute = exchanged,
+}
+
+views.t = {
+  takes = function(x) return #x.shape <= 2 end,
+  make = function(_, x) return {var(x)} end,
+  compute = function(x) return #x.shape == 2 and exchanged(x, 1, 2) or tensor.view(x, x.shape, x.stride) end,
+}
+
+views.permute = {
+  make = function(g, x)
+    local order = {}
+    for d = 1, #g.tensor(x).shape do
+      table.insert(order, g.random(d), g.random(2) == 1 and d or d - #g.tensor(x).shape - 1)
+    end
+    return {var(x), order}
+  end,
+  compute = permuted,
+}
+
+views.narrow = {
+  takes = has_dimension,
+  make = function(g, x)
+    local shape = g.tensor(x).shape
+    local d = g.random(#shape)
+    local size = shape[d]
+    local start = g.random(size + 1)
+    local length = g.random(size - start + 2) - 1
+    return {var(x), d, start <= size and g.random(3) == 1 and start - size - 1 or start, length}
+  end,
+  compute = function(x, d, start, length)
+    start = start < 0 and start + x.shape[d] + 1 or start
+    return tensor.view(x, with(x.shape, d, length), x.stride, x.offset + (start - 1) * x.stride[d])
+  end,
+}
+
+local function selected(x, d, position)
+  d = from_first(d, #x.shape)
+  position = from_first(position, x.shape[d])
+  return tensor.view(x, without(x.shape, d), without(x.stride, d), x.offset + (position - 1) * x.stride[d])
+end
+
+local function is_full(x) return #x.shape > 0 and tensor.count(x.shape) > 0 end
+
+views.select = {
+  takes = is_full,
+  make = function(g, x)
+    local shape = g.tensor(x).shape
+    local d = dimension(g, #shape)
+    return {var(x), d, dimension(g, shape[from_first(d, #shape)])}
+  end,
+  compute = selected,
+}
+
+views.__index = {
+  takes = is_full,
+  make = function(g, x) return {var(x), dimension(g, g.tensor(x).shape[1])} end,
+  text = function(x, position) return x .. "[" .. position .. "]" end,
+  compute = function(x, position) return selected(x, 1, position) end,
+}
+
+views.expand = {
+  make = function(g, x)
+    local sizes, own = {}, g.tensor(x).shape
+    for d, size in ipairs(own) do
+      sizes[d] = size == 1 and g.random(2) == 1 and g.random(4) - 1 or g.random(3) == 1 and -1 or size
+    end
+    for _ = 1, #own < 4 and g.random(3) - 1 or 0 do table.insert(sizes, 1, g.random(3)) end
+    return {var(x), sizes}
+  end,
+  compute = function(x, sizes)
+    local shape, added = {}, #sizes - #x.shape
+    for d, size in ipairs(sizes) do shape[d] = size == -1 and x.shape[d - added] or size end
+    return tensor.expand(x, shape)
+  end,
+}
+
+views.contiguous = {
+  make = function(_, x) return {var(x)} end,
+  compute = function(x) return tensor.is_contiguous(x) and x or copied(x) end,
+}
+
+views.clone = {
+  make = function(_, x) return {var(x)} end,
+  compute = copied,
+}
+
+for _, view in pairs(views) do view.gradient = gradient end
+
+views.detach = {
+  make = function(_, x) return {var(x)} end,
+  compute = function(x) return tensor.view(x, x.shape, x.stride) end,
+}
+
+return views
