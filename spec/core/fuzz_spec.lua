@@ -64,6 +64,11 @@ for names, kinds in ([[
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
   convert: layer recipe filter
+  with: layer string callback callback
+  finally: callback callback tensor
+  core.scope: callback tensor callback
+  promote: tensor
+  core.commit: field_changes field_count tensor_pairs tensor_pairs
   compare: row tensor tensor scale quantizer
   compare_quantized: row tensor quantizer none dtype
   analyze: tensor analyze_options
@@ -77,7 +82,7 @@ for names, kinds in ([[
   GELU ReLU SiLU: none
   Sequential: layer callback
   SGD AdamW StableAdamW: parameters options
-  update check_update: rule update_list step
+  update: rule batches field_changes field_count
   new_live_step: device
   store_step: live rule step
   optim.clip_grad_norm: parameters norm
