@@ -116,7 +116,7 @@ function autograd.accumulate(arrived) changes.together(accumulate, arrived) end
 --- The gradient that backward has added up in a tensor, or nil.
 function autograd.grad(tensor)
   local node = node_of(tensor)
-  return node and node.grad
+  return node and node.grad or nil
 end
 
 --- Sets or, with nil, drops the gradient of a tensor that requires one; `grad` must fit it.
