@@ -55,9 +55,12 @@ local function write_row(self, layer, entry, x, operand)
   if known then core.free(known) end
 end
 
--- What a layer shows its tensors to while a step is recorded (linear/state.lua). The last call in a step counts.
-local function observer_of(self, layer, entries, seconds, plan)
+-- What a layer shows its tensors to while a step is recorded (linear/state.lua). The last call in a step counts. The
+-- layer does not keep its watcher alive.
+local function observer_of(layer, entries, seconds, plan)
   return function(kind, x, first, second)
+    local self = watchers[layer]
+    if not self then return end
     if not layer.plan and plan and not (first or second) then first = plan[kind] end
     if first or not second then write_row(self, layer, entries[kind], x, first or nil) end
     if second and second ~= first then
@@ -68,6 +71,7 @@ local function observer_of(self, layer, entries, seconds, plan)
 end
 
 local function add_layer(self, name, layer, recipe)
+  if watchers[layer] then collectgarbage() end -- nobody may have that watcher any more
   if watchers[layer] then raise(("watch: layer %s is watched already; close that watcher first"):format(name)) end
   local entries, seconds = {}, {}
   local function add(to, kind, tensor)
@@ -78,7 +82,7 @@ local function add_layer(self, name, layer, recipe)
   for _, kind in ipairs(kinds) do add(seconds, kind, ("%s for %s"):format(kind, second_products[kind])) end
   local plan = recipe and planning.make("watch", recipe, layer.in_features, layer.out_features)
   self.layers[#self.layers + 1] = {
-    layer = layer, name = name, observer = observer_of(self, layer, entries, seconds, plan),
+    layer = layer, name = name, observer = observer_of(layer, entries, seconds, plan),
   }
 end
 

@@ -48,7 +48,7 @@ static int lfp8_finally(lua_State *L) {
     lua_pushvalue(L, 1);
     cleaned = call_protected(L, 0, 0) == 0;
     if (!cleaned && attempt == 0 && !failed) {
-      lua_replace(L, 2);
+      lua_insert(L, 2);
       lua_settop(L, 2);
       failed = true;
     } else if (!cleaned) {
