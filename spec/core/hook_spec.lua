@@ -1,6 +1,6 @@
--- An error that a debug hook raises, which is how Ctrl-C reaches a script, may come at any instruction. Whatever changes
--- a state has then changed it as a whole or not at all, recording and scopes are as they were, and the same call works.
--- FP8_HOOK_STRIDE=1 tries all instructions instead of every seventh.
+-- An error that a debug hook raises, which is how Ctrl-C reaches a script, may come at any instruction. Whatever then
+-- changes a state has changed it as a whole or not at all, recording and scopes are as they were, and the same call
+-- works. FP8_HOOK_STRIDE=1 tries all instructions instead of every seventh.
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"

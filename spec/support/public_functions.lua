@@ -1,0 +1,196 @@
+--- Everything that scripts can call, and what it takes.
+local core = require "fp8.core"
+local fp8 = require "fp8"
+
+local public = {}
+
+-- What functions take, by their name or the last part of it; those not listed get anything.
+local kinds_of = {}
+for names, kinds in ([[
+  sum mean max min argmax: tensor dimensions boolean
+  add sub mul div pow maximum minimum eq ne lt le gt ge add_ sub_ mul_ div_ copy_: tensor tensor
+  __add __sub __mul __div __pow __concat matmul: tensor tensor
+  tanh_backward sigmoid_backward sin_backward relu_backward: tensor tensor
+  gelu_backward gelu_tanh_backward silu_backward: tensor tensor
+  neg abs exp log sqrt rsqrt sin tanh sigmoid relu gelu gelu_tanh silu matrices __unm __len __tostring: tensor
+  t item totable contiguous clone detach backward float half bfloat16 cpu: tensor
+  fill_: tensor number
+  where: tensor tensor tensor
+  masked_fill: tensor tensor number
+  clamp: tensor number number
+  softmax log_softmax squeeze unsqueeze size: tensor dimension
+  softmax_backward: tensor tensor dimension boolean
+  cross_entropy: logits targets
+  cross_entropy_backward: logits targets statistics losses
+  layer_norm: logits features features small
+  rms_norm: logits features small
+  normalize_backward: normalize_fields
+  attention_backward: attention_fields
+  dropout: tensor fraction
+  Dropout: fraction
+  embedding: parameter targets
+  attention: heads heads heads attention_options
+  self_attention: packed small attention_options
+  attention_softmax_: heads small boolean
+  attention_softmax_backward_: heads heads small boolean
+  cat stack: list dimension
+  index_select gather: tensor dimension index
+  index_add: three_by_four dimension targets logits
+  scatter_add: three_by_four dimension positions logits
+  view reshape permute expand: tensor sizes
+  transpose flatten: tensor dimension dimension
+  narrow: tensor dimension small small
+  select: tensor dimension small
+  zeros_like ones_like empty_like randn_like: tensor fitting_options
+  to: tensor dtype
+  requires_grad_ set_requires_grad: tensor boolean
+  zeros ones empty rand randn: sizes fitting_options
+  full: sizes number fitting_options
+  tensor: nested fitting_options
+  arange: dimension small small fitting_options
+  randint: dimension number sizes fitting_options
+  create_map: boolean small small small
+  create_dynamic_map: boolean small small
+  create_linear_map: boolean small
+  quantize_blockwise: tensor map blocksize
+  dequantize_blockwise fp8.dequantize: codes quantized_state
+  fp8.quantize: tensor map
+  quantizer: planned_operand
+  core.quantize: tensor quantizer outputs quantize_options
+  core.dequantize: codes scale quantizer dtype
+  delayed_scale: tensor history quantizer boolean
+  convert: layer recipe filter
+  with: layer string callback callback
+  finally: callback callback tensor
+  core.scope: callback tensor callback
+  promote: tensor
+  core.commit: field_changes field_count tensor_pairs tensor_pairs
+  compare: row tensor tensor scale quantizer
+  compare_quantized: row tensor quantizer none dtype
+  analyze: tensor analyze_options
+  fp8.watch watch_run: layer watch_options
+  find: layer callback
+  scaled_matmul: codes8 scale codes8 scale dtype scaled_options
+  matmul_mixed matmul_global: matrix tensor options
+  Linear LinearMixed LinearGlobal: small small options
+  LayerNorm RMSNorm LayerScale: small fitting_layer_options
+  Embedding MultiHeadAttention MLP TransformerBlock: small small fitting_layer_options
+  GELU ReLU SiLU: none
+  Sequential: layer callback
+  SGD AdamW StableAdamW: parameters options
+  update: rule batches field_changes field_count
+  new_live_step: device
+  store_step: live rule step
+  optim.clip_grad_norm: parameters norm
+  core.clip_grad_norm: list norm
+  cosine_schedule linear_schedule: schedule
+  load: tensor_file options
+  read_idx: idx_file options
+  save: string state
+  checkpoint.save: string parts
+  checkpoint.load: checkpoint_file parts
+  batches walk: list options
+  no_grad scope: callback tensor small
+  Function: definition
+  memory reset_peak_memory synchronize set_default_device: device
+  set_default_dtype: dtype
+  manual_seed: number small
+  permutation: small small
+  __index: tensor string
+  __newindex: tensor string tensor
+  train_step forward: layer matrix
+  optimize: parameters options
+  apply: definition tensor
+  differentiate: tensor tensor
+  load_state_dict: layer state
+  extend: layer string
+  named_modules parameters named_parameters state_dict train eval zero_grad children description: layer
+]]):gmatch "([^:\n]+): ([^\n]+)" do
+  local list = {}
+  for kind in kinds:gmatch "%S+" do table.insert(list, kind) end
+  for name in names:gmatch "%S+" do kinds_of[name] = list end
+end
+
+local excluded = {
+  ["core.set_backend_loader"] = true, ["core.set_source_prefix"] = true, -- they change what errors and devices are
+  ["core.backend_open"] = true, -- runs the code of the library that it is given
+  ["core.set_autograd"] = true, -- what the tape itself writes
+  ["core.raise"] = true, -- raises any error
+  ["data.fashion_mnist"] = true, -- reads 45 MB each time
+  ["methods.data"] = true, ["core.data"] = true, -- give pointers, which nothing can check
+}
+
+--- What objects do that public functions return.
+local uses = {
+  train_step = function(layer, x)
+    layer(x):sum():backward()
+    layer:zero_grad()
+  end,
+  optimize = function(parameters, options)
+    local optimizer = fp8.optim.AdamW(parameters, options)
+    for _, parameter in ipairs(optimizer.parameters) do parameter.grad = fp8.zeros_like(parameter) end
+    optimizer:step()
+    optimizer:load_state_dict(optimizer:state_dict())
+    optimizer:zero_grad()
+  end,
+  watch_run = function(layer, options)
+    local watcher = fp8.watch(layer, options)
+    fp8.watch.find(layer, function() return layer(fp8.ones(2, 4, {device = layer:parameters()[1].device})) end)
+    for _ = 1, 3 do watcher:step() end
+    watcher:rows()
+    watcher:first_bad()
+    tostring(watcher)
+    watcher:close()
+  end,
+  apply = function(definition, x)
+    local y = fp8.Function(definition)(x)
+    y:sum():backward()
+  end,
+  differentiate = function(x, y)
+    local z = x * y + x:reshape(-1):softmax(1):max() - y:t():contiguous():exp():sum(1):mean()
+    z:backward(z, {retain_graph = true})
+    z:sum():backward()
+  end,
+  walk = function(tensors, options)
+    for batch in fp8.data.batches(tensors, options) do batch:totable() end
+  end,
+}
+
+--- A list of {name, function}, in an order that is always the same.
+function public.functions()
+  local list = {}
+  local function add(prefix, functions)
+    for name, f in pairs(functions) do
+      local full = prefix .. "." .. tostring(name)
+      local callable = type(f) == "function" or (type(f) == "table" and getmetatable(f) and getmetatable(f).__call)
+      if callable and not excluded[full] then table.insert(list, {full, f}) end
+    end
+  end
+  -- Loaded when first used.
+  for _, name in ipairs {
+    "Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint", "analyze", "watch",
+  } do
+    assert(fp8[name])
+  end
+  add("fp8", fp8)
+  add("cuda", fp8.cuda)
+  add("watch", fp8.watch)
+  add("nn", fp8.nn)
+  add("optim", fp8.optim)
+  add("data", fp8.data)
+  add("checkpoint", fp8.checkpoint)
+  add("methods", require "fp8.tensor")
+  add("core", core)
+  add("metatable", debug.getmetatable(fp8.zeros(1)))
+  add("module", fp8.nn.Module)
+  add("uses", uses)
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  return list
+end
+
+--- The kinds of arguments (fuzz_arguments.lua) that the function called `name` takes.
+function public.kinds_of(name)
+  return kinds_of[name] or kinds_of[name:match "[^.]+$"] or {"tensor", "any", "any"}
+end
+
+return public
