@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/process.h"
+#include "cpu/matmul/guard.h"
 #include "cpu/matmul/product.h"
 #include "cpu/vectorize.h"
 
@@ -21,6 +23,7 @@ static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t si
 
 static void forget(Description *description) {
   if (*description) dnnl_memory_desc_destroy(*description);
+  *description = NULL;
 }
 
 static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a,
@@ -74,6 +77,9 @@ typedef struct Plan {
   uint64_t last_use;          /* 0: empty */
   dnnl_primitive_t primitive; /* NULL: unsupported */
   dnnl_memory_t memory[ARGUMENTS];
+  /* While it is made; here, since an exception may end that. */
+  Description description[ARGUMENTS];
+  dnnl_primitive_desc_t operation;
 } Plan;
 
 enum { PLANS = 64 };
@@ -86,6 +92,7 @@ static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 
 static bool fail(const char *call, dnnl_status_t status) {
+  if (status == dnnl_out_of_memory) return error_set("out of memory on cpu: oneDNN's %s failed", call);
   return error_set("matmul: oneDNN's %s failed with status %d", call, (int)status);
 }
 
@@ -156,15 +163,19 @@ static bool is_slow(const_dnnl_primitive_desc_t description) {
   return strncmp(name, "ref", 3) == 0;
 }
 
+static void finish_making(Plan *plan) {
+  if (plan->operation) dnnl_primitive_desc_destroy(plan->operation);
+  plan->operation = NULL;
+  for (int i = 0; i < ARGUMENTS; i++) forget(&plan->description[i]);
+}
+
 /* Fills in the primitive and the memories. What is supported only slowly counts as unimplemented. */
 static dnnl_status_t compile(Plan *plan) {
   const PlanKey *key = &plan->key;
   bool batched = key->batch > 1;
-  Description description[ARGUMENTS];
-  memset(description, 0, sizeof description);
+  Description *description = plan->description;
   int64_t out_stride[3] = {key->rows * key->columns, key->columns, 1};
   int64_t bias_stride[3] = {0, key->columns, 1};
-  dnnl_primitive_desc_t operation = NULL;
   dnnl_status_t status =
       describe_matrices(&description[A], key->batch, key->rows, key->inner, key->a_stride, key->type, batched);
   if (status == dnnl_success) {
@@ -180,20 +191,20 @@ static dnnl_status_t compile(Plan *plan) {
   }
   if (status == dnnl_success) {
     Description *bias = key->has_bias ? &description[BIAS] : NULL;
-    status = create_description(&operation, engine, &description[A], &description[B], bias, &description[OUT]);
+    status = create_description(&plan->operation, engine, &description[A], &description[B], bias, &description[OUT]);
   }
-  if (status == dnnl_success && is_slow(operation)) status = dnnl_unimplemented;
+  if (status == dnnl_success && is_slow(plan->operation)) status = dnnl_unimplemented;
   for (int i = 0; i < ARGUMENTS && status == dnnl_success; i++) {
     if (i == BIAS && !key->has_bias) continue;
     status = create_memory(&plan->memory[i], &description[i], engine);
   }
-  if (status == dnnl_success) status = dnnl_primitive_create(&plan->primitive, operation);
-  if (operation) dnnl_primitive_desc_destroy(operation);
-  for (int i = 0; i < ARGUMENTS; i++) forget(&description[i]);
+  if (status == dnnl_success) status = dnnl_primitive_create(&plan->primitive, plan->operation);
+  finish_making(plan);
   return status;
 }
 
 static void clear(Plan *plan) {
+  finish_making(plan);
   if (plan->primitive) dnnl_primitive_destroy(plan->primitive);
   for (int i = 0; i < ARGUMENTS; i++) {
     if (plan->memory[i]) dnnl_memory_destroy(plan->memory[i]);
@@ -263,6 +274,23 @@ static bool is_small(const Product *product) {
   return operations < 0x1p24;
 }
 
+/* A product, and what has become of it: PRODUCT_FAILED at first, for an exception leaves that. */
+typedef struct Run {
+  const Product *product;
+  ProductResult result;
+} Run;
+
+static void run_job(void *argument) {
+  Run *job = argument;
+  job->result = run(job->product);
+}
+
+static ProductResult run_guarded(const Product *product) {
+  Run job = {product, PRODUCT_FAILED};
+  if (!guard_call(run_job, &job)) fail("product", dnnl_out_of_memory);
+  return job.result;
+}
+
 ProductResult product_dnnl(const Product *product) {
   if (!has_instructions()) return PRODUCT_UNSUPPORTED;
   process_has_threads();
@@ -271,7 +299,11 @@ ProductResult product_dnnl(const Product *product) {
   int threads = omp_get_max_threads();
   if (is_small(product)) omp_set_num_threads(1);
   pthread_mutex_lock(&lock);
-  ProductResult result = run(product);
+  ProductResult result = run_guarded(product);
+  if (result == PRODUCT_FAILED) {
+    host_trim();
+    result = run_guarded(product);
+  }
   pthread_mutex_unlock(&lock);
   omp_set_num_threads(threads);
   return result;
