@@ -240,6 +240,8 @@ return function(random, device)
     return list
   end
 
+  function makers.event() return random(8) == 1 and make "any" or fp8.event(device):record() end
+
   --- What core.update and core.commit take.
   function makers.batches()
     local batches = {}

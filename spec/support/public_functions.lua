@@ -92,7 +92,9 @@ for names, kinds in ([[
   batches walk: list options
   no_grad scope: callback tensor small
   Function: definition
-  memory reset_peak_memory synchronize set_default_device: device
+  memory reset_peak_memory synchronize set_default_device device_name event: device
+  event_record: event
+  event_elapsed: event event
   set_default_dtype: dtype
   manual_seed: number small
   permutation: small small
