@@ -2,12 +2,14 @@
 #include <dnnl.h>
 #include <omp.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
 #include "core/process.h"
 #include "cpu/matmul/guard.h"
 #include "cpu/matmul/product.h"
+#include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 
 /* --- the two versions' names for the same things --- */
@@ -82,7 +84,7 @@ typedef struct Plan {
   dnnl_primitive_desc_t operation;
 } Plan;
 
-enum { PLANS = 64 };
+enum { PLANS = 128 };
 
 /* One product at a time: oneDNN spreads each over the threads, and a plan's memories hold one product's addresses. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -98,6 +100,8 @@ static bool fail(const char *call, dnnl_status_t status) {
 
 static bool start(void) {
   if (stream) return true;
+  /* An exception would leave in it what later products wait for, for ever; the plans are all the cache that is needed. */
+  dnnl_set_primitive_cache_capacity(0);
   dnnl_status_t status = engine ? dnnl_success : dnnl_engine_create(&engine, dnnl_cpu, 0);
   if (status != dnnl_success) return fail("dnnl_engine_create", status);
   status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
@@ -169,6 +173,22 @@ static void finish_making(Plan *plan) {
   for (int i = 0; i < ARGUMENTS; i++) forget(&plan->description[i]);
 }
 
+/* Parts of oneDNN write to what they could not allocate: this much has to be there before it is called, to make a
+ * product, beside the scratch space that it says it needs, and to run one. */
+static const size_t making_bytes = (size_t)16 << 20, running_bytes = (size_t)32 << 10;
+
+static bool has_memory(size_t bytes) {
+  void *data = host_allocate(bytes);
+  free(data);
+  return data != NULL;
+}
+
+static size_t scratch_bytes(const_dnnl_primitive_desc_t description) {
+  int64_t bytes = 0;
+  dnnl_primitive_desc_query(description, dnnl_query_memory_consumption_s64, 0, &bytes);
+  return bytes > 0 ? (size_t)bytes : 0;
+}
+
 /* Fills in the primitive and the memories. What is supported only slowly counts as unimplemented. */
 static dnnl_status_t compile(Plan *plan) {
   const PlanKey *key = &plan->key;
@@ -198,6 +218,9 @@ static dnnl_status_t compile(Plan *plan) {
     if (i == BIAS && !key->has_bias) continue;
     status = create_memory(&plan->memory[i], &description[i], engine);
   }
+  if (status == dnnl_success && !has_memory(making_bytes + scratch_bytes(plan->operation))) {
+    status = dnnl_out_of_memory;
+  }
   if (status == dnnl_success) status = dnnl_primitive_create(&plan->primitive, plan->operation);
   finish_making(plan);
   return status;
@@ -224,6 +247,7 @@ static Plan *plan_of(const Product *product) {
     if (plans[i].last_use < oldest->last_use) oldest = &plans[i];
   }
   clear(oldest);
+  if (!has_memory(making_bytes)) return NULL;
   oldest->key = key;
   dnnl_status_t status = compile(oldest);
   if (status != dnnl_success) {
@@ -244,7 +268,7 @@ static bool has_instructions(void) {
 }
 
 static ProductResult run(const Product *product) {
-  if (!start()) return PRODUCT_FAILED;
+  if (!has_memory(running_bytes) || !start()) return PRODUCT_FAILED;
   Plan *plan = plan_of(product);
   if (!plan) return PRODUCT_FAILED;
   if (!plan->primitive) return PRODUCT_UNSUPPORTED;
@@ -297,7 +321,7 @@ ProductResult product_dnnl(const Product *product) {
   /* oneDNN has no product of two single matrices for a whole batch. */
   if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
   int threads = omp_get_max_threads();
-  if (is_small(product)) omp_set_num_threads(1);
+  if (is_small(product) || !threads_can_start(threads)) omp_set_num_threads(1);
   pthread_mutex_lock(&lock);
   ProductResult result = run_guarded(product);
   if (result == PRODUCT_FAILED) {

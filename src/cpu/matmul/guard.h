@@ -5,9 +5,14 @@
 #include <stdbool.h>
 
 #ifdef __cplusplus
-extern "C"
+extern "C" {
 #endif
-    /* Calls function(argument); false if an exception ended it, which skips the rest of what is C on its way. */
-    bool guard_call(void (*function)(void *), void *argument);
+
+/* Calls function(argument); false if an exception ended it, which skips the rest of what is C on its way. */
+bool guard_call(void (*function)(void *), void *argument);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,11 +1,12 @@
 #include "cpu/matmul/product.h"
-#include "core/process.h"
-
 #include <cblas.h>
 #include <limits.h>
+#include <omp.h>
 #include <string.h>
 
+#include "core/process.h"
 #include "cpu/convert.h"
+#include "cpu/matmul/reserve.h"
 #include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
 
@@ -67,12 +68,17 @@ bool product_f32(const Product *product) {
   }
   if (a->columns == 0) return true;
   double multiply_adds = (double)a->rows * (double)b->columns * (double)a->columns;
+  bool small = a->batch == 1 && multiply_adds <= small_product;
+  int most = omp_get_max_threads(), threads = reserve_for_product(small || omp_in_parallel() ? 1 : most);
+  if (threads == 0) return false;
+  if (threads < most) omp_set_num_threads(threads);
   if (a->batch > 1 && multiply_adds <= small_product) {
     /* OpenBLAS uses one thread where it is called from several. */
     parallel_for(a->batch, 1 + (int64_t)multiply_adds / MULTIPLY_ADDS_A_UNIT, multiply, product);
   } else {
     multiply(0, a->batch, product);
   }
+  if (threads < most) omp_set_num_threads(most);
   return true;
 }
 
