@@ -98,6 +98,9 @@ static int lfp8_clip_grad_norm(lua_State *L) {
 }
 
 const luaL_Reg optim_functions[] = {
-    {"update", lfp8_update}, {"new_live_step", lfp8_new_live_step},
-    {"store_step", lfp8_store_step}, {"clip_grad_norm", lfp8_clip_grad_norm}, {NULL, NULL},
+    {"update", lfp8_update},
+    {"new_live_step", lfp8_new_live_step},
+    {"store_step", lfp8_store_step},
+    {"clip_grad_norm", lfp8_clip_grad_norm},
+    {NULL, NULL},
 };
