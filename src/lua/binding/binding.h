@@ -35,8 +35,8 @@ typedef struct State {
   Call calls[CALLS_MOST]; /* context->calls of them, from the outermost to the one that runs. After an error that did
                                not come from fp8, ended calls may be among them, until a call from further out */
   uint64_t last_call;
-  const void *quantizers;   /* their metatable */
-  lua_Alloc lua_allocate;   /* the Lua state's own allocator, and what it is called with */
+  const void *quantizers; /* their metatable */
+  lua_Alloc lua_allocate; /* the Lua state's own allocator, and what it is called with */
   void *lua_arena;
   char source_prefix[1024]; /* Lua code whose source begins with this is part of fp8: errors are raised above it */
 } State;

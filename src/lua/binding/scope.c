@@ -24,9 +24,9 @@ void enter_scope(TensorBox *box, Scope *scope) {
 /* Ends the innermost scope: frees what is in it, or leaves that to the collector. */
 static void end_scope(State *state, bool frees) {
   Scope *scope = state->innermost;
-  while (scope->boxes.next != &scope->boxes) {
-    TensorBox *box = box_of_links(scope->boxes.next);
-    leave_scope(box);
+  for (Links *links = scope->boxes.next; links != &scope->boxes; links = links->next) {
+    TensorBox *box = box_of_links(links);
+    box->scope = NULL;
     if (frees) tensor_release(&box->tensor);
   }
   state->innermost = scope->outer;
