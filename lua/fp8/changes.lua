@@ -18,16 +18,20 @@ end
 
 --- tensor:copy_(source)
 function changes.copy(tensor, source)
-  local copies = open.list.copies
+  local list = open.list
+  local copies = list.copies or {}
   local count = #copies
   copies[count + 1], copies[count + 2] = tensor, source
+  list.copies = copies
 end
 
 --- tensor:add_(addend), of the same shape, dtype and device.
 function changes.add(tensor, addend)
-  local sums = open.list.sums
+  local list = open.list
+  local sums = list.sums or {}
   local count = #sums
   sums[count + 1], sums[count + 2] = tensor, addend
+  list.sums = sums
 end
 
 --- fp8.manual_seed(seed, position)
@@ -45,7 +49,7 @@ local function collect(list, f, ...) return finish(list, f(...)) end
 -- @return what f returns
 function changes.together(f, ...)
   if open.list then return f(...) end
-  local list = {fields = {}, count = 0, copies = {}, sums = {}}
+  local list = {fields = {}, count = 0}
   return with(open, "list", list, collect, list, f, ...)
 end
 

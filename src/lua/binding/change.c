@@ -125,8 +125,23 @@ static void take_back(lua_State *L, int count, const bool *reserved) {
   }
 }
 
-/* The list of pairs at `index`, which stays on the stack, and their number. */
+/* Whether a field will get a value that has none. */
+static bool needs_reserve(lua_State *L, int index, int count) {
+  int top = lua_gettop(L);
+  bool needs = false;
+  for (int i = 0; i < count && !needs; i++, lua_settop(L, top)) {
+    push_place(L, index, i);
+    lua_rawget(L, -2);
+    lua_rawgeti(L, index, PARTS * i + 3);
+    needs = lua_isnil(L, -2) && !lua_isnil(L, -1);
+  }
+  return needs;
+}
+
+/* The list of pairs at `index`, which may be nil and stays on the stack, and their number. */
 static Tensor **check_pairs(lua_State *L, int index, int *pairs) {
+  *pairs = 0;
+  if (lua_isnil(L, index)) return NULL;
   check_table(L, index);
   int tensors = (int)list_length(L, index, index);
   if (tensors % 2 != 0) argument_error(L, index, "pairs of tensors expected, got %d", tensors);
@@ -134,28 +149,35 @@ static Tensor **check_pairs(lua_State *L, int index, int *pairs) {
   return check_tensor_list(L, index, tensors, false);
 }
 
-/* commit(fields, count, copies, sums[, seed, position]): all of it or, with an error, nothing. `fields` holds `count`
- * times a table, a key and a value, which may be nil; `copies` a tensor and the one that is copied to it, as copy_ does,
- * and so on; `sums` a tensor and what is added to it; seed and position are those of manual_seed. */
-static int lfp8_commit(lua_State *L) {
-  lua_settop(L, 6);
-  int count = check_field_list(L, 1, 2), copy_count, sum_count;
-  bool seeds = !lua_isnil(L, 5);
-  RandomSource source = {0};
-  if (seeds) source = (RandomSource){(uint64_t)check_whole(L, 5), (uint64_t)check_whole(L, 6)};
-  Tensor **copies = check_pairs(L, 3, &copy_count), **sums = check_pairs(L, 4, &sum_count);
-  bool *reserved = lua_newuserdata(L, (size_t)count + 1);
-  for (int i = 0; i < count; i++) reserved[i] = false;
+/* Has all fields exist that will get a value; `reserved` is on the stack. False with an error on top. */
+static bool reserve_fields(lua_State *L, int reserved) {
   lua_pushcfunction(L, reserve);
   lua_pushvalue(L, 1);
   lua_pushvalue(L, 2);
-  lua_pushvalue(L, -4);
-  bool failed = call_protected(L, 3, 0) != 0;
-  bool done = !failed && op_change_all(copies, copy_count, sums, sum_count);
+  lua_pushvalue(L, reserved);
+  return call_protected(L, 3, 0) == 0;
+}
+
+/* commit(fields, count, copies, sums[, seed, position]): all of it or, with an error, nothing. `fields` holds `count`
+ * times a table, a key and a value, which may be nil; `copies` a tensor and the one that is copied to it, as copy_ does,
+ * and so on, or it is nil; `sums` a tensor and what is added to it; seed and position are those of manual_seed. */
+static int lfp8_commit(lua_State *L) {
+  enum { COPIES = 3, SUMS, SEED, POSITION, RESERVED };
+  lua_settop(L, POSITION);
+  int count = check_field_list(L, 1, 2), copy_count, sum_count;
+  bool seeds = !lua_isnil(L, SEED), reserves = needs_reserve(L, 1, count);
+  RandomSource source = {0};
+  if (seeds) source = (RandomSource){(uint64_t)check_whole(L, SEED), (uint64_t)check_whole(L, POSITION)};
+  bool *reserved = reserves ? lua_newuserdata(L, (size_t)count) : NULL;
+  for (int i = 0; reserves && i < count; i++) reserved[i] = false;
+  if (!reserves) lua_pushnil(L);
+  Tensor **copies = check_pairs(L, COPIES, &copy_count), **sums = check_pairs(L, SUMS, &sum_count);
+  bool failed = reserves && !reserve_fields(L, RESERVED), done = !failed;
+  if (done && copy_count + sum_count > 0) done = op_change_all(copies, copy_count, sums, sum_count);
   if (done) {
     set_fields(L, 1, count);
     if (seeds) op_manual_seed(source);
-  } else {
+  } else if (reserves) {
     take_back(L, count, reserved);
   }
   return failed ? raise_again(L) : finish(L, done, 0);
