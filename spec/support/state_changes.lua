@@ -181,6 +181,12 @@ function state_changes.actions(device, directory)
     return function() fp8.convert(model, false) end, function() return plan_text(model) end
   end
 
+  actions["convert anew"] = function()
+    local model, x = fp8.convert(model_and_input(), delayed), fp8.randn(5, 6, on)
+    model(x):sum():backward()
+    return function() fp8.convert(model, delayed) end, function() return plan_text(model) end, model
+  end
+
   actions["layers with histories"] = function()
     local model, x = model_and_input(), fp8.randn(5, 6, on)
     fp8.convert(model, delayed)

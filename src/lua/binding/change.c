@@ -79,16 +79,16 @@ int check_field_list(lua_State *L, int index, int count) {
   return changes;
 }
 
-/* Setting a field that there is not takes memory, even to nil. */
+/* Setting a field that there never was takes memory, even to nil. */
 static void set_field(lua_State *L, int index, int i) {
   int top = lua_gettop(L);
   push_place(L, index, i);
   lua_pushvalue(L, -1);
   lua_rawget(L, -3);
-  bool exists = !lua_isnil(L, -1);
-  lua_pop(L, 1);
   lua_rawgeti(L, index, PARTS * i + 3);
-  if (exists) lua_rawset(L, -3);
+  bool stays_nil = lua_isnil(L, -1) && lua_isnil(L, -2);
+  lua_remove(L, -2);
+  if (!stays_nil) lua_rawset(L, -3);
   lua_settop(L, top);
 }
 
