@@ -302,8 +302,9 @@ end
 --   watcher:print()
 --
 -- Steps in between cost nothing, and a recorded one never waits for the device: a row of numbers for each tensor stays
--- there until it is asked for, or 64 steps are recorded. watcher:graph is for steps captured as graphs. Close a watcher
--- before another takes its place; one that nothing refers to any more is gone. fp8.watch.find looks for the origin of a NaN.
+-- there until it is asked for, or 64 steps are recorded. watcher:graph is for steps captured as graphs. Close a
+-- watcher before another takes its place; one that nothing refers to any more is gone. fp8.watch.find looks for the
+-- origin of a NaN.
 --
 -- What quantizing does is worked out beside the layer, rounding to nearest, so that a watched run stays the same.
 -- @param model   a module with linear layers
