@@ -24,7 +24,7 @@ typedef struct Call {
   Context *outer;    /* the context to return to */
 } Call;
 
-enum { CALLS_MOST = 64 };
+enum { CALLS_MOST = 192 }; /* Lua itself allows about 200 */
 
 /* All that the binding keeps for one Lua state: a userdata in its registry. */
 typedef struct State {
