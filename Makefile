@@ -1,6 +1,6 @@
 # make builds build/fp8/core.so and, where nvcc is found, build/fp8/cuda.so; `make help` lists the other targets.
 #
-# Worth overriding: CC, CFLAGS, CUDA_HOME, CUDA_ARCHS (`make CUDA_ARCHS=90` builds faster), NVCC= (no CUDA), PREFIX, DESTDIR,
+# Worth overriding: CC, CXX, CFLAGS, CUDA_HOME, CUDA_ARCHS (`make CUDA_ARCHS=90` builds faster), NVCC= (no CUDA), PREFIX, DESTDIR,
 # SPEC (the specs that test, memcheck and sanitize run), TOOL (of sanitize), BENCH (the benchmarks), ARGS (arguments of the
 # demo, the benchmarks or busted).
 
@@ -27,7 +27,7 @@ say = $(if $(V),,@printf '%-5s %s\n' $(1) $@;)
 
 # ---- The CPU part -----------------------------------------------------------------------------------------------------
 
-CORE_SOURCES := $(sort $(shell find src/core src/ops src/cpu src/lua -name '*.c'))
+CORE_SOURCES := $(sort $(shell find src/core src/ops src/cpu src/lua -name '*.c' -o -name '*.cpp'))
 CORE_OBJECTS := $(CORE_SOURCES:%=$(BUILD)/%.o)
 LUAJIT_CFLAGS ?= $(shell pkg-config --cflags luajit 2>/dev/null || echo -I/usr/include/luajit-2.1)
 
@@ -44,7 +44,11 @@ all: $(BUILD)/fp8/core.so ## build the CPU part and, where nvcc is found, the CU
 
 $(BUILD)/fp8/core.so: $(CORE_OBJECTS)
 	@mkdir -p $(@D)
-	$(call say,link)$(CC) -o $@ $^ $(LINK_FLAGS) -fopenmp -lopenblas -ldnnl -lm
+	$(call say,link)$(CC) -o $@ $^ $(LINK_FLAGS) -fopenmp -lopenblas -ldnnl -lstdc++ -lm
+
+$(BUILD)/src/%.cpp.o: src/%.cpp Makefile | $(BUILD)/.ready
+	@mkdir -p $(@D)
+	$(call say,c++)$(CXX) $(CFLAGS) -fPIC -fvisibility=hidden -Wall -Wextra -MMD -MP -Isrc -c -o $@ $<
 
 $(BUILD)/src/%.c.o: src/%.c Makefile | $(BUILD)/.ready
 	@mkdir -p $(@D)
@@ -118,7 +122,7 @@ repl: all ## an interactive LuaJIT with fp8 loaded
 lint: ## luacheck, clang-format and a build with -Werror
 	@.ci/setup lint
 	luacheck --quiet --no-color lua spec examples
-	clang-format --dry-run -Werror $$(find src kernels -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh')
+	clang-format --dry-run -Werror $$(find src kernels -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 	@$(MAKE) --no-print-directory all BUILD=build/lint CUDA_ARCHS=$(lastword $(CUDA_ARCHS)) \
 	  CFLAGS='$(CFLAGS) -Werror' NVCCFLAGS='$(NVCCFLAGS) -Xcompiler -Wall,-Wextra -Werror all-warnings'
 

@@ -5,57 +5,64 @@ local autograd = require "fp8.autograd"
 local Graph = {}
 Graph.__index = Graph
 
-local open -- the graph that is being captured
+local now = {open = false} -- the graph that is being captured
 
 local graph = {}
 
 --- The device of the graph that is being captured, or nil.
-function graph.capturing() return open and open.device end
+function graph.capturing() return now.open and now.open.device or nil end
 
 --- Has the graph that is being captured call functions before every replay, for what a replay has to do in Lua.
--- @param hook {prepare = function() that may raise an error and changes nothing that others see, commit = function()
---   that does what was prepared}; nothing is committed before all hooks of the graph are prepared
-function graph.on_replay(hook) open.hooks[#open.hooks + 1] = hook end
+-- @param hook {prepare = function() that may raise an error and changes nothing that others see, commit =
+--   function(fields, count) that writes to the device what was prepared, adds the fields of tables that change with the
+--   replay, as core.commit takes them, and returns the new count}; nothing is committed before all hooks of the graph
+--   are prepared
+function graph.on_replay(hook)
+  local hooks = now.open.hooks
+  hooks[#hooks + 1] = hook
+end
 
 --- Replays the work. Returns what f returned when it was captured, the same tensors each time.
 function Graph:__call()
   local hooks, leaves, grads = self.hooks, self.leaves, self.grads
   for i = 1, #hooks do hooks[i].prepare() end
-  for i = 1, #hooks do hooks[i].commit() end
-  core.graph_replay(self.work)
-  for i = 1, #leaves do leaves[i].grad = grads[i] or nil end
+  local fields, count = {}, 0
+  for i = 1, #hooks do count = hooks[i].commit(fields, count) end
+  for i = 1, #leaves do
+    leaves[i].grad = leaves[i].grad or false -- so that it has a value before
+    fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = leaves[i], "grad", grads[i] or nil
+    count = count + 1
+  end
+  core.graph_replay(self.work, fields, count)
   return unpack(self.outputs, 1, self.count)
 end
 
 function Graph:__tostring() return "fp8.cuda.graph on " .. self.device end
 
 local function rehearse(self, f)
-  core.graph_prepare(self.device, true)
-  local ok, message = pcall(f)
-  core.graph_prepare(self.device, false)
-  if not ok then error(message, 0) end
+  core.finally(function() core.graph_prepare(self.device, false) end, function()
+    core.graph_prepare(self.device, true)
+    f()
+  end)
 end
 
-local function finish(self, written, outer, ok, ...)
-  autograd.collect_written_leaves(outer)
-  open = nil
-  local message = ...
-  if ok then ok, message = pcall(core.graph_end, self.work) end
+local function keep_outputs(self, ...) self.outputs, self.count = {...}, select("#", ...) end
+
+local function take_down(self, written, f)
+  self.work = core.graph_begin(self.device)
+  keep_outputs(self, core.with(now, "open", self, autograd.collect_written_leaves, written, f))
+  core.graph_end(self.work)
   for leaf in pairs(written) do
-    if ok then
-      self.leaves[#self.leaves + 1] = leaf
-      self.grads[#self.grads + 1] = leaf.grad or false
-      if outer then outer[leaf] = true end
-    else
-      leaf.grad = nil -- nothing has computed it
-    end
+    self.leaves[#self.leaves + 1] = leaf
+    self.grads[#self.grads + 1] = leaf.grad or false
   end
-  if not ok then
-    core.graph_release(self.work)
-    error(message, 0)
-  end
-  self.outputs, self.count = {...}, select("#", ...)
-  return self
+  self.complete = true
+end
+
+local function give_up_unless_complete(self, written)
+  if self.complete then return end
+  for leaf in pairs(written) do leaf.grad = nil end -- nothing has computed it
+  if self.work then core.graph_release(self.work) end
 end
 
 --- Runs f twice: once as usual, and once to take its work on a CUDA device down as a graph, which does nothing yet.
@@ -92,14 +99,13 @@ end
 -- @return graph, callable; graph.outputs is the list of what f returned
 function graph.capture(f, device)
   if type(f) ~= "function" then core.raise("graph: a function is needed, got " .. type(f)) end
-  if open then core.raise "graph: a graph is being captured already" end
+  if now.open then core.raise "graph: a graph is being captured already" end
   local self = setmetatable({device = core.device_name(device), hooks = {}, leaves = {}, grads = {}}, Graph)
   rehearse(self, f)
   collectgarbage() -- what the first run left behind is room for the graph
   local written = {}
-  self.work = core.graph_begin(self.device)
-  open = self
-  return finish(self, written, autograd.collect_written_leaves(written), pcall(f))
+  core.finally(function() give_up_unless_complete(self, written) end, take_down, self, written, f)
+  return self
 end
 
 return graph

@@ -18,6 +18,7 @@ local autograd = require "fp8.autograd"
 local create = require "fp8.ops.create"
 local elementwise = require "fp8.ops.elementwise"
 local join = require "fp8.ops.join"
+local later = require "fp8.later"
 local linear_matmul = require "fp8.linear.matmul"
 local normalize = require "fp8.ops.normalize"
 local quantize = require "fp8.ops.quantize"
@@ -62,9 +63,8 @@ local fp8 = {
   event = require "fp8.event",
 }
 
--- Loaded when first used, so that `require "fp8"` stays quick: by field, a module, and the field in it if not the
--- module itself.
-local later = {
+-- Loaded when first used: by field, a module, and the field in it if not the module itself.
+local places = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
   convert = {"fp8.nn.convert"}, analyze = {"fp8.watch.analyze"}, watch = {"fp8.watch"},
@@ -73,9 +73,9 @@ local later = {
 
 return setmetatable(fp8, {
   __index = function(_, name)
-    local place = later[name]
+    local place = places[name]
     if not place then return nil end
-    local value = require(place[1])
+    local value = later(place[1])
     if place[2] then value = value[place[2]] end
     rawset(fp8, name, value)
     return value

@@ -2,10 +2,12 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 
--- The tensors among `roots` and in the tables they lead to: keys, values, gradients and graphs. No recursion, since a
--- graph may be millions of operations deep.
-local function reachable_tensors(roots)
-  local tensors, pending, seen = {}, {roots}, {[roots] = true}
+local promote = core.promote
+
+-- Takes the tensors among `roots` and in the tables they lead to, keys, values, gradients and graphs, out of the scope.
+-- No recursion, since a graph may be millions of operations deep.
+local function promote_reachable(roots)
+  local pending, seen = {roots}, {[roots] = true}
   local function visit(value)
     local kind = type(value)
     if (kind ~= "table" and kind ~= "userdata") or seen[value] then return end
@@ -13,7 +15,7 @@ local function reachable_tensors(roots)
     if kind == "table" then
       pending[#pending + 1] = value
     elseif core.is_tensor(value) then
-      tensors[#tensors + 1] = value
+      promote(value)
       visit(core.autograd(value))
     end
   end
@@ -23,20 +25,18 @@ local function reachable_tensors(roots)
       visit(value)
     end
   end
-  return tensors
 end
 
-jit.off(reachable_tensors) -- nn/module.lua says why
+jit.off(promote_reachable) -- nn/module.lua says why
 
-local function close(outer_leaves, leaves, ok, ...)
-  autograd.collect_written_leaves(outer_leaves)
-  if outer_leaves then
-    for leaf in pairs(leaves) do outer_leaves[leaf] = true end
-  end
-  core.scope_end(reachable_tensors {leaves, ...})
-  if not ok then error((...), 0) end
+local function finish(leaves, ...)
+  promote_reachable {leaves, ...}
   return ...
 end
+
+local function run(leaves, f, ...) return finish(leaves, f(...)) end
+
+jit.off(run) -- compiled code would keep f alive, and all that it refers to
 
 --- Calls f(...) and frees the tensors that were created inside, without waiting for the garbage collector.
 --
@@ -49,7 +49,5 @@ end
 return function(f, ...)
   if type(f) ~= "function" then core.raise("scope: a function is needed, got " .. type(f)) end
   local leaves = {}
-  core.scope_begin()
-  local outer_leaves = autograd.collect_written_leaves(leaves)
-  return close(outer_leaves, leaves, pcall(core.call, f, ...))
+  return autograd.collect_written_leaves(leaves, core.scope, promote_reachable, leaves, run, f, ...)
 end

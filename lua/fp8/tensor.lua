@@ -4,6 +4,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local dtypes = require("fp8.core").dtypes
 local elementwise = require "fp8.ops.elementwise"
+local later = require "fp8.later"
 
 local raise = core.raise
 
@@ -92,7 +93,7 @@ function metatable.__len(x) return core.size(x, 1) end
 function metatable.__lt() raise("tensors are compared element by element with :lt() and :gt(), not with < and >") end
 function metatable.__le() raise("tensors are compared element by element with :le() and :ge(), not with <= and >=") end
 
-function metatable.__tostring(x) return require("fp8.printing")(x) end
+function metatable.__tostring(x) return later "fp8.printing"(x) end
 function metatable.__concat(a, b) return tostring(a) .. tostring(b) end
 
 return methods

@@ -70,24 +70,20 @@ describe("A finalizer that interrupts an operation", function()
       collectgarbage("setpause", 0)
       collectgarbage("setstepmul", 1000000)
       for round = 1, 200 do
-        core.scope_begin()
-        local x, open = fp8.full({1000}, 3), true
-        getmetatable(newproxy(true)).__gc = function()
-          if open then
-            open = false
-            core.scope_end {}
+        local x = fp8.full({1000}, 3)
+        local y = fp8.scope(function()
+          local z = fp8.full({1000}, 1)
+          getmetatable(newproxy(true)).__gc = function()
+            pcall(fp8.scope, function()
+              core.promote(x)
+              core.promote(z)
+              error "on purpose"
+            end)
+            for i = 1, 20 do local _ = fp8.full({1000}, -1) end
           end
-          for i = 1, 20 do local _ = fp8.full({1000}, -1) end
-        end
-        local ok, y = pcall(core.add, x, 1)
-        local kept = {y}
-        if open then
-          open = false
-          core.scope_end(kept)
-        end
-        for _, element in ipairs(ok and core.dtype(y) and pcall(core.totable, y) and core.totable(y) or {}) do
-          assert(element == 4, element)
-        end
+          return core.add(x, z)
+        end)
+        for _, element in ipairs(y:totable()) do assert(element == 4, element) end
       end
       print "done"
     ]]

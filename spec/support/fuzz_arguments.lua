@@ -4,6 +4,8 @@ local core = require "fp8.core"
 local fp8 = require "fp8"
 local sorted_pairs = require("spec.support").sorted_pairs
 
+jit.off(true, true) -- compiled code would keep the tensors that these functions refer to
+
 local dtypes = {"f32", "f16", "bf16", "e4m3", "e5m2", "u8", "i32", "i64"}
 local shapes = {
   {}, {0}, {1}, {3}, {4}, {3, 4}, {4, 3}, {4, 4}, {1, 4}, {3, 1}, {2, 0}, {2, 3, 4}, {2, 4, 3}, {1, 3, 1},
@@ -253,6 +255,24 @@ return function(random, device, pool_size)
       if random(2) == 1 then list[5 * i - 1] = false end
     end
     return list
+  end
+
+  function makers.event() return random(8) == 1 and make "any" or fp8.event(device):record() end
+
+  --- What core.update and core.commit take.
+  function makers.batches()
+    local batches = {}
+    for i = 1, random(2) do
+      batches[i] = {list = make "update_list", settings = make "step", live = random(3) == 1 and make "live" or nil}
+    end
+    return batches
+  end
+  function makers.field_changes() return {{}, "a", make "any", {a = 1}, "a", nil, {}, 1, make "tensor"} end
+  function makers.field_count() return random(8) == 1 and make "number" or random(4) - 1 end
+  function makers.tensor_pairs()
+    local pairs_list = {}
+    for i = 1, 2 * random(3) do pairs_list[i] = random(30) == 1 and make "any" or make "parameter" end
+    return pairs_list
   end
 
   function makers.schedule()

@@ -61,6 +61,11 @@ for names, kinds in ([[
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
   convert: layer recipe filter
+  with: layer string callback callback
+  finally: callback callback tensor
+  core.scope: callback tensor callback
+  promote: tensor
+  core.commit: field_changes field_count tensor_pairs tensor_pairs
   compare: row tensor tensor scale quantizer
   compare_quantized: row tensor quantizer none dtype
   analyze: tensor analyze_options
@@ -74,7 +79,7 @@ for names, kinds in ([[
   GELU ReLU SiLU: none
   Sequential: layer callback
   SGD AdamW StableAdamW: parameters options
-  update check_update: rule update_list step
+  update: rule batches field_changes field_count
   new_live_step: device
   store_step: live rule step
   optim.clip_grad_norm: parameters norm
@@ -88,7 +93,9 @@ for names, kinds in ([[
   batches walk: list options
   no_grad scope: callback tensor small
   Function: definition
-  memory reset_peak_memory synchronize set_default_device: device
+  memory reset_peak_memory synchronize set_default_device device_name event: device
+  event_record: event
+  event_elapsed: event event
   set_default_dtype: dtype
   manual_seed: number small
   permutation: small small

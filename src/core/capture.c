@@ -36,8 +36,8 @@ uint64_t capture_epoch(void) { return context_now->capture_epoch; }
 static bool grow(void **array, int count, int *room, size_t element_bytes) {
   if (count < *room) return true;
   int doubled = *room > 0 ? 2 * *room : 64;
-  void *grown = realloc(*array, (size_t)doubled * element_bytes);
-  if (!grown) return error_memory((size_t)doubled * element_bytes);
+  void *grown = host_reallocate(*array, (size_t)doubled * element_bytes);
+  if (!grown) return false;
   *array = grown;
   *room = doubled;
   return true;
@@ -59,11 +59,8 @@ Capture *capture_begin(Device device) {
     error_set("a graph is being captured already");
     return NULL;
   }
-  Capture *capture = calloc(1, sizeof *capture);
-  if (!capture) {
-    error_memory(sizeof *capture);
-    return NULL;
-  }
+  Capture *capture = host_allocate_zeroed(1, sizeof *capture);
+  if (!capture) return NULL;
   capture->references = 1;
   capture->number = ++context->capture_epoch;
   capture->device = device;

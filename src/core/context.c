@@ -7,7 +7,7 @@
 _Thread_local __attribute__((tls_model("initial-exec"), visibility("hidden"))) Context *context_now;
 
 Context *context_create(void) {
-  Context *context = calloc(1, sizeof *context);
+  Context *context = host_allocate_zeroed(1, sizeof *context);
   if (context) context->references = 1;
   return context;
 }

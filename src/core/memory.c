@@ -1,6 +1,7 @@
 #include "core/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/context.h"
 
@@ -36,6 +37,35 @@ static void report_out_of_memory(Device device, size_t bytes) {
   format_bytes(statistics.cached, cached);
   error_set("out of memory on %s: %s asked for, %s in use, %s cached", device_name(device, name), asked, in_use,
             cached);
+}
+
+void host_trim(void) {
+  if (allocators[DEVICE_CPU]) allocators[DEVICE_CPU]->trim(0);
+}
+
+static void *report_host_memory(size_t bytes) {
+  if (context_now) error_memory(bytes);
+  return NULL;
+}
+
+void *host_reallocate(void *data, size_t bytes) {
+  if (bytes == 0) bytes = 1;
+  void *result = realloc(data, bytes);
+  if (result) return result;
+  host_trim();
+  result = realloc(data, bytes);
+  return result ? result : report_host_memory(bytes);
+}
+
+void *host_allocate(size_t bytes) { return host_reallocate(NULL, bytes); }
+
+void *host_allocate_zeroed(size_t count, size_t bytes) {
+  if (count == 0) count = 1;
+  void *result = calloc(count, bytes);
+  if (result) return result;
+  host_trim();
+  result = calloc(count, bytes);
+  return result ? result : report_host_memory(count * bytes);
 }
 
 void memory_make_room(Device device, size_t bytes) {

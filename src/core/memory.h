@@ -43,6 +43,14 @@ void memory_make_room(Device device, size_t bytes);
 void *memory_allocate(Device device, size_t bytes);
 void memory_release(Device device, void *data, size_t bytes);
 
+/* malloc, calloc and realloc of the library's own: where they fail, cached memory is given back before that is an error.
+ * NULL with an error; free takes the result. `bytes` and `count` may be 0. */
+FP8_API void *host_allocate(size_t bytes);
+FP8_API void *host_allocate_zeroed(size_t count, size_t bytes);
+FP8_API void *host_reallocate(void *data, size_t bytes);
+/* Gives the memory that the CPU's cache holds back, for whoever needs it. */
+void host_trim(void);
+
 MemoryStatistics memory_statistics(Device device);
 void memory_reset_peak(Device device);
 

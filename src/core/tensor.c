@@ -8,11 +8,8 @@
 #include "core/context.h"
 
 static Storage *storage_create(Device device, size_t bytes) {
-  Storage *storage = malloc(sizeof *storage);
-  if (!storage) {
-    error_memory(sizeof *storage);
-    return NULL;
-  }
+  Storage *storage = host_allocate(sizeof *storage);
+  if (!storage) return NULL;
   *storage = (Storage){.references = 1, .context = context_now, .device = device, .bytes = bytes};
   if (bytes > 0) {
     storage->data = capture_owns(device) ? capture_allocate(storage) : memory_allocate(device, bytes);

@@ -159,8 +159,8 @@ bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tenso
   if (scale) job.scale = tensor_data(scale);
   job.codes = values && dtype_is_float8(values->dtype);
   int64_t slices = divide_up(job.count, COMPARE_SLICE);
-  job.slice = malloc((size_t)(slices + 1) * sizeof *job.slice);
-  if (!job.slice) return error_memory((size_t)slices * sizeof *job.slice);
+  job.slice = host_allocate((size_t)(slices + 1) * sizeof *job.slice);
+  if (!job.slice) return false;
   parallel_for(slices, COMPARE_SLICE, compare_slices, &job);
   Comparison all = {.first_nonfinite = -1};
   for (int64_t i = 0; i < slices; i++) add_slice(&all, &job.slice[i]);

@@ -6,8 +6,8 @@
 
 bool cpu_event_record(int index, void **event) {
   (void)index;
-  if (!*event) *event = malloc(sizeof(struct timespec));
-  if (!*event) return error_memory(sizeof(struct timespec));
+  if (!*event) *event = host_allocate(sizeof(struct timespec));
+  if (!*event) return false;
   clock_gettime(CLOCK_MONOTONIC, *event);
   return true;
 }

@@ -1,11 +1,37 @@
 #include "cpu/parallel.h"
 
 #include <omp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 
 #include "core/process.h"
 
 /* Waking a thread and waiting for it costs about as much as this many simple element operations. */
 static const double work_of_a_thread = 16384;
+
+static void *wait_for_all(void *gate) {
+  pthread_mutex_lock(gate);
+  pthread_mutex_unlock(gate);
+  return NULL;
+}
+
+bool threads_can_start(int threads) {
+  static atomic_int tried = 1;
+  if (threads <= atomic_load_explicit(&tried, memory_order_relaxed)) return true;
+  pthread_t *thread = malloc((size_t)threads * sizeof *thread);
+  if (!thread) return false;
+  pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+  int started = 1;
+  pthread_mutex_lock(&gate);
+  while (started < threads && pthread_create(&thread[started], NULL, wait_for_all, &gate) == 0) started++;
+  pthread_mutex_unlock(&gate);
+  for (int i = 1; i < started; i++) pthread_join(thread[i], NULL);
+  free(thread);
+  if (started < threads) return false;
+  atomic_store(&tried, threads);
+  return true;
+}
 
 static int thread_count(int64_t count, int64_t work) {
   double useful = (double)count * (double)work / work_of_a_thread;
@@ -16,6 +42,10 @@ static int thread_count(int64_t count, int64_t work) {
 }
 
 static void run_team(int threads, int64_t count, ParallelBody body, const void *context) {
+  if (!threads_can_start(threads)) {
+    body(0, count, context);
+    return;
+  }
   process_has_threads();
   /* One range a team member, whatever the size of the team that the runtime grants. */
 #pragma omp parallel num_threads(threads)

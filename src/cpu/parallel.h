@@ -10,6 +10,10 @@ enum { CHUNK = 512 };
 /* The length of the chunk that begins at `start`, of elements that end before `end`. */
 static inline int chunk_length(int64_t end, int64_t start) { return end - start < CHUNK ? (int)(end - start) : CHUNK; }
 
+/* Whether the OpenMP runtime will be able to start its threads for a loop on so many: where it is not, it ends the
+ * process. Tried once for each number; a thread that it ends and starts again later is its own affair. */
+bool threads_can_start(int threads);
+
 typedef void (*ParallelBody)(int64_t begin, int64_t end, const void *context);
 
 /* Calls `body` on ranges that cover 0 … count - 1, each of which takes about `work` element operations; on this

@@ -108,11 +108,8 @@ static void release_devices(void *data) {
 static CudaDevice *context_devices(void) {
   BackendState *state = &context_current()->backend[cuda_kind];
   if (state->data) return state->data;
-  CudaDevice *devices = calloc(DEVICE_MAX, sizeof *devices);
-  if (!devices) {
-    error_memory(DEVICE_MAX * sizeof *devices);
-    return NULL;
-  }
+  CudaDevice *devices = host_allocate_zeroed(DEVICE_MAX, sizeof *devices);
+  if (!devices) return NULL;
   *state = (BackendState){devices, release_devices};
   return devices;
 }

@@ -19,7 +19,7 @@ static void release_copy(int index, void *copy) {
     release(index, copy);
     return;
   }
-  RetiredMap *entry = malloc(sizeof *entry);
+  RetiredMap *entry = host_allocate(sizeof *entry);
   if (!entry) return; /* better lost than read after it was freed */
   *entry = (RetiredMap){.next = device->retired, .copy = copy};
   device->retired = entry;

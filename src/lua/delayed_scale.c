@@ -3,8 +3,9 @@
 
 #include "lua/binding/binding.h"
 
-/* delayed_scale(x, history, quantizer, record) -> scale (1): backend.h, delayed_scale. record: whether x enters the history
- * as the next step, or "same" for the latest one */
+/* delayed_scale(x, history, quantizer, record[, fields, count]) -> scale (1): backend.h, delayed_scale. record: whether x
+ * enters the history as the next step, or "same" for the latest one. With it `fields` are set, `count` times a table, a
+ * key and a value, as commit does; they have values before. */
 static int lfp8_delayed_scale(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
   Tensor *history = check_tensor(L, 2);
@@ -13,7 +14,10 @@ static int lfp8_delayed_scale(lua_State *L) {
   options.stochastic = false;
   bool same = lua_type(L, 4) == LUA_TSTRING && strcmp(lua_tostring(L, 4), "same") == 0;
   HistoryRecord record = same ? HISTORY_SAME : optional_boolean(L, 4, false) ? HISTORY_NEXT : HISTORY_KEEP;
-  return finish(L, op_delayed_scale(new_tensor(L), x, history, &options, record), 1);
+  int count = lua_isnoneornil(L, 5) ? 0 : check_field_list(L, 5, 6);
+  bool done = op_delayed_scale(new_tensor(L), x, history, &options, record);
+  if (done) set_fields(L, 5, count);
+  return finish(L, done, 1);
 }
 
 const luaL_Reg delayed_scale_functions[] = {

@@ -41,8 +41,14 @@ static int lfp8_graph_release(lua_State *L) {
   return 0;
 }
 
-/* graph_replay(graph): enqueues its work */
-static int lfp8_graph_replay(lua_State *L) { return finish(L, op_graph_replay(check_graph(L, 1)), 0); }
+/* graph_replay(graph, fields, count): enqueues its work and, with it, sets `fields`, `count` times a table, a key and a
+ * value, as commit does; they have values before */
+static int lfp8_graph_replay(lua_State *L) {
+  int count = check_field_list(L, 2, 3);
+  bool done = op_graph_replay(check_graph(L, 1));
+  if (done) set_fields(L, 2, count);
+  return finish(L, done, 0);
+}
 
 const luaL_Reg graph_functions[] = {
     {"graph_prepare", lfp8_graph_prepare}, {"graph_begin", lfp8_graph_begin},   {"graph_end", lfp8_graph_end},

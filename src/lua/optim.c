@@ -21,39 +21,56 @@ static UpdateStep check_step(lua_State *L, UpdateRule rule, int index) {
   return op_update_step(rule, &settings);
 }
 
-/* Reads the arguments of update. The list is in a buffer that is pushed. */
-static Update check_update(lua_State *L) {
-  lua_settop(L, 4);
-  Update update = {.rule = (UpdateRule)luaL_checkoption(L, 1, NULL, rule_names)};
-  check_table(L, 2);
-  update.step = check_step(L, update.rule, 3);
-  update.live = optional_tensor(L, 4);
-  enum { FIELDS = 5 };
-  int elements = (int)list_length(L, 2, 2);
-  if (elements % FIELDS != 0) argument_error(L, 2, "%d elements for each parameter expected, got %d", FIELDS, elements);
-  update.count = elements / FIELDS;
-  Tensor **tensor = check_tensor_list(L, 2, elements, true);
+enum { TENSORS_A_PARAMETER = 5 };
+
+/* Reads the batch on top of the stack. What it has to keep alive goes to the table `anchors`. */
+static Update check_batch(lua_State *L, UpdateRule rule, int anchors) {
+  int batch = lua_gettop(L);
+  if (!lua_istable(L, batch)) argument_error(L, 2, "a list of tables expected, got a %s", luaL_typename(L, batch));
+  Update update = {.rule = rule};
+  push_field(L, batch, "settings");
+  check_field_type(L, 2, "settings", LUA_TTABLE);
+  update.step = check_step(L, rule, lua_gettop(L));
+  update.live = optional_tensor_field(L, batch, "live");
+  push_field(L, batch, "list");
+  check_field_type(L, 2, "list", LUA_TTABLE);
+  int elements = (int)list_length(L, -1, 2);
+  if (elements % TENSORS_A_PARAMETER != 0) {
+    argument_error(L, 2, "%d elements for each parameter expected, got %d", TENSORS_A_PARAMETER, elements);
+  }
+  update.count = elements / TENSORS_A_PARAMETER;
+  Tensor **tensor = check_tensor_list(L, lua_gettop(L), elements, true);
   UpdateEntry *list = lua_newuserdata(L, ((size_t)update.count + 1) * sizeof *list);
-  for (int i = 0; i < update.count; i++, tensor += FIELDS) {
+  for (int i = 0; i < update.count; i++, tensor += TENSORS_A_PARAMETER) {
     list[i] = (UpdateEntry){tensor[0], tensor[1], tensor[2], tensor[3], tensor[4]};
   }
   update.list = list;
+  while (lua_gettop(L) > batch) lua_rawseti(L, anchors, (int)lua_objlen(L, anchors) + 1);
   return update;
 }
 
-/* update("sgd", "adamw" or "stable_adamw", list, settings[, live]): one step of parameters on one device. The list
- * holds parameter, gradient, first moment, second moment and master of each, one after the other, false for what there
- * is not. Settings: {lr =, weight_decay =, step = (from 1)}, and momentum, dampening and nesterov or beta1, beta2 and
- * epsilon. `live` is a tensor from store_step, read in place of the settings when the update runs. */
+/* update("sgd", "adamw" or "stable_adamw", batches, fields, count): one step of all batches or, with an error, nothing.
+ * A batch is of parameters on one device, {list =, settings =, live = nil}. The list holds parameter, gradient, first
+ * moment, second moment and master of each, one after the other, false for what there is not. Settings: {lr =,
+ * weight_decay =, step = (from 1)}, and momentum, dampening and nesterov or beta1, beta2 and epsilon. `live` is a tensor
+ * from store_step, read in place of the settings when the update runs. With the step `fields` are set, `count` times a
+ * table, a key and a value, as commit does; they have values before. */
 static int lfp8_update(lua_State *L) {
-  Update update = check_update(L);
-  return finish(L, op_update(&update), 0);
-}
-
-/* check_update(…): raises the error that `update` would raise, and does nothing */
-static int lfp8_check_update(lua_State *L) {
-  Update update = check_update(L);
-  return finish(L, op_check_update(&update), 0);
+  enum { BATCHES = 2, FIELDS, COUNT, ANCHORS };
+  lua_settop(L, COUNT);
+  UpdateRule rule = (UpdateRule)luaL_checkoption(L, 1, NULL, rule_names);
+  check_table(L, BATCHES);
+  int fields = check_field_list(L, FIELDS, COUNT), batches = (int)list_length(L, BATCHES, BATCHES);
+  lua_newtable(L);
+  Update *updates = lua_newuserdata(L, ((size_t)batches + 1) * sizeof *updates);
+  for (int i = 0; i < batches; i++) {
+    lua_rawgeti(L, BATCHES, i + 1);
+    updates[i] = check_batch(L, rule, ANCHORS);
+    lua_pop(L, 1);
+  }
+  bool done = op_update(updates, batches);
+  if (done) set_fields(L, FIELDS, fields);
+  return finish(L, done, 0);
 }
 
 /* new_live_step(device) -> a tensor for the numbers of one step, not written yet. Its memory is not the open capture's:
@@ -81,6 +98,9 @@ static int lfp8_clip_grad_norm(lua_State *L) {
 }
 
 const luaL_Reg optim_functions[] = {
-    {"update", lfp8_update},         {"check_update", lfp8_check_update},     {"new_live_step", lfp8_new_live_step},
-    {"store_step", lfp8_store_step}, {"clip_grad_norm", lfp8_clip_grad_norm}, {NULL, NULL},
+    {"update", lfp8_update},
+    {"new_live_step", lfp8_new_live_step},
+    {"store_step", lfp8_store_step},
+    {"clip_grad_norm", lfp8_clip_grad_norm},
+    {NULL, NULL},
 };

@@ -11,8 +11,8 @@ static bool transfer(Tensor *out, const Tensor *x) {
   Device from = tensor_device(x), to = tensor_device(out);
   if (from.kind == DEVICE_CPU) return backend_of(to)->from_host(to.index, tensor_data(out), tensor_data(x), bytes);
   if (to.kind == DEVICE_CPU) return backend_of(from)->to_host(from.index, tensor_data(out), tensor_data(x), bytes);
-  void *staging = malloc(bytes);
-  if (!staging) return error_set("out of memory on cpu: %zu bytes asked for to copy between devices", bytes);
+  void *staging = host_allocate(bytes);
+  if (!staging) return false;
   bool copied = backend_of(from)->to_host(from.index, staging, tensor_data(x), bytes) &&
                 backend_of(to)->from_host(to.index, tensor_data(out), staging, bytes);
   free(staging);
@@ -48,39 +48,71 @@ bool op_contiguous(Tensor *out, const Tensor *x) {
   return true;
 }
 
-static bool copy_on_device(Tensor *x, const Tensor *source) {
-  Tensor separate = {0};
-  if (overlaps_partly(x, source)) {
-    if (!copy_contiguous(&separate, source)) return false;
-    source = &separate;
-  }
-  Tensor view = expanded(source, x->rank, x->size);
-  bool copied = backend_for(x)->copy(x, &view, true);
-  tensor_release(&separate);
-  return copied;
-}
-
-bool op_copy_in_place(Tensor *x, const Tensor *source) {
+static bool check_copy(const Tensor *x, const Tensor *source) {
   int rank = x->rank;
   int64_t size[TENSOR_MAX_RANK];
   for (int i = 0; i < rank; i++) size[i] = x->size[i];
   if (!check_writable(x) || !broadcast_shape(&rank, size, source)) return false;
   Tensor shape = {.rank = rank};
   for (int i = 0; i < rank; i++) shape.size[i] = size[i];
-  if (!tensor_same_shape(x, &shape)) {
-    char target[TENSOR_SHAPE_TEXT_MAX], text[TENSOR_SHAPE_TEXT_MAX];
-    return error_set("a source of shape %s does not broadcast to %s", tensor_shape_text(source, text),
-                     tensor_shape_text(x, target));
+  if (tensor_same_shape(x, &shape)) return true;
+  char target[TENSOR_SHAPE_TEXT_MAX], text[TENSOR_SHAPE_TEXT_MAX];
+  return error_set("a source of shape %s does not broadcast to %s", tensor_shape_text(source, text),
+                   tensor_shape_text(x, target));
+}
+
+/* Whether the bytes of one go to the other as they are. */
+static bool is_transfer(const Tensor *x, const Tensor *source) {
+  return !device_equal(tensor_device(x), tensor_device(source)) && x->dtype == source->dtype &&
+         tensor_same_shape(x, source) && tensor_is_contiguous(x) && tensor_is_contiguous(source) &&
+         (tensor_device(x).kind == DEVICE_CPU || tensor_device(source).kind == DEVICE_CPU);
+}
+
+/* All of a copy that takes memory: *ready is what finish_copy takes, on x's device unless it is a transfer. */
+static bool prepare_copy(Tensor *ready, const Tensor *x, const Tensor *source) {
+  if (!check_copy(x, source)) return false;
+  if (is_transfer(x, source)) {
+    tensor_share(ready, source);
+    return true;
   }
-  Tensor moved = {0};
   if (!device_equal(tensor_device(x), tensor_device(source))) {
-    if (!op_convert(&moved, source, source->dtype, tensor_device(x), true)) return false;
-    source = &moved;
+    return op_convert(ready, source, source->dtype, tensor_device(x), true);
   }
-  bool copied = copy_on_device(x, source);
-  tensor_release(&moved);
+  if (overlaps_partly(x, source)) return copy_contiguous(ready, source);
+  tensor_share(ready, source);
+  return true;
+}
+
+static bool finish_copy(Tensor *x, const Tensor *ready) {
+  Tensor view = expanded(ready, x->rank, x->size);
+  bool copied = is_transfer(x, ready) ? transfer(x, ready) : backend_for(x)->copy(x, &view, true);
   if (copied) tensor_changed(x);
   return copied;
+}
+
+bool op_copy_in_place(Tensor *x, const Tensor *source) {
+  Tensor ready = {0};
+  bool copied = prepare_copy(&ready, x, source) && finish_copy(x, &ready);
+  tensor_release(&ready);
+  return copied;
+}
+
+bool op_change_all(Tensor *const *copies, int copy_count, Tensor *const *sums, int sum_count) {
+  int count = copy_count + sum_count;
+  Tensor *ready = host_allocate_zeroed((size_t)count, sizeof *ready);
+  if (!ready) return false;
+  bool done = true;
+  for (int i = 0; i < count && done; i++) {
+    Tensor *const *pair = i < copy_count ? &copies[2 * i] : &sums[2 * (i - copy_count)];
+    done = prepare_copy(&ready[i], pair[0], pair[1]);
+  }
+  for (int i = 0; i < copy_count && done; i++) done = finish_copy(copies[2 * i], &ready[i]);
+  for (int i = 0; i < sum_count && done; i++) {
+    done = op_binary_in_place(BINARY_ADD, sums[2 * i], (Operand){.tensor = &ready[copy_count + i]});
+  }
+  for (int i = 0; i < count; i++) tensor_release(&ready[i]);
+  free(ready);
+  return done;
 }
 
 bool op_fill_in_place(Tensor *x, Number value) {

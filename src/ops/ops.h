@@ -115,6 +115,9 @@ bool op_convert(Tensor *out, const Tensor *x, DType dtype, Device device, bool s
 bool op_contiguous(Tensor *out, const Tensor *x);
 /* Converts, broadcasts and moves between devices. */
 bool op_copy_in_place(Tensor *x, const Tensor *source);
+/* Many copies, and tensors added to others of their shapes and devices, given in pairs of the one that is changed and the
+ * other one. Nothing is changed if memory for any of it is missing. */
+bool op_change_all(Tensor *const *copies, int copy_count, Tensor *const *sums, int sum_count);
 bool op_fill_in_place(Tensor *x, Number value);
 /* Copies all elements, row-major, to the CPU's memory. */
 bool op_to_host(const Tensor *x, void *data);
@@ -284,10 +287,9 @@ typedef struct UpdateSettings {
 /* The numbers of a step: PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2). */
 UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings);
 
-/* Whether op_update will accept its arguments. */
-bool op_check_update(const Update *update);
-/* core/optim.h; gradients may have any strides. */
-bool op_update(const Update *update);
+/* core/optim.h; gradients may have any strides. All of the updates or, if anything is wrong with one of them or memory is
+ * missing, none. */
+bool op_update(const Update *updates, int count);
 /* Scales tensors of f32, f16 and bf16, of one device, so that the 2-norm over all of them is at most about `largest`
  * (backend.h, clip_norm); norm is that before. */
 bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest);

@@ -41,12 +41,6 @@ static bool check_apart(Range *range, int count) {
   return true;
 }
 
-static void *allocate(size_t count, size_t bytes) {
-  void *data = calloc(count > 0 ? count : 1, bytes);
-  if (!data) error_memory(count * bytes);
-  return data;
-}
-
 /* --- steps --- */
 
 /* Derived numbers are worked out in double: 1 - beta2 in float32 would be off by 1e-5 of itself. */
@@ -152,7 +146,7 @@ static bool check_live(const Tensor *live) {
 }
 
 static bool check_entries_apart(const Update *update) {
-  Range *range = allocate((size_t)update->count * ENTRY_TENSORS, sizeof *range);
+  Range *range = host_allocate_zeroed((size_t)update->count * ENTRY_TENSORS, sizeof *range);
   if (!range) return false;
   int count = 0;
   for (int i = 0; i < update->count; i++) {
@@ -169,7 +163,7 @@ static bool check_entries_apart(const Update *update) {
   return apart;
 }
 
-bool op_check_update(const Update *update) {
+static bool check_update(const Update *update) {
   for (int i = 0; i < update->count; i++) {
     if (!check_entry(update, &update->list[i], i + 1)) return false;
   }
@@ -184,34 +178,52 @@ static void count_change(Tensor *tensor) {
   if (tensor) tensor_changed(tensor);
 }
 
-/* An update with the gradients of *update made contiguous, one in each of `grads`. */
-static bool update_from(const Update *update, UpdateEntry *list, Tensor *grads) {
+/* Makes the gradients of *update contiguous, one in each of `grads`, in a list of its own. */
+static bool make_contiguous(Update *update, UpdateEntry *list, Tensor *grads) {
   for (int i = 0; i < update->count; i++) {
     list[i] = update->list[i];
     if (!op_contiguous(&grads[i], list[i].grad)) return false;
     list[i].grad = &grads[i];
   }
-  Update ready = *update;
-  ready.list = list;
-  if (!backend_for(list[0].parameter)->update(&ready)) return false;
-  for (int i = 0; i < update->count; i++) {
-    count_change(list[i].parameter);
-    count_change(list[i].first);
-    count_change(list[i].second);
-    count_change(list[i].master);
+  update->list = list;
+  return true;
+}
+
+static bool update_all(const Update *update, int count) {
+  for (int i = 0; i < count; i++) {
+    if (update[i].count == 0) continue;
+    if (!backend_for(update[i].list[0].parameter)->update(&update[i])) return false;
+    for (int k = 0; k < update[i].count; k++) {
+      const UpdateEntry *entry = &update[i].list[k];
+      count_change(entry->parameter);
+      count_change(entry->first);
+      count_change(entry->second);
+      count_change(entry->master);
+    }
   }
   return true;
 }
 
-bool op_update(const Update *update) {
-  if (!op_check_update(update)) return false;
-  if (update->count == 0) return true;
-  UpdateEntry *list = allocate((size_t)update->count, sizeof *list);
-  Tensor *grads = list ? allocate((size_t)update->count, sizeof *grads) : NULL;
-  bool done = grads && update_from(update, list, grads);
-  for (int i = 0; grads && i < update->count; i++) tensor_release(&grads[i]);
+bool op_update(const Update *updates, int count) {
+  int entries = 0, first = 0;
+  for (int i = 0; i < count; i++) {
+    if (!check_update(&updates[i])) return false;
+    entries += updates[i].count;
+  }
+  Update *ready = host_allocate_zeroed((size_t)count, sizeof *ready);
+  UpdateEntry *list = host_allocate_zeroed((size_t)entries, sizeof *list);
+  Tensor *grads = host_allocate_zeroed((size_t)entries, sizeof *grads);
+  bool done = ready && list && grads;
+  for (int i = 0; i < count && done; i++) {
+    ready[i] = updates[i];
+    done = make_contiguous(&ready[i], list + first, grads + first);
+    first += updates[i].count;
+  }
+  done = done && update_all(ready, count);
+  for (int i = 0; grads && i < entries; i++) tensor_release(&grads[i]);
   free(grads);
   free(list);
+  free(ready);
   return done;
 }
 
@@ -224,7 +236,7 @@ bool op_store_step(Tensor *live, const UpdateStep *step) {
 /* --- norms --- */
 
 static bool check_scalable(Tensor *const *list, int count) {
-  Range *range = allocate((size_t)count, sizeof *range);
+  Range *range = host_allocate_zeroed((size_t)count, sizeof *range);
   if (!range) return false;
   bool right = true;
   int ranges = 0;
@@ -263,8 +275,8 @@ bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest) 
   if (!check_scalable(list, count) || !tensor_create(&created, DTYPE_F32, tensor_device(list[0]), 0, NULL)) {
     return false;
   }
-  Tensor *contiguous = allocate((size_t)count, sizeof *contiguous);
-  Tensor **ready = contiguous ? allocate((size_t)count, sizeof *ready) : NULL;
+  Tensor *contiguous = host_allocate_zeroed((size_t)count, sizeof *contiguous);
+  Tensor **ready = contiguous ? host_allocate_zeroed((size_t)count, sizeof *ready) : NULL;
   bool done = ready && clip(&created, list, count, largest, contiguous, ready);
   for (int i = 0; contiguous && i < count; i++) tensor_release(&contiguous[i]);
   free(ready);

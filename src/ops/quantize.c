@@ -35,6 +35,7 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
            op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
+  if (done && quantizer.stochastic) quantizer.random = op_next_random(tensor_count(x));
   QuantizeOutputs targets = {
       .codes = outputs->codes ? &created[CODES] : NULL,
       .transposed = outputs->transposed ? &created[TRANSPOSED] : NULL,

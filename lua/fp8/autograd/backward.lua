@@ -132,5 +132,5 @@ return function(output, grad, options)
       if not retain_graph then release(node) end
     end
   end
-  for i = 1, #arrived, 2 do autograd.accumulate(arrived[i], arrived[i + 1]) end
+  autograd.accumulate(arrived)
 end

@@ -12,6 +12,7 @@
 -- Edges lead from node to node, not to tensors: an intermediate tensor that no derivative needs is free to go. A tensor
 -- that requires a gradient and is the result of no operation has a leaf node {leaf = true, sequence = 0, grad =, …}.
 -- Everything a graph needs can be reached through these tables, which is how fp8.scope finds what to keep.
+local changes = require "fp8.changes"
 local computable = require "fp8.computable"
 local core = require "fp8.core"
 local shape_text = require("fp8.shapes").text
@@ -19,13 +20,14 @@ local shape_text = require("fp8.shapes").text
 local dtype_of, is_tensor, shape_of, version_of = core.dtype, core.is_tensor, core.shape, core.version
 local node_of, set_node = core.autograd, core.set_autograd
 local requires_grad, set_requires_grad = core.requires_grad, core.set_requires_grad
-local raise = core.raise
+local raise, with = core.raise, core.with
 
 local autograd = {}
 
-local recording = true
+-- What holds while a function runs: whether operations are recorded; and where a scope or the capture of a graph is
+-- open, {leaves = a set, to which the leaf nodes are added whose grad is set, outer = the same of what is around it}.
+local now = {recording = true, written = false}
 local last_sequence = 0
-local written_leaves -- while a scope is open: the leaf nodes whose grad was set inside
 local nothing = {}
 
 local function tracked(value)
@@ -34,7 +36,7 @@ end
 
 --- Whether an operation on these values (tensors, numbers or nil) has to be recorded.
 function autograd.needs_grad(a, b, c)
-  return recording and (tracked(a) or tracked(b) or tracked(c))
+  return now.recording and (tracked(a) or tracked(b) or tracked(c))
 end
 
 --- The node of a tensor that requires a gradient (a leaf gets its node here), false for every other value.
@@ -91,16 +93,30 @@ function autograd.check_versions(name, saved, versions)
   end
 end
 
---- Adds a gradient that belongs to nobody else to that of a leaf node.
-function autograd.accumulate(leaf, grad)
-  if leaf.grad then core.add_(leaf.grad, grad) else leaf.grad = grad end
-  if written_leaves then written_leaves[leaf] = true end
+-- Before its gradient is set.
+local function note_written(leaf)
+  local written = now.written
+  while written do
+    written.leaves[leaf] = true
+    written = written.outer
+  end
 end
+
+local function accumulate(arrived)
+  for i = 1, #arrived, 2 do
+    local node, grad = arrived[i], arrived[i + 1]
+    note_written(node)
+    if node.grad then changes.add(node.grad, grad) else changes.set(node, "grad", grad) end
+  end
+end
+
+--- Adds gradients that belong to nobody else to those of nodes: node, gradient, node, gradient, …; all or none.
+function autograd.accumulate(arrived) changes.together(accumulate, arrived) end
 
 --- The gradient that backward has added up in a tensor, or nil.
 function autograd.grad(tensor)
   local node = node_of(tensor)
-  return node and node.grad
+  return node and node.grad or nil
 end
 
 --- Sets or, with nil, drops the gradient of a tensor that requires one; `grad` must fit it.
@@ -116,8 +132,8 @@ function autograd.set_grad(tensor, grad)
   local have = ("%s %s on %s"):format(shape_text(shape_of(grad)), dtype_of(grad), core.device(grad))
   local need = ("%s %s on %s"):format(shape_text(node.shape), node.dtype, core.device(tensor))
   if have ~= need then raise(("grad: the gradient of %s must be that too, got %s"):format(need, have)) end
+  note_written(node)
   node.grad = grad
-  if written_leaves then written_leaves[node] = true end
 end
 
 --- Whether a tensor is not the result of a recorded operation.
@@ -152,7 +168,7 @@ end
 
 --- Refuses an in-place change that the tape could not follow.
 function autograd.check_in_place(name, tensor, source)
-  if not recording then return end
+  if not now.recording then return end
   if is_tensor(tensor) and tracked(tensor) then
     raise(name .. ": this tensor requires a gradient and can't be changed in place; use fp8.no_grad or :detach()")
   elseif is_tensor(source) and tracked(source) then
@@ -160,26 +176,26 @@ function autograd.check_in_place(name, tensor, source)
   end
 end
 
-local function restore_recording(before, ok, ...)
-  recording = before
-  if not ok then error((...), 0) end
-  return ...
-end
-
 --- Calls f(...) without recording any operation and returns what it returns. Its errors pass through. A coroutine that
 -- yields inside is an error: what runs until it resumes would not be recorded either.
 function autograd.no_grad(f, ...)
   if type(f) ~= "function" then raise("no_grad: a function is needed, got " .. type(f)) end
-  local before = recording
-  recording = false
-  return restore_recording(before, pcall(core.call, f, ...))
+  return with(now, "recording", false, f, ...)
 end
 
---- Makes `set` (or nil) the table whose keys become the leaf nodes that get a gradient; returns the one before.
-function autograd.collect_written_leaves(set)
-  local before = written_leaves
-  written_leaves = set
-  return before
+--- Calls f(...), and makes the leaf nodes that get a gradient meanwhile keys of `leaves`; returns what f returns.
+function autograd.collect_written_leaves(leaves, f, ...)
+  return with(now, "written", {leaves = leaves, outer = now.written}, f, ...)
 end
+
+local function drop_grads(tensors)
+  for i = 1, #tensors do
+    local node = node_of(tensors[i])
+    if node and node.grad then changes.set(node, "grad", nil) end
+  end
+end
+
+--- Drops the gradients of a list of tensors, all or none.
+function autograd.drop_grads(tensors) changes.together(drop_grads, tensors) end
 
 return autograd

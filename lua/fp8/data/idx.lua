@@ -45,6 +45,7 @@ local function open_pieces(file)
     end
     if not piece then fail("the compressed data is truncated") end
     local ok, output, ended, consumed = pcall(inflate, piece)
+    if not ok and tostring(output):find "[Mm]emory" then error(output, 0) end
     if not ok then fail("the compressed data is damaged (%s)", tostring(output):gsub("^[^\n]-:%d+: ", "")) end
     if ended then
       inflate, rest = nil, piece:sub(consumed - used + 1)

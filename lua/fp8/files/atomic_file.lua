@@ -7,6 +7,7 @@
 --
 -- Where PATH is a symbolic link, all this happens to the file that it leads to, and the link stays. Of several
 -- processes that write to one path at a time, each writes a file of its own, and the last one to finish stays.
+local core = require "fp8.core"
 local ffi = require "ffi"
 local paths = require "fp8.files.paths"
 
@@ -55,31 +56,38 @@ local function random_name(directory)
     .. ".tmp"
 end
 
--- Calls make(name), which returns a negative number on failure, with random names until there is none of that name.
-local function with_new_name(directory, make)
+-- Calls make(name), which returns a negative number on failure, with random names until there is none of that name;
+-- file.name is the one that it made.
+local function with_new_name(file, make)
   while true do
-    local name = random_name(directory)
-    local result = make(name)
-    if result >= 0 then return name, result end
+    file.name = random_name(file.directory)
+    local result = make(file.name)
+    if result >= 0 then return result end
+    file.name = nil
     if ffi.errno() ~= exists then fail_with_errno() end
   end
 end
 
 local function path_of(descriptor) return ("/proc/self/fd/%d"):format(descriptor) end
 
--- A new file in a directory: its descriptor, and its name if it has one.
-local function create(directory)
-  local descriptor = C.open(directory == "" and "." or directory, write_unnamed, ffi.cast("unsigned int", everyone))
-  if descriptor >= 0 then
+local function close(file)
+  local descriptor = file.descriptor
+  file.descriptor = -1 -- first: closed twice it might be another file
+  if descriptor >= 0 then C.close(descriptor) end
+end
+
+-- A new file in file.directory, file.descriptor and file.name if it has one.
+local function create(file)
+  local directory = file.directory == "" and "." or file.directory
+  file.descriptor = C.open(directory, write_unnamed, ffi.cast("unsigned int", everyone))
+  if file.descriptor >= 0 then
     -- Without /proc it could never get a name.
-    if paths.is_file(path_of(descriptor)) then return descriptor end
-    C.close(descriptor)
+    if paths.is_file(path_of(file.descriptor)) then return end
+    close(file)
   end
-  local name
-  name, descriptor = with_new_name(directory, function(new)
+  file.descriptor = with_new_name(file, function(new)
     return C.open(new, write_new, ffi.cast("unsigned int", everyone))
   end)
-  return descriptor, name
 end
 
 local function put_all(descriptor, address, bytes)
@@ -102,25 +110,35 @@ local function sync_directory(directory)
   C.close(descriptor)
 end
 
+local function write_file(file, path, write)
+  create(file)
+  local descriptor = file.descriptor
+  write(function(address, bytes) put_all(descriptor, address, bytes) end)
+  if C.fsync(descriptor) ~= 0 then fail_with_errno() end
+  if not file.name then
+    with_new_name(file, function(new)
+      return C.linkat(current_directory, path_of(descriptor), current_directory, new, follow_link)
+    end)
+  end
+  if C.rename(file.name, path) ~= 0 then fail_with_errno() end
+  file.name = nil
+end
+
+-- May be interrupted, and called again.
+local function clean(file)
+  if file.name then C.unlink(file.name) end
+  file.name = nil
+  close(file)
+end
+
 --- Writes a file in one piece as seen from outside. An error, of `write` too, leaves things as they were.
 -- @param path  of the file; its directory has to exist
 -- @param write write(put), which calls put(address or string, bytes) for one piece after the other
 function atomic_file.write(path, write)
   path = find_target(path)
-  local directory = path:match "^.*/" or ""
-  local descriptor, name = create(directory)
-  local ok, failure = pcall(function()
-    write(function(address, bytes) put_all(descriptor, address, bytes) end)
-    if C.fsync(descriptor) ~= 0 then fail_with_errno() end
-    name = name or with_new_name(directory, function(new)
-      return C.linkat(current_directory, path_of(descriptor), current_directory, new, follow_link)
-    end)
-    if C.rename(name, path) ~= 0 then fail_with_errno() end
-  end)
-  if not ok and name then C.unlink(name) end
-  C.close(descriptor)
-  if not ok then error(failure, 0) end
-  sync_directory(directory)
+  local file = {directory = path:match "^.*/" or "", descriptor = -1}
+  core.finally(function() clean(file) end, write_file, file, path, write)
+  sync_directory(file.directory)
 end
 
 return atomic_file

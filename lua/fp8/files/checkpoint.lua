@@ -6,6 +6,7 @@
 --
 -- Tensors are called as in the state_dict that they come from, after "model." or "optimizer."; the rest is JSON in the
 -- metadata. Numbers survive to the last bit.
+local changes = require "fp8.changes"
 local core = require "fp8.core"
 local files = require "fp8.files"
 local is_whole = require "fp8.is_whole"
@@ -151,6 +152,19 @@ local function read(path)
   return tensors, found
 end
 
+local function load(path, parts)
+  local tensors, found = read(path)
+  check_tensors(path, "model", add({}, parts.model:state_dict(), "model."), tensors.model)
+  if parts.optimizer then
+    if not next(tensors.optimizer) then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
+    check_tensors(path, "optimizer", add({}, parts.optimizer:state_dict(), "optimizer."), tensors.optimizer)
+    parts.optimizer:load_state_dict(without("optimizer.", tensors.optimizer))
+  end
+  parts.model:load_state_dict(without("model.", tensors.model))
+  changes.seed(found.random[1], found.random[2])
+  return {step = found.step, extra = found.extra}
+end
+
 --- Reads a checkpoint into a model, its optimizer and the generator of random numbers, after which training goes on
 -- with the same numbers as if it had never stopped. (On a GPU products are the same bit for bit only with FP8_TUNE=0:
 -- otherwise timing decides which algorithm computes them.) Nothing changes if anything is wrong.
@@ -160,16 +174,7 @@ end
 -- @return {step =, extra =}
 function checkpoint.load(path, parts)
   check_parts("checkpoint.load", path, parts, {model = true, optimizer = true})
-  local tensors, found = read(path)
-  check_tensors(path, "model", add({}, parts.model:state_dict(), "model."), tensors.model)
-  if parts.optimizer then
-    if not next(tensors.optimizer) then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
-    check_tensors(path, "optimizer", add({}, parts.optimizer:state_dict(), "optimizer."), tensors.optimizer)
-    parts.optimizer:load_state_dict(without("optimizer.", tensors.optimizer))
-  end
-  parts.model:load_state_dict(without("model.", tensors.model))
-  core.manual_seed(found.random[1], found.random[2])
-  return {step = found.step, extra = found.extra}
+  return changes.together(load, path, parts)
 end
 
 return checkpoint

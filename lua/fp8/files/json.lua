@@ -21,7 +21,7 @@ end
 --- The JSON of a string, which is UTF-8.
 function json.encode_string(text) return '"' .. text:gsub('[%c"\\]', escapes) .. '"' end
 
---- A function that gives the value of a JSON text, or an error.
+--- A function that gives the value of a JSON text, or nil and what is wrong with it; an error where something else is.
 -- @param deepest how many lists and objects may be in one another
 function json.decoder(deepest)
   -- Settings of its own: another user of cjson may have changed the shared ones.
@@ -33,7 +33,10 @@ function json.decoder(deepest)
     local buffer = C.malloc(#text + 4096)
     if buffer == nil then error(json.no_memory, 0) end
     C.free(buffer)
-    return decoder.decode(text)
+    local ok, value = pcall(decoder.decode, text)
+    if ok then return value end
+    if type(value) == "string" and value:find "at character %d+$" then return nil, value end
+    error(value, 0)
   end
 end
 

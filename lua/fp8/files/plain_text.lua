@@ -53,14 +53,11 @@ end
 function plain_text.encode(value)
   local ok, text = pcall(encode_value, value, 1)
   if ok then return text end
-  return nil, type(text) == "table" and text.message or tostring(text)
+  if type(text) == "table" and text.message then return nil, text.message end
+  error(text, 0)
 end
 
 --- The value of a text, nil if it is not JSON.
-function plain_text.decode(text)
-  local ok, value = pcall(decode, text)
-  if ok then return value end
-  return nil
-end
+plain_text.decode = decode
 
 return plain_text

@@ -186,8 +186,8 @@ function safetensors.read_header(text, data_bytes, options)
   if not text:find "^[ \t\r\n]*{" then fail "the header is not a JSON object" end
   if text:find("%z") then fail("the header contains a zero byte") end
   if not safetensors.is_utf8(text) then fail("the header is not UTF-8") end
-  local ok, header = pcall(decode, text)
-  if not ok then fail("%s%s", header == json.no_memory and "" or "the header is not valid JSON: ", header) end
+  local header, reason = decode(text)
+  if not header then fail("the header is not valid JSON: %s", reason) end
   check_structure(text)
   local entries, metadata = {}, {}
   for name, entry in pairs(header) do

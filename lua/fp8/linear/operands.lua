@@ -16,22 +16,23 @@ function operands.delayed(x, operand, histories)
   if not operand.history then return nil end
   local history = histories.tensors[operand.history_field]
   if not history then core.raise("backward: a layer with delayed scaling was converted after its forward pass") end
-  local record, recorded, field = histories.record, histories.recorded, operand.history_field
-  if record and histories.contents then
-    if recorded[field] == histories.contents then record = "same" end
-    recorded[field] = histories.contents
-  end
-  return delayed_scale(x, history, operand.quantizer, record)
+  local record, recorded, field, contents = histories.record, histories.recorded, operand.history_field,
+    histories.contents
+  if not (record and contents) then return delayed_scale(x, history, operand.quantizer, record) end
+  if recorded[field] == contents then record = "same" end
+  return delayed_scale(x, history, operand.quantizer, record, {recorded, field, contents}, 1)
 end
 
 local function copy_to(cache, form)
+  cache.weight = nil -- until the end it holds for no weight
   for _, name in ipairs(forms) do
     if cache[name] then free(cache[name]) end
     cache[name] = form[name]
     if form[name] then keep(form[name]) end
   end
-  cache.weight, cache.contents, cache.map_version = form.weight, form.contents, form.map_version
+  cache.contents, cache.map_version = form.contents, form.map_version
   cache.dtype, cache.recorded = form.dtype, form.recorded
+  cache.weight = form.weight
 end
 
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =} for products of codes, {values =} of

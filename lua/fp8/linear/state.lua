@@ -4,10 +4,12 @@
 --   histories         the table that holds the histories of delayed scaling, each under its operand's `history_field`:
 --                     the layer itself, to whose state_dict they belong
 --   training          whether calls enter the histories
---   recorded          by `history_field`: the contents that the weight had when something last entered that history
+--   recorded          by `history_field`: the contents that the weight had when something last entered that history,
+--                     false before
 --   observer          nil, or a function that is called before anything is quantized, with "weight", "input" or
 --                     "grad_output", that tensor, and the operands as which products take it: for "weight" y and dx,
 --                     for "input" y and dW, for "grad_output" dx and dW; nil or false where it is not quantized
+local changes = require "fp8.changes"
 local core = require "fp8.core"
 
 local linear_state = {}
@@ -17,13 +19,17 @@ function linear_state.new(layer)
   return {quantized_weight = {}, histories = layer, training = true, recorded = {}, observer = nil}
 end
 
---- Forgets what was kept for the plan `before`, if any, and makes the histories of the next one, if any, all 0.
+--- Forgets what was kept for the plan `before`, if any, and makes the histories of the next one, if any, all 0; to be
+-- called inside changes.together.
 function linear_state.renew(state, before, plan, device)
   local histories = state.histories
-  state.quantized_weight, state.recorded = {}, {}
-  for _, operand in ipairs(before and before.histories or {}) do histories[operand.history_field] = nil end
+  local recorded = {}
+  changes.set(state, "quantized_weight", {})
+  changes.set(state, "recorded", recorded)
+  for _, operand in ipairs(before and before.histories or {}) do changes.set(histories, operand.history_field, nil) end
   for _, operand in ipairs(plan and plan.histories or {}) do
-    histories[operand.history_field] = core.zeros({operand.history}, {dtype = "f32", device = device})
+    recorded[operand.history_field] = false
+    changes.set(histories, operand.history_field, core.zeros({operand.history}, {dtype = "f32", device = device}))
   end
 end
 

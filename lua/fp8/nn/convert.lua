@@ -1,4 +1,5 @@
 --- fp8.convert: other recipes for the linear layers of a model.
+local changes = require "fp8.changes"
 local core = require "fp8.core"
 local linear = require "fp8.nn.linear"
 local Module = require "fp8.nn.module"
@@ -14,6 +15,10 @@ local function add_layers(list, module, name, seen)
     add_layers(list, part, name == "" and tostring(field) or name .. "." .. tostring(field), seen)
   end
   return list
+end
+
+local function adopt_all(found)
+  for _, change in ipairs(found) do change.layer:adopt(change.plan, change.recipe) end
 end
 
 --- Has the linear layers of a model compute by a recipe from now on. The layers stay the objects that they are, with
@@ -33,16 +38,16 @@ return function(model, recipe, filter)
   if filter ~= nil and type(filter) ~= "function" then
     raise("convert: filter must be a function, got " .. type(filter))
   end
-  local changes = {}
-  for _, found in ipairs(add_layers({}, model, "", {})) do
-    local name, layer = found.name, found.layer
+  local found = {}
+  for _, entry in ipairs(add_layers({}, model, "", {})) do
+    local name, layer = entry.name, entry.layer
     if not filter or filter(name, layer) then
       local own = recipe
       if type(recipe) == "function" then own = recipe(name, layer) or false end
       local plan, planned = layer:plan_for("convert", own)
-      changes[#changes + 1] = {layer = layer, plan = plan, recipe = planned}
+      found[#found + 1] = {layer = layer, plan = plan, recipe = planned}
     end
   end
-  for _, change in ipairs(changes) do change.layer:adopt(change.plan, change.recipe) end
-  return model, #changes
+  changes.together(adopt_all, found)
+  return model, #found
 end

@@ -2,6 +2,7 @@
 -- What it computes is linear.apply (linear/apply.lua); fp8.Linear makes one.
 local apply_linear = require "fp8.linear.apply"
 local arguments = require "fp8.nn.arguments"
+local changes = require "fp8.changes"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local linear_state = require "fp8.linear.state"
@@ -85,7 +86,7 @@ function Linear:init(in_features, out_features, options)
   self.recipe = chosen_recipe(self, options)
   self.plan = self.recipe and planning.make(name, self.recipe, in_features, out_features)
   self.state = linear_state.new(self)
-  linear_state.renew(self.state, nil, self.plan, options.device)
+  changes.together(linear_state.renew, self.state, nil, self.plan, options.device)
   local bound = 1 / math.sqrt(in_features)
   self.weight = uniform({out_features, in_features}, bound, options)
   if options.bias ~= false then self.bias = uniform({out_features}, bound, options) end
@@ -183,13 +184,14 @@ function Linear:plan_for(where, recipe)
   return planning.make(where, recipe, self.in_features, self.out_features), recipe
 end
 
---- Has the layer compute by another recipe from now on, as plan_for gave them. Weight and bias stay; histories begin
--- anew. A LinearMixed or LinearGlobal becomes a Linear.
+--- Has the layer compute by another recipe from now on, as plan_for gave them; to be called inside changes.together.
+-- Weight and bias stay; histories begin anew. A LinearMixed or LinearGlobal is called Linear then.
 function Linear:adopt(plan, recipe)
-  local before, class = self.plan, getmetatable(self)
-  self.plan, self.recipe = plan, recipe
-  linear_state.renew(self.state, before, plan, core.device(self.weight))
-  if class == LinearMixed or class == LinearGlobal then setmetatable(self, Linear) end
+  changes.set(self, "plan", plan)
+  changes.set(self, "recipe", recipe)
+  linear_state.renew(self.state, self.plan, plan, core.device(self.weight))
+  local class = getmetatable(self)
+  if class == LinearMixed or class == LinearGlobal then changes.set(self, "class_name", Linear.class_name) end
 end
 
 --- Whether a module is a linear layer, of these classes or one derived from them.

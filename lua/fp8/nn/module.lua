@@ -12,8 +12,9 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
-local parts = require "fp8.nn.parts"
+local changes = require "fp8.changes"
 local computable = require "fp8.computable"
+local parts = require "fp8.nn.parts"
 local replaced = require "fp8.replaced"
 local to_options = require("fp8.ops.copy").to_options
 local views = require "fp8.ops.view"
@@ -129,13 +130,7 @@ end
 --- What a tensor of this module is loaded from, given what the table has for it, or nil. To be replaced.
 function Module.source_of(_, _, source) return source end
 
---- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly except
--- where source_of says otherwise, devices need not, and f32, f16 and bf16 go into one another; any other dtype must be
--- the same. Nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which
--- the last counts, as in PyTorch.
--- @return the module
-function Module:load_state_dict(state)
-  if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
+local function load_state_dict(self, state)
   local sources, known = {}, {}
   for _, entry in ipairs(parts.list_tensors(self)) do
     local name, owner, field = entry.name, entry.owner, entry.field
@@ -153,7 +148,17 @@ function Module:load_state_dict(state)
   for name in pairs(state) do
     if not known[name] then raise(("load_state_dict: the module has no tensor %s"):format(tostring(name))) end
   end
-  for _, tensor in ipairs(tensors) do core.copy_(tensor, sources[tensor]) end
+  for _, tensor in ipairs(tensors) do changes.copy(tensor, sources[tensor]) end
+end
+
+--- Copies tensors from a table such as state_dict returns. Names and shapes must match exactly except
+-- where source_of says otherwise, devices need not, and f32, f16 and bf16 go into one another; any other dtype must be
+-- the same. Nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which
+-- the last counts, as in PyTorch.
+-- @return the module
+function Module:load_state_dict(state)
+  if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
+  changes.together(load_state_dict, self, state)
   return self
 end
 
@@ -162,12 +167,8 @@ local function is_float(tensor) return computable[core.dtype(tensor)] or false e
 --- Whether the tensor in a field of this module keeps its dtype when the module is converted. To be replaced.
 function Module.keeps_dtype() return false end
 
---- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
--- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
--- optimizers afterwards: one made before refuses to step.
--- @return the module
-function Module:to(...)
-  local options, moved, gone = to_options(...), {}, {}
+local function move(self, options)
+  local moved, gone = {}, {}
   local fields, again = parts.list_tensors(self)
   for _, entry in ipairs(fields) do
     local owner, old = entry.owner, entry.owner[entry.field]
@@ -182,29 +183,41 @@ function Module:to(...)
     end
   end
   for _, list in ipairs {fields, again} do
-    for _, entry in ipairs(list) do entry.owner[entry.field] = moved[entry.owner[entry.field]] end
+    for _, entry in ipairs(list) do changes.set(entry.owner, entry.field, moved[entry.owner[entry.field]]) end
   end
-  for i = 1, #gone do replaced[gone[i]] = true end
+  for i = 1, #gone do changes.set(replaced, gone[i], true) end
+end
+
+--- Converts and moves the module's tensors: module:to("cuda"), :to("bf16"), :to{dtype =, device =}; a dtype is for
+-- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
+-- optimizers afterwards: one made before refuses to step.
+-- @return the module
+function Module:to(...)
+  changes.together(move, self, to_options(...))
   return self
 end
 
 local function set_training(module, flag, seen)
-  module.training = flag
+  changes.set(module, "training", flag)
   seen[module] = true
   for _, part in module:children() do
     if not seen[part] then set_training(part, flag, seen) end
   end
+end
+
+local function with_training(module, flag)
+  changes.together(set_training, module, flag, {})
   return module
 end
 
 --- Sets the field `training` of the module and its parts, which modules that behave differently in training look at.
 -- @return the module
-function Module:train() return set_training(self, true, {}) end
-function Module:eval() return set_training(self, false, {}) end
+function Module:train() return with_training(self, true) end
+function Module:eval() return with_training(self, false) end
 
 --- Drops the gradients of all parameters.
 function Module:zero_grad()
-  for _, parameter in ipairs(self:parameters()) do autograd.set_grad(parameter, nil) end
+  autograd.drop_grads(self:parameters())
 end
 
 local function list_modules(module, name, names, modules, seen)
@@ -229,20 +242,22 @@ end
 --- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.
 function Module.description() return "" end
 
-local drawn = {} -- the modules whose text is being made
+local drawn = {modules = {}} -- the set of those whose text is being made
+
+local function part_lines(self)
+  local lines = {}
+  for name, part in self:children() do
+    lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(part):gsub("\n", "\n  ")))
+  end
+  return lines
+end
 
 --- The class name and description, and the parts on lines of their own: the tree of all modules.
 function Module:__tostring()
-  if drawn[self] then return self.class_name .. "(…)" end -- it is a part of itself
-  local lines, description = {}, self:description()
-  drawn[self] = true
-  local ok, message = pcall(function()
-    for name, part in self:children() do
-      lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(part):gsub("\n", "\n  ")))
-    end
-  end)
-  drawn[self] = nil
-  if not ok then error(message, 0) end
+  if drawn.modules[self] then return self.class_name .. "(…)" end -- it is a part of itself
+  local modules = {[self] = true}
+  for module in next, drawn.modules do modules[module] = true end
+  local lines, description = core.with(drawn, "modules", modules, part_lines, self), self:description()
   if #lines == 0 then return ("%s(%s)"):format(self.class_name, description) end
   return ("%s(%s\n%s\n)"):format(self.class_name, description, table.concat(lines, "\n"))
 end

@@ -23,9 +23,13 @@ return function(optimizer, batch, device)
       settings = optimizer:settings_of(group)
       settings.step = steps + 1
     end,
-    commit = function()
+    commit = function(fields, count)
       core.store_step(live, optimizer.rule, settings)
-      for i = 1, #states do states[i].steps = settings.step end
+      for i = 1, #states do
+        fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = states[i], "steps", settings.step
+        count = count + 1
+      end
+      return count
     end,
   }
   return live

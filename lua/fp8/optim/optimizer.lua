@@ -133,21 +133,20 @@ end
 -- updated yet, so no step is counted.
 function Optimizer:step()
   local batches, rule, capturing = collect_batches(self), self.rule, graph.capturing()
-  if #batches > 1 then -- all or nothing
-    for _, batch in ipairs(batches) do core.check_update(rule, batch.list, batch.settings) end
-  end
+  local fields, count = {}, 0 -- what the step changes beside tensors, as core.commit takes it
   for _, batch in ipairs(batches) do
-    local live = capturing and live_step(self, batch, capturing)
-    core.update(rule, batch.list, batch.settings, live)
-    if not capturing then
-      for _, entry in ipairs(batch.states) do entry.steps = batch.steps + 1 end
+    batch.live = capturing and live_step(self, batch, capturing) or nil
+    for _, entry in ipairs(capturing and {} or batch.states) do
+      fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = entry, "steps", batch.steps + 1
+      count = count + 1
     end
   end
+  core.update(rule, batches, fields, count)
 end
 
 --- Drops the gradients of all parameters.
 function Optimizer:zero_grad()
-  for _, parameter in ipairs(self.parameters) do autograd.set_grad(parameter, nil) end
+  autograd.drop_grads(self.parameters)
 end
 
 --- Everything that the optimizer knows, as a table of tensors by name that fp8.save can store, alone or beside a

@@ -1,5 +1,6 @@
 --- state_dict and load_state_dict of optimizers: everything as tensors by name.
 local ffi = require "ffi"
+local changes = require "fp8.changes"
 local core = require "fp8.core"
 local is_whole = require "fp8.is_whole"
 local shapes = require "fp8.shapes"
@@ -120,8 +121,7 @@ local function read_steps(self, dict)
   return steps
 end
 
---- optimizer:load_state_dict(dict), see optimizer.lua.
-function state.load(self, dict)
+local function load(self, dict)
   if type(dict) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(dict)) end
   local known = {steps = true, settings = true}
   local steps = read_steps(self, dict)
@@ -136,12 +136,15 @@ function state.load(self, dict)
     end
   end
   local settings = read_settings(self, read_text(check_tensor(dict, "settings", nil, "u8")))
-  for i, name in ipairs(names) do core.copy_(tensors[i], dict[name]) end
-  for i, entry in ipairs(self.state) do entry.steps = steps[i] end
+  for i, name in ipairs(names) do changes.copy(tensors[i], dict[name]) end
+  for i, entry in ipairs(self.state) do changes.set(entry, "steps", steps[i]) end
   for key in pairs(self.defaults) do
-    self[key] = settings[1][key]
-    for i, group in ipairs(self.groups) do group[key] = settings[i + 1][key] end
+    changes.set(self, key, settings[1][key])
+    for i, group in ipairs(self.groups) do changes.set(group, key, settings[i + 1][key]) end
   end
 end
+
+--- optimizer:load_state_dict(dict), see optimizer.lua.
+function state.load(self, dict) changes.together(load, self, dict) end
 
 return state

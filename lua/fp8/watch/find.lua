@@ -107,12 +107,10 @@ jit.off(look_at_gradients)
 return function(model, f)
   if not Module.is_module(model) then raise("find: a module is needed, got " .. type(model)) end
   if type(f) ~= "function" then raise("find: a function is needed, got " .. type(f)) end
-  local search, outer = new_search(model), calls.observer
-  calls.observer = function(module, ...) return observe(search, module, ...) end
-  local results = {pcall(f)}
-  calls.observer = outer
-  if not results[1] then error(results[2], 0) end
-  look(search, "", "what the function returned", results[2])
+  local search = new_search(model)
+  local function observer(module, ...) return observe(search, module, ...) end
+  local result = core.with(calls, "observer", observer, f)
+  look(search, "", "what the function returned", result)
   look_at_gradients(search)
   return search.finding
 end

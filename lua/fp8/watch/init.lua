@@ -1,4 +1,5 @@
 --- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
+local changes = require "fp8.changes"
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
 local comparison = require "fp8.watch.compare"
@@ -54,9 +55,12 @@ local function write_row(self, layer, entry, x, operand)
   if known then core.free(known) end
 end
 
--- What a layer shows its tensors to while a step is recorded (linear/state.lua). The last call in a step counts.
-local function observer_of(self, layer, entries, seconds, plan)
+-- What a layer shows its tensors to while a step is recorded (linear/state.lua). The last call in a step counts. The
+-- layer does not keep its watcher alive.
+local function observer_of(layer, entries, seconds, plan)
   return function(kind, x, first, second)
+    local self = watchers[layer]
+    if not self then return end
     if not layer.plan and plan and not (first or second) then first = plan[kind] end
     if first or not second then write_row(self, layer, entries[kind], x, first or nil) end
     if second and second ~= first then
@@ -67,6 +71,7 @@ local function observer_of(self, layer, entries, seconds, plan)
 end
 
 local function add_layer(self, name, layer, recipe)
+  if watchers[layer] then collectgarbage() end -- nobody may have that watcher any more
   if watchers[layer] then raise(("watch: layer %s is watched already; close that watcher first"):format(name)) end
   local entries, seconds = {}, {}
   local function add(to, kind, tensor)
@@ -77,11 +82,17 @@ local function add_layer(self, name, layer, recipe)
   for _, kind in ipairs(kinds) do add(seconds, kind, ("%s for %s"):format(kind, second_products[kind])) end
   local plan = recipe and planning.make("watch", recipe, layer.in_features, layer.out_features)
   self.layers[#self.layers + 1] = {
-    layer = layer, name = name, observer = observer_of(self, layer, entries, seconds, plan),
+    layer = layer, name = name, observer = observer_of(layer, entries, seconds, plan),
   }
 end
 
 -- --- recording ---
+
+-- Makes `rows` those of the steps that are held.
+local function add_chunk(self, rows)
+  changes.set(self.chunks, #self.chunks + 1, {held = self.held, rows = rows})
+  changes.set(self, "held", {})
+end
 
 -- Brings what the device holds to the CPU. Waits for the device.
 local function fetch(self)
@@ -89,11 +100,13 @@ local function fetch(self)
   if count == 0 then return end
   local rows = core.clone(core.to(core.narrow(self.history, 1, 1, count), {device = "cpu"}))
   core.keep(rows)
-  self.chunks[#self.chunks + 1] = {held = self.held, rows = rows}
-  self.held = {}
+  changes.together(add_chunk, self, rows)
 end
 
--- Rows on the layers' device: one for each entry of the step under way, and of the steps recorded since the last fetch.
+-- The functions from here to `step` change the watcher at the end of changes.together.
+
+-- Rows on the layers' device: one for each entry of the step under way, which are returned, and of the steps recorded
+-- since the last fetch.
 local function make_rows(self)
   local device
   for _, part in ipairs(self.layers) do
@@ -103,29 +116,33 @@ local function make_rows(self)
       raise(("watch: the layers must be on one device, and are on %s and %s"):format(device, own))
     end
   end
-  if device == self.device then return end
-  fetch(self)
-  self.device = device
-  self.current = comparison.new_rows(device, #self.entries)
-  self.history = comparison.new_rows(device, room, #self.entries)
-  core.keep(self.current)
-  core.keep(self.history)
+  if device == self.device then return self.current end
+  if self.device then add_chunk(self, self.history) end -- the layers were moved
+  local current = comparison.new_rows(device, #self.entries)
+  local history = comparison.new_rows(device, room, #self.entries)
+  core.keep(current)
+  core.keep(history)
+  changes.set(self, "device", device)
+  changes.set(self, "current", current)
+  changes.set(self, "history", history)
   for i, entry in ipairs(self.entries) do
-    entry.row = core.select(self.current, 1, i)
-    core.keep(entry.row)
+    local row = core.select(current, 1, i)
+    core.keep(row)
+    changes.set(entry, "row", row)
   end
+  return current
 end
 
-local function start_recording(self)
-  make_rows(self)
-  core.fill_(self.current, 0)
-  self.calls, self.recording = 0, true
-  for _, part in ipairs(self.layers) do part.layer.state.observer = part.observer end
+local function start_recording(self, current)
+  changes.copy(current, core.zeros({}, {dtype = core.dtype(current), device = core.device(current)}))
+  changes.set(self, "calls", 0)
+  changes.set(self, "recording", true)
+  for _, part in ipairs(self.layers) do changes.set(part.layer.state, "observer", part.observer) end
 end
 
 local function stop_recording(self)
-  self.recording = false
-  for _, part in ipairs(self.layers) do part.layer.state.observer = nil end
+  changes.set(self, "recording", false)
+  for _, part in ipairs(self.layers) do changes.set(part.layer.state, "observer", nil) end
 end
 
 local function same_record(a, b)
@@ -154,29 +171,36 @@ end
 -- The entries' records; the list of the step recorded before if they say the same, so that a long run holds one.
 local function current_records(self)
   if not still_true(self.records, self.entries) then
-    self.records = {}
-    for i, entry in ipairs(self.entries) do self.records[i] = entry.record end
+    local records = {}
+    for i, entry in ipairs(self.entries) do records[i] = entry.record end
+    self.records = records
   end
   return self.records
 end
 
-local function keep_step(self)
+local function keep_step(self, step)
   if self.calls == 0 then return end
-  if #self.held == room then fetch(self) end
-  self.held[#self.held + 1] = {step = self.steps, records = current_records(self)}
-  core.copy_(core.select(self.history, 1, #self.held), self.current)
+  local place = #self.held + 1
+  changes.set(self.held, place, {step = step, records = current_records(self)})
+  changes.copy(core.select(self.history, 1, place), self.current)
+end
+
+local function end_step(self)
+  local step = self.steps + 1
+  changes.set(self, "steps", step)
+  if self.closed then return end
+  if self.recording then keep_step(self, step) end
+  if (step + 1) % self.every == 0 then
+    start_recording(self, make_rows(self))
+  elseif self.recording then
+    stop_recording(self)
+  end
 end
 
 --- Ends a training step: call it once after each. The steps numbered every, 2 · every, … are recorded.
 function Watcher:step()
-  self.steps = self.steps + 1
-  if self.closed then return end
-  if self.recording then keep_step(self) end
-  if (self.steps + 1) % self.every == 0 then
-    start_recording(self)
-  elseif self.recording then
-    stop_recording(self)
-  end
+  if #self.held == room then fetch(self) end
+  changes.together(end_step, self)
 end
 
 --- Whether the step under way is recorded.
@@ -207,21 +231,24 @@ function Watcher:graph(f, device)
   end
 end
 
+local function close(self)
+  stop_recording(self)
+  for _, part in ipairs(self.layers) do changes.set(watchers, part.layer, nil) end
+  for _, entry in ipairs(self.entries) do changes.set(entry, "row", nil) end
+  changes.set(self, "closed", true)
+  changes.set(self, "current", nil)
+  changes.set(self, "history", nil)
+  changes.set(self, "layers", {})
+end
+
 --- Takes the watcher off the model. What it has recorded stays readable.
 function Watcher:close()
   if self.closed then return end
   fetch(self)
-  stop_recording(self)
-  for _, part in ipairs(self.layers) do watchers[part.layer] = nil end
-  for _, entry in ipairs(self.entries) do
-    if entry.row then core.free(entry.row) end
-    entry.row = nil
-  end
-  if self.current then
-    core.free(self.current)
-    core.free(self.history)
-  end
-  self.closed, self.current, self.history, self.layers = true, nil, nil, {}
+  local rows = {self.current, self.history}
+  for i, entry in ipairs(self.entries) do rows[i + 2] = entry.row end
+  changes.together(close, self)
+  for i = 1, #rows do core.free(rows[i]) end
 end
 
 --- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
@@ -240,10 +267,11 @@ function Watcher:each_row(visit, last)
   fetch(self)
   for c = last and math.max(#self.chunks, 1) or 1, #self.chunks do
     local chunk = self.chunks[c]
+    local rows = core.to(chunk.rows, {device = "cpu"})
     for s = last and #chunk.held or 1, #chunk.held do
       local held = chunk.held[s]
       for e, entry in ipairs(self.entries) do
-        local row, record = comparison.read(chunk.rows, (s - 1) * #self.entries + e - 1), held.records[e]
+        local row, record = comparison.read(rows, (s - 1) * #self.entries + e - 1), held.records[e]
         if row.count > 0 then
           row.step, row.layer, row.tensor = held.step, entry.layer, entry.tensor
           if record.operand then
@@ -257,6 +285,12 @@ function Watcher:each_row(visit, last)
   end
 end
 
+local function begin(self)
+  local current = make_rows(self)
+  for _, part in ipairs(self.layers) do changes.set(watchers, part.layer, self) end
+  if self.every == 1 then start_recording(self, current) end
+end
+
 --- Watches the linear layers of a model: at every `every`-th training step it records what their input, weight and the
 -- gradient of their output are like, and what the layer's recipe makes of them.
 --
@@ -268,8 +302,9 @@ end
 --   watcher:print()
 --
 -- Steps in between cost nothing, and a recorded one never waits for the device: a row of numbers for each tensor stays
--- there until it is asked for, or 64 steps are recorded. watcher:graph is for steps captured as graphs. Close a watcher
--- before another takes its place. fp8.watch.find looks for the origin of a NaN.
+-- there until it is asked for, or 64 steps are recorded. watcher:graph is for steps captured as graphs. Close a
+-- watcher before another takes its place; one that nothing refers to any more is gone. fp8.watch.find looks for the
+-- origin of a NaN.
 --
 -- What quantizing does is worked out beside the layer, rounding to nearest, so that a watched run stays the same.
 -- @param model   a module with linear layers
@@ -285,9 +320,7 @@ local function watch(model, options)
     if is_linear(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
   end
   if #self.layers == 0 then raise "watch: the model has no linear layers" end
-  make_rows(self)
-  for _, part in ipairs(self.layers) do watchers[part.layer] = self end
-  if every == 1 then start_recording(self) end
+  changes.together(begin, self)
   return self
 end
 

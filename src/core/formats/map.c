@@ -52,8 +52,7 @@ void map_cache_release(MapCache *cache) {
 
 /* NULL with an error. */
 static MapCache *cache_of(Context *context) {
-  if (!context->maps) context->maps = calloc(1, sizeof *context->maps);
-  if (!context->maps) error_memory(sizeof *context->maps);
+  if (!context->maps) context->maps = host_allocate_zeroed(1, sizeof *context->maps);
   return context->maps;
 }
 
@@ -80,8 +79,8 @@ static bool make_room(MapCache *cache) {
   while (cache->count >= CACHE_SIZE && context_now->calls <= 1) give_up_oldest(cache);
   if (cache->count < cache->capacity) return true;
   int capacity = cache->capacity + CACHE_SIZE;
-  Map **grown = realloc(cache->map, (size_t)capacity * sizeof(Map *));
-  if (!grown) return error_memory((size_t)capacity * sizeof(Map *));
+  Map **grown = host_reallocate(cache->map, (size_t)capacity * sizeof(Map *));
+  if (!grown) return false;
   cache->map = grown;
   cache->capacity = capacity;
   return true;
@@ -98,11 +97,8 @@ Map *map_compile(const float values[MAP_SIZE]) {
     }
   }
   if (!check_values(values) || !make_room(cache)) return NULL;
-  Map *map = calloc(1, sizeof *map);
-  if (!map) {
-    error_memory(sizeof *map);
-    return NULL;
-  }
+  Map *map = host_allocate_zeroed(1, sizeof *map);
+  if (!map) return NULL;
   fill_table(&map->table, values);
   map->last_use = ++cache->clock;
   cache->map[cache->count++] = map;

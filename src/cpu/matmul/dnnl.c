@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include "core/context.h"
+#include "core/memory.h"
 #include "core/process.h"
+#include "cpu/matmul/guard.h"
 #include "cpu/matmul/product.h"
+#include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 
 /* --- the two versions' names for the same things --- */
@@ -23,6 +26,7 @@ static dnnl_status_t describe(Description *description, int rank, dnnl_dims_t si
 
 static void forget(Description *description) {
   if (*description) dnnl_memory_desc_destroy(*description);
+  *description = NULL;
 }
 
 static dnnl_status_t create_description(dnnl_primitive_desc_t *result, dnnl_engine_t engine, Description *a,
@@ -77,9 +81,12 @@ typedef struct Plan {
   uint64_t last_use;          /* 0: empty */
   dnnl_primitive_t primitive; /* NULL: unsupported */
   dnnl_memory_t memory[ARGUMENTS];
+  /* While it is made; here, since an exception may end that. */
+  Description description[ARGUMENTS];
+  dnnl_primitive_desc_t operation;
 } Plan;
 
-enum { PLANS = 64 };
+enum { PLANS = 128 };
 
 /* What one thread has of oneDNN: a plan's memories hold the addresses of one product, and by default oneDNN wants a
  * primitive to be used by the thread that made it. */
@@ -95,12 +102,20 @@ static pthread_key_t workbench_key;
 static bool has_key;
 
 static bool fail(const char *call, dnnl_status_t status) {
+  const char *reason = status == dnnl_out_of_memory ? "out of memory on cpu: oneDNN's" : "matmul: oneDNN's";
 #pragma omp critical(fp8_dnnl_error)
-  error_set("matmul: oneDNN's %s failed with status %d", call, (int)status);
+  error_set("%s %s failed with status %d", reason, call, (int)status);
   return false;
 }
 
+static void finish_making(Plan *plan) {
+  if (plan->operation) dnnl_primitive_desc_destroy(plan->operation);
+  plan->operation = NULL;
+  for (int i = 0; i < ARGUMENTS; i++) forget(&plan->description[i]);
+}
+
 static void clear(Plan *plan) {
+  finish_making(plan);
   if (plan->primitive) dnnl_primitive_destroy(plan->primitive);
   for (int i = 0; i < ARGUMENTS; i++) {
     if (plan->memory[i]) dnnl_memory_destroy(plan->memory[i]);
@@ -116,19 +131,29 @@ static void release_workbench(void *data) {
   free(bench);
 }
 
-static void make_key(void) { has_key = pthread_key_create(&workbench_key, release_workbench) == 0; }
+static void prepare(void) {
+  has_key = pthread_key_create(&workbench_key, release_workbench) == 0;
+  /* An exception would leave in oneDNN's cache what later products wait for, for ever; the plans are all that is needed. */
+  dnnl_set_primitive_cache_capacity(0);
+}
 
 /* NULL after an error. */
 static Workbench *thread_workbench(void) {
-  pthread_once(&once, make_key);
+  pthread_once(&once, prepare);
   Workbench *bench = has_key ? pthread_getspecific(workbench_key) : NULL;
-  if (bench) return bench;
-  bench = has_key ? calloc(1, sizeof *bench) : NULL;
-  dnnl_status_t status = bench ? dnnl_engine_create(&bench->engine, dnnl_cpu, 0) : dnnl_out_of_memory;
-  if (status == dnnl_success) status = dnnl_stream_create(&bench->stream, bench->engine, dnnl_stream_default_flags);
-  if (status == dnnl_success && pthread_setspecific(workbench_key, bench) != 0) status = dnnl_out_of_memory;
+  if (!bench) {
+    bench = has_key ? calloc(1, sizeof *bench) : NULL;
+    if (!bench || pthread_setspecific(workbench_key, bench) != 0) {
+      free(bench);
+      fail("preparation of a thread", dnnl_out_of_memory);
+      return NULL;
+    }
+  }
+  dnnl_status_t status = bench->engine ? dnnl_success : dnnl_engine_create(&bench->engine, dnnl_cpu, 0);
+  if (status == dnnl_success && !bench->stream) {
+    status = dnnl_stream_create(&bench->stream, bench->engine, dnnl_stream_default_flags);
+  }
   if (status == dnnl_success) return bench;
-  if (bench) release_workbench(bench);
   fail("preparation of a thread", status);
   return NULL;
 }
@@ -196,14 +221,28 @@ static bool is_slow(const_dnnl_primitive_desc_t description) {
   return strncmp(name, "ref", 3) == 0;
 }
 
+/* Parts of oneDNN write to what they could not allocate: this much has to be there before it is called, to make a
+ * product, beside the scratch space that it says it needs, and to run one. */
+static const size_t making_bytes = (size_t)16 << 20, running_bytes = (size_t)32 << 10;
+
+static bool has_memory(size_t bytes) {
+  void *data = malloc(bytes);
+  free(data);
+  return data || fail("memory", dnnl_out_of_memory);
+}
+
+static size_t scratch_bytes(const_dnnl_primitive_desc_t description) {
+  int64_t bytes = 0;
+  dnnl_primitive_desc_query(description, dnnl_query_memory_consumption_s64, 0, &bytes);
+  return bytes > 0 ? (size_t)bytes : 0;
+}
+
 /* Fills in the primitive and the memories. What is supported only slowly counts as unimplemented. */
 static dnnl_status_t compile(Plan *plan, dnnl_engine_t engine) {
   const PlanKey *key = &plan->key;
   bool batched = key->batch > 1;
-  Description description[ARGUMENTS];
-  memset(description, 0, sizeof description);
+  Description *description = plan->description;
   int64_t bias_stride[3] = {0, key->columns, 1};
-  dnnl_primitive_desc_t operation = NULL;
   dnnl_status_t status =
       describe_matrices(&description[A], key->batch, key->rows, key->inner, key->a_stride, key->type, batched);
   if (status == dnnl_success) {
@@ -219,16 +258,18 @@ static dnnl_status_t compile(Plan *plan, dnnl_engine_t engine) {
   }
   if (status == dnnl_success) {
     Description *bias = key->has_bias ? &description[BIAS] : NULL;
-    status = create_description(&operation, engine, &description[A], &description[B], bias, &description[OUT]);
+    status = create_description(&plan->operation, engine, &description[A], &description[B], bias, &description[OUT]);
   }
-  if (status == dnnl_success && is_slow(operation)) status = dnnl_unimplemented;
+  if (status == dnnl_success && is_slow(plan->operation)) status = dnnl_unimplemented;
   for (int i = 0; i < ARGUMENTS && status == dnnl_success; i++) {
     if (i == BIAS && !key->has_bias) continue;
     status = create_memory(&plan->memory[i], &description[i], engine);
   }
-  if (status == dnnl_success) status = dnnl_primitive_create(&plan->primitive, operation);
-  if (operation) dnnl_primitive_desc_destroy(operation);
-  for (int i = 0; i < ARGUMENTS; i++) forget(&description[i]);
+  if (status == dnnl_success && !has_memory(making_bytes + scratch_bytes(plan->operation))) {
+    status = dnnl_out_of_memory;
+  }
+  if (status == dnnl_success) status = dnnl_primitive_create(&plan->primitive, plan->operation);
+  finish_making(plan);
   return status;
 }
 
@@ -244,6 +285,7 @@ static Plan *plan_of(Workbench *bench, const Product *product) {
     if (plans[i].last_use < oldest->last_use) oldest = &plans[i];
   }
   clear(oldest);
+  if (!has_memory(making_bytes)) return NULL;
   oldest->key = key;
   dnnl_status_t status = compile(oldest, bench->engine);
   if (status != dnnl_success) {
@@ -264,6 +306,7 @@ static bool has_instructions(void) {
 }
 
 static ProductResult run(const Product *product) {
+  if (!has_memory(running_bytes)) return PRODUCT_FAILED;
   Workbench *bench = thread_workbench();
   Plan *plan = bench ? plan_of(bench, product) : NULL;
   if (!plan) return PRODUCT_FAILED;
@@ -289,10 +332,27 @@ static ProductResult run(const Product *product) {
   return PRODUCT_FAILED;
 }
 
+/* A product, and what has become of it: PRODUCT_FAILED at first, for an exception leaves that. */
+typedef struct Run {
+  const Product *product;
+  ProductResult result;
+} Run;
+
+static void run_job(void *argument) {
+  Run *job = argument;
+  job->result = run(job->product);
+}
+
+static ProductResult run_guarded(const Product *product) {
+  Run job = {product, PRODUCT_FAILED};
+  if (!guard_call(run_job, &job)) fail("product", dnnl_out_of_memory);
+  return job.result;
+}
+
 static ProductResult run_alone(const Product *product) {
   int threads = omp_get_max_threads();
   omp_set_num_threads(1);
-  ProductResult result = run(product);
+  ProductResult result = run_guarded(product);
   omp_set_num_threads(threads);
   return result;
 }
@@ -300,12 +360,23 @@ static ProductResult run_alone(const Product *product) {
 /* Threads that sleep take some 60 µs to wake, in which one alone does this many multiplications. */
 static const double small_product = 0x1p24;
 
+static ProductResult try_product(const Product *product) {
+  if (product_operations(product) < small_product || !threads_can_start(omp_get_max_threads())) {
+    return run_alone(product);
+  }
+  return context_now->deterministic ? product_in_shares(product, run_alone) : run_guarded(product);
+}
+
 ProductResult product_dnnl(const Product *product) {
   if (!has_instructions()) return PRODUCT_UNSUPPORTED;
   process_has_threads();
   /* oneDNN has no product of two single matrices for a whole batch. */
   if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;
   if (product->a.dtype == DTYPE_BF16 && product_may_be_subnormal(product)) return PRODUCT_UNSUPPORTED;
-  if (product_operations(product) < small_product) return run_alone(product);
-  return context_now->deterministic ? product_in_shares(product, run_alone) : run(product);
+  ProductResult result = try_product(product);
+  if (result == PRODUCT_FAILED) {
+    host_trim();
+    result = try_product(product);
+  }
+  return result;
 }

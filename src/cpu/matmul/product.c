@@ -2,11 +2,13 @@
 
 #include <cblas.h>
 #include <limits.h>
+#include <omp.h>
 #include <string.h>
 
 #include "core/context.h"
 #include "core/process.h"
 #include "cpu/convert.h"
+#include "cpu/matmul/reserve.h"
 #include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
 
@@ -73,6 +75,10 @@ bool product_f32(const Product *product) {
   }
   if (a->columns == 0) return true;
   double multiply_adds = (double)a->rows * (double)b->columns * (double)a->columns;
+  bool small = a->batch == 1 && multiply_adds <= small_product;
+  int most = omp_get_max_threads(), threads = reserve_for_product(small || omp_in_parallel() ? 1 : most);
+  if (threads == 0) return false;
+  if (threads < most) omp_set_num_threads(threads);
   if (context_now->deterministic) {
     product_in_shares(product, multiply_all);
   } else if (a->batch > 1 && multiply_adds <= small_product) {
@@ -81,6 +87,7 @@ bool product_f32(const Product *product) {
   } else {
     multiply(0, a->batch, product);
   }
+  if (threads < most) omp_set_num_threads(most);
   return true;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 #include "cpu/vectors.h"
@@ -73,11 +74,8 @@ static void release_search(int index, void *data) {
 const Search *search_of(Map *map, bool stochastic) {
   MapForm *form = &map->form[DEVICE_CPU][stochastic];
   if (form->data) return form->data;
-  Search *search = malloc(sizeof *search);
-  if (!search) {
-    error_memory(sizeof *search);
-    return NULL;
-  }
+  Search *search = host_allocate(sizeof *search);
+  if (!search) return NULL;
   build(search, map, stochastic);
   *form = (MapForm){search, release_search};
   return search;

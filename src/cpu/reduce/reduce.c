@@ -160,8 +160,8 @@ static void plan(Reduction *job) {
 static bool reduce_in_slices(Reduction *job) {
   int64_t outputs = job->kept.count, places = job->slices * outputs;
   size_t bytes = (size_t)places * (sizeof(ReduceValue) + sizeof(int64_t));
-  job->partial.value = malloc(bytes);
-  if (!job->partial.value) return error_memory(bytes);
+  job->partial.value = host_allocate(bytes);
+  if (!job->partial.value) return false;
   job->partial.position = (int64_t *)(job->partial.value + places);
   int64_t blocks = outputs / job->row * job->tasks_a_row;
   parallel_for(blocks * job->slices, job->width * job->slice_length, reduce_tasks, job);

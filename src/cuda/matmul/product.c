@@ -18,11 +18,8 @@ typedef struct Blas {
 /* The handle and workspace of a device, which must be current; NULL with an error. */
 static Blas *open_blas(CudaDevice *device) {
   if (device->blas) return device->blas;
-  Blas *opened = calloc(1, sizeof *opened);
-  if (!opened) {
-    error_memory(sizeof *opened);
-    return NULL;
-  }
+  Blas *opened = host_allocate_zeroed(1, sizeof *opened);
+  if (!opened) return NULL;
   opened->workspace = cuda_allocate_uncounted(device, product_workspace_bytes);
   if (!opened->workspace || !product_check(cublasLtCreate(&opened->handle), "cublasLtCreate")) {
     if (opened->workspace) cuda_allocator.release(device->index, opened->workspace, product_workspace_bytes);

@@ -24,7 +24,7 @@ typedef struct Call {
   Context *outer;    /* the context to return to */
 } Call;
 
-enum { CALLS_MOST = 64 };
+enum { CALLS_MOST = 192 }; /* Lua itself allows about 200 */
 
 /* All that the binding keeps for one Lua state: a userdata in its registry. */
 typedef struct State {
@@ -35,7 +35,9 @@ typedef struct State {
   Call calls[CALLS_MOST]; /* context->calls of them, from the outermost to the one that runs. After an error that did
                                not come from fp8, ended calls may be among them, until a call from further out */
   uint64_t last_call;
-  const void *quantizers;   /* their metatable */
+  const void *quantizers; /* their metatable */
+  lua_Alloc lua_allocate; /* the Lua state's own allocator, and what it is called with */
+  void *lua_arena;
   char source_prefix[1024]; /* Lua code whose source begins with this is part of fp8: errors are raised above it */
 } State;
 
@@ -49,6 +51,11 @@ static inline State *state_now(void) { return context_now->owner; }
  * the finalizer of what is in use. */
 void set_finalizer(lua_State *L, const char *name, lua_CFunction function);
 
+/* Calls a function as lua_pcall does, and is back in the running call afterwards: what has to be undone whatever happens
+ * is undone after this, in C, where neither an error of memory nor one that a debug hook raises can come between. */
+int call_protected(lua_State *L, int arguments, int results);
+/* Ends the running call with the error on top of the stack, that of call_protected, as it is. */
+int raise_again(lua_State *L);
 /* Raises the message on top of the stack. */
 int raise_at_caller(lua_State *L);
 /* Raises an error about argument `index`: "NAME: argument 2 (MESSAGE)". */
@@ -58,7 +65,15 @@ void push_error(lua_State *L);
 /* `results`, or raises error_message() if not `ok`. */
 int finish(lua_State *L, bool ok, int results);
 
-/* --- tensors as userdata (userdata.c) --- */
+/* --- changes of several tables and tensors (change.c) --- */
+
+/* Argument `index` is a list of what changes, a table, its key and its value, which may be nil, as often as argument
+ * `count` says, which is returned. */
+int check_field_list(lua_State *L, int index, int count);
+/* Makes these changes, of fields that have values: nothing can fail. */
+void set_fields(lua_State *L, int index, int count);
+
+/* --- tensors as userdata (userdata.c, scope.c) --- */
 
 /* Pushes a userdata that is "no tensor" yet, for an operation to fill. */
 Tensor *new_tensor(lua_State *L);
@@ -184,7 +199,8 @@ QuantizeOptions check_quantizer(lua_State *L, int index);
 
 /* --- the functions, a subject a file --- */
 
-extern const luaL_Reg module_functions[], userdata_functions[], scope_functions[], argument_functions[];
+extern const luaL_Reg module_functions[], userdata_functions[], scope_functions[], argument_functions[],
+    change_functions[];
 extern const luaL_Reg attention_functions[], compare_functions[], copy_functions[], create_functions[],
     cross_entropy_functions[], delayed_scale_functions[], device_functions[], dropout_functions[],
     elementwise_functions[], embedding_functions[], event_functions[], graph_functions[], index_functions[],

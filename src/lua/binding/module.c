@@ -46,6 +46,20 @@ static void leave_call(const State *state) {
   if (context->calls > 0) context_enter(state->calls[--context->calls].outer);
 }
 
+int call_protected(lua_State *L, int arguments, int results) {
+  Context *context = state_now()->context;
+  int calls = context->calls;
+  int status = lua_pcall(L, arguments, results, 0);
+  context->calls = calls; /* an error that is not fp8's leaves those that it ended */
+  context_enter(context);
+  return status;
+}
+
+int raise_again(lua_State *L) {
+  leave_call(state_now());
+  return lua_error(L);
+}
+
 void set_finalizer(lua_State *L, const char *name, lua_CFunction function) {
   lua_pushnil(L);
   luaL_getmetatable(L, "fp8.Tensor");
@@ -81,12 +95,22 @@ static void collect_garbage(void *owner) {
   if (lua_cpcall(L, collect_all, NULL) != 0) lua_pop(L, 1);
 }
 
+/* Lua's own memory: where there is no more, what the CPU's cache keeps is given back first. */
+static void *allocate_for_lua(void *owner, void *data, size_t before, size_t bytes) {
+  const State *state = owner;
+  void *result = state->lua_allocate(state->lua_arena, data, before, bytes);
+  if (result || bytes == 0) return result;
+  host_trim();
+  return state->lua_allocate(state->lua_arena, data, before, bytes);
+}
+
 /* What calls fp8 from here on gets an error; tensors that are still to be finalized keep the context alive. */
 static int close_state(lua_State *L) {
   State *state = lua_touserdata(L, lua_upvalueindex(1));
   drop_scopes(state);
   context_close(state->context);
   state->context = NULL;
+  lua_setallocf(L, state->lua_allocate, state->lua_arena); /* LuaJIT frees its arena only by its own */
   return 0;
 }
 
@@ -124,6 +148,8 @@ static State *open_state(lua_State *L) {
   context->owner = state;
   context->collect = collect_garbage;
   lua_rawset(L, LUA_REGISTRYINDEX);
+  state->lua_allocate = lua_getallocf(L, &state->lua_arena);
+  lua_setallocf(L, allocate_for_lua, state);
   return state;
 }
 
@@ -146,8 +172,7 @@ int raise_at_caller(lua_State *L) {
       break;
     }
   }
-  leave_call(state_now());
-  return lua_error(L);
+  return raise_again(L);
 }
 
 int argument_error(lua_State *L, int index, const char *format, ...) {
@@ -182,13 +207,6 @@ static int lfp8_raise(lua_State *L) {
   return raise_at_caller(L);
 }
 
-/* call(f, …) -> what f returns. No coroutine can yield out of f, through a C function. */
-static int lfp8_call(lua_State *L) {
-  if (!lua_isfunction(L, 1)) argument_error(L, 1, "function expected, got %s", luaL_typename(L, 1));
-  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-  return lua_gettop(L);
-}
-
 /* set_source_prefix(prefix): how the `source` of lua/fp8's own chunks begins. */
 static int lfp8_set_source_prefix(lua_State *L) {
   State *state = state_now();
@@ -198,7 +216,6 @@ static int lfp8_set_source_prefix(lua_State *L) {
 
 const luaL_Reg module_functions[] = {
     {"raise", lfp8_raise},
-    {"call", lfp8_call},
     {"set_source_prefix", lfp8_set_source_prefix},
     {NULL, NULL},
 };
@@ -223,12 +240,12 @@ static void push_dtypes(lua_State *L) {
  * writes. */
 FP8_API int luaopen_fp8_core(lua_State *L) {
   static const luaL_Reg *const families[] = {
-      module_functions,        userdata_functions, scope_functions,    argument_functions,    attention_functions,
-      compare_functions,       copy_functions,     create_functions,   device_functions,      cross_entropy_functions,
-      delayed_scale_functions, dropout_functions,  event_functions,    elementwise_functions, embedding_functions,
-      graph_functions,         index_functions,    join_functions,     map_functions,         matmul_functions,
-      normalize_functions,     optim_functions,    quantize_functions, random_functions,      reduce_functions,
-      scaled_matmul_functions, softmax_functions,  tensor_functions,   view_functions,
+      module_functions,        userdata_functions,      scope_functions,   argument_functions, attention_functions,
+      change_functions,        compare_functions,       copy_functions,    create_functions,   device_functions,
+      cross_entropy_functions, delayed_scale_functions, dropout_functions, event_functions,    elementwise_functions,
+      embedding_functions,     graph_functions,         index_functions,   join_functions,     map_functions,
+      matmul_functions,        normalize_functions,     optim_functions,   quantize_functions, random_functions,
+      reduce_functions,        scaled_matmul_functions, softmax_functions, tensor_functions,   view_functions,
   };
   State *state = open_state(L);
   Context *outer = context_enter(state->context);

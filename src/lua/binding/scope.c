@@ -21,13 +21,44 @@ void enter_scope(TensorBox *box, Scope *scope) {
   box->links.previous->next = &box->links;
 }
 
-void drop_scopes(State *state) {
-  while (state->innermost) {
-    Scope *scope = state->innermost;
-    while (scope->boxes.next != &scope->boxes) leave_scope(box_of_links(scope->boxes.next));
-    state->innermost = scope->outer;
-    free(scope);
+/* Ends the innermost scope: frees what is in it, or leaves that to the collector. */
+static void end_scope(State *state, bool frees) {
+  Scope *scope = state->innermost;
+  for (Links *links = scope->boxes.next; links != &scope->boxes; links = links->next) {
+    TensorBox *box = box_of_links(links);
+    box->scope = NULL;
+    if (frees) tensor_release(&box->tensor);
   }
+  state->innermost = scope->outer;
+  free(scope);
+}
+
+void drop_scopes(State *state) {
+  while (state->innermost) end_scope(state, false);
+}
+
+/* scope(rescue, value, f, …) -> what f returns: calls f(value, …) in a new scope, to which the tensors belong that are
+ * made meanwhile. At its end those are freed that have not been taken out by keep or promote. After an error
+ * rescue(value) is to take out what has to stay all the same; where that fails, too, all is left to the collector. */
+static int lfp8_scope(lua_State *L) {
+  for (int i = 1; i <= 3; i += 2) {
+    if (!lua_isfunction(L, i)) argument_error(L, i, "function expected, got %s", luaL_typename(L, i));
+  }
+  State *state = state_now();
+  Scope *scope = host_allocate(sizeof *scope);
+  if (!scope) return finish(L, false, 0);
+  lua_pushvalue(L, 2);
+  lua_insert(L, 4); /* rescue, value, f, value, … */
+  *scope = (Scope){.boxes = {&scope->boxes, &scope->boxes}, .outer = state->innermost};
+  state->innermost = scope;
+  bool failed = call_protected(L, lua_gettop(L) - 3, LUA_MULTRET) != 0, rescued = true;
+  if (failed) {
+    lua_insert(L, 1); /* the error, rescue, value */
+    rescued = call_protected(L, 1, 0) == 0;
+    lua_settop(L, 1);
+  }
+  end_scope(state, rescued);
+  return failed ? raise_again(L) : lua_gettop(L) - 2;
 }
 
 /* keep(tensor): no scope frees it */
@@ -38,45 +69,20 @@ static int lfp8_keep(lua_State *L) {
   return 0;
 }
 
-/* scope_begin(): tensors made from now on belong to a new innermost scope */
-static int lfp8_scope_begin(lua_State *L) {
-  State *state = state_now();
-  Scope *scope = malloc(sizeof *scope);
-  if (!scope) return finish(L, error_memory(sizeof *scope), 0);
-  *scope = (Scope){.boxes = {&scope->boxes, &scope->boxes}, .outer = state->innermost};
-  state->innermost = scope;
-  return 0;
-}
-
-/* scope_end(list): frees the tensors of the innermost scope except those in the list, which move to the scope around
- * it */
-static int lfp8_scope_end(lua_State *L) {
-  State *state = state_now();
-  luaL_checktype(L, 1, LUA_TTABLE);
-  if (!state->innermost) return finish(L, error_set("no scope has begun"), 0);
-  Scope *scope = state->innermost;
-  int count = (int)lua_objlen(L, 1);
-  for (int i = 1; i <= count; i++) {
-    lua_rawgeti(L, 1, i);
-    TensorBox *box = (TensorBox *)to_tensor(L, -1);
-    lua_pop(L, 1);
-    if (!box || box->scope != scope) continue;
-    leave_scope(box);
-    enter_scope(box, scope->outer);
-  }
-  while (scope->boxes.next != &scope->boxes) {
-    TensorBox *box = box_of_links(scope->boxes.next);
-    leave_scope(box);
-    if (!is_in_use(state, box)) tensor_release(&box->tensor);
-  }
-  state->innermost = scope->outer;
-  free(scope);
+/* promote(tensor): if it belongs to the innermost scope, it moves to the one around that */
+static int lfp8_promote(lua_State *L) {
+  const Scope *scope = state_now()->innermost;
+  TensorBox *box = (TensorBox *)to_tensor(L, 1);
+  if (!box) check_tensor(L, 1);
+  if (!scope || box->scope != scope) return 0;
+  leave_scope(box);
+  enter_scope(box, scope->outer);
   return 0;
 }
 
 const luaL_Reg scope_functions[] = {
+    {"scope", lfp8_scope},
     {"keep", lfp8_keep},
-    {"scope_begin", lfp8_scope_begin},
-    {"scope_end", lfp8_scope_end},
+    {"promote", lfp8_promote},
     {NULL, NULL},
 };

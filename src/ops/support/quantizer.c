@@ -58,10 +58,7 @@ bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions
     return error_set("scales of 'mx' are for e4m3 and e5m2, not for maps");
   }
   if (!compile_format(quantizer, options->format)) return false;
-  if (!options->stochastic) return true;
-  if (!op_check_random()) return false;
-  quantizer->random = op_next_random(tensor_count(x));
-  return true;
+  return !options->stochastic || op_check_random();
 }
 
 int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks) {

@@ -1,0 +1,56 @@
+--- Changes of tables and tensors that are made together: all of them, or none where an error comes up, be it for lack
+-- of memory or one that a debug hook raises, which is how Ctrl-C reaches a script.
+local core = require "fp8.core"
+
+local commit, with = core.commit, core.with
+
+local changes = {}
+
+local open = {list = false} -- what `together` collects: {fields =, count =, copies =, sums =, seed =, position =}
+
+--- table[key] = value, without metamethods.
+function changes.set(table, key, value)
+  local list = open.list
+  local fields, count = list.fields, list.count
+  fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = table, key, value
+  list.count = count + 1
+end
+
+--- tensor:copy_(source)
+function changes.copy(tensor, source)
+  local list = open.list
+  local copies = list.copies or {}
+  local count = #copies
+  copies[count + 1], copies[count + 2] = tensor, source
+  list.copies = copies
+end
+
+--- tensor:add_(addend), of the same shape, dtype and device.
+function changes.add(tensor, addend)
+  local list = open.list
+  local sums = list.sums or {}
+  local count = #sums
+  sums[count + 1], sums[count + 2] = tensor, addend
+  list.sums = sums
+end
+
+--- fp8.manual_seed(seed, position)
+function changes.seed(seed, position) open.list.seed, open.list.position = seed, position end
+
+local function finish(list, ...)
+  commit(list.fields, list.count, list.copies, list.sums, list.seed, list.position)
+  return ...
+end
+
+local function collect(list, f, ...) return finish(list, f(...)) end
+
+--- Calls f(…), and then makes all changes that it has asked for with the functions above, unless it raised an error.
+-- Inside of another call they wait for the end of that one.
+-- @return what f returns
+function changes.together(f, ...)
+  if open.list then return f(...) end
+  local list = {fields = {}, count = 0}
+  return with(open, "list", list, collect, list, f, ...)
+end
+
+return changes

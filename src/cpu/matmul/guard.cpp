@@ -1,0 +1,11 @@
+// oneDNN is C++ behind functions of C, and lets exceptions through, of memory that is not to be had in particular.
+#include "cpu/matmul/guard.h"
+
+bool guard_call(void (*function)(void *), void *argument) {
+  try {
+    function(argument);
+  } catch (...) {
+    return false;
+  }
+  return true;
+}
