@@ -123,7 +123,7 @@ end
 -- @return a tensor of the file's shape
 return function(path, options)
   paths.check("read_idx", path)
-  options = check_options("read_idx", options, {device = true})
+  options = check_options("read_idx", options, {device = "device"})
   local file, reason = paths.open(path)
   if not file then raise("read_idx: " .. reason) end
   local ok, result = pcall(function()

@@ -72,7 +72,7 @@ end
 -- @return table of tensors by name; table of metadata strings by name
 function files.load(path, options)
   paths.check("load", path)
-  options = check_options("load", options, {device = true, f64 = true})
+  options = check_options("load", options, {device = "device", f64 = true})
   if options.f64 ~= nil and options.f64 ~= "f32" then
     raise('load: option f64 must be "f32", got ' .. tostring(options.f64))
   end
