@@ -56,10 +56,10 @@ function plain_text.encode(value)
   return nil, type(text) == "table" and text.message or tostring(text)
 end
 
---- The value of a text, nil if it is not JSON.
+--- The value of a text; nil if it is not JSON, or of a value that encode refuses: null, a number beyond all doubles.
 function plain_text.decode(text)
   local ok, value = pcall(decode, text)
-  if ok then return value end
+  if ok and plain_text.encode(value) then return value end
   return nil
 end
 
