@@ -90,7 +90,8 @@ describe("fp8.load refuses", function()
   it("sizes that overflow", function()
     for _, shape in ipairs {
       "4294967296,4294967296", "2147483648,2147483648,4", "9223372036854775807,2", "18446744073709551616",
-      "1e18,1e18,1e18", "4611686018427387904,4", "16777216,16777216,16777216,16777216",
+      "1e18,1e18,1e18", "4611686018427387904,4", "0,4294967296,4294967296",
+      "4294967296,4294967296,0", "16777216,16777216,16777216,16777216",
     } do
       for _, stop in ipairs {0, 1, 4} do
         refused(one(('{"dtype":"F32","shape":[%s],"data_offsets":[0,%d]}'):format(shape, stop), ("x"):rep(stop)))
@@ -169,7 +170,9 @@ describe("fp8.load refuses", function()
       refused(support.safetensors("{}" .. space))
       refused(support.safetensors("{" .. space .. "}"))
     end
-    for _, number in ipairs {"3.", "-3.", "3.e5", "1e999", "-1e999", ".5", "0x10", "NaN", "-Infinity", "03", "1e"} do
+    for _, number in ipairs {
+      "3.", "-3.", "3.e5", "1e999", "-1e999", "1e65536", "-0.1E+9999999", ".5", "0x10", "NaN", "-Infinity", "03", "1e",
+    } do
       refused(one(('{"dtype":"U8","shape":[1],"data_offsets":[0,1],"version":%s}'):format(number), "x"))
     end
   end)

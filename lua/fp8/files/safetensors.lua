@@ -41,13 +41,20 @@ function safetensors.is_utf8(text)
   return true
 end
 
+-- Whether a JSON number is beyond all doubles. LuaJIT does not read exponents of more than five digits.
+local function is_infinite(number)
+  local value = tonumber(number)
+  if value then return math.abs(value) == math.huge end
+  return not number:find "[eE]%-" and number:find "^[^eE]*[1-9]" ~= nil
+end
+
 -- Refuses numbers that the decoder takes but JSON does not have, such as "1.", and those beyond all doubles. `text` is
 -- what is outside strings.
 local function check_numbers(text)
   for number in text:gmatch "%-?%d[%w.+-]*" do
     local rest = number:match "^%-?%d+(.*)$"
     rest = rest:match "^%.%d+(.*)$" or rest
-    if not (rest == "" or rest:find "^[eE][+-]?%d+$") or math.abs(tonumber(number)) == math.huge then
+    if not (rest == "" or rest:find "^[eE][+-]?%d+$") or is_infinite(number) then
       fail("the header is not valid JSON: the number %s", number)
     end
   end
@@ -148,9 +155,11 @@ local function read_entry(name, entry, options)
   end
   local offsets = read_counts(name, "data_offsets", entry.data_offsets)
   if #offsets ~= 2 then fail("tensor '%s': data_offsets must be two numbers, got %d", name, #offsets) end
-  local count = 1
-  for i = 1, #shape do count = count * shape[i] end
-  if count * kind.bytes >= 2^53 then fail("tensor '%s': shape %s is too large", name, table.concat(shape, "x")) end
+  local count, largest = 1, kind.bytes
+  for i = 1, #shape do
+    count, largest = count * shape[i], largest * math.max(shape[i], 1) -- a tensor without elements has strides too
+  end
+  if largest >= 2^53 then fail("tensor '%s': shape %s is too large", name, table.concat(shape, "x")) end
   if offsets[2] - offsets[1] ~= count * kind.bytes then
     fail("tensor '%s': %.0f bytes of %s are needed, its data_offsets hold %.0f", name, count * kind.bytes, entry.dtype,
       offsets[2] - offsets[1])
