@@ -177,6 +177,22 @@ describe("fp8.load refuses", function()
     end
   end)
 
+  it("long names and numbers, and shows their beginnings", function()
+    local long = ("9"):rep(2 ^ 22)
+    for _, header in ipairs {
+      ('{"%s":{"dtype":"U8","shape":[1],"data_offsets":[0,2]}}'):format(long),
+      ('{"x":{"dtype":"%s","shape":[1],"data_offsets":[0,1]}}'):format(long),
+      ('{"x":{"dtype":"U8","shape":[%s],"data_offsets":[0,1]}}'):format(long), ('{"%s\1":1}'):format(long),
+    } do
+      support.with_file(support.safetensors(header, "x"), function(path)
+        local ok, message = pcall(fp8.load, path)
+        assert.is_false(ok)
+        assert.is_truthy(message:find("9…", 1, true))
+        assert.is_true(#message < 600)
+      end)
+    end
+  end)
+
   it("files of other kinds, and says what they seem to be", function()
     local function is(what, text)
       support.with_file(text, function(path)

@@ -98,7 +98,7 @@ describe("fp8.load", function()
     end
     -- In fields that it does not read: numbers of any form, more nesting, and fields that come twice.
     for _, field in ipairs {
-      ',"a":-0.0', ',"a":[1e-99999,0e99999,-0.0E+123456789]',
+      ',"a":-0.0', ',"a":[1e-99999,0e99999,-0.0E+123456789]', ',"a":0.' .. ("1"):rep(2 ^ 22),
       ',"shapes":[1.5,-0,1E2,2e+0]', ',"a":{"shape":[1.0],"data_offsets":null}', ',"a":1,"a":2',
       ',"a":' .. ("["):rep(100) .. ("]"):rep(100), ',"\127":"\127"', ',"a":{"b":"","b":""}',
     } do

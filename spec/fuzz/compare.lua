@@ -19,11 +19,15 @@ function compare.same(what, a, b)
   end
 end
 
---- The dtype, shape and bytes of a tensor on the CPU, as one string.
-function compare.text(tensor)
+--- The bytes of a tensor's elements, row-major; it is on the CPU.
+function compare.bytes(tensor)
   local elements, width = core.contiguous(tensor), core.dtypes[core.dtype(tensor)].size
-  return ("%s (%s) %s"):format(core.dtype(tensor), table.concat(core.shape(tensor), ", "),
-    ffi.string(core.data(elements), core.numel(elements) * width))
+  return ffi.string(core.data(elements), core.numel(elements) * width)
+end
+
+--- Its dtype, shape and bytes, as one string.
+function compare.text(tensor)
+  return ("%s (%s) %s"):format(core.dtype(tensor), table.concat(core.shape(tensor), ", "), compare.bytes(tensor))
 end
 
 --- By name, the texts of tensors.

@@ -17,7 +17,10 @@ function mutations.json(text, words, random)
   local way = random(6)
   if way == 1 then
     local start, stop = find_after(text, "%-?%d[%d.eE+-]*", random)
-    return start and replaced(text, start, stop, numbers[random(#numbers)]) or text
+    if not start then return text end
+    local number = random(2) == 1 and tonumber(text:sub(start, stop))
+    local other = number and ("%.0f"):format(number + random(3) - 2) or numbers[random(#numbers)]
+    return replaced(text, start, stop, other)
   elseif way == 2 then
     local start, stop = find_after(text, '"[^"]*"', random)
     return start and replaced(text, start, stop, '"' .. words[random(#words)] .. '"') or text

@@ -139,6 +139,15 @@ local function read(path)
   return tensors, found
 end
 
+-- What load_state_dict says of the state is about the file.
+local function load_optimizer(path, optimizer, state)
+  local ok, failure = pcall(optimizer.load_state_dict, optimizer, state)
+  if ok then return end
+  local reason = type(failure) == "string" and failure:match "load_state_dict: (.*)$"
+  if reason then raise(("checkpoint.load: %s: %s"):format(path, reason)) end
+  error(failure, 0)
+end
+
 --- Reads a checkpoint into a model, its optimizer and the generator of random numbers, after which training goes on
 -- with the same numbers as if it had never stopped. (On a GPU products are the same bit for bit only with FP8_TUNE=0:
 -- otherwise timing decides which algorithm computes them.) Nothing changes if anything is wrong.
@@ -153,7 +162,7 @@ function checkpoint.load(path, parts)
   if parts.optimizer then
     if not next(tensors.optimizer) then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
     check_tensors(path, "optimizer", add({}, parts.optimizer:state_dict(), "optimizer."), tensors.optimizer)
-    parts.optimizer:load_state_dict(without("optimizer.", tensors.optimizer))
+    load_optimizer(path, parts.optimizer, without("optimizer.", tensors.optimizer))
   end
   parts.model:load_state_dict(without("model.", tensors.model))
   core.manual_seed(found.random[1], found.random[2])

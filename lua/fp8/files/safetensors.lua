@@ -21,7 +21,16 @@ for name, dtype in pairs(dtypes) do
   types[names[name]] = {dtype = name, bytes = dtype.size}
 end
 
-local function fail(message, ...) error({message = message:format(...)}, 0) end
+-- A header can be long, and each of its strings; only the beginnings of long ones are shown.
+local longest_shown = 200
+
+local function fail(message, ...)
+  local values = {...}
+  for i, value in ipairs(values) do
+    if type(value) == "string" and #value > longest_shown then values[i] = value:sub(1, longest_shown) .. "…" end
+  end
+  error({message = message:format(unpack(values))}, 0)
+end
 
 --- Whether text is well-formed UTF-8.
 function safetensors.is_utf8(text)
@@ -41,11 +50,12 @@ function safetensors.is_utf8(text)
   return true
 end
 
--- Whether a JSON number is beyond all doubles. LuaJIT does not read exponents of more than five digits.
+-- Whether a JSON number is beyond all doubles. LuaJIT does not read those of very many digits, of the exponent or else.
 local function is_infinite(number)
   local value = tonumber(number)
   if value then return math.abs(value) == math.huge end
-  return not number:find "[eE]%-" and number:find "^[^eE]*[1-9]" ~= nil
+  local whole, exponent = number:match "^%-?0*(%d*)", tonumber(number:match "[eE](.*)$" or 0)
+  return number:find "^[^eE]*[1-9]" ~= nil and #whole + exponent > 308
 end
 
 -- Refuses numbers that the decoder takes but JSON does not have, such as "1.", and those beyond all doubles. `text` is
@@ -86,7 +96,7 @@ local function check_field(text, tensor, depth, field, start)
     if opening ~= "[" then fail("tensor '%s': %s must be a list", tensor, field) end
     for count in text:match("^[^%]]*", start + 1):gmatch "[^%s,]+" do
       if not count:find "^%d+$" then
-        fail("tensor '%s': %s must hold whole numbers of at least 0, got %.40s", tensor, field, count)
+        fail("tensor '%s': %s must hold whole numbers of at least 0, got %s", tensor, field, count)
       end
     end
   end

@@ -1,6 +1,5 @@
 --- fp8.data.read_idx, of plain and compressed files.
 local bit = require "bit"
-local ffi = require "ffi"
 local zlib = require "zlib"
 local core = require "fp8.core"
 local fp8 = require "fp8"
@@ -12,12 +11,12 @@ local function is_compressed(bytes) return bytes:sub(1, 2) == "\31\139" end
 
 -- The bytes of an idx file of a tensor.
 local function encode(tensor)
-  local shape, dtype, count = core.shape(tensor), core.dtype(tensor), core.numel(tensor)
+  local shape, dtype = core.shape(tensor), core.dtype(tensor)
   local parts = {"\0\0", codes[dtype], string.char(#shape)}
   for _, size in ipairs(shape) do
     for shift = 24, 0, -8 do parts[#parts + 1] = string.char(bit.band(bit.rshift(size, shift), 255)) end
   end
-  local elements = ffi.string(core.data(tensor), count * core.dtypes[dtype].size)
+  local elements = compare.bytes(tensor)
   parts[#parts + 1] = dtype == "u8" and elements or elements:gsub("....", string.reverse)
   return table.concat(parts)
 end

@@ -157,7 +157,7 @@ local function verify(made, _, path)
   compare.same("results", results_of(made, made.in_features), results_of(other, made.in_features))
 end
 
-local kinds = {}
+local kinds = {"on purpose"} -- of $raises
 for kind in ([[
 recipe must be a table or the name of one, got …
 recipe must be a table, the name of one, or false for plain products, got nil
