@@ -49,7 +49,7 @@ end
 local function read(path)
   local ok, found = pcall(fp8.checkpoint.load, path, parts)
   if ok then return {found = found, path = path} end
-  if found:find("has no optimizer", 1, true) then
+  if found:find "has no optimizer$" then
     return {found = fp8.checkpoint.load(path, {model = model}), path = path}
   end
   error(found, 0)
