@@ -8,8 +8,8 @@
 --   verify  verify(value, bytes, path): an error if what was read is wrong, or is another thing once it has been saved
 --           as the file `path` and read again
 --   refused refused(), or nil: an error if an input that was refused has changed anything
---   mutate  mutate(bytes, longest, random, mutate_bytes), or nil: another input like this one, of at most `longest`
---           bytes if that can be; mutate_bytes(bytes, longest) is libFuzzer's own way
+--   mutate  mutate(bytes, longest, random, mutate_bytes): another input like this one, of at most `longest` bytes if
+--           that can be; random(n) draws from 1 to n, and mutate_bytes(bytes, longest) is libFuzzer's own way
 local core = require "fp8.core"
 
 local function write_file(path, bytes)

@@ -33,7 +33,6 @@ static struct {
 static lua_State *state;
 static size_t lua_bytes;
 static uint32_t last_place;
-static bool mutates; /* whether the reader has a mutator of its own */
 
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 
@@ -145,9 +144,6 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
   lua_pushcfunction(L, is_covered);
   lua_pushcfunction(L, mutate_bytes);
   call(L, 4, 1); /* the traceback stays at 1, the table of functions at 2 */
-  lua_getfield(L, 2, "mutate");
-  mutates = !lua_isnil(L, -1);
-  lua_pop(L, 1);
   atexit(finish);
   return 0;
 }
@@ -161,7 +157,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
-  if (!mutates) return LLVMFuzzerMutate(data, size, max_size);
   lua_sethook(state, NULL, 0, 0);
   lua_getfield(state, 2, "mutate");
   lua_pushlstring(state, (const char *)data, size);

@@ -44,7 +44,7 @@ end
 local function mutate_nested(text, field, words, random)
   local _, before = text:find(('"%s":"'):format(field), 1, true)
   local stop = before
-  while stop and text:find('^\\?.', stop + 1) and text:sub(stop + 1, stop + 1) ~= '"' do
+  while stop and stop < #text and text:sub(stop + 1, stop + 1) ~= '"' do
     stop = stop + (text:sub(stop + 1, stop + 1) == "\\" and 2 or 1)
   end
   if not stop then return text end

@@ -1,4 +1,4 @@
---- What fuzzer.c calls: run(bytes), mutate(bytes, longest, seed) or nil, and finish(). Errors are findings.
+--- What fuzzer.c calls: run(bytes), mutate(bytes, longest, seed), and finish(). Errors are findings.
 local name, directory, is_covered, mutate_bytes = ...
 
 local check = require "spec.fuzz.check"
@@ -79,4 +79,4 @@ local function finish()
     inputs / seconds, valid, covered, all))
 end
 
-return {run = run, mutate = reader.mutate and mutate, finish = finish}
+return {run = run, mutate = mutate, finish = finish}

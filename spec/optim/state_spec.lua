@@ -101,6 +101,7 @@ support.each_device(function(device)
         {"steps", fp8.zeros(4), "steps must be i64, got f32"},
         {"steps", fp8.zeros(3, {dtype = "i64"}), "steps has shape (4) in the optimizer, (3) in the table"},
         {"steps", fp8.full({4}, -1, {dtype = "i64"}), "parameter 1 has -1 steps"},
+        {"steps", fp8.full({4}, 2 ^ 53, {dtype = "i64"}), "parameter 1 has 9"}, -- the next number would be taken for it
         {"2.first_moment", nil, "2.first_moment must be a tensor, got nil"},
         {"2.first_moment", fp8.zeros(6), "2.first_moment has shape (5) in the optimizer, (6) in the table"},
         {"4.master", fp8.zeros(2, 0, {dtype = "bf16"}), "4.master must be f32, got bf16"},

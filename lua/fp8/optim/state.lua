@@ -1,6 +1,7 @@
 --- state_dict and load_state_dict of optimizers: everything as tensors by name.
 local ffi = require "ffi"
 local core = require "fp8.core"
+local is_whole = require "fp8.is_whole"
 local shapes = require "fp8.shapes"
 
 local raise = core.raise
@@ -114,7 +115,9 @@ end
 local function read_steps(self, dict)
   local steps = core.totable(check_tensor(dict, "steps", {#self.state}, "i64"))
   for i, count in ipairs(steps) do
-    if count < 0 then raise(("load_state_dict: parameter %d has %d steps"):format(i, count)) end
+    if not is_whole(count, 0) then
+      raise(("load_state_dict: parameter %d has %s steps"):format(i, tostring(count)))
+    end
   end
   return steps
 end
