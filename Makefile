@@ -1,8 +1,9 @@
 # make builds build/fp8/core.so and, where nvcc is found, build/fp8/cuda.so; `make help` lists the other targets.
 #
-# Worth overriding: CC, CXX, CFLAGS, CUDA_HOME, CUDA_ARCHS (`make CUDA_ARCHS=90` builds faster), NVCC= (no CUDA), PREFIX, DESTDIR,
-# SPEC (the specs that test, memcheck and sanitize run), TOOL (of sanitize), BENCH (the benchmarks), ARGS (arguments of the
-# demo, the benchmarks or busted).
+# Worth overriding: CC, CXX, CFLAGS, CUDA_HOME, CUDA_ARCHS (`make CUDA_ARCHS=90` builds faster), NVCC= (no CUDA), PREFIX,
+# DESTDIR, SPEC (the specs that test, memcheck and sanitize run), TOOL (of sanitize), READER and TIME (of fuzz: what is read, and
+# for how many seconds each), INPUT (a finding for fuzz to read again), BENCH (the benchmarks), ARGS (arguments of the demo,
+# the benchmarks or busted).
 
 CFLAGS     ?= -O3
 NVCCFLAGS  ?= -O3
@@ -13,6 +14,9 @@ LIBDIR     ?= $(PREFIX)/lib/lua/5.1
 BUILD      ?= build
 SPEC       ?= spec
 TOOL       ?= memcheck
+READER     ?= safetensors idx checkpoint recipe
+TIME       ?= 60
+INPUT      ?=
 BENCH      ?= examples/bench/linear.lua examples/bench/quantize.lua
 
 # One goal is built on all cores; several run one after the other, so that `make clean all` does what it says.
@@ -30,6 +34,7 @@ say = $(if $(V),,@printf '%-5s %s\n' $(1) $@;)
 CORE_SOURCES := $(sort $(shell find src/core src/ops src/cpu src/lua -name '*.c' -o -name '*.cpp'))
 CORE_OBJECTS := $(CORE_SOURCES:%=$(BUILD)/%.o)
 LUAJIT_CFLAGS ?= $(shell pkg-config --cflags luajit 2>/dev/null || echo -I/usr/include/luajit-2.1)
+LUAJIT_LIBS ?= $(shell pkg-config --libs luajit 2>/dev/null || echo -lluajit-5.1)
 
 # No contraction of a * b + c: the CPU and the kernels must round alike, bit for bit. Loops with square roots vectorize only
 # where errno and traps need no care; results stay the same.
@@ -122,7 +127,7 @@ repl: all ## an interactive LuaJIT with fp8 loaded
 lint: ## luacheck, clang-format and a build with -Werror
 	@.ci/setup lint
 	luacheck --quiet --no-color lua spec examples
-	clang-format --dry-run -Werror $$(find src kernels -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+	clang-format --dry-run -Werror $$(find src kernels spec -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 	@$(MAKE) --no-print-directory all BUILD=build/lint CUDA_ARCHS=$(lastword $(CUDA_ARCHS)) \
 	  CFLAGS='$(CFLAGS) -Werror' NVCCFLAGS='$(NVCCFLAGS) -Xcompiler -Wall,-Wextra -Werror all-warnings'
 
@@ -150,6 +155,18 @@ sanitize: WITH = $(CUDA)/bin/compute-sanitizer --tool $(TOOL) --error-exitcode 9
 sanitize: all ## run the specs under compute-sanitizer, on a GPU (TOOL=racecheck for another of its tools)
 	@FP8_REQUIRE_CUDA=1; export FP8_REQUIRE_CUDA; $(RUN_SPECS)
 
+# Clang's libFuzzer, with the sanitizers in all C code of fp8. What it learns stays in build/fuzz/corpus.
+fuzz: BUILD = build/fuzz
+fuzz: ## fuzz the readers of files and recipes (READER=idx TIME=600 for one of them, for 600 seconds); installs clang first
+	@.ci/setup fuzz
+	@$(MAKE) --no-print-directory $(BUILD)/fuzzer BUILD=$(BUILD) NVCC= CC=clang \
+	  CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+	  -Wno-pass-failed'
+	@for reader in $(READER); do $(LUA:luajit=)spec/fuzz/run $(BUILD) $$reader $(TIME) $(INPUT) || exit; done
+
+$(BUILD)/fuzzer: spec/fuzz/fuzzer.c $(BUILD)/fp8/core.so
+	$(call say,cc)$(CC) -std=gnu11 $(CFLAGS) -fsanitize=fuzzer -Wall -Wextra $(LUAJIT_CFLAGS) -o $@ $< $(LUAJIT_LIBS)
+
 editor: ## write build/compile_commands.json, from which editors know how each file is compiled
 	@mkdir -p build
 	@$(MAKE) --no-print-directory -nB V=1 all | sed -n 's|^\([^"]* -c -o [^ ]* \([^ ]*\)\)$$|{"directory": "$(CURDIR)", "file": "\2", "command": "\1"},|p' | \
@@ -170,7 +187,7 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: all cuda demo test bench repl lint memcheck threadcheck sanitize editor install uninstall clean help
+.PHONY: all cuda demo test bench repl lint memcheck threadcheck sanitize fuzz editor install uninstall clean help
 .DEFAULT_GOAL := all
 
 -include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d)

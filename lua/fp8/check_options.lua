@@ -6,6 +6,10 @@ local function check_value(name, option, value, kind)
   if kind == "dtype" then
     if computable[value] then return end
     core.raise(("%s: option %s must be f32, f16 or bf16, got %s"):format(name, option, tostring(value)))
+  elseif kind == "device" then
+    local ok, message = pcall(core.memory, value)
+    if ok then return end
+    core.raise(("%s: option %s: %s"):format(name, option, message:gsub("^.-memory: ", ""):gsub("^argument 1: ", "")))
   elseif type(value) ~= kind then
     core.raise(("%s: option %s must be a %s, got %s"):format(name, option, kind, type(value)))
   end
@@ -15,7 +19,7 @@ end
 -- values of these types.
 -- @param name  of the function to name in errors
 -- @param known by option: the type of its value ("boolean", "number" or "string"), "dtype" for one that parameters can
---   have, or true where the caller checks the value
+--   have, "device", or true where the caller checks the value
 local function check_options(name, options, known)
   if options == nil then return {} end
   if type(options) ~= "table" then core.raise(("%s: options must be a table, got %s"):format(name, type(options))) end

@@ -42,6 +42,8 @@ end
 -- bf16), uint8_t * (e4m3, e5m2, u8), int32_t * or int64_t *. Counts from 0, is not checked, and is valid as long as the
 -- tensor is referenced. Autograd does not see what is written through it. A layer whose weight has been pointed to
 -- quantizes it anew in every call; one whose recipe's map is written to this way has to be told by fp8.convert.
+-- Don't read an f32 NaN through it that comes from a file or from bits of your own (look at those as uint32_t * first):
+-- LuaJIT takes some NaNs for nil or for an address.
 function methods.data(x)
   local pointer = ffi.cast(element_pointers[core.dtype(x)], core.data(x))
   core.expose(x)

@@ -248,6 +248,28 @@ support.each_device(function(device)
         refused("zeros: ", {why}, function() fp8.zeros(2, {device = "cuda:15"}) end)
       end)
 
+      it("that does not exist is refused in options, by the function that has them", function()
+        local nn, options = fp8.nn, {device = "gpu"}
+        for name, f in support.sorted_pairs {
+          Linear = function() fp8.Linear(2, 2, options) end,
+          LinearMixed = function() fp8.LinearMixed(2, 2, options) end,
+          Embedding = function() nn.Embedding(2, 2, options) end, LayerNorm = function() nn.LayerNorm(2, options) end,
+          RMSNorm = function() nn.RMSNorm(2, options) end, LayerScale = function() nn.LayerScale(2, options) end,
+          MLP = function() nn.MLP(2, 2, options) end,
+          MultiHeadAttention = function() nn.MultiHeadAttention(2, 1, options) end,
+          TransformerBlock = function() nn.TransformerBlock(2, 1, options) end,
+          zeros_like = function() fp8.zeros_like(x, options) end,
+          permutation = function() fp8.data.permutation(2, 1, options) end,
+          fashion_mnist = function() fp8.data.fashion_mnist("test", options) end,
+          load = function() fp8.load("/dev/null", options) end,
+          read_idx = function() fp8.data.read_idx("/dev/null", options) end,
+        } do
+          refused(name .. ": option device: unknown device 'gpu'", {"cpu", "cuda"}, f)
+        end
+        options = {device = 0}
+        refused("Linear: option device: ", {"device name", "number"}, function() fp8.Linear(2, 2, options) end)
+      end)
+
       if not fp8.cuda.is_available() then
         it("cuda is refused without a GPU, and says why", function()
           refused("zeros: ", {"CUDA"}, function() fp8.zeros(2, {device = "cuda"}) end)

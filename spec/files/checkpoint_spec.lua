@@ -155,6 +155,18 @@ support.each_device(function(device)
       assert.same(before, texts(model:state_dict()))
     end)
 
+    it("refuses values in a file that it can't have written", function()
+      local model = build(device)
+      for _, value in ipairs {
+        '{"a":null}', "[1,null,3]", '{"a":[{"b":1e999}]}', ("["):rep(17) .. ("]"):rep(17), "null", "1", '"x"',
+      } do
+        fp8.save(path, {}, {kind = "fp8 checkpoint 1", step = "0", random = "[1,0]", extra = value})
+        fails("its extra can't be read", fp8.checkpoint.load, path, {model = model})
+        fp8.save(path, {}, {kind = "fp8 checkpoint 1", step = "0", random = value, extra = "{}"})
+        fails("can't be read", fp8.checkpoint.load, path, {model = model})
+      end
+    end)
+
     it("refuses values that it can't keep, and leaves the file that was there", function()
       local model = build(device)
       fp8.checkpoint.save(path, {model = model})

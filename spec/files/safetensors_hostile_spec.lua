@@ -90,7 +90,8 @@ describe("fp8.load refuses", function()
   it("sizes that overflow", function()
     for _, shape in ipairs {
       "4294967296,4294967296", "2147483648,2147483648,4", "9223372036854775807,2", "18446744073709551616",
-      "1e18,1e18,1e18", "4611686018427387904,4", "16777216,16777216,16777216,16777216",
+      "1e18,1e18,1e18", "4611686018427387904,4", "0,4294967296,4294967296",
+      "4294967296,4294967296,0", "16777216,16777216,16777216,16777216",
     } do
       for _, stop in ipairs {0, 1, 4} do
         refused(one(('{"dtype":"F32","shape":[%s],"data_offsets":[0,%d]}'):format(shape, stop), ("x"):rep(stop)))
@@ -169,8 +170,26 @@ describe("fp8.load refuses", function()
       refused(support.safetensors("{}" .. space))
       refused(support.safetensors("{" .. space .. "}"))
     end
-    for _, number in ipairs {"3.", "-3.", "3.e5", "1e999", "-1e999", ".5", "0x10", "NaN", "-Infinity", "03", "1e"} do
+    for _, number in ipairs {
+      "3.", "-3.", "3.e5", "1e999", "-1e999", "1e65536", "-0.1E+9999999", ".5", "0x10", "NaN", "-Infinity", "03", "1e",
+    } do
       refused(one(('{"dtype":"U8","shape":[1],"data_offsets":[0,1],"version":%s}'):format(number), "x"))
+    end
+  end)
+
+  it("long names and numbers, and shows their beginnings", function()
+    local long = ("9"):rep(2 ^ 22)
+    for _, header in ipairs {
+      ('{"%s":{"dtype":"U8","shape":[1],"data_offsets":[0,2]}}'):format(long),
+      ('{"x":{"dtype":"%s","shape":[1],"data_offsets":[0,1]}}'):format(long),
+      ('{"x":{"dtype":"U8","shape":[%s],"data_offsets":[0,1]}}'):format(long), ('{"%s\1":1}'):format(long),
+    } do
+      support.with_file(support.safetensors(header, "x"), function(path)
+        local ok, message = pcall(fp8.load, path)
+        assert.is_false(ok)
+        assert.is_truthy(message:find("9…", 1, true))
+        assert.is_true(#message < 600)
+      end)
     end
   end)
 

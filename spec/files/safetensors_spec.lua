@@ -1,4 +1,5 @@
 -- Safetensors files: every dtype read, and written back. safetensors_hostile_spec.lua has the files that are refused.
+local ffi = require "ffi"
 local fp8 = require "fp8"
 local support = require "spec.support"
 
@@ -68,6 +69,25 @@ describe("fp8.load", function()
     fails("load: ", fp8.load, path, {f64 = "i32"})
   end)
 
+  it("rounds f64 to f32, whatever bits a NaN has", function()
+    -- As two 32-bit words, the low one first. LuaJIT would take the first five for nil, true, a string …
+    local nans = {
+      {0xFFFFFFFF, 0xFFFFFFFF}, {0, 0xFFFF0000}, {0x1234, 0xFFFD8000}, {0xDEADBEEF, 0xFFF97FFF}, {1, 0xFFFE7FFF},
+      {1, 0xFFF00000}, {1, 0x7FF00000}, {0, 0xFFF80000}, {0, 0x7FF80000},
+    }
+    local words = ffi.new("uint32_t[?]", 2 * #nans)
+    for i, nan in ipairs(nans) do words[2 * i - 2], words[2 * i - 1] = nan[1], nan[2] end
+    local plain = {1 / 0, -1 / 0, 1e300, -1e-300, 16777217, 0.1}
+    local bytes = 8 * (#nans + #plain)
+    local data = ffi.string(words, 8 * #nans) .. ffi.string(ffi.new("double[?]", #plain, plain), 8 * #plain)
+    local header = '{"x":{"dtype":"F64","shape":[%d],"data_offsets":[0,%d]}}'
+    support.with_file(support.safetensors(header:format(bytes / 8, bytes), data), function(file)
+      local found = fp8.load(file, {f64 = "f32"}).x:totable()
+      for i = 1, #nans do assert.is_true(found[i] ~= found[i]) end
+      assert.same({1 / 0, -1 / 0, 1 / 0, 0, 16777216, 0.10000000149011612}, {unpack(found, #nans + 1)})
+    end)
+  end)
+
   it("gives no metadata where there is none", function()
     support.with_file(support.safetensors("{}"), function(file)
       local none, nothing = fp8.load(file)
@@ -100,7 +120,8 @@ describe("fp8.load", function()
     end
     -- In fields that it does not read: numbers of any form, more nesting, and fields that come twice.
     for _, field in ipairs {
-      ',"a":-0.0', ',"shapes":[1.5,-0,1E2,2e+0]', ',"a":{"shape":[1.0],"data_offsets":null}', ',"a":1,"a":2',
+      ',"a":-0.0', ',"a":[1e-99999,0e99999,-0.0E+123456789]', ',"a":0.' .. ("1"):rep(2 ^ 22),
+      ',"shapes":[1.5,-0,1E2,2e+0]', ',"a":{"shape":[1.0],"data_offsets":null}', ',"a":1,"a":2',
       ',"a":' .. ("["):rep(100) .. ("]"):rep(100), ',"\127":"\127"', ',"a":{"b":"","b":""}',
     } do
       support.with_file(support.safetensors(('{"x":%s}'):format(entry:format(field)), "\9"), function(file)

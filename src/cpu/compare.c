@@ -65,7 +65,7 @@ VECTORIZE static double sum_squares(const float *x, int n) {
 VECTORIZE static void relate(float *restrict error, const float *x, const float *value, int n) {
   for (int i = 0; i < n; i++) {
     float ratio = fabsf(error[i]) / fabsf(x[i]);
-    error[i] = (x[i] == 0) | (value[i] == 0) ? 0 : ratio;
+    error[i] = ((x[i] == 0) | (value[i] == 0)) ? 0 : ratio;
   }
 }
 

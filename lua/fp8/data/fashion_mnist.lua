@@ -35,7 +35,7 @@ end
 return function(split, options)
   local prefix = prefixes[split or "train"]
   if not prefix then raise(('fashion_mnist: split must be "train" or "test", got %s'):format(tostring(split))) end
-  options = check_options("fashion_mnist", options, {device = true})
+  options = check_options("fashion_mnist", options, {device = "device"})
   local directory = os.getenv("FASHION_MNIST") or package_directory
   local images, path = read(directory, prefix .. "-images-idx3-ubyte", options)
   local labels = read(directory, prefix .. "-labels-idx1-ubyte", options)

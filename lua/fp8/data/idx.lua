@@ -81,12 +81,12 @@ local function read_header(next_piece)
   if not dtypes[name] then fail("element type %s is not supported; u8, i32 and f32 are", name) end
   if rank < 1 or rank > largest_rank then fail("%d dimensions; 1 to %d are supported", rank, largest_rank) end
   text = read_at_least(next_piece, 4 + 4 * rank, text)
-  local shape, count = {}, 1
+  local shape, count, largest = {}, 1, dtypes[name].size
   for i = 1, rank do
     shape[i] = big_endian(text, 1 + 4 * i)
-    count = count * shape[i]
+    count, largest = count * shape[i], largest * math.max(shape[i], 1) -- a tensor without elements has strides too
   end
-  if count * dtypes[name].size >= 2^53 then fail("sizes %s are too large", table.concat(shape, " x ")) end
+  if largest >= 2^53 then fail("sizes %s are too large", table.concat(shape, " x ")) end
   return name, shape, count, text:sub(5 + 4 * rank)
 end
 
@@ -124,7 +124,7 @@ end
 -- @return a tensor of the file's shape
 return function(path, options)
   paths.check("read_idx", path)
-  options = check_options("read_idx", options, {device = true})
+  options = check_options("read_idx", options, {device = "device"})
   local file, reason = paths.open(path)
   if not file then raise("read_idx: " .. reason) end
   local ok, result = pcall(function()

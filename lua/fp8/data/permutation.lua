@@ -29,7 +29,7 @@ return function(count, seed, options)
       raise(("permutation: %s must be a whole number of at least 0, got %s"):format(name, tostring(value)))
     end
   end
-  local device = check_options("permutation", options, {device = true}).device
+  local device = check_options("permutation", options, {device = "device"}).device
   local positions = core.arange(0, count, 1, {dtype = "i64", device = "cpu"})
   local element, uniform = ffi.cast("int64_t *", core.data(positions)), generator(seed)
   for i = count - 1, 1, -1 do

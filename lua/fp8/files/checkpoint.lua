@@ -152,13 +152,22 @@ local function read(path)
   return tensors, found
 end
 
+-- What load_state_dict says of the state is about the file.
+local function load_optimizer(path, optimizer, state)
+  local ok, failure = pcall(optimizer.load_state_dict, optimizer, state)
+  if ok then return end
+  local reason = type(failure) == "string" and failure:match "load_state_dict: (.*)$"
+  if reason then raise(("checkpoint.load: %s: %s"):format(path, reason)) end
+  error(failure, 0)
+end
+
 local function load(path, parts)
   local tensors, found = read(path)
   check_tensors(path, "model", add({}, parts.model:state_dict(), "model."), tensors.model)
   if parts.optimizer then
     if not next(tensors.optimizer) then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
     check_tensors(path, "optimizer", add({}, parts.optimizer:state_dict(), "optimizer."), tensors.optimizer)
-    parts.optimizer:load_state_dict(without("optimizer.", tensors.optimizer))
+    load_optimizer(path, parts.optimizer, without("optimizer.", tensors.optimizer))
   end
   parts.model:load_state_dict(without("model.", tensors.model))
   changes.seed(found.random[1], found.random[2])

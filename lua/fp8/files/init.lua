@@ -1,4 +1,5 @@
 --- fp8.load and fp8.save: safetensors files.
+local bit = require "bit"
 local ffi = require "ffi"
 local write_atomically = require("fp8.files.atomic_file").write
 local check_options = require "fp8.check_options"
@@ -14,6 +15,7 @@ local raise = core.raise
 local files = {}
 
 local doubles_at_once = 65536
+local nan = 0 / 0
 
 local booleans = setmetatable({}, {__mode = "k"}) -- the tensors that were read from BOOL
 
@@ -36,12 +38,19 @@ local function read_bytes(file, address, bytes)
   if tonumber(C.fread(address, 1, bytes, file)) ~= bytes then fail("can't read: the file is shorter than it was") end
 end
 
+-- A NaN may have any bits. LuaJIT keeps what isn't a number in those that no processor makes: read as a number such a
+-- NaN would be nil, or an address.
 local function read_doubles(file, address, count)
   local target, buffer = ffi.cast("float *", address), ffi.new("double[?]", math.min(count, doubles_at_once))
+  local words = ffi.cast("uint32_t *", buffer)
   for start = 0, count - 1, doubles_at_once do
     local length = math.min(count - start, doubles_at_once)
     read_bytes(file, buffer, 8 * length)
-    for i = 0, length - 1 do target[start + i] = buffer[i] end
+    for i = 0, length - 1 do
+      local high = bit.band(words[2 * i + 1], 0x7FFFFFFF)
+      local is_nan = high > 0x7FF00000 or high == 0x7FF00000 and words[2 * i] ~= 0
+      target[start + i] = is_nan and nan or buffer[i]
+    end
   end
 end
 
@@ -82,7 +91,7 @@ end
 -- @return table of tensors by name; table of metadata strings by name
 function files.load(path, options)
   paths.check("load", path)
-  options = check_options("load", options, {device = true, f64 = true})
+  options = check_options("load", options, {device = "device", f64 = true})
   if options.f64 ~= nil and options.f64 ~= "f32" then
     raise('load: option f64 must be "f32", got ' .. tostring(options.f64))
   end

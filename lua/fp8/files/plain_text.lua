@@ -57,7 +57,10 @@ function plain_text.encode(value)
   error(text, 0)
 end
 
---- The value of a text, nil if it is not JSON.
-plain_text.decode = decode
+--- The value of a text; nil if it is not JSON, or of a value that encode refuses: null, a number beyond all doubles.
+function plain_text.decode(text)
+  local value = decode(text)
+  return value ~= nil and plain_text.encode(value) and value or nil
+end
 
 return plain_text

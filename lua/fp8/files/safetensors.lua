@@ -21,7 +21,16 @@ for name, dtype in pairs(dtypes) do
   types[names[name]] = {dtype = name, bytes = dtype.size}
 end
 
-local function fail(message, ...) error({message = message:format(...)}, 0) end
+-- A header can be long, and each of its strings; only the beginnings of long ones are shown.
+local longest_shown = 200
+
+local function fail(message, ...)
+  local values = {...}
+  for i, value in ipairs(values) do
+    if type(value) == "string" and #value > longest_shown then values[i] = value:sub(1, longest_shown) .. "…" end
+  end
+  error({message = message:format(unpack(values))}, 0)
+end
 
 --- Whether text is well-formed UTF-8.
 function safetensors.is_utf8(text)
@@ -41,13 +50,21 @@ function safetensors.is_utf8(text)
   return true
 end
 
+-- Whether a JSON number is beyond all doubles. LuaJIT does not read those of very many digits, of the exponent or else.
+local function is_infinite(number)
+  local value = tonumber(number)
+  if value then return math.abs(value) == math.huge end
+  local whole, exponent = number:match "^%-?0*(%d*)", tonumber(number:match "[eE](.*)$" or 0)
+  return number:find "^[^eE]*[1-9]" ~= nil and #whole + exponent > 308
+end
+
 -- Refuses numbers that the decoder takes but JSON does not have, such as "1.", and those beyond all doubles. `text` is
 -- what is outside strings.
 local function check_numbers(text)
   for number in text:gmatch "%-?%d[%w.+-]*" do
     local rest = number:match "^%-?%d+(.*)$"
     rest = rest:match "^%.%d+(.*)$" or rest
-    if not (rest == "" or rest:find "^[eE][+-]?%d+$") or math.abs(tonumber(number)) == math.huge then
+    if not (rest == "" or rest:find "^[eE][+-]?%d+$") or is_infinite(number) then
       fail("the header is not valid JSON: the number %s", number)
     end
   end
@@ -79,7 +96,7 @@ local function check_field(text, tensor, depth, field, start)
     if opening ~= "[" then fail("tensor '%s': %s must be a list", tensor, field) end
     for count in text:match("^[^%]]*", start + 1):gmatch "[^%s,]+" do
       if not count:find "^%d+$" then
-        fail("tensor '%s': %s must hold whole numbers of at least 0, got %.40s", tensor, field, count)
+        fail("tensor '%s': %s must hold whole numbers of at least 0, got %s", tensor, field, count)
       end
     end
   end
@@ -148,9 +165,11 @@ local function read_entry(name, entry, options)
   end
   local offsets = read_counts(name, "data_offsets", entry.data_offsets)
   if #offsets ~= 2 then fail("tensor '%s': data_offsets must be two numbers, got %d", name, #offsets) end
-  local count = 1
-  for i = 1, #shape do count = count * shape[i] end
-  if count * kind.bytes >= 2^53 then fail("tensor '%s': shape %s is too large", name, table.concat(shape, "x")) end
+  local count, largest = 1, kind.bytes
+  for i = 1, #shape do
+    count, largest = count * shape[i], largest * math.max(shape[i], 1) -- a tensor without elements has strides too
+  end
+  if largest >= 2^53 then fail("tensor '%s': shape %s is too large", name, table.concat(shape, "x")) end
   if offsets[2] - offsets[1] ~= count * kind.bytes then
     fail("tensor '%s': %.0f bytes of %s are needed, its data_offsets hold %.0f", name, count * kind.bytes, entry.dtype,
       offsets[2] - offsets[1])

@@ -29,21 +29,24 @@ local function shown(value)
     type(value) == "number" and tostring(value) or type(value)
 end
 
--- Maps that have passed check_format, and the version of their contents then.
+-- Maps that have passed check_map, and the version of their contents then.
 local checked_maps = setmetatable({}, {__mode = "k"})
+
+local function check_map(map)
+  local version = core.version(map)
+  if checked_maps[map] == version then return end
+  core.quantize(core.zeros({1}, {dtype = "f32", device = "cpu"}), core.quantizer {format = map}, "codes")
+  checked_maps[map] = version
+end
 
 local function check_format(where, format)
   if hardware[format] then return end
   if not core.is_tensor(format) then
     raise(('%s.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got %s'):format(where, shown(format)))
   end
-  local version = core.version(format)
-  if checked_maps[format] == version then return end
-  local ok, message = pcall(function()
-    core.quantize(core.zeros({1}, {dtype = "f32", device = "cpu"}), core.quantizer {format = format}, "codes")
-  end)
-  if not ok then raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""))) end
-  checked_maps[format] = version
+  local ok, message = pcall(check_map, format)
+  if ok then return end
+  raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""):gsub("^.-version: argument 1: ", "")))
 end
 
 local function check_scale(where, scale)

@@ -6,7 +6,7 @@ local self_attention = require("fp8.ops.attention").self_attention
 local Linear = require("fp8.nn.linear").Linear
 local Module = require "fp8.nn.module"
 
-local known_options = {causal = "boolean", bias = "boolean", dropout = "number", dtype = "dtype", device = true}
+local known_options = {causal = "boolean", bias = "boolean", dropout = "number", dtype = "dtype", device = "device"}
 
 local MultiHeadAttention = Module:extend("MultiHeadAttention")
 

@@ -11,7 +11,7 @@ local Embedding = Module:extend("Embedding")
 function Embedding:init(count, features, options)
   arguments.check_size(self.class_name, "count", count)
   arguments.check_size(self.class_name, "features", features)
-  options = check_options(self.class_name, options, {dtype = "dtype", device = true})
+  options = check_options(self.class_name, options, {dtype = "dtype", device = "device"})
   self.count, self.features = count, features
   self.weight = core.randn({count, features}, {dtype = options.dtype, device = options.device, requires_grad = true})
 end

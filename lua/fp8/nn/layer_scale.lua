@@ -13,7 +13,7 @@ local LayerScale = Module:extend("LayerScale")
 -- transformers" (2021), and Wortsman et al., "Stable and low-precision training" (2023).
 function LayerScale:init(features, options)
   arguments.check_size(self.class_name, "features", features)
-  options = check_options(self.class_name, options, {initial = "number", dtype = "dtype", device = true})
+  options = check_options(self.class_name, options, {initial = "number", dtype = "dtype", device = "device"})
   self.features = features
   self.gamma = arguments.constant({features}, options.initial or 0, options)
 end

@@ -14,7 +14,7 @@ local Module = require "fp8.nn.module"
 
 local raise = core.raise
 
-local known_options = {bias = "boolean", dtype = "dtype", device = true, recipe = true, native = "boolean"}
+local known_options = {bias = "boolean", dtype = "dtype", device = "device", recipe = true, native = "boolean"}
 for field in pairs(recipe_check.fields) do known_options[field] = true end
 
 local function read_options(class_name, options)

@@ -14,7 +14,7 @@ local makers = {
   relu = activations.ReLU,
 }
 
-local known_options = {activation = "string", bias = "boolean", dropout = "number", dtype = "dtype", device = true}
+local known_options = {activation = "string", bias = "boolean", dropout = "number", dtype = "dtype", device = "device"}
 
 local MLP = Module:extend("MLP")
 

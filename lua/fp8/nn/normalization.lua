@@ -5,8 +5,8 @@ local arguments = require "fp8.nn.arguments"
 local normalize = require "fp8.ops.normalize"
 local Module = require "fp8.nn.module"
 
-local layer_norm_options = {epsilon = "number", bias = "boolean", dtype = "dtype", device = true}
-local rms_norm_options = {epsilon = "number", dtype = "dtype", device = true}
+local layer_norm_options = {epsilon = "number", bias = "boolean", dtype = "dtype", device = "device"}
+local rms_norm_options = {epsilon = "number", dtype = "dtype", device = "device"}
 
 -- The epsilon of the options, checked.
 local function epsilon_of(name, options)

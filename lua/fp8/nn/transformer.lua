@@ -14,7 +14,7 @@ local norms = {layer = normalization.LayerNorm, rms = normalization.RMSNorm}
 
 local known_options = {
   causal = "boolean", hidden = "number", activation = "string", bias = "boolean", dropout = "number",
-  layer_scale = "number", norm = "string", dtype = "dtype", device = true,
+  layer_scale = "number", norm = "string", dtype = "dtype", device = "device",
 }
 
 local TransformerBlock = Module:extend("TransformerBlock")

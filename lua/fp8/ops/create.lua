@@ -4,7 +4,7 @@ local core = require "fp8.core"
 
 local create = {}
 
-local known_options = {dtype = true, device = true, requires_grad = true}
+local known_options = {dtype = true, device = "device", requires_grad = true}
 
 local function options_like(caller, x, options)
   local complete = {dtype = core.dtype(x), device = core.device(x)}

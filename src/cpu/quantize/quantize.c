@@ -54,7 +54,7 @@ static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int
  * last perhaps shorter, or a part of one. `scale` has one for each. */
 static void write_chunk(const Quantize *job, float *values, int64_t start, int n, int length, const float *scale) {
   uint8_t buffer[CHUNK], *codes = job->codes ? job->codes + start : buffer;
-  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  float *out = job->out && job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
   encode_scaled(job->quantizer, job->search, codes, values, start, n);
   for (int first = 0, i = 0; first < n; first += length, i++) {
     int count = (int)end_of(first, length, n) - first;
