@@ -1,12 +1,12 @@
 -- Memory that runs out anywhere: in fp8, in Lua, in the libraries. Every allocation of every public function is made to
 -- fail, alone and with all that follow it (spec/fixtures/allocations.lua says what has to hold), in processes of their
--- own. FP8_ALLOCATION_STRIDE=1 fails all of them instead of every eleventh.
+-- own. FP8_ALLOCATION_STRIDE=1 fails all of them instead of every twenty-third.
 --
 -- Some libraries can't go on without memory, so that what they need is there before they are called, and their own
 -- allocations are spared here: lua-cjson, OpenBLAS and OpenMP end the process, oneDNN writes to what it has not got.
 local support = require "spec.support"
 
-local stride = tonumber(os.getenv "FP8_ALLOCATION_STRIDE") or 11
+local stride = tonumber(os.getenv "FP8_ALLOCATION_STRIDE") or 23
 local spared = "cjson.so,libgomp,libopenblas,libdnnl,"
 
 -- Work only on a CUDA device, or always raise an error.

@@ -98,8 +98,8 @@ support.each_device(function(device)
 
     it("keeps subnormal numbers, of the operands, of their products, of sums and of the result", function()
       -- Exact in every dtype that has them: powers of two, as many of them.
-      local smallest = {f32 = 2 ^ -149, bf16 = 2 ^ -133, f16 = 2 ^ -24}
-      for dtype, least in pairs(smallest) do
+      local magnitudes = {f32 = 2 ^ -149, bf16 = 2 ^ -133, f16 = 2 ^ -24}
+      for dtype, least in pairs(magnitudes) do
         local options, root = {dtype = dtype, device = device}, 2 ^ math.floor(math.log(least) / math.log(4))
         local function check(m, k, n, first, second)
           local expected, a, b = k * first * second, fp8.full({m, k}, first, options), fp8.full({k, n}, second, options)
