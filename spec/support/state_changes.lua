@@ -9,7 +9,9 @@ local state_changes = {}
 function state_changes.text_of(value, seen)
   if core.is_tensor(value) then
     local grad, elements = value.requires_grad and value.is_leaf and value.grad, support.flat(value:detach():to "cpu")
-    for i, element in ipairs(elements) do elements[i] = ("%.17g"):format(element) end
+    for i, element in ipairs(elements) do
+      elements[i] = type(element) == "number" and ("%.17g"):format(element) or tostring(element)
+    end
     return ("%s %s %s %s"):format(value.dtype, table.concat(value.shape, "x"), table.concat(elements, " "),
       grad and state_changes.text_of(grad) or "-")
   elseif type(value) == "table" then

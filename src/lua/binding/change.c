@@ -167,7 +167,7 @@ static int lfp8_commit(lua_State *L) {
   int count = check_field_list(L, 1, 2), copy_count, sum_count;
   bool seeds = !lua_isnil(L, SEED), reserves = needs_reserve(L, 1, count);
   RandomSource source = {0};
-  if (seeds) source = (RandomSource){(uint64_t)check_whole(L, SEED), (uint64_t)check_whole(L, POSITION)};
+  if (seeds) source = (RandomSource){(uint64_t)check_integer(L, SEED), (uint64_t)check_integer(L, POSITION)};
   bool *reserved = reserves ? lua_newuserdata(L, (size_t)count) : NULL;
   for (int i = 0; reserves && i < count; i++) reserved[i] = false;
   if (!reserves) lua_pushnil(L);
