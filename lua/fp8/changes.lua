@@ -8,6 +8,9 @@ local changes = {}
 
 local open = {list = false} -- what `together` collects: {fields =, count =, copies =, sums =, seed =, position =}
 
+--- Whether `together` collects changes now.
+function changes.are_open() return open.list and true or false end
+
 --- table[key] = value, without metamethods.
 function changes.set(table, key, value)
   local list = open.list

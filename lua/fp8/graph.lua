@@ -29,8 +29,7 @@ function Graph:__call()
   local fields, count = {}, 0
   for i = 1, #hooks do count = hooks[i].commit(fields, count) end
   for i = 1, #leaves do
-    leaves[i].grad = leaves[i].grad or false -- so that it has a value before
-    fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = leaves[i], "grad", grads[i] or nil
+    fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = leaves[i], "grad", grads[i]
     count = count + 1
   end
   core.graph_replay(self.work, fields, count)
@@ -61,7 +60,7 @@ end
 
 local function give_up_unless_complete(self, written)
   if self.complete then return end
-  for leaf in pairs(written) do leaf.grad = nil end -- nothing has computed it
+  for leaf in pairs(written) do leaf.grad = false end -- nothing has computed it
   if self.work then core.graph_release(self.work) end
 end
 

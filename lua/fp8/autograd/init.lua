@@ -10,8 +10,10 @@
 --   shape, dtype of the output, which are those of its gradient
 --
 -- Edges lead from node to node, not to tensors: an intermediate tensor that no derivative needs is free to go. A tensor
--- that requires a gradient and is the result of no operation has a leaf node {leaf = true, sequence = 0, grad =, …}.
--- Everything a graph needs can be reached through these tables, which is how fp8.scope finds what to keep.
+-- that requires a gradient and is the result of no operation has a leaf node {leaf = true, sequence = 0, grad = a
+-- tensor or false, …}. Everything a graph needs can be reached through these tables, which is how fp8.scope finds what
+-- to keep.
+local new_table = require "table.new"
 local changes = require "fp8.changes"
 local computable = require "fp8.computable"
 local core = require "fp8.core"
@@ -44,7 +46,7 @@ local function edge(value)
   if not tracked(value) then return false end
   local node = node_of(value)
   if not node then
-    node = {leaf = true, sequence = 0, shape = shape_of(value), dtype = dtype_of(value)}
+    node = {leaf = true, sequence = 0, grad = false, shape = shape_of(value), dtype = dtype_of(value)}
     set_node(value, node)
   end
   return node
@@ -111,7 +113,23 @@ local function accumulate(arrived)
 end
 
 --- Adds gradients that belong to nobody else to those of nodes: node, gradient, node, gradient, …; all or none.
-function autograd.accumulate(arrived) changes.together(accumulate, arrived) end
+function autograd.accumulate(arrived)
+  if changes.are_open() then return accumulate(arrived) end
+  local fields, count = new_table(3 * #arrived / 2, 0), 0
+  local sums
+  for i = 1, #arrived, 2 do
+    local node, grad = arrived[i], arrived[i + 1]
+    if now.written then note_written(node) end
+    if node.grad then
+      sums = sums or {}
+      sums[#sums + 1], sums[#sums + 2] = node.grad, grad
+    else
+      fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = node, "grad", grad
+      count = count + 1
+    end
+  end
+  core.commit(fields, count, nil, sums)
+end
 
 --- The gradient that backward has added up in a tensor, or nil.
 function autograd.grad(tensor)
@@ -123,7 +141,7 @@ end
 function autograd.set_grad(tensor, grad)
   if grad == nil then
     local node = node_of(tensor)
-    if node then node.grad = nil end
+    if node then node.grad = false end
     return
   end
   local node = edge(tensor)
@@ -191,7 +209,7 @@ end
 local function drop_grads(tensors)
   for i = 1, #tensors do
     local node = node_of(tensors[i])
-    if node and node.grad then changes.set(node, "grad", nil) end
+    if node and node.grad then changes.set(node, "grad", false) end
   end
 end
 
