@@ -42,7 +42,7 @@ static Product product_of_codes(const void *a, const void *b, const Tensor *a_co
   bool converted = a != tensor_data(a_codes);
   Matrix left = {a, converted ? DTYPE_BF16 : a_codes->dtype, 1, m, k, stride, 0, false};
   Matrix right = {b, converted ? DTYPE_BF16 : b_codes->dtype, 1, k, n, stride, 0, true};
-  return (Product){left, right, sums, NULL, DTYPE_F32};
+  return (Product){.a = left, .b = right, .out = sums, .out_dtype = DTYPE_F32};
 }
 
 static bool multiply_codes(float *sums, const Tensor *a, const Tensor *b) {

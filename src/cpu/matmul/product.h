@@ -20,6 +20,7 @@ typedef struct Product {
   void *out;
   const void *bias;
   DType out_dtype;
+  bool adds; /* out[i] = out[i] + a[i] · b[i]: out is f32, and there is no bias */
 } Product;
 
 /* f32 only, through OpenBLAS. */
