@@ -91,7 +91,7 @@ local function make_training(precision, settings)
   local inputs, targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
   local take_step = stepping.make({
     model = model,
-    loss = function() return fp8.cross_entropy(model(inputs), targets:view(-1)) end,
+    loss = function() return model:loss(inputs, targets) end,
   }, optimizer, settings)
   local function step()
     inputs:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
