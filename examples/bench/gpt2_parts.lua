@@ -37,7 +37,8 @@ local function list_parts(parts, settings)
       local layer = fp8.Linear(width, settings.vocabulary,
         {dtype = parts.dtype, device = settings.device, recipe = recipe, bias = false})
       local targets = fp8.randint(0, settings.vocabulary, {rows}, {dtype = "i64", device = settings.device})
-      return both_ways({random {rows, width}}, layer, function(x) return layer:cross_entropy(x, targets) end)
+      return both_ways({random {rows, width}}, layer,
+        function(x) return layer:cross_entropy(x, targets, {rows = settings.rows}) end)
     end
   end
 

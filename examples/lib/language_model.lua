@@ -39,8 +39,9 @@ function LanguageModel:forward(tokens) return self.head(features(self, tokens)) 
 
 --- The mean cross-entropy of the logits, which are never all in memory: worth while for a large vocabulary.
 -- @param targets integers (batch, n): the next tokens
-function LanguageModel:loss(tokens, targets)
-  return self.head:cross_entropy(features(self, tokens), targets:view(-1))
+-- @param options of the last layer's cross_entropy, or nil
+function LanguageModel:loss(tokens, targets, options)
+  return self.head:cross_entropy(features(self, tokens), targets:view(-1), options)
 end
 
 return LanguageModel
