@@ -247,7 +247,7 @@ template <int THREADS> constexpr int gradient_block = THREADS == WARP ? BLOCK : 
 /* A thread reads again only what it has read before, so that dlogits may be the logits; but for the label's logit, which
  * all have read before any of them writes. */
 template <typename Scalar, int THREADS>
-__global__ void __launch_bounds__(gradient_block<THREADS>)
+__global__ void __launch_bounds__(gradient_block<THREADS>, 2)
     cross_entropy_gradient_kernel(const CrossEntropyPlan plan, int count, bool holding) {
   extern __shared__ uint4 row_in_shared_memory[];
   uint4 *held = holding ? row_in_shared_memory : nullptr;
