@@ -1,5 +1,6 @@
-/* Cross-entropy of rows of logits, and its gradient. The forward pass reads a row once for its largest logit and the
- * sum of exp(logit - largest), which the backward pass gets: it reads and writes each element once. A warp takes a
+/* Cross-entropy of rows of logits, and its gradient (core/operations.h). The forward pass reads a row once for its
+ * largest logit and the sum of exp(logit - largest), which the backward pass gets: it reads and writes each element once.
+ * Both at once: a thread block holds its row in shared memory between the two, where it fits there. A warp takes a
  * short row, a thread block a long one. */
 #include "rows.cuh"
 
@@ -40,14 +41,63 @@ __device__ inline LogSum combine_log_sums(LogSum a, LogSum b) {
   return {maximum, rescaled(a, maximum) + rescaled(b, maximum)};
 }
 
+/* What a row is compared with. */
+struct RowTarget {
+  int64_t label;
+  bool ignored, out_of_range;
+  SoftTarget soft;
+  float logit, pivot; /* the label's logit; core/operations.h */
+};
+
+__device__ inline RowTarget row_target(const CrossEntropyPlan &plan, int64_t row) {
+  const MatrixRows &logits = plan.logits;
+  RowTarget target = {load_integer(plan.target, plan.target_dtype, row)};
+  target.ignored = plan.ignores && target.label == plan.ignored;
+  target.out_of_range = !target.ignored && (target.label < 0 || target.label >= logits.columns);
+  if (target.ignored || target.out_of_range) return target;
+  target.soft = soft_target(plan.weight ? plan.weight[target.label] : 1.0f, plan.smoothing, logits.columns);
+  target.logit = load_float(logits.data, logits.dtype, row * logits.columns + target.label);
+  target.pivot = logit_pivot(target.logit);
+  return target;
+}
+
+/* What a softened target needs beside the sum of exponentials: Σ share · w · (x - pivot), and Σ w. */
+struct WeighedSums {
+  float differences, weights;
+
+  template <int N>
+  __device__ void accept(const float *weight, int64_t column, const RowTarget &target, const float (&x)[N]) {
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+      const float w = weight ? weight[column + k] : 1.0f;
+      differences += target.soft.share * w * (x[k] - target.pivot);
+      weights += w;
+    }
+  }
+};
+
+__device__ inline WeighedSums shuffle_xor(WeighedSums value, int mask) {
+  return {::shuffle_xor(value.differences, mask), ::shuffle_xor(value.weights, mask)};
+}
+
+struct RowSums {
+  LogSum log_sum;
+  float differences, target; /* Σ share · w · (x - pivot), and Σ q */
+};
+
 /* The vectors that a thread takes in before it moves on. */
 enum { IN_FLIGHT = 4 };
 
-/* `count`: 16-byte vectors in a row, or 0 for rows that are read element by element. */
+/* `count`: 16-byte vectors in a row, or 0 for rows that are read element by element. Vectors are kept in `held`, unless
+ * that is NULL: thread `lane` has those that it will ask for again. */
 template <typename Scalar, int THREADS>
-__device__ inline LogSum row_log_sum(const MatrixRows &x, int64_t row, int lane, int count) {
+__device__ inline RowSums row_sums(const CrossEntropyPlan &plan, const RowTarget &target, int64_t row, int lane,
+                                   int count, uint4 *held) {
   constexpr int width = vector_width<Scalar>;
+  const MatrixRows &x = plan.logits;
+  const bool soft = target.soft.share != 0.0f;
   LogSum total = {-INFINITY, 0.0f};
+  WeighedSums weighed = {0.0f, 0.0f};
   if (count > 0) {
     const uint4 *data = static_cast<const uint4 *>(x.data) + row * count;
     for (int first = lane; first < count; first += IN_FLIGHT * THREADS) {
@@ -58,85 +108,167 @@ __device__ inline LogSum row_log_sum(const MatrixRows &x, int64_t row, int lane,
       }
 #pragma unroll
       for (int v = 0; v < IN_FLIGHT; v++) {
-        if (first + v * THREADS >= count) continue;
+        const int i = first + v * THREADS;
+        if (i >= count) continue;
         float value[width];
         unpack<Scalar>(raw[v], value);
         accept<Scalar>(total, value);
+        if (soft) weighed.accept(plan.weight, (int64_t)i * width, target, value);
+        if (held) held[i] = raw[v];
       }
     }
   } else {
     for (int64_t i = lane; i < x.columns; i += THREADS) {
       float value[1] = {load_float(x.data, x.dtype, row * x.columns + i)};
       accept<float>(total, value);
+      if (soft) weighed.accept(plan.weight, i, target, value);
     }
   }
-  return combine_across<THREADS>(total, [](LogSum a, LogSum b) { return combine_log_sums(a, b); });
+  total = combine_across<THREADS>(total, [](LogSum a, LogSum b) { return combine_log_sums(a, b); });
+  if (soft) {
+    weighed = combine_across<THREADS>(weighed, [](WeighedSums a, WeighedSums b) {
+      return WeighedSums{a.differences + b.differences, a.weights + b.weights};
+    });
+  }
+  const float sum_of_target = plan.weight ? soft_target_sum(target.soft, weighed.weights) : 1.0f;
+  return {total, weighed.differences, sum_of_target};
+}
+
+__device__ inline void write_loss(const CrossEntropyPlan &plan, const RowTarget &target, const RowSums &sums,
+                                  int64_t row) {
+  if (target.out_of_range) {
+    plan.loss[row] = NAN;
+    report_fault(plan.fault, FAULT_CROSS_ENTROPY, target.label);
+    return;
+  }
+  plan.loss[row] = cross_entropy_loss({sums.log_sum.maximum, sums.log_sum.sum, sums.differences}, target.soft,
+                                      sums.target, target.logit);
 }
 
 template <typename Scalar, int THREADS>
 __global__ void __launch_bounds__(BLOCK) cross_entropy_kernel(const CrossEntropyPlan plan, int count) {
-  const MatrixRows &logits = plan.logits;
-  for_each_held_row<RowShape<THREADS, 1>>(logits.rows, [&](int64_t row, int lane) {
-    const LogSum total = row_log_sum<Scalar, THREADS>(logits, row, lane, count);
-    if (lane != 0) return;
-    plan.statistics[2 * row] = total.maximum;
-    plan.statistics[2 * row + 1] = total.sum;
-    const int64_t label = load_integer(plan.target, plan.target_dtype, row);
-    if (label >= 0 && label < logits.columns) {
-      const float chosen = load_float(logits.data, logits.dtype, row * logits.columns + label);
-      plan.loss[row] = logf(total.sum) - (chosen - total.maximum);
-    } else {
-      plan.loss[row] = NAN;
-      report_fault(plan.fault, FAULT_CROSS_ENTROPY, label);
+  for_each_held_row<RowShape<THREADS, 1>>(plan.logits.rows, [&](int64_t row, int lane) {
+    const RowTarget target = row_target(plan, row);
+    if (target.ignored) {
+      if (lane == 0) plan.loss[row] = plan.statistics[2 * row] = 0.0f, plan.statistics[2 * row + 1] = 1.0f;
+      return;
     }
+    const RowSums sums = row_sums<Scalar, THREADS>(plan, target, row, lane, count, nullptr);
+    if (lane != 0) return;
+    plan.statistics[2 * row] = sums.log_sum.maximum;
+    plan.statistics[2 * row + 1] = sums.log_sum.sum / sums.target;
+    write_loss(plan, target, sums, row);
   });
 }
 
-/* What a row's gradients are made with: the factor is dloss over the sum of exponentials. */
+/* What a row's gradients are made with: the factor is dloss · Σ q over the sum of exponentials, own and share are those
+ * of the target times dloss. A row whose target is out of range gets no one subtracted. */
 struct RowGradient {
-  float maximum, factor, grad;
+  float maximum, factor, own, share;
   int64_t label;
 
-  template <typename Scalar> __device__ float of(float logit) const {
-    return exponential<Scalar>(logit - maximum) * factor;
+  __device__ RowGradient(const RowTarget &target, float maximum, float sum, float dloss)
+      : maximum(maximum), factor(dloss / sum), own(target.soft.own * dloss), share(target.soft.share * dloss),
+        label(target.label) {}
+
+  /* Elements `column` … of the row become their gradients. */
+  template <typename Scalar, int N>
+  __device__ void apply(const float *weight, int64_t column, float (&value)[N]) const {
+#pragma unroll
+    for (int k = 0; k < N; k++) value[k] = exponential<Scalar>(value[k] - maximum) * factor;
+    if (label / N == column / N) {
+#pragma unroll
+      for (int k = 0; k < N; k++) value[k] -= label % N == k ? own : 0.0f;
+    }
+    if (share != 0.0f) {
+#pragma unroll
+      for (int k = 0; k < N; k++) value[k] -= weight ? share * weight[column + k] : share;
+    }
   }
 };
 
-/* A row whose target is out of range gets no one subtracted. */
+/* The gradient of a row whose logits are read from `source`: `count` vectors, or, if that is 0, a row of elements. */
 template <typename Scalar, int THREADS>
-__global__ void __launch_bounds__(BLOCK) cross_entropy_backward_kernel(const CrossEntropyPlan plan, int count) {
+__device__ inline void write_gradient(const CrossEntropyPlan &plan, const RowGradient &gradient, int64_t row, int lane,
+                                      int count, const uint4 *source) {
   constexpr int width = vector_width<Scalar>;
   const MatrixRows &logits = plan.logits;
-  for_each_held_row<RowShape<THREADS, 1>>(logits.rows, [&](int64_t row, int lane) {
-    const float grad = plan.dloss[row * plan.dloss_stride];
-    const RowGradient gradient = {plan.statistics[2 * row], grad / plan.statistics[2 * row + 1], grad,
-                                  load_integer(plan.target, plan.target_dtype, row)};
-    if (lane == 0 && (gradient.label < 0 || gradient.label >= logits.columns)) {
-      report_fault(plan.fault, FAULT_CROSS_ENTROPY, gradient.label);
-    }
-    if (count > 0) {
-      const uint4 *data = static_cast<const uint4 *>(logits.data) + row * count;
-      uint4 *out = static_cast<uint4 *>(plan.dlogits) + row * count;
+  if (count > 0) {
+    uint4 *out = static_cast<uint4 *>(plan.dlogits) + row * count;
 #pragma unroll 4
-      for (int i = lane; i < count; i += THREADS) {
-        float value[width];
-        unpack<Scalar>(read_once(data + i), value);
-#pragma unroll
-        for (int k = 0; k < width; k++) value[k] = gradient.template of<Scalar>(value[k]);
-        if (gradient.label / width == i) {
-#pragma unroll
-          for (int k = 0; k < width; k++) value[k] -= gradient.label % width == k ? grad : 0.0f;
-        }
-        out[i] = pack<Scalar>(value);
-      }
-    } else {
-      for (int64_t i = lane; i < logits.columns; i += THREADS) {
-        const int64_t at = row * logits.columns + i;
-        const float value = gradient.template of<float>(load_float(logits.data, logits.dtype, at));
-        store_float(plan.dlogits, plan.dlogits_dtype, at, value - (i == gradient.label ? grad : 0.0f));
-      }
+    for (int i = lane; i < count; i += THREADS) {
+      float value[width];
+      unpack<Scalar>(source[i], value);
+      gradient.template apply<Scalar>(plan.weight, (int64_t)i * width, value);
+      out[i] = pack<Scalar>(value);
     }
+  } else {
+    for (int64_t i = lane; i < logits.columns; i += THREADS) {
+      const int64_t at = row * logits.columns + i;
+      float value[1] = {load_float(logits.data, logits.dtype, at)};
+      gradient.template apply<float>(plan.weight, i, value);
+      store_float(plan.dlogits, logits.dtype, at, value[0]);
+    }
+  }
+}
+
+template <typename Scalar, int THREADS>
+__device__ inline void clear_gradient(const CrossEntropyPlan &plan, int64_t row, int lane, int count) {
+  if (count > 0) {
+    uint4 *out = static_cast<uint4 *>(plan.dlogits) + row * count;
+    for (int i = lane; i < count; i += THREADS) out[i] = make_uint4(0, 0, 0, 0);
+  } else {
+    const int64_t columns = plan.logits.columns;
+    for (int64_t i = lane; i < columns; i += THREADS) {
+      store_float(plan.dlogits, plan.logits.dtype, row * columns + i, 0.0f);
+    }
+  }
+}
+
+template <typename Scalar, int THREADS>
+__global__ void __launch_bounds__(BLOCK) cross_entropy_backward_kernel(const CrossEntropyPlan plan, int count) {
+  for_each_held_row<RowShape<THREADS, 1>>(plan.logits.rows, [&](int64_t row, int lane) {
+    const RowTarget target = row_target(plan, row);
+    if (target.ignored) return clear_gradient<Scalar, THREADS>(plan, row, lane, count);
+    if (lane == 0 && target.out_of_range) report_fault(plan.fault, FAULT_CROSS_ENTROPY, target.label);
+    const RowGradient gradient(target, plan.statistics[2 * row], plan.statistics[2 * row + 1],
+                               plan.dloss[row * plan.dloss_stride]);
+    write_gradient<Scalar, THREADS>(plan, gradient, row, lane, count,
+                                    static_cast<const uint4 *>(plan.logits.data) + row * count);
   });
+}
+
+/* Threads of a block that takes a row at a time. Two such blocks hold rows of up to 112 KiB on a multiprocessor of compute
+ * capability 9.0. */
+enum { LONG_BLOCK = 512, HELD_MOST = 112 << 10 };
+
+template <int THREADS> constexpr int gradient_block = THREADS == WARP ? BLOCK : THREADS;
+
+/* A thread reads again only what it has read before, so that dlogits may be the logits; but for the label's logit, which
+ * all have read before any of them writes. */
+template <typename Scalar, int THREADS>
+__global__ void __launch_bounds__(gradient_block<THREADS>, 2)
+    cross_entropy_gradient_kernel(const CrossEntropyPlan plan, int count, bool holding) {
+  extern __shared__ uint4 row_in_shared_memory[];
+  uint4 *held = holding ? row_in_shared_memory : nullptr;
+  constexpr int groups = gradient_block<THREADS> / THREADS;
+  const int lane = threadIdx.x % THREADS;
+  int64_t row = (int64_t)blockIdx.x * groups + threadIdx.x / THREADS;
+  for (; row < plan.logits.rows; row += (int64_t)gridDim.x * groups) {
+    const RowTarget target = row_target(plan, row);
+    if (target.ignored) {
+      if (lane == 0) plan.loss[row] = 0.0f;
+      clear_gradient<Scalar, THREADS>(plan, row, lane, count);
+      continue;
+    }
+    const RowSums sums = row_sums<Scalar, THREADS>(plan, target, row, lane, count, held);
+    if (lane == 0) write_loss(plan, target, sums, row);
+    if (THREADS == WARP) __syncwarp();
+    const RowGradient gradient(target, sums.log_sum.maximum, sums.log_sum.sum / sums.target,
+                               plan.dloss[row * plan.dloss_stride]);
+    const uint4 *source = held ? held : static_cast<const uint4 *>(plan.logits.data) + row * count;
+    write_gradient<Scalar, THREADS>(plan, gradient, row, lane, count, source);
+  }
 }
 
 /* MatrixRows up to this many columns are left to a warp. */
@@ -148,10 +280,22 @@ int rows_grid(Launch launch, const MatrixRows &x) {
 
 /* The vectors in a row, as an int, where all of these addresses allow them. Without vectors kernels read elements of any
  * dtype, whatever they were instantiated for. */
-int vector_count(const CrossEntropyPlan &plan, const void *out) {
-  if (!on_vector(plan.logits.data) || !on_vector(out)) return 0;
+int vector_count(const CrossEntropyPlan &plan) {
+  if (!on_vector(plan.logits.data) || !on_vector(plan.dlogits)) return 0;
   const int64_t count = vectors_in_row(plan.logits.dtype, plan.logits.columns);
   return count < INT32_MAX / IN_FLIGHT ? (int)count : 0;
+}
+
+template <typename Scalar, int THREADS> void start_gradient(Launch launch, const CrossEntropyPlan &plan, int count) {
+  const auto kernel = cross_entropy_gradient_kernel<Scalar, THREADS>;
+  constexpr int block = gradient_block<THREADS>;
+  const size_t bytes = THREADS == WARP ? 0 : (size_t)count * sizeof(uint4);
+  const bool holding =
+      bytes > 0 && bytes <= HELD_MOST &&
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes) == cudaSuccess;
+  cudaGetLastError(); /* of a GPU that has less shared memory */
+  const int grid = grid_size(launch, plan.logits.rows, block / THREADS, 64);
+  kernel<<<grid, block, holding ? bytes : 0, launch.stream>>>(plan, count, holding);
 }
 
 } // namespace
@@ -159,7 +303,7 @@ int vector_count(const CrossEntropyPlan &plan, const void *out) {
 extern "C" cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPlan *plan) {
   const MatrixRows &logits = plan->logits;
   if (logits.rows == 0) return cudaSuccess;
-  const int count = vector_count(*plan, NULL);
+  const int count = vector_count(*plan);
   with_scalar(count > 0 ? logits.dtype : DTYPE_F32, [&](auto scalar) {
     using Scalar = decltype(scalar);
     const auto kernel =
@@ -172,12 +316,27 @@ extern "C" cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPla
 extern "C" cudaError_t launch_cross_entropy_backward(Launch launch, const CrossEntropyPlan *plan) {
   const MatrixRows &logits = plan->logits;
   if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
-  const int count = plan->dlogits_dtype == logits.dtype ? vector_count(*plan, plan->dlogits) : 0;
+  const int count = vector_count(*plan);
   with_scalar(count > 0 ? logits.dtype : DTYPE_F32, [&](auto scalar) {
     using Scalar = decltype(scalar);
     const auto kernel = logits.columns <= warp_columns ? cross_entropy_backward_kernel<Scalar, WARP>
                                                        : cross_entropy_backward_kernel<Scalar, BLOCK>;
     kernel<<<rows_grid(launch, logits), BLOCK, 0, launch.stream>>>(*plan, count);
+  });
+  return cudaGetLastError();
+}
+
+extern "C" cudaError_t launch_cross_entropy_gradient(Launch launch, const CrossEntropyPlan *plan) {
+  const MatrixRows &logits = plan->logits;
+  if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
+  const int count = vector_count(*plan);
+  with_scalar(count > 0 ? logits.dtype : DTYPE_F32, [&](auto scalar) {
+    using Scalar = decltype(scalar);
+    if (logits.columns <= warp_columns) {
+      start_gradient<Scalar, WARP>(launch, *plan, count);
+    } else {
+      start_gradient<Scalar, LONG_BLOCK>(launch, *plan, count);
+    }
   });
   return cudaGetLastError();
 }

@@ -111,22 +111,27 @@ cudaError_t launch_softmax(Launch launch, MatrixRows out, MatrixRows x, SoftmaxR
 cudaError_t launch_softmax_backward(Launch launch, MatrixRows dx, MatrixRows dy, MatrixRows y, SoftmaxRule rule,
                                     int64_t queries);
 
+/* core/operations.h, of contiguous tensors. */
 typedef struct CrossEntropyPlan {
   MatrixRows logits;
   const void *target;
   DType target_dtype;
-  float *statistics; /* (rows, 2) */
+  const float *weight; /* NULL: ones */
+  float smoothing;
+  bool ignores;
+  int64_t ignored;
+  float *statistics; /* (rows, 2); NULL for the gradient at once */
   FaultWord *fault;
-  float *loss; /* forward */
-  /* backward: */
-  void *dlogits;
-  DType dlogits_dtype;
+  float *loss;   /* NULL in the backward pass */
+  void *dlogits; /* of the logits' dtype; NULL in the forward pass */
   const float *dloss;
   int64_t dloss_stride; /* counts elements; may be 0 */
 } CrossEntropyPlan;
 
 cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPlan *plan);
 cudaError_t launch_cross_entropy_backward(Launch launch, const CrossEntropyPlan *plan);
+/* Both at once; dlogits may be the logits. */
+cudaError_t launch_cross_entropy_gradient(Launch launch, const CrossEntropyPlan *plan);
 
 /* out[i] = x[i] times 0 or `scale`, by whether u[i] is below the probability: backend.h, dropout. */
 cudaError_t launch_dropout(Launch launch, void *out, const void *x, DType dtype, int64_t count, float probability,

@@ -24,7 +24,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 4 };
+enum { BACKEND_VERSION = 5 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -75,6 +75,8 @@ typedef struct Backend {
   bool (*where)(Tensor *out, const Tensor *condition, Operand a, Operand b);
   /* min(max(x, low), high); NaN stays NaN. */
   bool (*clamp)(Tensor *out, const Tensor *x, Number low, Number high);
+  /* x = x · factor, one f32 element; nothing of x is read or written where that is 1. x contiguous, f32, f16 or bf16. */
+  bool (*scale)(Tensor *x, const Tensor *factor);
 
   /* --- reductions --- */
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
@@ -84,14 +86,16 @@ typedef struct Backend {
   bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);
   /* dx from dy and the output y of softmax; all contiguous; dx may be dy. */
   bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
-  /* Everything contiguous. loss[i] (f32) = log(sum(exp(logits[i]))) - logits[i][target[i]]; logits (n, classes), target
-   * (n) i64, i32 or u8; statistics (n, 2) f32: the row's largest logit and the sum of exp(logit - largest). A target
-   * out of range: false at once on the CPU; on a GPU a NaN loss, and an error at the next synchronize or to_host. */
-  bool (*cross_entropy)(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
-  /* dlogits[i] = (softmax(logits[i]) - onehot(target[i])) · dloss[i], from cross_entropy's statistics; dlogits
-   * contiguous, dloss (n) f32 of any stride. */
-  bool (*cross_entropy_backward)(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+  /* Everything contiguous; loss and dloss (n), f32, dloss of any stride. loss as core/operations.h says, 0 for an
+   * ignored row; statistics (n, 2) f32: the row's largest logit, and the sum of exp(logit - largest) over Σ q. A target out
+   * of range: false at once on the CPU; on a GPU a NaN loss, and an error at the next synchronize or to_host. */
+  bool (*cross_entropy)(Tensor *loss, Tensor *statistics, const CrossEntropy *rows);
+  /* dlogits = (Σ q · softmax(logits) - q) · dloss, 0 in an ignored row, from cross_entropy's statistics. */
+  bool (*cross_entropy_backward)(Tensor *dlogits, const CrossEntropy *rows, const Tensor *statistics,
                                  const Tensor *dloss);
+  /* Both at once, which reads the logits once where the device can hold a row: dlogits, of the logits' dtype, may be the
+   * logits. */
+  bool (*cross_entropy_gradient)(Tensor *loss, Tensor *dlogits, const CrossEntropy *rows, const Tensor *dloss);
 
   /* --- normalization: contiguous tensors; rows are the last dimension (columns, at least 1) --- */
   /* out = (x - mean) · inverse · weight + bias, with the row's mean and inverse = 1 / √(mean of (x - mean)² +
@@ -136,6 +140,8 @@ typedef struct Backend {
    * extent in the other (both orders occur); batch strides of a and b may be 0. a and b have one dtype of f32, f16,
    * bf16; out has it too, or f32. k = 0 gives the bias or 0. Accumulates in float32; float32 products use no TF32. */
   bool (*matmul)(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+  /* out = out + a · b, for an f32 out; the rest as for matmul. */
+  bool (*matmul_add)(Tensor *out, const Tensor *a, const Tensor *b);
   /* After matmul, without a bias, where a is a triangle: 0 in columns beyond i + k - m of row i if `lower`, else before
    * them. Such a 0 times what is not finite in b must not count: columns of out are computed again, from the triangle
    * alone, where those of b are not finite. Tensors are those of matmul, all of three dimensions. */

@@ -21,6 +21,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --context N      tokens of a sequence (1024, 64)
   --vocabulary N   different tokens (50304, 512)
   --batch N        sequences in a step (32, 4)
+  --rows N         tokens whose logits are in memory at once (default: what layer:cross_entropy takes)
   --optimizer NAME adamw or stable_adamw (default adamw)
   --clip X         largest norm of the gradient; 0 for any (default 1)
   --steps N        steps that are timed (30, 20)
@@ -40,7 +41,8 @@ local readers = {
   compare = {options.names(), "a list of names"}, dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
   convert = {options.one_of("blocks", "all"), "blocks or all"},
   layers = kinds.whole, width = kinds.whole, heads = kinds.whole, context = kinds.whole, vocabulary = kinds.whole,
-  batch = kinds.whole, optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
+  batch = kinds.whole, rows = kinds.whole,
+  optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
   clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
 }
 
@@ -91,7 +93,7 @@ local function make_training(precision, settings)
   local inputs, targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
   local take_step = stepping.make({
     model = model,
-    loss = function() return fp8.cross_entropy(model(inputs), targets:view(-1)) end,
+    loss = function() return model:loss(inputs, targets, {rows = settings.rows}) end,
   }, optimizer, settings)
   local function step()
     inputs:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))

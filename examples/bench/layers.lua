@@ -99,6 +99,9 @@ local function bench(dtype, options)
   line("cross_entropy, gradient", 2 * d * logit_rows * words, function()
     return core.cross_entropy_backward(logits, labels, statistics, loss)
   end)
+  line("cross_entropy with its gradient", 2 * d * logit_rows * words, function()
+    return core.cross_entropy(logits, labels, nil, loss)
+  end)
   measure.free(logits)
 
   local positions = options.positions

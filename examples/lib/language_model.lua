@@ -26,12 +26,22 @@ function LanguageModel:init(sizes)
   if sizes.tied then self.head.weight = self.tokens.weight end
 end
 
---- tokens: integers (batch, n), n at most the context; to logits (batch · n, vocabulary).
-function LanguageModel:forward(tokens)
+-- What the last layer gets, (batch · n, width).
+local function features(self, tokens)
   local length = tokens:size(2)
   local x = self.tokens(tokens) + self.positions:narrow(1, 1, length)
   local y = self.norm(self.blocks(x))
-  return self.head(y:view(-1, y:size(3)))
+  return y:view(-1, y:size(3))
+end
+
+--- tokens: integers (batch, n), n at most the context; to logits (batch · n, vocabulary).
+function LanguageModel:forward(tokens) return self.head(features(self, tokens)) end
+
+--- The mean cross-entropy of the logits, which are never all in memory: worth while for a large vocabulary.
+-- @param targets integers (batch, n): the next tokens
+-- @param options of the last layer's cross_entropy, or nil
+function LanguageModel:loss(tokens, targets, options)
+  return self.head:cross_entropy(features(self, tokens), targets:view(-1), options)
 end
 
 return LanguageModel

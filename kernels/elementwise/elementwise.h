@@ -40,6 +40,8 @@ cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp o
 cudaError_t launch_where(Launch launch, const ElementwisePlan *plan);
 /* Inputs: x, low, high; the last two are numbers. */
 cudaError_t launch_clamp(Launch launch, const ElementwisePlan *plan);
+/* backend.h, scale: `count` elements. */
+cudaError_t launch_scale(Launch launch, void *x, DType dtype, int64_t count, const float *factor);
 /* Input: what to convert to the output's dtype; a number fills. */
 cudaError_t launch_convert(Launch launch, const ElementwisePlan *plan);
 /* Copies elements of `word_bytes` (1, 2, 4, 8 or 16) as they are; sizes and strides count words. */

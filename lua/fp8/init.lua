@@ -19,6 +19,7 @@ local create = require "fp8.ops.create"
 local elementwise = require "fp8.ops.elementwise"
 local join = require "fp8.ops.join"
 local later = require "fp8.later"
+local linear_cross_entropy = require "fp8.linear.cross_entropy"
 local linear_matmul = require "fp8.linear.matmul"
 local normalize = require "fp8.ops.normalize"
 local quantize = require "fp8.ops.quantize"
@@ -41,6 +42,7 @@ local fp8 = {
   cat = join.cat, stack = join.stack, where = elementwise.where,
   maximum = elementwise.maximum, minimum = elementwise.minimum,
   matmul = require("fp8.ops.matmul").matmul, cross_entropy = require "fp8.ops.cross_entropy",
+  linear_cross_entropy = linear_cross_entropy.linear_cross_entropy,
   gelu = elementwise.gelu, silu = elementwise.silu,
   layer_norm = normalize.layer_norm, rms_norm = normalize.rms_norm,
   dropout = require "fp8.ops.dropout", embedding = require "fp8.ops.embedding",

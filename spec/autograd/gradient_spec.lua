@@ -92,6 +92,19 @@ for _, reduction in ipairs {"mean", "sum", "none"} do
   end, any(3, 4))
 end
 
+case("cross_entropy with options", function(x)
+  local options = {
+    ignore_index = -1, label_smoothing = 0.3, class_weight = fp8.tensor({0.5, 2, 1, 1.5}, {device = x.device}),
+  }
+  return fp8.cross_entropy(x, on_device_of(x, {2, -1, 3}), options)
+end, any(3, 4))
+for _, reduction in ipairs {"mean", "none"} do
+  case("linear_cross_entropy, " .. reduction, function(x, w, b)
+    return fp8.linear_cross_entropy(x, w, on_device_of(x, {2, -1, 0, 3, 1}),
+      {bias = b, rows = 2, ignore_index = -1, label_smoothing = 0.2, reduction = reduction})
+  end, any(5, 3), any(4, 3), any(4))
+end
+
 -- Layers.
 case("layer_norm", function(x, w, b) return fp8.layer_norm(x, w, b) end, any(2, 3, 8), any(8), any(8)).step = 0.01
 case("layer_norm without parameters", function(x) return fp8.layer_norm(x, nil, nil, 0.1) end, any(3, 5)).step = 0.01

@@ -16,6 +16,7 @@ local elsewhere = {
   ["fp8.cuda"] = "its functions are about devices",
   ["fp8.create_dynamic_map"] = "a list of constants, in core/golden_spec",
   ["fp8.create_linear_map"] = "a list of constants, in core/golden_spec",
+  ["fp8.linear_cross_entropy"] = "a matmul and a cross_entropy, beside which it is in linear/cross_entropy_spec",
   ["fp8.load"] = "reads files", ["fp8.data"] = "reads files", ["fp8.checkpoint"] = "reads files",
   ["fp8.nn"] = "layers are made of these functions", ["fp8.optim"] = "steps have formulas of their own, in spec/optim",
   ["fp8.Linear"] = "a layer", ["fp8.LinearMixed"] = "a layer", ["fp8.LinearGlobal"] = "a layer",

@@ -1,4 +1,5 @@
 -- Elementwise operations: values, broadcasting, promotion, places.
+local core = require "fp8.core"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference.elementwise"
 local support = require "spec.support"
@@ -174,6 +175,33 @@ support.each_device(function(device)
           if z[i] ~= 2 * i + 1 then error(("shifted, size %d, element %d: got %g"):format(n, i, z[i])) end
         end
       end
+    end)
+  end)
+
+  describe("scale_", function()
+    it("multiplies by one number of the device's, and leaves everything as it is where that is 1", function()
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        for _, n in ipairs {0, 1, 7, 8, 1000, 5003} do
+          for first = 1, 2 do -- the second is on no vector
+            local whole = fp8.randn(n + 2, {device = device}):to(dtype)
+            local x = whole:narrow(1, first, n)
+            local expected, outside = x * 3, whole:select(1, -1):clone()
+            core.scale_(x, fp8.full({}, 3, {device = device}))
+            support.same_bytes(x:contiguous(), expected)
+            support.same_bytes(whole:select(1, -1), outside)
+            core.scale_(x, fp8.ones(1, {device = device}))
+            support.same_bytes(x:contiguous(), expected)
+          end
+        end
+        local x = fp8.ones(3, {device = device}):to(dtype)
+        support.equal(core.scale_(x, fp8.full({}, 0 / 0, {device = device})), fp8.tensor {0 / 0, 0 / 0, 0 / 0})
+      end
+      local x, one = fp8.ones(3, 4, {device = device}), fp8.ones(1, {device = device})
+      support.fails("one f32 element", core.scale_, x, one:half())
+      support.fails("one f32 element", core.scale_, x, fp8.ones(2, {device = device}))
+      support.fails("contiguous", core.scale_, x:t(), one)
+      support.fails("share no memory", core.scale_, x, x[1]:narrow(1, 1, 1))
+      support.fails("must be f32, f16 or bf16, got i64", core.scale_, x:to "i64", one)
     end)
   end)
 

@@ -237,6 +237,30 @@ support.each_device(function(device)
       end
     end)
 
+    it("adds to a sum in float32, for any layout and dtype", function()
+      local random = support.random(6)
+      for trial = 1, 30 do
+        local m, k, n = random(70), random(70) - 1, random(70)
+        local options = {device = device, dtype = ({"f32", "f16", "bf16"})[trial % 3 + 1]}
+        local a = trial % 2 == 0 and fp8.randn(m, k, options) or fp8.randn(k, m, options):t()
+        local b = trial % 4 < 2 and fp8.randn(k, n, options) or fp8.randn(n, k, options):t()
+        local sum = fp8.randn(m, n, {device = device})
+        local expected = sum + expected_product(a, b):to(device)
+        local before = core.version(sum)
+        assert.equal(sum, core.matmul_add_(sum, a, b))
+        support.close(sum, expected, 1e-5)
+        assert.is_true(k == 0 or core.version(sum) > before)
+      end
+      local x = fp8.ones(3, 3, {device = device})
+      local function refuses(text, ...) support.fails(text, core.matmul_add_, ...) end
+      refuses("must be contiguous f32 of shape (3, 3), got f32 (2, 3)", fp8.ones(2, 3, {device = device}), x, x)
+      refuses("must be contiguous f32 of shape (3, 3), got f16 (3, 3)", x:half(), x:half(), x:half())
+      refuses("must be contiguous f32", fp8.ones(3, 6, {device = device}):narrow(2, 1, 3), x, x)
+      refuses("must share no memory", x, x, fp8.ones(3, 3, {device = device}))
+      refuses("dtypes f32 and f16 differ", fp8.ones(3, 3, {device = device}), x, x:half())
+      refuses("shapes (3, 3) and (2, 3)", fp8.ones(3, 3, {device = device}), x, x:narrow(1, 1, 2))
+    end)
+
     it("names both shapes where they don't fit", function()
       support.fails("matmul: shapes (3, 4) and (5, 6): 4 and 5 differ",
         function() fp8.zeros(3, 4, {device = device}):matmul(fp8.zeros(5, 6, {device = device})) end)

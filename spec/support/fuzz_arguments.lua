@@ -312,6 +312,14 @@ return function(random, device, pool_size)
 
   function makers.logits() return fp8.randn(3, 4, {device = device}) end
   function makers.targets() return random(4) == 1 and make "index" or fp8.randint(0, 4, {3}, {device = device}) end
+  function makers.loss_rule()
+    return random(2) == 1 and fields {weight = "losses", smoothing = "fraction", ignored = "number"} or nil
+  end
+  function makers.loss_options()
+    return random(2) == 1 and fields {
+      ignore_index = "number", label_smoothing = "fraction", class_weight = "losses", rows = "small",
+    } or nil
+  end
   function makers.losses() return fp8.rand(3, {device = device}) end
   function makers.statistics() return fp8.rand(3, 2, {device = device}) end
   function makers.features() return random(3) == 1 and make "none" or fp8.rand(4, {device = device}) end

@@ -20,8 +20,12 @@ for names, kinds in ([[
   clamp: tensor number number
   softmax log_softmax squeeze unsqueeze size: tensor dimension
   softmax_backward: tensor tensor dimension boolean
-  cross_entropy: logits targets
-  cross_entropy_backward: logits targets statistics losses
+  fp8.cross_entropy: logits targets loss_options
+  core.cross_entropy: logits targets loss_rule losses boolean
+  linear_cross_entropy: logits parameter targets loss_options
+  cross_entropy_backward: logits targets statistics losses loss_rule
+  scale_: tensor scale
+  matmul_add_: parameter logits matrix
   layer_norm: logits features features small
   rms_norm: logits features small
   normalize_backward: normalize_fields

@@ -85,6 +85,52 @@ typedef struct SoftmaxRule {
   bool logarithm;
 } SoftmaxRule;
 
+/* --- cross-entropy of a row of logits x with a label, as PyTorch's cross_entropy has it ---
+ *
+ * With the weights w of the classes and q[c] = w[c] · ((1 - smoothing) · (c = label) + smoothing / classes) the loss is
+ * -Σ q[c] · log softmax(x)[c], its gradient Σ q · softmax(x)[c] - q[c]. Where only the label counts that is
+ * log Σ exp(x) - x[label], and softmax(x)[c] - (c = label). */
+typedef struct CrossEntropy {
+  const Tensor *logits;   /* (n, classes), any float dtype */
+  const Tensor *target;   /* (n) i64, i32 or u8: labels from 0 */
+  const Tensor *weight;   /* (classes) f32: the classes', or NULL for ones */
+  float smoothing;        /* from 0 to 1 */
+  const int64_t *ignored; /* the label of rows that don't count, or NULL for none */
+} CrossEntropy;
+
+/* q[c] = own · (c = label) + share · w[c] */
+typedef struct SoftTarget {
+  float own, share;
+} SoftTarget;
+
+PORTABLE SoftTarget soft_target(float weight_of_label, float smoothing, int64_t classes) {
+  SoftTarget result;
+  result.own = (1.0f - smoothing) * weight_of_label;
+  result.share = smoothing / (float)classes;
+  return result;
+}
+
+/* Σ q */
+PORTABLE float soft_target_sum(SoftTarget target, float sum_of_weights) {
+  return target.share == 0.0f ? target.own : target.own + target.share * sum_of_weights;
+}
+
+/* What the differences of logits are taken from, before they are added up: few of them are large then. */
+PORTABLE float logit_pivot(float logit_of_label) { return isfinite(logit_of_label) ? logit_of_label : 0.0f; }
+
+/* What the loss needs to know of a row. */
+typedef struct LogitSums {
+  float largest, exponentials; /* Σ exp(x - largest) */
+  float differences;           /* Σ share · w[c] · (x[c] - pivot), 0 where the share is */
+} LogitSums;
+
+PORTABLE float cross_entropy_loss(LogitSums sums, SoftTarget target, float sum_of_target, float logit_of_label) {
+  const float pivot = logit_pivot(logit_of_label);
+  float loss = sum_of_target * (logf(sums.exponentials) + (sums.largest - pivot));
+  if (logit_of_label != pivot) loss -= target.own * (logit_of_label - pivot);
+  return loss - sums.differences;
+}
+
 /* Normalization of rows, the last dimension. weight and bias (columns) may be NULL. */
 typedef struct Normalization {
   const Tensor *x, *weight, *bias;

@@ -24,6 +24,7 @@ bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x);
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool cpu_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool cpu_clamp(Tensor *out, const Tensor *x, Number low, Number high);
+bool cpu_scale(Tensor *x, const Tensor *factor);
 
 /* reduce/reduce.c */
 bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x);
@@ -33,9 +34,10 @@ bool cpu_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);
 bool cpu_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
 
 /* cross_entropy.c */
-bool cpu_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
-bool cpu_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+bool cpu_cross_entropy(Tensor *loss, Tensor *statistics, const CrossEntropy *rows);
+bool cpu_cross_entropy_backward(Tensor *dlogits, const CrossEntropy *rows, const Tensor *statistics,
                                 const Tensor *dloss);
+bool cpu_cross_entropy_gradient(Tensor *loss, Tensor *dlogits, const CrossEntropy *rows, const Tensor *dloss);
 
 /* normalize.c */
 bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
@@ -52,6 +54,7 @@ bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 /* matmul/matmul.c, matmul/triangle.c */
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+bool cpu_matmul_add(Tensor *out, const Tensor *a, const Tensor *b);
 bool cpu_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
 
 /* scaled_matmul.c */

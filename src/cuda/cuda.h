@@ -127,6 +127,7 @@ bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x);
 bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool cuda_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool cuda_clamp(Tensor *out, const Tensor *x, Number low, Number high);
+bool cuda_scale(Tensor *x, const Tensor *factor);
 
 /* reduce.c */
 bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x);
@@ -136,9 +137,10 @@ bool cuda_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);
 bool cuda_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
 
 /* cross_entropy.c */
-bool cuda_cross_entropy(Tensor *loss, Tensor *statistics, const Tensor *logits, const Tensor *target);
-bool cuda_cross_entropy_backward(Tensor *dlogits, const Tensor *logits, const Tensor *target, const Tensor *statistics,
+bool cuda_cross_entropy(Tensor *loss, Tensor *statistics, const CrossEntropy *rows);
+bool cuda_cross_entropy_backward(Tensor *dlogits, const CrossEntropy *rows, const Tensor *statistics,
                                  const Tensor *dloss);
+bool cuda_cross_entropy_gradient(Tensor *loss, Tensor *dlogits, const CrossEntropy *rows, const Tensor *dloss);
 
 /* normalize.c */
 bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
@@ -160,6 +162,7 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
 /* matmul/matmul.c */
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
+bool cuda_matmul_add(Tensor *out, const Tensor *a, const Tensor *b);
 bool cuda_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
 
 /* scaled_matmul.c */

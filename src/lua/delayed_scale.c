@@ -14,7 +14,7 @@ static int lfp8_delayed_scale(lua_State *L) {
   options.stochastic = false;
   bool same = lua_type(L, 4) == LUA_TSTRING && strcmp(lua_tostring(L, 4), "same") == 0;
   HistoryRecord record = same ? HISTORY_SAME : optional_boolean(L, 4, false) ? HISTORY_NEXT : HISTORY_KEEP;
-  int count = lua_isnoneornil(L, 5) ? 0 : check_field_list(L, 5, 6);
+  int count = lua_isnoneornil(L, 5) ? 0 : own_field_list(L, 5, 6);
   bool done = op_delayed_scale(new_tensor(L), x, history, &options, record);
   if (done) set_fields(L, 5, count);
   return finish(L, done, 1);

@@ -65,6 +65,14 @@ static int lfp8_sub_(lua_State *L) { return binary_in_place(L, BINARY_SUB); }
 static int lfp8_mul_(lua_State *L) { return binary_in_place(L, BINARY_MUL); }
 static int lfp8_div_(lua_State *L) { return binary_in_place(L, BINARY_DIV); }
 
+/* scale_(x, factor): x times an f32 tensor of one element, in place; free where that is 1 */
+static int lfp8_scale_(lua_State *L) {
+  Tensor *x = check_tensor(L, 1);
+  bool ok = op_scale_in_place(x, check_tensor(L, 2));
+  lua_settop(L, 1);
+  return finish(L, ok, 1);
+}
+
 /* where(condition, a, b): a where the condition is not 0, else b */
 static int lfp8_where(lua_State *L) {
   const Tensor *condition = check_tensor(L, 1);
@@ -126,6 +134,7 @@ const luaL_Reg elementwise_functions[] = {
     {"sub_", lfp8_sub_},
     {"mul_", lfp8_mul_},
     {"div_", lfp8_div_},
+    {"scale_", lfp8_scale_},
     {"where", lfp8_where},
     {"masked_fill", lfp8_masked_fill},
     {"clamp", lfp8_clamp},

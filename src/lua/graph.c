@@ -44,7 +44,7 @@ static int lfp8_graph_release(lua_State *L) {
 /* graph_replay(graph, fields, count): enqueues its work and, with it, sets `fields`, `count` times a table, a key and a
  * value, as commit does; they have values before */
 static int lfp8_graph_replay(lua_State *L) {
-  int count = check_field_list(L, 2, 3);
+  int count = own_field_list(L, 2, 3);
   bool done = op_graph_replay(check_graph(L, 1));
   if (done) set_fields(L, 2, count);
   return finish(L, done, 0);

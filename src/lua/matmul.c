@@ -8,6 +8,14 @@ static int lfp8_matmul(lua_State *L) {
   return finish(L, op_matmul(new_tensor(L), a, b, bias, dtype), 1);
 }
 
+/* matmul_add_(out (m, n) f32, a (m, k), b (k, n)) -> out, to which a · b has been added */
+static int lfp8_matmul_add_(lua_State *L) {
+  Tensor *out = check_tensor(L, 1);
+  bool ok = op_matmul_add(out, check_tensor(L, 2), check_tensor(L, 3));
+  lua_settop(L, 1);
+  return finish(L, ok, 1);
+}
+
 /* triangle_matmul(a, b, lower) -> (…, m, n): ops/ops.h, op_triangle_matmul */
 static int lfp8_triangle_matmul(lua_State *L) {
   const Tensor *a = check_tensor(L, 1), *b = check_tensor(L, 2);
@@ -23,6 +31,7 @@ static int lfp8_matrices(lua_State *L) {
 
 const luaL_Reg matmul_functions[] = {
     {"matmul", lfp8_matmul},
+    {"matmul_add_", lfp8_matmul_add_},
     {"triangle_matmul", lfp8_triangle_matmul},
     {"matrices", lfp8_matrices},
     {NULL, NULL},

@@ -60,7 +60,7 @@ static int lfp8_update(lua_State *L) {
   lua_settop(L, COUNT);
   UpdateRule rule = (UpdateRule)luaL_checkoption(L, 1, NULL, rule_names);
   check_table(L, BATCHES);
-  int fields = check_field_list(L, FIELDS, COUNT), batches = (int)list_length(L, BATCHES, BATCHES);
+  int fields = own_field_list(L, FIELDS, COUNT), batches = (int)list_length(L, BATCHES, BATCHES);
   lua_newtable(L);
   Update *updates = lua_newuserdata(L, ((size_t)batches + 1) * sizeof *updates);
   for (int i = 0; i < batches; i++) {

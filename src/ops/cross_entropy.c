@@ -1,7 +1,19 @@
 /* The cross-entropy loss. */
+#include <math.h>
+
 #include "ops/support/support.h"
 
-static bool check_cross_entropy(const Tensor *logits, const Tensor *target) {
+static bool check_weight(const Tensor *logits, const Tensor *weight) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (!weight) return true;
+  if (!same_device(logits, weight)) return false;
+  if (weight->dtype == DTYPE_F32 && weight->rank == 1 && weight->size[0] == logits->size[1]) return true;
+  return error_set("f32 weights of shape (%lld), one a class, are needed, got %s %s", (long long)logits->size[1],
+                   dtype_name(weight->dtype), tensor_shape_text(weight, text));
+}
+
+static bool check_rows(const CrossEntropy *rows) {
+  const Tensor *logits = rows->logits, *target = rows->target;
   char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
   if (!check_float(logits) || !same_device(logits, target)) return false;
   if (!dtype_is_integer(target->dtype)) return error_set("targets must be integers, got %s", dtype_name(target->dtype));
@@ -9,40 +21,90 @@ static bool check_cross_entropy(const Tensor *logits, const Tensor *target) {
     return error_set("logits (n, classes) and targets (n) are needed, got shapes %s and %s",
                      tensor_shape_text(logits, first), tensor_shape_text(target, second));
   }
-  return true;
+  if (!(rows->smoothing >= 0 && rows->smoothing <= 1)) {
+    return error_set("label smoothing must be from 0 to 1, got %g", (double)rows->smoothing);
+  }
+  return check_weight(logits, rows->weight);
 }
 
-bool op_cross_entropy(Tensor *out, Tensor *statistics, const Tensor *logits, const Tensor *target) {
-  if (!check_cross_entropy(logits, target)) return false;
-  Tensor input = {0}, labels = {0}, losses = {0}, created = {0};
-  int64_t size[2] = {logits->size[0], 2};
-  bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
-              tensor_create_like(&losses, target, DTYPE_F32) &&
-              tensor_create(&created, DTYPE_F32, tensor_device(logits), 2, size) &&
-              backend_for(logits)->cross_entropy(&losses, &created, &input, &labels);
-  tensor_release(&input);
-  tensor_release(&labels);
+static bool check_dloss(const CrossEntropy *rows, const Tensor *dloss) {
+  if (!same_device(rows->logits, dloss)) return false;
+  if (dloss->dtype == DTYPE_F32 && tensor_same_shape(dloss, rows->target)) return true;
+  return error_set("the loss's gradient must be f32 and have the targets' shape");
+}
+
+/* The same rows, their tensors contiguous. */
+typedef struct ContiguousRows {
+  CrossEntropy rows;
+  Tensor logits, target, weight;
+} ContiguousRows;
+
+static bool make_contiguous(ContiguousRows *made, const CrossEntropy *rows) {
+  *made = (ContiguousRows){.rows = *rows};
+  made->rows.logits = &made->logits;
+  made->rows.target = &made->target;
+  if (rows->weight) made->rows.weight = &made->weight;
+  return op_contiguous(&made->logits, rows->logits) && op_contiguous(&made->target, rows->target) &&
+         (!rows->weight || op_contiguous(&made->weight, rows->weight));
+}
+
+static void release_rows(ContiguousRows *made) {
+  tensor_release(&made->logits);
+  tensor_release(&made->target);
+  tensor_release(&made->weight);
+}
+
+bool op_cross_entropy(Tensor *out, Tensor *statistics, const CrossEntropy *rows) {
+  if (!check_rows(rows)) return false;
+  ContiguousRows input;
+  Tensor losses = {0}, created = {0};
+  int64_t size[2] = {rows->logits->size[0], 2};
+  bool done = make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32) &&
+              tensor_create(&created, DTYPE_F32, tensor_device(rows->logits), 2, size) &&
+              backend_for(rows->logits)->cross_entropy(&losses, &created, &input.rows);
+  release_rows(&input);
   hand_over(statistics, &created, done);
   return hand_over(out, &losses, done);
 }
 
-bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *statistics,
-                               const Tensor *dloss) {
-  if (!check_cross_entropy(logits, target) || !same_device(logits, dloss) || !same_device(logits, statistics)) {
-    return false;
-  }
-  if (dloss->dtype != DTYPE_F32 || !tensor_same_shape(dloss, target)) {
-    return error_set("the loss's gradient must be f32 and have the targets' shape");
-  }
+bool op_cross_entropy_backward(Tensor *out, const CrossEntropy *rows, const Tensor *statistics, const Tensor *dloss) {
+  const Tensor *logits = rows->logits;
+  if (!check_rows(rows) || !check_dloss(rows, dloss) || !same_device(logits, statistics)) return false;
   bool fits = statistics->dtype == DTYPE_F32 && statistics->rank == 2 && tensor_is_contiguous(statistics);
   if (!fits || statistics->size[0] != logits->size[0] || statistics->size[1] != 2) {
     return error_set("the statistics must be f32 of shape (%lld, 2)", (long long)logits->size[0]);
   }
-  Tensor input = {0}, labels = {0}, created = {0};
-  bool done = op_contiguous(&input, logits) && op_contiguous(&labels, target) &&
-              tensor_create_like(&created, logits, logits->dtype) &&
-              backend_for(logits)->cross_entropy_backward(&created, &input, &labels, statistics, dloss);
-  tensor_release(&input);
-  tensor_release(&labels);
+  ContiguousRows input;
+  Tensor created = {0};
+  bool done = make_contiguous(&input, rows) && tensor_create_like(&created, logits, logits->dtype) &&
+              backend_for(logits)->cross_entropy_backward(&created, &input.rows, statistics, dloss);
+  release_rows(&input);
   return hand_over(out, &created, done);
+}
+
+bool op_cross_entropy_gradient(Tensor *out, Tensor *gradient, const CrossEntropy *rows, const Tensor *dloss) {
+  if (!check_rows(rows) || !check_dloss(rows, dloss)) return false;
+  ContiguousRows input;
+  Tensor losses = {0}, created = {0};
+  bool done = make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32) &&
+              tensor_create_like(&created, rows->logits, rows->logits->dtype) &&
+              backend_for(rows->logits)->cross_entropy_gradient(&losses, &created, &input.rows, dloss);
+  release_rows(&input);
+  hand_over(gradient, &created, done);
+  return hand_over(out, &losses, done);
+}
+
+bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const CrossEntropy *rows, const Tensor *dloss) {
+  if (!check_rows(rows) || !check_dloss(rows, dloss)) return false;
+  if (!tensor_is_contiguous(logits)) return error_set("logits that become their gradient must be contiguous");
+  if (overlaps_partly(logits, dloss) || (rows->weight && overlaps_partly(logits, rows->weight))) {
+    return error_set("logits that become their gradient must share no memory with what it is computed from");
+  }
+  ContiguousRows input;
+  Tensor losses = {0};
+  bool done = make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32) &&
+              backend_for(logits)->cross_entropy_gradient(&losses, logits, &input.rows, dloss);
+  release_rows(&input);
+  if (done) tensor_changed(logits);
+  return hand_over(out, &losses, done);
 }

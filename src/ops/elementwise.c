@@ -164,3 +164,13 @@ bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high) {
   high = number_in(created.dtype, high);
   return hand_over(out, &created, backend_for(x)->clamp(&created, x, low, high));
 }
+
+bool op_scale_in_place(Tensor *x, const Tensor *factor) {
+  if (!check_compute_float(x->dtype, "the tensor") || !same_device(x, factor)) return false;
+  if (!tensor_is_contiguous(x)) return error_set("a contiguous tensor is needed");
+  if (factor->dtype != DTYPE_F32 || tensor_count(factor) != 1) return error_set("the factor must be one f32 element");
+  if (x->storage == factor->storage) return error_set("the factor must share no memory with the tensor");
+  bool done = backend_for(x)->scale(x, factor);
+  if (done) tensor_changed(x);
+  return done;
+}

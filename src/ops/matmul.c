@@ -174,6 +174,28 @@ bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias
   return true;
 }
 
+bool op_matmul_add(Tensor *out, const Tensor *a, const Tensor *b) {
+  char text[TENSOR_SHAPE_TEXT_MAX];
+  if (!same_device(a, b) || !same_device(a, out) || !check_matmul_dtypes(a, b, out->dtype)) return false;
+  if (a->rank != 2 || b->rank != 2 || a->size[1] != b->size[0]) return report_shapes(a, b, "matrices of which the first has as many columns as the second has rows are needed");
+  bool fits = out->rank == 2 && out->size[0] == a->size[0] && out->size[1] == b->size[1];
+  if (!fits || out->dtype != DTYPE_F32 || !tensor_is_contiguous(out)) {
+    return error_set("the sum must be contiguous f32 of shape (%lld, %lld), got %s %s", (long long)a->size[0],
+                     (long long)b->size[1], dtype_name(out->dtype), tensor_shape_text(out, text));
+  }
+  if (out->storage == a->storage || out->storage == b->storage) {
+    return error_set("the sum must share no memory with the factors");
+  }
+  if (tensor_count(out) == 0 || a->size[1] == 0) return true;
+  Tensor left = {0}, right = {0}, target = *out;
+  bool done = prepare_operand(&left, a) && prepare_operand(&right, b) && merge_batch(&target) &&
+              backend_for(a)->matmul_add(&target, &left, &right);
+  tensor_release(&left);
+  tensor_release(&right);
+  if (done) tensor_changed(out);
+  return done;
+}
+
 static bool mend(Tensor *result, const Tensor *a, const Tensor *b, bool lower) {
   Tensor left = {0}, right = {0}, target = *result;
   bool done = prepare_operand(&left, a) && prepare_operand(&right, b) && merge_batch(&target) &&

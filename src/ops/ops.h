@@ -130,6 +130,8 @@ bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
 bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
 bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high);
+/* x = x · factor, an f32 of one element, which costs nothing where that is 1. x contiguous, f32, f16 or bf16. */
+bool op_scale_in_place(Tensor *x, const Tensor *factor);
 
 /* --- attention (attention.c): core/operations.h and backend.h --- */
 
@@ -156,11 +158,13 @@ bool op_softmax_backward_in_place(Tensor *dy, const Tensor *y, double scale, boo
 
 /* --- cross-entropy (cross_entropy.c) --- */
 
-/* losses (n) f32 of logits (n, classes) and integer targets (n) that count from 0, and what the gradient needs to know
- * of each row: statistics (n, 2) f32, its largest logit and the sum of exp(logit - largest). */
-bool op_cross_entropy(Tensor *out, Tensor *statistics, const Tensor *logits, const Tensor *target);
-bool op_cross_entropy_backward(Tensor *out, const Tensor *logits, const Tensor *target, const Tensor *statistics,
-                               const Tensor *dloss);
+/* losses (n) f32 of `rows` (core/operations.h), and what the gradient needs to know of each: statistics (n, 2) f32. */
+bool op_cross_entropy(Tensor *out, Tensor *statistics, const CrossEntropy *rows);
+bool op_cross_entropy_backward(Tensor *out, const CrossEntropy *rows, const Tensor *statistics, const Tensor *dloss);
+/* The losses, and the gradient of the logits for that of the losses, f32 (n). */
+bool op_cross_entropy_gradient(Tensor *out, Tensor *gradient, const CrossEntropy *rows, const Tensor *dloss);
+/* The same, over the logits: `logits` is rows->logits, contiguous. */
+bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const CrossEntropy *rows, const Tensor *dloss);
 
 /* --- normalization (normalize.c): backend.h says what is computed --- */
 
@@ -183,6 +187,8 @@ bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *
  * left, a column on the right, and its dimension is dropped from the result. `bias` (n) may be NULL. `dtype`: that
  * of the operands, or f32. */
 bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias, DType dtype);
+/* out = out + a · b, of matrices: out (m, n) f32 and contiguous. */
+bool op_matmul_add(Tensor *out, const Tensor *a, const Tensor *b);
 /* a (…, m, k) · b (…, k, n) of the same leading dimensions, where a is 0 in columns beyond i + k - m of row i if `lower`,
  * else before them, and these do not count: what they are multiplied with may be NaN. The result has b's dtype. */
 bool op_triangle_matmul(Tensor *out, const Tensor *a, const Tensor *b, bool lower);

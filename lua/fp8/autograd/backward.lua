@@ -41,8 +41,9 @@ local function deliver(grads, input, grad, shares)
   end
 end
 
-local function differentiate(node, grad, grads)
+local function differentiate(node, grad, grads, retained)
   local operation, saved, inputs = node.operation, node.saved, node.inputs
+  node.retained = retained
   autograd.check_versions(operation.name, saved, node.versions)
   local shares = operation.shares
   local earlier = operation.adds and inputs[1] and grads[inputs[1]] or nil
@@ -128,7 +129,7 @@ return function(output, grad, options)
       arrived[#arrived + 1] = node.leaf and node_grad or clone(node_grad)
     end
     if not node.leaf then
-      if node_grad then differentiate(node, node_grad, grads) end
+      if node_grad then differentiate(node, node_grad, grads, retain_graph) end
       if not retain_graph then release(node) end
     end
   end

@@ -61,7 +61,8 @@ autograd.edge = edge
 -- dtype of the output. A gradient may have the broadcast shape or another float dtype: both are brought back to the
 -- input's. operation.shares says that a returned gradient may be `grad` itself or a view. operation.adds says that
 -- backward takes a sixth argument, what has arrived at the first input already (or nil), and adds it to the first
--- gradient in passing: a residual stream is read and written once.
+-- gradient in passing: a residual stream is read and written once. node.retained says that backward may come again:
+-- what it needs has to stay as it is.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
 -- @param context anything else that backward needs, as node.context, or nil; goes with the graph

@@ -59,4 +59,13 @@ function published.find(where, name)
   return published.check(where, recipe)
 end
 
+--- What a recipe's name stands for, or the recipe itself; an error if it is neither.
+function published.resolve(where, recipe)
+  if type(recipe) == "string" then return published.find(where, recipe) end
+  if type(recipe) ~= "table" then
+    raise(("%s: recipe must be a table or the name of one, got %s"):format(where, type(recipe)))
+  end
+  return published.check(where, recipe)
+end
+
 return published

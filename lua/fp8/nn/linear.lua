@@ -5,6 +5,7 @@ local arguments = require "fp8.nn.arguments"
 local changes = require "fp8.changes"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local linear_cross_entropy = require "fp8.linear.cross_entropy"
 local linear_state = require "fp8.linear.state"
 local planning = require "fp8.linear.plan"
 local published = require "fp8.linear.published"
@@ -22,15 +23,6 @@ local function read_options(class_name, options)
   return check_options(class_name, options, known_options)
 end
 
--- What a recipe's name stands for, or the recipe itself; an error if it is neither.
-local function resolve(where, recipe)
-  if type(recipe) == "string" then return published.find(where, recipe) end
-  if type(recipe) ~= "table" then
-    raise(("%s: recipe must be a table or the name of one, got %s"):format(where, type(recipe)))
-  end
-  return published.check(where, recipe)
-end
-
 -- The recipe that options describe, or nil: option `recipe`, or else the class's own, with the changes of the others.
 local function chosen_recipe(class, options)
   local recipe, default = options.recipe, class.recipe_name
@@ -40,7 +32,7 @@ local function chosen_recipe(class, options)
     end
     recipe = published.find(class.class_name, default .. "_native")
   elseif recipe ~= nil then
-    recipe = resolve(class.class_name, recipe)
+    recipe = published.resolve(class.class_name, recipe)
   elseif default then
     recipe = published.find(class.class_name, default)
   end
@@ -98,6 +90,17 @@ function Linear:forward(x, ...)
   local state = self.state
   state.training = self.training
   return apply_linear(x, self.weight, self.bias, self.plan, state)
+end
+
+--- The cross-entropy of the layer's outputs as logits, which are never all there at once: linear/cross_entropy.lua. Of
+-- their gradient fp8.watch records the last chunk.
+-- @param x       (…, in_features)
+-- @param targets integers from 0 to out_features - 1, of x's other sizes or a list of as many
+-- @param options those of fp8.linear_cross_entropy, but for bias and recipe
+function Linear:cross_entropy(x, targets, options)
+  local state = self.state
+  state.training = self.training
+  return linear_cross_entropy.apply("cross_entropy", x, self.weight, self.bias, targets, options, self.plan, state)
 end
 
 --- Histories are f32.
@@ -180,7 +183,7 @@ function Linear:plan_for(where, recipe)
   if recipe == nil then
     raise(where .. ": recipe must be a table, the name of one, or false for plain products, got nil")
   end
-  recipe = recipe_check.override(where, resolve(where, recipe), {})
+  recipe = recipe_check.override(where, published.resolve(where, recipe), {})
   return planning.make(where, recipe, self.in_features, self.out_features), recipe
 end
 

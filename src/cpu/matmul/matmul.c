@@ -1,6 +1,9 @@
 /* Products of tensors. */
 #include "cpu/cpu.h"
 #include "cpu/matmul/product.h"
+#include "cpu/memory/memory.h"
+#include "cpu/parallel.h"
+#include "cpu/vectors.h"
 
 /* The last two of a tensor's three dimensions are the matrix. Where a dimension of extent 1 leaves both layouts
  * possible, the one that needs no transposition is taken, with the smallest stride that it allows. */
@@ -24,11 +27,45 @@ static Matrix matrix_of(const Tensor *tensor) {
                   .transposed = transposed};
 }
 
+static bool multiply(const Product *product) {
+  if (product->a.dtype == DTYPE_F32) return product_f32(product);
+  ProductResult result = product->a.columns > 0 ? product_dnnl(product) : PRODUCT_UNSUPPORTED;
+  return result == PRODUCT_UNSUPPORTED ? product_widened(product) : result == PRODUCT_DONE;
+}
+
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
   if (tensor_count(out) == 0) return true;
   Product product =
       product_of(matrix_of(a), matrix_of(b), tensor_data(out), out->dtype, bias ? tensor_data(bias) : NULL);
-  if (a->dtype == DTYPE_F32) return product_f32(&product);
-  ProductResult result = product.a.columns > 0 ? product_dnnl(&product) : PRODUCT_UNSUPPORTED;
-  return result == PRODUCT_UNSUPPORTED ? product_widened(&product) : result == PRODUCT_DONE;
+  return multiply(&product);
+}
+
+typedef struct Addition {
+  float *out;
+  const float *x;
+} Addition;
+
+static void add_chunks(int64_t begin, int64_t end, const void *context) {
+  const Addition *job = context;
+  for (int64_t start = begin; start < end; start += CHUNK) {
+    add_floats(job->out + start, job->out + start, job->x + start, chunk_length(end, start));
+  }
+}
+
+/* oneDNN adds to nothing. */
+bool cpu_matmul_add(Tensor *out, const Tensor *a, const Tensor *b) {
+  Product product = product_of(matrix_of(a), matrix_of(b), tensor_data(out), DTYPE_F32, NULL);
+  if (a->dtype == DTYPE_F32) {
+    product.adds = true;
+    return multiply(&product);
+  }
+  int64_t count = tensor_count(out);
+  size_t bytes = (size_t)count * sizeof(float);
+  float *sums = scratch_allocate(bytes);
+  if (!sums) return false;
+  product.out = sums;
+  bool done = multiply(&product);
+  if (done) parallel_chunks(count, 1, add_chunks, &(Addition){tensor_data(out), sums});
+  scratch_release(sums, bytes);
+  return done;
 }

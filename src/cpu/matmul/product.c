@@ -48,7 +48,7 @@ static bool check_extent(int64_t extent) {
 static void multiply(int64_t begin, int64_t end, const void *context) {
   const Product *product = context;
   const Matrix *a = &product->a, *b = &product->b;
-  float beta = product->bias ? 1.0f : 0.0f;
+  float beta = product->bias || product->adds ? 1.0f : 0.0f;
   for (int64_t i = begin; i < end; i++) {
     cblas_sgemm(CblasRowMajor, a->transposed ? CblasTrans : CblasNoTrans, b->transposed ? CblasTrans : CblasNoTrans,
                 (int)a->rows, (int)b->columns, (int)a->columns, 1.0f, (const float *)a->data + i * a->batch_stride,
@@ -69,7 +69,7 @@ bool product_f32(const Product *product) {
       !check_extent(b->stride)) {
     return false;
   }
-  if (product->bias || a->columns == 0) {
+  if (!product->adds && (product->bias || a->columns == 0)) {
     BiasRows bias = {product->out, product->bias, b->columns};
     parallel_for(a->batch * a->rows, b->columns, fill_rows, &bias);
   }
@@ -139,6 +139,7 @@ bool product_widened(const Product *product) {
   bool done = a_data && b_data && bias && out;
   if (done) {
     Product wide = product_of(widen(a, a_data), widen(b, b_data), narrow ? out : product->out, DTYPE_F32, NULL);
+    wide.adds = product->adds;
     if (product->bias) {
       Matrix row = {product->bias, product->out_dtype, 1, 1, columns, columns, 0, false};
       wide.bias = widen(&row, bias).data;

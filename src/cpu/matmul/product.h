@@ -21,11 +21,12 @@ typedef struct Product {
   DType out_dtype;
   int64_t out_stride, out_batch_stride; /* in elements, from one row or matrix of out to the next */
   const void *bias;
+  bool adds; /* out[i] = out[i] + a[i] · b[i]: out is f32, and there is no bias */
 } Product;
 
 /* Of a contiguous out. */
 static inline Product product_of(Matrix a, Matrix b, void *out, DType out_dtype, const void *bias) {
-  return (Product){a, b, out, out_dtype, b.columns, a.rows * b.columns, bias};
+  return (Product){a, b, out, out_dtype, b.columns, a.rows * b.columns, bias, false};
 }
 
 static inline double product_operations(const Product *product) {

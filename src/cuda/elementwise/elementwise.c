@@ -47,3 +47,10 @@ bool cuda_clamp(Tensor *out, const Tensor *x, Number low, Number high) {
   if (dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype)) plan_integers(&plan);
   return cuda_launched(device, launch_clamp(device->launch, &plan), "clamp kernel");
 }
+
+bool cuda_scale(Tensor *x, const Tensor *factor) {
+  CudaDevice *device = cuda_tensor_device(x);
+  if (!device) return false;
+  cudaError_t error = launch_scale(device->launch, tensor_data(x), x->dtype, tensor_count(x), tensor_data(factor));
+  return cuda_launched(device, error, "scale kernel");
+}

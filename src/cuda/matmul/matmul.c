@@ -68,28 +68,44 @@ bool cuda_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lowe
   return cuda_launched(device, launch_mend_triangle(device->launch, &plan), "triangle kernel");
 }
 
-bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
-  if (tensor_count(out) == 0) return true;
-  CudaDevice *device = cuda_tensor_device(out);
-  if (!device) return false;
-  CublasProduct product = {
+static CublasProduct product_of(Tensor *out, const Tensor *a, const Tensor *b) {
+  return (CublasProduct){
       .m = a->size[a->rank - 2],
       .n = b->size[b->rank - 1],
       .k = a->size[a->rank - 1],
       .batch = out->rank > 2 ? out->size[0] : 1,
+      .a = operand_of(a),
+      .b = operand_of(b),
       .out = tensor_data(out),
       .out_dtype = out->dtype,
-      .bias = bias ? tensor_data(bias) : NULL,
   };
-  if (product.k == 0) return finish(device, &product, product.out, out->dtype, NULL, product.bias);
-  product.a = operand_of(a);
-  product.b = operand_of(b);
-  ProductStatus status = product_run(device, &product);
-  if (status == PRODUCT_UNSUPPORTED && product.bias) status = run_without_bias(device, product);
+}
+
+static bool is_done(ProductStatus status, const CublasProduct *product) {
   if (status == PRODUCT_UNSUPPORTED) {
     return error_set("cublasLtMatmul: no algorithm for a product of (%lld, %lld, %lld) by (%lld, %lld, %lld)",
-                     (long long)product.batch, (long long)product.m, (long long)product.k, (long long)product.batch,
-                     (long long)product.k, (long long)product.n);
+                     (long long)product->batch, (long long)product->m, (long long)product->k, (long long)product->batch,
+                     (long long)product->k, (long long)product->n);
   }
   return status == PRODUCT_DONE;
+}
+
+bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
+  if (tensor_count(out) == 0) return true;
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  CublasProduct product = product_of(out, a, b);
+  product.bias = bias ? tensor_data(bias) : NULL;
+  if (product.k == 0) return finish(device, &product, product.out, out->dtype, NULL, product.bias);
+  ProductStatus status = product_run(device, &product);
+  if (status == PRODUCT_UNSUPPORTED && product.bias) status = run_without_bias(device, product);
+  return is_done(status, &product);
+}
+
+bool cuda_matmul_add(Tensor *out, const Tensor *a, const Tensor *b) {
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  CublasProduct product = product_of(out, a, b);
+  product.adds = true;
+  return is_done(product_run(device, &product), &product);
 }

@@ -136,7 +136,8 @@ ProductStatus product_run(CudaDevice *device, const CublasProduct *product) {
                     .product = product,
                     .workspace = opened->workspace,
                     .stream = device->launch.stream};
-  if (should_tune(device, plan)) product_tune(&run);
+  /* Candidates write over the output: a sum takes the algorithm of the same product that is none, if that came before. */
+  if (!product->adds && should_tune(device, plan)) product_tune(&run);
   if (plan->uses < UINT32_MAX) plan->uses++;
   return product_check(product_enqueue(&run, &plan->algorithm), "cublasLtMatmul") &&
                  cuda_launched(device, cudaSuccess, "cublasLtMatmul")

@@ -24,6 +24,7 @@ typedef struct CublasProduct {
   const void *bias;   /* (n) of out_dtype, or NULL */
   bool scale_vectors; /* a.scale has m elements and b.scale n */
   bool fast;          /* backend.h, scaled_matmul */
+  bool adds;          /* out (f32) = out + a · b */
 } CublasProduct;
 
 typedef enum ProductStatus {

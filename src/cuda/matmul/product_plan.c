@@ -122,10 +122,10 @@ bool product_plan_make(ProductPlan *plan, const CublasProblem *problem, cublasLt
 }
 
 cublasStatus_t product_enqueue(const ProductRun *run, const cublasLtMatmulAlgo_t *algorithm) {
-  const float one = 1, zero = 0;
+  const float one = 1, beta = run->product->adds ? 1 : 0;
   ProductPlan *plan = run->plan;
   const CublasProduct *product = run->product;
   return cublasLtMatmul(run->handle, &plan->product, &one, product->b.data, &plan->first, product->a.data,
-                        &plan->second, &zero, product->out, &plan->out, product->out, &plan->out, algorithm,
+                        &plan->second, &beta, product->out, &plan->out, product->out, &plan->out, algorithm,
                         run->workspace, product_workspace_bytes, run->stream);
 }

@@ -70,6 +70,8 @@ int finish(lua_State *L, bool ok, int results);
 /* Argument `index` is a list of what changes, a table, its key and its value, which may be nil, as often as argument
  * `count` says, which is returned. */
 int check_field_list(lua_State *L, int index, int count);
+/* The same, of a copy that takes the argument's place: whatever runs until the changes are made can't reach it. */
+int own_field_list(lua_State *L, int index, int count);
 /* Makes these changes, of fields that have values: nothing can fail. */
 void set_fields(lua_State *L, int index, int count);
 

@@ -79,6 +79,18 @@ int check_field_list(lua_State *L, int index, int count) {
   return changes;
 }
 
+int own_field_list(lua_State *L, int index, int count) {
+  check_table(L, index);
+  int changes = (int)check_whole(L, count);
+  lua_createtable(L, PARTS * changes, 0);
+  for (int i = 1; i <= PARTS * changes; i++) {
+    lua_rawgeti(L, index, i);
+    lua_rawseti(L, -2, i);
+  }
+  lua_replace(L, index);
+  return check_field_list(L, index, count);
+}
+
 /* Setting a field that there never was takes memory, even to nil. */
 static void set_field(lua_State *L, int index, int i) {
   int top = lua_gettop(L);
@@ -166,6 +178,10 @@ static int lfp8_commit(lua_State *L) {
   lua_settop(L, POSITION);
   int count = check_field_list(L, 1, 2), copy_count, sum_count;
   bool seeds = !lua_isnil(L, SEED), reserves = needs_reserve(L, 1, count);
+  if (reserves || !lua_isnil(L, COPIES) || !lua_isnil(L, SUMS)) {
+    own_field_list(L, 1, 2);
+    reserves = needs_reserve(L, 1, count);
+  }
   RandomSource source = {0};
   if (seeds) source = (RandomSource){(uint64_t)check_integer(L, SEED), (uint64_t)check_integer(L, POSITION)};
   bool *reserved = reserves ? lua_newuserdata(L, (size_t)count) : NULL;
