@@ -53,6 +53,10 @@ end
 
 support.each_device(function(device)
   describe("linear_cross_entropy", function()
+    -- The same product has the same bits every time.
+    setup(function() fp8.set_deterministic(true) end)
+    teardown(function() fp8.set_deterministic(false) end)
+
     it("and its gradients are what the formulas say", function()
       for _, rows in ipairs {5, 23} do
         local t = inputs(rows, "f32", device)
@@ -101,7 +105,8 @@ support.each_device(function(device)
             local expected = gradients_of(t, loss, upstream)
             for _, rows in ipairs {1, 4, 23, 100} do
               local y = fp8.linear_cross_entropy(t.x, t.weight, t.targets, with(options, {bias = t.bias, rows = rows}))
-              support.close(y:detach(), loss:detach(), 1e-5)
+              -- Logits of 16 bits from a product of other rows may be rounded the other way.
+              support.close(y:detach(), loss:detach(), dtype == "f32" and 1e-5 or support.tolerance[dtype])
               local grads = gradients_of(t, y, upstream)
               for _, name in ipairs {"x", "weight", "bias"} do
                 assert.equal(t[name].dtype, grads[name].dtype)

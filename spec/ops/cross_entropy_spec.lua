@@ -53,8 +53,9 @@ support.each_device(function(device)
               y:backward(upstream)
               assert.equal(dtype, logits.grad.dtype)
               support.close(logits.grad, fp8.tensor(grad), 2 * epsilon[dtype])
+              -- Of another kernel, which adds up in another order.
               support.close(fp8.no_grad(fp8.cross_entropy, logits, targets, options_of(c, weight, reduction)),
-                y:detach(), 0)
+                y:detach(), 1e-6)
             end
           end
         end)
