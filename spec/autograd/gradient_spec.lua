@@ -42,6 +42,31 @@ case("log", function(x) return x:log() end, above_zero(2, 3)).step = 0.005
 case("sqrt", function(x) return x:sqrt() end, above_zero(2, 3)).step = 0.01
 case("rsqrt", function(x) return x:rsqrt() end, above_zero(2, 3)).step = 0.01
 case("sin", function(x) return x:sin() end, any(2, 3))
+case("cos", function(x) return x:cos() end, any(2, 3))
+case("tan", function(x) return (x * 0.4):tan() end, any(2, 3))
+case("erf", function(x) return x:erf() end, any(2, 3))
+case("expm1", function(x) return x:expm1() end, any(2, 3))
+for _, name in ipairs {"log2", "log10", "log1p"} do
+  case(name, function(x) return x[name](x) end, above_zero(2, 3)).step = 0.005
+end
+for _, name in ipairs {"floor", "ceil", "round", "trunc", "sign"} do
+  case(name, function(x) return x[name](x * 0.1) + x end, apart(2, 3))
+end
+case("square", function(x) return x:square() end, any(2, 3))
+case("reciprocal", function(x) return x:reciprocal() end, above_zero(2, 3)).step = 0.005
+case("leaky_relu", function(x) return x:leaky_relu(0.2) end, apart(3, 4))
+case("elu", function(x) return x:elu(0.7) end, apart(3, 4))
+case("softplus", function(x) return x:softplus() + x:softplus(2) end, any(3, 4))
+case("atan2, broadcast", function(x, y) return x:atan2(y) end, any(2, 3), above_zero(3)).step = 0.01
+case("hypot, broadcast", function(x, y) return x:hypot(y) end, any(2, 3), above_zero(3)).step = 0.01
+case("remainder", function(x, y) return x:remainder(y * 0 + 0.13) * y end, apart(2, 3), any(2, 3)).step = 0.002
+case("remainder by a divisor", function(x, y) return (x * 0 + 7.3):remainder(y) + x end, any(2, 3),
+  above_zero(2, 3)).step = 1e-4
+case("addcmul, broadcast", function(x, a, b) return x:addcmul(a, b, 0.7) end, any(2, 3), any(3), any(2, 1))
+case("addcdiv, broadcast", function(x, a, b) return x:addcdiv(a, b, 0.7) end, any(2, 3), any(3),
+  above_zero(2, 1)).step = 0.005
+case("lerp", function(x, y) return x:lerp(y, 0.3) * x:lerp(y, 0.8) end, any(2, 3), any(3))
+case("lerp by a tensor", function(x, y, w) return x:lerp(y, w) end, any(2, 3), any(3), apart(2, 3))
 case("tanh", function(x) return x:tanh() end, any(2, 3))
 case("sigmoid", function(x) return x:sigmoid() end, any(2, 3))
 case("relu", function(x) return x:relu() end, apart(3, 4))

@@ -17,6 +17,14 @@ for names, kinds in ([[
   tanh_backward sigmoid_backward sin_backward relu_backward: tensor tensor
   gelu_backward gelu_tanh_backward silu_backward: tensor tensor
   neg abs exp log sqrt rsqrt sin tanh sigmoid relu gelu gelu_tanh silu matrices __unm __len __tostring: tensor
+  sign floor ceil round trunc expm1 log2 log10 log1p cos tan erf square reciprocal: tensor
+  isnan isinf isfinite logical_not: tensor
+  remainder atan2 hypot logical_and logical_or logical_xor: tensor tensor
+  expm1_backward log2_backward log10_backward log1p_backward cos_backward tan_backward erf_backward: tensor tensor
+  leaky_relu elu softplus: tensor number
+  addcmul addcdiv: tensor tensor tensor number
+  lerp: tensor tensor number
+  promoted: dtype dtype
   t item totable contiguous clone detach backward float half bfloat16 cpu: tensor
   fill_: tensor number
   where: tensor tensor tensor
@@ -46,7 +54,8 @@ for names, kinds in ([[
   transpose flatten: tensor dimension dimension
   narrow: tensor dimension small small
   select: tensor dimension small
-  zeros_like ones_like empty_like randn_like: tensor fitting_options
+  zeros_like ones_like empty_like rand_like randn_like: tensor fitting_options
+  full_like: tensor number fitting_options
   to: tensor dtype
   requires_grad_ set_requires_grad: tensor boolean
   zeros ones empty rand randn: sizes fitting_options

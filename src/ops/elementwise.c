@@ -28,9 +28,8 @@ static Operand expand_operand(Operand operand, Tensor *view, const Tensor *out) 
 }
 
 bool op_unary(UnaryOp op, Tensor *out, const Tensor *x) {
-  DType dtype = dtype_is_float(x->dtype) || unary_keeps_integers(op) ? x->dtype : DTYPE_F32;
   Tensor created = {0};
-  if (!tensor_create_like(&created, x, dtype)) return false;
+  if (!tensor_create_like(&created, x, elementwise_dtype(unary_class(op), x->dtype))) return false;
   return hand_over(out, &created, backend_for(x)->unary(op, &created, x));
 }
 
@@ -87,18 +86,14 @@ bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   int64_t size[TENSOR_MAX_RANK];
   if (!merge_operand(a, first, &rank, size) || !merge_operand(b, first, &rank, size)) return false;
   DType dtype = promoted(a, b);
-  BinaryClass kind = binary_class(op);
+  ElementwiseClass kind = binary_class(op);
   bool chooses = op == BINARY_MAXIMUM || op == BINARY_MINIMUM;
   if (dtype_is_float(first->dtype) || chooses) {
     a = operand_in(dtype, a);
     b = operand_in(dtype, b);
   }
-  if (kind == BINARY_CLASS_COMPARISON) {
-    dtype = DTYPE_U8;
-    op = compare_exactly(op, &a, &b);
-  } else if (kind == BINARY_CLASS_FRACTION && !dtype_is_float(dtype)) {
-    dtype = DTYPE_F32;
-  }
+  dtype = elementwise_dtype(kind, dtype);
+  if (kind == ELEMENTWISE_COMPARISON) op = compare_exactly(op, &a, &b);
   Tensor created = {0}, view_a, view_b;
   if (!tensor_create(&created, dtype, tensor_device(first), rank, size)) return false;
   Operand left = expand_operand(a, &view_a, &created), right = expand_operand(b, &view_b, &created);

@@ -12,10 +12,21 @@ local function options_like(caller, x, options)
   return complete
 end
 
---- fp8.zeros_like(x [, {dtype =, device =, requires_grad =}]), ones_like, empty_like (not initialised), randn_like.
-function create.zeros_like(x, options) return core.zeros(core.shape(x), options_like("zeros_like", x, options)) end
-function create.ones_like(x, options) return core.ones(core.shape(x), options_like("ones_like", x, options)) end
-function create.empty_like(x, options) return core.empty(core.shape(x), options_like("empty_like", x, options)) end
-function create.randn_like(x, options) return core.randn(core.shape(x), options_like("randn_like", x, options)) end
+--- fp8.zeros_like(x [, {dtype =, device =, requires_grad =}]), and so the others; empty_like is not initialised.
+--   fp8.zeros_like(fp8.tensor {1, 2}) --> {0, 0}
+--   fp8.ones_like(fp8.tensor {1, 2}) --> {1, 1}
+--   fp8.empty_like(fp8.tensor {1, 2}).shape --> {2}
+--   fp8.rand_like(fp8.tensor {1, 2}).shape --> {2}
+--   fp8.randn_like(fp8.tensor {1, 2}, {dtype = "bf16"}).dtype --> "bf16"
+for _, name in ipairs {"zeros", "ones", "empty", "rand", "randn"} do
+  local make, caller = core[name], name .. "_like"
+  create[caller] = function(x, options) return make(core.shape(x), options_like(caller, x, options)) end
+end
+
+--- fp8.full_like(x, value [, options])
+--   fp8.full_like(fp8.tensor {1, 2}, 7) --> {7, 7}
+function create.full_like(x, value, options)
+  return core.full(core.shape(x), value, options_like("full_like", x, options))
+end
 
 return create

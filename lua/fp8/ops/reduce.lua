@@ -32,6 +32,7 @@ local summation = {
 }
 
 --- Sum; of integers as i64.
+--   fp8.tensor({{1, 2}, {3, 4}}):sum(2) --> {3, 7}
 function reduce.sum(x, dimensions, keepdim)
   local y = core.sum(x, dimensions, keepdim)
   if needs_grad(x) then remember(record(y, summation, {x}), x, dimensions) end
@@ -46,6 +47,7 @@ local averaging = {
 }
 
 --- Mean; of integers as f32.
+--   fp8.tensor({{1, 2}, {3, 4}}):mean() --> 2.5
 function reduce.mean(x, dimensions, keepdim)
   local y = core.mean(x, dimensions, keepdim)
   if needs_grad(x) then
@@ -73,6 +75,7 @@ local function record_extremum(y, x, dimensions)
 end
 
 --- Largest value, NaN if there is one. Equal largest elements share the gradient.
+--   fp8.tensor({{1, 2}, {3, 4}}):max(1, true) --> {{3, 4}}
 function reduce.max(x, dimensions, keepdim)
   local y = core.max(x, dimensions, keepdim)
   if needs_grad(x) then record_extremum(y, x, dimensions) end
@@ -80,6 +83,7 @@ function reduce.max(x, dimensions, keepdim)
 end
 
 --- Smallest value, NaN if there is one. Equal smallest elements share the gradient.
+--   fp8.tensor({{1, 2}, {3, 4}}):min() --> 1
 function reduce.min(x, dimensions, keepdim)
   local y = core.min(x, dimensions, keepdim)
   if needs_grad(x) then record_extremum(y, x, dimensions) end
@@ -87,6 +91,7 @@ function reduce.min(x, dimensions, keepdim)
 end
 
 --- Position of the first largest element (i64, from 0, row-major over the reduced dimensions). Not differentiable.
+--   fp8.tensor({{1, 5}, {7, 4}}):argmax(2) --> {1, 0}
 reduce.argmax = core.argmax
 
 return reduce
