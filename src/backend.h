@@ -76,7 +76,7 @@ typedef struct Backend {
 
   /* --- reductions --- */
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
-   * no elements gives 0 for SUM, NaN for MEAN, and is refused before this for the others. */
+   * no elements gives 0 for SUM and NORM, 1 for PROD, NaN for MEAN, and is refused before this for the others. */
   bool (*reduce)(ReduceOp op, Tensor *out, const Tensor *x);
   /* Contiguous tensors of rank at least 1, 2 if causal. */
   bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);

@@ -107,6 +107,20 @@ for _, name in ipairs {"max", "min"} do
   case(name .. " of a dimension", function(x) return x[name](x, 1) end, apart(3, 4))
   case(name .. " of a dimension, keepdim", function(x) return x[name](x, -1, true) * x end, apart(3, 4))
 end
+case("prod", function(x) return x:prod() * x end, any(2, 3))
+case("prod of a dimension, keepdim", function(x) return x:prod(-1, true) * x end, any(2, 3))
+case("prod beside zeros", function(x)
+  return (x * on_device_of(x, {{1, 1, 1}, {1, 0, 1}, {0, 1, 0}})):prod(2)
+end, any(3, 3))
+for _, p in ipairs {0, 1, 1.5, 2, 3, math.huge, -math.huge} do
+  case("norm " .. p, function(x)
+    local y = x + 0.03 -- no two magnitudes are the same
+    return y:norm(p, 1, true) + y:norm(p) * x
+  end, apart(3, 4)).step = 0.01
+end
+case("var", function(x) return x:var() * x + x:var(2, {correction = 0, keepdim = true}) end, any(3, 4))
+case("std", function(x) return x:std() * x + x:std(1, {correction = 0}) end, any(3, 4)).step = 0.01
+case("logsumexp", function(x) return x:logsumexp() * x + x:logsumexp(1, true) end, any(3, 4))
 for dimension = 1, 3 do
   case("softmax " .. dimension, function(x) return x:softmax(dimension) end, any(2, 3, 4))
   case("log_softmax " .. dimension, function(x) return x:log_softmax(dimension) end, any(2, 3, 4))

@@ -11,7 +11,11 @@ local files = tonumber(os.getenv "FP8_FUZZ_FILES") or 2000
 -- What functions take, by their name or the last part of it; those not listed get anything.
 local kinds_of = {}
 for names, kinds in ([[
-  sum mean max min argmax: tensor dimensions boolean
+  sum mean prod max min argmax argmin logsumexp any all core.norm: tensor dimensions boolean
+  norm: tensor norm dimensions boolean
+  var std: tensor dimensions deviation_options
+  isclose allclose: tensor tensor small small boolean
+  equal: tensor tensor
   add sub mul div pow maximum minimum eq ne lt le gt ge add_ sub_ mul_ div_ copy_: tensor tensor
   __add __sub __mul __div __pow __concat matmul: tensor tensor
   tanh_backward sigmoid_backward sin_backward relu_backward: tensor tensor

@@ -211,6 +211,10 @@ return function(random, device)
     }
   end
 
+  function makers.deviation_options()
+    return pick {{}, {correction = make "number"}, {keepdim = make "boolean"}, make "options"}
+  end
+
   function makers.row() return fp8.zeros(11, {dtype = "i64", device = device}) end
 
   function makers.analyze_options()

@@ -120,9 +120,19 @@ typedef enum BinaryOp { BINARY_OPERATIONS(BINARY_VALUE) } BinaryOp;
 #define BINARY_CASE(NAME, name) case BINARY_##NAME:
 
 /* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
- * under 1e-5), integers in 64 bits, where they wrap around. MEAN divides the sum, which for integers is exact. MAX and MIN propagate NaN. ARGMAX gives the position (from
+ * under 1e-5), integers in 64 bits, where they wrap around. MEAN divides the sum, which for integers is exact. PROD is of
+ * doubles, or of 64-bit integers. NORM is the root of the sum of squares, of doubles, so that none overflows or
+ * vanishes; integers count as floats. MAX and MIN propagate NaN. ARGMAX gives the position (from
  * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
-typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX } ReduceOp;
+typedef enum ReduceOp {
+  REDUCE_SUM,
+  REDUCE_MEAN,
+  REDUCE_PROD,
+  REDUCE_NORM,
+  REDUCE_MAX,
+  REDUCE_MIN,
+  REDUCE_ARGMAX
+} ReduceOp;
 
 typedef enum RandomKind {
   RANDOM_UNIFORM, /* [0, 1), in steps of 2^-24 for f32, 2^-11 for f16, 2^-8 for bf16 */
@@ -272,6 +282,9 @@ PORTABLE int64_t remainder_of_integers(int64_t a, int64_t b) {
 PORTABLE float remainder_of_floats(float rest, float b) {
   return rest != 0.0f && (rest < 0.0f) != (b < 0.0f) ? rest + b : rest;
 }
+
+/* Whether 64-bit integers are what the reduction computes in. */
+PORTABLE bool reduces_integers(ReduceOp op, DType dtype) { return dtype_is_integer(dtype) && op != REDUCE_NORM; }
 
 /* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
 PORTABLE int uniform_bits(DType dtype) {

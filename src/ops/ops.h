@@ -133,8 +133,8 @@ bool op_attention_backward(const AttentionGradients *gradients, const AttentionB
 
 /* --- reductions (reduce.c) --- */
 
-/* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX
- * i64. */
+/* Over a set of dimensions; those stay with size 1 if `keep`. SUM and PROD of integers are i64, MEAN and NORM of
+ * integers f32, ARGMAX is i64. */
 bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
 
 /* --- softmax (softmax.c) --- */
