@@ -26,7 +26,7 @@ for names, kinds in ([[
   remainder atan2 hypot logical_and logical_or logical_xor: tensor tensor
   expm1_backward log2_backward log10_backward log1p_backward cos_backward tan_backward erf_backward: tensor tensor
   leaky_relu elu softplus: tensor number
-  addcmul addcdiv: tensor tensor tensor number
+  addcmul addcdiv: tensor tensor tensor value_options
   lerp: tensor tensor number
   promoted: dtype dtype
   t item totable contiguous clone detach backward float half bfloat16 cpu: tensor
@@ -51,6 +51,23 @@ for names, kinds in ([[
   triangle_matmul: heads heads boolean
   attention_softmax_backward_: heads heads small boolean
   cat stack: list dimension
+  chunk split: tensor small dimension
+  unbind: tensor dimension
+  movedim swapaxes swapdims: tensor dimension dimension
+  tile: tensor small small
+  flip: tensor dimension
+  roll: tensor dimension dimension
+  triu tril: matrix dimension
+  diag: tensor dimension
+  outer dot: vector vector
+  mv: matrix vector
+  bmm: heads heads
+  addmm: matrix matrix square product_options
+  baddbmm: tensor heads heads product_options
+  eye: small small fitting_options
+  linspace: dimension number small fitting_options
+  one_hot: index small
+  meshgrid: vectors
   index_select gather: tensor dimension index
   index_add: three_by_four dimension targets logits
   scatter_add: three_by_four dimension positions logits

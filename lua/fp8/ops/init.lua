@@ -6,7 +6,10 @@ local function add(target, family)
   for name, operation in next, family do target[name] = operation end
 end
 
-for _, name in ipairs {"elementwise", "view", "copy", "reduce", "statistics", "softmax", "matmul", "index"} do
+for _, name in ipairs {
+  "elementwise", "view", "arrange", "copy", "reduce", "statistics", "softmax", "matmul", "products", "triangle",
+  "index",
+} do
   add(operations.methods, require("fp8.ops." .. name))
 end
 operations.methods.to_options = nil -- takes no tensor

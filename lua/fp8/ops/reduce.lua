@@ -132,6 +132,20 @@ local norming = {
   end,
 }
 
+local counting = {
+  name = "norm",
+  backward = function(node, grad)
+    return core.zeros(node.input_shape, {dtype = node.dtype, device = core.device(grad)})
+  end,
+}
+
+-- How many elements are not 0.
+local function count_of(x, dimensions, keepdim)
+  local y = core.to(core.sum(core.ne(x, 0), dimensions, keepdim), {dtype = core.dtype(x)})
+  if needs_grad(x) then record(y, counting, {x}).input_shape = shape_of(x) end
+  return y
+end
+
 -- √ Σ x², whose squares neither overflow nor vanish, or (Σ |x|^p)^(1/p), of numbers that are at most 1.
 local function norm_of(x, p, dimensions, keepdim)
   local y
@@ -166,7 +180,7 @@ function reduce.norm(x, p, dimensions, keepdim)
   if p == math.huge then return reduce.max(elementwise.abs(x), dimensions, keepdim) end
   if p == -math.huge then return reduce.min(elementwise.abs(x), dimensions, keepdim) end
   if p == 1 then return reduce.sum(elementwise.abs(x), dimensions, keepdim) end
-  if p == 0 then return core.to(core.sum(core.ne(x, 0), dimensions, keepdim), {dtype = core.dtype(x)}) end
+  if p == 0 then return count_of(x, dimensions, keepdim) end
   if p == 2 then return norm_of(x, p, dimensions, keepdim) end
   return in_float32(norm_of, x, p, dimensions, keepdim)
 end

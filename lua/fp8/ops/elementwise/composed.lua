@@ -1,4 +1,5 @@
 --- Elementwise functions that are composed of others.
+local check_options = require "fp8.check_options"
 local binary = require "fp8.ops.elementwise.binary"
 local choice = require "fp8.ops.elementwise.choice"
 local in_float32 = require "fp8.ops.in_float32"
@@ -15,17 +16,23 @@ function composed.square(x) return mul(x, x) end
 --   fp8.tensor({4, -0.5}):reciprocal() --> {0.25, -2}
 function composed.reciprocal(x) return binary.div(1, x) end
 
+local known_options = {value = "number"}
+
 local function multiply_add(x, a, b, value) return add(x, mul(value == nil and a or mul(a, value), b)) end
 
---- x:addcmul(a, b [, value]): x + value · a · b, with 1 for `value`, a number, if it is left out.
---   fp8.tensor({1, 1}):addcmul(fp8.tensor {2, 3}, fp8.tensor {4, 5}, 0.5) --> {5, 8.5}
-function composed.addcmul(x, a, b, value) return in_float32(multiply_add, x, a, b, value) end
+--- x:addcmul(a, b [, {value =}]): x + value · a · b, with 1 for `value`, a number, if it is left out.
+--   fp8.tensor({1, 1}):addcmul(fp8.tensor {2, 3}, fp8.tensor {4, 5}, {value = 0.5}) --> {5, 8.5}
+function composed.addcmul(x, a, b, options)
+  return in_float32(multiply_add, x, a, b, check_options("addcmul", options, known_options).value)
+end
 
 local function divide_add(x, a, b, value) return add(x, binary.div(value == nil and a or mul(a, value), b)) end
 
---- x:addcdiv(a, b [, value]): x + value · a / b, with 1 for `value`, a number, if it is left out.
+--- x:addcdiv(a, b [, {value =}]): x + value · a / b, with 1 for `value`, a number, if it is left out.
 --   fp8.tensor({1, 1}):addcdiv(fp8.tensor {2, 3}, fp8.tensor {4, 6}) --> {1.5, 1.5}
-function composed.addcdiv(x, a, b, value) return in_float32(divide_add, x, a, b, value) end
+function composed.addcdiv(x, a, b, options)
+  return in_float32(divide_add, x, a, b, check_options("addcdiv", options, known_options).value)
+end
 
 -- From the nearer end, so that weights 0 and 1 give the ends themselves.
 local function interpolate(x, y, weight)
