@@ -45,15 +45,18 @@ function create.eye(rows, columns, options)
   return y
 end
 
+local function check_bound(bound)
+  if type(bound) ~= "number" or bound - bound ~= 0 then
+    core.raise("linspace: start and stop must be finite numbers, got " .. tostring(bound))
+  end
+end
+
 --- fp8.linspace(start, stop, steps [, options]): so many numbers at equal distances, both ends included; of a
 -- floating-point dtype.
 --   fp8.linspace(0, 1, 5) --> {0, 0.25, 0.5, 0.75, 1}
 function create.linspace(start, stop, steps, options)
-  for _, bound in ipairs {start, stop} do
-    if type(bound) ~= "number" or bound - bound ~= 0 then
-      core.raise("linspace: start and stop must be finite numbers, got " .. tostring(bound))
-    end
-  end
+  check_bound(start)
+  check_bound(stop)
   check.whole("linspace", "the number of steps", steps, 0)
   if type(options) == "table" and core.dtypes[options.dtype] and core.dtypes[options.dtype].kind == "integer" then
     core.raise("linspace: a floating-point dtype is needed, got " .. options.dtype)

@@ -90,6 +90,17 @@ elementwise.binary = {
 --- Which of those give fractions: f32 for integers.
 elementwise.fractions = {div = true, atan2 = true, hypot = true}
 
+--- a - b · floor(a / b), of doubles or of int64_t; of integers by 0 it is 0.
+function elementwise.remainder(a, b)
+  if type(a) ~= "cdata" then
+    local rest = math.fmod(a, b)
+    return rest ~= 0 and (rest < 0) ~= (b < 0) and rest + b or rest
+  end
+  if b == 0 or b == -1 then return 0LL end
+  local rest = a - a / b * b -- the quotient goes towards zero
+  return rest ~= 0 and (rest < 0) ~= (b < 0) and rest + b or rest
+end
+
 --- Which of those compare: their results are u8.
 elementwise.comparisons = {
   eq = true, ne = true, lt = true, le = true, gt = true, ge = true,
