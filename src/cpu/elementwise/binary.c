@@ -28,7 +28,7 @@ INLINED float silu_backward(float g, float x) {
 /* ln(1 + e^(b x)) / b, where e is never taken to a large power. */
 INLINED float softplus(float x, float b) {
   float scaled = b * x;
-  return ((scaled > 0.0f ? scaled : 0.0f) + log1pf(vector_exp(-fabsf(scaled)))) / b;
+  return ((scaled > 0.0f ? scaled : 0.0f) + vector_log1p(vector_exp(-fabsf(scaled)))) / b;
 }
 
 /* A case: the value of one a and b, computed for all. */
@@ -54,7 +54,7 @@ VECTORIZE static void binary_floats(int op, float *restrict out, const float *co
     EACH(ATAN2, atan2f(a, b));
     EACH(HYPOT, hypotf(a, b));
     EACH(LEAKY_RELU, a > 0.0f ? a : a * b);
-    EACH(ELU, a > 0.0f ? a : b * expm1f(a));
+    EACH(ELU, a > 0.0f ? a : b * vector_expm1(a));
     EACH(SOFTPLUS, softplus(a, b));
     EACH(EQ, a == b ? 1.0f : 0.0f);
     EACH(NE, a != b ? 1.0f : 0.0f);
