@@ -84,14 +84,20 @@ support.each_device(function(device)
 
     it("keep what infinity, NaN and small numbers are", function()
       local x = fp8.tensor({-math.huge, 0, 1e-20, math.huge, 0 / 0}, {device = device})
-      local function check_values(y, ...) support.equal(y, fp8.tensor {...}) end
+      local function check_values(y, ...)
+        local expected = {...}
+        for i, value in ipairs(y:totable()) do
+          local e = expected[i]
+          local same = value == e or value ~= value and e ~= e or math.abs(value - e) <= 1e-6 * math.abs(e)
+          if not same then error(("element %d: expected %.9g, got %.9g"):format(i, e, value), 2) end
+        end
+      end
       check_values(x:floor(), -math.huge, 0, 0, math.huge, 0 / 0)
       check_values(x:round(), -math.huge, 0, 0, math.huge, 0 / 0)
       check_values(x:sign(), -1, 0, 1, 1, 0)
       check_values(x:log1p(), 0 / 0, 0, 1e-20, math.huge, 0 / 0)
       check_values(x:expm1(), -1, 0, 1e-20, math.huge, 0 / 0)
-      check_values(x:erf():masked_fill(x:eq(1e-20), 2), -1, 0, 2, 1, 0 / 0)
-      support.close(fp8.tensor({1e-20, -1e-3}, {device = device}):erf() * 1e20, fp8.tensor {1.1283792, -1.1283788e17})
+      check_values(x:erf(), -1, 0, 1.12837917e-20, 1, 0 / 0)
       check_values(x:softplus(), 0, math.log(2), math.log(2), math.huge, 0 / 0)
       check_values(x:softplus(-1), -math.huge, -math.log(2), -math.log(2), 0, 0 / 0)
       check_values(x:elu(0.5), -0.5, 0, 1e-20, math.huge, 0 / 0)
