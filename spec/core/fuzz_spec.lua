@@ -25,7 +25,14 @@ for names, kinds in ([[
   isnan isinf isfinite logical_not: tensor
   remainder atan2 hypot logical_and logical_or logical_xor: tensor tensor
   expm1_backward log2_backward log10_backward log1p_backward cos_backward tan_backward erf_backward: tensor tensor
-  leaky_relu elu softplus: tensor number
+  neg_ abs_ sign_ floor_ ceil_ round_ trunc_ exp_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ sin_ cos_ tan_: tensor
+  tanh_ erf_ sigmoid_ relu_ silu_ gelu_ gelu_tanh_ square_ reciprocal_: tensor
+  pow_ remainder_ atan2_ hypot_ maximum_ minimum_: tensor tensor
+  leaky_relu elu softplus leaky_relu_ elu_ softplus_: tensor number
+  clamp_: tensor number number
+  masked_fill_: tensor tensor number
+  addcmul_ addcdiv_: tensor tensor tensor value_options
+  lerp_: tensor tensor number
   addcmul addcdiv: tensor tensor tensor value_options
   lerp: tensor tensor number
   promoted: dtype dtype

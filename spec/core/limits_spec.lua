@@ -16,7 +16,7 @@ local dtypes, floats = {"u8", "i32", "i64"}, {"f32", "f16", "bf16", "e4m3", "e5m
 local arithmetic = {"add", "sub", "mul", "remainder", "maximum", "minimum"}
 local comparisons = {"eq", "ne", "lt", "le", "gt", "ge"}
 local definitions = setmetatable({remainder = elementwise.remainder}, {__index = elementwise.binary})
-local in_place = {add = true, sub = true, mul = true}
+local in_place = {add = true, sub = true, mul = true, remainder = true}
 
 -- What every dtype's range ends with, as far as it holds them, and so do tensors that meet it.
 local wide = {

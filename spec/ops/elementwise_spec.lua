@@ -266,6 +266,54 @@ support.each_device(function(device)
       assert.same({1, 2}, whole:totable())
     end)
 
+    it("give in place what they give elsewhere, for any strides", function()
+      local arguments = {
+        add = 1.5, sub = 1.5, mul = 1.5, div = 1.5, pow = 2, remainder = 0.7, atan2 = 0.5, hypot = 2, leaky_relu = 0.25,
+        elu = 0.5, clamp = 0.8,
+      }
+      local count = 0
+      for name in support.sorted_pairs(require "fp8.ops.elementwise.in_place") do
+        local plain = name:match "^(.*)_$"
+        local whole = fp8.rand(4, 6, {device = device}) + 0.5
+        local x, other = whole:t():narrow(1, 2, 3), fp8.rand(4, {device = device}) + 0.5
+        local list = {
+          {arguments[plain]}, {other}, {other:gt(1), 3}, {other, 0.3}, {other, x:clone()},
+        }
+        for _, given in ipairs(list) do
+          local ok, expected = pcall(x[plain], x:clone(), unpack(given))
+          if ok then
+            local untouched = whole[1][1]:item()
+            assert.is_true(rawequal(x, x[name](x, unpack(given))))
+            support.equal(x, expected)
+            assert.equal(untouched, whole[1][1]:item())
+            count = count + 1
+          end
+        end
+      end
+      assert.is_true(count > 60)
+      local row = fp8.tensor({1, 2, 3, 4}, {device = device})
+      row:narrow(1, 2, 3):pow_(row:narrow(1, 1, 3))
+      assert.same({1, 2, 9, 64}, row:totable())
+    end)
+
+    it("in place keep the dtype, and refuse what is none of it or would lose a gradient", function()
+      local half = fp8.tensor({1, 4}, {dtype = "f16", device = device})
+      assert.same({"f16", {1, 2}}, {half:sqrt_().dtype, half:totable()})
+      local x = fp8.tensor({-1, 4}, {dtype = "i32", device = device})
+      assert.same({1, 4}, x:abs_():totable())
+      assert.same({1, 16}, x:square_():totable())
+      support.fails("exp_: the result is f32, which a tensor of dtype i32 can't take", function() x:exp_() end)
+      support.fails("pow_: the result is f32, which a tensor of dtype i32 can't take", function() x:pow_(2) end)
+      support.fails("clamp_: the result is f32, which a tensor of dtype i32 can't take", function() x:clamp_(0.5) end)
+      assert.same({1, 16}, x:totable())
+      local leaf = fp8.ones(2, {device = device, requires_grad = true})
+      local plain = fp8.ones(2, {device = device})
+      support.fails("exp_: this tensor requires a gradient", function() leaf:exp_() end)
+      support.fails("addcmul_: the argument requires a gradient", function() plain:addcmul_(plain, leaf) end)
+      support.fails("does not broadcast", function() plain:lerp_(fp8.ones(3, 2, {device = device}), 0.5) end)
+      assert.same({1, 1}, fp8.no_grad(leaf.relu_, leaf):totable())
+    end)
+
     it("handle empty tensors", function()
       local x = fp8.zeros(0, 3, {device = device})
       assert.same({0, 3}, (x + fp8.ones(3, {device = device})).shape)

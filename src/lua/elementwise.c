@@ -23,6 +23,12 @@ static int binary(lua_State *L, BinaryOp op) {
   static int lfp8_##name(lua_State *L) { return binary(L, BINARY_##NAME); }
 BINARY_OPERATIONS(BINARY_FUNCTION)
 
+static int unary_in_place(lua_State *L, UnaryOp op) {
+  Tensor *x = check_tensor(L, 1);
+  lua_settop(L, 1);
+  return finish(L, op_unary_in_place(op, x), 1);
+}
+
 static int binary_in_place(lua_State *L, BinaryOp op) {
   Tensor *x = check_tensor(L, 1);
   bool ok = op_binary_in_place(op, x, check_operand(L, 2));
@@ -30,11 +36,16 @@ static int binary_in_place(lua_State *L, BinaryOp op) {
   return finish(L, ok, 1);
 }
 
-/* add_(x, b) … div_(x, b): in place; b broadcasts to x */
-static int lfp8_add_(lua_State *L) { return binary_in_place(L, BINARY_ADD); }
-static int lfp8_sub_(lua_State *L) { return binary_in_place(L, BINARY_SUB); }
-static int lfp8_mul_(lua_State *L) { return binary_in_place(L, BINARY_MUL); }
-static int lfp8_div_(lua_State *L) { return binary_in_place(L, BINARY_DIV); }
+/* NAME_(x), NAME_(x, b): in place; b broadcasts to x. */
+#define UNARY_IN_PLACE(NAME, name)                                                                                     \
+  static int lfp8_##name##_(lua_State *L) { return unary_in_place(L, UNARY_##NAME); }
+UNARY_OF_INTEGERS(UNARY_IN_PLACE)
+UNARY_OF_FLOATS(UNARY_IN_PLACE)
+
+#define BINARY_IN_PLACE(NAME, name)                                                                                    \
+  static int lfp8_##name##_(lua_State *L) { return binary_in_place(L, BINARY_##NAME); }
+BINARY_OF_INTEGERS(BINARY_IN_PLACE)
+BINARY_OF_FLOATS(BINARY_IN_PLACE)
 
 /* where(condition, a, b): a where the condition is not 0, else b */
 static int lfp8_where(lua_State *L) {
@@ -60,10 +71,12 @@ static int lfp8_clamp(lua_State *L) {
 }
 
 #define ENTRY(NAME, name) {#name, lfp8_##name},
+#define ENTRY_IN_PLACE(NAME, name) {#name "_", lfp8_##name##_},
 
 const luaL_Reg elementwise_functions[] = {
-    {"add_", lfp8_add_},   {"sub_", lfp8_sub_},
-    {"mul_", lfp8_mul_},   {"div_", lfp8_div_},
-    {"where", lfp8_where}, {"masked_fill", lfp8_masked_fill},
-    {"clamp", lfp8_clamp}, UNARY_OPERATIONS(ENTRY) BINARY_OPERATIONS(ENTRY){NULL, NULL},
+    {"where", lfp8_where},
+    {"masked_fill", lfp8_masked_fill},
+    {"clamp", lfp8_clamp},
+    UNARY_OPERATIONS(ENTRY) BINARY_OPERATIONS(ENTRY) UNARY_OF_INTEGERS(ENTRY_IN_PLACE) UNARY_OF_FLOATS(ENTRY_IN_PLACE)
+        BINARY_OF_INTEGERS(ENTRY_IN_PLACE) BINARY_OF_FLOATS(ENTRY_IN_PLACE){NULL, NULL},
 };

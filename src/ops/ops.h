@@ -119,6 +119,8 @@ bool op_to_host(const Tensor *x, void *data);
 bool op_unary(UnaryOp op, Tensor *out, const Tensor *x);
 /* Comparisons give u8; DIV and POW of integers give f32. At least one operand is a tensor. */
 bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
+/* Where the result has x's dtype. */
+bool op_unary_in_place(UnaryOp op, Tensor *x);
 bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
 bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high);

@@ -2,7 +2,6 @@
 -- wrap around, where the doc comment does not say otherwise.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
-local in_place = require "fp8.ops.in_place"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local is_tensor = core.is_tensor
@@ -178,13 +177,5 @@ binary.hypot = of_two("hypot", function(_, grad, a, b, y)
   local known = where(core.eq(y, 0), 1, y)
   return mul(grad, div(a, known)), mul(grad, div(b, known))
 end)
-
---- x:add_(b), x:sub_(b), x:mul_(b), x:div_(b): b is a number or a tensor that broadcasts to x; x keeps its dtype.
---   fp8.tensor({1, 2}):add_(3) --> {4, 5}
---   fp8.tensor({1, 2}):sub_(3) --> {-2, -1}
---   fp8.tensor({1, 2}):mul_(3) --> {3, 6}
---   fp8.tensor({1, 2}):div_(2) --> {0.5, 1}
-binary.add_, binary.sub_ = in_place "add_", in_place "sub_"
-binary.mul_, binary.div_ = in_place "mul_", in_place "div_"
 
 return binary
