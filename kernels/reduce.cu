@@ -1,4 +1,4 @@
-/* Reductions: sum, mean, max, min and argmax over any dimensions of a strided tensor.
+/* Reductions: sum, mean, product, norm, max, min and argmax over any dimensions of a strided tensor.
  *
  * Where the reduced elements lie side by side, a warp or a thread block takes one output ("rows"); where the outputs
  * lie side by side, each lane takes an output of its own ("columns"). Few outputs of many elements are cut into splits,
@@ -22,6 +22,39 @@ struct SumFloat {
   __device__ static double combine(double a, double b) { return a + b; }
   __device__ static void finish(const ReducePlan &plan, int64_t i, double sum) {
     store_double(plan.out, plan.out_dtype, i, plan.op == REDUCE_MEAN ? sum / (double)plan.length : sum);
+  }
+};
+
+struct Norm {
+  using Value = float;
+  using Accumulator = double;
+  __device__ static double identity() { return 0; }
+  __device__ static void accept(double &sum, float value, int64_t) { sum += (double)value * (double)value; }
+  __device__ static double combine(double a, double b) { return a + b; }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, double sum) {
+    store_double(plan.out, plan.out_dtype, i, sqrt(sum));
+  }
+};
+
+struct ProductFloat {
+  using Value = float;
+  using Accumulator = double;
+  __device__ static double identity() { return 1; }
+  __device__ static void accept(double &product, float value, int64_t) { product *= value; }
+  __device__ static double combine(double a, double b) { return a * b; }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, double product) {
+    store_double(plan.out, plan.out_dtype, i, product);
+  }
+};
+
+struct ProductInteger {
+  using Value = int64_t;
+  using Accumulator = int64_t;
+  __device__ static int64_t identity() { return 1; }
+  __device__ static void accept(int64_t &product, int64_t value, int64_t) { product = combine(product, value); }
+  __device__ static int64_t combine(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, int64_t product) {
+    store_integer(plan.out, plan.out_dtype, i, product);
   }
 };
 
@@ -259,6 +292,10 @@ extern "C" cudaError_t launch_reduce(Launch launch, const ReducePlan *plan) {
     return plan->integer ? launch_reducer<SumInteger>(launch, plan) : launch_reducer<SumFloat>(launch, plan);
   case REDUCE_MEAN:
     return plan->integer ? launch_reducer<MeanInteger>(launch, plan) : launch_reducer<SumFloat>(launch, plan);
+  case REDUCE_PROD:
+    return plan->integer ? launch_reducer<ProductInteger>(launch, plan) : launch_reducer<ProductFloat>(launch, plan);
+  case REDUCE_NORM:
+    return launch_reducer<Norm>(launch, plan);
   case REDUCE_MAX:
     return plan->integer ? launch_reducer<ExtremeInteger<false>>(launch, plan)
                          : launch_reducer<ExtremeFloat<false>>(launch, plan);

@@ -24,7 +24,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 5 };
+enum { BACKEND_VERSION = 6 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -80,7 +80,7 @@ typedef struct Backend {
 
   /* --- reductions --- */
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
-   * no elements gives 0 for SUM, NaN for MEAN, and is refused before this for the others. */
+   * no elements gives 0 for SUM and NORM, 1 for PROD, NaN for MEAN, and is refused before this for the others. */
   bool (*reduce)(ReduceOp op, Tensor *out, const Tensor *x);
   /* Contiguous tensors of rank at least 1, 2 if causal. */
   bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);

@@ -10,7 +10,33 @@ __device__ inline void for_each(const float (&in)[2][WIDTH], float (&out)[WIDTH]
   for (int k = 0; k < WIDTH; k++) out[k] = f(in[0][k], in[1][k]);
 }
 
-/* The operation is chosen once a vector, by a branch that is the same for the whole grid. */
+__host__ __device__ inline float gelu_tanh_backward(float g, float x) {
+  const float bounded = gelu_tanh_bounded(x), s = sigmoid(gelu_tanh_argument(bounded));
+  return g * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
+}
+
+__host__ __device__ inline float silu_backward(float g, float x) {
+  const float s = sigmoid(x);
+  return g * s * (1.0f + x * (1.0f - s));
+}
+
+/* ln(1 + e^(b x)) / b, where e is never taken to a large power. */
+__host__ __device__ inline float softplus(float x, float b) {
+  const float scaled = b * x;
+  return ((scaled > 0.0f ? scaled : 0.0f) + log1pf(expf(-fabsf(scaled)))) / b;
+}
+
+/* What is chosen once a vector, by a branch that is the same for the whole grid. */
+#define EACH(OP, value)                                                                                                \
+  case BINARY_##OP:                                                                                                    \
+    return for_each(in, out, [](float a, float b) { return value; })
+
+/* Kernels of their own, as in unary.cu. */
+#define ALONE(OPERATION)                                                                                               \
+  OPERATION(REMAINDER, remainder_of_floats(fmodf(a, b), b))                                                            \
+  OPERATION(SIN_BACKWARD, (a * cosf(b)))                                                                               \
+  OPERATION(COS_BACKWARD, (-a * sinf(b)))
+
 struct Binary {
   static constexpr int inputs = 2;
   BinaryOp op;
@@ -18,51 +44,40 @@ struct Binary {
 #pragma nv_exec_check_disable
   template <int WIDTH> __host__ __device__ void operator()(const float (&in)[2][WIDTH], float (&out)[WIDTH]) const {
     switch (op) {
-    case BINARY_ADD:
-      return for_each(in, out, [](float a, float b) { return a + b; });
-    case BINARY_SUB:
-      return for_each(in, out, [](float a, float b) { return a - b; });
-    case BINARY_MUL:
-      return for_each(in, out, [](float a, float b) { return a * b; });
-    case BINARY_DIV:
-      return for_each(in, out, [](float a, float b) { return a / b; });
-    case BINARY_POW:
-      return for_each(in, out, [](float a, float b) { return powf(a, b); });
-    case BINARY_MAXIMUM:
-      return for_each(in, out, [](float a, float b) { return a > b || a != a ? a : b; });
-    case BINARY_MINIMUM:
-      return for_each(in, out, [](float a, float b) { return a < b || a != a ? a : b; });
-    case BINARY_EQ:
-      return for_each(in, out, [](float a, float b) { return a == b ? 1.0f : 0.0f; });
-    case BINARY_NE:
-      return for_each(in, out, [](float a, float b) { return a != b ? 1.0f : 0.0f; });
-    case BINARY_LT:
-      return for_each(in, out, [](float a, float b) { return a < b ? 1.0f : 0.0f; });
-    case BINARY_LE:
-      return for_each(in, out, [](float a, float b) { return a <= b ? 1.0f : 0.0f; });
-    case BINARY_GT:
-      return for_each(in, out, [](float a, float b) { return a > b ? 1.0f : 0.0f; });
-    case BINARY_GE:
-      return for_each(in, out, [](float a, float b) { return a >= b ? 1.0f : 0.0f; });
-    case BINARY_TANH_BACKWARD:
-      return for_each(in, out, [](float g, float y) { return g * (1.0f - y * y); });
-    case BINARY_SIGMOID_BACKWARD:
-      return for_each(in, out, [](float g, float y) { return g * y * (1.0f - y); });
-    case BINARY_RELU_BACKWARD:
-      return for_each(in, out, [](float g, float x) { return x > 0.0f ? g : 0.0f; });
-    case BINARY_GELU_BACKWARD:
-      return for_each(in, out, [](float g, float x) { return g * (normal_distribution(x) + x * normal_density(x)); });
-    case BINARY_GELU_TANH_BACKWARD:
-      return for_each(in, out, [](float g, float x) {
-        const float bounded = gelu_tanh_bounded(x), s = sigmoid(gelu_tanh_argument(bounded));
-        return g * (s + bounded * s * (1.0f - s) * gelu_tanh_slope(bounded));
-      });
-    case BINARY_SILU_BACKWARD:
-      return for_each(in, out, [](float g, float x) {
-        const float s = sigmoid(x);
-        return g * s * (1.0f + x * (1.0f - s));
-      });
-    case BINARY_SIN_BACKWARD: /* SineBackward */
+      EACH(ADD, a + b);
+      EACH(SUB, a - b);
+      EACH(MUL, (a * b));
+      EACH(MAXIMUM, a > b || a != a ? a : b);
+      EACH(MINIMUM, a < b || a != a ? a : b);
+      EACH(DIV, a / b);
+      EACH(POW, powf(a, b));
+      EACH(ATAN2, atan2f(a, b));
+      EACH(HYPOT, hypotf(a, b));
+      EACH(LEAKY_RELU, a > 0.0f ? a : a * b);
+      EACH(ELU, a > 0.0f ? a : b * expm1f(a));
+      EACH(SOFTPLUS, softplus(a, b));
+      EACH(EQ, a == b ? 1.0f : 0.0f);
+      EACH(NE, a != b ? 1.0f : 0.0f);
+      EACH(LT, a < b ? 1.0f : 0.0f);
+      EACH(LE, a <= b ? 1.0f : 0.0f);
+      EACH(GT, a > b ? 1.0f : 0.0f);
+      EACH(GE, a >= b ? 1.0f : 0.0f);
+      EACH(LOGICAL_AND, a != 0.0f && b != 0.0f ? 1.0f : 0.0f);
+      EACH(LOGICAL_OR, a != 0.0f || b != 0.0f ? 1.0f : 0.0f);
+      EACH(LOGICAL_XOR, (a != 0.0f) != (b != 0.0f) ? 1.0f : 0.0f);
+      EACH(EXPM1_BACKWARD, a * (b + 1.0f));
+      EACH(LOG2_BACKWARD, a / (b * LN_2));
+      EACH(LOG10_BACKWARD, a / (b * LN_10));
+      EACH(LOG1P_BACKWARD, a / (b + 1.0f));
+      EACH(TAN_BACKWARD, a * (1.0f + b * b));
+      EACH(TANH_BACKWARD, a * (1.0f - b * b));
+      EACH(ERF_BACKWARD, a * (TWO_OVER_SQRT_PI * expf(-b * b)));
+      EACH(SIGMOID_BACKWARD, (a * b) * (1.0f - b));
+      EACH(RELU_BACKWARD, b > 0.0f ? a : 0.0f);
+      EACH(GELU_BACKWARD, a * (normal_distribution(b) + b * normal_density(b)));
+      EACH(GELU_TANH_BACKWARD, gelu_tanh_backward(a, b));
+      EACH(SILU_BACKWARD, silu_backward(a, b));
+      ALONE(BINARY_CASE)
       break;
     }
     missing_case<void>();
@@ -82,6 +97,8 @@ struct Binary {
       return a > b ? a : b;
     case BINARY_MINIMUM:
       return a < b ? a : b;
+    case BINARY_REMAINDER:
+      return remainder_of_integers(a, b);
     case BINARY_EQ:
       return a == b;
     case BINARY_NE:
@@ -94,15 +111,9 @@ struct Binary {
       return a > b;
     case BINARY_GE:
       return a >= b;
-    case BINARY_DIV: /* these are not computed in integers */
-    case BINARY_POW:
-    case BINARY_TANH_BACKWARD:
-    case BINARY_SIGMOID_BACKWARD:
-    case BINARY_SIN_BACKWARD:
-    case BINARY_RELU_BACKWARD:
-    case BINARY_GELU_BACKWARD:
-    case BINARY_GELU_TANH_BACKWARD:
-    case BINARY_SILU_BACKWARD:
+      BINARY_OF_FLOATS(BINARY_CASE)
+      BINARY_CHECKS(BINARY_CASE)
+      BINARY_DERIVATIVES(BINARY_CASE)
       break;
     }
     return missing_case<int64_t>();
@@ -110,20 +121,27 @@ struct Binary {
 };
 static_assert(compiled_for_host<&Binary::operator()<1>>);
 
-/* A kernel of its own, as Sine is. */
-struct SineBackward {
+template <BinaryOp OP> __device__ float alone(float a, float b);
+#define ALONE_FUNCTION(OP, value)                                                                                      \
+  template <> __device__ inline float alone<BINARY_##OP>(float a, float b) { return value; }
+ALONE(ALONE_FUNCTION)
+
+template <BinaryOp OP> struct Alone {
   static constexpr int inputs = 2;
 
   template <int WIDTH> __device__ void operator()(const float (&in)[2][WIDTH], float (&out)[WIDTH]) const {
-    for_each(in, out, [](float g, float x) { return g * cosf(x); });
+    for_each(in, out, alone<OP>);
   }
 
-  __device__ int64_t integer(const int64_t (&)[2]) const { return missing_case<int64_t>(); }
+  __device__ int64_t integer(const int64_t (&in)[2]) const { return Binary{OP}.integer(in); }
 };
 
 } // namespace
 
+#define LAUNCH_ALONE(OP, value)                                                                                        \
+  if (op == BINARY_##OP) return launch_elementwise(launch, plan, Alone<BINARY_##OP>{});
+
 extern "C" cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp op) {
-  return op == BINARY_SIN_BACKWARD ? launch_elementwise(launch, plan, SineBackward{})
-                                   : launch_elementwise(launch, plan, Binary{op});
+  ALONE(LAUNCH_ALONE)
+  return launch_elementwise(launch, plan, Binary{op});
 }

@@ -10,7 +10,17 @@ __device__ inline void for_each(const float (&in)[1][WIDTH], float (&out)[WIDTH]
   for (int k = 0; k < WIDTH; k++) out[k] = f(in[0][k]);
 }
 
-/* The operation is chosen once a vector, by a branch that is the same for the whole grid. */
+/* What is chosen once a vector, by a branch that is the same for the whole grid. */
+#define EACH(OP, value)                                                                                                \
+  case UNARY_##OP:                                                                                                     \
+    return for_each(in, out, [](float x) { return value; })
+
+/* Kernels of their own: for large numbers these take more registers than the others, and a stack. */
+#define ALONE(OPERATION)                                                                                               \
+  OPERATION(SIN, sinf(x))                                                                                              \
+  OPERATION(COS, cosf(x))                                                                                              \
+  OPERATION(TAN, tanf(x))
+
 struct Unary {
   static constexpr int inputs = 1;
   UnaryOp op;
@@ -18,31 +28,33 @@ struct Unary {
 #pragma nv_exec_check_disable
   template <int WIDTH> __host__ __device__ void operator()(const float (&in)[1][WIDTH], float (&out)[WIDTH]) const {
     switch (op) {
-    case UNARY_NEG:
-      return for_each(in, out, [](float x) { return -x; });
-    case UNARY_ABS:
-      return for_each(in, out, [](float x) { return fabsf(x); });
-    case UNARY_EXP:
-      return for_each(in, out, [](float x) { return expf(x); });
-    case UNARY_LOG:
-      return for_each(in, out, [](float x) { return logf(x); });
-    case UNARY_SQRT:
-      return for_each(in, out, [](float x) { return sqrtf(x); });
-    case UNARY_RSQRT:
-      return for_each(in, out, [](float x) { return 1.0f / sqrtf(x); });
-    case UNARY_TANH:
-      return for_each(in, out, [](float x) { return tanhf(x); });
-    case UNARY_SIGMOID:
-      return for_each(in, out, [](float x) { return sigmoid(x); });
-    case UNARY_RELU:
-      return for_each(in, out, [](float x) { return x < 0.0f ? 0.0f : x; }); /* keeps NaN */
-    case UNARY_GELU:
-      return for_each(in, out, [](float x) { return x * normal_distribution(x); });
-    case UNARY_GELU_TANH:
-      return for_each(in, out, [](float x) { return x * sigmoid(gelu_tanh_argument(x)); });
-    case UNARY_SILU:
-      return for_each(in, out, [](float x) { return x * sigmoid(x); });
-    case UNARY_SIN: /* Sine */
+      EACH(NEG, -x);
+      EACH(ABS, fabsf(x));
+      EACH(RELU, x < 0.0f ? 0.0f : x); /* keeps NaN */
+      EACH(SIGN, (float)(x > 0.0f) - (float)(x < 0.0f));
+      EACH(FLOOR, floorf(x));
+      EACH(CEIL, ceilf(x));
+      EACH(ROUND, rintf(x));
+      EACH(TRUNC, truncf(x));
+      EACH(EXP, expf(x));
+      EACH(EXPM1, expm1f(x));
+      EACH(LOG, logf(x));
+      EACH(LOG2, log2f(x));
+      EACH(LOG10, log10f(x));
+      EACH(LOG1P, log1pf(x));
+      EACH(SQRT, sqrtf(x));
+      EACH(RSQRT, 1.0f / sqrtf(x));
+      EACH(TANH, tanhf(x));
+      EACH(ERF, erff(x));
+      EACH(SIGMOID, sigmoid(x));
+      EACH(GELU, x * normal_distribution(x));
+      EACH(GELU_TANH, x * sigmoid(gelu_tanh_argument(x)));
+      EACH(SILU, x * sigmoid(x));
+      EACH(ISNAN, x != x ? 1.0f : 0.0f);
+      EACH(ISINF, fabsf(x) == INFINITY ? 1.0f : 0.0f);
+      EACH(ISFINITE, fabsf(x) < INFINITY ? 1.0f : 0.0f);
+      EACH(LOGICAL_NOT, x == 0.0f ? 1.0f : 0.0f);
+      ALONE(UNARY_CASE)
       break;
     }
     missing_case<void>();
@@ -57,16 +69,15 @@ struct Unary {
       return x < 0 ? (int64_t)(0 - (uint64_t)x) : x;
     case UNARY_RELU:
       return x < 0 ? 0 : x;
-    case UNARY_EXP: /* these are not computed in integers */
-    case UNARY_LOG:
-    case UNARY_SQRT:
-    case UNARY_RSQRT:
-    case UNARY_TANH:
-    case UNARY_SIGMOID:
-    case UNARY_SIN:
-    case UNARY_GELU:
-    case UNARY_GELU_TANH:
-    case UNARY_SILU:
+    case UNARY_SIGN:
+      return (x > 0) - (x < 0);
+    case UNARY_FLOOR:
+    case UNARY_CEIL:
+    case UNARY_ROUND:
+    case UNARY_TRUNC:
+      return x;
+      UNARY_OF_FLOATS(UNARY_CASE)
+      UNARY_CHECKS(UNARY_CASE)
       break;
     }
     return missing_case<int64_t>();
@@ -74,12 +85,16 @@ struct Unary {
 };
 static_assert(compiled_for_host<&Unary::operator()<1>>);
 
-/* A kernel of its own: for large numbers sin takes more registers than the others, and a stack. */
-struct Sine {
+template <UnaryOp OP> __device__ float alone(float x);
+#define ALONE_FUNCTION(OP, value)                                                                                      \
+  template <> __device__ inline float alone<UNARY_##OP>(float x) { return value; }
+ALONE(ALONE_FUNCTION)
+
+template <UnaryOp OP> struct Alone {
   static constexpr int inputs = 1;
 
   template <int WIDTH> __device__ void operator()(const float (&in)[1][WIDTH], float (&out)[WIDTH]) const {
-    for_each(in, out, [](float x) { return sinf(x); });
+    for_each(in, out, alone<OP>);
   }
 
   __device__ int64_t integer(const int64_t (&)[1]) const { return missing_case<int64_t>(); }
@@ -87,6 +102,10 @@ struct Sine {
 
 } // namespace
 
+#define LAUNCH_ALONE(OP, value)                                                                                        \
+  if (op == UNARY_##OP) return launch_elementwise(launch, plan, Alone<UNARY_##OP>{});
+
 extern "C" cudaError_t launch_unary(Launch launch, const ElementwisePlan *plan, UnaryOp op) {
-  return op == UNARY_SIN ? launch_elementwise(launch, plan, Sine{}) : launch_elementwise(launch, plan, Unary{op});
+  ALONE(LAUNCH_ALONE)
+  return launch_elementwise(launch, plan, Unary{op});
 }

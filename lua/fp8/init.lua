@@ -15,13 +15,9 @@ core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8
 
 local attention = require "fp8.ops.attention"
 local autograd = require "fp8.autograd"
-local create = require "fp8.ops.create"
-local elementwise = require "fp8.ops.elementwise"
-local join = require "fp8.ops.join"
 local later = require "fp8.later"
 local linear_cross_entropy = require "fp8.linear.cross_entropy"
 local linear_matmul = require "fp8.linear.matmul"
-local normalize = require "fp8.ops.normalize"
 local quantize = require "fp8.ops.quantize"
 require "fp8.tensor"
 
@@ -31,20 +27,13 @@ local fp8 = {
   -- Creation: sizes or nested tables of numbers, then {dtype =, device =, requires_grad =}.
   tensor = core.tensor, zeros = core.zeros, ones = core.ones, full = core.full, empty = core.empty,
   arange = core.arange, rand = core.rand, randn = core.randn, randint = core.randint,
-  zeros_like = create.zeros_like, ones_like = create.ones_like, empty_like = create.empty_like,
-  randn_like = create.randn_like,
   manual_seed = core.manual_seed, random_state = core.random_state,
   set_default_device = core.set_default_device, set_default_dtype = core.set_default_dtype,
   set_deterministic = core.set_deterministic, is_deterministic = core.is_deterministic,
   is_tensor = core.is_tensor,
 
-  -- Operations that are no methods, or read better as functions.
-  cat = join.cat, stack = join.stack, where = elementwise.where,
-  maximum = elementwise.maximum, minimum = elementwise.minimum,
-  matmul = require("fp8.ops.matmul").matmul, cross_entropy = require "fp8.ops.cross_entropy",
+  cross_entropy = require "fp8.ops.cross_entropy",
   linear_cross_entropy = linear_cross_entropy.linear_cross_entropy,
-  gelu = elementwise.gelu, silu = elementwise.silu,
-  layer_norm = normalize.layer_norm, rms_norm = normalize.rms_norm,
   dropout = require "fp8.ops.dropout", embedding = require "fp8.ops.embedding",
   attention = attention.attention, self_attention = attention.self_attention,
 
@@ -64,6 +53,11 @@ local fp8 = {
   memory = core.memory, reset_peak_memory = core.reset_peak_memory,
   event = require "fp8.event",
 }
+
+-- Both fp8.exp(x) and x:exp() are there; fp8.cuda is what is above.
+for name, operation in next, require("fp8.ops").functions do
+  if fp8[name] == nil then fp8[name] = operation end
+end
 
 -- Loaded when first used: by field, a module, and the field in it if not the module itself.
 local places = {

@@ -9,10 +9,7 @@ local later = require "fp8.later"
 local raise = core.raise
 
 local methods = {}
-for _, family in ipairs {"elementwise", "view", "copy", "reduce", "softmax", "matmul", "index"} do
-  for name, operation in pairs(require("fp8.ops." .. family)) do methods[name] = operation end
-end
-methods.to_options = nil -- takes no tensor
+for name, operation in next, require("fp8.ops").methods do methods[name] = operation end
 -- fp8.where takes the condition first.
 function methods.where(x, condition, other) return elementwise.where(condition, x, other) end
 

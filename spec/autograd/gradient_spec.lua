@@ -42,6 +42,31 @@ case("log", function(x) return x:log() end, above_zero(2, 3)).step = 0.005
 case("sqrt", function(x) return x:sqrt() end, above_zero(2, 3)).step = 0.01
 case("rsqrt", function(x) return x:rsqrt() end, above_zero(2, 3)).step = 0.01
 case("sin", function(x) return x:sin() end, any(2, 3))
+case("cos", function(x) return x:cos() end, any(2, 3))
+case("tan", function(x) return (x * 0.4):tan() end, any(2, 3))
+case("erf", function(x) return x:erf() end, any(2, 3))
+case("expm1", function(x) return x:expm1() end, any(2, 3))
+for _, name in ipairs {"log2", "log10", "log1p"} do
+  case(name, function(x) return x[name](x) end, above_zero(2, 3)).step = 0.005
+end
+for _, name in ipairs {"floor", "ceil", "round", "trunc", "sign"} do
+  case(name, function(x) return x[name](x * 0.1) + x end, apart(2, 3))
+end
+case("square", function(x) return x:square() end, any(2, 3))
+case("reciprocal", function(x) return x:reciprocal() end, above_zero(2, 3)).step = 0.005
+case("leaky_relu", function(x) return x:leaky_relu(0.2) end, apart(3, 4))
+case("elu", function(x) return x:elu(0.7) end, apart(3, 4))
+case("softplus", function(x) return x:softplus() + x:softplus(2) end, any(3, 4))
+case("atan2, broadcast", function(x, y) return x:atan2(y) end, any(2, 3), above_zero(3)).step = 0.01
+case("hypot, broadcast", function(x, y) return x:hypot(y) end, any(2, 3), above_zero(3)).step = 0.01
+case("remainder", function(x, y) return x:remainder(y * 0 + 0.13) * y end, apart(2, 3), any(2, 3)).step = 0.002
+case("remainder by a divisor", function(x, y) return (x * 0 + 7.3):remainder(y) + x end, any(2, 3),
+  above_zero(2, 3)).step = 1e-4
+case("addcmul, broadcast", function(x, a, b) return x:addcmul(a, b, {value = 0.7}) end, any(2, 3), any(3), any(2, 1))
+case("addcdiv, broadcast", function(x, a, b) return x:addcdiv(a, b, {value = 0.7}) end, any(2, 3), any(3),
+  above_zero(2, 1)).step = 0.005
+case("lerp", function(x, y) return x:lerp(y, 0.3) * x:lerp(y, 0.8) end, any(2, 3), any(3))
+case("lerp by a tensor", function(x, y, w) return x:lerp(y, w) end, any(2, 3), any(3), apart(2, 3))
 case("tanh", function(x) return x:tanh() end, any(2, 3))
 case("sigmoid", function(x) return x:sigmoid() end, any(2, 3))
 case("relu", function(x) return x:relu() end, apart(3, 4))
@@ -82,6 +107,20 @@ for _, name in ipairs {"max", "min"} do
   case(name .. " of a dimension", function(x) return x[name](x, 1) end, apart(3, 4))
   case(name .. " of a dimension, keepdim", function(x) return x[name](x, -1, true) * x end, apart(3, 4))
 end
+case("prod", function(x) return x:prod() * x end, any(2, 3))
+case("prod of a dimension, keepdim", function(x) return x:prod(-1, true) * x end, any(2, 3))
+case("prod beside zeros", function(x)
+  return (x * on_device_of(x, {{1, 1, 1}, {1, 0, 1}, {0, 1, 0}})):prod(2)
+end, any(3, 3))
+for _, p in ipairs {0, 1, 1.5, 2, 3, math.huge, -math.huge} do
+  case("norm " .. p, function(x)
+    local y = x + 0.03 -- no two magnitudes are the same
+    return y:norm(p, 1, true) + y:norm(p) * x
+  end, apart(3, 4)).step = 0.01
+end
+case("var", function(x) return x:var() * x + x:var(2, {correction = 0, keepdim = true}) end, any(3, 4))
+case("std", function(x) return x:std() * x + x:std(1, {correction = 0}) end, any(3, 4)).step = 0.01
+case("logsumexp", function(x) return x:logsumexp() * x + x:logsumexp(1, true) end, any(3, 4))
 for dimension = 1, 3 do
   case("softmax " .. dimension, function(x) return x:softmax(dimension) end, any(2, 3, 4))
   case("log_softmax " .. dimension, function(x) return x:log_softmax(dimension) end, any(2, 3, 4))
@@ -146,6 +185,13 @@ case("batch · vector", matmul, any(2, 2, 3), any(3))
 case("vector · batch", matmul, any(3), any(2, 3, 2))
 case("x · xᵀ", function(x) return x:matmul(x:t()) end, any(3, 2))
 
+case("outer", function(x, y) return x:outer(y) end, any(3), any(2))
+case("bmm", function(x, y) return x:bmm(y) end, any(2, 3, 4), any(2, 4, 2))
+case("mv and dot", function(x, y) return x:mv(y):dot(x:select(2, 1)) end, any(3, 2), any(2))
+case("addmm", function(x, a, b) return x:addmm(a, b, {alpha = 0.5}) + x:addmm(b:t(), a:t(), {beta = 2}) end, any(1, 3),
+  any(3, 2), any(2, 3))
+case("baddbmm", function(x, a, b) return x:baddbmm(a, b) end, any(2), any(2, 3, 4), any(2, 4, 2))
+
 -- Views and joining.
 case("view", function(x) return x:view(3, -1) * x:view(3, 4) end, any(2, 6))
 case("reshape of a transposed tensor", function(x) return x:t():reshape(4) * x:view(4) end, any(2, 2))
@@ -156,6 +202,23 @@ case("narrow", function(x) return x:narrow(2, 2, 2) * x:narrow(2, 1, 2) end, any
 case("select", function(x) return x:select(1, 2) * x:select(1, -1) + x:select(1, 1) end, any(3, 2))
 case("expand", function(x) return x:expand(2, 3, 2):exp() end, any(3, 1))
 case("squeeze and unsqueeze", function(x) return x:squeeze():unsqueeze(2) * x:unsqueeze(1):squeeze(1) end, any(2, 1))
+case("chunk and split", function(x)
+  local first, second = x:chunk(2, 2), x:split({1, 2})
+  return first[1]:exp() + first[2] * second[1]:narrow(2, 1, 2) + second[2]:sum()
+end, any(3, 4))
+case("unbind", function(x) return x:unbind(2)[3] * x:unbind()[1]:sum() end, any(2, 3))
+case("movedim and swapaxes", function(x)
+  return x:movedim(1, 3):exp() + x:swapaxes(1, 3):transpose(1, 2)
+end, any(3, 2, 2))
+case("tile", function(x) return x:tile(2, 1, 3):exp() * x:tile(3) end, any(2, 1))
+case("flip", function(x) return x:flip(1, -1) * x + x:flip(2):exp() end, any(2, 3))
+case("roll", function(x) return x:roll(4) * x + x:roll({1, -1}, {1, 2}):exp() end, any(2, 3))
+case("triu and tril", function(x) return x:triu(1):exp() + x:tril(-1) * x end, any(2, 3, 3))
+case("diag", function(x, y) return x:diag(1) * y + y:diag(-1):sum() end, any(2), any(3, 3))
+case("meshgrid", function(x, y)
+  local grids = fp8.meshgrid({x, y}, "xy")
+  return grids[1] * grids[2]:exp()
+end, any(2), any(3))
 case("cat", function(x, y) return fp8.cat({x, y, x}, 2):exp() end, any(2, 1), any(2, 2))
 case("stack", function(x, y) return fp8.stack({x, y, y}, 2):exp() end, any(2, 2), any(2, 2))
 case("index_select with repeated positions", function(x)

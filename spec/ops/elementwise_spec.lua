@@ -64,6 +64,80 @@ support.each_device(function(device)
       assert.equal("i32", x:abs().dtype)
       assert.equal("f32", x:sqrt().dtype)
       assert.same({0, 0, 9}, x:relu():totable())
+      assert.same({-1, 0, 1}, x:sign():totable())
+      for _, name in ipairs {"floor", "ceil", "round", "trunc"} do
+        local large = fp8.tensor({9007199254740993LL, -3}, {dtype = "i64", device = device})
+        assert.equal("i64", large[name](large).dtype)
+        assert.is_true(large[name](large)[1]:item() == 9007199254740993LL)
+      end
+      for _, name in ipairs {"cos", "log2", "erf", "expm1", "softplus", "elu", "leaky_relu", "reciprocal"} do
+        assert.equal("f32", x[name](x).dtype)
+      end
+      assert.equal("i32", x:square().dtype)
+    end)
+
+    it("round halves to even, also of 16 bits", function()
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        local x = fp8.tensor({-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.25}, {dtype = dtype, device = device})
+        assert.same({-2, -2, 0, 0, 2, 2, 3}, x:round():totable())
+      end
+    end)
+
+    it("keep what infinity, NaN and small numbers are", function()
+      local x = fp8.tensor({-math.huge, 0, 1e-20, math.huge, 0 / 0}, {device = device})
+      local function check_values(y, ...)
+        local expected = {...}
+        for i, value in ipairs(y:totable()) do
+          local e = expected[i]
+          local same = value == e or value ~= value and e ~= e or math.abs(value - e) <= 1e-6 * math.abs(e)
+          if not same then error(("element %d: expected %.9g, got %.9g"):format(i, e, value), 2) end
+        end
+      end
+      check_values(x:floor(), -math.huge, 0, 0, math.huge, 0 / 0)
+      check_values(x:round(), -math.huge, 0, 0, math.huge, 0 / 0)
+      check_values(x:sign(), -1, 0, 1, 1, 0)
+      check_values(x:log1p(), 0 / 0, 0, 1e-20, math.huge, 0 / 0)
+      check_values(x:expm1(), -1, 0, 1e-20, math.huge, 0 / 0)
+      check_values(x:erf(), -1, 0, 1.12837917e-20, 1, 0 / 0)
+      check_values(x:softplus(), 0, math.log(2), math.log(2), math.huge, 0 / 0)
+      check_values(x:softplus(-1), -math.huge, -math.log(2), -math.log(2), 0, 0 / 0)
+      check_values(x:elu(0.5), -0.5, 0, 1e-20, math.huge, 0 / 0)
+      check_values(x:leaky_relu(0.5), -math.huge, 0, 1e-20, math.huge, 0 / 0)
+      check_values(x:cos(), 0 / 0, 1, 1, 0 / 0, 0 / 0)
+      check_values(x:log2(), 0 / 0, -math.huge, math.log(fp8.tensor {1e-20}:item()) / math.log(2), math.huge, 0 / 0)
+      check_values(fp8.tensor({0.25, 8, 2 ^ 100}, {device = device}):log2(), -2, 3, 100)
+    end)
+
+    it("take a parameter", function()
+      local x = fp8.tensor({-2, -0.5, 3}, {device = device})
+      support.close(x:leaky_relu(0.25), fp8.tensor {-0.5, -0.125, 3})
+      support.close(x:leaky_relu(), fp8.tensor {-0.02, -0.005, 3})
+      support.close(x:elu(2), fp8.tensor {2 * (math.exp(-2) - 1), 2 * (math.exp(-0.5) - 1), 3})
+      support.close(x:softplus(3), fp8.tensor {math.log(1 + math.exp(-6)) / 3, math.log(1 + math.exp(-1.5)) / 3,
+        math.log(1 + math.exp(9)) / 3})
+      assert.equal(2 ^ -6, fp8.tensor({-1}, {dtype = "f16", device = device}):leaky_relu(-2 ^ -6):item())
+      support.fails("elu: alpha must be a number, got table", function() x:elu {} end)
+    end)
+
+    it("check elements of every dtype", function()
+      for _, dtype in ipairs {"f32", "f16", "bf16", "e5m2"} do
+        local x = fp8.tensor({0, 1, math.huge, -math.huge, 0 / 0}, {device = device})
+          :to{dtype = dtype, saturate = false}
+        assert.equal("u8", x:isnan().dtype)
+        assert.same({0, 0, 0, 0, 1}, x:isnan():totable())
+        assert.same({0, 0, 1, 1, 0}, x:isinf():totable())
+        assert.same({1, 1, 0, 0, 0}, x:isfinite():totable())
+        assert.same({1, 0, 0, 0, 0}, x:logical_not():totable())
+      end
+      for _, dtype in ipairs {"u8", "i32", "i64"} do
+        local x = fp8.tensor({0, 1, 100}, {dtype = dtype, device = device})
+        assert.same({0, 0, 0}, x:isnan():totable())
+        assert.same({1, 1, 1}, x:isfinite():totable())
+        assert.same({1, 0, 0}, x:logical_not():totable())
+        assert.same({0, 1, 1}, x:logical_and(0.5):totable())
+      end
+      local least = fp8.tensor({-0x7fffffffffffffffLL - 1, 0x7fffffffffffffffLL}, {dtype = "i64", device = device})
+      assert.same({1, 1}, least:isfinite():totable())
     end)
   end)
 
@@ -79,7 +153,7 @@ support.each_device(function(device)
           local b = random_operand(random, {2, 3, 4, 5}, second, device)
           local y = a[name](a, b)
           local dtype = reference.promoted(first, second)
-          if name == "div" and not dtype:match "^[fbe]" then dtype = "f32" end
+          if reference.fractions[name] and not dtype:match "^[fbe]" then dtype = "f32" end
           local shape = reference.broadcast(a.shape, b.shape)
           assert.same(shape, y.shape)
           local left = reference.expand(support.flat(a), a.shape, shape)
@@ -103,6 +177,43 @@ support.each_device(function(device)
       assert.same({1, 4, 16}, (x ^ 2):totable())
       assert.same({-1, -2, -4}, (-x):totable())
       assert.same({2, 4, 16}, fp8.tensor({1, 2, 4}, {device = device}).pow(2, x):totable())
+    end)
+
+    it("give remainders of the divisor's sign", function()
+      local random = support.random(7)
+      for _, dtype in ipairs {"f32", "f16", "bf16", "i32", "i64"} do
+        local a, b = {}, {}
+        for i = 1, 200 do a[i], b[i] = random(4001) - 2001, random(21) - 11 end
+        if dtype:find "f" then
+          for i = 1, 200 do a[i], b[i] = math.fmod(a[i], 128) / 4, b[i] / 8 end
+        end
+        local x = fp8.tensor(a, {dtype = dtype, device = device})
+        local y = x:remainder(fp8.tensor(b, {dtype = dtype, device = device}))
+        assert.equal(dtype, y.dtype)
+        local found = y:totable()
+        for i = 1, 200 do
+          local expected = b[i] == 0 and (dtype:find "f" and 0 / 0 or 0) or a[i] - b[i] * math.floor(a[i] / b[i])
+          if found[i] ~= expected and expected == expected then
+            error(("%s: %g by %g: expected %g, got %g"):format(dtype, a[i], b[i], expected, found[i]))
+          end
+        end
+      end
+      local least = fp8.tensor({-0x7fffffffffffffffLL - 1}, {dtype = "i64", device = device})
+      assert.equal(0, least:remainder(-1):item())
+      assert.equal(-8, least:remainder(-10):item())
+      local x = fp8.tensor({5, -5}, {device = device})
+      support.equal(x:remainder(math.huge), fp8.tensor {5, math.huge})
+      assert.same({2, 1}, x:remainder(3):totable())
+      assert.same({1, -3}, fp8.remainder(7, fp8.tensor({3, -5}, {device = device})):totable())
+    end)
+
+    it("take no square that overflows or vanishes", function()
+      local x = fp8.tensor({3e30, 3e-30, 0}, {device = device})
+      support.close(x:hypot(x * (4 / 3)), fp8.tensor {5e30, 5e-30, 0})
+      local y = fp8.tensor({4e30, 4e-30, 0}, {device = device, requires_grad = true})
+      fp8.atan2(x, y):backward(fp8.tensor({1e30, 1e-30, 0}, {device = device}))
+      local slopes = y.grad:narrow(1, 1, 2)
+      support.close(slopes, fp8.tensor {-3 / 25, -3 / 25})
     end)
 
     it("of integers wrap around", function()
@@ -154,6 +265,54 @@ support.each_device(function(device)
       local whole = fp8.tensor({1, 2}, {dtype = "i32", device = device})
       support.fails("i32", function() whole:add_(0.5) end)
       assert.same({1, 2}, whole:totable())
+    end)
+
+    it("give in place what they give elsewhere, for any strides", function()
+      local arguments = {
+        add = 1.5, sub = 1.5, mul = 1.5, div = 1.5, pow = 2, remainder = 0.7, atan2 = 0.5, hypot = 2, leaky_relu = 0.25,
+        elu = 0.5, clamp = 0.8,
+      }
+      local count = 0
+      for name in support.sorted_pairs(require "fp8.ops.elementwise.in_place") do
+        local plain = name:match "^(.*)_$"
+        local whole = fp8.rand(4, 6, {device = device}) + 0.5
+        local x, other = whole:t():narrow(1, 2, 3), fp8.rand(4, {device = device}) + 0.5
+        local list = {
+          {arguments[plain]}, {other}, {other:gt(1), 3}, {other, 0.3}, {other, x:clone()},
+        }
+        for _, given in ipairs(list) do
+          local ok, expected = pcall(x[plain], x:clone(), unpack(given))
+          if ok then
+            local untouched = whole[1][1]:item()
+            assert.is_true(rawequal(x, x[name](x, unpack(given))))
+            support.equal(x, expected)
+            assert.equal(untouched, whole[1][1]:item())
+            count = count + 1
+          end
+        end
+      end
+      assert.is_true(count > 60)
+      local row = fp8.tensor({1, 2, 3, 4}, {device = device})
+      row:narrow(1, 2, 3):pow_(row:narrow(1, 1, 3))
+      assert.same({1, 2, 9, 64}, row:totable())
+    end)
+
+    it("in place keep the dtype, and refuse what is none of it or would lose a gradient", function()
+      local half = fp8.tensor({1, 4}, {dtype = "f16", device = device})
+      assert.same({"f16", {1, 2}}, {half:sqrt_().dtype, half:totable()})
+      local x = fp8.tensor({-1, 4}, {dtype = "i32", device = device})
+      assert.same({1, 4}, x:abs_():totable())
+      assert.same({1, 16}, x:square_():totable())
+      support.fails("exp_: the result is f32, which a tensor of dtype i32 can't take", function() x:exp_() end)
+      support.fails("pow_: the result is f32, which a tensor of dtype i32 can't take", function() x:pow_(2) end)
+      support.fails("clamp_: the result is f32, which a tensor of dtype i32 can't take", function() x:clamp_(0.5) end)
+      assert.same({1, 16}, x:totable())
+      local leaf = fp8.ones(2, {device = device, requires_grad = true})
+      local plain = fp8.ones(2, {device = device})
+      support.fails("exp_: this tensor requires a gradient", function() leaf:exp_() end)
+      support.fails("addcmul_: the argument requires a gradient", function() plain:addcmul_(plain, leaf) end)
+      support.fails("does not broadcast", function() plain:lerp_(fp8.ones(3, 2, {device = device}), 0.5) end)
+      assert.same({1, 1}, fp8.no_grad(leaf.relu_, leaf):totable())
     end)
 
     it("handle empty tensors", function()
@@ -212,6 +371,27 @@ support.each_device(function(device)
       assert.same({{1, 2, 3}, {-1, -2, -3}}, fp8.where(condition, a, b):totable())
       assert.same({{1, 2, 3}, {0, 0, 0}}, fp8.where(condition, a, 0):totable())
       assert.same({{9, 9, 9}, {1, 2, 3}}, a:expand(2, 3):masked_fill(condition, 9):totable())
+    end)
+
+    it("compose with one rounding", function()
+      local on = {device = device}
+      local x, a, b = fp8.randn(50, on), fp8.randn(50, on), fp8.rand(50, on)
+      for _, dtype in ipairs {"f16", "bf16"} do
+        local function narrow(t) return t:to(dtype), t:to(dtype):float() end
+        local x16, x32 = narrow(x)
+        local a16, a32 = narrow(a)
+        local b16, b32 = narrow(b + 0.5)
+        support.equal(x16:addcmul(a16, b16, {value = 0.5}), (x32 + a32 * 0.5 * b32):to(dtype))
+        support.equal(x16:addcdiv(a16, b16), (x32 + a32 / b32):to(dtype))
+        support.equal(x16:lerp(a16, 0.25), (x32 + (a32 - x32) * 0.25):to(dtype))
+        assert.equal("f32", x16:lerp(a32, 0.25).dtype)
+      end
+      support.equal(x:lerp(a, 1), a)
+      support.equal(x:lerp(a, 0), x)
+      support.close(x:lerp(a, b), x * (1 - b) + a * b)
+      local whole = fp8.tensor({4, 8}, {dtype = "i64", device = device})
+      assert.same({"i64", 20}, {whole:addcmul(whole, whole).dtype, whole:addcmul(whole, whole)[1]:item()})
+      assert.same({5, 10}, whole:lerp(whole * 2, 0.25):totable())
     end)
 
     it("clamp to one or two limits and keep NaN", function()

@@ -1,11 +1,18 @@
 -- Reductions over any dimensions.
+local ffi = require "ffi"
 local fp8 = require "fp8"
 local reduce = require "spec.support.reference.reduce"
 local support = require "spec.support"
 
 support.each_device(function(device)
   describe("reductions", function()
-    for _, name in ipairs {"sum", "mean", "max", "min", "argmax"} do
+    --- x:norm takes p first.
+    local function reduction(name, x, ...)
+      if name == "norm" then return x:norm(2, ...) end
+      return x[name](x, ...)
+    end
+
+    for _, name in ipairs {"sum", "mean", "prod", "norm", "max", "min", "argmax", "argmin"} do
       it(name .. " agrees with a walk over the elements, for any dimensions, strides and dtypes", function()
         local random = support.random(#name)
         fp8.manual_seed(#name)
@@ -14,7 +21,8 @@ support.each_device(function(device)
           for d = 1, random(4) do sizes[d] = random(7) end
           local order = support.permutation(random, #sizes)
           local dtype = ({"f32", "bf16", "f16", "i32"})[trial % 4 + 1]
-          local x = (fp8.randn(sizes, {device = device}) * 5):to(dtype):permute(order)
+          local scale = name == "prod" and 1.5 or 5
+          local x = (fp8.randn(sizes, {device = device}) * scale):to(dtype):permute(order)
           local reduced, dimensions = {}, {}
           for d = 1, #sizes do
             if random() < 0.5 then
@@ -23,10 +31,10 @@ support.each_device(function(device)
             end
           end
           local expected, kept_shape, full_shape = reduce(name, support.flat(x), x.shape, reduced)
-          local y = x[name](x, dimensions)
+          local y = reduction(name, x, dimensions)
           assert.same(kept_shape, y.shape)
-          assert.same(full_shape, x[name](x, dimensions, true).shape)
-          local exact = name ~= "sum" and name ~= "mean"
+          assert.same(full_shape, reduction(name, x, dimensions, true).shape)
+          local exact = name:find "max" or name:find "min"
           local actual = support.flat(y)
           for i, value in ipairs(expected) do
             local limit = exact and 0 or ({f32 = 1e-5, bf16 = 8e-3, f16 = 1e-3})[y.dtype] or 0
@@ -74,8 +82,59 @@ support.each_device(function(device)
       assert.equal(1000, x:argmax():item())
     end)
 
+    it("multiply long rows and columns, and integers modulo 2^64", function()
+      local x = fp8.rand(3000, 40, {device = device}) * 0.02 + 0.99
+      local function check(y, part)
+        local exact = 1
+        for _, value in ipairs(support.flat(part)) do exact = exact * value end
+        assert.is_true(math.abs(y:item() / exact - 1) < 1e-6)
+      end
+      check(x:prod(1)[17], x:select(2, 17))
+      check(x:prod(2)[18], x[18])
+      check(x:flatten():prod(), x)
+      local odd = fp8.arange(1, 8001, 2, {dtype = "i64", device = device})
+      local product = 1ULL
+      for i = 1, 7999, 2 do product = product * i end
+      assert.is_true(odd:prod():item() == ffi.cast("int64_t", product))
+      assert.is_true(odd:view(-1, 1):expand(-1, 9):prod(1)[3]:item() == ffi.cast("int64_t", product))
+    end)
+
+    it("take norms without squares that overflow or vanish", function()
+      for _, scale in ipairs {1e30, 1e-30} do
+        local x = fp8.tensor({3, -4}, {device = device}) * scale
+        assert.is_true(math.abs(x:norm():item() / (5 * scale) - 1) < 1e-6)
+        assert.is_true(math.abs(x:norm(3):item() / (91 ^ (1 / 3) * scale) - 1) < 1e-6)
+        assert.is_true(math.abs(x:std():item() / (7 / math.sqrt(2) * scale) - 1) < 1e-6)
+      end
+      local x = fp8.tensor({300, 400}, {dtype = "f16", device = device})
+      assert.same({"f16", 500}, {x:norm().dtype, x:norm():item()})
+      assert.same({700, 400, 300, 2}, {x:norm(1):item(), x:norm(math.huge):item(), x:norm(-math.huge):item(),
+        x:norm(0):item()})
+      local whole = fp8.tensor({3, 4}, {dtype = "u8", device = device})
+      assert.same({"f32", 5}, {whole:norm().dtype, whole:norm():item()})
+      support.equal(fp8.tensor({1, math.huge}, {device = device}):norm(3), fp8.tensor(math.huge))
+      support.equal(fp8.tensor({1, 0 / 0}, {device = device}):norm(3), fp8.tensor(0 / 0))
+      support.equal(fp8.zeros(2, {device = device}):norm(3), fp8.tensor(0))
+      support.fails("norm: p must be", function() x:norm(-1) end)
+    end)
+
+    it("find the first smallest, also of the ends of ranges", function()
+      local x = fp8.tensor({5LL, -0x7fffffffffffffffLL - 1, 0x7fffffffffffffffLL}, {dtype = "i64", device = device})
+      assert.same({1, 2}, {x:argmin():item(), x:argmax():item()})
+      assert.equal(1, fp8.tensor({5, 0, 255, 0}, {dtype = "u8", device = device}):argmin():item())
+      assert.equal(1, fp8.tensor({5, 0 / 0, -1}, {device = device}):argmin():item())
+    end)
+
     it("of no elements are 0, NaN, or an error", function()
       local x = fp8.zeros(2, 0, {device = device})
+      assert.same({1, 1}, x:prod(2):totable())
+      assert.same({0, 0}, x:norm(2, 2):totable())
+      assert.same({0, 0}, x:norm(3, 2):totable())
+      assert.same({0}, x:norm(3, 1).shape)
+      assert.same({-math.huge, -math.huge}, x:logsumexp(2):totable())
+      assert.same({0, 0}, x:any(2):totable())
+      assert.same({1, 1}, x:all(2):totable())
+      support.equal(x:var(2), fp8.tensor {0 / 0, 0 / 0})
       assert.same({0, 0}, x:sum(2):totable())
       support.equal(x:mean(2), fp8.tensor {0 / 0, 0 / 0})
       support.fails("no elements", function() x:max(2) end)

@@ -227,6 +227,18 @@ return function(random, device, pool_size)
     }
   end
 
+  function makers.vector() return fp8.randn(4, {device = device, requires_grad = random(2) == 1}) end
+  function makers.square() return fp8.randn(4, 4, {device = device, requires_grad = random(2) == 1}) end
+  function makers.vectors() return {make "vector", make(pick {"vector", "vector", "any"})} end
+  function makers.value_options() return pick {{}, {value = make "small"}, make "options"} end
+  function makers.product_options()
+    return pick {{}, {alpha = make "small"}, {beta = make "number"}, make "options"}
+  end
+
+  function makers.deviation_options()
+    return pick {{}, {correction = make "number"}, {keepdim = make "boolean"}, make "options"}
+  end
+
   function makers.row() return fp8.zeros(11, {dtype = "i64", device = device}) end
 
   function makers.analyze_options()

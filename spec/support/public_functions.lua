@@ -7,12 +7,31 @@ local public = {}
 -- What functions take, by their name or the last part of it; those not listed get anything.
 local kinds_of = {}
 for names, kinds in ([[
-  sum mean max min argmax: tensor dimensions boolean
+  sum mean prod max min argmax argmin logsumexp any all core.norm: tensor dimensions boolean
+  norm: tensor norm dimensions boolean
+  var std: tensor dimensions deviation_options
+  isclose allclose: tensor tensor small small boolean
+  equal: tensor tensor
   add sub mul div pow maximum minimum eq ne lt le gt ge add_ sub_ mul_ div_ copy_: tensor tensor
   __add __sub __mul __div __pow __concat matmul: tensor tensor
   tanh_backward sigmoid_backward sin_backward relu_backward: tensor tensor
   gelu_backward gelu_tanh_backward silu_backward: tensor tensor
   neg abs exp log sqrt rsqrt sin tanh sigmoid relu gelu gelu_tanh silu matrices __unm __len __tostring: tensor
+  sign floor ceil round trunc expm1 log2 log10 log1p cos tan erf square reciprocal: tensor
+  isnan isinf isfinite logical_not: tensor
+  remainder atan2 hypot logical_and logical_or logical_xor: tensor tensor
+  expm1_backward log2_backward log10_backward log1p_backward cos_backward tan_backward erf_backward: tensor tensor
+  neg_ abs_ sign_ floor_ ceil_ round_ trunc_ exp_ expm1_ log_ log2_ log10_ log1p_ sqrt_ rsqrt_ sin_ cos_ tan_: tensor
+  tanh_ erf_ sigmoid_ relu_ silu_ gelu_ gelu_tanh_ square_ reciprocal_: tensor
+  pow_ remainder_ atan2_ hypot_ maximum_ minimum_: tensor tensor
+  leaky_relu elu softplus leaky_relu_ elu_ softplus_: tensor number
+  clamp_: tensor number number
+  masked_fill_: tensor tensor number
+  addcmul_ addcdiv_: tensor tensor tensor value_options
+  lerp_: tensor tensor number
+  addcmul addcdiv: tensor tensor tensor value_options
+  lerp: tensor tensor number
+  promoted: dtype dtype
   t item totable contiguous clone detach backward float half bfloat16 cpu: tensor
   fill_: tensor number
   where: tensor tensor tensor
@@ -39,6 +58,23 @@ for names, kinds in ([[
   triangle_matmul: heads heads boolean
   attention_softmax_backward_: heads heads small boolean
   cat stack: list dimension
+  chunk split: tensor small dimension
+  unbind: tensor dimension
+  movedim swapaxes swapdims: tensor dimension dimension
+  tile: tensor small small
+  flip: tensor dimension
+  roll: tensor dimension dimension
+  triu tril: matrix dimension
+  diag: tensor dimension
+  outer dot: vector vector
+  mv: matrix vector
+  bmm: heads heads
+  addmm: matrix matrix square product_options
+  baddbmm: tensor heads heads product_options
+  eye: small small fitting_options
+  linspace: dimension number small fitting_options
+  one_hot: index small
+  meshgrid: vectors
   index_select gather: tensor dimension index
   index_add: three_by_four dimension targets logits
   scatter_add: three_by_four dimension positions logits
@@ -46,7 +82,8 @@ for names, kinds in ([[
   transpose flatten: tensor dimension dimension
   narrow: tensor dimension small small
   select: tensor dimension small
-  zeros_like ones_like empty_like randn_like: tensor fitting_options
+  zeros_like ones_like empty_like rand_like randn_like: tensor fitting_options
+  full_like: tensor number fitting_options
   to: tensor dtype
   requires_grad_ set_requires_grad: tensor boolean
   zeros ones empty rand randn: sizes fitting_options

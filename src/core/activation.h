@@ -1,8 +1,12 @@
-/* The parts of activation functions that the CPU and the kernels share. */
+/* The parts of elementwise functions that the CPU and the kernels share. */
 #ifndef FP8_CORE_ACTIVATION_H
 #define FP8_CORE_ACTIVATION_H
 
 #include "core/portable.h"
+
+#define LN_2 0.693147181f
+#define LN_10 2.30258509f
+#define TWO_OVER_SQRT_PI 1.12837917f
 
 /* GELU by tanh is x/2 · (1 + tanh u) = x · σ(2u) with u = √(2/π) (x + 0.044715 x³): Hendrycks and Gimpel, "Gaussian
  * error linear units" (2016). This is 2u. */

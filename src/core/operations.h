@@ -7,54 +7,132 @@
 #include "core/random.h"
 #include "core/tensor.h"
 
-/* y = f(x). GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 · (1 + tanh u) with
- * u = √(2/π) (x + 0.044715 x³); SILU is x · σ(x), with σ the sigmoid. */
-typedef enum UnaryOp {
-  UNARY_NEG,
-  UNARY_ABS,
-  UNARY_EXP,
-  UNARY_LOG,
-  UNARY_SQRT,
-  UNARY_RSQRT,
-  UNARY_TANH,
-  UNARY_SIGMOID,
-  UNARY_SIN,
-  UNARY_RELU,
-  UNARY_GELU,
-  UNARY_GELU_TANH,
-  UNARY_SILU
-} UnaryOp;
+/* Elementwise operations, each in one line: OPERATION(EXP, exp) has the value UNARY_EXP, and Lua calls it core.exp. What
+ * it computes is a line in src/cpu/elementwise and one in kernels/elementwise. The lists say what integers become. */
 
-/* Comparisons write 1 or 0 into a u8 output. The derivative forms take (grad of the output, then the operation's
- * input x or output y) and give the grad of the input. MAXIMUM and MINIMUM give NaN if either operand is NaN.
- * Integer division does not occur: DIV and POW have float outputs. */
-typedef enum BinaryOp {
-  BINARY_ADD,
-  BINARY_SUB,
-  BINARY_MUL,
-  BINARY_DIV,
-  BINARY_POW,
-  BINARY_MAXIMUM,
-  BINARY_MINIMUM,
-  BINARY_EQ,
-  BINARY_NE,
-  BINARY_LT,
-  BINARY_LE,
-  BINARY_GT,
-  BINARY_GE,
-  BINARY_TANH_BACKWARD,      /* g, y: g · (1 - y²) */
-  BINARY_SIGMOID_BACKWARD,   /* g, y: g · y · (1 - y) */
-  BINARY_SIN_BACKWARD,       /* g, x: g · cos(x) */
-  BINARY_RELU_BACKWARD,      /* g, x: g where x > 0, else 0 */
-  BINARY_GELU_BACKWARD,      /* g, x: g · (Φ(x) + x · φ(x)) */
-  BINARY_GELU_TANH_BACKWARD, /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */
-  BINARY_SILU_BACKWARD       /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
-} BinaryOp;
+/* y = f(x): integers stay integers. ROUND takes halves to the even neighbour; SIGN gives -1, 0 or 1, 0 of NaN. */
+#define UNARY_OF_INTEGERS(OPERATION)                                                                                   \
+  OPERATION(NEG, neg)                                                                                                  \
+  OPERATION(ABS, abs)                                                                                                  \
+  OPERATION(RELU, relu)                                                                                                \
+  OPERATION(SIGN, sign)                                                                                                \
+  OPERATION(FLOOR, floor)                                                                                              \
+  OPERATION(CEIL, ceil)                                                                                                \
+  OPERATION(ROUND, round)                                                                                              \
+  OPERATION(TRUNC, trunc)
+
+/* Integers give f32. GELU is x · Φ(x), with the error function; GELU_TANH its approximation x · σ(2u) = x/2 ·
+ * (1 + tanh u) with u = √(2/π) (x + 0.044715 x³); SILU is x · σ(x), with σ the sigmoid. */
+#define UNARY_OF_FLOATS(OPERATION)                                                                                     \
+  OPERATION(EXP, exp)                                                                                                  \
+  OPERATION(EXPM1, expm1)                                                                                              \
+  OPERATION(LOG, log)                                                                                                  \
+  OPERATION(LOG2, log2)                                                                                                \
+  OPERATION(LOG10, log10)                                                                                              \
+  OPERATION(LOG1P, log1p)                                                                                              \
+  OPERATION(SQRT, sqrt)                                                                                                \
+  OPERATION(RSQRT, rsqrt)                                                                                              \
+  OPERATION(SIN, sin)                                                                                                  \
+  OPERATION(COS, cos)                                                                                                  \
+  OPERATION(TAN, tan)                                                                                                  \
+  OPERATION(TANH, tanh)                                                                                                \
+  OPERATION(ERF, erf)                                                                                                  \
+  OPERATION(SIGMOID, sigmoid)                                                                                          \
+  OPERATION(GELU, gelu)                                                                                                \
+  OPERATION(GELU_TANH, gelu_tanh)                                                                                      \
+  OPERATION(SILU, silu)
+
+/* Of all dtypes, 1 or 0 as u8. */
+#define UNARY_CHECKS(OPERATION)                                                                                        \
+  OPERATION(ISNAN, isnan)                                                                                              \
+  OPERATION(ISINF, isinf)                                                                                              \
+  OPERATION(ISFINITE, isfinite)                                                                                        \
+  OPERATION(LOGICAL_NOT, logical_not)
+
+#define UNARY_OPERATIONS(OPERATION) UNARY_OF_INTEGERS(OPERATION) UNARY_OF_FLOATS(OPERATION) UNARY_CHECKS(OPERATION)
+
+/* z = f(a, b): integers give integers. MAXIMUM and MINIMUM give NaN if either operand is NaN. REMAINDER has the sign of
+ * b, as Python's %; of integers by 0 it is 0. */
+#define BINARY_OF_INTEGERS(OPERATION)                                                                                  \
+  OPERATION(ADD, add)                                                                                                  \
+  OPERATION(SUB, sub)                                                                                                  \
+  OPERATION(MUL, mul)                                                                                                  \
+  OPERATION(MAXIMUM, maximum)                                                                                          \
+  OPERATION(MINIMUM, minimum)                                                                                          \
+  OPERATION(REMAINDER, remainder)
+
+/* Integers give f32. ATAN2 is the angle of the point (b, a), HYPOT its distance from 0. LEAKY_RELU is x where x > 0, else
+ * b · x; ELU is x where x > 0, else b · (e^x - 1); SOFTPLUS is ln(1 + e^(b x)) / b. */
+#define BINARY_OF_FLOATS(OPERATION)                                                                                    \
+  OPERATION(DIV, div)                                                                                                  \
+  OPERATION(POW, pow)                                                                                                  \
+  OPERATION(ATAN2, atan2)                                                                                              \
+  OPERATION(HYPOT, hypot)                                                                                              \
+  OPERATION(LEAKY_RELU, leaky_relu)                                                                                    \
+  OPERATION(ELU, elu)                                                                                                  \
+  OPERATION(SOFTPLUS, softplus)
+
+/* 1 or 0 as u8; between integers exact. */
+#define BINARY_COMPARISONS(OPERATION)                                                                                  \
+  OPERATION(EQ, eq)                                                                                                    \
+  OPERATION(NE, ne)                                                                                                    \
+  OPERATION(LT, lt)                                                                                                    \
+  OPERATION(LE, le)                                                                                                    \
+  OPERATION(GT, gt)                                                                                                    \
+  OPERATION(GE, ge)
+
+/* 1 or 0 as u8, of whether the operands are 0. */
+#define BINARY_CHECKS(OPERATION)                                                                                       \
+  OPERATION(LOGICAL_AND, logical_and)                                                                                  \
+  OPERATION(LOGICAL_OR, logical_or)                                                                                    \
+  OPERATION(LOGICAL_XOR, logical_xor)
+
+/* Derivatives, of floats only: (grad of the output, then the operation's input x or output y) give the grad of the
+ * input. */
+#define BINARY_DERIVATIVES(OPERATION)                                                                                  \
+  OPERATION(EXPM1_BACKWARD, expm1_backward)         /* g, y: g · (y + 1) */                                           \
+  OPERATION(LOG2_BACKWARD, log2_backward)           /* g, x: g / (x ln 2) */                                           \
+  OPERATION(LOG10_BACKWARD, log10_backward)         /* g, x: g / (x ln 10) */                                          \
+  OPERATION(LOG1P_BACKWARD, log1p_backward)         /* g, x: g / (x + 1) */                                            \
+  OPERATION(SIN_BACKWARD, sin_backward)             /* g, x: g · cos(x) */                                            \
+  OPERATION(COS_BACKWARD, cos_backward)             /* g, x: -g · sin(x) */                                           \
+  OPERATION(TAN_BACKWARD, tan_backward)             /* g, y: g · (1 + y²) */                                         \
+  OPERATION(TANH_BACKWARD, tanh_backward)           /* g, y: g · (1 - y²) */                                         \
+  OPERATION(ERF_BACKWARD, erf_backward)             /* g, x: g · 2/√π · e^(-x²) */                               \
+  OPERATION(SIGMOID_BACKWARD, sigmoid_backward)     /* g, y: g · y · (1 - y) */                                      \
+  OPERATION(RELU_BACKWARD, relu_backward)           /* g, x: g where x > 0, else 0 */                                  \
+  OPERATION(GELU_BACKWARD, gelu_backward)           /* g, x: g · (Φ(x) + x · φ(x)) */                              \
+  OPERATION(GELU_TANH_BACKWARD, gelu_tanh_backward) /* g, x: g · (s + x · s · (1 - s) · 2u'), s = σ(2u) */        \
+  OPERATION(SILU_BACKWARD, silu_backward)           /* g, x: g · s · (1 + x · (1 - s)), s = σ(x) */
+
+#define BINARY_OPERATIONS(OPERATION)                                                                                   \
+  BINARY_OF_INTEGERS(OPERATION)                                                                                        \
+  BINARY_OF_FLOATS(OPERATION) BINARY_COMPARISONS(OPERATION) BINARY_CHECKS(OPERATION) BINARY_DERIVATIVES(OPERATION)
+
+#define UNARY_VALUE(NAME, name) UNARY_##NAME,
+typedef enum UnaryOp { UNARY_OPERATIONS(UNARY_VALUE) } UnaryOp;
+
+#define BINARY_VALUE(NAME, name) BINARY_##NAME,
+typedef enum BinaryOp { BINARY_OPERATIONS(BINARY_VALUE) } BinaryOp;
+
+/* For switches: the cases of a list. */
+#define UNARY_CASE(NAME, name) case UNARY_##NAME:
+#define BINARY_CASE(NAME, name) case BINARY_##NAME:
 
 /* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
- * under 1e-5), integers in 64 bits, where they wrap around. MEAN divides the sum, which for integers is exact. MAX and MIN propagate NaN. ARGMAX gives the position (from
+ * under 1e-5), integers in 64 bits, where they wrap around. MEAN divides the sum, which for integers is exact. PROD is of
+ * doubles, or of 64-bit integers. NORM is the root of the sum of squares, of doubles, so that none overflows or
+ * vanishes; integers count as floats. MAX and MIN propagate NaN. ARGMAX gives the position (from
  * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
-typedef enum ReduceOp { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX } ReduceOp;
+typedef enum ReduceOp {
+  REDUCE_SUM,
+  REDUCE_MEAN,
+  REDUCE_PROD,
+  REDUCE_NORM,
+  REDUCE_MAX,
+  REDUCE_MIN,
+  REDUCE_ARGMAX
+} ReduceOp;
 
 typedef enum RandomKind {
   RANDOM_UNIFORM, /* [0, 1), in steps of 2^-24 for f32, 2^-11 for f16, 2^-8 for bf16 */
@@ -183,50 +261,76 @@ typedef enum HistoryRecord {
 
 /* --- what is true of operations --- */
 
-/* Whether integers stay integers: the others give f32 for them. */
-PORTABLE bool unary_keeps_integers(UnaryOp op) { return op == UNARY_NEG || op == UNARY_ABS || op == UNARY_RELU; }
+typedef enum ElementwiseClass {
+  ELEMENTWISE_ARITHMETIC, /* integers give integers */
+  ELEMENTWISE_FRACTION,   /* integers give f32 */
+  ELEMENTWISE_COMPARISON, /* the result is u8; integers are compared as such */
+  ELEMENTWISE_CHECK,      /* the result is u8; all are computed with as float32, where only zeros are 0 */
+  ELEMENTWISE_DERIVATIVE  /* floats only */
+} ElementwiseClass;
 
-typedef enum BinaryClass {
-  BINARY_CLASS_ARITHMETIC, /* integers give integers */
-  BINARY_CLASS_FRACTION,   /* integers give f32 */
-  BINARY_CLASS_COMPARISON, /* the result is u8 */
-  BINARY_CLASS_DERIVATIVE  /* floats only */
-} BinaryClass;
-
-PORTABLE BinaryClass binary_class(BinaryOp op) {
+PORTABLE ElementwiseClass unary_class(UnaryOp op) {
   switch (op) {
-  case BINARY_ADD:
-  case BINARY_SUB:
-  case BINARY_MUL:
-  case BINARY_MAXIMUM:
-  case BINARY_MINIMUM:
-    return BINARY_CLASS_ARITHMETIC;
-  case BINARY_DIV:
-  case BINARY_POW:
-    return BINARY_CLASS_FRACTION;
-  case BINARY_EQ:
-  case BINARY_NE:
-  case BINARY_LT:
-  case BINARY_LE:
-  case BINARY_GT:
-  case BINARY_GE:
-    return BINARY_CLASS_COMPARISON;
-  case BINARY_TANH_BACKWARD:
-  case BINARY_SIGMOID_BACKWARD:
-  case BINARY_SIN_BACKWARD:
-  case BINARY_RELU_BACKWARD:
-  case BINARY_GELU_BACKWARD:
-  case BINARY_GELU_TANH_BACKWARD:
-  case BINARY_SILU_BACKWARD:
-    return BINARY_CLASS_DERIVATIVE;
+    UNARY_OF_INTEGERS(UNARY_CASE)
+    return ELEMENTWISE_ARITHMETIC;
+    UNARY_OF_FLOATS(UNARY_CASE)
+    return ELEMENTWISE_FRACTION;
+    UNARY_CHECKS(UNARY_CASE)
+    return ELEMENTWISE_CHECK;
+  }
+  trap_missing_case();
+}
+
+PORTABLE ElementwiseClass binary_class(BinaryOp op) {
+  switch (op) {
+    BINARY_OF_INTEGERS(BINARY_CASE)
+    return ELEMENTWISE_ARITHMETIC;
+    BINARY_OF_FLOATS(BINARY_CASE)
+    return ELEMENTWISE_FRACTION;
+    BINARY_COMPARISONS(BINARY_CASE)
+    return ELEMENTWISE_COMPARISON;
+    BINARY_CHECKS(BINARY_CASE)
+    return ELEMENTWISE_CHECK;
+    BINARY_DERIVATIVES(BINARY_CASE)
+    return ELEMENTWISE_DERIVATIVE;
+  }
+  trap_missing_case();
+}
+
+/* The dtype of the result where the operands' is `dtype`. */
+PORTABLE DType elementwise_dtype(ElementwiseClass kind, DType dtype) {
+  switch (kind) {
+  case ELEMENTWISE_ARITHMETIC:
+  case ELEMENTWISE_DERIVATIVE:
+    return dtype;
+  case ELEMENTWISE_FRACTION:
+    return dtype_is_float(dtype) ? dtype : DTYPE_F32;
+  case ELEMENTWISE_COMPARISON:
+  case ELEMENTWISE_CHECK:
+    return DTYPE_U8;
   }
   trap_missing_case();
 }
 
 /* Whether 64-bit integers are what the operation computes in, where all operands are integers. */
-PORTABLE bool binary_keeps_integers(BinaryOp op) {
-  return binary_class(op) == BINARY_CLASS_ARITHMETIC || binary_class(op) == BINARY_CLASS_COMPARISON;
+PORTABLE bool keeps_integers(ElementwiseClass kind) {
+  return kind == ELEMENTWISE_ARITHMETIC || kind == ELEMENTWISE_COMPARISON;
 }
+
+/* a - b · floor(a / b), of the sign of b; 0 for b = 0. */
+PORTABLE int64_t remainder_of_integers(int64_t a, int64_t b) {
+  if (b == 0 || b == -1) return 0; /* the smallest integer by -1 would trap */
+  int64_t rest = a % b;
+  return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
+/* The same of floats, from the exact fmodf(a, b); infinite b leave a, or are the result. */
+PORTABLE float remainder_of_floats(float rest, float b) {
+  return rest != 0.0f && (rest < 0.0f) != (b < 0.0f) ? rest + b : rest;
+}
+
+/* Whether 64-bit integers are what the reduction computes in. */
+PORTABLE bool reduces_integers(ReduceOp op, DType dtype) { return dtype_is_integer(dtype) && op != REDUCE_NORM; }
 
 /* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
 PORTABLE int uniform_bits(DType dtype) {

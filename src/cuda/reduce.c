@@ -74,7 +74,7 @@ bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
   plan.length = product(plan.reduced_rank, plan.reduced_size);
   if (plan.outputs == 0) return true;
   if (sums_columns(&plan)) return cuda_measure(device, plan.data, plan.dtype, plan.length, plan.outputs, out, NULL);
-  plan.integer = dtype_is_integer(x->dtype);
+  plan.integer = reduces_integers(op, x->dtype);
   plan.columns = prefers_columns(&plan);
   split(&plan, device->launch.multiprocessors);
   plan.vectorize = allows_vectors(&plan);

@@ -12,10 +12,13 @@ static int reduce(lua_State *L, ReduceOp op) {
  * positions from 0, row-major over the reduced dimensions */
 static int lfp8_sum(lua_State *L) { return reduce(L, REDUCE_SUM); }
 static int lfp8_mean(lua_State *L) { return reduce(L, REDUCE_MEAN); }
+static int lfp8_prod(lua_State *L) { return reduce(L, REDUCE_PROD); }
+static int lfp8_norm(lua_State *L) { return reduce(L, REDUCE_NORM); }
 static int lfp8_max(lua_State *L) { return reduce(L, REDUCE_MAX); }
 static int lfp8_min(lua_State *L) { return reduce(L, REDUCE_MIN); }
 static int lfp8_argmax(lua_State *L) { return reduce(L, REDUCE_ARGMAX); }
 
 const luaL_Reg reduce_functions[] = {
-    {"sum", lfp8_sum}, {"mean", lfp8_mean}, {"max", lfp8_max}, {"min", lfp8_min}, {"argmax", lfp8_argmax}, {NULL, NULL},
+    {"sum", lfp8_sum}, {"mean", lfp8_mean}, {"prod", lfp8_prod},     {"norm", lfp8_norm},
+    {"max", lfp8_max}, {"min", lfp8_min},   {"argmax", lfp8_argmax}, {NULL, NULL},
 };

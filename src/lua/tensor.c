@@ -55,6 +55,13 @@ static int lfp8_size(lua_State *L) {
   return 1;
 }
 
+/* promoted(dtype, other) -> the dtype that both promote to */
+static int lfp8_promoted(lua_State *L) {
+  DType dtype = check_dtype(L, 1);
+  lua_pushstring(L, dtype_name(dtype_promote(dtype, check_dtype(L, 2))));
+  return 1;
+}
+
 /* rank(tensor) -> number of dimensions */
 static int lfp8_rank(lua_State *L) {
   lua_pushinteger(L, check_tensor(L, 1)->rank);
@@ -182,6 +189,7 @@ const luaL_Reg tensor_functions[] = {
     {"like", lfp8_like},
     {"stride", lfp8_stride},
     {"size", lfp8_size},
+    {"promoted", lfp8_promoted},
     {"rank", lfp8_rank},
     {"numel", lfp8_numel},
     {"dtype", lfp8_dtype},

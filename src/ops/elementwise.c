@@ -28,10 +28,22 @@ static Operand expand_operand(Operand operand, Tensor *view, const Tensor *out) 
 }
 
 bool op_unary(UnaryOp op, Tensor *out, const Tensor *x) {
-  DType dtype = dtype_is_float(x->dtype) || unary_keeps_integers(op) ? x->dtype : DTYPE_F32;
   Tensor created = {0};
-  if (!tensor_create_like(&created, x, dtype)) return false;
+  if (!tensor_create_like(&created, x, elementwise_dtype(unary_class(op), x->dtype))) return false;
   return hand_over(out, &created, backend_for(x)->unary(op, &created, x));
+}
+
+/* Fails unless x's dtype takes what `op` gives. */
+static bool check_result(const Tensor *x, DType result) {
+  if (dtype_is_float(x->dtype) || !dtype_is_float(result)) return true;
+  return error_set("the result is %s, which a tensor of dtype %s can't take", dtype_name(result), dtype_name(x->dtype));
+}
+
+bool op_unary_in_place(UnaryOp op, Tensor *x) {
+  if (!check_writable(x) || !check_result(x, elementwise_dtype(unary_class(op), x->dtype))) return false;
+  bool done = backend_for(x)->unary(op, x, x);
+  if (done) tensor_changed(x);
+  return done;
 }
 
 /* The comparison with its operands exchanged. */
@@ -74,7 +86,12 @@ static BinaryOp compare_exactly(BinaryOp op, Operand *a, Operand *b) {
   return op;
 }
 
-/* A number takes the dtype first, but for arithmetic in integers, which is done in 64 bits. */
+/* Whether a number takes the dtype first: in floats, and where it may be the result. Other arithmetic of integers is
+ * done in 64 bits. */
+static bool takes_dtype(BinaryOp op, DType dtype) {
+  return dtype_is_float(dtype) || op == BINARY_MAXIMUM || op == BINARY_MINIMUM;
+}
+
 static Operand operand_in(DType dtype, Operand operand) {
   if (!operand.tensor) operand.number = number_in(dtype, operand.number);
   return operand;
@@ -87,18 +104,13 @@ bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   int64_t size[TENSOR_MAX_RANK];
   if (!merge_operand(a, first, &rank, size) || !merge_operand(b, first, &rank, size)) return false;
   DType dtype = promoted(a, b);
-  BinaryClass kind = binary_class(op);
-  bool chooses = op == BINARY_MAXIMUM || op == BINARY_MINIMUM;
-  if (dtype_is_float(first->dtype) || chooses) {
+  ElementwiseClass kind = binary_class(op);
+  if (takes_dtype(op, first->dtype)) {
     a = operand_in(dtype, a);
     b = operand_in(dtype, b);
   }
-  if (kind == BINARY_CLASS_COMPARISON) {
-    dtype = DTYPE_U8;
-    op = compare_exactly(op, &a, &b);
-  } else if (kind == BINARY_CLASS_FRACTION && !dtype_is_float(dtype)) {
-    dtype = DTYPE_F32;
-  }
+  dtype = elementwise_dtype(kind, dtype);
+  if (kind == ELEMENTWISE_COMPARISON) op = compare_exactly(op, &a, &b);
   Tensor created = {0}, view_a, view_b;
   if (!tensor_create(&created, dtype, tensor_device(first), rank, size)) return false;
   Operand left = expand_operand(a, &view_a, &created), right = expand_operand(b, &view_b, &created);
@@ -120,17 +132,13 @@ static bool check_broadcasts_to(const Tensor *x, const Tensor *other) {
 bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b) {
   if (!check_writable(x)) return false;
   if (b.tensor && !(same_device(x, b.tensor) && check_broadcasts_to(x, b.tensor))) return false;
-  DType result = promoted((Operand){.tensor = x}, b);
-  if (!dtype_is_float(x->dtype) && (dtype_is_float(result) || op == BINARY_DIV)) {
-    return error_set("the result is %s, which a tensor of dtype %s can't take",
-                     dtype_name(op == BINARY_DIV ? DTYPE_F32 : result), dtype_name(x->dtype));
-  }
+  if (!check_result(x, elementwise_dtype(binary_class(op), promoted((Operand){.tensor = x}, b)))) return false;
   Tensor separate = {0}, view;
   if (b.tensor && overlaps_partly(x, b.tensor)) {
     if (!copy_contiguous(&separate, b.tensor)) return false;
     b.tensor = &separate;
   }
-  if (dtype_is_float(x->dtype)) b = operand_in(x->dtype, b);
+  if (takes_dtype(op, x->dtype)) b = operand_in(x->dtype, b);
   bool done = backend_for(x)->binary(op, x, (Operand){.tensor = x}, expand_operand(b, &view, x));
   tensor_release(&separate);
   if (done) tensor_changed(x);

@@ -127,6 +127,8 @@ bool op_to_host(const Tensor *x, void *data);
 bool op_unary(UnaryOp op, Tensor *out, const Tensor *x);
 /* Comparisons give u8; DIV and POW of integers give f32. At least one operand is a tensor. */
 bool op_binary(BinaryOp op, Tensor *out, Operand a, Operand b);
+/* Where the result has x's dtype. */
+bool op_unary_in_place(UnaryOp op, Tensor *x);
 bool op_binary_in_place(BinaryOp op, Tensor *x, Operand b);
 bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b);
 bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high);
@@ -143,8 +145,8 @@ bool op_attention_backward(const AttentionGradients *gradients, const AttentionB
 
 /* --- reductions (reduce.c) --- */
 
-/* Over a set of dimensions; those stay with size 1 if `keep`. SUM of integers is i64, MEAN of integers f32, ARGMAX
- * i64. */
+/* Over a set of dimensions; those stay with size 1 if `keep`. SUM and PROD of integers are i64, MEAN and NORM of
+ * integers f32, ARGMAX is i64. */
 bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
 
 /* --- softmax (softmax.c) --- */

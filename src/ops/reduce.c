@@ -4,8 +4,10 @@
 static DType reduced_dtype(ReduceOp op, DType dtype) {
   switch (op) {
   case REDUCE_SUM:
+  case REDUCE_PROD:
     return dtype_is_integer(dtype) ? DTYPE_I64 : dtype;
   case REDUCE_MEAN:
+  case REDUCE_NORM:
     return dtype_is_integer(dtype) ? DTYPE_F32 : dtype;
   case REDUCE_MAX:
   case REDUCE_MIN:
@@ -16,7 +18,7 @@ static DType reduced_dtype(ReduceOp op, DType dtype) {
   trap_missing_case();
 }
 
-static bool needs_elements(ReduceOp op) { return op != REDUCE_SUM && op != REDUCE_MEAN; }
+static bool needs_elements(ReduceOp op) { return op == REDUCE_MAX || op == REDUCE_MIN || op == REDUCE_ARGMAX; }
 
 bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep) {
   /* Kept dimensions first, reduced ones last. */

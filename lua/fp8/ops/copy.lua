@@ -36,14 +36,19 @@ end
 --- x:to("f16"), x:to("cuda"), x:to("cuda", "f16") or x:to{dtype =, device =, saturate =}: converted and moved; x itself
 -- if nothing changes. Casts to float8 saturate unless saturate = false. Gradients pass between f32, f16 and bf16, and
 -- between devices.
+--   fp8.tensor({1.5, -2}):to("i32") --> {1, -2}
 function copy.to(x, first, second) return convert(x, copy.to_options(first, second)) end
 
 --- x:float(), x:half(), x:bfloat16(): x as f32, f16, bf16.
+--   fp8.tensor({1}):float().dtype --> "f32"
+--   fp8.tensor({1}):half().dtype --> "f16"
+--   fp8.tensor({1}):bfloat16().dtype --> "bf16"
 function copy.float(x) return convert(x, {dtype = "f32"}) end
 function copy.half(x) return convert(x, {dtype = "f16"}) end
 function copy.bfloat16(x) return convert(x, {dtype = "bf16"}) end
 
 --- x:cpu(), x:cuda([index]): x on the CPU, on a GPU (index from 0, the first one if left out).
+--   fp8.tensor({1}):cpu().device --> "cpu"
 function copy.cpu(x) return convert(x, {device = "cpu"}) end
 function copy.cuda(x, index)
   if index == nil then return convert(x, {device = "cuda"}) end
@@ -59,18 +64,23 @@ local function copied(y, x)
 end
 
 --- x:contiguous(): the same elements in row-major order without gaps; x itself if they are.
+--   fp8.tensor({{1, 2}, {3, 4}}):t():contiguous():is_contiguous() --> true
 function copy.contiguous(x) return copied(core.contiguous(x), x) end
 
 --- x:clone(): a copy, through which gradients pass.
+--   fp8.tensor({1, 2}):clone():fill_(0) --> {0, 0}
 function copy.clone(x) return copied(core.clone(x), x) end
 
 --- x:copy_(source): the elements of a tensor of any dtype and device that broadcasts to x.
+--   fp8.zeros(2, 2):copy_(fp8.tensor {1, 2}) --> {{1, 2}, {1, 2}}
 copy.copy_ = in_place "copy_"
 
 --- x:fill_(number)
+--   fp8.zeros(2):fill_(3) --> {3, 3}
 copy.fill_ = in_place "fill_"
 
 --- x:zero_()
+--   fp8.ones(2):zero_() --> {0, 0}
 copy.zero_ = in_place "zero_"
 
 return copy

@@ -14,6 +14,7 @@ local selecting = {
 }
 
 --- x:index_select(dim, positions): the rows of a dimension that a one-dimensional integer tensor names.
+--   fp8.tensor({5, 6, 7}):index_select(1, fp8.tensor({2, 0}, {dtype = "i64"})) --> {7, 5}
 function index.index_select(x, dimension, positions)
   local y = core.index_select(x, dimension, positions)
   if needs_grad(x) then
@@ -31,6 +32,7 @@ local gathering = {
 }
 
 --- x:gather(dim, positions): y[…, i, …] = x[…, positions[…, i, …], …]; `positions` has x's other sizes.
+--   fp8.tensor({{5, 6}, {7, 8}}):gather(2, fp8.tensor({{1}, {0}}, {dtype = "i64"})) --> {{6}, {7}}
 function index.gather(x, dimension, positions)
   local y = core.gather(x, dimension, positions)
   if needs_grad(x) then

@@ -26,6 +26,7 @@ local concatenation = {
 }
 
 --- fp8.cat(list, dim): tensors joined along a dimension (1 if left out). One dtype, and the same sizes elsewhere.
+--   fp8.cat({fp8.tensor {1, 2}, fp8.tensor {3}}) --> {1, 2, 3}
 function join.cat(list, dimension)
   dimension = dimension or 1
   local y = core.cat(list, dimension)
@@ -48,6 +49,7 @@ local stacking = {
 }
 
 --- fp8.stack(list, dim): tensors of one shape and dtype joined along a new dimension (1 if left out).
+--   fp8.stack({fp8.tensor {1, 2}, fp8.tensor {3, 4}}, 2) --> {{1, 3}, {2, 4}}
 function join.stack(list, dimension)
   dimension = dimension or 1
   local y = core.stack(list, dimension)

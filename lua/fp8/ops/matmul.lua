@@ -37,6 +37,7 @@ local product = {
 --- Product of the last two dimensions of a (…, m, k) and b (…, k, n); leading dimensions broadcast. A vector is a
 -- row on the left, a column on the right, and its dimension is dropped from the result. One dtype of f32, f16 and bf16;
 -- sums are float32.
+--   fp8.tensor({{1, 2}, {3, 4}}):matmul(fp8.tensor {1, 1}) --> {3, 7}
 local function differentiable_matmul(a, b)
   local y = matmul(a, b)
   if needs_grad(a, b) then

@@ -36,6 +36,7 @@ end
 -- @param bias    likewise
 -- @param epsilon added to the variance (of which it is the biased one); 1e-5 if left out
 -- @return x's shape and dtype
+--   fp8.layer_norm(fp8.tensor({1, 3}), nil, nil, 0) --> {-1, 1}
 function normalize.layer_norm(x, weight, bias, epsilon)
   local y, mean, inverse = core.layer_norm(x, weight, bias, epsilon or 1e-5)
   return finish(layer_norm, y, x, weight, bias, mean, inverse)
@@ -43,6 +44,7 @@ end
 
 --- x / √(mean of x² + epsilon) · weight over the last dimension, in float32: Zhang and Sennrich, "Root mean square
 -- layer normalization" (2019). Arguments as for layer_norm.
+--   fp8.rms_norm(fp8.tensor({1, 7}), nil, 0) --> {0.2, 1.4}
 function normalize.rms_norm(x, weight, epsilon)
   local y, inverse = core.rms_norm(x, weight, epsilon or 1e-5)
   return finish(rms_norm, y, x, weight, nil, nil, inverse)

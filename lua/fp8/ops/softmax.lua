@@ -14,6 +14,7 @@ local exponential = {name = "softmax", logarithm = false, backward = backward}
 local logarithmic = {name = "log_softmax", logarithm = true, backward = backward}
 
 --- exp(x) / Σ exp(x) along a dimension.
+--   fp8.tensor({0, 0}):softmax(1) --> {0.5, 0.5}
 function softmax.softmax(x, dimension)
   local y = core.softmax(x, dimension)
   if needs_grad(x) then record(y, exponential, {x}, {y}).dimension = dimension end
@@ -21,6 +22,7 @@ function softmax.softmax(x, dimension)
 end
 
 --- Logarithm of softmax along a dimension.
+--   fp8.tensor({0, 0}):log_softmax(1) --> {-0.6931472, -0.6931472}
 function softmax.log_softmax(x, dimension)
   local y = core.log_softmax(x, dimension)
   if needs_grad(x) then record(y, logarithmic, {x}, {y}).dimension = dimension end

@@ -20,9 +20,11 @@ end
 
 --- x:view(sizes…) or x:view{sizes…}: the same elements in another shape; one size may be -1. An error if the
 -- strides of x don't allow it without a copy.
+--   fp8.arange(4):view(2, -1) --> {{0, 1}, {2, 3}}
 function view.view(x, ...) return reshaped(core.view(x, ...), x) end
 
 --- x:reshape(sizes…): `view`, of a copy where the strides don't allow a view.
+--   fp8.tensor({{1, 2}, {3, 4}}):t():reshape(4) --> {1, 3, 2, 4}
 function view.reshape(x, ...)
   local ok, y = pcall(core.view, x, ...)
   if not ok then y = core.view(contiguous(x), ...) end
@@ -30,6 +32,7 @@ function view.reshape(x, ...)
 end
 
 --- x:flatten([first [, last]]): dimensions `first` (1) to `last` (-1) as one.
+--   fp8.ones(2, 3, 4):flatten(2).shape --> {2, 12}
 function view.flatten(x, first, last)
   local shape = shape_of(x)
   local rank = #shape
@@ -58,9 +61,11 @@ function view.flatten(x, first, last)
 end
 
 --- x:squeeze([dim]): without its dimensions of size 1, or without that one.
+--   fp8.ones(2, 1):squeeze().shape --> {2}
 function view.squeeze(x, dimension) return reshaped(core.squeeze(x, dimension), x) end
 
 --- x:unsqueeze(dim): with a dimension of size 1 inserted before `dim`.
+--   fp8.ones(2):unsqueeze(-1).shape --> {2, 1}
 function view.unsqueeze(x, dimension) return reshaped(core.unsqueeze(x, dimension), x) end
 
 local transposition = {
@@ -69,6 +74,7 @@ local transposition = {
 }
 
 --- x:transpose(dim, other): two dimensions exchanged.
+--   fp8.ones(2, 3, 4):transpose(1, -1).shape --> {4, 3, 2}
 function view.transpose(x, first, second)
   local y = core.transpose(x, first, second)
   if needs_grad(x) then
@@ -79,6 +85,7 @@ function view.transpose(x, first, second)
 end
 
 --- x:t(): a matrix transposed; fewer dimensions stay as they are.
+--   fp8.tensor({{1, 2}, {3, 4}}):t() --> {{1, 3}, {2, 4}}
 function view.t(x)
   if core.rank(x) == 2 then return view.transpose(x, 1, 2) end
   return reshaped(core.t(x), x)
@@ -90,6 +97,7 @@ local permutation = {
 }
 
 --- x:permute(dims…) or x:permute{dims…}: dimension i of the result is dimension dims[i] of x.
+--   fp8.ones(2, 3, 4):permute(3, 1, 2).shape --> {4, 2, 3}
 function view.permute(x, ...)
   local y = core.permute(x, ...)
   if needs_grad(x) then
@@ -118,6 +126,7 @@ local narrowing = {
 }
 
 --- x:narrow(dim, start, length): positions start to start + length - 1 of a dimension.
+--   fp8.arange(5):narrow(1, 2, 3) --> {1, 2, 3}
 function view.narrow(x, dimension, start, length)
   local y = core.narrow(x, dimension, start, length)
   if needs_grad(x) then
@@ -137,6 +146,7 @@ local selection = {
 }
 
 --- x:select(dim, position), or x[position] for dimension 1: one position of a dimension, which goes away.
+--   fp8.tensor({{1, 2}, {3, 4}}):select(2, -1) --> {2, 4}
 function view.select(x, dimension, position)
   local y = core.select(x, dimension, position)
   if needs_grad(x) then
@@ -150,6 +160,7 @@ end
 local expansion = {name = "expand", shares = true, backward = function(_, grad) return grad end}
 
 --- x:expand(sizes…): dimensions of size 1 repeated, leading ones added; -1 keeps a size. No copy.
+--   fp8.tensor({1, 2}):expand(2, -1) --> {{1, 2}, {1, 2}}
 function view.expand(x, ...)
   local y = core.expand(x, ...)
   if needs_grad(x) then record(y, expansion, {x}) end
@@ -157,6 +168,7 @@ function view.expand(x, ...)
 end
 
 --- The same memory as a tensor that requires no gradient.
+--   fp8.ones(2, {requires_grad = true}):detach().requires_grad --> false
 function view.detach(x) return core.share(x) end
 
 return view

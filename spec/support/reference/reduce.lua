@@ -1,5 +1,10 @@
 --- Reductions in double.
 local function reducer(name, values)
+  if name == "prod" or name == "norm" then
+    local result = name == "prod" and 1 or 0
+    for _, value in ipairs(values) do result = name == "prod" and result * value or result + value * value end
+    return name == "prod" and result or math.sqrt(result)
+  end
   if name == "sum" or name == "mean" then
     local sum = 0
     for _, value in ipairs(values) do sum = sum + value end
@@ -7,14 +12,14 @@ local function reducer(name, values)
   end
   local best, position = values[1], 0
   for i, value in ipairs(values) do
-    local better = name == "min" and value < best or name ~= "min" and value > best
+    local better = name:find "min" and value < best or name:find "max" and value > best
     if better then best, position = value, i - 1 end
   end
-  return name == "argmax" and position or best
+  return name:find "arg" and position or best
 end
 
 --- Reduces over the set `reduced` of dimensions by walking the elements.
--- @param name sum, mean, max, min or argmax
+-- @param name sum, mean, prod, norm, max, min, argmax or argmin
 -- @param list the elements, row-major
 -- @return values, the shape without the reduced dimensions, and the one with their sizes 1
 return function(name, list, shape, reduced)

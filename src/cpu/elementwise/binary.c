@@ -25,69 +25,60 @@ INLINED float silu_backward(float g, float x) {
   return g * s * (1.0f + x * (1.0f - s));
 }
 
+/* ln(1 + e^(b x)) / b, where e is never taken to a large power. */
+INLINED float softplus(float x, float b) {
+  float scaled = b * x;
+  return ((scaled > 0.0f ? scaled : 0.0f) + vector_log1p(vector_exp(-fabsf(scaled)))) / b;
+}
+
+/* A case: the value of one a and b, computed for all. */
+#define EACH(OP, value)                                                                                                \
+  case BINARY_##OP:                                                                                                    \
+    for (int i = 0; i < n; i++) {                                                                                      \
+      const __typeof__(*first) a = first[i], b = second[i];                                                            \
+      out[i] = value;                                                                                                  \
+    }                                                                                                                  \
+    return
+
 VECTORIZE static void binary_floats(int op, float *restrict out, const float *const *in, int n) {
-  const float *restrict a = in[0], *restrict b = in[1];
+  const float *restrict first = in[0], *restrict second = in[1];
   switch ((BinaryOp)op) {
-  case BINARY_ADD:
-    for (int i = 0; i < n; i++) out[i] = a[i] + b[i];
-    return;
-  case BINARY_SUB:
-    for (int i = 0; i < n; i++) out[i] = a[i] - b[i];
-    return;
-  case BINARY_MUL:
-    for (int i = 0; i < n; i++) out[i] = a[i] * b[i];
-    return;
-  case BINARY_DIV:
-    for (int i = 0; i < n; i++) out[i] = a[i] / b[i];
-    return;
-  case BINARY_POW:
-    for (int i = 0; i < n; i++) out[i] = powf(a[i], b[i]);
-    return;
-  case BINARY_MAXIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] || a[i] != a[i] ? a[i] : b[i];
-    return;
-  case BINARY_MINIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] || a[i] != a[i] ? a[i] : b[i];
-    return;
-  case BINARY_EQ:
-    for (int i = 0; i < n; i++) out[i] = a[i] == b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_NE:
-    for (int i = 0; i < n; i++) out[i] = a[i] != b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_LT:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_LE:
-    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_GT:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_GE:
-    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i] ? 1.0f : 0.0f;
-    return;
-  case BINARY_TANH_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = a[i] * (1.0f - b[i] * b[i]);
-    return;
-  case BINARY_SIGMOID_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = a[i] * b[i] * (1.0f - b[i]);
-    return;
-  case BINARY_SIN_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = a[i] * cosf(b[i]);
-    return;
-  case BINARY_RELU_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = b[i] > 0.0f ? a[i] : 0.0f;
-    return;
-  case BINARY_GELU_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = gelu_backward(a[i], b[i]);
-    return;
-  case BINARY_GELU_TANH_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = gelu_tanh_backward(a[i], b[i]);
-    return;
-  case BINARY_SILU_BACKWARD:
-    for (int i = 0; i < n; i++) out[i] = silu_backward(a[i], b[i]);
-    return;
+    EACH(ADD, a + b);
+    EACH(SUB, a - b);
+    EACH(MUL, a * b);
+    EACH(MAXIMUM, a > b || a != a ? a : b);
+    EACH(MINIMUM, a < b || a != a ? a : b);
+    EACH(REMAINDER, remainder_of_floats(fmodf(a, b), b));
+    EACH(DIV, a / b);
+    EACH(POW, powf(a, b));
+    EACH(ATAN2, atan2f(a, b));
+    EACH(HYPOT, hypotf(a, b));
+    EACH(LEAKY_RELU, a > 0.0f ? a : a * b);
+    EACH(ELU, a > 0.0f ? a : b * vector_expm1(a));
+    EACH(SOFTPLUS, softplus(a, b));
+    EACH(EQ, a == b ? 1.0f : 0.0f);
+    EACH(NE, a != b ? 1.0f : 0.0f);
+    EACH(LT, a < b ? 1.0f : 0.0f);
+    EACH(LE, a <= b ? 1.0f : 0.0f);
+    EACH(GT, a > b ? 1.0f : 0.0f);
+    EACH(GE, a >= b ? 1.0f : 0.0f);
+    EACH(LOGICAL_AND, a != 0.0f && b != 0.0f ? 1.0f : 0.0f);
+    EACH(LOGICAL_OR, a != 0.0f || b != 0.0f ? 1.0f : 0.0f);
+    EACH(LOGICAL_XOR, (a != 0.0f) != (b != 0.0f) ? 1.0f : 0.0f);
+    EACH(EXPM1_BACKWARD, a * (b + 1.0f));
+    EACH(LOG2_BACKWARD, a / (b * LN_2));
+    EACH(LOG10_BACKWARD, a / (b * LN_10));
+    EACH(LOG1P_BACKWARD, a / (b + 1.0f));
+    EACH(SIN_BACKWARD, a * cosf(b));
+    EACH(COS_BACKWARD, -a * sinf(b));
+    EACH(TAN_BACKWARD, a * (1.0f + b * b));
+    EACH(TANH_BACKWARD, a * (1.0f - b * b));
+    EACH(ERF_BACKWARD, a * (TWO_OVER_SQRT_PI * vector_exp(-b * b)));
+    EACH(SIGMOID_BACKWARD, a * b * (1.0f - b));
+    EACH(RELU_BACKWARD, b > 0.0f ? a : 0.0f);
+    EACH(GELU_BACKWARD, gelu_backward(a, b));
+    EACH(GELU_TANH_BACKWARD, gelu_tanh_backward(a, b));
+    EACH(SILU_BACKWARD, silu_backward(a, b));
   }
   trap_missing_case();
 }
@@ -98,52 +89,25 @@ VECTORIZE static void square_floats(int op, float *restrict out, const float *co
   for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
 }
 
-/* Those of binary_keeps_integers, in unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
+/* In unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
 VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
-  const int64_t *restrict a = in[0], *restrict b = in[1];
+  const int64_t *restrict first = in[0], *restrict second = in[1];
   switch ((BinaryOp)op) {
-  case BINARY_ADD:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] + (uint64_t)b[i]);
-    return;
-  case BINARY_SUB:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] - (uint64_t)b[i]);
-    return;
-  case BINARY_MUL:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)((uint64_t)a[i] * (uint64_t)b[i]);
-    return;
-  case BINARY_MAXIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i] ? a[i] : b[i];
-    return;
-  case BINARY_MINIMUM:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i] ? a[i] : b[i];
-    return;
-  case BINARY_EQ:
-    for (int i = 0; i < n; i++) out[i] = a[i] == b[i];
-    return;
-  case BINARY_NE:
-    for (int i = 0; i < n; i++) out[i] = a[i] != b[i];
-    return;
-  case BINARY_LT:
-    for (int i = 0; i < n; i++) out[i] = a[i] < b[i];
-    return;
-  case BINARY_LE:
-    for (int i = 0; i < n; i++) out[i] = a[i] <= b[i];
-    return;
-  case BINARY_GT:
-    for (int i = 0; i < n; i++) out[i] = a[i] > b[i];
-    return;
-  case BINARY_GE:
-    for (int i = 0; i < n; i++) out[i] = a[i] >= b[i];
-    return;
-  case BINARY_DIV:
-  case BINARY_POW:
-  case BINARY_TANH_BACKWARD:
-  case BINARY_SIGMOID_BACKWARD:
-  case BINARY_SIN_BACKWARD:
-  case BINARY_RELU_BACKWARD:
-  case BINARY_GELU_BACKWARD:
-  case BINARY_GELU_TANH_BACKWARD:
-  case BINARY_SILU_BACKWARD:
+    EACH(ADD, (int64_t)((uint64_t)a + (uint64_t)b));
+    EACH(SUB, (int64_t)((uint64_t)a - (uint64_t)b));
+    EACH(MUL, (int64_t)((uint64_t)a * (uint64_t)b));
+    EACH(MAXIMUM, a > b ? a : b);
+    EACH(MINIMUM, a < b ? a : b);
+    EACH(REMAINDER, remainder_of_integers(a, b));
+    EACH(EQ, a == b);
+    EACH(NE, a != b);
+    EACH(LT, a < b);
+    EACH(LE, a <= b);
+    EACH(GT, a > b);
+    EACH(GE, a >= b);
+    BINARY_OF_FLOATS(BINARY_CASE)
+    BINARY_CHECKS(BINARY_CASE)
+    BINARY_DERIVATIVES(BINARY_CASE)
     break;
   }
   trap_missing_case();
@@ -151,8 +115,8 @@ VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64
 
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   bool square = op == BINARY_POW && !b.tensor && b.number.value == 2;
-  bool integer =
-      binary_keeps_integers(op) && dtype_is_integer(out->dtype) && operand_is_integer(a) && operand_is_integer(b);
+  bool integer = keeps_integers(binary_class(op)) && dtype_is_integer(out->dtype) && operand_is_integer(a) &&
+                 operand_is_integer(b);
   elementwise(out, (Operand[]){a, b}, 2, op, square ? square_floats : binary_floats, integer ? binary_integers : NULL);
   return true;
 }

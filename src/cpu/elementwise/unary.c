@@ -7,82 +7,72 @@
 #include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
+/* A case: the value of one x, computed for all. */
+#define EACH(OP, value)                                                                                                \
+  case UNARY_##OP:                                                                                                     \
+    for (int i = 0; i < n; i++) {                                                                                      \
+      const __typeof__(*all) x = all[i];                                                                               \
+      out[i] = value;                                                                                                  \
+    }                                                                                                                  \
+    return
+
 VECTORIZE static void unary_floats(int op, float *restrict out, const float *const *in, int n) {
-  const float *restrict x = in[0];
+  const float *restrict all = in[0];
   switch ((UnaryOp)op) {
-  case UNARY_NEG:
-    for (int i = 0; i < n; i++) out[i] = -x[i];
-    return;
-  case UNARY_ABS:
-    for (int i = 0; i < n; i++) out[i] = fabsf(x[i]);
-    return;
-  case UNARY_EXP:
-    for (int i = 0; i < n; i++) out[i] = vector_exp(x[i]);
-    return;
-  case UNARY_LOG:
-    for (int i = 0; i < n; i++) out[i] = vector_log(x[i]);
-    return;
-  case UNARY_SQRT:
-    for (int i = 0; i < n; i++) out[i] = sqrtf(x[i]);
-    return;
-  case UNARY_RSQRT:
-    for (int i = 0; i < n; i++) out[i] = 1.0f / sqrtf(x[i]);
-    return;
-  case UNARY_TANH:
-    for (int i = 0; i < n; i++) out[i] = vector_tanh(x[i]);
-    return;
-  case UNARY_SIGMOID:
-    for (int i = 0; i < n; i++) out[i] = vector_sigmoid(x[i]);
-    return;
-  case UNARY_SIN:
-    for (int i = 0; i < n; i++) out[i] = sinf(x[i]);
-    return;
-  case UNARY_RELU: /* the comparison is false for NaN, which stays */
-    for (int i = 0; i < n; i++) out[i] = x[i] < 0.0f ? 0.0f : x[i];
-    return;
-  case UNARY_GELU:
-    for (int i = 0; i < n; i++) out[i] = x[i] * vector_normal_cdf(x[i], vector_gauss(fabsf(x[i])));
-    return;
-  case UNARY_GELU_TANH:
-    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(gelu_tanh_argument(x[i]));
-    return;
-  case UNARY_SILU:
-    for (int i = 0; i < n; i++) out[i] = x[i] * vector_sigmoid(x[i]);
-    return;
+    EACH(NEG, -x);
+    EACH(ABS, fabsf(x));
+    EACH(RELU, x < 0.0f ? 0.0f : x); /* the comparison is false for NaN, which stays */
+    EACH(SIGN, (float)(x > 0.0f) - (float)(x < 0.0f));
+    EACH(FLOOR, floorf(x));
+    EACH(CEIL, ceilf(x));
+    EACH(ROUND, rintf(x));
+    EACH(TRUNC, truncf(x));
+    EACH(EXP, vector_exp(x));
+    EACH(EXPM1, vector_expm1(x));
+    EACH(LOG, vector_log(x));
+    EACH(LOG2, vector_log2(x));
+    EACH(LOG10, vector_log10(x));
+    EACH(LOG1P, vector_log1p(x));
+    EACH(SQRT, sqrtf(x));
+    EACH(RSQRT, 1.0f / sqrtf(x));
+    EACH(SIN, sinf(x));
+    EACH(COS, cosf(x));
+    EACH(TAN, tanf(x));
+    EACH(TANH, vector_tanh(x));
+    EACH(ERF, vector_erf(x));
+    EACH(SIGMOID, vector_sigmoid(x));
+    EACH(GELU, x * vector_normal_cdf(x, vector_gauss(fabsf(x))));
+    EACH(GELU_TANH, x * vector_sigmoid(gelu_tanh_argument(x)));
+    EACH(SILU, x * vector_sigmoid(x));
+    EACH(ISNAN, (float_to_bits(x) & 0x7FFFFFFF) > 0x7F800000 ? 1.0f : 0.0f);
+    EACH(ISINF, (float_to_bits(x) & 0x7FFFFFFF) == 0x7F800000 ? 1.0f : 0.0f);
+    EACH(ISFINITE, fabsf(x) < INFINITY ? 1.0f : 0.0f);
+    EACH(LOGICAL_NOT, x == 0.0f ? 1.0f : 0.0f);
   }
   trap_missing_case();
 }
 
-/* Those of unary_keeps_integers, in unsigned arithmetic, where the smallest integer is its own negative. */
+/* In unsigned arithmetic, where the smallest integer is its own negative. */
 VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
-  const int64_t *restrict x = in[0];
+  const int64_t *restrict all = in[0];
   switch ((UnaryOp)op) {
-  case UNARY_NEG:
-    for (int i = 0; i < n; i++) out[i] = (int64_t)(0 - (uint64_t)x[i]);
-    return;
-  case UNARY_ABS:
-    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? (int64_t)(0 - (uint64_t)x[i]) : x[i];
-    return;
-  case UNARY_RELU:
-    for (int i = 0; i < n; i++) out[i] = x[i] < 0 ? 0 : x[i];
-    return;
-  case UNARY_EXP:
-  case UNARY_LOG:
-  case UNARY_SQRT:
-  case UNARY_RSQRT:
-  case UNARY_TANH:
-  case UNARY_SIGMOID:
-  case UNARY_SIN:
-  case UNARY_GELU:
-  case UNARY_GELU_TANH:
-  case UNARY_SILU:
+    EACH(NEG, (int64_t)(0 - (uint64_t)x));
+    EACH(ABS, x < 0 ? (int64_t)(0 - (uint64_t)x) : x);
+    EACH(RELU, x < 0 ? 0 : x);
+    EACH(SIGN, (x > 0) - (x < 0));
+    EACH(FLOOR, x);
+    EACH(CEIL, x);
+    EACH(ROUND, x);
+    EACH(TRUNC, x);
+    UNARY_OF_FLOATS(UNARY_CASE)
+    UNARY_CHECKS(UNARY_CASE)
     break;
   }
   trap_missing_case();
 }
 
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {
-  bool integer = unary_keeps_integers(op) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
+  bool integer = keeps_integers(unary_class(op)) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
   elementwise(out, &(Operand){.tensor = x}, 1, op, unary_floats, integer ? unary_integers : NULL);
   return true;
 }

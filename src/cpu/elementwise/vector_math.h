@@ -32,8 +32,12 @@ INLINED float vector_exp_sum(float x, float correction) {
 
 INLINED float vector_exp(float x) { return vector_exp_sum(x, 0.0f); }
 
-/* x = 2^n m with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh(t) for t = (m - 1) / (m + 1). */
-INLINED float vector_log(float x) {
+/* x = 2^n m with m in [sqrt(1/2), sqrt(2)); log m = 2t + rest, for t = (m - 1) / (m + 1), log m = 2 atanh(t). */
+typedef struct LogParts {
+  float n, t, rest;
+} LogParts;
+
+INLINED LogParts log_parts(float x) {
   int subnormal = x < 0x1p-126f;
   uint32_t bits = float_to_bits(subnormal ? x * 0x1p24f : x);
   /* Subtracting the bits of sqrt(1/2) leaves n in the exponent field. */
@@ -45,10 +49,49 @@ INLINED float vector_log(float x) {
   float series = 0.28537279367f + s * 0.23582763970f;
   series = 0.40000334382f + s * series;
   series = 0.66666662693f + s * series;
-  float value = n * 0x1.62ep-1f + (2.0f * t + (t * s * series + n * 0x1.0bfbe8p-15f));
+  return (LogParts){n, t, t * s * series};
+}
+
+/* The logarithm `value` of x, but of 0, infinity, NaN and what is below 0. */
+INLINED float log_or_limit(float x, float value) {
   value = x == 0.0f ? -__builtin_inff() : value;
   value = x < 0.0f ? __builtin_nanf("") : value;
   return x < __builtin_inff() ? value : x; /* infinity and NaN */
+}
+
+INLINED float vector_log(float x) {
+  LogParts part = log_parts(x);
+  return log_or_limit(x, part.n * 0x1.62ep-1f + (2.0f * part.t + (part.rest + part.n * 0x1.0bfbe8p-15f)));
+}
+
+/* Exact for powers of 2. */
+INLINED float vector_log2(float x) {
+  LogParts part = log_parts(x);
+  float log_m = 2.0f * part.t + part.rest;
+  return log_or_limit(x, part.n + log_m * 1.44269504f);
+}
+
+/* n log10(2) in two parts, of which the first is exact, so that powers of 10 give whole numbers. */
+INLINED float vector_log10(float x) {
+  LogParts part = log_parts(x);
+  float log_m = 2.0f * part.t + part.rest;
+  return log_or_limit(x, part.n * 0x1.344p-2f + (part.n * 0x1.3509f8p-18f + log_m * 0.434294482f));
+}
+
+/* log(1 + x) = x log(u) / (u - 1) for the rounded u = 1 + x, whose error is in both: Kahan's. */
+INLINED float vector_log1p(float x) {
+  float u = 1.0f + x;
+  float value = vector_log(u) * (x / (u - 1.0f));
+  value = u == 1.0f ? x : value;
+  return x == __builtin_inff() ? x : value;
+}
+
+/* e^x - 1 = x (u - 1) / log(u) for the rounded u = e^x near 0, in the same way. */
+INLINED float vector_expm1(float x) {
+  float u = vector_exp(x), less = u - 1.0f;
+  float value = less * (x / vector_log(u));
+  value = u == 1.0f ? x : value;
+  return x > -0.5f && x < 0.5f ? value : less;
 }
 
 /* x + x³ P(x²) near 0, elsewhere 1 - 2 / (e^(2|x|) + 1) with the sign of x. */
@@ -96,6 +139,22 @@ INLINED float vector_normal_cdf(float x, float gauss) {
   series = 0.11968671530f + u * series;
   float tail = gauss * (u * series);
   return x < 0.0f ? tail : 1.0f - tail;
+}
+
+/* The error function: x P(x²) near 0, elsewhere 1 - 2 Φ(-√2 |x|) with the sign of x. */
+INLINED float vector_erf(float x) {
+  float magnitude = float_from_bits(float_to_bits(x) & 0x7FFFFFFF);
+  float s = x * x;
+  float series = -0.000801019351f + s * 0.0000785386099f;
+  series = 0.00518832767f + s * series;
+  series = -0.0268538119f + s * series;
+  series = 0.112835851f + s * series;
+  series = -0.376126258f + s * series;
+  series = 1.12837917f + s * series;
+  float far = -1.41421356f * magnitude;
+  float large = 1.0f - 2.0f * vector_normal_cdf(far, vector_gauss(-far));
+  float value = magnitude < 1.0f ? magnitude * series : large;
+  return float_from_bits(float_to_bits(value) | (float_to_bits(x) & 0x80000000u));
 }
 
 #endif

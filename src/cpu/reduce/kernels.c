@@ -10,7 +10,10 @@ static ReduceValue neutral_value(ReduceOp op, bool integer) {
   switch (op) {
   case REDUCE_SUM:
   case REDUCE_MEAN:
+  case REDUCE_NORM:
     return integer ? (ReduceValue){.integer = 0} : (ReduceValue){.number = 0};
+  case REDUCE_PROD:
+    return integer ? (ReduceValue){.integer = 1} : (ReduceValue){.number = 1};
   case REDUCE_MAX:
   case REDUCE_ARGMAX:
     return integer ? (ReduceValue){.integer = INT64_MIN} : (ReduceValue){.number = -INFINITY};
@@ -33,12 +36,29 @@ void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t cou
 /* Whether `later` takes the place of `earlier` as the first largest: NaN is largest. */
 static bool beats(double later, double earlier) { return later > earlier || (later != later && earlier == earlier); }
 
+/* Four chains, so that no product waits for the one before it. */
+VECTORIZE static double product_of_floats(const float *x, int n) {
+  double product[4] = {1, 1, 1, 1};
+  int i = 0;
+  for (; i + 4 <= n; i += 4) {
+    for (int k = 0; k < 4; k++) product[k] *= (double)x[i + k];
+  }
+  for (; i < n; i++) product[0] *= (double)x[i];
+  return (product[0] * product[1]) * (product[2] * product[3]);
+}
+
 void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n, int64_t first) {
   double *number = &one.value->number;
   switch (op) {
   case REDUCE_SUM:
   case REDUCE_MEAN:
     *number += sum_floats(x, n);
+    return;
+  case REDUCE_PROD:
+    *number *= product_of_floats(x, n);
+    return;
+  case REDUCE_NORM:
+    *number += squares_from(x, 0, n);
     return;
   case REDUCE_MAX:
     *number = (double)larger_or_nan((float)*number, max_floats(x, n));
@@ -94,6 +114,7 @@ static inline void add_wide(Accumulators all, int64_t i, WideSum term) {
 }
 
 static int64_t wrapping_sum(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+static int64_t wrapping_product(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
 
 void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, int n, int64_t first) {
   int64_t *integer = &one.value->integer;
@@ -103,6 +124,9 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
     return;
   case REDUCE_MEAN:
     add_wide(one, 0, wide_sum(x, n));
+    return;
+  case REDUCE_PROD:
+    for (int i = 0; i < n; i++) *integer = wrapping_product(*integer, x[i]);
     return;
   case REDUCE_MIN: {
     int64_t smallest = min_integers(x, n);
@@ -119,6 +143,8 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
     *one.position = first + i;
     return;
   }
+  case REDUCE_NORM: /* of floats only */
+    break;
   }
   trap_missing_case();
 }
@@ -132,6 +158,12 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
   case REDUCE_SUM:
   case REDUCE_MEAN:
     for (int i = 0; i < n; i++) value[i].number += (double)x[i];
+    return;
+  case REDUCE_PROD:
+    for (int i = 0; i < n; i++) value[i].number *= (double)x[i];
+    return;
+  case REDUCE_NORM:
+    for (int i = 0; i < n; i++) value[i].number += (double)x[i] * (double)x[i];
     return;
   case REDUCE_MAX:
     for (int i = 0; i < n; i++) value[i].number = (double)larger_or_nan((float)value[i].number, x[i]);
@@ -169,6 +201,9 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
   case REDUCE_MEAN:
     for (int i = 0; i < n; i++) add_wide(all, i, wide_of(x[i]));
     return;
+  case REDUCE_PROD:
+    for (int i = 0; i < n; i++) value[i].integer = wrapping_product(value[i].integer, x[i]);
+    return;
   case REDUCE_MAX:
     for (int i = 0; i < n; i++) value[i].integer = x[i] > value[i].integer ? x[i] : value[i].integer;
     return;
@@ -182,6 +217,8 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
       all.position[i] = position;
     }
     return;
+  case REDUCE_NORM: /* of floats only */
+    break;
   }
   trap_missing_case();
 }
@@ -195,8 +232,16 @@ static bool replaces(bool smallest, bool integer, ReduceValue later, ReduceValue
 static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *position, ReduceValue later,
                       int64_t later_position) {
   switch (op) {
+  case REDUCE_PROD:
+    if (integer) {
+      value->integer = wrapping_product(value->integer, later.integer);
+    } else {
+      value->number *= later.number;
+    }
+    return;
   case REDUCE_SUM:
   case REDUCE_MEAN:
+  case REDUCE_NORM:
     if (!integer) {
       value->number += later.number;
     } else if (op == REDUCE_SUM) {

@@ -3,6 +3,7 @@
  * Two ways to go through memory: where the reduced elements of one output lie closer together than neighbouring
  * outputs, each output is finished before the next ("runs"); where outputs lie side by side, as in a sum over the
  * rows of a matrix, a row of accumulators takes in one row of elements after the other ("columns"). */
+#include <math.h>
 #include <stdlib.h>
 
 #include "cpu/cpu.h"
@@ -99,6 +100,7 @@ static void finish(const Reduction *job, Accumulators all, int64_t first, int n)
   } else {
     for (int i = 0; i < n; i++) {
       double total = job->integer ? wide_value(accumulated_sum(all, i)) : all.value[i].number;
+      if (job->op == REDUCE_NORM) total = sqrt(total);
       floats[i] = float_to_narrow(dtype, total / divisor);
     }
     store_floats(dtype, out, first, n, floats);
@@ -178,7 +180,7 @@ static bool reduce_in_slices(Reduction *job) {
 }
 
 bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
-  Reduction job = {.op = op, .integer = !dtype_is_float(x->dtype), .out = out};
+  Reduction job = {.op = op, .integer = reduces_integers(op, x->dtype), .out = out};
   job.kept = stream_of_dimensions(x, 0, out->rank);
   job.reduced = stream_of_dimensions(x, out->rank, x->rank);
   if (job.kept.count == 0) return true;

@@ -7,7 +7,8 @@ bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   if (!device) return false;
   Operand input = tensor_operand(x);
   ElementwisePlan plan = elementwise_plan(out, &input, 1);
-  if (unary_keeps_integers(op) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype)) plan_integers(&plan);
+  if (keeps_integers(unary_class(op)) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype))
+    plan_integers(&plan);
   plan.wrap = plan.integer;
   return cuda_launched(device, launch_unary(device->launch, &plan, op), "unary kernel");
 }
@@ -22,7 +23,7 @@ bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   }
   Operand inputs[] = {a, b};
   ElementwisePlan plan = elementwise_plan(out, inputs, 2);
-  bool integer = binary_keeps_integers(op) && dtype_is_integer(out->dtype);
+  bool integer = keeps_integers(binary_class(op)) && dtype_is_integer(out->dtype);
   if (integer && operand_is_integer(a) && operand_is_integer(b)) plan_integers(&plan);
   plan.wrap = plan.integer;
   return cuda_launched(device, launch_binary(device->launch, &plan, op), "binary kernel");

@@ -1,0 +1,80 @@
+--- Comparisons, and choices between values, element by element.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+
+local needs_grad, record = autograd.needs_grad, autograd.record
+local where = core.where
+
+local choice = {}
+
+--- Comparisons with a tensor or a number: u8 tensors of 1 and 0, not differentiable. Between integers, and of integers
+-- with any number, they are exact.
+--   fp8.tensor({1, 2}):eq(2) --> {0, 1}
+--   fp8.tensor({1, 2}):ne(2) --> {1, 0}
+--   fp8.tensor({1, 2}):lt(2) --> {1, 0}
+--   fp8.tensor({1, 2}):le(2) --> {1, 1}
+--   fp8.tensor({1, 2}):gt(1) --> {0, 1}
+--   fp8.tensor({1, 2}):ge(1) --> {1, 1}
+choice.eq, choice.ne = core.eq, core.ne
+choice.lt, choice.le = core.lt, core.le
+choice.gt, choice.ge = core.gt, core.ge
+
+--- Whether both operands, one, or exactly one are not 0: u8 tensors of 1 and 0, of any dtypes, not differentiable.
+--   fp8.tensor({1, 0}):logical_and(fp8.tensor {2, 2}) --> {1, 0}
+--   fp8.tensor({1, 0}):logical_or(fp8.tensor {2, 0}) --> {1, 0}
+--   fp8.tensor({1, 0}):logical_xor(fp8.tensor {2, 2}) --> {0, 1}
+choice.logical_and, choice.logical_or, choice.logical_xor = core.logical_and, core.logical_or, core.logical_xor
+
+local choosing = {
+  name = "where",
+  backward = function(node, grad, condition)
+    local inputs = node.inputs
+    return inputs[1] and where(condition, grad, 0), inputs[2] and where(condition, 0, grad)
+  end,
+}
+
+--- a where `condition` (a tensor) is not 0, else b; all three broadcast, a and b may be numbers. As a method,
+-- a:where(condition, b).
+--   fp8.where(fp8.tensor({1, 0}), fp8.tensor({5, 6}), 0) --> {5, 0}
+function choice.where(condition, a, b)
+  local y = where(condition, a, b)
+  if needs_grad(a, b) then record(y, choosing, {a, b}, {condition}) end
+  return y
+end
+
+local filling = {
+  name = "masked_fill",
+  backward = function(_, grad, mask) return where(mask, 0, grad) end,
+}
+
+--- x with `value` (a number) where `mask` is not 0.
+--   fp8.tensor({5, 6}):masked_fill(fp8.tensor({1, 0}), 0) --> {0, 6}
+function choice.masked_fill(x, mask, value)
+  local y = core.masked_fill(x, mask, value)
+  if needs_grad(x) then record(y, filling, {x}, {mask}) end
+  return y
+end
+
+local clamping = {
+  name = "clamp",
+  backward = function(node, grad, x)
+    if node.low then grad = where(core.lt(x, node.low), 0, grad) end
+    if node.high then grad = where(core.gt(x, node.high), 0, grad) end
+    return grad
+  end,
+  shares = true,
+}
+
+--- min(max(x, low), high); either limit may be nil. The gradient passes where x is within the limits, ends included.
+-- Integers become f32 if a limit is no whole number.
+--   fp8.tensor({-5, 0, 5}):clamp(-1, 2) --> {-1, 0, 2}
+function choice.clamp(x, low, high)
+  local y = core.clamp(x, low, high)
+  if needs_grad(x) then
+    local node = record(y, clamping, {x}, {x})
+    node.low, node.high = low, high
+  end
+  return y
+end
+
+return choice

@@ -1,0 +1,57 @@
+--- Elementwise functions that are composed of others.
+local check_options = require "fp8.check_options"
+local binary = require "fp8.ops.elementwise.binary"
+local choice = require "fp8.ops.elementwise.choice"
+local in_float32 = require "fp8.ops.in_float32"
+
+local add, mul, sub = binary.add, binary.mul, binary.sub
+
+local composed = {}
+
+--- x · x; integers stay integers.
+--   fp8.tensor({3, -4}):square() --> {9, 16}
+function composed.square(x) return mul(x, x) end
+
+--- 1 / x; of integers as f32.
+--   fp8.tensor({4, -0.5}):reciprocal() --> {0.25, -2}
+function composed.reciprocal(x) return binary.div(1, x) end
+
+local known_options = {value = "number"}
+
+local function multiply_add(x, a, b, value) return add(x, mul(value == nil and a or mul(a, value), b)) end
+
+--- x:addcmul(a, b [, {value =}]): x + value · a · b, with 1 for `value`, a number, if it is left out.
+--   fp8.tensor({1, 1}):addcmul(fp8.tensor {2, 3}, fp8.tensor {4, 5}, {value = 0.5}) --> {5, 8.5}
+function composed.addcmul(x, a, b, options)
+  return in_float32(multiply_add, x, a, b, check_options("addcmul", options, known_options).value)
+end
+
+local function divide_add(x, a, b, value) return add(x, binary.div(value == nil and a or mul(a, value), b)) end
+
+--- x:addcdiv(a, b [, {value =}]): x + value · a / b, with 1 for `value`, a number, if it is left out.
+--   fp8.tensor({1, 1}):addcdiv(fp8.tensor {2, 3}, fp8.tensor {4, 6}) --> {1.5, 1.5}
+function composed.addcdiv(x, a, b, options)
+  return in_float32(divide_add, x, a, b, check_options("addcdiv", options, known_options).value)
+end
+
+-- From the nearer end, so that weights 0 and 1 give the ends themselves.
+local function interpolate(x, y, weight)
+  local way = sub(y, x)
+  local from_x = add(x, mul(way, weight))
+  local from_y = sub(y, mul(way, sub(1, weight)))
+  return choice.where(choice.lt(weight, 0.5), from_x, from_y)
+end
+
+local function interpolate_by_number(x, y, weight)
+  local way = sub(y, x)
+  if weight < 0.5 then return add(x, mul(way, weight)) end
+  return sub(y, mul(way, 1 - weight))
+end
+
+--- x:lerp(y, weight): x + weight · (y - x), of a number or a tensor of weights.
+--   fp8.tensor({0, 10}):lerp(fp8.tensor {4, 20}, 0.25) --> {1, 12.5}
+function composed.lerp(x, y, weight)
+  return in_float32(type(weight) == "number" and interpolate_by_number or interpolate, x, y, weight)
+end
+
+return composed

@@ -1,0 +1,115 @@
+--- Statistics and checks of whole tensors or dimensions, composed of other operations. `dims` and `keepdim` are as in
+-- reduce.lua.
+local autograd = require "fp8.autograd"
+local check_options = require "fp8.check_options"
+local core = require "fp8.core"
+local elementwise = require "fp8.ops.elementwise"
+local in_float32 = require "fp8.ops.in_float32"
+local reduce = require "fp8.ops.reduce"
+
+local needs_grad, record = autograd.needs_grad, autograd.record
+
+local statistics = {}
+
+local function as_float(x)
+  return core.dtypes[core.dtype(x)].kind == "integer" and core.to(x, {dtype = "f32"}) or x
+end
+
+-- The standard deviation: of the differences from the mean, whose squares neither overflow nor vanish.
+local function deviation(x, dimensions, correction, keepdim)
+  local differences = elementwise.sub(x, reduce.mean(x, dimensions, true))
+  local norm = reduce.norm(differences, 2, dimensions, keepdim)
+  local count = core.numel(x) / math.max(core.numel(norm), 1)
+  return elementwise.div(norm, math.sqrt(math.max(count - correction, 0)))
+end
+
+local function variance(...) return elementwise.square(deviation(...)) end
+
+local deviation_options = {correction = "number", keepdim = "boolean"}
+
+local function measured(name, measure, x, dimensions, options)
+  options = check_options(name, options, deviation_options)
+  return in_float32(measure, as_float(x), dimensions, options.correction or 1, options.keepdim)
+end
+
+--- x:var([dims [, {correction =, keepdim =}]]): the variance, Σ (x - mean)² / (count - correction); correction is 1 if
+-- left out (the unbiased estimate). NaN of fewer elements than that takes; of integers f32.
+--   fp8.tensor({1, 2, 3, 4}):var() --> 5 / 3
+--   fp8.tensor({{1, 3}, {2, 8}}):var(2, {correction = 0}) --> {1, 9}
+function statistics.var(x, dimensions, options) return measured("var", variance, x, dimensions, options) end
+
+--- x:std([dims [, {correction =, keepdim =}]]): the root of the variance. Where it is 0, so is its derivative.
+--   fp8.tensor({{1, 3}, {2, 8}}):std(2, {correction = 0}) --> {1, 3}
+function statistics.std(x, dimensions, options) return measured("std", deviation, x, dimensions, options) end
+
+local log_sum = {
+  name = "logsumexp",
+  backward = function(node, grad, x, y)
+    local function whole(tensor) return core.view(core.contiguous(tensor), node.kept_shape) end
+    return core.mul(whole(grad), core.exp(core.sub(x, whole(core.masked_fill(y, core.eq(y, -math.huge), 0)))))
+  end,
+}
+
+local function logarithm_of_sum(x, dimensions, keepdim)
+  local largest
+  if core.numel(x) == 0 then
+    largest = core.sum(x, dimensions, true)
+  else
+    largest = core.max(x, dimensions, true)
+    largest = core.where(core.isfinite(largest), largest, 0)
+  end
+  local total = core.sum(core.exp(core.sub(x, largest)), dimensions, keepdim)
+  local y = core.add(core.log(total), core.view(largest, core.shape(total)))
+  if needs_grad(x) then record(y, log_sum, {x}, {x, y}).kept_shape = core.shape(largest) end
+  return y
+end
+
+--- x:logsumexp([dims [, keepdim]]): ln Σ e^x, where no power overflows; of integers f32.
+--   fp8.tensor({1000, 1000}):logsumexp() --> 1000.6931472
+function statistics.logsumexp(x, dimensions, keepdim)
+  return in_float32(logarithm_of_sum, as_float(x), dimensions, keepdim)
+end
+
+--- x:any([dims [, keepdim]]): 1 where some element is not 0, else 0, as u8; not differentiable.
+--   fp8.tensor({{0, 0}, {0, 2}}):any(2) --> {0, 1}
+function statistics.any(x, dimensions, keepdim)
+  return core.gt(core.sum(core.ne(x, 0), dimensions, keepdim), 0)
+end
+
+--- x:all([dims [, keepdim]]): 1 where no element is 0, else 0, as u8; not differentiable.
+--   fp8.tensor({{1, 0}, {1, 2}}):all(2) --> {0, 1}
+function statistics.all(x, dimensions, keepdim)
+  return core.eq(core.sum(core.eq(x, 0), dimensions, keepdim), 0)
+end
+
+--- x:isclose(y [, rtol [, atol [, equal_nan]]]): 1 where |x - y| <= atol + rtol · |y|, else 0, as u8; infinities are
+-- close to themselves alone, and NaN to NaN with true for equal_nan. rtol is 1e-5, atol 1e-8 if left out. Computed in
+-- f32.
+--   fp8.tensor({1, 2}):isclose(fp8.tensor {1.000001, 2.1}) --> {1, 0}
+function statistics.isclose(x, y, rtol, atol, equal_nan)
+  local a, b = core.to(x, {dtype = "f32"}), core.to(y, {dtype = "f32"})
+  local distance = core.abs(core.sub(a, b))
+  local allowed = core.add(core.mul(core.abs(b), rtol or 1e-5), atol or 1e-8)
+  local close = core.logical_or(core.eq(a, b), core.logical_and(core.isfinite(distance), core.le(distance, allowed)))
+  if not equal_nan then return close end
+  return core.logical_or(close, core.logical_and(core.isnan(a), core.isnan(b)))
+end
+
+--- x:allclose(y [, rtol [, atol [, equal_nan]]]): whether all elements are close, as isclose has it: true or false, for
+-- which the device is waited for.
+--   fp8.allclose(fp8.tensor {1, 2}, fp8.tensor {1, 2.000001}) --> true
+function statistics.allclose(...) return core.item(statistics.all(statistics.isclose(...))) == 1 end
+
+--- x:equal(y): whether two tensors have one shape and the same values: true or false, for which the device is waited
+-- for.
+--   fp8.equal(fp8.tensor {1, 2}, fp8.tensor {1, 2}) --> true
+function statistics.equal(x, y)
+  local shape, other = core.shape(x), core.shape(y)
+  if #shape ~= #other then return false end
+  for i = 1, #shape do
+    if shape[i] ~= other[i] then return false end
+  end
+  return core.item(statistics.all(core.eq(x, y))) == 1
+end
+
+return statistics
