@@ -68,9 +68,9 @@ for names, kinds in ([[
   diag: tensor dimension
   outer dot: vector vector
   mv: matrix vector
-  bmm: heads heads
+  bmm: heads across
   addmm: matrix matrix square product_options
-  baddbmm: tensor heads heads product_options
+  baddbmm: scale heads across product_options
   eye: small small fitting_options
   linspace: dimension number small fitting_options
   one_hot: index small
