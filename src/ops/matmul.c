@@ -177,7 +177,8 @@ bool op_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias
 bool op_matmul_add(Tensor *out, const Tensor *a, const Tensor *b) {
   char text[TENSOR_SHAPE_TEXT_MAX];
   if (!same_device(a, b) || !same_device(a, out) || !check_matmul_dtypes(a, b, out->dtype)) return false;
-  if (a->rank != 2 || b->rank != 2 || a->size[1] != b->size[0]) return report_shapes(a, b, "matrices of which the first has as many columns as the second has rows are needed");
+  if (a->rank != 2 || b->rank != 2 || a->size[1] != b->size[0])
+    return report_shapes(a, b, "matrices of which the first has as many columns as the second has rows are needed");
   bool fits = out->rank == 2 && out->size[0] == a->size[0] && out->size[1] == b->size[1];
   if (!fits || out->dtype != DTYPE_F32 || !tensor_is_contiguous(out)) {
     return error_set("the sum must be contiguous f32 of shape (%lld, %lld), got %s %s", (long long)a->size[0],
