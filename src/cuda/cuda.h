@@ -47,6 +47,10 @@ CudaDevice *cuda_tensor_device(const Tensor *tensor);
 /* The same, but NULL without an error where the device has not been used yet; does not make it current. */
 const CudaDevice *cuda_used_device(int index);
 
+/* Before and after calls that wait for a whole device, as those do that open and close one (graph.c). */
+void cuda_enter_device_call(void);
+void cuda_leave_device_call(void);
+
 /* True if `error` is cudaSuccess, else an error that names the call. */
 bool cuda_check(cudaError_t error, const char *call);
 

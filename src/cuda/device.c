@@ -91,6 +91,7 @@ static bool make_current(int index) {
 /* What is left of a context, of which no tensor is alive: nothing can be told of errors any more. */
 static void release_devices(void *data) {
   CudaDevice *devices = data;
+  cuda_enter_device_call();
   for (int i = 0; i < DEVICE_MAX; i++) {
     CudaDevice *device = &devices[i];
     if (!device->launch.stream || !make_current(i)) continue;
@@ -101,6 +102,7 @@ static void release_devices(void *data) {
     cudaStreamDestroy(device->launch.stream);
     cudaFreeHost((void *)device->fault);
   }
+  cuda_leave_device_call();
   free(devices);
 }
 
@@ -124,7 +126,10 @@ CudaDevice *cuda_device(int index) {
   CudaDevice *device = &devices[index];
   if (!device->launch.stream) {
     CudaDevice opened = {0};
-    if (!open_device(&opened, index)) return NULL;
+    cuda_enter_device_call();
+    bool done = open_device(&opened, index);
+    cuda_leave_device_call();
+    if (!done) return NULL;
     *device = opened;
   }
   return device;

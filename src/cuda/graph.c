@@ -1,5 +1,47 @@
 /* Graphs, captured from the one stream of a device. */
+#include <pthread.h>
+
 #include "cuda/cuda.h"
+
+/* --- captures and calls that they do not survive ---
+ *
+ * Threads with a state each capture on streams of their own, but a call that waits for the whole device ends the captures
+ * of all. Such calls wait for the captures under way, and captures that are to begin wait for them. */
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gate_changed = PTHREAD_COND_INITIALIZER;
+static int captures, device_calls;
+static _Thread_local bool captures_here;
+
+static void enter(int *own, const int *others) {
+  pthread_mutex_lock(&gate);
+  while (*others > 0) pthread_cond_wait(&gate_changed, &gate);
+  ++*own;
+  pthread_mutex_unlock(&gate);
+}
+
+static void leave(int *own) {
+  pthread_mutex_lock(&gate);
+  --*own;
+  pthread_cond_broadcast(&gate_changed);
+  pthread_mutex_unlock(&gate);
+}
+
+void cuda_enter_device_call(void) {
+  if (!captures_here) enter(&device_calls, &captures);
+}
+
+void cuda_leave_device_call(void) {
+  if (!captures_here) leave(&device_calls);
+}
+
+static void end_capturing(CudaDevice *device) {
+  if (!device->capturing) return;
+  device->capturing = captures_here = false;
+  leave(&captures);
+}
+
+/* --- graphs --- */
 
 bool cuda_capture_prepare(int index, bool preparing) {
   CudaDevice *device = cuda_device(index);
@@ -18,9 +60,14 @@ bool cuda_capture_begin(int index) {
     return false;
   }
   if (!cuda_synchronize(index)) return false;
-  device->capturing =
-      cuda_check(cudaStreamBeginCapture(device->launch.stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
-  return device->capturing;
+  enter(&captures, &device_calls);
+  device->capturing = captures_here = true;
+  if (cuda_check(cudaStreamBeginCapture(device->launch.stream, cudaStreamCaptureModeRelaxed),
+                 "cudaStreamBeginCapture")) {
+    return true;
+  }
+  end_capturing(device);
+  return false;
 }
 
 bool cuda_capture_end(int index, void **graph) {
@@ -29,7 +76,7 @@ bool cuda_capture_end(int index, void **graph) {
   cudaGraph_t captured = NULL;
   cudaGraphExec_t executable = NULL;
   bool ended = cuda_check(cudaStreamEndCapture(device->launch.stream, &captured), "cudaStreamEndCapture");
-  device->capturing = false;
+  end_capturing(device);
   ended = cuda_check(cudaStreamSynchronize(device->side), "cudaStreamSynchronize") && ended;
   if (ended && graph) {
     ended = cuda_check(cudaGraphInstantiate(&executable, captured, 0), "cudaGraphInstantiate") &&

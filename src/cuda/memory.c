@@ -81,8 +81,10 @@ static void trim(int index) {
   if (!cuda_used_device(index)) return;
   CudaDevice *device = cuda_device(index);
   if (!device) return;
+  cuda_enter_device_call();
   free_lists(device, cuda_direct_stream(device));
   cuda_check(cudaMemPoolTrimTo(device->pool, 0), "cudaMemPoolTrimTo");
+  cuda_leave_device_call();
 }
 
 void cuda_release_memory(CudaDevice *device) {

@@ -21,7 +21,10 @@ static Blas *open_blas(CudaDevice *device) {
   Blas *opened = host_allocate_zeroed(1, sizeof *opened);
   if (!opened) return NULL;
   opened->workspace = cuda_allocate_uncounted(device, product_workspace_bytes);
-  if (!opened->workspace || !product_check(cublasLtCreate(&opened->handle), "cublasLtCreate")) {
+  cuda_enter_device_call();
+  bool created = opened->workspace && product_check(cublasLtCreate(&opened->handle), "cublasLtCreate");
+  cuda_leave_device_call();
+  if (!created) {
     if (opened->workspace) cuda_allocator.release(device->index, opened->workspace, product_workspace_bytes);
     free(opened);
     return NULL;
