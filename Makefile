@@ -159,9 +159,9 @@ sanitize: all ## run the specs under compute-sanitizer, on a GPU (TOOL=racecheck
 fuzz: BUILD = build/fuzz
 fuzz: ## fuzz the readers of files and recipes (READER=idx TIME=600 for one of them, for 600 seconds); installs clang first
 	@.ci/setup fuzz
-	@$(MAKE) --no-print-directory $(BUILD)/fuzzer BUILD=$(BUILD) NVCC= CC=clang \
-	  CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
-	  -Wno-pass-failed'
+	@$(MAKE) --no-print-directory $(BUILD)/fuzzer BUILD=$(BUILD) NVCC= CC=clang CXX=clang++ \
+	  CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+	  -fno-sanitize=function,vptr -Wno-pass-failed"
 	@for reader in $(READER); do $(LUA:luajit=)spec/fuzz/run $(BUILD) $$reader $(TIME) $(INPUT) || exit; done
 
 $(BUILD)/fuzzer: spec/fuzz/fuzzer.c $(BUILD)/fp8/core.so

@@ -32,12 +32,19 @@ function matrices.converted(a, dtype)
   return matrices.new(map(function(value) return bound.to(dtype, value) end, a.list), a.rows, a.columns)
 end
 
+-- Elements first … last; unpack can't return as many as a matrix may have.
+local function slice(list, first, last)
+  local result = {}
+  for i = first, last do result[#result + 1] = list[i] end
+  return result
+end
+
 --- The matrices of the last two dimensions of a tensor.
 function matrices.of_tensor(x)
   local rows, columns = x.shape[#x.shape - 1], x.shape[#x.shape]
   local list, result = map(exact, tensor.list(x)), {}
   for i = 0, tensor.count {unpack(x.shape, 1, #x.shape - 2)} - 1 do
-    result[i + 1] = matrices.new({unpack(list, i * rows * columns + 1, (i + 1) * rows * columns)}, rows, columns)
+    result[i + 1] = matrices.new(slice(list, i * rows * columns + 1, (i + 1) * rows * columns), rows, columns)
   end
   return result
 end
@@ -46,7 +53,7 @@ end
 function matrices.of_list(list, rows, columns)
   local result = {}
   for start = 1, #list, math.max(rows * columns, 1) do
-    result[#result + 1] = matrices.new({unpack(list, start, start + rows * columns - 1)}, rows, columns)
+    result[#result + 1] = matrices.new(slice(list, start, start + rows * columns - 1), rows, columns)
   end
   return result
 end
