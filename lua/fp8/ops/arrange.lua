@@ -1,6 +1,7 @@
 --- Tensors cut into pieces, repeated, turned round and rearranged.
 local autograd = require "fp8.autograd"
 local check = require "fp8.ops.check"
+local clone = require("fp8.ops.copy").clone
 local core = require "fp8.core"
 local join = require "fp8.ops.join"
 local view = require "fp8.ops.view"

@@ -116,7 +116,7 @@ for _, name in ipairs {"maximum", "minimum"} do
 end
 
 for name in pairs(elementwise.comparisons) do
-  local compare = elementwise.binary[name]
+  local compare, is_logical = elementwise.binary[name], name:find "^logical" ~= nil
   operations[name] = {
     differentiable = false,
     make = function(g, x)
@@ -125,8 +125,9 @@ for name in pairs(elementwise.comparisons) do
       return arguments
     end,
     compute = function(a, b)
+      if is_logical and is_number(b) then b = b ~= 0 and 1 or 0 end
       local dtype, shape = meeting(a, b), shape_of(a, b)
-      if is_number(b) and is_integer(a.dtype) then
+      if is_number(b) and is_integer(a.dtype) and not is_logical then
         return new("u8", shape, map(function(value)
           local order = integers.compare(value, b)
           return int64(order and compare(order, 0) or compare(0 / 0, 0))
