@@ -385,6 +385,9 @@ support.each_device(function(device)
         support.equal(x16:addcdiv(a16, b16), (x32 + a32 / b32):to(dtype))
         support.equal(x16:lerp(a16, 0.25), (x32 + (a32 - x32) * 0.25):to(dtype))
         assert.equal("f32", x16:lerp(a32, 0.25).dtype)
+        -- What is narrow is widened before, not between.
+        support.equal(x:addcmul(a16, b16), x + a32 * b32)
+        support.equal(x:addcdiv(a16, b16, {value = 0.1}), x + a32 * 0.1 / b32)
       end
       support.equal(x:lerp(a, 1), a)
       support.equal(x:lerp(a, 0), x)
