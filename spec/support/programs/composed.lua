@@ -92,7 +92,9 @@ for name, rules in pairs(functions) do
       local a = partner(g, g.tensor(x).shape)
       local shape = shape_of(g.tensor(x), g.tensor(a))
       local b = is_lerp and g.random(2) == 1 and g.pick {0.25, 0.5, 0.1, 1, 0, 2} or var(partner(g, shape))
-      if not is_number(b) and not shape_of(g.tensor(x), g.tensor(a), g.tensor(b.variable)) then return nil end
+      local result = shape_of(g.tensor(x), g.tensor(a), is_number(b) and b or g.tensor(b.variable))
+      -- Gradients are added up before they are multiplied: none of them give 0, times what may be NaN.
+      if not result or tensor.count(result) == 0 then return nil end
       return {var(x), var(a), b, not is_lerp and g.random(2) == 1 and {value = g.pick {0.5, -2, 0.1}} or nil}
     end,
     compute = function(...)
