@@ -135,6 +135,8 @@ support.each_device(function(device)
         assert.same({1, 1, 1}, x:isfinite():totable())
         assert.same({1, 0, 0}, x:logical_not():totable())
         assert.same({0, 1, 1}, x:logical_and(0.5):totable())
+        assert.same({0, 1, 1}, x:logical_and(1e-60):totable())
+        assert.same({1, 1, 1}, x:logical_or(-1e-20):totable())
       end
       local least = fp8.tensor({-0x7fffffffffffffffLL - 1, 0x7fffffffffffffffLL}, {dtype = "i64", device = device})
       assert.same({1, 1}, least:isfinite():totable())

@@ -13,7 +13,7 @@ local programs = {operations = {}}
 local operations = programs.operations
 
 for _, family in ipairs {
-  "activation", "attention", "binary", "choice", "composed", "create", "normalize", "pick", "products", "quantize", "reduce", "softmax", "unary",
+  "activation", "arrange", "attention", "binary", "choice", "composed", "create", "normalize", "pick", "products", "quantize", "reduce", "softmax", "unary",
   "views",
 } do
   local list = require("spec.support.programs." .. family)
