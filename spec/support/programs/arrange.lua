@@ -87,7 +87,8 @@ operations.flip = {
   make = function(g, x)
     local dimensions, rank = {}, #g.tensor(x).shape
     for d = 1, rank do
-      if g.random(2) == 1 then table.insert(dimensions, g.random(#dimensions + 1), d - (g.random(2) - 1) * (rank + 1)) end
+      local counted = g.random(2) == 1 and d or d - rank - 1
+      if g.random(2) == 1 then table.insert(dimensions, g.random(#dimensions + 1), counted) end
     end
     return {var(x), dimensions}
   end,

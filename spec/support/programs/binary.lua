@@ -92,8 +92,9 @@ for _, name in ipairs {"add", "sub", "mul", "div", "remainder"} do
   end
   operations[name] = {
     make = pair,
-    text = not signs[name] and "function" or function(a, b) return a:find "^v" and #b % 2 == 0 and a .. ":" .. name .. "(" .. b .. ")" or
-      operator(name)(a, b) end,
+    text = not signs[name] and "function" or function(a, b)
+      return a:find "^v" and #b % 2 == 0 and a .. ":" .. name .. "(" .. b .. ")" or operator(name)(a, b)
+    end,
     compute = function(a, b)
       local dtype, shape = result_dtype(a, b), shape_of(a, b)
       return new(dtype, shape, arithmetic(name, dtype, a, b, shape))

@@ -13,8 +13,8 @@ local programs = {operations = {}}
 local operations = programs.operations
 
 for _, family in ipairs {
-  "activation", "arrange", "attention", "binary", "choice", "composed", "create", "normalize", "pick", "products", "quantize", "reduce", "softmax", "statistics",
-  "unary", "views",
+  "activation", "arrange", "attention", "binary", "choice", "composed", "create", "normalize", "pick", "products",
+  "quantize", "reduce", "softmax", "statistics", "unary", "views",
 } do
   local list = require("spec.support.programs." .. family)
   for name, operation in pairs(list.operations or list) do

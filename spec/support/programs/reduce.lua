@@ -32,8 +32,8 @@ function reduce.random_dimensions(g, rank)
   return list
 end
 
--- A sum of floats in any order: NaN and infinities by their own rule, else a bound.
-local function float_sum(values, divisor)
+--- A sum of floats in any order, by a divisor: NaN and infinities by their own rule, else a bound.
+function reduce.float_sum(values, divisor)
   local special = 0
   for _, value in ipairs(values) do
     if not finite(value) then special = special + value end
@@ -43,6 +43,8 @@ local function float_sum(values, divisor)
   local sum = bound.sum(map(exact, values))
   return divisor == 1 and sum or div(sum, exact(divisor))
 end
+
+local float_sum = reduce.float_sum
 
 local function integer_sum(values)
   local sum = 0LL
@@ -82,8 +84,8 @@ local function integer_mean(values)
   return bound.within(mean, math.abs(mean) * 2 ^ -50)
 end
 
--- The extremum and its first position; NaN is beyond all others.
-local function extremum(values, largest)
+--- The extremum and its first position; NaN is beyond all others.
+function reduce.extremum(values, largest)
   local best, position = values[1], 1
   for i = 2, #values do
     local value = values[i]
@@ -92,6 +94,8 @@ local function extremum(values, largest)
   end
   return best, position
 end
+
+local extremum = reduce.extremum
 
 local reducers = {
   sum = function(values, integer) return integer and integer_sum(values) or float_sum(values, 1) end,
@@ -119,18 +123,13 @@ local function reduced_dtype(name, dtype)
   return (name == "sum" or name == "prod") and "i64" or name == "mean" and "f32" or dtype
 end
 
-local function reduced_rows(node)
-  local x = node.arguments[1]
-  return operation.rows(x.shape, dimension_set(node.arguments[2], #x.shape))
-end
-
---- Gradients of a reduction: f(gradient of the result, the row's elements, the node, the result's element) gives that of
--- each of them.
-function reduce.spread(f)
+--- Gradients of a reduction: f(gradient of the result, the row's elements, the node, the result's element) gives that
+-- of each of them. The dimensions are the second argument, or another one.
+function reduce.spread(f, dimensions_at)
   return function(node, dy)
-    local x = node.arguments[1]
+    local x, dimensions = node.arguments[1], node.arguments[dimensions_at or 2]
     local list, result, results = tensor.list(x), {}, tensor.list(node.result)
-    for i, positions in ipairs(reduced_rows(node)) do
+    for i, positions in ipairs((operation.rows(x.shape, dimension_set(dimensions, #x.shape)))) do
       local slopes = f(dy[i], at(list, positions), node, results[i])
       for k, position in ipairs(positions) do result[position] = slopes[k] end
     end
@@ -149,13 +148,17 @@ end
 
 local spread = reduce.spread
 
+--- The shares of g among the elements that are the largest or smallest, with `to` rounding to the dtype.
+function reduce.shares(g, values, largest, to)
+  local best, count = extremum(values, largest), 0
+  for _, value in ipairs(values) do count = count + (value == best and 1 or 0) end
+  if best ~= best then return map(function() return {0, math.huge} end, values) end
+  return map(function(value) return value == best and to(div(g, exact(count))) or exact(0) end, values)
+end
+
 local function shares_of(largest)
   return spread(function(g, values, node)
-    local to = operation.rounds_to(node.result.dtype)
-    local best, count = extremum(values, largest), 0
-    for _, value in ipairs(values) do count = count + (value == best and 1 or 0) end
-    if best ~= best then return map(function() return {0, math.huge} end, values) end
-    return map(function(value) return value == best and to(div(g, exact(count))) or exact(0) end, values)
+    return reduce.shares(g, values, largest, operation.rounds_to(node.result.dtype))
   end)
 end
 
@@ -184,17 +187,21 @@ local gradients = {
   end),
 }
 
+--- Whether a reduction is one of no elements.
+function reduce.takes_none(shape, dimensions)
+  for d in pairs(dimension_set(dimensions, #shape)) do
+    if shape[d] == 0 then return true end
+  end
+  return false
+end
+
 for name, reducer in pairs(reducers) do
   operations[name] = {
     differentiable = not is_position[name],
     make = function(g, x)
       local shape = g.tensor(x).shape
       local dimensions = reduce.random_dimensions(g, #shape)
-      if not of_none[name] then
-        for d in pairs(dimension_set(dimensions, #shape)) do
-          if shape[d] == 0 then return nil end
-        end
-      end
+      if not of_none[name] and reduce.takes_none(shape, dimensions) then return nil end
       return {var(x), dimensions, g.random(2) == 1 or nil, count = 3}
     end,
     compute = function(x, dimensions, keepdim)

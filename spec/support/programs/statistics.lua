@@ -69,6 +69,82 @@ end
 
 operations.var, operations.std = deviating(true), deviating(false)
 
+--- --- norm ---
+
+local function count_zeros(values)
+  local count = 0
+  for _, value in ipairs(values) do count = count + (value == 0 and 1 or 0) end
+  return count
+end
+
+local function root_of_squares(values)
+  local squares = 0
+  for _, value in ipairs(values) do squares = squares + value ^ 2 end
+  local norm = math.sqrt(squares)
+  return norm > 4e38 and norm or bound.within(norm, norm * (#values + 2) * 2 ^ -52)
+end
+
+-- The p-th root of the sum of powers of finite numbers, taken of shares of the largest.
+local function root_of_powers(values, p)
+  local largest = 0
+  for _, value in ipairs(values) do largest = math.max(largest, math.abs(value)) end
+  if largest == 0 then return exact(0) end
+  local powers = map(function(value) return bound.power(div(exact(math.abs(value)), exact(largest)), p) end, values)
+  return mul(bound.power(bound.sum(powers), 1 / p), exact(largest))
+end
+
+local function norm(values, p)
+  if p == 0 then return #values - count_zeros(values) end
+  local magnitudes = map(math.abs, values)
+  if p == 1 then return reduce.float_sum(magnitudes, 1) end
+  if math.abs(p) == math.huge then return (reduce.extremum(magnitudes, p > 0)) end
+  local special = 0
+  for _, value in ipairs(magnitudes) do
+    if not operation.is_finite(value) then special = special + value end
+  end
+  if special ~= 0 then return special end
+  return p == 2 and root_of_squares(values) or root_of_powers(values, p)
+end
+
+local function sign_times(g, value) return value > 0 and g or value < 0 and neg(g) or exact(0) end
+
+-- The derivatives of a row's norm times g, with `to` rounding to the result's dtype.
+local function norm_slopes(g, values, p, result, to)
+  if p == 0 then return map(function() return exact(0) end, values) end
+  if p == 1 then return map(function(value) return sign_times(g, value) end, values) end
+  if math.abs(p) == math.huge then
+    return map(sign_times, reduce.shares(g, map(math.abs, values), p > 0, to), values)
+  end
+  if not all_finite(values) then return map(function() return {0, math.huge} end, values) end
+  if p == 2 then
+    local known = exact(result == 0 and 1 or result)
+    return map(function(value) return to(mul(g, to(div(exact(value), known)))) end, values)
+  end
+  local whole = root_of_powers(values, p) -- which is float32 until the end
+  return map(function(value)
+    if value == 0 then return exact(0) end
+    return mul(g, sign_times(bound.power(div(exact(math.abs(value)), whole), p - 1), value))
+  end, values)
+end
+
+operations.norm = {
+  make = function(g, x)
+    local p = g.pick {2, 1, 3, 0.5, 1.5, 0, math.huge, -math.huge}
+    local shape = g.tensor(x).shape
+    local dimensions = reduce.random_dimensions(g, #shape)
+    if math.abs(p) == math.huge and reduce.takes_none(shape, dimensions) then return nil end
+    return {var(x), (p ~= 2 or g.random(2) == 1) and p or nil, dimensions, g.random(2) == 1 or nil, count = 4}
+  end,
+  compute = function(x, p, dimensions, keepdim)
+    return reduce.reduced(x, dimensions, keepdim, operation.is_float(x) and x.dtype or "f32", function(values)
+      return norm(map(tensor.float, values), p or 2)
+    end)
+  end,
+  gradient = reduce.spread(function(g, values, node, result)
+    return norm_slopes(g, values, node.arguments[2] or 2, result, operation.rounds_to(node.result.dtype))
+  end, 3),
+}
+
 --- --- logsumexp ---
 
 -- Of a row: a number where it is infinite or NaN, else a bound.
@@ -112,12 +188,6 @@ local function checking(check)
       return reduce.reduced(x, dimensions, keepdim, "u8", function(values) return check(values) and 1LL or 0LL end)
     end,
   }
-end
-
-local function count_zeros(values)
-  local count = 0
-  for _, value in ipairs(values) do count = count + (value == 0 and 1 or 0) end
-  return count
 end
 
 operations.any = checking(function(values) return count_zeros(values) < #values end)

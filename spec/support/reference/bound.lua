@@ -69,8 +69,8 @@ function bound.log(a)
   return computed(math.log(a[1]), math.log(a[1] / (a[1] - a[2])))
 end
 
---- ln(1 + a); e^a - 1 and the error function, of exact numbers. The first two correct the rounding of a sum by that of a
--- quotient: three roundings more.
+--- ln(1 + a); e^a - 1 and the error function, of exact numbers. The first two correct the rounding of a sum by that of
+-- a quotient: three roundings more.
 function bound.log1p(a)
   if not (a[1] - a[2] > -1) then return {math.log(1 + a[1]), huge} end
   local value = ffi.C.log1p(a[1])
@@ -94,6 +94,14 @@ end
 function bound.pow(a, b, exponent_error)
   return computed(a ^ b, exponent_error and a ^ b * ffi.C.expm1(abs(math.log(a)) * exponent_error) or 0)
 end
+
+--- a^p of a >= 0, which may be off, and an exact p.
+function bound.power(a, p)
+  local value = a[1] ^ p
+  local low, high = math.max(a[1] - a[2], 0) ^ p, (a[1] + a[2]) ^ p
+  return computed(value, math.max(abs(high - value), abs(low - value)))
+end
+
 function bound.cos(x) return computed(math.cos(x), 0) end
 
 function bound.sigmoid(a)
