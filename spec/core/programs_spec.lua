@@ -8,7 +8,7 @@ local seed = require "spec.support.seed"
 local shrink = require "spec.support.programs.shrink"
 local support = require "spec.support"
 
-local count = tonumber(os.getenv "FP8_PROGRAMS") or 400
+local count = tonumber(os.getenv "FP8_PROGRAMS") or 800
 local longest = 24
 
 -- Public functions that return tensors and are in no program, and why.

@@ -218,6 +218,20 @@ support.each_device(function(device)
       support.close(slopes, fp8.tensor {-3 / 25, -3 / 25})
     end)
 
+    it("give what no NaN counts for beside a NaN of any bits", function()
+      local x = fp8.empty(4, {dtype = "bf16"})
+      for i, bits in ipairs {0x7FC0, 0x7F81, 0xFF81, 0xFFFF} do x:data()[i - 1] = bits end -- two are signalling NaNs
+      for _, dtype in ipairs {"bf16", "f32"} do
+        local y = x:to(device):to(dtype)
+        local on = {dtype = dtype, device = device}
+        assert.same({1, 1, 1, 1}, y:pow(0):totable())
+        assert.same({1, 1, 1, 1}, fp8.ones(4, on):pow(y):totable())
+        assert.same({math.huge, math.huge, math.huge, math.huge}, y:hypot(fp8.full({1}, -math.huge, on)):totable())
+        assert.equal(4, y:pow(2):isnan():sum():item())
+        assert.equal(4, y:hypot(fp8.ones({1}, on)):isnan():sum():item())
+      end
+    end)
+
     it("of integers wrap around", function()
       local function check_wrapped(dtype, a, b, sum, difference, product)
         local x = fp8.tensor({a}, {dtype = dtype, device = device})
