@@ -15,10 +15,12 @@ local operations = {}
 
 --- --- var and std ---
 
--- Of a row: its differences from the mean, their norm, and the standard deviation.
+-- Of a row: the standard deviation, the norm of the differences from the mean, and these. NaN alone where that is the
+-- deviation, and false where all depends on whether the differences are 0.
 local function deviation(values, correction)
   local count = #values
-  if count == 0 or count - correction <= 0 or not all_finite(values) then return nil end
+  if count < 2 and count <= correction or not all_finite(values) then return 0 / 0 end
+  if count <= correction then return false end
   local mean = div(bound.sum(map(exact, values)), exact(count))
   local differences, squares, errors = {}, 0, 0
   for i, value in ipairs(values) do
@@ -51,13 +53,13 @@ local function deviating(is_variance)
     compute = function(x, dimensions, options)
       return reduce.reduced(x, dimensions, keeps(options), operation.is_float(x) and x.dtype or "f32", function(values)
         local result = deviation(map(tensor.float, values), correction_of(options))
-        return result and (is_variance and mul(result, result) or result) or false
+        return is_variance and type(result) == "table" and mul(result, result) or result
       end)
     end,
     gradient = reduce.spread(function(g, values, node)
       local correction = correction_of(node.arguments[3])
       local result, norm, differences = deviation(values, correction)
-      if not result then return map(function() return {0, math.huge} end, values) end
+      if not norm then return map(function() return {0, math.huge} end, values) end
       if is_variance then
         local half = mul(g, result)
         g = add(half, half)
