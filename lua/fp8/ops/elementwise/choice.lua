@@ -28,7 +28,8 @@ local function logical(compute)
   return function(a, b) return compute(truth(a), truth(b)) end
 end
 
---- Whether both operands, one, or exactly one are not 0: u8 tensors of 1 and 0, of any dtypes, not differentiable.
+--- Whether both operands, one, or exactly one are not 0: u8 tensors of 1 and 0, of any dtypes, not differentiable. One
+-- may be a number.
 --   fp8.tensor({1, 0}):logical_and(fp8.tensor {2, 2}) --> {1, 0}
 --   fp8.tensor({1, 0}):logical_or(fp8.tensor {2, 0}) --> {1, 0}
 --   fp8.tensor({1, 0}):logical_xor(fp8.tensor {2, 2}) --> {0, 1}
