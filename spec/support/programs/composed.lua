@@ -35,8 +35,10 @@ local functions = {
     gradient = function(g, x, y, weight)
       local near = mul(g, exact(weight < 0.5 and weight or f32(1 - weight)))
       local by_way = mul(g, exact(f32(y - x)))
-      if weight < 0.5 then return bound.sub(g, near), near, by_way end
-      return near, bound.sub(g, near), by_way
+      -- Where x and y are one tensor, both parts may meet g before they meet each other.
+      local far = bound.sub(bound.add(g, near), bound.add(near, near))
+      if weight < 0.5 then return far, near, by_way end
+      return near, far, by_way
     end,
   },
 }
