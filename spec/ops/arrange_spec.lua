@@ -50,6 +50,21 @@ support.each_device(function(device)
       end
     end)
 
+    it("have memory of their own, whatever the numbers", function()
+      for _, arranged in ipairs {
+        function(x) return x:tile(3) end, function(x) return x:tile(1, 1) end, function(x) return x:flip {} end,
+        function(x) return x:flip(1) end, function(x) return x:roll(0) end, function(x) return x:roll(2, 1) end,
+        function(x) return x:roll({}, {}) end, function(x) return x:triu(-5) end,
+      } do
+        local x = fp8.ones(1, 1, on)
+        local y = arranged(x)
+        local count = y:numel()
+        y:view(-1)[1] = 7
+        assert.equal(1, x:item())
+        assert.equal(count - 1, y:eq(1):sum():item())
+      end
+    end)
+
     it("take tensors without dimensions or elements", function()
       local x = fp8.tensor(7, on)
       assert.same({7, 7}, x:tile(2):totable())

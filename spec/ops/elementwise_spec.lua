@@ -135,6 +135,8 @@ support.each_device(function(device)
         assert.same({1, 1, 1}, x:isfinite():totable())
         assert.same({1, 0, 0}, x:logical_not():totable())
         assert.same({0, 1, 1}, x:logical_and(0.5):totable())
+        assert.same({0, 1, 1}, x:logical_and(1e-60):totable())
+        assert.same({1, 1, 1}, x:logical_or(-1e-20):totable())
       end
       local least = fp8.tensor({-0x7fffffffffffffffLL - 1, 0x7fffffffffffffffLL}, {dtype = "i64", device = device})
       assert.same({1, 1}, least:isfinite():totable())
@@ -214,6 +216,20 @@ support.each_device(function(device)
       fp8.atan2(x, y):backward(fp8.tensor({1e30, 1e-30, 0}, {device = device}))
       local slopes = y.grad:narrow(1, 1, 2)
       support.close(slopes, fp8.tensor {-3 / 25, -3 / 25})
+    end)
+
+    it("give what no NaN counts for beside a NaN of any bits", function()
+      local x = fp8.empty(4, {dtype = "bf16"})
+      for i, bits in ipairs {0x7FC0, 0x7F81, 0xFF81, 0xFFFF} do x:data()[i - 1] = bits end -- two are signalling NaNs
+      for _, dtype in ipairs {"bf16", "f32"} do
+        local y = x:to(device):to(dtype)
+        local on = {dtype = dtype, device = device}
+        assert.same({1, 1, 1, 1}, y:pow(0):totable())
+        assert.same({1, 1, 1, 1}, fp8.ones(4, on):pow(y):totable())
+        assert.same({math.huge, math.huge, math.huge, math.huge}, y:hypot(fp8.full({1}, -math.huge, on)):totable())
+        assert.equal(4, y:pow(2):isnan():sum():item())
+        assert.equal(4, y:hypot(fp8.ones({1}, on)):isnan():sum():item())
+      end
     end)
 
     it("of integers wrap around", function()
@@ -385,6 +401,9 @@ support.each_device(function(device)
         support.equal(x16:addcdiv(a16, b16), (x32 + a32 / b32):to(dtype))
         support.equal(x16:lerp(a16, 0.25), (x32 + (a32 - x32) * 0.25):to(dtype))
         assert.equal("f32", x16:lerp(a32, 0.25).dtype)
+        -- What is narrow is widened before, not between.
+        support.equal(x:addcmul(a16, b16), x + a32 * b32)
+        support.equal(x:addcdiv(a16, b16, {value = 0.1}), x + a32 * 0.1 / b32)
       end
       support.equal(x:lerp(a, 1), a)
       support.equal(x:lerp(a, 0), x)

@@ -1,6 +1,7 @@
---- Tensors cut into pieces, repeated, turned round and rearranged.
+--- Tensors cut into pieces, repeated, turned round and rearranged. What is not called a view has memory of its own.
 local autograd = require "fp8.autograd"
 local check = require "fp8.ops.check"
+local copy = require "fp8.ops.copy"
 local core = require "fp8.core"
 local join = require "fp8.ops.join"
 local view = require "fp8.ops.view"
@@ -99,7 +100,7 @@ local function repeated(x, dimension, times)
   local rest = before == 0 and 0 or core.numel(x) / before
   local rows = view.expand(view.reshape(x, before, 1, rest), before, times, rest)
   shape[dimension] = shape[dimension] * times
-  return view.reshape(rows, shape)
+  return view.reshape(copy.contiguous(rows), shape)
 end
 
 --- x:tile(times…) or x:tile{times…}: x repeated so many times along each dimension, those counted from the last; more
@@ -113,10 +114,11 @@ function arrange.tile(x, ...)
   local shape = core.shape(x)
   while #shape < #times do table.insert(shape, 1, 1) end
   local y = view.reshape(x, shape)
+  local start = y
   for i, count in ipairs(times) do
     if count ~= 1 then y = repeated(y, #shape - #times + i, count) end
   end
-  return y
+  return y == start and copy.clone(y) or y
 end
 
 local function reversed(x, dimensions)
@@ -139,7 +141,7 @@ function arrange.flip(x, ...)
     if seen[dimensions[i]] then raise(("flip: dimension %d is given twice"):format(dimension)) end
     seen[dimensions[i]] = true
   end
-  if #dimensions == 0 then return view.view(x, core.shape(x)) end
+  if #dimensions == 0 then return copy.clone(x) end
   local y = reversed(x, dimensions)
   if needs_grad(x) then record(y, flipping, {x}).dimensions = dimensions end
   return y
@@ -149,7 +151,7 @@ local function rolled(x, shift, dimension)
   local length = core.size(x, dimension)
   check.whole("roll", "a shift", shift, -2 ^ 53)
   local start = length > 0 and (-shift) % length or 0
-  if start == 0 then return x end
+  if start == 0 then return copy.clone(x) end
   return join.cat({
     view.narrow(x, dimension, start + 1, length - start), view.narrow(x, dimension, 1, start),
   }, dimension)
@@ -168,7 +170,7 @@ function arrange.roll(x, shifts, dimensions)
   if #shifts ~= #dimensions then raise(("roll: %d shifts of %d dimensions"):format(#shifts, #dimensions)) end
   local y = x
   for i = 1, #shifts do y = rolled(y, shifts[i], check.dimension("roll", x, dimensions[i])) end
-  return y == x and view.view(x, core.shape(x)) or y
+  return y == x and copy.clone(x) or y
 end
 
 return arrange

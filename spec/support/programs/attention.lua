@@ -97,7 +97,11 @@ operations.attention = {
       dq[i], dk[i], dv[i] = attend_backward(a[i], b[i], c[i], rule, q.dtype, g)
     end
     local result = {matrices.joined(dq), matrices.joined(dk), matrices.joined(dv)}
-    for i, x in ipairs {q, k, v} do result[i].shape = x.shape end
+    local known = finite_inputs(q, k, v)
+    for i, x in ipairs {q, k, v} do
+      if not known then result[i] = map(function() return {0, math.huge} end, result[i]) end
+      result[i].shape = x.shape
+    end
     return result
   end,
 }

@@ -23,7 +23,31 @@ local function operator(name)
   return function(a, b) return a .. " " .. signs[name] .. " " .. b end
 end
 
+-- √(a² + b²) of finite numbers.
+local function hypotenuse(a, b)
+  local value = math.sqrt(a * a + b * b)
+  return bound.within(value, value * 5e-7 + 2 ^ -150)
+end
+
+-- An exact operation on float32 values, rounded to a dtype.
+local function at_once(dtype, value) return tensor.cast(f32(value), dtype) end
+
+-- Of the operands and the result y: the derivatives by both, times g, with `to` rounding to the result's dtype.
 local derivatives = {
+  remainder = function(to, g, a, b, y, dtype)
+    local quotient = elementwise.unary.round(at_once(dtype, at_once(dtype, a - y) / b))
+    return g, bound.neg(to(bound.mul(g, exact(at_once(dtype, quotient)))))
+  end,
+  atan2 = function(to, g, a, b)
+    local distance = to(hypotenuse(a, b))
+    local share = to(bound.div(g, distance))
+    return to(bound.mul(share, to(bound.div(exact(b), distance)))),
+      bound.neg(to(bound.mul(share, to(bound.div(exact(a), distance)))))
+  end,
+  hypot = function(to, g, a, b, y)
+    local known = exact(y == 0 and 1 or y)
+    return to(bound.mul(g, to(bound.div(exact(a), known)))), to(bound.mul(g, to(bound.div(exact(b), known))))
+  end,
   add = function(_, g) return g, g end,
   sub = function(_, g) return g, bound.neg(g) end,
   mul = function(to, g, a, b) return to(bound.mul(g, exact(b))), to(bound.mul(g, exact(a))) end,
@@ -43,8 +67,9 @@ local function gradient_of(name)
     local a, b = unpack(node.arguments)
     local left, right = operands(a, b, node.result.shape, node.result.dtype)
     local first, second, to = {}, {}, rounds_to(node.result.dtype)
+    local result = tensor.list(node.result)
     for i = 1, #dy do
-      first[i], second[i] = derivatives[name](to, dy[i], left[i], right[i])
+      first[i], second[i] = derivatives[name](to, dy[i], left[i], right[i], result[i], node.result.dtype)
       if name == "maximum" or name == "minimum" then first[i], second[i] = to(first[i]), to(second[i]) end
     end
     return {first, second}
@@ -52,7 +77,7 @@ local function gradient_of(name)
 end
 
 local function arithmetic(name, dtype, a, b, shape)
-  local f = elementwise.binary[name]
+  local f = elementwise.binary[name] or elementwise[name]
   local left, right = operands(a, b, shape, dtype)
   return map(function(first, second)
     local value = f(first, second)
@@ -60,15 +85,16 @@ local function arithmetic(name, dtype, a, b, shape)
   end, left, right)
 end
 
-for _, name in ipairs {"add", "sub", "mul", "div"} do
+for _, name in ipairs {"add", "sub", "mul", "div", "remainder"} do
   local function result_dtype(a, b)
     local dtype = meeting(a, b)
     return name == "div" and is_integer(dtype) and "f32" or dtype
   end
   operations[name] = {
     make = pair,
-    text = function(a, b) return a:find "^v" and #b % 2 == 0 and a .. ":" .. name .. "(" .. b .. ")" or
-      operator(name)(a, b) end,
+    text = not signs[name] and "function" or function(a, b)
+      return a:find "^v" and #b % 2 == 0 and a .. ":" .. name .. "(" .. b .. ")" or operator(name)(a, b)
+    end,
     compute = function(a, b)
       local dtype, shape = result_dtype(a, b), shape_of(a, b)
       return new(dtype, shape, arithmetic(name, dtype, a, b, shape))
@@ -88,6 +114,44 @@ for _, name in ipairs {"add", "sub", "mul", "div"} do
       tensor.write(x, arithmetic(name, x.dtype, x, b, x.shape))
       return x
     end,
+  }
+end
+
+--- x · x
+operations.square = {
+  make = function(_, x) return {var(x)} end,
+  compute = function(x) return operations.mul.compute(x, x) end,
+  gradient = function(node, dy)
+    local to = rounds_to(node.result.dtype)
+    return {map(function(g, x)
+      local part = to(bound.mul(g, exact(x)))
+      return to(bound.add(part, part))
+    end, dy, tensor.list(node.arguments[1]))}
+  end,
+}
+
+-- Functions of two numbers that are not rounded correctly.
+local angles = {
+  atan2 = function(a, b)
+    local value = math.atan2(a, b)
+    return value ~= value and value or bound.within(value, math.abs(value) * 5e-7 + 2 ^ -150)
+  end,
+  hypot = function(a, b)
+    if math.abs(a) == math.huge or math.abs(b) == math.huge then return math.huge end
+    return (a ~= a or b ~= b) and 0 / 0 or hypotenuse(a, b)
+  end,
+}
+
+for name, f in pairs(angles) do
+  operations[name] = {
+    make = pair, text = "function",
+    compute = function(a, b)
+      local dtype, shape = meeting(a, b), shape_of(a, b)
+      if is_integer(dtype) then dtype = "f32" end
+      local left, right = operands(a, b, shape, dtype)
+      return new(dtype, shape, stored(map(f, left, right), dtype), true)
+    end,
+    gradient = gradient_of(name),
   }
 end
 
@@ -116,7 +180,7 @@ for _, name in ipairs {"maximum", "minimum"} do
 end
 
 for name in pairs(elementwise.comparisons) do
-  local compare = elementwise.binary[name]
+  local compare, is_logical = elementwise.binary[name], name:find "^logical" ~= nil
   operations[name] = {
     differentiable = false,
     make = function(g, x)
@@ -125,8 +189,9 @@ for name in pairs(elementwise.comparisons) do
       return arguments
     end,
     compute = function(a, b)
+      if is_logical and is_number(b) then b = b ~= 0 and 1 or 0 end
       local dtype, shape = meeting(a, b), shape_of(a, b)
-      if is_number(b) and is_integer(a.dtype) then
+      if is_number(b) and is_integer(a.dtype) and not is_logical then
         return new("u8", shape, map(function(value)
           local order = integers.compare(value, b)
           return int64(order and compare(order, 0) or compare(0 / 0, 0))

@@ -60,6 +60,39 @@ operations.full = {
   compute = function(shape, value, options) return constant(value, dtype_of(options), shape) end,
 }
 
+operations.full_like = {
+  text = "function", differentiable = false,
+  make = function(g, x) return {var(x), g.number(), g.random(2) == 1 and {dtype = g.pick(operation.dtypes)} or nil} end,
+  compute = function(x, value, options) return constant(value, options and options.dtype or x.dtype, x.shape) end,
+}
+
+operations.eye = {
+  creates = true, text = "function",
+  make = function(g)
+    local options = random_options(g)
+    if g.random(2) == 1 then return {g.random(5) - 1, options} end
+    return {g.random(5) - 1, g.random(5) - 1, options}
+  end,
+  compute = function(rows, columns, options)
+    if not options then columns, options = rows, columns end
+    local x = constant(0, dtype_of(options), {rows, columns})
+    for i = 1, math.min(rows, columns) do x.storage[(i - 1) * columns + i] = tensor.cast(1, x.dtype) end
+    return x
+  end,
+}
+
+operations.linspace = {
+  creates = true, text = "function",
+  make = function(g)
+    return {g.number(), g.number(), g.random(8) - 1, random_options(g, operation.float_names)}
+  end,
+  compute = function(start, stop, steps, options)
+    local dtype, step, list = dtype_of(options), steps > 1 and (stop - start) / (steps - 1) or 0, {}
+    for i = 1, steps do list[i] = tensor.cast(start + (i - 1) * step, dtype) end
+    return new(dtype, {steps}, list, true)
+  end,
+}
+
 operations.arange = {
   creates = true, text = "function",
   make = function(g)
@@ -99,11 +132,13 @@ operations.randn = {
   make = function(g) return {g.shape(), random_options(g, operation.float_names)} end,
   compute = function(shape, options) return normal(shape, dtype_of(options)) end,
 }
-operations.randn_like = {
-  text = "function", differentiable = false, takes = operation.is_computable,
-  make = function(_, x) return {var(x)} end,
-  compute = function(x) return normal(x.shape, x.dtype) end,
-}
+for name, numbers in pairs {rand_like = uniform, randn_like = normal} do
+  operations[name] = {
+    text = "function", differentiable = false, takes = operation.is_computable,
+    make = function(_, x) return {var(x)} end,
+    compute = function(x) return numbers(x.shape, x.dtype) end,
+  }
+end
 operations.randint = {
   creates = true, text = "function",
   make = function(g)

@@ -6,19 +6,28 @@
 -- text in Lua, which is what a failure prints.
 local bound = require "spec.support.reference.bound"
 local fp8 = require "fp8"
+local in_place = require "spec.support.programs.in_place"
 local tensor = require "spec.support.reference.tensor"
 
 local programs = {operations = {}}
 local operations = programs.operations
 
 for _, family in ipairs {
-  "attention", "binary", "choice", "create", "normalize", "pick", "products", "quantize", "reduce", "softmax", "unary",
-  "views",
+  "activation", "arrange", "attention", "binary", "choice", "composed", "create", "normalize", "pick", "products",
+  "quantize", "reduce", "softmax", "statistics", "unary", "views",
 } do
   local list = require("spec.support.programs." .. family)
   for name, operation in pairs(list.operations or list) do
     operation.name = name
     operations[name] = operation
+  end
+end
+
+for name in pairs(fp8) do
+  local base = operations[name:match "^(.*[^_])_$"]
+  if base and not operations[name] then
+    operations[name] = in_place(base)
+    operations[name].name = name
   end
 end
 
@@ -204,19 +213,27 @@ function programs.is_held(state, x)
   return false
 end
 
+-- What has been written to x: `result` holds what may be there.
+local function check_written(state, name, x, result)
+  local found = tensor.read(state.environment["v" .. x.number])
+  check_elements(name, result, tensor.list(result), found)
+  tensor.write(x, found)
+end
+
 local function run_operation(state, statement)
   local operation, name = operations[statement.name], statement.name
   local arguments, count = resolved(state, statement)
   if not arguments then return false end
   if operation.in_place and programs.is_held(state, arguments[1]) then return false end
   local result = operation.compute(unpack(arguments, 1, count))
-  local is_new = result.number == nil
+  local is_new = result.number == nil and not operation.in_place
   if is_new and statement.wrap ~= "no_grad" and operation.differentiable ~= false then
     record(state, operation, arguments, count, result)
   end
   run_text(state, name, text_of(statement))
   state.used[name] = (state.used[name] or 0) + 1
   if operation.in_place then
+    if result.fresh then check_written(state, name, arguments[1], result) end
     check_all(state, name)
     return true
   end

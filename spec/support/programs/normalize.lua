@@ -23,8 +23,10 @@ local function normalized(values, epsilon, centered)
   local deviation, rounding = math.sqrt(square + epsilon), (n + 2) * 2 ^ -24
   local in_float32 = math.abs(mean) <= 17 * deviation and magnitudes / n * rounding or 0
   local mean_error = (centered and largest * 2 ^ -46 + in_float32 or 0) + 4 * 2 ^ -149
+  -- A deviation that is of the size of the mean's rounding is unknown.
   local inverse = 1 / deviation
-  local off = inverse * (mean_error / deviation) * 2 + inverse * (3e-7 + rounding)
+  local off = mean_error > deviation / 2 and math.huge or
+    inverse * (mean_error / deviation) * 2 + inverse * (3e-7 + rounding)
   local inverse_bound = bound.within(inverse, off)
   return map(function(value)
     return mul(add(bound.within(value - mean, mean_error), exact(0)), inverse_bound)

@@ -11,7 +11,8 @@
 --                          the arguments; field `statement` says that it has no value
 --   takes(x)               whether a reference tensor suits `make` at all
 --   first_input            position of the first argument that gradients pass to: 1 if there is none
---   in_place               whether the first argument is written to
+--   in_place               whether the first argument is written to: `compute` does it, or gives a new tensor of what
+--                          may be in it afterwards
 local bound = require "spec.support.reference.bound"
 local tensor = require "spec.support.reference.tensor"
 

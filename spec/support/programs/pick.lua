@@ -1,5 +1,6 @@
 --- Picking from tensors and joining them.
 local operation = require "spec.support.programs.operation"
+local origins = require "spec.support.programs.origins"
 local tensor = require "spec.support.reference.tensor"
 
 local new, map, var = operation.new, operation.map, operation.var
@@ -30,35 +31,8 @@ local function concatenated(parts, d, first)
   return result
 end
 
--- The gradient of what only takes elements over, found by taking over their numbers: `compute` gives the result from
--- tensors of these shapes.
-local function gradient_of_origins(node, dy, inputs, compute)
-  local numbered, count = {}, 0
-  for i, x in ipairs(inputs) do
-    local list = {}
-    for k = 1, tensor.count(x.shape) do list[k] = count + k end
-    numbered[i], count = tensor.new("f32", x.shape, list), count + #list
-  end
-  local arrived = {}
-  for i = 1, count do arrived[i] = {} end
-  for i, origin in ipairs(tensor.list(compute(numbered))) do table.insert(arrived[origin], dy[i]) end
-  local sums, result, start = node.sums(arrived), {}, 0
-  for i, x in ipairs(inputs) do
-    local size = tensor.count(x.shape)
-    result[i] = {shape = x.shape, unpack(sums, start + 1, start + size)}
-    start = start + size
-  end
-  return result
-end
-
-local function gradient_of_first(node, dy)
-  return gradient_of_origins(node, dy, {node.arguments[1]}, function(numbered)
-    return node.operation.compute(numbered[1], unpack(node.arguments, 2))
-  end)
-end
-
 operations.index_select = {
-  gradient = gradient_of_first,
+  gradient = origins.gradient_of_first,
   takes = function(x) return #x.shape > 0 end,
   make = function(g, x)
     local shape = g.tensor(x).shape
@@ -73,7 +47,7 @@ operations.index_select = {
 }
 
 operations.gather = {
-  gradient = gradient_of_first,
+  gradient = origins.gradient_of_first,
   takes = function(x) return #x.shape > 0 end,
   make = function(g, x)
     local shape = g.tensor(x).shape
@@ -92,8 +66,33 @@ operations.gather = {
   end,
 }
 
+operations.one_hot = {
+  text = "function", differentiable = false,
+  takes = function(x)
+    if operation.is_float(x) or tensor.count(x.shape) == 0 or #x.shape > 4 then return false end
+    for _, value in ipairs(tensor.list(x)) do
+      if value < 0 or value > 9 then return false end
+    end
+    return true
+  end,
+  make = function(g, x)
+    local largest = 0
+    for _, value in ipairs(tensor.list(g.tensor(x))) do largest = math.max(largest, tonumber(value)) end
+    return {var(x), g.random(2) == 1 and largest + g.random(3) or nil}
+  end,
+  compute = function(x, classes)
+    local largest, shape, list = 0, {unpack(x.shape)}, {}
+    for _, value in ipairs(tensor.list(x)) do largest = math.max(largest, tonumber(value)) end
+    table.insert(shape, classes or largest + 1)
+    for _, value in ipairs(tensor.list(x)) do
+      for k = 0, shape[#shape] - 1 do table.insert(list, value == k and 1LL or 0LL) end
+    end
+    return new("i64", shape, list)
+  end,
+}
+
 operations.embedding = {
-  gradient = gradient_of_first, text = "function",
+  gradient = origins.gradient_of_first, text = "function",
   takes = function(x) return operation.is_computable(x) and #x.shape == 2 and x.shape[1] > 0 end,
   make = function(g, x)
     return {var(x), var(g.leaf(g.pick {"i64", "i32", "u8"}, g.shape(), {below = g.tensor(x).shape[1]}))}
@@ -145,7 +144,7 @@ local function join(name)
     compute = compute,
     gradient = function(node, dy)
       local inputs = {unpack(node.arguments, 2)}
-      return {nil, unpack(gradient_of_origins(node, dy, inputs, function(numbered)
+      return {nil, unpack(origins.gradient(node, dy, inputs, function(numbered)
         return compute(node.arguments[1], unpack(numbered))
       end))}
     end,

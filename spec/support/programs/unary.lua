@@ -41,14 +41,29 @@ end
 local function sigmoid_limit(x) return x ~= x and x or x == math.huge and 1 or x == -math.huge and 0 or nil end
 local function swish_limit(x) return (x ~= x or x == -math.huge) and 0 / 0 or x == math.huge and x or nil end
 
+-- A value that is good to the error of a function.
+local function accurate(f)
+  return function(a)
+    local value = f(a[1])
+    return bound.within(value, math.abs(value) * 5e-7 + 2 ^ -150)
+  end
+end
+
+local limited = elementwise.unary
+
 local functions = {
+  expm1 = bounded(function(a) return bound.expm1(a[1]) end, by_value(limited.expm1)),
+  log1p = bounded(bound.log1p, by_value(limited.log1p)),
+  log2 = bounded(accurate(limited.log2), by_value(limited.log2)),
+  log10 = bounded(accurate(limited.log10), by_value(limited.log10)),
+  cos = bounded(accurate(math.cos), by_value(math.cos)),
+  tan = bounded(accurate(math.tan), by_value(math.tan)),
+  erf = bounded(function(a) return bound.erf(a[1]) end, by_value(limited.erf)),
   exp = bounded(bound.exp, by_value(math.exp)),
-  log = bounded(bound.log, by_value(elementwise.unary.log)),
-  rsqrt = bounded(function(a) return bound.div(one, bound.sqrt(a)) end, by_value(elementwise.unary.rsqrt)),
-  sin = bounded(function(a) return bound.within(math.sin(a[1]), math.abs(math.sin(a[1])) * 5e-7) end,
-    by_value(math.sin)),
-  tanh = bounded(function(a) return bound.within(math.tanh(a[1]), math.abs(math.tanh(a[1])) * 5e-7 + 2 ^ -150) end,
-    by_value(math.tanh)),
+  log = bounded(bound.log, by_value(limited.log)),
+  rsqrt = bounded(function(a) return bound.div(one, bound.sqrt(a)) end, by_value(limited.rsqrt)),
+  sin = bounded(accurate(math.sin), by_value(math.sin)),
+  tanh = bounded(accurate(math.tanh), by_value(math.tanh)),
   sigmoid = bounded(bound.sigmoid, sigmoid_limit),
   gelu = bounded(function(a) return bound.mul(a, bound.normal_cdf(a[1])) end, swish_limit),
   gelu_tanh = bounded(function(a)
@@ -67,8 +82,23 @@ local function again(node, name)
   end
 end
 
+-- A constant as float32 has it.
+local function constant(value) return bound.within(value, value * 2 ^ -24) end
+
+local ln_2, ln_10, two_over_root_pi = constant(math.log(2)), constant(math.log(10)), constant(2 / math.sqrt(math.pi))
+
 -- By name, the derivative times g, with `to` rounding to the result's dtype.
 local slopes = {
+  expm1 = function(g, x, to, y) return to(bound.mul(g, bound.add(y(x), one))) end,
+  log1p = function(g, x, to) return to(bound.div(g, bound.add(exact(x), one))) end,
+  log2 = function(g, x, to) return to(bound.div(g, bound.mul(exact(x), ln_2))) end,
+  log10 = function(g, x, to) return to(bound.div(g, bound.mul(exact(x), ln_10))) end,
+  cos = function(g, x, to) return to(bound.mul(bound.neg(g), functions.sin(x))) end,
+  tan = function(g, x, to, y) return to(bound.mul(g, bound.add(one, bound.mul(y(x), y(x))))) end,
+  erf = function(g, x, to)
+    local bounded_x = exact(math.max(-100, math.min(x, 100))) -- beyond, the square may be infinite
+    return to(bound.mul(g, bound.mul(two_over_root_pi, bound.exp(bound.neg(bound.mul(bounded_x, bounded_x))))))
+  end,
   exp = function(g, x, to, y) return to(bound.mul(g, y(x))) end,
   log = function(g, x, to) return to(bound.div(g, exact(x))) end,
   rsqrt = function(g, x, to, y)
@@ -142,13 +172,20 @@ local simple = {
   end},
 }
 
+local function nothing() return exact(0) end
+
+simple.sign = {limited.sign, function(x) return x > 0 and 1LL or x < 0 and -1LL or 0LL end, nothing}
+for _, name in ipairs {"floor", "ceil", "round", "trunc"} do
+  simple[name] = {limited[name], function(x) return x end, nothing}
+end
+
 for name, rules in pairs(simple) do
   operations[name] = {
     make = function(_, x) return {var(x)} end,
     text = name == "neg" and function(x) return "-" .. x end or nil,
     compute = function(x)
       if is_float(x) then
-        return new(x.dtype, x.shape, stored(map(rules[1], tensor.list(x)), x.dtype), name == "relu")
+        return new(x.dtype, x.shape, stored(map(rules[1], tensor.list(x)), x.dtype), name ~= "neg" and name ~= "abs")
       end
       return new(x.dtype, x.shape, map(function(value)
         return integers.wrapped(rules[2](value), x.dtype)
@@ -158,21 +195,47 @@ for name, rules in pairs(simple) do
   }
 end
 
--- A root is rounded correctly, as arithmetic is.
-operations.sqrt = {
-  make = function(_, x) return {var(x)} end,
-  compute = function(x)
-    local dtype = is_float(x) and x.dtype or "f32"
-    return new(dtype, x.shape, map(function(value)
-      return tensor.cast(f32(elementwise.unary.sqrt(value)), dtype)
-    end, operation.float_list(x)))
-  end,
-  gradient = function(node, dy)
-    local to = rounds_to(node.result.dtype)
-    return {map(function(g, x)
-      return to(bound.div(to(bound.mul(g, exact(0.5))), to(bound.sqrt(exact(x)))))
-    end, dy, operation.float_list(node.arguments[1]))}
+-- Roots and quotients are rounded correctly, as arithmetic is.
+local correct = {
+  sqrt = function(g, x, to) return to(bound.div(to(bound.mul(g, exact(0.5))), to(bound.sqrt(exact(x))))) end,
+  -- As that of 1 / x.
+  reciprocal = function(g, x, to)
+    return bound.neg(to(bound.mul(to(bound.div(g, exact(x))), to(bound.div(one, exact(x))))))
   end,
 }
+
+for name, slope in pairs(correct) do
+  operations[name] = {
+    make = function(_, x) return {var(x)} end,
+    compute = function(x)
+      local dtype = is_float(x) and x.dtype or "f32"
+      return new(dtype, x.shape, map(function(value)
+        return tensor.cast(f32(limited[name](value)), dtype)
+      end, operation.float_list(x)))
+    end,
+    gradient = function(node, dy)
+      local to = rounds_to(node.result.dtype)
+      return {map(function(g, x) return slope(g, x, to) end, dy, operation.float_list(node.arguments[1]))}
+    end,
+  }
+end
+
+-- Checks: of floats; of integers only one can be true.
+local checks = {
+  isnan = function(x) return x ~= x end,
+  isinf = function(x) return math.abs(x) == math.huge end,
+  isfinite = finite,
+  logical_not = function(x) return x == 0 end,
+}
+
+for name, check in pairs(checks) do
+  operations[name] = {
+    differentiable = false,
+    make = function(_, x) return {var(x)} end,
+    compute = function(x)
+      return new("u8", x.shape, map(function(value) return check(value) and 1LL or 0LL end, operation.float_list(x)))
+    end,
+  }
+end
 
 return operations

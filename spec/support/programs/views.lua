@@ -1,5 +1,6 @@
 --- Views, and copies that keep the elements in their order.
 local operation = require "spec.support.programs.operation"
+local origins = require "spec.support.programs.origins"
 local tensor = require "spec.support.reference.tensor"
 
 local var, with, without = operation.var, operation.with, operation.without
@@ -8,23 +9,6 @@ local dimension, from_first, has_dimension = operation.dimension, operation.from
 local views = {}
 
 local function copied(x) return operation.new(x.dtype, x.shape, tensor.list(x)) end
-
---- Where a view's elements were: the view of a tensor that holds 1, 2, 3 …
-local function origins(node)
-  local x, numbers = node.arguments[1], {}
-  for i = 1, tensor.count(x.shape) do numbers[i] = i end
-  return tensor.list(node.operation.compute(tensor.new("f32", x.shape, numbers), unpack(node.arguments, 2, 9)))
-end
-
--- The gradient of every view: what arrives at an element adds up where it was.
-local function gradient(node, dy)
-  local arrived = {}
-  for i = 1, tensor.count(node.arguments[1].shape) do arrived[i] = {} end
-  for i, origin in ipairs(origins(node)) do table.insert(arrived[origin], dy[i]) end
-  local sums = node.sums(arrived)
-  sums.shape = node.arguments[1].shape
-  return {sums}
-end
 
 local function random_shape(g, count)
   local shape, rest = {}, count
@@ -228,7 +212,113 @@ views.clone = {
   compute = copied,
 }
 
-for _, view in pairs(views) do view.gradient = gradient end
+-- What gives a list of views: `position` picks one, and is the argument after the tensor. `count` says how many there
+-- are, and `piece` gives one.
+local function pieces(name, arguments, count, piece)
+  return {
+    takes = has_dimension,
+    make = function(g, x)
+      local own = arguments(g, g.tensor(x).shape)
+      local total = count(g.tensor(x), unpack(own, 1, 2))
+      return total > 0 and {var(x), g.random(total), own[1], own[2], count = 4} or nil
+    end,
+    text = function(x, position, ...) return ("%s:%s(%s)[%s]"):format(x, name, table.concat({...}, ", "), position) end,
+    compute = piece,
+  }
+end
+
+local function part(x, d, start, length)
+  return tensor.view(x, with(x.shape, d, length), x.stride, x.offset + start * x.stride[d])
+end
+
+local function some_dimension(g, shape) return g.random(3) > 1 and dimension(g, #shape) or nil end
+local function along(x, d) return from_first(d or 1, #x.shape) end
+
+local function equal_pieces(x, size, d) return math.max(math.ceil(x.shape[d] / size), 1) end
+local function equal_piece(x, position, size, d)
+  local start = (position - 1) * size
+  return part(x, d, start, math.min(size, x.shape[d] - start))
+end
+
+local function chunk_size(x, count, d) return math.max(math.ceil(x.shape[d] / count), 1) end
+
+views.chunk = pieces("chunk", function(g, shape) return {g.random(4), some_dimension(g, shape)} end,
+  function(x, count, d) return equal_pieces(x, chunk_size(x, count, along(x, d)), along(x, d)) end,
+  function(x, position, count, d) return equal_piece(x, position, chunk_size(x, count, along(x, d)), along(x, d)) end)
+
+views.split = pieces("split", function(g, shape)
+    local d = some_dimension(g, shape)
+    local length = shape[from_first(d or 1, #shape)]
+    local first = g.random(length + 1) - 1
+    return {g.random(2) == 1 and g.random(4) or {first, length - first}, d}
+  end,
+  function(x, size, d) return type(size) == "table" and 2 or equal_pieces(x, size, along(x, d)) end,
+  function(x, position, size, d)
+    if type(size) == "number" then return equal_piece(x, position, size, along(x, d)) end
+    return part(x, along(x, d), position == 1 and 0 or size[1], size[position])
+  end)
+
+views.unbind = pieces("unbind", function(g, shape) return {some_dimension(g, shape)} end,
+  function(x, d) return x.shape[along(x, d)] end,
+  function(x, position, d) return selected(x, d or 1, position) end)
+
+views.movedim = {
+  takes = has_dimension,
+  make = function(g, x)
+    local rank = #g.tensor(x).shape
+    if g.random(2) == 1 then return {var(x), dimension(g, rank), dimension(g, rank)} end
+    local from, to = {}, {}
+    for d = 1, rank do
+      table.insert(from, g.random(d), d)
+      table.insert(to, g.random(d), d - (g.random(2) - 1) * (rank + 1))
+    end
+    local count = g.random(rank)
+    return {var(x), {unpack(from, 1, count)}, {unpack(to, 1, count)}}
+  end,
+  compute = function(x, from, to)
+    if type(from) == "number" then from, to = {from}, {to} end
+    local rank, order, moved = #x.shape, {}, {}
+    for i, d in ipairs(from) do
+      d = from_first(d, rank)
+      order[from_first(to[i], rank)], moved[d] = d, true
+    end
+    local rest = {}
+    for d = 1, rank do
+      if not moved[d] then table.insert(rest, d) end
+    end
+    for place = 1, rank do order[place] = order[place] or table.remove(rest, 1) end
+    return permuted(x, order)
+  end,
+}
+
+views.swapaxes = {takes = has_dimension, make = views.transpose.make, compute = exchanged}
+views.swapdims = {takes = has_dimension, make = views.transpose.make, compute = exchanged}
+
+for _, view in pairs(views) do view.gradient = origins.gradient_of_first end
+
+-- The grid of a vector beside another one, which is the first argument.
+views.meshgrid = {
+  first_input = 2,
+  takes = function(x) return #x.shape <= 1 and tensor.count(x.shape) <= 10 end,
+  make = function(g, x)
+    local other = g.any(function(y) return #y.shape <= 1 and tensor.count(y.shape) <= 10 end)
+    return {var(other), var(x), g.random(2) == 1, g.random(3) == 1 and "xy" or "ij"}
+  end,
+  text = function(other, x, is_first, indexing)
+    local list = is_first == "true" and {x, other} or {other, x}
+    return ("fp8.meshgrid({%s}, %s)[%d]"):format(table.concat(list, ", "), indexing, is_first == "true" and 1 or 2)
+  end,
+  compute = function(other, x, is_first, indexing)
+    local grid = tensor.view(x, {tensor.count(x.shape), tensor.count(other.shape)}, {x.stride[1] or 0, 0})
+    return is_first == (indexing == "ij") and grid or exchanged(grid, 1, 2)
+  end,
+  gradient = function(node, dy)
+    local other, x, is_first, indexing = unpack(node.arguments)
+    return {nil, origins.gradient(node, dy, {x}, function(numbered)
+      return node.operation.compute(other, numbered[1], is_first, indexing)
+    end)[1]}
+  end,
+}
 
 views.detach = {
   make = function(_, x) return {var(x)} end,

@@ -8,7 +8,7 @@
 local ffi = require "ffi"
 local reference = require "spec.support.reference"
 
-ffi.cdef "double erfc(double x); double expm1(double x);"
+ffi.cdef "double erf(double x); double erfc(double x); double expm1(double x); double log1p(double x);"
 
 local bound = {}
 
@@ -69,6 +69,22 @@ function bound.log(a)
   return computed(math.log(a[1]), math.log(a[1] / (a[1] - a[2])))
 end
 
+--- ln(1 + a); e^a - 1 and the error function, of exact numbers. The first two correct the rounding of a sum by that of
+-- a quotient: three roundings more.
+function bound.log1p(a)
+  if not (a[1] - a[2] > -1) then return {math.log(1 + a[1]), huge} end
+  local value = ffi.C.log1p(a[1])
+  return computed(value, abs(value) * 3 * unit + a[2] / (1 + a[1] - a[2]))
+end
+
+function bound.expm1(x)
+  if abs(x) >= 0.5 then return bound.sub(bound.exp(bound.exact(x)), bound.exact(1)) end
+  local value = ffi.C.expm1(x)
+  return computed(value, abs(value) * 3 * unit)
+end
+
+function bound.erf(x) return computed(ffi.C.erf(x), 0) end
+
 function bound.sqrt(a)
   if not (a[1] > a[2]) then return a[1] == 0 and a[2] == 0 and a or {math.sqrt(a[1]), huge} end
   return computed(math.sqrt(a[1]), a[2] / math.sqrt(a[1] - a[2]))
@@ -78,6 +94,14 @@ end
 function bound.pow(a, b, exponent_error)
   return computed(a ^ b, exponent_error and a ^ b * ffi.C.expm1(abs(math.log(a)) * exponent_error) or 0)
 end
+
+--- a^p of a >= 0, which may be off, and an exact p.
+function bound.power(a, p)
+  local value = a[1] ^ p
+  local low, high = math.max(a[1] - a[2], 0) ^ p, (a[1] + a[2]) ^ p
+  return computed(value, math.max(abs(high - value), abs(low - value)))
+end
+
 function bound.cos(x) return computed(math.cos(x), 0) end
 
 function bound.sigmoid(a)

@@ -31,6 +31,12 @@ INLINED float softplus(float x, float b) {
   return ((scaled > 0.0f ? scaled : 0.0f) + vector_log1p(vector_exp(-fabsf(scaled)))) / b;
 }
 
+/* The C library gives NaN where one of the operands is a signalling NaN, even where no other NaN counts. */
+INLINED float power(float a, float b) { return a == 1.0f || b == 0.0f ? 1.0f : powf(a, b); }
+INLINED float hypotenuse(float a, float b) {
+  return fabsf(a) == INFINITY || fabsf(b) == INFINITY ? INFINITY : hypotf(a, b);
+}
+
 /* A case: the value of one a and b, computed for all. */
 #define EACH(OP, value)                                                                                                \
   case BINARY_##OP:                                                                                                    \
@@ -50,9 +56,9 @@ VECTORIZE static void binary_floats(int op, float *restrict out, const float *co
     EACH(MINIMUM, a < b || a != a ? a : b);
     EACH(REMAINDER, remainder_of_floats(fmodf(a, b), b));
     EACH(DIV, a / b);
-    EACH(POW, powf(a, b));
+    EACH(POW, power(a, b));
     EACH(ATAN2, atan2f(a, b));
-    EACH(HYPOT, hypotf(a, b));
+    EACH(HYPOT, hypotenuse(a, b));
     EACH(LEAKY_RELU, a > 0.0f ? a : a * b);
     EACH(ELU, a > 0.0f ? a : b * vector_expm1(a));
     EACH(SOFTPLUS, softplus(a, b));

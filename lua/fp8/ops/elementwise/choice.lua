@@ -19,11 +19,22 @@ choice.eq, choice.ne = core.eq, core.ne
 choice.lt, choice.le = core.lt, core.le
 choice.gt, choice.ge = core.gt, core.ge
 
---- Whether both operands, one, or exactly one are not 0: u8 tensors of 1 and 0, of any dtypes, not differentiable.
+-- A logical operation. A number is true if it is not 0, whether the dtype of a tensor beside it could hold it or not.
+local function logical(compute)
+  local function truth(operand)
+    if type(operand) ~= "number" then return operand end
+    return operand ~= 0 and 1 or 0
+  end
+  return function(a, b) return compute(truth(a), truth(b)) end
+end
+
+--- Whether both operands, one, or exactly one are not 0: u8 tensors of 1 and 0, of any dtypes, not differentiable. One
+-- may be a number.
 --   fp8.tensor({1, 0}):logical_and(fp8.tensor {2, 2}) --> {1, 0}
 --   fp8.tensor({1, 0}):logical_or(fp8.tensor {2, 0}) --> {1, 0}
 --   fp8.tensor({1, 0}):logical_xor(fp8.tensor {2, 2}) --> {0, 1}
-choice.logical_and, choice.logical_or, choice.logical_xor = core.logical_and, core.logical_or, core.logical_xor
+choice.logical_and, choice.logical_or = logical(core.logical_and), logical(core.logical_or)
+choice.logical_xor = logical(core.logical_xor)
 
 local choosing = {
   name = "where",
