@@ -68,7 +68,7 @@ describe("A program that is interrupted", function()
         rm '%s'; mkdir '%s'; export LUA_PATH='%s' LUA_CPATH='%s'
         timeout -k 1 60 luajit '%s' '%s' & program=$!
         while [ ! -e '%s/ready' ]; do sleep 0.01; done
-        sleep %.3f; pkill -INT -P $program luajit; wait $program; ls -A '%s'; rm -r '%s']]
+        sleep %.3f; LD_PRELOAD= pkill -INT -P $program luajit; wait $program; ls -A '%s'; rm -r '%s']]
       local pipe = io.popen(("(" .. command .. ") 2>&1"):format(directory, directory, package.path, package.cpath, path,
         directory, directory, 0.3 * random(), directory, directory))
       local output = pipe:read "*a"
