@@ -346,5 +346,11 @@ support.each_device(function(device)
         assert.is_true(math.abs(narrow[1] / expected - 1) < 2 ^ -8)
       end
     end)
+
+    it("of a power takes its number as the tensor's dtype has it", function()
+      -- -1e-7 is -2^-23 in f16.
+      local found = gradient(function(x) return x ^ -1e-7 end, {0.5, 2}, {1, 1}, "f16")
+      assert.same({-2 ^ -22, -2 ^ -24}, found)
+    end)
   end)
 end)

@@ -2,6 +2,7 @@
 -- wrap around, where the doc comment does not say otherwise.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local computable = require "fp8.computable"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local is_tensor = core.is_tensor
@@ -102,6 +103,13 @@ local power_of_number = {
   end,
 }
 
+-- A number as pow takes it beside a tensor: rounded to its dtype.
+local function exponent_beside(a, number)
+  local dtype = core.dtype(a)
+  if dtype == "f32" or not computable[dtype] then return tonumber(number) end
+  return core.item(core.full({}, number, {dtype = dtype, device = "cpu"}))
+end
+
 --- a^b, as a:pow(b); of integers as f32
 --   fp8.tensor({1, 3}) ^ 2 --> {1, 9}
 function binary.pow(a, b)
@@ -110,7 +118,7 @@ function binary.pow(a, b)
     if is_tensor(b) then
       record(y, power, {a, b}, {a, b})
     else
-      record(y, power_of_number, {a}, {a}).exponent = tonumber(b)
+      record(y, power_of_number, {a}, {a}).exponent = exponent_beside(a, b)
     end
   end
   return y
