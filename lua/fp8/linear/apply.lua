@@ -3,6 +3,7 @@
 -- those of products.lua, or of unquantized values.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local as_dtype = require "fp8.linear.as_dtype"
 local check = require "fp8.linear.check"
 local gradients = require "fp8.linear.gradients"
 local linear_state = require "fp8.linear.state"
@@ -12,15 +13,10 @@ local shapes = require "fp8.shapes"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
-local contiguous, convert = core.contiguous, core.to
-local dtype_of, view = core.dtype, core.view
+local contiguous, dtype_of, view = core.contiguous, core.dtype, core.view
 local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
 local as_rows = shapes.as_rows
 local times_transposed = transposed_matmul.times_transposed
-
-local function as_dtype(x, dtype)
-  return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
-end
 
 -- A node's context: {plan =, input_shape =, observer =, histories = as the call had them, weight = the forms of W for
 -- dx, kept = what the forward product returned beside y}.

@@ -3,6 +3,7 @@
 -- and goes into dx and into a float32 sum of dW.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local as_dtype = require "fp8.linear.as_dtype"
 local check = require "fp8.linear.check"
 local check_options = require "fp8.check_options"
 local cross_entropy_options = require "fp8.ops.cross_entropy_options"
@@ -28,10 +29,6 @@ local default_rows, default_rows_on_cpu = 8192, 1024
 local layer_options, own_options = {rows = true}, {rows = true, bias = true, recipe = true}
 for option, kind in pairs(cross_entropy_options.known) do
   layer_options[option], own_options[option] = kind, kind
-end
-
-local function as_dtype(x, dtype)
-  return dtype_of(x) == dtype and x or core.to(x, {dtype = dtype})
 end
 
 -- The rows from `first` on, `count` of them, of a tensor's part of a chunk.

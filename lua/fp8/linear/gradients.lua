@@ -1,21 +1,18 @@
 --- The gradients of y = x·Wᵀ + b from that of y, in the precision of a plan (plan.lua), or of unquantized values.
 -- db = Σ dy, over rows; dx and dW are the products of products.lua.
 local core = require "fp8.core"
+local as_dtype = require "fp8.linear.as_dtype"
 local products = require "fp8.linear.products"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
-local convert, dtype_of, free, matmul = core.to, core.dtype, core.free, core.matmul
-local transpose, transposed_times = core.transpose, transposed_matmul.transposed_times
+local free, matmul, transpose = core.free, core.matmul, core.transpose
+local transposed_times = transposed_matmul.transposed_times
 
 local function free_all(form)
   for _, tensor in pairs(form) do free(tensor) end
 end
 
 jit.off(free_all) -- nn/module.lua says why
-
-local function as_dtype(x, dtype)
-  return dtype_of(x) == dtype and x or convert(x, {dtype = dtype})
-end
 
 -- Adds dyᵀ·x to `sum`.
 local function add_product(sum, dy, x)
