@@ -19,23 +19,20 @@ function changes.set(table, key, value)
   list.count = count + 1
 end
 
---- tensor:copy_(source)
-function changes.copy(tensor, source)
+-- Two tensors into the open list's `name`.
+local function append(name, tensor, other)
   local list = open.list
-  local copies = list.copies or {}
-  local count = #copies
-  copies[count + 1], copies[count + 2] = tensor, source
-  list.copies = copies
+  local tensors = list[name] or {}
+  local count = #tensors
+  tensors[count + 1], tensors[count + 2] = tensor, other
+  list[name] = tensors
 end
 
+--- tensor:copy_(source)
+function changes.copy(tensor, source) append("copies", tensor, source) end
+
 --- tensor:add_(addend), of the same shape, dtype and device.
-function changes.add(tensor, addend)
-  local list = open.list
-  local sums = list.sums or {}
-  local count = #sums
-  sums[count + 1], sums[count + 2] = tensor, addend
-  list.sums = sums
-end
+function changes.add(tensor, addend) append("sums", tensor, addend) end
 
 --- fp8.manual_seed(seed, position)
 function changes.seed(seed, position) open.list.seed, open.list.position = seed, position end
