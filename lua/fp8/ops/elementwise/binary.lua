@@ -130,31 +130,27 @@ local function share_between(grad, first_wins, second_wins)
   return where(first_wins, grad, where(second_wins, 0, half)), where(second_wins, grad, where(first_wins, 0, half))
 end
 
-local maximum = {
-  name = "maximum",
-  backward = function(_, grad, a, b) return share_between(grad, core.gt(a, b), core.lt(a, b)) end,
-}
+-- The greatest or least of two: a where wins(a, b), b where loses(a, b).
+local function winner(name, wins, loses)
+  local compute = core[name]
+  local operation = {
+    name = name,
+    backward = function(_, grad, a, b) return share_between(grad, wins(a, b), loses(a, b)) end,
+  }
+  return function(a, b)
+    local y = compute(a, b)
+    if needs_grad(a, b) then record(y, operation, {a, b}, {a, b}) end
+    return y
+  end
+end
 
 --- The larger of a and b, NaN if either is. Where they are equal, each gets half of the gradient.
 --   fp8.maximum(fp8.tensor({1, 5}), 3) --> {3, 5}
-function binary.maximum(a, b)
-  local y = core.maximum(a, b)
-  if needs_grad(a, b) then record(y, maximum, {a, b}, {a, b}) end
-  return y
-end
-
-local minimum = {
-  name = "minimum",
-  backward = function(_, grad, a, b) return share_between(grad, core.lt(a, b), core.gt(a, b)) end,
-}
+binary.maximum = winner("maximum", core.gt, core.lt)
 
 --- The smaller of a and b, NaN if either is. Where they are equal, each gets half of the gradient.
 --   fp8.minimum(fp8.tensor({1, 5}), 3) --> {1, 3}
-function binary.minimum(a, b)
-  local y = core.minimum(a, b)
-  if needs_grad(a, b) then record(y, minimum, {a, b}, {a, b}) end
-  return y
-end
+binary.minimum = winner("minimum", core.lt, core.gt)
 
 -- One whose backward takes both operands and the result.
 local function of_two(name, backward)
