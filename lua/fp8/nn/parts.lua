@@ -15,7 +15,7 @@ local function is_plain_table(value) return type(value) == "table" and getmetata
 -- Whether a value is a tensor or a module or may lead to some. Most values are not even of these types.
 local function leads_on(value)
   local kind = type(value)
-  if kind == "table" then return is_module(value) or getmetatable(value) == nil end
+  if kind == "table" then return is_plain_table(value) or is_module(value) end
   return kind == "userdata" and core.is_tensor(value)
 end
 
