@@ -1,9 +1,6 @@
 /* Fused attention: what its kernels take, and their plans. */
 #include "attention/attention.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "cuda/cuda.h"
 
 /* The features of a head side by side, everything else at multiples of 16 bytes. */
@@ -36,10 +33,15 @@ static int heads_at_once(const Tensor *k) {
   return (int)(fit < 1 ? 1 : fit < heads ? fit : heads);
 }
 
+static bool hopper_is_on(void) {
+  static int on = -1;
+  if (on < 0) on = cuda_setting("FP8_HOPPER", true);
+  return on;
+}
+
 static bool suits_hopper(const CudaDevice *device, const Attention *attention) {
-  const char *setting = getenv("FP8_HOPPER");
   return device->capability == 90 && attention->q->size[3] >= 64 && attention->scale > 0 && has_hopper_attention() &&
-         !(setting && strcmp(setting, "0") == 0);
+         hopper_is_on();
 }
 
 static AttentionPlan plan_of(const CudaDevice *device, const Tensor *y, const Tensor *log_sums,

@@ -51,6 +51,9 @@ const CudaDevice *cuda_used_device(int index);
 void cuda_enter_device_call(void);
 void cuda_leave_device_call(void);
 
+/* Whether an environment variable is not 0; `unset` where there is none. */
+bool cuda_setting(const char *name, bool unset);
+
 /* True if `error` is cudaSuccess, else an error that names the call. */
 bool cuda_check(cudaError_t error, const char *call);
 

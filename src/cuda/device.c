@@ -14,12 +14,14 @@ bool cuda_check(cudaError_t error, const char *call) {
   return error_set("%s: %s", call, cudaGetErrorString(error));
 }
 
+bool cuda_setting(const char *name, bool unset) {
+  const char *setting = getenv(name);
+  return setting ? strcmp(setting, "0") != 0 : unset;
+}
+
 static bool debugging(void) {
   static int on = -1;
-  if (on < 0) {
-    const char *setting = getenv("FP8_DEBUG");
-    on = setting && strcmp(setting, "0") != 0;
-  }
+  if (on < 0) on = cuda_setting("FP8_DEBUG", false);
   return on;
 }
 

@@ -1,7 +1,5 @@
 /* The fastest of cuBLASLt's algorithms for a product, found by trying: the heuristic's first is often not it. 8192 x
  * 16384 x 4096 in e4m3 ran at 1,139 TFLOP/s with the first of eight and at 1,486 with the best on an H100. */
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "cuda/matmul/product_plan.h"
@@ -14,10 +12,7 @@ static const double worthwhile = 0.97; /* of the first candidate's time: less th
 
 bool product_tuning_is_on(void) {
   static int on = -1;
-  if (on < 0) {
-    const char *setting = getenv("FP8_TUNE");
-    on = !setting || strcmp(setting, "0") != 0;
-  }
+  if (on < 0) on = cuda_setting("FP8_TUNE", true);
   return on;
 }
 
