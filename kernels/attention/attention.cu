@@ -9,36 +9,6 @@
 
 namespace {
 
-/* Scores become powers of two relative to the running maximum; `sum` and the results so far are brought along. */
-template <int FEATURES>
-__device__ inline void exponentiate(float (&score)[TILE / 8][4], float (&result)[FEATURES / 8][4], float (&maximum)[2],
-                                    float (&sum)[2]) {
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    float largest = maximum[half];
-#pragma unroll
-    for (int n = 0; n < TILE / 8; n++) largest = fmaxf(largest, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
-    largest = fmaxf(largest, shuffle_xor(largest, 1));
-    largest = fmaxf(largest, shuffle_xor(largest, 2));
-    const float factor = power_of_two(maximum[half] - largest);
-    maximum[half] = largest;
-    sum[half] *= factor;
-#pragma unroll
-    for (int n = 0; n < FEATURES / 8; n++) {
-      result[n][2 * half] *= factor;
-      result[n][2 * half + 1] *= factor;
-    }
-#pragma unroll
-    for (int n = 0; n < TILE / 8; n++) {
-#pragma unroll
-      for (int k = 2 * half; k < 2 * half + 2; k++) {
-        score[n][k] = power_of_two(score[n][k] - largest);
-        sum[half] += score[n][k];
-      }
-    }
-  }
-}
-
 template <typename Scalar, int FEATURES>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
@@ -54,7 +24,7 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
   load_tile<TILE, FEATURES>(shared + 2 * elements, values, 0);
   commit_copies();
   uint32_t query[FEATURES / 16][4];
-  float result[FEATURES / 8][4] = {}, maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+  float result[FEATURES / 8][4] = {}, maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {}, factor[2];
   for (int tile = 0; tile < tiles; tile++) {
     uint16_t *key_tile = shared + (1 + tile % 2 * 2) * elements, *value_tile = key_tile + elements;
     if (tile + 1 < tiles) {
@@ -83,24 +53,12 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
     if (last_key >= plan.keys || (plan.causal && last_key > first_query + plan.keys - plan.queries)) {
       hide(plan, score, first_query, tile * TILE);
     }
-    exponentiate<FEATURES>(score, result, maximum, sum);
+    exponentiate(score, maximum, sum, factor, 1);
+    scale_rows(result, factor);
     multiply_columns<Scalar, TILE, FEATURES>(result, score, value_tile);
     __syncthreads(); /* before this tile's place is filled again */
   }
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    sum[half] += shuffle_xor(sum[half], 1);
-    sum[half] += shuffle_xor(sum[half], 2);
-    const int row = first_query + (int)(threadIdx.x % WARP) / 4 + 8 * half;
-    if (threadIdx.x % 4 == 0 && row < plan.queries) {
-      plan.log_sums[place.both * plan.queries + row] = maximum[half] + log2f(sum[half]);
-    }
-  }
-  const HeadRows y = rows_of(plan.y, place.batch, place.head, plan.queries);
-  store_rows<Scalar, FEATURES>(y, first_query, result, 1.0f / sum[0], 1.0f / sum[1]);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(result, 0), broken_lanes(result, 1), first_query, plan.queries,
-                [&](int query) { attend_again<Scalar, FEATURES>(plan, place, query); });
+  finish_queries<Scalar, FEATURES>(plan, place, first_query, result, maximum, sum, 1);
 }
 
 template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const AttentionPlan &plan) {

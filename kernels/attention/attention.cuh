@@ -117,6 +117,15 @@ __device__ inline void multiply_rows(float (&sum)[ROWS / 8][4], const uint16_t *
   }
 }
 
+/* 16 columns of results, rounded, as a left operand. */
+template <typename Scalar>
+__device__ inline void pack_step(uint32_t (&a)[4], const float (&low)[4], const float (&high)[4]) {
+  a[0] = pack_word(low[0], low[1], Scalar());
+  a[1] = pack_word(low[2], low[3], Scalar());
+  a[2] = pack_word(high[0], high[1], Scalar());
+  a[3] = pack_word(high[2], high[3], Scalar());
+}
+
 /* sum (16, FEATURES) += left (16, ROWS) · tile, where `left` are results of an earlier product, rounded. */
 template <typename Scalar, int ROWS, int FEATURES>
 __device__ inline void multiply_columns(float (&sum)[FEATURES / 8][4], const float (&left)[ROWS / 8][4],
@@ -125,9 +134,8 @@ __device__ inline void multiply_columns(float (&sum)[FEATURES / 8][4], const flo
   const uint16_t *row = tile + (lane / 8 % 2 * 8 + lane % 8) * pitch<FEATURES> + lane / 16 * 8;
 #pragma unroll
   for (int step = 0; step < ROWS / 16; step++) {
-    const float(&low)[4] = left[2 * step], (&high)[4] = left[2 * step + 1];
-    const uint32_t a[4] = {pack_word(low[0], low[1], Scalar()), pack_word(low[2], low[3], Scalar()),
-                           pack_word(high[0], high[1], Scalar()), pack_word(high[2], high[3], Scalar())};
+    uint32_t a[4];
+    pack_step<Scalar>(a, left[2 * step], left[2 * step + 1]);
 #pragma unroll
     for (int n = 0; n < FEATURES / 16; n++) {
       uint32_t b[4];
@@ -154,13 +162,49 @@ __device__ inline void hide(const AttentionPlan &plan, float (&score)[FRAGMENTS]
   }
 }
 
-/* --- results --- */
-
 /* 2^x, to two units in the last place; 0 for very negative x. */
 __device__ inline float power_of_two(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
+}
+
+/* Scores, times `scale`, become powers of two of their difference to the running maximum. What was summed up before has
+ * to be multiplied by `factor`, which `sum` is already. */
+template <int FRAGMENTS>
+__device__ inline void exponentiate(float (&score)[FRAGMENTS][4], float (&maximum)[2], float (&sum)[2],
+                                    float (&factor)[2], float scale) {
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    float largest = maximum[half];
+#pragma unroll
+    for (int n = 0; n < FRAGMENTS; n++) largest = fmaxf(largest, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
+    largest = fmaxf(largest, shuffle_xor(largest, 1));
+    largest = fmaxf(largest, shuffle_xor(largest, 2));
+    factor[half] = power_of_two((maximum[half] - largest) * scale);
+    maximum[half] = largest;
+    sum[half] *= factor[half];
+    const float shift = largest * scale;
+#pragma unroll
+    for (int n = 0; n < FRAGMENTS; n++) {
+#pragma unroll
+      for (int k = 2 * half; k < 2 * half + 2; k++) {
+        score[n][k] = power_of_two(fmaf(score[n][k], scale, -shift));
+        sum[half] += score[n][k];
+      }
+    }
+  }
+}
+
+/* --- results --- */
+
+/* The lane's part of 16 rows, times one factor for its upper and one for its lower row. */
+template <int FRAGMENTS> __device__ inline void scale_rows(float (&rows)[FRAGMENTS][4], const float (&factor)[2]) {
+#pragma unroll
+  for (int n = 0; n < FRAGMENTS; n++) {
+#pragma unroll
+    for (int k = 0; k < 4; k++) rows[n][k] *= factor[k / 2];
+  }
 }
 
 /* Writes the lane's part of 16 rows from `first` on, times one factor for its upper and one for its lower row. */

@@ -92,14 +92,7 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
     __syncthreads(); /* before this tile's place is filled again */
   }
   wait_for_copies<0>();
-  store_rows<Scalar, FEATURES>(rows_of(plan.dk, place.batch, place.head, plan.keys), place.first + own, key_grad,
-                               plan.scale, plan.scale);
-  store_rows<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), place.first + own, value_grad, 1,
-                               1);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(key_grad, 0) | broken_lanes(value_grad, 0),
-                broken_lanes(key_grad, 1) | broken_lanes(value_grad, 1), place.first + own, plan.keys,
-                [&](int key) { find_key_grads_again<Scalar, FEATURES>(plan, place, key); });
+  finish_key_grads<Scalar, FEATURES>(plan, place, place.first + own, key_grad, value_grad);
 }
 
 /* --- dq: a thread block takes 64 queries and goes through the keys that they see --- */
@@ -153,11 +146,7 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_c
     multiply_columns<Scalar, TILE, FEATURES>(query_grad, change, key_tile);
     __syncthreads(); /* before this tile's place is filled again */
   }
-  store_rows<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), first_query, query_grad,
-                               plan.scale, plan.scale);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(query_grad, 0), broken_lanes(query_grad, 1), first_query, plan.queries,
-                [&](int query) { find_query_grad_again<Scalar, FEATURES>(plan, place, query); });
+  finish_query_grads<Scalar, FEATURES>(plan, place, first_query, query_grad);
 }
 
 /* --- launching --- */

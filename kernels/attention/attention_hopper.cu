@@ -19,33 +19,6 @@ struct Maps {
 
 template <int FEATURES> struct Rings { Ring<Sizes<FEATURES>::stages> keys, values; };
 
-/* Scores become powers of two of their difference to the running maximum. What was summed up before has to be multiplied
- * by `factor`, which `sum` is already. */
-template <int FRAGMENTS>
-__device__ inline void exponentiate(float (&score)[FRAGMENTS][4], float (&maximum)[2], float (&sum)[2],
-                                    float (&factor)[2], float scale_log2) {
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    float largest = maximum[half];
-#pragma unroll
-    for (int n = 0; n < FRAGMENTS; n++) largest = fmaxf(largest, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
-    largest = fmaxf(largest, shuffle_xor(largest, 1));
-    largest = fmaxf(largest, shuffle_xor(largest, 2));
-    factor[half] = power_of_two((maximum[half] - largest) * scale_log2);
-    maximum[half] = largest;
-    sum[half] *= factor[half];
-    const float shift = largest * scale_log2;
-#pragma unroll
-    for (int n = 0; n < FRAGMENTS; n++) {
-#pragma unroll
-      for (int k = 2 * half; k < 2 * half + 2; k++) {
-        score[n][k] = power_of_two(fmaf(score[n][k], scale_log2, -shift));
-        sum[half] += score[n][k];
-      }
-    }
-  }
-}
-
 /* By one thread. */
 template <int FEATURES>
 __device__ inline void fetch(const Maps &maps, uint16_t *shared, Rings<FEATURES> &rings, const HeadTile &place,
@@ -69,7 +42,6 @@ template <typename Scalar, int FEATURES>
 __device__ inline void attend(const AttentionPlan &plan, const uint16_t *shared, Rings<FEATURES> &rings,
                               const HeadTile &place, int first_query, int tiles) {
   constexpr int stages = Sizes<FEATURES>::stages, columns = Sizes<FEATURES>::columns;
-  const int lane = threadIdx.x % WARP;
   uint32_t query[FEATURES / 16][4], weight[columns / 16][4];
   float score[columns / 8][4], result[FEATURES / 8][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {}, factor[2];
@@ -87,15 +59,15 @@ __device__ inline void attend(const AttentionPlan &plan, const uint16_t *shared,
     begin_columns<Scalar, columns, FEATURES>(result, weight, values);
     commit_products();
   };
-  const auto weigh = [&](int tile) { /* the scores, of which the product is done */
-                                     settle(score);
-                                     rings.keys.release(tile);
-                                     const int last_key = (tile + 1) * columns - 1;
-                                     if (last_key >= plan.keys ||
-                                         (plan.causal && last_key > first_query + plan.keys - plan.queries)) {
-                                       hide(plan, score, first_query, tile * columns);
-                                     }
-                                     exponentiate(score, maximum, sum, factor, plan.scale_log2);
+  /* The scores, of which the product is done. */
+  const auto weigh = [&](int tile) {
+    settle(score);
+    rings.keys.release(tile);
+    const int last_key = (tile + 1) * columns - 1;
+    if (last_key >= plan.keys || (plan.causal && last_key > first_query + plan.keys - plan.queries)) {
+      hide(plan, score, first_query, tile * columns);
+    }
+    exponentiate(score, maximum, sum, factor, plan.scale_log2);
   };
   begin_scores(0);
   wait_for_products<0>();
@@ -109,30 +81,13 @@ __device__ inline void attend(const AttentionPlan &plan, const uint16_t *shared,
     wait_for_products<0>();
     settle(result);
     rings.values.release(tile - 1);
-#pragma unroll
-    for (int n = 0; n < FEATURES / 8; n++) {
-#pragma unroll
-      for (int k = 0; k < 4; k++) result[n][k] *= factor[k / 2];
-    }
+    scale_rows(result, factor);
     pack_left<Scalar>(weight, score);
   }
   begin_results(tiles - 1);
   wait_for_products<0>();
   settle(result);
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    sum[half] += shuffle_xor(sum[half], 1);
-    sum[half] += shuffle_xor(sum[half], 2);
-    const int row = first_query + lane / 4 + 8 * half;
-    if (lane % 4 == 0 && row < plan.queries) {
-      plan.log_sums[place.both * plan.queries + row] = maximum[half] * plan.scale_log2 + log2f(sum[half]);
-    }
-  }
-  store_rows<Scalar, FEATURES>(rows_of(plan.y, place.batch, place.head, plan.queries), first_query, result,
-                               1.0f / sum[0], 1.0f / sum[1]);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(result, 0), broken_lanes(result, 1), first_query, plan.queries,
-                [&](int row) { attend_again<Scalar, FEATURES>(plan, place, row); });
+  finish_queries<Scalar, FEATURES>(plan, place, first_query, result, maximum, sum, plan.scale_log2);
 }
 
 template <typename Scalar, int FEATURES>

@@ -109,11 +109,7 @@ __device__ inline void find_query_grads(const AttentionPlan &plan, QueryShared<F
   }
   wait_for_products<0>();
   settle(query_grad);
-  store_rows<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), first_query, query_grad,
-                               plan.scale, plan.scale);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(query_grad, 0), broken_lanes(query_grad, 1), first_query, plan.queries,
-                [&](int query) { find_query_grad_again<Scalar, FEATURES>(plan, place, query); });
+  finish_query_grads<Scalar, FEATURES>(plan, place, first_query, query_grad);
 }
 
 template <typename Scalar, int FEATURES>
@@ -282,13 +278,7 @@ __device__ inline void find_key_grads(const AttentionPlan &plan, KeyShared<FEATU
   wait_for_products<0>();
   settle(key_grad);
   settle(value_grad);
-  store_rows<Scalar, FEATURES>(rows_of(plan.dk, place.batch, place.head, plan.keys), first_key, key_grad, plan.scale,
-                               plan.scale);
-  store_rows<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), first_key, value_grad, 1, 1);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(key_grad, 0) | broken_lanes(value_grad, 0),
-                broken_lanes(key_grad, 1) | broken_lanes(value_grad, 1), first_key, plan.keys,
-                [&](int key) { find_key_grads_again<Scalar, FEATURES>(plan, place, key); });
+  finish_key_grads<Scalar, FEATURES>(plan, place, first_key, key_grad, value_grad);
 }
 
 template <typename Scalar, int FEATURES>

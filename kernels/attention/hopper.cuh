@@ -85,13 +85,7 @@ template <int TILE_ROWS> struct SharedRows { const uint16_t *first; };
 template <typename Scalar, int FRAGMENTS>
 __device__ inline void pack_left(uint32_t (&left)[FRAGMENTS / 2][4], const float (&x)[FRAGMENTS][4]) {
 #pragma unroll
-  for (int step = 0; step < FRAGMENTS / 2; step++) {
-    const float(&low)[4] = x[2 * step], (&high)[4] = x[2 * step + 1];
-    left[step][0] = pack_word(low[0], low[1], Scalar());
-    left[step][1] = pack_word(low[2], low[3], Scalar());
-    left[step][2] = pack_word(high[0], high[1], Scalar());
-    left[step][3] = pack_word(high[2], high[3], Scalar());
-  }
+  for (int step = 0; step < FRAGMENTS / 2; step++) pack_step<Scalar>(left[step], x[2 * step], x[2 * step + 1]);
 }
 
 /* --- products, begun: whoever needs their results commits and waits --- */
@@ -100,40 +94,28 @@ template <int FRAGMENTS> __device__ inline float (&eight(float (&x)[FRAGMENTS][4
   return reinterpret_cast<float(&)[8][4]>(x[first]);
 }
 
-/* sum (64, ROWS) = left · tileᵀ, with a left operand of registers. */
-template <typename Scalar, int ROWS, int FEATURES>
-__device__ inline void begin_rows(float (&sum)[ROWS / 8][4], const uint32_t (&left)[FEATURES / 16][4],
-                                  const uint16_t *tile) {
-#pragma unroll
-  for (int n = 0; n < ROWS / 64; n++) {
-#pragma unroll
-    for (int step = 0; step < FEATURES / 16; step++) {
-      const uint16_t *part = tile + (step / 4 * ROWS + n * 64) * SWIZZLED_ROW;
-      const uint64_t b = advance(describe(part, SWIZZLE_BYTES), step % 4 * 32);
-      if (step == 0) {
-        multiply_64<0, false>(eight(sum, 8 * n), left[step], b, Scalar());
-      } else {
-        multiply_64<0, true>(eight(sum, 8 * n), left[step], b, Scalar());
-      }
-    }
-  }
+template <int STEPS> __device__ inline const uint32_t (&left_step(const uint32_t (&left)[STEPS][4], int step))[4] {
+  return left[step];
 }
 
-/* The same with a left operand in shared memory. */
-template <typename Scalar, int ROWS, int FEATURES, int LEFT_ROWS>
-__device__ inline void begin_rows(float (&sum)[ROWS / 8][4], const SharedRows<LEFT_ROWS> &left, const uint16_t *tile) {
+template <int TILE_ROWS> __device__ inline uint64_t left_step(const SharedRows<TILE_ROWS> &left, int step) {
+  const uint16_t *part = left.first + step / 4 * TILE_ROWS * SWIZZLED_ROW;
+  return advance(describe(part, SWIZZLE_BYTES), step % 4 * 32);
+}
+
+/* sum (64, ROWS) = left · tileᵀ, with a left operand of registers or in shared memory. */
+template <typename Scalar, int ROWS, int FEATURES, typename Left>
+__device__ inline void begin_rows(float (&sum)[ROWS / 8][4], const Left &left, const uint16_t *tile) {
 #pragma unroll
   for (int n = 0; n < ROWS / 64; n++) {
 #pragma unroll
     for (int step = 0; step < FEATURES / 16; step++) {
-      const uint16_t *left_part = left.first + step / 4 * LEFT_ROWS * SWIZZLED_ROW;
       const uint16_t *part = tile + (step / 4 * ROWS + n * 64) * SWIZZLED_ROW;
-      const uint64_t a = advance(describe(left_part, SWIZZLE_BYTES), step % 4 * 32);
       const uint64_t b = advance(describe(part, SWIZZLE_BYTES), step % 4 * 32);
       if (step == 0) {
-        multiply_64<0, false>(eight(sum, 8 * n), a, b, Scalar());
+        multiply_64<0, false>(eight(sum, 8 * n), left_step(left, step), b, Scalar());
       } else {
-        multiply_64<0, true>(eight(sum, 8 * n), a, b, Scalar());
+        multiply_64<0, true>(eight(sum, 8 * n), left_step(left, step), b, Scalar());
       }
     }
   }

@@ -126,6 +126,54 @@ __device__ inline void repeat_broken(uint32_t upper, uint32_t lower, int first, 
   }
 }
 
+/* --- the ends of tiles: a warp's 16 rows of results are stored, and those with a broken lane once more --- */
+
+/* y and the log_sums, of weights 2^(scale · score). */
+template <typename Scalar, int FEATURES>
+__device__ inline void finish_queries(const AttentionPlan &plan, const HeadTile &place, int first,
+                                      const float (&result)[FEATURES / 8][4], const float (&maximum)[2],
+                                      float (&sum)[2], float scale) {
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    sum[half] += shuffle_xor(sum[half], 1);
+    sum[half] += shuffle_xor(sum[half], 2);
+    const int row = first + (int)(threadIdx.x % WARP) / 4 + 8 * half;
+    if (threadIdx.x % 4 == 0 && row < plan.queries) {
+      plan.log_sums[place.both * plan.queries + row] = fmaf(maximum[half], scale, log2f(sum[half]));
+    }
+  }
+  store_rows<Scalar, FEATURES>(rows_of(plan.y, place.batch, place.head, plan.queries), first, result, 1.0f / sum[0],
+                               1.0f / sum[1]);
+  if (!plan.causal) return;
+  repeat_broken(broken_lanes(result, 0), broken_lanes(result, 1), first, plan.queries,
+                [&](int query) { attend_again<Scalar, FEATURES>(plan, place, query); });
+}
+
+/* dq */
+template <typename Scalar, int FEATURES>
+__device__ inline void finish_query_grads(const AttentionPlan &plan, const HeadTile &place, int first,
+                                          const float (&query_grad)[FEATURES / 8][4]) {
+  store_rows<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), first, query_grad, plan.scale,
+                               plan.scale);
+  if (!plan.causal) return;
+  repeat_broken(broken_lanes(query_grad, 0), broken_lanes(query_grad, 1), first, plan.queries,
+                [&](int query) { find_query_grad_again<Scalar, FEATURES>(plan, place, query); });
+}
+
+/* dk and dv */
+template <typename Scalar, int FEATURES>
+__device__ inline void finish_key_grads(const AttentionPlan &plan, const HeadTile &place, int first,
+                                        const float (&key_grad)[FEATURES / 8][4],
+                                        const float (&value_grad)[FEATURES / 8][4]) {
+  store_rows<Scalar, FEATURES>(rows_of(plan.dk, place.batch, place.head, plan.keys), first, key_grad, plan.scale,
+                               plan.scale);
+  store_rows<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), first, value_grad, 1, 1);
+  if (!plan.causal) return;
+  repeat_broken(broken_lanes(key_grad, 0) | broken_lanes(value_grad, 0),
+                broken_lanes(key_grad, 1) | broken_lanes(value_grad, 1), first, plan.keys,
+                [&](int key) { find_key_grads_again<Scalar, FEATURES>(plan, place, key); });
+}
+
 } // namespace
 
 #endif
