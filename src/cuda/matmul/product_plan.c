@@ -74,8 +74,10 @@ static bool prefer(cublasLtMatmulPreferenceOpaque_t *preference, cublasLtMatmulP
 }
 
 static bool make_preference(cublasLtMatmulPreferenceOpaque_t *preference, const CublasProblem *problem) {
-  /* Partial sums of a split k dimension are added in float32, never in the output's dtype. */
-  uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+  /* Partial sums of a split k dimension are added in float32, never in the output's dtype, but rounded to it before a
+   * bias comes to them, and then once more. */
+  bool splits = !problem->has_bias || problem->type_out == CUDA_R_32F;
+  uint32_t reduction = splits ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
   const size_t *workspace = &product_workspace_bytes;
   return product_check(cublasLtMatmulPreferenceInit(preference), "cublasLtMatmulPreferenceInit") &&
          prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace, sizeof *workspace) &&
