@@ -187,12 +187,14 @@ struct RowGradient {
   }
 };
 
-/* The gradient of a row whose logits are read from `source`: `count` vectors, or, if that is 0, a row of elements. */
+/* The gradient of a row whose logits are read from `source`: `count` vectors, or, if that is 0, a row of elements. Returns
+ * the running maximum (vectors.cuh) of what the thread wrote as vectors. */
 template <typename Scalar, int THREADS>
-__device__ inline void write_gradient(const CrossEntropyPlan &plan, const RowGradient &gradient, int64_t row, int lane,
-                                      int count, const uint4 *source) {
+__device__ inline uint32_t write_gradient(const CrossEntropyPlan &plan, const RowGradient &gradient, int64_t row,
+                                          int lane, int count, const uint4 *source) {
   constexpr int width = vector_width<Scalar>;
   const MatrixRows &logits = plan.logits;
+  uint32_t largest = 0;
   if (count > 0) {
     uint4 *out = static_cast<uint4 *>(plan.dlogits) + row * count;
 #pragma unroll 4
@@ -200,7 +202,9 @@ __device__ inline void write_gradient(const CrossEntropyPlan &plan, const RowGra
       float value[width];
       unpack<Scalar>(source[i], value);
       gradient.template apply<Scalar>(plan.weight, (int64_t)i * width, value);
-      out[i] = pack<Scalar>(value);
+      const uint4 packed = pack<Scalar>(value);
+      largest = raise<Scalar>(largest, packed);
+      out[i] = packed;
     }
   } else {
     for (int64_t i = lane; i < logits.columns; i += THREADS) {
@@ -210,6 +214,7 @@ __device__ inline void write_gradient(const CrossEntropyPlan &plan, const RowGra
       store_float(plan.dlogits, logits.dtype, at, value[0]);
     }
   }
+  return largest;
 }
 
 template <typename Scalar, int THREADS>
@@ -254,6 +259,7 @@ __global__ void __launch_bounds__(gradient_block<THREADS>, 2)
   constexpr int groups = gradient_block<THREADS> / THREADS;
   const int lane = threadIdx.x % THREADS;
   int64_t row = (int64_t)blockIdx.x * groups + threadIdx.x / THREADS;
+  uint32_t largest = 0;
   for (; row < plan.logits.rows; row += (int64_t)gridDim.x * groups) {
     const RowTarget target = row_target(plan, row);
     if (target.ignored) {
@@ -267,8 +273,10 @@ __global__ void __launch_bounds__(gradient_block<THREADS>, 2)
     const RowGradient gradient(target, sums.log_sum.maximum, sums.log_sum.sum / sums.target,
                                plan.dloss[row * plan.dloss_stride]);
     const uint4 *source = held ? held : static_cast<const uint4 *>(plan.logits.data) + row * count;
-    write_gradient<Scalar, THREADS>(plan, gradient, row, lane, count, source);
+    const uint32_t own = write_gradient<Scalar, THREADS>(plan, gradient, row, lane, count, source);
+    largest = raise<Scalar>(largest, own);
   }
+  if (plan.maxima) write_maximum<gradient_block<THREADS>>(plan.maxima, magnitude_bits(largest, Scalar()));
 }
 
 /* MatrixRows up to this many columns are left to a warp. */
@@ -286,6 +294,10 @@ int vector_count(const CrossEntropyPlan &plan) {
   return count < INT32_MAX / IN_FLIGHT ? (int)count : 0;
 }
 
+template <int THREADS> int gradient_grid(Launch launch, const CrossEntropyPlan &plan) {
+  return grid_size(launch, plan.logits.rows, gradient_block<THREADS> / THREADS, 64);
+}
+
 template <typename Scalar, int THREADS> void start_gradient(Launch launch, const CrossEntropyPlan &plan, int count) {
   const auto kernel = cross_entropy_gradient_kernel<Scalar, THREADS>;
   constexpr int block = gradient_block<THREADS>;
@@ -294,8 +306,7 @@ template <typename Scalar, int THREADS> void start_gradient(Launch launch, const
       bytes > 0 && bytes <= HELD_MOST &&
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes) == cudaSuccess;
   cudaGetLastError(); /* of a GPU that has less shared memory */
-  const int grid = grid_size(launch, plan.logits.rows, block / THREADS, 64);
-  kernel<<<grid, block, holding ? bytes : 0, launch.stream>>>(plan, count, holding);
+  kernel<<<gradient_grid<THREADS>(launch, plan), block, holding ? bytes : 0, launch.stream>>>(plan, count, holding);
 }
 
 } // namespace
@@ -324,6 +335,13 @@ extern "C" cudaError_t launch_cross_entropy_backward(Launch launch, const CrossE
     kernel<<<rows_grid(launch, logits), BLOCK, 0, launch.stream>>>(*plan, count);
   });
   return cudaGetLastError();
+}
+
+extern "C" int cross_entropy_gradient_grid(const CrossEntropyPlan *plan, int multiprocessors) {
+  const Launch launch = {nullptr, multiprocessors};
+  if (vector_count(*plan) == 0) return 0;
+  return plan->logits.columns <= warp_columns ? gradient_grid<WARP>(launch, *plan)
+                                              : gradient_grid<LONG_BLOCK>(launch, *plan);
 }
 
 extern "C" cudaError_t launch_cross_entropy_gradient(Launch launch, const CrossEntropyPlan *plan) {

@@ -126,11 +126,14 @@ typedef struct CrossEntropyPlan {
   void *dlogits; /* of the logits' dtype; NULL in the forward pass */
   const float *dloss;
   int64_t dloss_stride; /* counts elements; may be 0 */
+  uint32_t *maxima; /* of the gradient at once: a word for each of cross_entropy_gradient_grid's thread blocks, of what
+                         * it wrote; or NULL */
 } CrossEntropyPlan;
 
 cudaError_t launch_cross_entropy(Launch launch, const CrossEntropyPlan *plan);
 cudaError_t launch_cross_entropy_backward(Launch launch, const CrossEntropyPlan *plan);
-/* Both at once; dlogits may be the logits. */
+/* Both at once; dlogits may be the logits. The grid: 0 where no maxima are found. */
+int cross_entropy_gradient_grid(const CrossEntropyPlan *plan, int multiprocessors);
 cudaError_t launch_cross_entropy_gradient(Launch launch, const CrossEntropyPlan *plan);
 
 /* out[i] = x[i] times 0 or `scale`, by whether u[i] is below the probability: backend.h, dropout. */

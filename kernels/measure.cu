@@ -13,12 +13,6 @@ int vector_columns(const MeasurePlan &plan) {
   return with_scalar(plan.dtype, [&](auto scalar) { return (int)(plan.columns / vector_width<decltype(scalar)>); });
 }
 
-/* The largest of the thread block, to its word of `maxima`. */
-__device__ inline void write_maximum(uint32_t *maxima, uint32_t largest) {
-  largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
-  if (threadIdx.x == 0) maxima[blockIdx.x] = largest;
-}
-
 template <typename Scalar>
 __global__ void __launch_bounds__(BLOCK, 4) measure_kernel(const uint4 *x, int64_t vectors, uint32_t *maxima) {
   uint32_t largest = 0;
@@ -38,7 +32,7 @@ __global__ void __launch_bounds__(BLOCK, 4) measure_kernel(const uint4 *x, int64
 #pragma unroll
     for (int v = 0; v < ROWS_IN_FLIGHT; v++) largest = raise<Scalar>(largest, raw[v]);
   }
-  write_maximum(maxima, magnitude_bits(largest, Scalar()));
+  write_maximum<BLOCK>(maxima, magnitude_bits(largest, Scalar()));
 }
 
 /* across: the vectors of a row. */
@@ -78,7 +72,7 @@ __global__ void __launch_bounds__(BLOCK, 4)
       if (MAXIMUM) largest = raise<Scalar>(largest, raw[i]);
     }
   }
-  if (MAXIMUM) write_maximum(plan.maxima, magnitude_bits(largest, Scalar()));
+  if (MAXIMUM) write_maximum<BLOCK>(plan.maxima, magnitude_bits(largest, Scalar()));
 #pragma unroll
   for (int k = 0; k < width; k++) shared[row_in_block][lane][k] = sum[k];
   __syncthreads();

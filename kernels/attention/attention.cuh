@@ -207,22 +207,32 @@ template <int FRAGMENTS> __device__ inline void scale_rows(float (&rows)[FRAGMEN
   }
 }
 
-/* Writes the lane's part of 16 rows from `first` on, times one factor for its upper and one for its lower row. */
+/* Writes the lane's part of 16 rows from `first` on, times one factor for its upper and one for its lower row; and raises
+ * the running maximum (vectors.cuh) of either. */
 template <typename Scalar, int FEATURES>
 __device__ inline void store_rows(const HeadRows &rows, int first, const float (&sum)[FEATURES / 8][4], float upper,
-                                  float lower) {
+                                  float lower, uint32_t (&largest)[2]) {
   const int lane = threadIdx.x % WARP, row = first + lane / 4, column = lane % 4 * 2;
 #pragma unroll
   for (int n = 0; n < FEATURES / 8; n++) {
-    if (row < rows.count) {
-      *reinterpret_cast<uint32_t *>(rows.data + row * rows.stride + n * 8 + column) =
-          pack_word(sum[n][0] * upper, sum[n][1] * upper, Scalar());
-    }
-    if (row + 8 < rows.count) {
-      *reinterpret_cast<uint32_t *>(rows.data + (row + 8) * rows.stride + n * 8 + column) =
-          pack_word(sum[n][2] * lower, sum[n][3] * lower, Scalar());
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      if (row + 8 * half >= rows.count) continue;
+      const float factor = half == 0 ? upper : lower;
+      const uint32_t word = pack_word(sum[n][2 * half] * factor, sum[n][2 * half + 1] * factor, Scalar());
+      *reinterpret_cast<uint32_t *>(rows.data + (row + 8 * half) * rows.stride + n * 8 + column) = word;
+      largest[half] = raise<Scalar>(largest[half], word);
     }
   }
+}
+
+/* The largest of the warp, to one of the plan's words. */
+template <typename Scalar> __device__ inline void note_maximum(const AttentionPlan &plan, uint32_t largest) {
+  if (!plan.maxima) return;
+  largest = magnitude_bits(largest, Scalar());
+#pragma unroll
+  for (int mask = WARP / 2; mask > 0; mask /= 2) largest = max(largest, shuffle_xor(largest, mask));
+  if (threadIdx.x % WARP == 0) atomicMax(plan.maxima + blockIdx.x % ATTENTION_MAXIMA, largest);
 }
 
 /* Thread blocks are numbered so that heads_at_once heads, whose keys and values the cache holds, come together, their

@@ -15,6 +15,8 @@ typedef struct AttentionOperand {
   int64_t batch, head, position;
 } AttentionOperand;
 
+enum { ATTENTION_MAXIMA = 256 };
+
 typedef struct AttentionPlan {
   DType dtype; /* f16 or bf16 */
   int64_t batch, heads;
@@ -26,6 +28,7 @@ typedef struct AttentionPlan {
   AttentionOperand q, k, v, y;
   AttentionOperand dy, dq, dk, dv; /* of the backward pass */
   float *log_sums, *deltas;        /* (batch, heads, queries); deltas: scratch of the backward pass */
+  uint32_t *maxima;                /* ATTENTION_MAXIMA words, 0 before: of y, or of dq, dk and dv together; or NULL */
 } AttentionPlan;
 
 /* Whether this library has code for the tensor cores of devices of compute capability 9.0; asked while one is current. */

@@ -21,13 +21,17 @@ __device__ inline void load_row(float (&row)[lane_features<FEATURES>], const Hea
 }
 
 template <typename Scalar, int FEATURES>
-__device__ inline void store_row(const HeadRows &rows, int position, const float (&row)[lane_features<FEATURES>],
-                                 float factor) {
+__device__ inline void store_row(const AttentionPlan &plan, const HeadRows &rows, int position,
+                                 const float (&row)[lane_features<FEATURES>], float factor) {
   uint16_t *to = rows.data + position * rows.stride + threadIdx.x % WARP * lane_features<FEATURES>;
+  uint32_t largest = 0;
 #pragma unroll
   for (int k = 0; k < lane_features<FEATURES>; k++) {
-    to[k] = (uint16_t)pack_word(row[k] * factor, 0.0f, Scalar());
+    const uint32_t word = pack_word(row[k] * factor, 0.0f, Scalar());
+    largest = raise<Scalar>(largest, word);
+    to[k] = (uint16_t)word;
   }
+  note_maximum<Scalar>(plan, largest);
 }
 
 template <int COUNT> __device__ inline float warp_dot(const float (&a)[COUNT], const float (&b)[COUNT]) {
@@ -59,7 +63,7 @@ __device__ inline void attend_again(const AttentionPlan &plan, const HeadTile &p
     load_row<Scalar, FEATURES>(v, values, key);
     add_times(y, power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sum)), v);
   }
-  store_row<Scalar, FEATURES>(rows_of(plan.y, place.batch, place.head, plan.queries), query, y, 1);
+  store_row<Scalar, FEATURES>(plan, rows_of(plan.y, place.batch, place.head, plan.queries), query, y, 1);
 }
 
 /* dq of one query. */
@@ -80,7 +84,7 @@ __device__ inline void find_query_grad_again(const AttentionPlan &plan, const He
     const float probability = power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sum));
     add_times(dq, probability * (warp_dot(dy, v) - delta), k);
   }
-  store_row<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), query, dq, plan.scale);
+  store_row<Scalar, FEATURES>(plan, rows_of(plan.dq, place.batch, place.head, plan.queries), query, dq, plan.scale);
 }
 
 /* dk and dv of one key. */
@@ -101,8 +105,8 @@ __device__ inline void find_key_grads_again(const AttentionPlan &plan, const Hea
     add_times(dv, probability, dy);
     add_times(dk, probability * (warp_dot(dy, v) - deltas[query]), q);
   }
-  store_row<Scalar, FEATURES>(rows_of(plan.dk, place.batch, place.head, plan.keys), key, dk, plan.scale);
-  store_row<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), key, dv, 1);
+  store_row<Scalar, FEATURES>(plan, rows_of(plan.dk, place.batch, place.head, plan.keys), key, dk, plan.scale);
+  store_row<Scalar, FEATURES>(plan, rows_of(plan.dv, place.batch, place.head, plan.keys), key, dv, 1);
 }
 
 /* The lanes whose part of the upper (half 0) or lower 8 of 16 rows is not finite: four lanes hold a row. */
@@ -116,9 +120,15 @@ template <int FRAGMENTS> __device__ inline uint32_t broken_lanes(const float (&r
   return __ballot_sync(~0u, sum != 0.0f);
 }
 
-/* again(row) for each row of `count` that has a broken lane, the warp's first row being `first`. */
-template <typename Again>
-__device__ inline void repeat_broken(uint32_t upper, uint32_t lower, int first, int count, Again again) {
+/* Ends what was stored of 16 rows from `first` on, of which a half has a running maximum and broken lanes: again(row) for
+ * each row of `count` that has some, and the maximum of the others to the plan. */
+template <typename Scalar, typename Again>
+__device__ inline void finish_rows(const AttentionPlan &plan, const uint32_t (&largest)[2], uint32_t upper,
+                                   uint32_t lower, int first, int count, Again again) {
+  const int row_of_lane = threadIdx.x % WARP / 4;
+  const uint32_t kept_upper = upper >> 4 * row_of_lane & 15 ? 0 : largest[0];
+  const uint32_t kept_lower = lower >> 4 * row_of_lane & 15 ? 0 : largest[1];
+  note_maximum<Scalar>(plan, raise<Scalar>(kept_upper, kept_lower));
   if ((upper | lower) == 0) return;
 #pragma unroll 1
   for (int row = 0; row < 16 && first + row < count; row++) {
@@ -142,22 +152,25 @@ __device__ inline void finish_queries(const AttentionPlan &plan, const HeadTile 
       plan.log_sums[place.both * plan.queries + row] = fmaf(maximum[half], scale, log2f(sum[half]));
     }
   }
+  uint32_t largest[2] = {};
   store_rows<Scalar, FEATURES>(rows_of(plan.y, place.batch, place.head, plan.queries), first, result, 1.0f / sum[0],
-                               1.0f / sum[1]);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(result, 0), broken_lanes(result, 1), first, plan.queries,
-                [&](int query) { attend_again<Scalar, FEATURES>(plan, place, query); });
+                               1.0f / sum[1], largest);
+  const uint32_t upper = plan.causal ? broken_lanes(result, 0) : 0, lower = plan.causal ? broken_lanes(result, 1) : 0;
+  finish_rows<Scalar>(plan, largest, upper, lower, first, plan.queries,
+                      [&](int query) { attend_again<Scalar, FEATURES>(plan, place, query); });
 }
 
 /* dq */
 template <typename Scalar, int FEATURES>
 __device__ inline void finish_query_grads(const AttentionPlan &plan, const HeadTile &place, int first,
                                           const float (&query_grad)[FEATURES / 8][4]) {
+  uint32_t largest[2] = {};
   store_rows<Scalar, FEATURES>(rows_of(plan.dq, place.batch, place.head, plan.queries), first, query_grad, plan.scale,
-                               plan.scale);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(query_grad, 0), broken_lanes(query_grad, 1), first, plan.queries,
-                [&](int query) { find_query_grad_again<Scalar, FEATURES>(plan, place, query); });
+                               plan.scale, largest);
+  const uint32_t upper = plan.causal ? broken_lanes(query_grad, 0) : 0;
+  const uint32_t lower = plan.causal ? broken_lanes(query_grad, 1) : 0;
+  finish_rows<Scalar>(plan, largest, upper, lower, first, plan.queries,
+                      [&](int query) { find_query_grad_again<Scalar, FEATURES>(plan, place, query); });
 }
 
 /* dk and dv */
@@ -165,13 +178,14 @@ template <typename Scalar, int FEATURES>
 __device__ inline void finish_key_grads(const AttentionPlan &plan, const HeadTile &place, int first,
                                         const float (&key_grad)[FEATURES / 8][4],
                                         const float (&value_grad)[FEATURES / 8][4]) {
+  uint32_t largest[2] = {};
   store_rows<Scalar, FEATURES>(rows_of(plan.dk, place.batch, place.head, plan.keys), first, key_grad, plan.scale,
-                               plan.scale);
-  store_rows<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), first, value_grad, 1, 1);
-  if (!plan.causal) return;
-  repeat_broken(broken_lanes(key_grad, 0) | broken_lanes(value_grad, 0),
-                broken_lanes(key_grad, 1) | broken_lanes(value_grad, 1), first, plan.keys,
-                [&](int key) { find_key_grads_again<Scalar, FEATURES>(plan, place, key); });
+                               plan.scale, largest);
+  store_rows<Scalar, FEATURES>(rows_of(plan.dv, place.batch, place.head, plan.keys), first, value_grad, 1, 1, largest);
+  const uint32_t upper = plan.causal ? broken_lanes(key_grad, 0) | broken_lanes(value_grad, 0) : 0;
+  const uint32_t lower = plan.causal ? broken_lanes(key_grad, 1) | broken_lanes(value_grad, 1) : 0;
+  finish_rows<Scalar>(plan, largest, upper, lower, first, plan.keys,
+                      [&](int key) { find_key_grads_again<Scalar, FEATURES>(plan, place, key); });
 }
 
 } // namespace

@@ -37,6 +37,17 @@ typedef struct ElementwisePlan {
 
 cudaError_t launch_unary(Launch launch, const ElementwisePlan *plan, UnaryOp op);
 cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp op);
+/* An activation function, or its gradient from that of its result, of f16 or bf16 at multiples of 16 bytes. */
+typedef struct ActivationPlan {
+  UnaryOp op; /* RELU, GELU, GELU_TANH or SILU */
+  DType dtype;
+  const void *x, *grad; /* grad: NULL for the function */
+  void *out;
+  int64_t vectors;  /* of 8 elements; not 0 */
+  uint32_t *maxima; /* a word for each of activation_grid's thread blocks: of what it wrote; or NULL */
+} ActivationPlan;
+int activation_grid(const ActivationPlan *plan, int multiprocessors);
+cudaError_t launch_activation(Launch launch, const ActivationPlan *plan);
 cudaError_t launch_where(Launch launch, const ElementwisePlan *plan);
 /* Inputs: x, low, high; the last two are numbers. */
 cudaError_t launch_clamp(Launch launch, const ElementwisePlan *plan);

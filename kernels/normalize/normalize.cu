@@ -49,6 +49,7 @@ template <typename Scalar, typename Shape>
 __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_constant__ NormalizePlan plan, int count) {
   constexpr int width = vector_width<Scalar>;
   const float columns = (float)plan.x.columns;
+  uint32_t largest = 0;
   for_each_held_row<Shape>(plan.x.rows, [&](int64_t row, int lane) {
     uint4 raw[Shape::vectors];
     load_row<Shape>(static_cast<const uint4 *>(plan.x.data) + row * count, lane, count, raw);
@@ -88,9 +89,12 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_cons
       for (int k = 0; k < width; k++) {
         value[k] = normalized_value(value[k], kept.mean, kept.inverse) * weight[k] + bias[k];
       }
-      static_cast<uint4 *>(plan.out)[row * count + i] = pack<Scalar>(value);
+      const uint4 packed = pack<Scalar>(value);
+      largest = raise<Scalar>(largest, packed);
+      static_cast<uint4 *>(plan.out)[row * count + i] = packed;
     }
   });
+  if (plan.maxima) write_maximum<ROWS_BLOCK>(plan.maxima, magnitude_bits(largest, Scalar()));
 }
 
 /* A thread block a row, of any length and alignment. */
@@ -122,13 +126,26 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_any_kernel(const __grid_
   });
 }
 
+/* The vectors of a row that can be held in registers; else 0. */
+int64_t held_vectors(const NormalizePlan &plan) {
+  const bool aligned =
+      on_vector(plan.x.data) && on_vector(plan.out) && on_vector(plan.weight.data) && on_vector(plan.bias.data);
+  return aligned ? vectors_in_row(plan.x.dtype, plan.x.columns) : 0;
+}
+
 } // namespace
+
+extern "C" int normalize_grid(const NormalizePlan *plan, int multiprocessors) {
+  int grid = 0;
+  with_row_shape(held_vectors(*plan), [&](auto shape) {
+    grid = rows_grid_of<decltype(shape)>({nullptr, multiprocessors}, plan->x.rows);
+  });
+  return grid;
+}
 
 extern "C" cudaError_t launch_normalize(Launch launch, const NormalizePlan *plan) {
   if (plan->x.rows == 0) return cudaSuccess;
-  const bool aligned =
-      on_vector(plan->x.data) && on_vector(plan->out) && on_vector(plan->weight.data) && on_vector(plan->bias.data);
-  const int64_t count = aligned ? vectors_in_row(plan->x.dtype, plan->x.columns) : 0;
+  const int64_t count = held_vectors(*plan);
   const bool launched = with_row_shape(count, [&](auto shape) {
     using Shape = decltype(shape);
     with_scalar(plan->x.dtype, [&](auto scalar) {

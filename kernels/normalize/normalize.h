@@ -20,7 +20,10 @@ typedef struct NormalizePlan {
   NormalizeParameter weight, bias;
   float *mean, *inverse; /* a RowMean and one a row; mean is NULL for root mean square normalization */
   float epsilon;
+  uint32_t *maxima; /* a word for each of normalize_grid's thread blocks: of what it wrote; or NULL */
 } NormalizePlan;
+/* 0 where rows are not held in registers, and no maxima are found. */
+int normalize_grid(const NormalizePlan *plan, int multiprocessors);
 cudaError_t launch_normalize(Launch launch, const NormalizePlan *plan);
 
 typedef struct NormalizeBackwardPlan {
@@ -34,8 +37,10 @@ typedef struct NormalizeBackwardPlan {
   /* Sums of dy · (x - mean) · inverse and of dy, a row of columns for each part of the matrix's rows; or NULL. */
   float *weight_partials, *bias_partials;
   int partial_rows;
+  bool held;        /* rows are held in registers, by as many thread blocks as there are partial rows */
+  uint32_t *maxima; /* if held, a word for each of them: of the part of dx that it wrote; or NULL */
 } NormalizeBackwardPlan;
-/* Fills in partial_rows. */
+/* Fills in partial_rows and held. */
 void normalize_backward_shape(NormalizeBackwardPlan *plan, int multiprocessors);
 cudaError_t launch_normalize_backward(Launch launch, const NormalizeBackwardPlan *plan);
 

@@ -42,6 +42,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
   constexpr int width = vector_width<Scalar>;
   const float columns = (float)plan.x.columns;
   float weight_sum[Shape::vectors][width] = {}, bias_sum[Shape::vectors][width] = {};
+  uint32_t largest = 0;
   for_each_held_row<Shape>(plan.x.rows, [&](int64_t row, int lane) {
     uint4 raw_x[Shape::vectors], raw_dy[Shape::vectors];
     load_row<Shape>(static_cast<const uint4 *>(plan.x.data) + row * count, lane, count, raw_x);
@@ -88,9 +89,12 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
 #pragma unroll
         for (int k = 0; k < width; k++) value[k] += grad[k];
       }
-      static_cast<uint4 *>(plan.dx)[row * count + i] = pack<Scalar>(value);
+      const uint4 packed = pack<Scalar>(value);
+      largest = raise<Scalar>(largest, packed);
+      static_cast<uint4 *>(plan.dx)[row * count + i] = packed;
     }
   });
+  if (plan.maxima) write_maximum<ROWS_BLOCK>(plan.maxima, magnitude_bits(largest, Scalar()));
 #pragma unroll
   for (int v = 0; v < Shape::vectors; v++) {
     if (plan.weight_partials)
@@ -176,7 +180,7 @@ int64_t held_vectors(const NormalizeBackwardPlan &plan) {
 extern "C" void normalize_backward_shape(NormalizeBackwardPlan *plan, int multiprocessors) {
   enum { LONGEST_CHAIN = 512 };
   int64_t groups = ROWS_BLOCK / WARP, blocks = 2 * multiprocessors;
-  with_row_shape(held_vectors(*plan), [&](auto shape) {
+  plan->held = with_row_shape(held_vectors(*plan), [&](auto shape) {
     groups = decltype(shape)::groups;
     blocks = resident<decltype(shape)> * multiprocessors;
   });

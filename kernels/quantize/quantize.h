@@ -85,9 +85,11 @@ typedef struct TransposePlan {
   QuantizePlan quantize;
   uint8_t *transposed;
   int64_t rows, columns;
-  const uint32_t *maxima; /* instead of known_scale: launch_measure's */
+  const uint32_t *maxima; /* instead of known_scale: launch_measure's, or the like */
   int maxima_count;
+  float *partials; /* column sums of every TRANSPOSE_ROWS rows: a row of `columns` each; or NULL */
 } TransposePlan;
+enum { TRANSPOSE_ROWS = 128 };
 cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan);
 
 /* One scale for the whole tensor, which is a small matrix of whole 16-byte vectors a row; everything in one launch.

@@ -1,13 +1,18 @@
-/* Codes of a hardware format as they are and transposed, in one pass over x, for products that contract over rows.
+/* Codes of a hardware format as they are and transposed, in one pass over x, for products that contract over rows; with
+ * x's column sums, if they are wanted.
  *
  * A thread block takes patches of 128 × 128. Each thread casts four runs of 16 elements, which go to `codes` and into
- * shared memory, from where they are written transposed (byte_patch.cuh). */
+ * shared memory, from where they are written transposed (byte_patch.cuh). Sums of a patch's 128 rows are float32. */
+#include <type_traits>
+
 #include "byte_patch.cuh"
 #include "quantize/vector.cuh"
 
 namespace {
 
 using namespace byte_patch;
+
+static_assert((int)SIDE == (int)TRANSPOSE_ROWS, "a row of partial sums is that of a patch");
 
 /* The 16 codes of a run in registers. */
 template <typename Scalar, Encoding ENCODING>
@@ -30,11 +35,56 @@ __device__ inline uint4 codes_of_run(const QuantizePlan &plan, float scale, uint
   return make_uint4(all[0], all[1], all[2], all[3]);
 }
 
-template <typename Scalar, Encoding ENCODING>
+/* --- column sums --- */
+
+/* A run of columns, and those of the warps of a thread block side by side. */
+struct NoSums {};
+struct PatchSums {
+  float warp[BLOCK / WARP][SIDE];
+};
+
+template <typename Scalar> __device__ inline void add_run(const uint4 (&raw)[sizeof(Scalar)], float (&sum)[RUN]) {
+  constexpr int width = vector_width<Scalar>;
+#pragma unroll
+  for (int v = 0; v < (int)sizeof(Scalar); v++) {
+    float value[width];
+    unpack<Scalar>(raw[v], value);
+#pragma unroll
+    for (int k = 0; k < width; k++) sum[v * width + k] += value[k];
+  }
+}
+
+/* The sums of a warp's rows to shared memory: lanes RUNS apart have the same run. */
+__device__ inline void share_sums(float (&sum)[RUN], PatchSums &sums) {
+#pragma unroll
+  for (int k = 0; k < RUN; k++) {
+#pragma unroll
+    for (int mask = RUNS; mask < WARP; mask *= 2) sum[k] += shuffle_xor(sum[k], mask);
+  }
+  const int lane = threadIdx.x % WARP;
+  if (lane >= RUNS) return;
+#pragma unroll
+  for (int k = 0; k < RUN; k++) sums.warp[threadIdx.x / WARP][lane * RUN + k] = sum[k];
+}
+
+__device__ inline void write_sums(const TransposePlan &turn, int64_t patch_row, int64_t patch_column,
+                                  const PatchSums &sums) {
+  const int64_t column = patch_column * SIDE + threadIdx.x;
+  if (threadIdx.x >= SIDE || column >= turn.columns) return;
+  float total = 0;
+#pragma unroll
+  for (int i = 0; i < BLOCK / WARP; i++) total += sums.warp[i][threadIdx.x];
+  turn.partials[patch_row * turn.columns + column] = total;
+}
+
+/* --- the kernel --- */
+
+template <typename Scalar, Encoding ENCODING, bool SUM>
 __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __grid_constant__ TransposePlan turn) {
   constexpr int vectors = sizeof(Scalar); /* a run */
   constexpr int together = sizeof(Scalar) == 2 ? 4 : 2;
   __shared__ __align__(16) uint4 chunks[SIDE * RUNS];
+  __shared__ std::conditional_t<SUM, PatchSums, NoSums> sums;
   const QuantizePlan &plan = turn.quantize;
   const float scale =
       turn.maxima ? scale_of<ENCODING>(plan, whole_maximum(turn.maxima, turn.maxima_count)) : plan.known_scale[0];
@@ -46,6 +96,7 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
     const int64_t patch = turn.maxima ? patches - 1 - turned : turned;
     const int64_t patch_row = divide(patch, patches_across), patch_column = patch - patch_row * patches_across;
     const int64_t column = patch_column * SIDE + run * RUN;
+    float sum[RUN] = {};
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass += together) {
       uint4 raw[together][vectors];
@@ -66,6 +117,7 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
         const int patch_first = first_row + (pass + i) * ROWS_AT_ONCE;
         const int64_t row = patch_row * SIDE + patch_first;
         if (row >= turn.rows || column >= turn.columns) continue;
+        if (SUM) add_run<Scalar>(raw[i], sum);
         const int64_t at = row * turn.columns + column;
         const uint4 codes =
             codes_of_run<Scalar, ENCODING>(plan, scale, raw[i], static_cast<const Scalar *>(plan.x) + at);
@@ -73,14 +125,17 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
         chunks[chunk_at(patch_first, run)] = codes;
       }
     }
+    if constexpr (SUM) share_sums(sum, sums);
     __syncthreads();
+    if constexpr (SUM) write_sums(turn, patch_row, patch_column, sums);
     write_columns(chunks, patch_row * SIDE, patch_column * SIDE, turn.rows, turn.columns, turn.transposed, turn.rows);
     __syncthreads(); /* before the next patch is written */
   }
 }
 
 template <typename Scalar, Encoding ENCODING> cudaError_t run(Launch launch, const TransposePlan &plan) {
-  const auto kernel = quantize_transposed_kernel<Scalar, ENCODING>;
+  const auto kernel = plan.partials ? quantize_transposed_kernel<Scalar, ENCODING, true>
+                                    : quantize_transposed_kernel<Scalar, ENCODING, false>;
   const int64_t patches = divide_up(plan.rows, SIDE) * divide_up(plan.columns, SIDE);
   const int grid = resident_grid((const void *)kernel, launch, BLOCK, patches);
   kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);

@@ -21,4 +21,19 @@ PORTABLE float gelu_tanh_bounded(float x) {
   return raised > 10.0f ? 10.0f : raised;
 }
 
+/* The normal distribution function below -|x|, over e^(-x²/2), of u = 1 / (1 + 0.3 |x|): a minimax fit, whose relative
+ * error is below 5e-7. */
+PORTABLE float normal_tail_ratio(float u) {
+  float series = 0.11246479303f + u * -0.02062866092f;
+  series = -0.22828480601f + u * series;
+  series = 0.19188332558f + u * series;
+  series = -0.07950920612f + u * series;
+  series = 0.09620495886f + u * series;
+  series = 0.07837220281f + u * series;
+  series = 0.11023934931f + u * series;
+  series = 0.11957131326f + u * series;
+  series = 0.11968671530f + u * series;
+  return u * series;
+}
+
 #endif

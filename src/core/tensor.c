@@ -25,6 +25,7 @@ static Storage *storage_create(Device device, size_t bytes) {
 void storage_release(Storage *storage) {
   if (--storage->references > 0) return;
   Context *context = storage->context, *before = context_enter(context);
+  if (storage->maxima) storage_release(storage->maxima);
   if (storage->owner) {
     capture_free(storage);
   } else if (storage->data) {
@@ -106,6 +107,27 @@ void *tensor_data(const Tensor *tensor) {
   if (!tensor->storage->data) return NULL;
   if (tensor->storage->context->capture) capture_use(tensor->storage);
   return (char *)tensor->storage->data + tensor->offset * dtype_size(tensor->dtype);
+}
+
+void tensor_note_maxima(const Tensor *tensor, Tensor *words) {
+  Storage *storage = tensor->storage;
+  if (storage->maxima) storage_release(storage->maxima);
+  storage->maxima = words->storage;
+  storage->maxima_version = storage->version;
+  storage->maxima_epoch = capture_epoch();
+  words->storage = NULL;
+}
+
+bool tensor_known_maxima(const Tensor *tensor, Tensor *words) {
+  const Storage *storage = tensor->storage;
+  if (!storage->maxima || storage->maxima_version != storage->version || storage->maxima_epoch != capture_epoch() ||
+      (size_t)(tensor_count(tensor) * dtype_size(tensor->dtype)) != storage->bytes || !tensor_is_contiguous(tensor)) {
+    return false;
+  }
+  *words = (Tensor){.storage = storage->maxima, .dtype = DTYPE_U8, .rank = 1, .stride = {1}};
+  words->size[0] = (int64_t)storage->maxima->bytes;
+  words->storage->references++;
+  return true;
 }
 
 const char *tensor_shape_text(const Tensor *tensor, char text[TENSOR_SHAPE_TEXT_MAX]) {

@@ -25,6 +25,9 @@ typedef struct Storage {
   struct Capture *owner; /* the capture whose memory this is, or NULL (capture.h) */
   int block;             /* its position there */
   uint64_t used_by;      /* the number of the last capture that used it */
+  /* What tensor_note_maxima was given, or NULL, and when: it holds as long as both numbers do. */
+  struct Storage *maxima;
+  uint64_t maxima_version, maxima_epoch;
 } Storage;
 
 /* Drops a reference. */
@@ -64,6 +67,14 @@ FP8_API Tensor tensor_as_transposed_matrix(const Tensor *tensor);
 
 /* Says that the elements have been changed in place. */
 static inline void tensor_changed(const Tensor *tensor) { tensor->storage->version++; }
+
+/* Keeps what whoever wrote all elements of a new storage has found out in passing: 32-bit words whose maximum is the bits
+ * of the largest magnitude, at least those of infinity if an element is infinite or NaN. Takes the reference of `words`
+ * over. */
+FP8_API void tensor_note_maxima(const Tensor *tensor, Tensor *words);
+/* Makes *words a reference to what was noted and returns true, if that is still so and `tensor` is all of the elements in
+ * some order; else false. */
+FP8_API bool tensor_known_maxima(const Tensor *tensor, Tensor *words);
 
 /* Address of the first element. While a graph is captured, asking for it is what makes the graph keep the storage. */
 FP8_API void *tensor_data(const Tensor *tensor);

@@ -1,7 +1,7 @@
 /* Fused attention: what its kernels take, and their plans. */
 #include "attention/attention.h"
 
-#include "cuda/cuda.h"
+#include "cuda/measure.h"
 
 /* The features of a head side by side, everything else at multiples of 16 bytes. */
 static bool is_suitable(const Tensor *x) {
@@ -65,11 +65,28 @@ static AttentionPlan plan_of(const CudaDevice *device, const Tensor *y, const Te
                          .log_sums = tensor_data(log_sums)};
 }
 
+/* Has the kernels find the largest magnitudes of `out`, all of which they write. */
+static bool find_maxima(AttentionPlan *plan, const CudaDevice *device, const Tensor *out) {
+  enum { BYTES = ATTENTION_MAXIMA * sizeof *plan->maxima };
+  return cuda_note_maxima(device, out, ATTENTION_MAXIMA, &plan->maxima) &&
+         (!plan->maxima ||
+          cuda_check(cudaMemsetAsync(plan->maxima, 0, BYTES, device->launch.stream), "cudaMemsetAsync"));
+}
+
+/* Whether the gradients are, together, all of one storage. */
+static bool share_storage(const AttentionGradients *gradients) {
+  const Storage *storage = gradients->q->storage;
+  int64_t count = tensor_count(gradients->q) + tensor_count(gradients->k) + tensor_count(gradients->v);
+  return gradients->k->storage == storage && gradients->v->storage == storage &&
+         (size_t)(count * dtype_size(gradients->q->dtype)) == storage->bytes;
+}
+
 bool cuda_attention(Tensor *y, Tensor *log_sums, const Attention *attention) {
   CudaDevice *device = cuda_tensor_device(y);
   if (!device) return false;
   AttentionPlan plan = plan_of(device, y, log_sums, attention);
-  return cuda_launched(device, launch_attention(device->launch, &plan), "attention kernel");
+  return find_maxima(&plan, device, y) &&
+         cuda_launched(device, launch_attention(device->launch, &plan), "attention kernel");
 }
 
 bool cuda_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward) {
@@ -83,7 +100,8 @@ bool cuda_attention_backward(const AttentionGradients *gradients, const Attentio
   plan.dk = operand_of(gradients->k);
   plan.dv = operand_of(gradients->v);
   plan.deltas = tensor_data(&deltas);
-  bool done = cuda_launched(device, launch_attention_backward(device->launch, &plan), "attention kernel");
+  bool done = (!share_storage(gradients) || find_maxima(&plan, device, gradients->q)) &&
+              cuda_launched(device, launch_attention_backward(device->launch, &plan), "attention kernel");
   tensor_release(&deltas);
   return done;
 }

@@ -96,7 +96,8 @@ bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quant
   plan.partials = done ? tensor_data(&partials) : NULL;
   if (done && parts && !quantizer->known_scale) {
     /* Any matrix of x's elements will do. */
-    done = cuda_measure(device, pieces->quantize.x, x->dtype, count / vector, vector, NULL, &maxima);
+    done = cuda_known_maxima(x, &maxima) ||
+           cuda_measure(device, pieces->quantize.x, x->dtype, count / vector, vector, NULL, &maxima);
     pieces->maxima = done ? tensor_data(&maxima.words) : NULL;
     pieces->maxima_count = maxima.count;
   }

@@ -1,5 +1,5 @@
 /* Cross entropy over the rows of contiguous tensors. */
-#include "cuda/cuda.h"
+#include "cuda/measure.h"
 
 static CrossEntropyPlan cross_entropy_plan(const CudaDevice *device, const CrossEntropy *rows) {
   return (CrossEntropyPlan){
@@ -45,5 +45,7 @@ bool cuda_cross_entropy_gradient(Tensor *loss, Tensor *dlogits, const CrossEntro
   CrossEntropyPlan plan = cross_entropy_plan(device, rows);
   plan.loss = tensor_data(loss);
   plan_gradient(&plan, dlogits, dloss);
-  return cuda_launched(device, launch_cross_entropy_gradient(device->launch, &plan), "cross_entropy_gradient kernel");
+  int words = cross_entropy_gradient_grid(&plan, device->launch.multiprocessors);
+  return cuda_note_maxima(device, dlogits, words, &plan.maxima) &&
+         cuda_launched(device, launch_cross_entropy_gradient(device->launch, &plan), "cross_entropy_gradient kernel");
 }

@@ -40,3 +40,20 @@ bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64
   tensor_release(&partials);
   return done;
 }
+
+bool cuda_note_maxima(const CudaDevice *device, const Tensor *out, int count, uint32_t **words) {
+  static const int64_t small = (int64_t)1 << 20;
+  Tensor created = {0};
+  *words = NULL;
+  if (count == 0 || tensor_count(out) <= small) return true;
+  if (!cuda_scratch(&created, device, count * (int64_t)sizeof **words)) return false;
+  *words = tensor_data(&created);
+  tensor_note_maxima(out, &created);
+  return true;
+}
+
+bool cuda_known_maxima(const Tensor *x, Maxima *maxima) {
+  if (!tensor_known_maxima(x, &maxima->words)) return false;
+  maxima->count = (int)(tensor_count(&maxima->words) / (int64_t)sizeof(uint32_t));
+  return true;
+}

@@ -18,6 +18,14 @@ bool cuda_measurable(const void *data, DType dtype, int64_t columns);
 bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64_t rows, int64_t columns, Tensor *sum,
                   Maxima *maxima);
 
+/* Notes with `out` (core/tensor.h), all of which a kernel is about to write, that it leaves its largest magnitudes in
+ * *words, `count` of them. *words becomes NULL if that is 0, and for a tensor so small that
+ * quantizing it is one launch anyway. */
+bool cuda_note_maxima(const CudaDevice *device, const Tensor *out, int count, uint32_t **words);
+
+/* Makes *maxima what has been noted with x, if that still holds. */
+bool cuda_known_maxima(const Tensor *x, Maxima *maxima);
+
 /* sum[c] = the sum of partials[row][c + k · columns] over rows and k: FinishSumPlan. */
 bool cuda_finish_sum(const CudaDevice *device, Tensor *sum, const float *partials, int64_t rows, int64_t width);
 

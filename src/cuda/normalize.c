@@ -20,7 +20,8 @@ bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalizat
       .inverse = tensor_data(inverse),
       .epsilon = (float)normalization->epsilon,
   };
-  return cuda_launched(device, launch_normalize(device->launch, &plan), "normalize kernel");
+  return cuda_note_maxima(device, out, normalize_grid(&plan, device->launch.multiprocessors), &plan.maxima) &&
+         cuda_launched(device, launch_normalize(device->launch, &plan), "normalize kernel");
 }
 
 /* Room for partial sums of `gradient`, if that is wanted. */
@@ -48,7 +49,9 @@ bool cuda_normalize_backward(const NormalizeGradients *gradients, const Normaliz
   };
   normalize_backward_shape(&plan, device->launch.multiprocessors);
   Tensor weight_sums = {0}, bias_sums = {0};
-  bool done = partial_sums(&weight_sums, &plan.weight_partials, gradients->weight, device, plan.partial_rows) &&
+  bool measures = gradients->x && plan.held;
+  bool done = (!measures || cuda_note_maxima(device, gradients->x, plan.partial_rows, &plan.maxima)) &&
+              partial_sums(&weight_sums, &plan.weight_partials, gradients->weight, device, plan.partial_rows) &&
               partial_sums(&bias_sums, &plan.bias_partials, gradients->bias, device, plan.partial_rows) &&
               cuda_launched(device, launch_normalize_backward(device->launch, &plan), "normalize_backward kernel");
   for (int i = 0; i < 2 && done; i++) {

@@ -60,8 +60,8 @@ bool op_attention_backward(const AttentionGradients *gradients, const AttentionB
     if (!copy_contiguous(&copied, dy)) return false;
     taken.dy = &copied;
   }
+  for (int i = 0; i < 3; i++) tensor_changed(outputs[i]); /* before the backend may note something with them */
   bool done = backend_for(q)->attention_backward(gradients, &taken);
   tensor_release(&copied);
-  for (int i = 0; done && i < 3; i++) tensor_changed(outputs[i]);
   return done;
 }

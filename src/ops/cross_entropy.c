@@ -102,9 +102,9 @@ bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const Cross
   }
   ContiguousRows input;
   Tensor losses = {0};
+  tensor_changed(logits); /* before the backend may note something with the gradient */
   bool done = make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32) &&
               backend_for(logits)->cross_entropy_gradient(&losses, logits, &input.rows, dloss);
   release_rows(&input);
-  if (done) tensor_changed(logits);
   return hand_over(out, &losses, done);
 }

@@ -5,6 +5,7 @@
 #ifndef FP8_CPU_ELEMENTWISE_VECTOR_MATH_H
 #define FP8_CPU_ELEMENTWISE_VECTOR_MATH_H
 
+#include "core/activation.h"
 #include "core/portable.h"
 #include "cpu/vectorize.h"
 
@@ -123,21 +124,10 @@ INLINED float vector_gauss(float t) {
   return vector_exp_sum(high * high * -0.5f, low * (high + bounded) * -0.5f);
 }
 
-/* The normal distribution function Φ(x), given gauss = e^(-x²/2). The tail beyond |x| is gauss · u P(u), u = 1 / (1
- * + 0.3 |x|). */
+/* The normal distribution function Φ(x), given gauss = e^(-x²/2). */
 INLINED float vector_normal_cdf(float x, float gauss) {
   float magnitude = float_from_bits(float_to_bits(x) & 0x7FFFFFFF);
-  float u = 1.0f / (1.0f + 0.3f * magnitude);
-  float series = 0.11246479303f + u * -0.02062866092f;
-  series = -0.22828480601f + u * series;
-  series = 0.19188332558f + u * series;
-  series = -0.07950920612f + u * series;
-  series = 0.09620495886f + u * series;
-  series = 0.07837220281f + u * series;
-  series = 0.11023934931f + u * series;
-  series = 0.11957131326f + u * series;
-  series = 0.11968671530f + u * series;
-  float tail = gauss * (u * series);
+  float tail = gauss * normal_tail_ratio(1.0f / (1.0f + 0.3f * magnitude));
   return x < 0.0f ? tail : 1.0f - tail;
 }
 

@@ -1,10 +1,53 @@
 /* Elementwise arithmetic: chooses between float32 and 64-bit integers, and hands a plan to the kernels. */
 #include "cuda/elementwise/plan.h"
+#include "cuda/measure.h"
+
+/* --- activation functions of contiguous 16-bit tensors, by kernels of their own --- */
+
+static bool is_activation(UnaryOp op) {
+  return op == UNARY_RELU || op == UNARY_GELU || op == UNARY_GELU_TANH || op == UNARY_SILU;
+}
+
+/* The function that a binary operation is the gradient of; UNARY_NEG for the others. */
+static UnaryOp activation_of(BinaryOp op) {
+  if (op == BINARY_RELU_BACKWARD) return UNARY_RELU;
+  if (op == BINARY_GELU_BACKWARD) return UNARY_GELU;
+  if (op == BINARY_GELU_TANH_BACKWARD) return UNARY_GELU_TANH;
+  return op == BINARY_SILU_BACKWARD ? UNARY_SILU : UNARY_NEG;
+}
+
+static bool in_vectors(const Tensor *x, DType dtype) {
+  enum { VECTOR = 16 };
+  return x->dtype == dtype && tensor_is_contiguous(x) && is_aligned(tensor_data(x), VECTOR);
+}
+
+/* Whether the kernels take it; `grad` may be NULL. */
+static bool takes_activation(UnaryOp op, const Tensor *out, const Tensor *x, const Tensor *grad) {
+  enum { WIDTH = 8 };
+  DType dtype = out->dtype;
+  if (!is_activation(op) || (dtype != DTYPE_F16 && dtype != DTYPE_BF16) || tensor_count(out) % WIDTH != 0) return false;
+  return in_vectors(out, dtype) && in_vectors(x, dtype) && (!grad || in_vectors(grad, dtype));
+}
+
+static bool activate(const CudaDevice *device, UnaryOp op, Tensor *out, const Tensor *x, const Tensor *grad) {
+  ActivationPlan plan = {.op = op,
+                         .dtype = out->dtype,
+                         .x = tensor_data(x),
+                         .grad = grad ? tensor_data(grad) : NULL,
+                         .out = tensor_data(out),
+                         .vectors = tensor_count(out) / 8};
+  int words = activation_grid(&plan, device->launch.multiprocessors);
+  return cuda_note_maxima(device, out, words, &plan.maxima) &&
+         cuda_launched(device, launch_activation(device->launch, &plan), "activation kernel");
+}
+
+/* --- the table's entries --- */
 
 bool cuda_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   if (tensor_count(out) == 0) return true;
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
+  if (takes_activation(op, out, x, NULL)) return activate(device, op, out, x, NULL);
   Operand input = tensor_operand(x);
   ElementwisePlan plan = elementwise_plan(out, &input, 1);
   if (keeps_integers(unary_class(op)) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype))
@@ -20,6 +63,9 @@ bool cuda_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   if (op == BINARY_POW && !b.tensor && b.number.value == 2) { /* exact, and much faster */
     op = BINARY_MUL;
     b = a;
+  }
+  if (a.tensor && b.tensor && takes_activation(activation_of(op), out, b.tensor, a.tensor)) {
+    return activate(device, activation_of(op), out, b.tensor, a.tensor);
   }
   Operand inputs[] = {a, b};
   ElementwisePlan plan = elementwise_plan(out, inputs, 2);

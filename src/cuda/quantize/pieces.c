@@ -114,13 +114,15 @@ static bool quantize_parts(const QuantizeJob *job) {
   cut(&plan, job, part, false);
   if (job->plan.known_scale) return quantize_pieces(job, &plan);
   Maxima maxima = {0};
+  bool known = cuda_known_maxima(job->x, &maxima);
   /* Without sums any matrix of x's elements will do. */
-  bool summing = job->outputs->column_sum && job->measurable;
+  bool summing = job->outputs->column_sum && job->measurable && !known;
   bool done = (summing || cuda_sum_columns(job)) &&
-              (summing ? cuda_measure(job->device, plan.quantize.x, plan.quantize.dtype, job->rows, job->columns,
-                                      job->outputs->column_sum, &maxima)
-                       : cuda_measure(job->device, plan.quantize.x, plan.quantize.dtype,
-                                      plan.quantize.count / job->vector, job->vector, NULL, &maxima));
+              (known     ? true
+               : summing ? cuda_measure(job->device, plan.quantize.x, plan.quantize.dtype, job->rows, job->columns,
+                                        job->outputs->column_sum, &maxima)
+                         : cuda_measure(job->device, plan.quantize.x, plan.quantize.dtype,
+                                        plan.quantize.count / job->vector, job->vector, NULL, &maxima));
   plan.maxima = done ? tensor_data(&maxima.words) : NULL;
   plan.maxima_count = maxima.count;
   done = done && quantize_pieces(job, &plan);

@@ -101,26 +101,37 @@ static bool quantize_whole(const QuantizeJob *job, WholePlan *whole, int grid) {
 
 /* --- codes and their transpose --- */
 
-/* The kernel that writes both, of x with a scale that is known or follows from `maxima`. */
-static bool write_transposed(const QuantizeJob *job, const Maxima *maxima) {
+/* The kernel that writes both, of x with a scale that is known or follows from `maxima`; and sums columns, if asked. */
+static bool write_transposed(const QuantizeJob *job, const Maxima *maxima, Tensor *sum) {
   TransposePlan plan = {.quantize = job->plan,
                         .transposed = tensor_data(job->outputs->transposed),
                         .rows = job->rows,
                         .columns = job->columns};
-  if (maxima) {
+  if (maxima->count > 0) {
     plan.maxima = tensor_data(&maxima->words);
     plan.maxima_count = maxima->count;
   }
-  return cuda_launched(job->device, launch_quantize_transposed(job->device->launch, &plan), "quantize kernel");
+  Tensor partials = {0};
+  int64_t rows = divide_up(job->rows, TRANSPOSE_ROWS);
+  if (sum) {
+    if (!cuda_scratch(&partials, job->device, rows * job->columns * (int64_t)sizeof *plan.partials)) return false;
+    plan.partials = tensor_data(&partials);
+  }
+  bool done = cuda_launched(job->device, launch_quantize_transposed(job->device->launch, &plan), "quantize kernel") &&
+              (!sum || cuda_finish_sum(job->device, sum, plan.partials, rows, job->columns));
+  tensor_release(&partials);
+  return done;
 }
 
-/* The absmax comes out of a first pass. */
+/* Where the absmax is not known, it comes out of a first pass, with the sums. */
 static bool quantize_transposed(const QuantizeJob *job) {
-  if (job->plan.known_scale) return cuda_sum_columns(job) && write_transposed(job, NULL);
   Maxima maxima = {0};
-  bool done = cuda_measure(job->device, job->plan.x, job->plan.dtype, job->rows, job->columns, job->outputs->column_sum,
-                           &maxima) &&
-              write_transposed(job, &maxima);
+  Tensor *sum = job->outputs->column_sum;
+  if (job->plan.known_scale) return write_transposed(job, &maxima, sum);
+  bool known = cuda_known_maxima(job->x, &maxima);
+  bool done =
+      (known || cuda_measure(job->device, job->plan.x, job->plan.dtype, job->rows, job->columns, sum, &maxima)) &&
+      write_transposed(job, &maxima, known ? sum : NULL);
   tensor_release(&maxima.words);
   return done;
 }
