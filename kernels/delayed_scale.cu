@@ -7,11 +7,7 @@ enum { BLOCK = 256 };
 
 __global__ void __launch_bounds__(BLOCK) delayed_scale_kernel(const __grid_constant__ DelayedPlan plan) {
   const uint32_t magnitude = whole_maximum(plan.maxima, plan.maxima_count);
-  uint32_t largest = 0;
-  for (int64_t i = threadIdx.x; i < plan.length; i += BLOCK) {
-    largest = max(largest, float_to_bits(plan.history[i]) & 0x7FFFFFFFu);
-  }
-  largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+  const uint32_t largest = largest_of_history<BLOCK>(plan.history, plan.length);
   const float scale = scale_of_history(largest, magnitude, plan.format, plan.scale_rounding);
   if (threadIdx.x == 0) plan.scale[0] = scale;
   if (plan.record == HISTORY_KEEP || scale != scale) return;

@@ -24,7 +24,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 6 };
+enum { BACKEND_VERSION = 7 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -156,6 +156,12 @@ typedef struct Backend {
   /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales
    * are known, or they are rows; a whole-tensor absmax adds one more read. */
   bool (*quantize)(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
+  /* Whether quantize_activated takes these; NULL in a backend that has none. */
+  bool (*quantizes_activated)(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer);
+  /* What quantize makes of an activation function or its gradient, rounded to x's dtype, which is not written. With a
+   * history the scale is that of delayed_scale, and so is what becomes of the history; codes mean nothing where it is NaN. */
+  bool (*quantize_activated)(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer,
+                             Tensor *history, HistoryRecord record);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
   /* Delayed scaling: scale (one f32) for the whole of x, contiguous, of the format and scale_rounding of `quantizer`,
    * from the largest element of `history` (f32, contiguous), or from x's own absmax where that is 0. NaN if x has a NaN

@@ -2,29 +2,18 @@
  * function, which also leaves the largest magnitudes of what it writes. */
 #include "elementwise/activation.cuh"
 #include "elementwise/elementwise.h"
-#include "vectors.cuh"
+#include "quantize/quantize.cuh"
 
 namespace {
 
 enum { BLOCK = 256, IN_FLIGHT = 4 }; /* vectors of a thread */
-
-template <typename Scalar, UnaryOp OP, bool BACKWARD> __device__ inline uint4 activate(uint4 raw_x, uint4 raw_grad) {
-  constexpr int width = vector_width<Scalar>;
-  float x[width], grad[width];
-  unpack<Scalar>(raw_x, x);
-  if (BACKWARD) unpack<Scalar>(raw_grad, grad);
-#pragma unroll
-  for (int k = 0; k < width; k++) {
-    x[k] = BACKWARD ? QuickActivation<OP>::gradient(grad[k], x[k]) : QuickActivation<OP>::value(x[k]);
-  }
-  return pack<Scalar>(x);
-}
 
 template <typename Scalar, UnaryOp OP, bool BACKWARD>
 __global__ void __launch_bounds__(BLOCK) activation_kernel(const __grid_constant__ ActivationPlan plan) {
   const uint4 *x = static_cast<const uint4 *>(plan.x), *grad = static_cast<const uint4 *>(plan.grad);
   uint4 *out = static_cast<uint4 *>(plan.out);
   uint32_t largest = 0;
+  if (plan.history && largest_of_history<BLOCK>(plan.history, plan.history_length) != 0) return;
   const int64_t step = (int64_t)gridDim.x * BLOCK * IN_FLIGHT;
   for (int64_t first = (int64_t)blockIdx.x * BLOCK * IN_FLIGHT + threadIdx.x; first < plan.vectors; first += step) {
     uint4 raw_x[IN_FLIGHT], raw_grad[IN_FLIGHT];
@@ -42,7 +31,7 @@ __global__ void __launch_bounds__(BLOCK) activation_kernel(const __grid_constant
       if (i >= plan.vectors) continue;
       const uint4 result = activate<Scalar, OP, BACKWARD>(raw_x[v], raw_grad[v]);
       largest = raise<Scalar>(largest, result);
-      out[i] = result;
+      if (out) out[i] = result;
     }
   }
   if (plan.maxima) write_maximum<BLOCK>(plan.maxima, magnitude_bits(largest, Scalar()));

@@ -5,6 +5,8 @@
 #include "core/activation.h"
 #include "core/operations.h"
 
+#include "vectors.cuh"
+
 constexpr float sqrt_half = 0.70710678118654752f;
 constexpr float inverse_sqrt_two_pi = 0.39894228040143268f;
 
@@ -63,5 +65,18 @@ template <> struct QuickActivation<UNARY_SILU> {
     return g * s * (1.0f + x * (1.0f - s));
   }
 };
+
+/* Sixteen bytes of an activation function of x, or, if BACKWARD, of the gradient of x. */
+template <typename Scalar, UnaryOp OP, bool BACKWARD> __device__ inline uint4 activate(uint4 raw_x, uint4 raw_grad) {
+  constexpr int width = vector_width<Scalar>;
+  float x[width], grad[width];
+  unpack<Scalar>(raw_x, x);
+  if (BACKWARD) unpack<Scalar>(raw_grad, grad);
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+    x[k] = BACKWARD ? QuickActivation<OP>::gradient(grad[k], x[k]) : QuickActivation<OP>::value(x[k]);
+  }
+  return pack<Scalar>(x);
+}
 
 #endif

@@ -42,9 +42,12 @@ typedef struct ActivationPlan {
   UnaryOp op; /* RELU, GELU, GELU_TANH or SILU */
   DType dtype;
   const void *x, *grad; /* grad: NULL for the function */
-  void *out;
-  int64_t vectors;  /* of 8 elements; not 0 */
-  uint32_t *maxima; /* a word for each of activation_grid's thread blocks: of what it wrote; or NULL */
+  void *out;            /* NULL: only maxima are found */
+  int64_t vectors;      /* of 8 elements; not 0 */
+  uint32_t *maxima;     /* a word for each of activation_grid's thread blocks: of what it wrote; or NULL */
+  /* NULL, or: nothing is done if there is more than zeros in it. */
+  const float *history;
+  int64_t history_length;
 } ActivationPlan;
 int activation_grid(const ActivationPlan *plan, int multiprocessors);
 cudaError_t launch_activation(Launch launch, const ActivationPlan *plan);

@@ -163,6 +163,15 @@ __device__ inline uint32_t whole_maximum(const uint32_t *maxima, int count) {
   return largest;
 }
 
+/* The bits of the largest magnitude in a history, for a whole thread block of THREADS. */
+template <int THREADS> __device__ inline uint32_t largest_of_history(const float *history, int64_t length) {
+  uint32_t largest = 0;
+  for (int64_t i = threadIdx.x; i < length; i += THREADS) {
+    largest = max(largest, float_to_bits(history[i]) & 0x7FFFFFFFu);
+  }
+  return combine_across<THREADS>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+}
+
 /* The largest of a group's magnitudes, for all of its threads; groups larger than a warp are synchronized together.
  * `shared` has a word for every warp and alternates between two arrays from call to call: one barrier is enough. */
 __device__ inline uint32_t group_maximum(uint32_t magnitude, int group, uint32_t *shared) {

@@ -79,18 +79,27 @@ cudaError_t launch_quantize_pieces_f32(Launch launch, const PiecesPlan *plan);
 cudaError_t launch_quantize_pieces_f16(Launch launch, const PiecesPlan *plan);
 cudaError_t launch_quantize_pieces_bf16(Launch launch, const PiecesPlan *plan);
 
-/* Codes of a hardware format and their transpose, or only that, of a matrix whose sides are multiples of 16. The one
+/* Codes of a hardware format and their transpose, or one of them, of a matrix whose sides are multiples of 16. The one
  * scale is known or follows from `maxima`. */
 typedef struct TransposePlan {
   QuantizePlan quantize;
-  uint8_t *transposed;
+  uint8_t *transposed; /* NULL if not wanted */
   int64_t rows, columns;
   const uint32_t *maxima; /* instead of known_scale: launch_measure's, or the like */
   int maxima_count;
-  float *partials; /* column sums of every TRANSPOSE_ROWS rows: a row of `columns` each; or NULL */
+  const float *history; /* instead of known_scale, and of maxima where it has more than zeros; or NULL */
+  int64_t history_length;
+  const void *grad; /* of launch_quantize_activated, or NULL */
+  uint32_t *found;  /* a word for each thread block: the largest magnitude of what it quantized; or NULL */
+  float *partials;  /* column sums of every TRANSPOSE_ROWS rows: a row of `columns` each; or NULL */
 } TransposePlan;
 enum { TRANSPOSE_ROWS = 128 };
 cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan);
+/* The same of an activation function of x, or, if plan->grad, of the gradient of x from that of its result: what
+ * launch_activation gives, without writing it. Column sums, which a gradient always comes with, are those of that. */
+cudaError_t launch_quantize_activated(Launch launch, const TransposePlan *plan, UnaryOp op);
+/* Words of plan->found. */
+int quantize_activated_grid(Launch launch, const TransposePlan *plan, UnaryOp op);
 
 /* One scale for the whole tensor, which is a small matrix of whole 16-byte vectors a row; everything in one launch.
  * Codes and their transpose as above; values and maps as for pieces. */

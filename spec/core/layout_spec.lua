@@ -34,6 +34,7 @@ local header = {version = true, size = true, kind = true, allocator = true}
 -- Entries that a backend may leave out, since src/ops asks before it calls them.
 local optional_entries = {
   attends = true, attention = true, attention_backward = true, compares_quantized = true, compare_quantized = true,
+  quantizes_activated = true, quantize_activated = true,
   capture_prepare = true, capture_begin = true, capture_end = true, graph_launch = true, graph_release = true,
 }
 

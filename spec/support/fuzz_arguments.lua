@@ -159,6 +159,10 @@ return function(random, device, pool_size)
     return options
   end
 
+  function makers.activation() return pick {"relu", "gelu", "gelu_tanh", "silu", "exp"} end
+  function makers.logits_or_none() return random(2) == 1 and make "logits" or nil end
+  function makers.history_or_none() return random(2) == 1 and make "history" or nil end
+
   function makers.scaled_options() return random(2) == 1 and fields {fast = "boolean"} or nil end
 
   function makers.normalize_fields()

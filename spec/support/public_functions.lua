@@ -55,7 +55,7 @@ for names, kinds in ([[
   attention: heads heads heads attention_options
   self_attention: packed small attention_options
   attention_softmax_: heads small boolean
-  triangle_matmul: heads heads boolean
+  triangle_matmul: heads across boolean
   attention_softmax_backward_: heads heads small boolean
   cat stack: list dimension
   chunk split: tensor small dimension
@@ -99,6 +99,7 @@ for names, kinds in ([[
   fp8.quantize: tensor map
   quantizer: planned_operand
   core.quantize: tensor quantizer outputs quantize_options
+  core.quantize_activated: logits logits_or_none activation quantizer outputs quantize_options history_or_none boolean
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
   convert: layer recipe filter

@@ -252,6 +252,21 @@ typedef struct ScaledProduct {
   bool fast; /* FP8 tensor cores may accumulate over all of k, not over 128 terms at a time */
 } ScaledProduct;
 
+/* An activation function of x, or, where `grad` is not NULL, the gradient of x from that of its result: RELU, GELU, GELU_TANH
+ * or SILU. */
+typedef struct Activated {
+  UnaryOp op;
+  const Tensor *x, *grad;
+} Activated;
+
+/* The operation (g, x) that gives the gradient; BINARY_ADD for what is no activation function. */
+PORTABLE BinaryOp activation_gradient(UnaryOp op) {
+  if (op == UNARY_RELU) return BINARY_RELU_BACKWARD;
+  if (op == UNARY_GELU) return BINARY_GELU_BACKWARD;
+  if (op == UNARY_GELU_TANH) return BINARY_GELU_TANH_BACKWARD;
+  return op == UNARY_SILU ? BINARY_SILU_BACKWARD : BINARY_ADD;
+}
+
 /* What delayed scaling does with its history (f32, the latest first) once it has read it; nothing if the scale is NaN. */
 typedef enum HistoryRecord {
   HISTORY_KEEP,

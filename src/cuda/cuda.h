@@ -179,6 +179,11 @@ bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product);
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
 
+/* quantize/activated.c */
+bool cuda_quantizes_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer);
+bool cuda_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer,
+                             Tensor *history, HistoryRecord record);
+
 /* delayed_scale.c */
 bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
                         HistoryRecord record);

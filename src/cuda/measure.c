@@ -42,10 +42,9 @@ bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64
 }
 
 bool cuda_note_maxima(const CudaDevice *device, const Tensor *out, int count, uint32_t **words) {
-  static const int64_t small = (int64_t)1 << 20;
   Tensor created = {0};
   *words = NULL;
-  if (count == 0 || tensor_count(out) <= small) return true;
+  if (count == 0 || tensor_count(out) < cuda_least_noted) return true;
   if (!cuda_scratch(&created, device, count * (int64_t)sizeof **words)) return false;
   *words = tensor_data(&created);
   tensor_note_maxima(out, &created);

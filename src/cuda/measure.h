@@ -18,9 +18,11 @@ bool cuda_measurable(const void *data, DType dtype, int64_t columns);
 bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64_t rows, int64_t columns, Tensor *sum,
                   Maxima *maxima);
 
+/* A smaller tensor is quantized in one launch anyway: no maxima are noted with it. */
+static const int64_t cuda_least_noted = ((int64_t)1 << 20) + 1;
+
 /* Notes with `out` (core/tensor.h), all of which a kernel is about to write, that it leaves its largest magnitudes in
- * *words, `count` of them. *words becomes NULL if that is 0, and for a tensor so small that
- * quantizing it is one launch anyway. */
+ * *words, `count` of them. *words becomes NULL if that is 0, and for a small tensor. */
 bool cuda_note_maxima(const CudaDevice *device, const Tensor *out, int count, uint32_t **words);
 
 /* Makes *maxima what has been noted with x, if that still holds. */

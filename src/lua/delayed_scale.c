@@ -3,6 +3,11 @@
 
 #include "lua/binding/binding.h"
 
+HistoryRecord optional_record(lua_State *L, int index) {
+  if (lua_type(L, index) == LUA_TSTRING && strcmp(lua_tostring(L, index), "same") == 0) return HISTORY_SAME;
+  return optional_boolean(L, index, false) ? HISTORY_NEXT : HISTORY_KEEP;
+}
+
 /* delayed_scale(x, history, quantizer, record[, fields, count]) -> scale (1): backend.h, delayed_scale. record: whether x
  * enters the history as the next step, or "same" for the latest one. With it `fields` are set, `count` times a table, a
  * key and a value, as commit does; they have values before. */
@@ -12,8 +17,7 @@ static int lfp8_delayed_scale(lua_State *L) {
   QuantizeOptions options = check_quantizer(L, 3);
   options.blocks = (Blocks){0};
   options.stochastic = false;
-  bool same = lua_type(L, 4) == LUA_TSTRING && strcmp(lua_tostring(L, 4), "same") == 0;
-  HistoryRecord record = same ? HISTORY_SAME : optional_boolean(L, 4, false) ? HISTORY_NEXT : HISTORY_KEEP;
+  HistoryRecord record = optional_record(L, 4);
   int count = lua_isnoneornil(L, 5) ? 0 : own_field_list(L, 5, 6);
   bool done = op_delayed_scale(new_tensor(L), x, history, &options, record);
   if (done) set_fields(L, 5, count);

@@ -178,6 +178,34 @@ static int lfp8_quantize(lua_State *L) {
   return finish(L, op_quantize(&outputs, x, &options), count);
 }
 
+static UnaryOp check_activation(lua_State *L, int index) {
+  static const char *const names[] = {"relu", "gelu", "gelu_tanh", "silu", NULL};
+  static const UnaryOp functions[] = {UNARY_RELU, UNARY_GELU, UNARY_GELU_TANH, UNARY_SILU};
+  return functions[luaL_checkoption(L, index, NULL, names)];
+}
+
+/* quantize_activated(x, grad, activation, quantizer, outputs, options[, history, record, fields, count]) -> the outputs
+ * that quantize gives of an activation function of x, "relu", "gelu", "gelu_tanh" or "silu", or, with a `grad`, of the
+ * gradient of x from that of its result. With a history the scale is that of delayed_scale, with the rest of its
+ * arguments. */
+static int lfp8_quantize_activated(lua_State *L) {
+  enum { X = 1, GRAD, ACTIVATION, QUANTIZER, OUTPUTS, OPTIONS, HISTORY, RECORD, FIELDS, COUNT, HELD };
+  lua_settop(L, HELD);
+  Activated source = {.op = check_activation(L, ACTIVATION), .x = check_tensor(L, X), .grad = optional_tensor(L, GRAD)};
+  QuantizeOptions options = check_quantizer(L, QUANTIZER);
+  options.dtype = source.x->dtype;
+  options.sum_dtype = DTYPE_F32;
+  if (!lua_isnil(L, OPTIONS)) read_options(L, OPTIONS, HELD, &options);
+  Tensor *history = optional_tensor(L, HISTORY);
+  HistoryRecord record = optional_record(L, RECORD);
+  int changes = lua_isnil(L, FIELDS) ? 0 : own_field_list(L, FIELDS, COUNT);
+  QuantizeOutputs outputs = {0};
+  int count = push_outputs(L, OUTPUTS, &outputs);
+  bool done = op_quantize_activated(&outputs, &source, &options, history, record);
+  if (done) set_fields(L, FIELDS, changes);
+  return finish(L, done, count);
+}
+
 /* dequantize(codes, scales, quantizer, dtype = f32) -> tensor */
 static int lfp8_dequantize(lua_State *L) {
   const Tensor *codes = check_tensor(L, 1), *scale = check_tensor(L, 2);
@@ -190,6 +218,7 @@ static int lfp8_dequantize(lua_State *L) {
 const luaL_Reg quantize_functions[] = {
     {"quantizer", lfp8_quantizer},
     {"quantize", lfp8_quantize},
+    {"quantize_activated", lfp8_quantize_activated},
     {"dequantize", lfp8_dequantize},
     {NULL, NULL},
 };

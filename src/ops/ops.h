@@ -261,6 +261,10 @@ typedef struct QuantizeOptions {
 
 /* Makes every output that is not NULL: core/formats/quantizer.h, QuantizeOutputs. */
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
+/* The same of an activation function or its gradient, with the scale from a history, if there is one, as op_delayed_scale
+ * gives it. The scale is one of the outputs; the options have none. */
+bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
+                           Tensor *history, HistoryRecord record);
 /* Of the options, the format, the blocks and the dtype of the result count. */
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const QuantizeOptions *options);
 

@@ -1,11 +1,30 @@
 /* Quantization, and back. */
 #include "ops/support/quantizer.h"
 
+static bool check_outputs(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
+  if (!check_compute_float(x->dtype, "dtype") || (outputs->values && !check_compute_float(options->dtype, "dtype")) ||
+      (outputs->column_sum && !check_compute_float(options->sum_dtype, "dtype"))) {
+    return false;
+  }
+  if (options->scale_count > 0 && (options->blocks.length > 0 || options->blocks.rows > 0)) {
+    return error_set("only the scale of a whole tensor is repeated");
+  }
+  if (outputs->transposed && options->format.map) return error_set("only codes of e4m3 and e5m2 can be transposed");
+  return true;
+}
+
 enum { CODES, TRANSPOSED, VALUES, SCALE, COLUMN_SUM, OUTPUT_COUNT };
 
-/* Creates the wanted outputs in `created`. */
-static bool create_outputs(Tensor created[OUTPUT_COUNT], const QuantizeOutputs *wanted, const Tensor *x,
-                           const Quantizer *quantizer, const QuantizeOptions *options) {
+/* Creates the wanted outputs in `created`, which `targets` points to. */
+static bool create_outputs(Tensor created[OUTPUT_COUNT], QuantizeOutputs *targets, const QuantizeOutputs *wanted,
+                           const Tensor *x, const Quantizer *quantizer, const QuantizeOptions *options) {
+  *targets = (QuantizeOutputs){
+      .codes = wanted->codes ? &created[CODES] : NULL,
+      .transposed = wanted->transposed ? &created[TRANSPOSED] : NULL,
+      .values = wanted->values ? &created[VALUES] : NULL,
+      .scale = wanted->scale ? &created[SCALE] : NULL,
+      .column_sum = wanted->column_sum ? &created[COLUMN_SUM] : NULL,
+  };
   int64_t columns = columns_of(x);
   int64_t turned[2] = {columns, columns > 0 ? tensor_count(x) / columns : 0};
   int64_t scales = options->scale_count > 0 ? options->scale_count : block_count(x, quantizer, options->blocks);
@@ -17,45 +36,84 @@ static bool create_outputs(Tensor created[OUTPUT_COUNT], const QuantizeOutputs *
          (!wanted->column_sum || tensor_create(&created[COLUMN_SUM], options->sum_dtype, device, 1, &columns));
 }
 
+/* Ends a quantization: gives what it created to the outputs if it is `done`, else releases it. */
+static bool hand_over_outputs(const QuantizeOutputs *outputs, Tensor created[OUTPUT_COUNT], bool done) {
+  Tensor *receivers[OUTPUT_COUNT] = {outputs->codes, outputs->transposed, outputs->values, outputs->scale,
+                                     outputs->column_sum};
+  for (int i = 0; i < OUTPUT_COUNT; i++) {
+    if (receivers[i]) hand_over(receivers[i], &created[i], done);
+  }
+  return done;
+}
+
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
   Quantizer quantizer;
-  if (!check_compute_float(x->dtype, "dtype") || (outputs->values && !check_compute_float(options->dtype, "dtype")) ||
-      (outputs->column_sum && !check_compute_float(options->sum_dtype, "dtype")) ||
-      !make_quantizer(&quantizer, x, options)) {
-    return false;
-  }
-  if (options->scale_count > 0 && (options->blocks.length > 0 || options->blocks.rows > 0)) {
-    return error_set("only the scale of a whole tensor is repeated");
-  }
-  if (outputs->transposed && options->format.map) return error_set("only codes of e4m3 and e5m2 can be transposed");
+  QuantizeOutputs targets;
+  if (!check_outputs(outputs, x, options) || !make_quantizer(&quantizer, x, options)) return false;
   Tensor input = {0}, known = {0}, created[OUTPUT_COUNT] = {{0}};
-  bool done = op_contiguous(&input, x) && create_outputs(created, outputs, x, &quantizer, options);
+  bool done = op_contiguous(&input, x) && create_outputs(created, &targets, outputs, x, &quantizer, options);
   if (done && options->known_scale) {
     done = check_scale(options->known_scale, x, block_count(x, &quantizer, options->blocks)) &&
            op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
   if (done && quantizer.stochastic) quantizer.random = op_next_random(tensor_count(x));
-  QuantizeOutputs targets = {
-      .codes = outputs->codes ? &created[CODES] : NULL,
-      .transposed = outputs->transposed ? &created[TRANSPOSED] : NULL,
-      .values = outputs->values ? &created[VALUES] : NULL,
-      .scale = outputs->scale ? &created[SCALE] : NULL,
-      .column_sum = outputs->column_sum ? &created[COLUMN_SUM] : NULL,
-  };
   done = done && backend_for(x)->quantize(&targets, &input, &quantizer);
   tensor_release(&input);
   tensor_release(&known);
-  Tensor *receivers[OUTPUT_COUNT] = {outputs->codes, outputs->transposed, outputs->values, outputs->scale,
-                                     outputs->column_sum};
-  for (int i = 0; i < OUTPUT_COUNT; i++) {
-    if (done && receivers[i]) {
-      *receivers[i] = created[i];
-    } else {
-      tensor_release(&created[i]);
-    }
+  return hand_over_outputs(outputs, created, done);
+}
+
+/* --- of an activation function, or of its gradient --- */
+
+static bool check_source(const Activated *source) {
+  char first[TENSOR_SHAPE_TEXT_MAX], second[TENSOR_SHAPE_TEXT_MAX];
+  const Tensor *x = source->x, *grad = source->grad;
+  if (!grad) return true;
+  if (!same_device(x, grad)) return false;
+  if (grad->dtype == x->dtype && tensor_same_shape(grad, x)) return true;
+  return error_set("the gradient must be %s of shape %s, got %s of shape %s", dtype_name(x->dtype),
+                   tensor_shape_text(x, first), dtype_name(grad->dtype), tensor_shape_text(grad, second));
+}
+
+/* In several steps, for devices and tensors without a kernel for all of them. */
+static bool quantize_separately(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
+                                Tensor *history, HistoryRecord record) {
+  Tensor value = {0}, scale = {0};
+  QuantizeOptions scaled = *options;
+  Operand x = {.tensor = source->x}, grad = {.tensor = source->grad};
+  bool done = source->grad ? op_binary(activation_gradient(source->op), &value, grad, x)
+                           : op_unary(source->op, &value, source->x);
+  if (done && history) {
+    done = op_delayed_scale(&scale, &value, history, options, record);
+    scaled.known_scale = &scale;
   }
+  done = done && op_quantize(outputs, &value, &scaled);
+  tensor_release(&value);
+  tensor_release(&scale);
   return done;
+}
+
+bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
+                           Tensor *history, HistoryRecord record) {
+  const Tensor *x = source->x;
+  const Backend *backend = backend_for(x);
+  Quantizer quantizer;
+  QuantizeOutputs targets;
+  if (!check_outputs(outputs, x, options) || !check_source(source) || !make_quantizer(&quantizer, x, options)) {
+    return false;
+  }
+  if (history && !check_history(history, x)) return false;
+  if (options->known_scale || !outputs->scale) return error_set("the scale is found here, and is one of the outputs");
+  if (!backend->quantizes_activated || !backend->quantizes_activated(outputs, source, &quantizer)) {
+    return quantize_separately(outputs, source, options, history, record);
+  }
+  Tensor created[OUTPUT_COUNT] = {{0}};
+  record = history_record(record, x);
+  bool done = create_outputs(created, &targets, outputs, x, &quantizer, options) &&
+              backend->quantize_activated(&targets, source, &quantizer, history, record);
+  if (done && history && record != HISTORY_KEEP) tensor_changed(history);
+  return hand_over_outputs(outputs, created, done);
 }
 
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const QuantizeOptions *options) {

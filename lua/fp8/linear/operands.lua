@@ -5,22 +5,40 @@ local free, keep, share = core.free, core.keep, core.share
 local narrow, numel = core.narrow, core.numel
 local quantize, dequantize = core.quantize, core.dequantize
 local contents_of, delayed_scale, version_of = core.contents, core.delayed_scale, core.version
+local quantize_activated = core.quantize_activated
 
 local operands = {}
 
 local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
 
---- The scale that an operand's history gives, nil for one without.
--- @param histories as linear_state.histories_of gives them
-function operands.delayed(x, operand, histories)
-  if not operand.history then return nil end
+-- The history of an operand, whether what is quantized enters it, and the fields that change if it does, with their
+-- number: as core.delayed_scale takes them.
+local function history_of(operand, histories)
   local history = histories.tensors[operand.history_field]
   if not history then core.raise("backward: a layer with delayed scaling was converted after its forward pass") end
   local record, recorded, field, contents = histories.record, histories.recorded, operand.history_field,
     histories.contents
-  if not (record and contents) then return delayed_scale(x, history, operand.quantizer, record) end
+  if not (record and contents) then return history, record end
   if recorded[field] == contents then record = "same" end
-  return delayed_scale(x, history, operand.quantizer, record, {recorded, field, contents}, 1)
+  return history, record, {recorded, field, contents}, 1
+end
+
+--- The scale that an operand's history gives, nil for one without.
+-- @param histories as linear_state.histories_of gives them
+function operands.delayed(x, operand, histories)
+  if not operand.history then return nil end
+  local history, record, fields, count = history_of(operand, histories)
+  return delayed_scale(x, history, operand.quantizer, record, fields, count)
+end
+
+--- What core.quantize gives of an activation function of x, or, with a `grad`, of the gradient of x from that of its
+-- result; with the scale that the operand's history gives, if it has one.
+-- @param activation "relu", "gelu", "gelu_tanh" or "silu"
+function operands.quantize_activated(x, grad, activation, operand, outputs, options, histories)
+  if not operand.history then
+    return quantize_activated(x, grad, activation, operand.quantizer, outputs, options)
+  end
+  return quantize_activated(x, grad, activation, operand.quantizer, outputs, options, history_of(operand, histories))
 end
 
 local function copy_to(cache, form)

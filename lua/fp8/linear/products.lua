@@ -13,7 +13,7 @@ local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local free, matmul, scaled_matmul = core.free, core.matmul, core.scaled_matmul
 local dequantize, dtype_of, numel, quantize, size = core.dequantize, core.dtype, core.numel, core.quantize, core.size
-local delayed, scale_for = operands.delayed, operands.scale_for
+local delayed, scale_for, quantize_activated = operands.delayed, operands.scale_for, operands.quantize_activated
 local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 
 local products = {}
@@ -58,8 +58,52 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories)
   return y, again and {scale = scale, transposed = transposed} or nil
 end
 
+--- Whether `forward_of_activated` can take the place of `forward`: what the product for dW needs of its left operand is
+-- made with it.
+function products.takes_activated(plan, for_weight_grad)
+  local product, weight_grad = plan.forward, for_weight_grad and plan.weight_grad
+  if not product.native or product.left.scale ~= "tensor" then return false end
+  if not for_weight_grad then return true end
+  return weight_grad and weight_grad.native and weight_grad.right == product.left or false
+end
+
+--- `forward`, for an activation function of x in place of x.
+function products.forward_of_activated(x, activation, weight, bias, plan, for_weight_grad, histories)
+  local product = plan.forward
+  local outputs = for_weight_grad and "codes scale transposed" or "codes scale"
+  local codes, scale, transposed = quantize_activated(x, nil, activation, product.left, outputs, nil, histories)
+  local weight_scale = scale_for(product, weight.scale, size(weight.codes, 1))
+  local y = scaled_matmul(codes, scale, weight.codes, weight_scale, dtype_of(x), {bias = bias, fast = true})
+  free(codes)
+  return y, for_weight_grad and {scale = scale, transposed = transposed} or nil
+end
+
+--- Whether `grad_forms` can take a gradient that has yet to go through an activation function.
+function products.takes_activated_grad(plan, for_input, for_weight)
+  local wants = plan.grad_forms
+  if for_input and for_weight and not wants.both then return false end
+  local product = for_input and plan.input_grad or for_weight and plan.weight_grad
+  if not product or not product.native or product.left.scale ~= "tensor" then return false end
+  return not for_weight or plan.weight_grad ~= nil and plan.weight_grad.native
+end
+
+-- The codes of a gradient that has yet to go through an activation function.
+local function activated_grad(dy, activated, operand, wants, sum_dtype, histories)
+  local options = sum_dtype and {sum_dtype = sum_dtype} or nil
+  local outputs = (wants.codes and "codes " or "") .. "scale" .. (wants.transposed and " transposed" or "") ..
+    (sum_dtype and " sum" or "")
+  local list = {quantize_activated(activated.x, dy, activated.name, operand, outputs, options, histories)}
+  local form = {}
+  if wants.codes then form.codes = table.remove(list, 1) end
+  form.scale = table.remove(list, 1)
+  if wants.transposed then form.transposed = table.remove(list, 1) end
+  form.sum = list[1]
+  return form
+end
+
 -- dy in the forms that products need, and db, which comes out of the same pass.
-local function quantized_grad(dy, operand, wants, sum_dtype, histories)
+local function quantized_grad(dy, operand, wants, sum_dtype, histories, activated)
+  if activated then return activated_grad(dy, activated, operand, wants, sum_dtype, histories) end
   local known, quantizer = delayed(dy, operand, histories), operand.quantizer
   local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
   if not (wants.codes or wants.transposed) then
@@ -83,12 +127,17 @@ end
 
 --- dy for dx and for dW, nil for what is not needed, and db. One form serves both if they take the same operand.
 -- @param sum_dtype of db, or nil for none
-function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories)
+-- @param activated nil, or {x =, name = of an activation function}: what is meant is the gradient of x, dy that of its
+--   result; if takes_activated_grad
+function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories, activated)
   local wants, first, second = plan.grad_forms, nil, nil
   local both = for_input and for_weight and wants.both
-  if for_input then first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories) end
+  if for_input then
+    first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories, activated)
+  end
   if for_weight and not both then
-    second = quantized_grad(dy, plan.weight_grad.left, wants.second, not first and sum_dtype or nil, histories)
+    second = quantized_grad(dy, plan.weight_grad.left, wants.second, not first and sum_dtype or nil, histories,
+      activated)
   end
   local sum = (first or second).sum
   ;(first or second).sum = nil

@@ -3,6 +3,7 @@ local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local activations = require "fp8.nn.activations"
 local arguments = require "fp8.nn.arguments"
+local fused = require "fp8.nn.fused"
 local Dropout = require "fp8.nn.dropout"
 local Linear = require("fp8.nn.linear").Linear
 local Module = require "fp8.nn.module"
@@ -40,6 +41,8 @@ end
 --- x (…, features) to the same shape.
 function MLP:forward(x, ...)
   arguments.check_one(self, "an input (…, features)", ...)
+  local y = not self.dropout and fused.pair(self.fc1, self.activation, self.fc2, x)
+  if y then return y end
   local hidden = self.activation(self.fc1(x))
   if self.dropout then hidden = self.dropout(hidden) end
   return self.fc2(hidden)

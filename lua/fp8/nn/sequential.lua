@@ -2,6 +2,7 @@
 local core = require "fp8.core"
 local list_length = require "fp8.list_length"
 local arguments = require "fp8.nn.arguments"
+local fused = require "fp8.nn.fused"
 local Module = require "fp8.nn.module"
 
 local Sequential = Module:extend("Sequential")
@@ -33,7 +34,11 @@ end
 --- What the last part returns.
 function Sequential:forward(x, ...)
   arguments.check_one(self, "the input of its first part", ...)
-  for i = 1, #self do x = self[i](x) end
+  local i, count = 1, #self
+  while i <= count do
+    local y = i + 2 <= count and fused.pair(self[i], self[i + 1], self[i + 2], x)
+    x, i = y or self[i](x), y and i + 3 or i + 1
+  end
   return x
 end
 

@@ -4,16 +4,13 @@
 
 /* --- activation functions of contiguous 16-bit tensors, by kernels of their own --- */
 
-static bool is_activation(UnaryOp op) {
-  return op == UNARY_RELU || op == UNARY_GELU || op == UNARY_GELU_TANH || op == UNARY_SILU;
-}
-
 /* The function that a binary operation is the gradient of; UNARY_NEG for the others. */
 static UnaryOp activation_of(BinaryOp op) {
-  if (op == BINARY_RELU_BACKWARD) return UNARY_RELU;
-  if (op == BINARY_GELU_BACKWARD) return UNARY_GELU;
-  if (op == BINARY_GELU_TANH_BACKWARD) return UNARY_GELU_TANH;
-  return op == BINARY_SILU_BACKWARD ? UNARY_SILU : UNARY_NEG;
+  static const UnaryOp functions[] = {UNARY_RELU, UNARY_GELU, UNARY_GELU_TANH, UNARY_SILU};
+  for (int i = 0; i < 4; i++) {
+    if (activation_gradient(functions[i]) == op) return functions[i];
+  }
+  return UNARY_NEG;
 }
 
 static bool in_vectors(const Tensor *x, DType dtype) {
@@ -25,7 +22,9 @@ static bool in_vectors(const Tensor *x, DType dtype) {
 static bool takes_activation(UnaryOp op, const Tensor *out, const Tensor *x, const Tensor *grad) {
   enum { WIDTH = 8 };
   DType dtype = out->dtype;
-  if (!is_activation(op) || (dtype != DTYPE_F16 && dtype != DTYPE_BF16) || tensor_count(out) % WIDTH != 0) return false;
+  if (activation_gradient(op) == BINARY_ADD || (dtype != DTYPE_F16 && dtype != DTYPE_BF16) ||
+      tensor_count(out) % WIDTH != 0)
+    return false;
   return in_vectors(out, dtype) && in_vectors(x, dtype) && (!grad || in_vectors(grad, dtype));
 }
 

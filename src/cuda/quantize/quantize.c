@@ -159,12 +159,11 @@ static bool quantize_then_transpose(QuantizeJob *job) {
   return done;
 }
 
-/* The scale of a single block to all elements after the first. */
-static bool repeat_scale(const QuantizeJob *job, Tensor *scale) {
+bool cuda_repeat_scale(const CudaDevice *device, const Tensor *scale) {
   int64_t repeats = tensor_count(scale) - 1;
   float *first = tensor_data(scale);
-  return cuda_launched(job->device, launch_expand_scale(job->device->launch, first + 1, first, repeats),
-                       "scale kernel");
+  return repeats == 0 ||
+         cuda_launched(device, launch_expand_scale(device->launch, first + 1, first, repeats), "scale kernel");
 }
 
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
@@ -180,8 +179,8 @@ bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quanti
   bool done = !outputs->transposed       ? cuda_quantize_codes(&job)
               : allows_transposing(&job) ? quantize_transposed(&job)
                                          : quantize_then_transpose(&job);
-  bool repeated = outputs->scale && job.plan.blocksize == job.plan.count && tensor_count(outputs->scale) > 1;
-  return done && (!repeated || repeat_scale(&job, outputs->scale));
+  bool repeated = outputs->scale && job.plan.blocksize == job.plan.count;
+  return done && (!repeated || cuda_repeat_scale(job.device, outputs->scale));
 }
 
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {

@@ -137,6 +137,8 @@ typedef struct Options {
 const char *plain_text(lua_State *L, int index);
 
 bool optional_boolean(lua_State *L, int index, bool fallback);
+/* What becomes of a history: true, "same", or false if there is none (delayed_scale.c). */
+HistoryRecord optional_record(lua_State *L, int index);
 void check_table(lua_State *L, int index);
 DType check_dtype(lua_State *L, int index);
 /* The name at `index`; `argument` is the argument that an error speaks of. */

@@ -14,6 +14,12 @@ int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks);
 /* Fails unless `scale` is one number for each block. */
 bool check_scale(const Tensor *scale, const Tensor *x, int64_t blocks);
 
+/* Fails unless `history` can be that of tensors like x (delayed_scale.c). */
+bool check_history(const Tensor *history, const Tensor *x);
+
+/* What is done with a history: nothing after an empty x; and in a graph every replay is a step of its own. */
+HistoryRecord history_record(HistoryRecord record, const Tensor *x);
+
 /* The size of the last dimension; 1 without dimensions. */
 int64_t columns_of(const Tensor *x);
 

@@ -1,0 +1,125 @@
+--- linear.pair: two linear layers with an activation function between them, y = W₂·f(W₁·x + b₁) + b₂, where the values
+-- of f and their gradient are quantized as they are made and never in memory themselves. The numbers are those of one
+-- layer after the other (apply.lua). With FP8_FUSE=0 in the environment there are no pairs.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+local as_dtype = require "fp8.linear.as_dtype"
+local check = require "fp8.linear.check"
+local gradients = require "fp8.linear.gradients"
+local linear_state = require "fp8.linear.state"
+local operands = require "fp8.linear.operands"
+local products = require "fp8.linear.products"
+local shapes = require "fp8.shapes"
+local times_transposed = require("fp8.ops.transposed_matmul").times_transposed
+
+local contiguous, dtype_of, free, view = core.contiguous, core.dtype, core.free, core.view
+local as_rows, needs_grad = shapes.as_rows, autograd.needs_grad
+local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
+
+local pair = {}
+
+local is_on = os.getenv "FP8_FUSE" ~= "0"
+
+-- What both passes need of one layer: a context as `gradients` takes it, the forms of W for y, and of W for dx.
+local function prepare(layer, dtype, recorded, for_input_grad)
+  local plan, weight, state = layer.plan, layer.weight, layer.state
+  state.training = layer.training
+  local trained = needs_grad(weight)
+  local histories = linear_state.histories_of(state, plan, recorded, weight, trained)
+  local made = {
+    context = {plan = plan, histories = histories}, trained = trained,
+    bias = layer.bias and as_dtype(layer.bias, dtype) or nil,
+  }
+  if plan then
+    made.factor, made.factor_of_dx = weight_forms(weight, plan, for_input_grad, dtype, state, histories)
+  else
+    made.factor = as_dtype(weight, dtype)
+  end
+  return made
+end
+
+-- Adds the forms of W for dx to the context and to the list of what the node owns.
+local function keep_forms(made, owned)
+  if not made.factor_of_dx then return end
+  made.context.weight = shared_forms(made.factor_of_dx)
+  for _, tensor in ipairs(made.context.weight) do owned[#owned + 1] = tensor end
+end
+
+local function dtype_of_input(inputs, i) return inputs[i] and inputs[i].dtype or nil end
+
+local operation = {
+  name = "linear pair",
+  backward = function(node, grad, x, hidden, factor)
+    local context, inputs = node.context, node.inputs
+    local first, second, for_input, for_weight = context.first, context.second, inputs[1], inputs[2]
+    local below = for_input or for_weight or inputs[3]
+    local dvalue, dweight2, dbias2 = gradients(contiguous(as_rows(grad)), nil, nil, second,
+      below and node.dtype or nil, dtype_of_input(inputs, 4), dtype_of_input(inputs, 5))
+    if not below then return {false, false, false, dweight2 or false, dbias2 or false} end
+    local dhidden, activated = dvalue, {x = hidden, name = context.activation}
+    if not (first.plan and products.takes_activated_grad(first.plan, for_input, for_weight)) then
+      dhidden, activated = core[context.activation .. "_backward"](dvalue, hidden), nil
+    end
+    local dx, dweight1, dbias1 = gradients(dhidden, x and as_rows(x), factor or nil, first, dtype_of_input(inputs, 1),
+      dtype_of_input(inputs, 2), dtype_of_input(inputs, 3), nil, activated)
+    if dhidden ~= dvalue then free(dhidden) end
+    free(dvalue)
+    if dx and #context.input_shape ~= 2 then dx = view(dx, context.input_shape) end
+    return {dx or false, dweight1 or false, dbias1 or false, dweight2 or false, dbias2 or false}
+  end,
+}
+
+--- Whether two layers make a pair: what is quantized of the values between them can be made from what the first one
+-- gives.
+function pair.suits(first, second)
+  local plan = second.plan
+  return is_on and plan ~= nil and not first.state.observer and not second.state.observer and
+    products.takes_activated(plan, needs_grad(second.weight))
+end
+
+--- y = W₂·f(W₁·x + b₁) + b₂, of layers that suit.
+-- @param x          (…, in), 1 to 4 dimensions, f32, f16 or bf16
+-- @param first, second fp8.Linear layers (nn/linear.lua)
+-- @param activation "relu", "gelu", "gelu_tanh" or "silu"
+-- @return (…, out) of x's dtype
+function pair.apply(x, first, activation, second)
+  local shape = check("linear", x, first.weight, first.bias)
+  local dtype = dtype_of(x)
+  local below = needs_grad(x, first.weight, first.bias)
+  local recorded = below or needs_grad(second.weight, second.bias)
+  local one, rows = prepare(first, dtype, below, needs_grad(x)), as_rows(x)
+  local hidden
+  if first.plan then
+    hidden, one.context.kept = products.forward(rows, one.factor, one.bias, first.plan, one.trained,
+      one.context.histories)
+  else
+    hidden = times_transposed(rows, one.factor, one.bias)
+  end
+  local _, out_features = check("linear", hidden, second.weight, second.bias)
+  local two = prepare(second, dtype, recorded, below)
+  local y
+  y, two.context.kept = products.forward_of_activated(hidden, activation, two.factor, two.bias, second.plan,
+    two.trained, two.context.histories)
+  if #shape ~= 2 then
+    local output_shape = {unpack(shape)}
+    output_shape[#shape] = out_features
+    y = view(y, output_shape)
+  end
+  if not recorded then
+    free(hidden)
+    return y
+  end
+  local owned = {hidden}
+  keep_forms(one, owned)
+  keep_forms(two, owned)
+  local kept = one.context.kept
+  local has_x = kept and (kept.transposed or kept.values)
+  local inputs = {x, first.weight, first.bias or false, second.weight, second.bias or false}
+  local node = autograd.record(y, operation, inputs,
+    {one.trained and not has_x and x or false, hidden, not first.plan and needs_grad(x) and one.factor or false},
+    {first = one.context, second = two.context, activation = activation, input_shape = shape})
+  node.owned = owned
+  return y
+end
+
+return pair
