@@ -17,7 +17,7 @@
 #ifndef FP8_BACKEND_H
 #define FP8_BACKEND_H
 
-#include "core/formats/quantizer.h"
+#include "core/formats/both_ways.h"
 #include "core/memory.h"
 #include "core/operations.h"
 #include "core/optim.h"
@@ -146,11 +146,15 @@ typedef struct Backend {
    * them. Such a 0 times what is not finite in b must not count: columns of out are computed again, from the triangle
    * alone, where those of b are not finite. Tensors are those of matmul, all of three dimensions. */
   bool (*mend_triangle)(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
-  /* out (m, n), of codes that are contiguous, each e4m3 or e5m2; scales f32 contiguous with one element, or one a row (m of scale_a, n of scale_b). The sums of products of codes
-   * are accumulated in float32, then scaled, biased and rounded once; a 16-bit out may come from FP8 tensor cores
-   * where the device has them, which accumulate with about 14 bits: over all of k if `fast`, else over 128 terms, whose
-   * sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
+  /* out (m, n), of codes that are contiguous, each e4m3 or e5m2; scales f32, those that are no matrices contiguous. The
+   * sums of products of codes are accumulated in float32, then scaled, biased and rounded once; where there is a scale for
+   * every 128 terms, the sums of these are scaled before they are added. A 16-bit out may come from FP8 tensor cores where
+   * the device has them, which accumulate with about 14 bits: over all of k if `fast` and no scales stand in the way, else
+   * over 128 terms, whose sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const ScaledProduct *product);
+  /* Whether the device `index` has an algorithm of its own where there is a scale for every 128 terms; NULL in a backend
+   * that has none. */
+  bool (*scales_runs)(int index);
 
   /* --- quantization; everything contiguous, x and values f32, f16 or bf16 --- */
   /* Whatever `outputs` asks for of x, which is read from memory once if its blocks are at most 4096 long, their scales
@@ -163,6 +167,10 @@ typedef struct Backend {
   bool (*quantize_activated)(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer,
                              Tensor *history, HistoryRecord record);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+  /* Whether quantize_both_ways takes these; NULL in a backend that has none. */
+  bool (*quantizes_both_ways)(const Tensor *x, const BothWaysRule *rule);
+  /* Codes of x, along rows and along columns, as `quantize` makes both. */
+  bool (*quantize_both_ways)(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule);
   /* Delayed scaling: scale (one f32) for the whole of x, contiguous, of the format and scale_rounding of `quantizer`,
    * from the largest element of `history` (f32, contiguous), or from x's own absmax where that is 0. NaN if x has a NaN
    * or an infinity. Then `record` says what becomes of history. */

@@ -46,6 +46,78 @@ support.each_device(function(device)
       end)
     end
 
+    --- The number that scales element j of row i of codes (rows, columns).
+    local function scale_at(list, shape, rows, i, j)
+      if #shape == 1 then return list[i] or list[1] end
+      local row = shape[1] == rows and i or math.ceil(i / 128)
+      return list[row][math.ceil(j / 128)]
+    end
+
+    --- The product in double where scales are for 128 terms, for 128 rows of them, or for anything else.
+    local function scaled_by_runs(a, scale_a, b, scale_b)
+      local m, n = a:size(1), b:size(1)
+      local function values(operand, scale)
+        local rows, columns = operand:size(1), operand:size(2)
+        local flat, list = support.flat(operand), scale:totable()
+        for i = 1, rows do
+          for j = 1, columns do
+            local at = (i - 1) * columns + j
+            flat[at] = flat[at] * scale_at(list, scale.shape, rows, i, j)
+          end
+        end
+        return flat
+      end
+      local sums = reference.matmul(values(a, scale_a), values(b, scale_b), m, a:size(2), n, false, true)
+      return fp8.tensor(sums):view(m, n)
+    end
+
+    for _, dtype in ipairs {"f32", "f16", "bf16"} do
+      it("agrees with sums in double, for scales of 128 terms, " .. dtype, function()
+        local function scales(kind, rows, columns)
+          local runs = math.ceil(columns / 128)
+          local shape = ({
+            one = {1}, rows = {rows}, runs = {rows, runs}, squares = {math.ceil(rows / 128), runs},
+          })[kind]
+          return fp8.rand(shape, on) + 0.5
+        end
+        for _, shape in ipairs {
+          {16, 144, 48}, {144, 400, 160}, {33, 300, 17}, {5, 128, 200}, {1, 129, 1}, {272, 96, 32},
+        } do
+          local m, k, n = unpack(shape)
+          local a, b = codes(m, k, "e4m3"), codes(n, k, m % 2 == 0 and "e4m3" or "e5m2")
+          for _, kinds in ipairs {
+            {"runs", "squares"}, {"squares", "runs"}, {"runs", "runs"}, {"squares", "squares"}, {"one", "runs"},
+            {"runs", "rows"}, {"squares", "one"},
+          } do
+            local scale_a, scale_b = scales(kinds[1], m, k), scales(kinds[2], n, k)
+            local bias = fp8.randn(n, on):to(dtype)
+            local expected = scaled_by_runs(a, scale_a, b, scale_b)
+            support.close(positional.scaled_matmul(a, scale_a, b, scale_b, nil, dtype), expected)
+            local turned_a = scale_a:dim() == 2 and scale_a:t():contiguous():t() or scale_a
+            local turned_b = scale_b:dim() == 2 and scale_b:t():contiguous():t() or scale_b
+            support.close(positional.scaled_matmul(a, turned_a, b, turned_b, bias, dtype, true),
+              expected + bias:to("f32"):to("cpu"))
+          end
+        end
+      end)
+    end
+
+    it("takes sides that are no multiples of 16, and codes that begin anywhere", function()
+      for _, shape in ipairs {{77, 1000, 333}, {333, 77, 1000}, {16, 48, 40}, {3, 50, 32}, {64, 64, 8}} do
+        local m, k, n = unpack(shape)
+        local a = codes(m + 1, k, "e4m3"):view((m + 1) * k):narrow(1, 2, m * k):view(m, k)
+        local b = codes(n + 1, k, "e5m2"):view((n + 1) * k):narrow(1, 4, n * k):view(n, k)
+        for _, lengths in ipairs {{1, 1}, {m, n}} do
+          local scale_a, scale_b = fp8.rand(lengths[1], on) + 0.5, fp8.rand(lengths[2], on) + 0.5
+          for _, dtype in ipairs {"f16", "bf16"} do
+            local bias = fp8.randn(n + 1, on):to(dtype):narrow(1, 2, n)
+            support.close(positional.scaled_matmul(a, scale_a, b, scale_b, bias, dtype, true),
+              expected_product(a, scale_a, b, scale_b, bias))
+          end
+        end
+      end
+    end)
+
     it("takes codes of any strides", function()
       local a, b, one = codes(32, 16, "e4m3"), codes(32, 48, "e4m3"), fp8.ones(1, on)
       support.equal(positional.scaled_matmul(a:t(), one, b:t(), one, nil, "f32"),
@@ -66,6 +138,8 @@ support.each_device(function(device)
       fails("the result's dtype must be f32, f16 or bf16, got i64", product, a, one, b, one, nil, "i64")
       fails("the bias has dtype f16, the result f32", product, a, one, b, one, fp8.ones(4, on):half(), "f32")
       assert.has_error(function() product(a, fp8.ones(2, on), b, one, nil, "f32") end)
+      fails("must be f32 with 1 or 3 elements, or of shape (3, 1) or (1, 1), got f32 of shape (3, 2)", product, a,
+        fp8.ones(3, 2, on), b, one, nil, "f32")
       assert.has_error(function() product(a:to "f32", one, b, one, nil, "f32") end)
       assert.has_error(function() product(a, one, b, one, fp8.ones(3, on), "f32") end)
     end)

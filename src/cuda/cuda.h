@@ -172,8 +172,9 @@ bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bi
 bool cuda_matmul_add(Tensor *out, const Tensor *a, const Tensor *b);
 bool cuda_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lower);
 
-/* scaled_matmul.c */
+/* scaled_matmul/scaled_matmul.c */
 bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product);
+bool cuda_scales_runs(int index);
 
 /* quantize/quantize.c */
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
@@ -183,6 +184,10 @@ bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, cons
 bool cuda_quantizes_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer);
 bool cuda_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer,
                              Tensor *history, HistoryRecord record);
+
+/* quantize/both_ways.c */
+bool cuda_quantizes_both_ways(const Tensor *x, const BothWaysRule *rule);
+bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule);
 
 /* delayed_scale.c */
 bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,

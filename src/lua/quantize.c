@@ -215,10 +215,28 @@ static int lfp8_dequantize(lua_State *L) {
   return finish(L, op_dequantize(new_tensor(L), codes, scale, &options), 1);
 }
 
+/* quantize_both_ways(x, quantizer, other quantizer[, dtype of sums]) -> codes and scales by the first; transposed codes and
+ * scales by the other; and sums of x over its rows, one a column, if they have a dtype. Scales are as core.quantize gives
+ * them but where each row, or column for the other, has several: in a matrix with a row for each, of any strides. */
+static int lfp8_quantize_both_ways(lua_State *L) {
+  lua_settop(L, 4);
+  const Tensor *x = check_tensor(L, 1);
+  QuantizeOptions along_rows = check_quantizer(L, 2), along_columns = check_quantizer(L, 3);
+  bool summing = !lua_isnil(L, 4);
+  if (summing) along_rows.sum_dtype = check_dtype(L, 4);
+  BothWays outputs = {.codes = new_tensor(L)};
+  outputs.scale = new_tensor(L);
+  outputs.transposed = new_tensor(L);
+  outputs.transposed_scale = new_tensor(L);
+  if (summing) outputs.column_sum = new_tensor(L);
+  return finish(L, op_quantize_both_ways(&outputs, x, &along_rows, &along_columns), summing ? 5 : 4);
+}
+
 const luaL_Reg quantize_functions[] = {
     {"quantizer", lfp8_quantizer},
     {"quantize", lfp8_quantize},
     {"quantize_activated", lfp8_quantize_activated},
     {"dequantize", lfp8_dequantize},
+    {"quantize_both_ways", lfp8_quantize_both_ways},
     {NULL, NULL},
 };

@@ -3,8 +3,8 @@
 
 #include "lua/binding/binding.h"
 
-/* scaled_matmul(a (m, k), scale of a, b (n, k), scale of b, dtype[, {bias =, fast = false}]) -> (m, n): float8 codes, one
- * scale or one a row: core/operations.h, ScaledProduct, and backend.h */
+/* scaled_matmul(a (m, k), scale of a, b (n, k), scale of b, dtype[, {bias =, fast = false}]) -> (m, n): float8 codes, with
+ * scales for all, for rows or for 128 elements at a time: core/operations.h, ScaledProduct, and backend.h */
 static int lfp8_scaled_matmul(lua_State *L) {
   lua_settop(L, 7); /* the last one holds the bias */
   ScaledProduct product = {
@@ -28,7 +28,14 @@ static int lfp8_scaled_matmul(lua_State *L) {
   return finish(L, op_scaled_matmul(new_tensor(L), &product, dtype), 1);
 }
 
+/* scales_runs(x) -> whether x's device takes a scale for every 128 terms of 16-bit products: ops.h, op_scales_runs */
+static int lfp8_scales_runs(lua_State *L) {
+  lua_pushboolean(L, op_scales_runs(check_tensor(L, 1)));
+  return 1;
+}
+
 const luaL_Reg scaled_matmul_functions[] = {
     {"scaled_matmul", lfp8_scaled_matmul},
+    {"scales_runs", lfp8_scales_runs},
     {NULL, NULL},
 };

@@ -7,7 +7,7 @@
 #define FP8_OPS_OPS_H
 
 #include "core/capture.h"
-#include "core/formats/quantizer.h"
+#include "core/formats/both_ways.h"
 #include "core/operations.h"
 #include "core/optim.h"
 
@@ -201,6 +201,9 @@ bool op_matrices(Tensor *out, const Tensor *x);
 
 /* backend.h, scaled_matmul; `dtype` is that of the result. */
 bool op_scaled_matmul(Tensor *out, const ScaledProduct *product, DType dtype);
+/* Whether x's device multiplies codes with a scale for every 128 terms as fast as others, where all sides are multiples of 16
+ * and the result has 16 bits. */
+bool op_scales_runs(const Tensor *x);
 
 /* --- joining (join.c) --- */
 
@@ -233,7 +236,7 @@ bool op_scatter_add(Tensor *out, const Addition *addition);
 /* Rows `index` (integers of any shape, from 0) of `weight` (count, features): index's shape and features. */
 bool op_embedding(Tensor *out, const Tensor *weight, const Tensor *index);
 
-/* --- quantization (quantize.c) --- */
+/* --- quantization (quantize/quantize.c) --- */
 
 /* What scripts say of a quantization: a map (an f32 CPU tensor of 256 values) or, where that is NULL, a float8 type. */
 typedef struct Format {
@@ -265,6 +268,11 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
  * gives it. The scale is one of the outputs; the options have none. */
 bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
                            Tensor *history, HistoryRecord record);
+/* Codes by one quantizer and, transposed, by another: core/formats/both_ways.h. Makes every output that is not NULL. Scales
+ * are vectors as op_quantize makes them, or where each row or column has several, matrices with a row for each, of any
+ * strides. The sum's dtype is that of `along_rows`. (quantize/both_ways.c) */
+bool op_quantize_both_ways(const BothWays *outputs, const Tensor *x, const QuantizeOptions *along_rows,
+                           const QuantizeOptions *along_columns);
 /* Of the options, the format, the blocks and the dtype of the result count. */
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const QuantizeOptions *options);
 

@@ -1,4 +1,5 @@
 /* Products of float8 codes with scales. */
+#include "core/formats/scale_grid.h"
 #include "ops/support/product.h"
 
 static bool check_codes(const Tensor *codes, const Tensor *scale, const char *name) {
@@ -7,18 +8,26 @@ static bool check_codes(const Tensor *codes, const Tensor *scale, const char *na
     return error_set("%s must be e4m3 or e5m2, got %s", name, dtype_name(codes->dtype));
   if (codes->rank != 2) return error_set("%s must have 2 dimensions, got %s", name, tensor_shape_text(codes, text));
   if (!same_device(codes, scale)) return false;
-  int64_t count = tensor_count(scale);
-  bool fits = count == 1 || count == codes->size[0] || codes->size[1] == 0; /* it scales nothing then */
+  int64_t count = tensor_count(scale), rows = codes->size[0], runs = scale_runs(codes->size[1]);
+  bool fits =
+      count == 1 || count == rows || scale_has_runs(scale, codes) || codes->size[1] == 0; /* it scales nothing then */
   if (scale->dtype != DTYPE_F32 || !fits) {
-    return error_set("the scale of %s must be f32 with 1 or %lld elements, got %s of shape %s", name,
-                     (long long)codes->size[0], dtype_name(scale->dtype), tensor_shape_text(scale, text));
+    return error_set(
+        "the scale of %s must be f32 with 1 or %lld elements, or of shape (%lld, %lld) or (%lld, %lld), got %s "
+        "of shape %s",
+        name, (long long)rows, (long long)rows, (long long)runs, (long long)scale_runs(rows), (long long)runs,
+        dtype_name(scale->dtype), tensor_shape_text(scale, text));
   }
   return true;
 }
 
-/* `scale`, contiguous, or a 0 for one without elements, which nothing is scaled by. */
-static bool some_scale(Tensor *out, const Tensor *scale) {
-  if (tensor_count(scale) > 0) return op_contiguous(out, scale);
+/* `scale`, contiguous unless it has runs, or a 0 for one without elements, which nothing is scaled by. */
+static bool some_scale(Tensor *out, const Tensor *scale, const Tensor *codes) {
+  if (tensor_count(scale) > 0) {
+    if (!scale_has_runs(scale, codes)) return op_contiguous(out, scale);
+    tensor_share(out, scale);
+    return true;
+  }
   int64_t one = 1;
   return tensor_create(out, DTYPE_F32, tensor_device(scale), 1, &one) && backend_for(scale)->fill(out, number_of(0));
 }
@@ -33,8 +42,8 @@ bool op_scaled_matmul(Tensor *out, const ScaledProduct *product, DType dtype) {
   enum { A, SCALE_A, B, SCALE_B, BIAS, COUNT };
   Tensor created = {0}, ready[COUNT] = {{0}};
   bool done = tensor_create(&created, dtype, tensor_device(a), 2, (int64_t[]){a->size[0], b->size[0]});
-  done = done && op_contiguous(&ready[A], a) && some_scale(&ready[SCALE_A], product->scale_a) &&
-         op_contiguous(&ready[B], b) && some_scale(&ready[SCALE_B], product->scale_b) &&
+  done = done && op_contiguous(&ready[A], a) && some_scale(&ready[SCALE_A], product->scale_a, a) &&
+         op_contiguous(&ready[B], b) && some_scale(&ready[SCALE_B], product->scale_b, b) &&
          (!bias || op_contiguous(&ready[BIAS], bias)) &&
          backend_for(a)->scaled_matmul(&created, &(ScaledProduct){.a = &ready[A],
                                                                   .scale_a = &ready[SCALE_A],
@@ -44,4 +53,9 @@ bool op_scaled_matmul(Tensor *out, const ScaledProduct *product, DType dtype) {
                                                                   .fast = product->fast});
   for (int i = 0; i < COUNT; i++) tensor_release(&ready[i]);
   return hand_over(out, &created, done);
+}
+
+bool op_scales_runs(const Tensor *x) {
+  const Backend *backend = backend_for(x);
+  return backend->scales_runs && backend->scales_runs(tensor_device(x).index);
 }

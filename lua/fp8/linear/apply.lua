@@ -8,12 +8,13 @@ local check = require "fp8.linear.check"
 local gradients = require "fp8.linear.gradients"
 local linear_state = require "fp8.linear.state"
 local operands = require "fp8.linear.operands"
+local planning = require "fp8.linear.plan"
 local products = require "fp8.linear.products"
 local shapes = require "fp8.shapes"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
-local contiguous, dtype_of, view = core.contiguous, core.dtype, core.view
+local contiguous, dtype_of, numel, view = core.contiguous, core.dtype, core.numel, core.view
 local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
 local as_rows = shapes.as_rows
 local times_transposed = transposed_matmul.times_transposed
@@ -42,6 +43,7 @@ local operation = {
 return function(x, weight, bias, plan, state)
   local shape, out_features = check("linear", x, weight, bias)
   local dtype = dtype_of(x)
+  plan = plan and planning.on(plan, x, numel(x) / shape[#shape])
   local for_input_grad, for_weight_grad = needs_grad(x), needs_grad(weight)
   local recorded = for_input_grad or for_weight_grad or needs_grad(bias)
   local histories = state and linear_state.histories_of(state, plan, recorded, weight, for_weight_grad)

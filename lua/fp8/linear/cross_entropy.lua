@@ -191,6 +191,7 @@ function linear_cross_entropy.apply(name, x, weight, bias, targets, options, pla
   }
   local recorded = wants.input or wants.weight or wants.bias
   local input = core.contiguous(shapes.as_rows(x))
+  plan = plan and planning.on(plan, input, math.min(rows, core.size(input, 1)))
   local job = {
     x = input, weight = weight, bias = bias, targets = list, plan = plan, state = state, wants = wants, rows = rows,
     chunks = math.ceil(core.size(input, 1) / rows), dtype = dtype_of(x), device = device, input_shape = shape,

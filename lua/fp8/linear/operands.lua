@@ -2,8 +2,9 @@
 local core = require "fp8.core"
 
 local free, keep, share = core.free, core.keep, core.share
-local narrow, numel = core.narrow, core.numel
-local quantize, dequantize = core.quantize, core.dequantize
+local narrow, numel, rank = core.narrow, core.numel, core.rank
+local transpose, view = core.transpose, core.view
+local quantize, dequantize, quantize_both_ways = core.quantize, core.dequantize, core.quantize_both_ways
 local contents_of, delayed_scale, version_of = core.contents, core.delayed_scale, core.version
 local quantize_activated = core.quantize_activated
 
@@ -53,25 +54,44 @@ local function copy_to(cache, form)
   cache.weight = form.weight
 end
 
+-- The last form for an operand of a layer, if it is of this weight as it is now and has what is wanted; nil otherwise.
+local function cached(weight, operand, wants, dtype, kept, record)
+  local cache, format = kept and kept[operand], operand.format
+  if not cache or cache.weight ~= weight or cache.contents ~= contents_of(weight) then return nil end
+  local map_version = type(format) == "userdata" and version_of(format)
+  local has_forms = (cache.codes or not wants.codes) and (cache.transposed or not wants.transposed) and
+    (cache.values or not wants.values)
+  local same = cache.dtype == dtype and cache.map_version == map_version and (cache.recorded or not record)
+  return same and has_forms and cache or nil
+end
+
+local function new_form(weight, operand, dtype, record)
+  local format = operand.format
+  return {
+    weight = weight, contents = contents_of(weight), map_version = type(format) == "userdata" and version_of(format),
+    dtype = dtype, recorded = record,
+  }
+end
+
+local function store(kept, operand, form)
+  if not kept or operand.rounding then return end
+  kept[operand] = kept[operand] or {}
+  copy_to(kept[operand], form)
+end
+
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =} for products of codes, {values =} of
 -- `dtype` for others. A layer keeps the last of these for each operand: it serves again as long as the weight has not
 -- changed, as core.contents tells. A stochastic rounding is drawn anew each time.
 -- @param wants one of plan.weight_forms
 -- @param kept  state.quantized_weight, or nil
 local function quantized_weight(weight, operand, wants, dtype, kept, histories)
-  local cache, format, repeats = kept and kept[operand], operand.format, wants.repeats
-  local map_version = type(format) == "userdata" and version_of(format)
+  local repeats = wants.repeats
   local record = operand.history ~= nil and histories.record
-  if cache and cache.weight == weight and cache.contents == contents_of(weight) and
-    cache.map_version == map_version and cache.dtype == dtype and
-    (cache.transposed or not wants.transposed) and (cache.recorded or not record) then
-    return cache
-  end
+  local cache = cached(weight, operand, wants, dtype, kept, record)
+  if cache then return cache end
   local known, quantizer = operands.delayed(weight, operand, histories), operand.quantizer
   local options = (known or repeats) and {known = known, repeats = repeats} or nil
-  local form = {
-    weight = weight, contents = contents_of(weight), map_version = map_version, dtype = dtype, recorded = record,
-  }
+  local form = new_form(weight, operand, dtype, record)
   if not (wants.codes or wants.transposed) then
     form.values = quantize(weight, quantizer, "values", {known = known, dtype = dtype})
   elseif wants.transposed and not (wants.codes or wants.values) then
@@ -88,14 +108,21 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
       form.codes = nil
     end
   end
-  if kept and not operand.rounding then
-    if not cache then
-      cache = {}
-      kept[operand] = cache
-    end
-    copy_to(cache, form)
-  end
+  store(kept, operand, form)
   return form
+end
+
+-- Both forms, of different operands, in one go.
+local function quantized_both_ways(weight, plan, dtype, kept)
+  local first, second, wants = plan.forward.right, plan.input_grad.right, plan.weight_forms
+  local form = cached(weight, first, wants.first, dtype, kept, false)
+  local other = cached(weight, second, wants.second, dtype, kept, false)
+  if form and other then return form, other end
+  form, other = new_form(weight, first, dtype, false), new_form(weight, second, dtype, false)
+  form.codes, form.scale, other.transposed, other.scale = quantize_both_ways(weight, first.quantizer, second.quantizer)
+  store(kept, first, form)
+  store(kept, second, other)
+  return form, other
 end
 
 --- The forms of W for the forward pass and for dx, nil where that is not needed; one form serves both products if
@@ -104,14 +131,31 @@ end
 -- @param histories as linear_state.histories_of gives them
 function operands.weight_forms(weight, plan, for_input_grad, dtype, state, histories)
   local operand, wants, kept = plan.forward.right, plan.weight_forms, state and state.quantized_weight
+  if for_input_grad and plan.both_ways.weight then return quantized_both_ways(weight, plan, dtype, kept) end
   local first = for_input_grad and wants.both or wants.first
   local form = quantized_weight(weight, operand, first, dtype, kept, histories)
   if not for_input_grad or wants.both then return form, for_input_grad and form or nil end
   return form, quantized_weight(weight, plan.input_grad.right, wants.second, dtype, kept, histories)
 end
 
---- The weight's scale for a product of `columns` columns.
-function operands.scale_for(product, scale, columns)
+--- Scales of runs of 128 as scaled_matmul takes them: a row for each row of codes, or for 128 of them.
+-- @param length  of what is summed over
+-- @param turned  whether `scale` has the runs one after the other, not the rows
+function operands.by_runs(scale, length, turned)
+  if rank(scale) == 2 then return scale end
+  local runs = math.ceil(length / 128)
+  local count = numel(scale) / runs
+  if not turned then return view(scale, {count, runs}) end
+  local rows = view(scale, {runs, count})
+  local columns = transpose(rows, 1, 2)
+  free(rows)
+  return columns
+end
+
+--- The weight's scale for a product of `columns` columns that sums over `length`.
+-- @param turned whether it sums over the weight's rows
+function operands.scale_for(product, scale, columns, length, turned)
+  if product.runs then return operands.by_runs(scale, length, turned) end
   if product.repeats then return narrow(scale, 1, 1, columns) end
   return product.right.scale == "tensor" and numel(scale) > 1 and narrow(scale, 1, 1, 1) or scale
 end

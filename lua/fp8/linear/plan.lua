@@ -10,14 +10,19 @@
 --                second =, both = where one operand serves both products, else false}, each {codes =, transposed =,
 --                values =, repeats = how often a single scale is, or nil}
 --   input, weight, grad_output: the operands that these are in a recipe
+--   both_ways    {input =, weight =, grad_output =}: whether its codes for two products are made in one go, of other
+--                operands
+--   without_runs the same plan without products by runs, if it has some (`plan.on`)
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =,
 -- quantizer =}, where blocksize is a block length, a tile {rows, columns} or nil for the whole tensor, and the
 -- quantizer, which core functions take, says the same as the format, the blocksize and both roundings. What several
--- products take in the same form is one table in all of them. A native product is one of codes, not of values.
+-- products take in the same form is one table in all of them. A native product is one of codes, not of values; it is by
+-- `runs` where sums of 128 terms have scales of their own.
 local core = require "fp8.core"
 local recipe_check = require "fp8.linear.recipe_check"
 
+local dtype_of, scales_runs = core.dtype, core.scales_runs
 local is_hardware = recipe_check.is_hardware
 
 local plan = {}
@@ -75,18 +80,41 @@ local function own_or(made, usual, operand, columns, name)
   return planned(made, operand, columns, name)
 end
 
+local side = 16 -- of a product by runs: its sizes are multiples of this
+local run = 128 -- terms, whose sums FP8 tensor cores can scale before they are added
+
+-- Whether an operand has a scale for every run of what is summed over, along rows or columns, and of 1 or `run` others.
+local function has_runs(operand, along)
+  local scale = operand.scale
+  if type(scale) ~= "table" or not is_hardware[operand.format] then return false end
+  local length, across = scale[along == "row" and 2 or 1], scale[along == "row" and 1 or 2]
+  return length == run and (across == 1 or across == run)
+end
+
 -- Codes can be multiplied where their scales can be applied to the sums: one scale for the operand, or one for each row
--- of what is summed over columns, one for each column of what is summed over rows. Beside scales of rows or columns, a
--- single scale is wanted as often as the product has columns (`repeats`).
-local function product(left, left_scale, right, right_scale)
+-- of what is summed over columns, one for each column of what is summed over rows; or to sums of runs. Beside scales of
+-- rows or columns, a single scale is wanted as often as the product has columns (`repeats`).
+-- @param with_runs whether there may be a product by runs
+local function product(left, left_scale, right, right_scale, with_runs)
   local function fits(operand, scale)
     return is_hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
   end
-  local native = fits(left, left_scale) and fits(right, right_scale)
+  local plain = fits(left, left_scale) and fits(right, right_scale)
+  local runs = with_runs and has_runs(left, left_scale) and has_runs(right, right_scale) and
+    not (left.format == "e5m2" and right.format == "e5m2")
   return {
-    left = left, right = right, native = native,
-    repeats = native and left.scale ~= "tensor" and right.scale == "tensor",
+    left = left, right = right, native = plain or runs, runs = runs,
+    repeats = plain and left.scale ~= "tensor" and right.scale == "tensor",
   }
+end
+
+-- Whether codes for two products, along rows for one and along columns for the other, are made together.
+local function both_ways(first, one, second, other)
+  if not (first and second and first.native and second.native) or one == other then return false end
+  local function takes(operand, scale)
+    return not operand.history and (operand.scale == scale or type(operand.scale) == "table")
+  end
+  return takes(one, "row") and takes(other, "column")
 end
 
 -- The codes of a weight that one product takes are decoded for the other.
@@ -119,30 +147,60 @@ function plan.operand(where, operand, features)
   return planned({histories = {}}, operand, features, "own")
 end
 
+-- Fills in what follows from the operands of the products.
+local function complete(made, operands, with_runs, in_features, out_features)
+  made.forward = product(made.input, "row", made.weight, "row", with_runs)
+  made.input_grad = product(operands.grad_output, "row", operands.weight, "column", with_runs)
+  if operands.second_grad_output then
+    made.weight_grad = product(operands.second_grad_output, "column", operands.input, "column", with_runs)
+  end
+  local forward, input_grad, weight_grad = made.forward, made.input_grad, made.weight_grad
+  made.weight_forms = weight_forms(forward, input_grad, out_features, in_features)
+  made.grad_forms = grad_forms(input_grad, weight_grad)
+  made.both_ways = {
+    input = both_ways(forward, forward.left, weight_grad, weight_grad and weight_grad.right),
+    weight = both_ways(forward, forward.right, input_grad, input_grad.right),
+    grad_output = both_ways(input_grad, input_grad.left, weight_grad, weight_grad and weight_grad.left),
+  }
+  return made
+end
+
 --- The plan of a recipe.
 -- @param name of the function to name in errors
 -- @param in_features, out_features of the layer
 function plan.make(name, recipe, in_features, out_features)
   recipe_check.check(name, recipe)
   local made = {rounding = recipe.rounding == "stochastic" and "stochastic" or nil, histories = {}}
-  local input = planned(made, recipe.input, in_features, "input")
-  local weight = planned(made, recipe.weight, in_features, "weight")
-  local grad_output = planned(made, recipe.grad_output, out_features, "grad_output")
+  made.input = planned(made, recipe.input, in_features, "input")
+  made.weight = planned(made, recipe.weight, in_features, "weight")
+  made.grad_output = planned(made, recipe.grad_output, out_features, "grad_output")
   local of_input, of_weight = recipe.input_grad or {}, recipe.weight_grad
-  made.input, made.weight, made.grad_output = input, weight, grad_output
-  made.forward = product(input, "row", weight, "row")
-  made.input_grad = product(
-    own_or(made, grad_output, of_input.grad_output, out_features, "input_grad_grad_output"), "row",
-    own_or(made, weight, of_input.weight, in_features, "input_grad_weight"), "column")
+  local operands = {
+    grad_output = own_or(made, made.grad_output, of_input.grad_output, out_features, "input_grad_grad_output"),
+    weight = own_or(made, made.weight, of_input.weight, in_features, "input_grad_weight"),
+  }
   if of_weight and of_weight ~= "full" then
     if of_weight == "quantized" then of_weight = {} end
-    made.weight_grad = product(
-      own_or(made, grad_output, of_weight.grad_output, out_features, "weight_grad_grad_output"), "column",
-      own_or(made, input, of_weight.input, in_features, "weight_grad_input"), "column")
+    operands.second_grad_output =
+      own_or(made, made.grad_output, of_weight.grad_output, out_features, "weight_grad_grad_output")
+    operands.input = own_or(made, made.input, of_weight.input, in_features, "weight_grad_input")
   end
-  made.weight_forms = weight_forms(made.forward, made.input_grad, out_features, in_features)
-  made.grad_forms = grad_forms(made.input_grad, made.weight_grad)
+  local fits = in_features % side == 0 and out_features % side == 0
+  complete(made, operands, fits, in_features, out_features)
+  if made.forward.runs or made.input_grad.runs or made.weight_grad and made.weight_grad.runs then
+    local other = {}
+    for field, value in pairs(made) do other[field] = value end
+    made.without_runs = complete(other, operands, false, in_features, out_features)
+  end
   return made
+end
+
+--- The plan, or that without runs where they are not for x.
+-- @param rows of x as a matrix
+function plan.on(made, x, rows)
+  local other = made.without_runs
+  if not other or dtype_of(x) ~= "f32" and rows > 0 and rows % side == 0 and scales_runs(x) then return made end
+  return other
 end
 
 return plan

@@ -13,7 +13,8 @@ local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local free, matmul, scaled_matmul = core.free, core.matmul, core.scaled_matmul
 local dequantize, dtype_of, numel, quantize, size = core.dequantize, core.dtype, core.numel, core.quantize, core.size
-local delayed, scale_for, quantize_activated = operands.delayed, operands.scale_for, operands.quantize_activated
+local by_runs, delayed, scale_for = operands.by_runs, operands.delayed, operands.scale_for
+local quantize_activated, quantize_both_ways = operands.quantize_activated, core.quantize_both_ways
 local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 
 local products = {}
@@ -36,12 +37,22 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories)
   local known, dtype = delayed(x, operand, histories), dtype_of(x)
   local options = known and {known = known} or nil
   if product.native then
-    local codes, scale, transposed =
-      quantize(x, operand.quantizer, transposing and "codes scale transposed" or "codes scale", options)
-    local weight_scale = scale_for(product, weight.scale, size(weight.codes, 1))
-    local y = scaled_matmul(codes, scale, weight.codes, weight_scale, dtype, {bias = bias, fast = true})
+    local codes, scale, transposed, kept
+    if weight_grad and plan.both_ways.input then
+      kept = {}
+      codes, scale, kept.transposed, kept.scale =
+        quantize_both_ways(x, operand.quantizer, weight_grad.right.quantizer)
+    else
+      codes, scale, transposed =
+        quantize(x, operand.quantizer, transposing and "codes scale transposed" or "codes scale", options)
+      kept = again and {scale = scale, transposed = transposed} or nil
+    end
+    local outputs, inputs = size(weight.codes, 1), size(weight.codes, 2)
+    local weight_scale = scale_for(product, weight.scale, outputs, inputs)
+    local y = scaled_matmul(codes, product.runs and by_runs(scale, inputs) or scale, weight.codes, weight_scale, dtype,
+      {bias = bias, fast = true})
     free(codes)
-    return y, again and {scale = scale, transposed = transposed} or nil
+    return y, kept
   end
   local values, scale, transposed
   if transposing then
@@ -132,6 +143,13 @@ end
 function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories, activated)
   local wants, first, second = plan.grad_forms, nil, nil
   local both = for_input and for_weight and wants.both
+  if for_input and for_weight and plan.both_ways.grad_output then
+    local sum
+    first, second = {}, {}
+    first.codes, first.scale, second.transposed, second.scale, sum =
+      quantize_both_ways(dy, plan.input_grad.left.quantizer, plan.weight_grad.left.quantizer, sum_dtype)
+    return first, second, sum
+  end
   if for_input then
     first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories, activated)
   end
@@ -148,12 +166,24 @@ end
 function products.input_grad(dy, weight, plan, dtype)
   local product = plan.input_grad
   if product.native then
-    local weight_scale = scale_for(product, weight.scale, size(weight.transposed, 1))
-    return scaled_matmul(dy.codes, dy.scale, weight.transposed, weight_scale, dtype)
+    local inputs, outputs = size(weight.transposed, 1), size(weight.transposed, 2)
+    local weight_scale = scale_for(product, weight.scale, inputs, outputs, true)
+    return scaled_matmul(dy.codes, product.runs and by_runs(dy.scale, outputs) or dy.scale, weight.transposed,
+      weight_scale, dtype)
   end
   local values = weight.values or
     dequantize(weight.codes, scale_for(product, weight.scale), product.right.quantizer, dtype)
   return matmul(dy.values, values)
+end
+
+-- dW from transposed codes of dy and x.
+local function product_of_codes(product, dy, x, x_scale, dtype)
+  local dy_scale = dy.scale
+  if product.runs then
+    local rows = size(x, 2)
+    dy_scale, x_scale = by_runs(dy_scale, rows, true), by_runs(x_scale, rows, true)
+  end
+  return scaled_matmul(dy.transposed, dy_scale, x, x_scale, dtype)
 end
 
 --- dW, of `dtype`.
@@ -164,7 +194,7 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories)
   local product = plan.weight_grad
   local operand = product.right
   if kept and kept.transposed then
-    return scaled_matmul(dy.transposed, dy.scale, kept.transposed, kept.scale, dtype)
+    return product_of_codes(product, dy, kept.transposed, kept.scale, dtype)
   elseif kept and kept.values then
     return transposed_times(dy.values, kept.values, dtype)
   end
@@ -172,7 +202,7 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories)
   local options = known and {known = known} or nil
   if product.native then
     local transposed, scale = quantize(x, operand.quantizer, "transposed scale", options)
-    return scaled_matmul(dy.transposed, dy.scale, transposed, scale, dtype)
+    return product_of_codes(product, dy, transposed, scale, dtype)
   end
   local values = quantize(x, operand.quantizer, "values", options)
   local grad = transposed_times(dy.values, values, dtype)

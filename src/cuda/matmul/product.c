@@ -85,7 +85,7 @@ static CublasProblem problem_of(const CublasProduct *product, bool deterministic
       .transposed_b = product->b.transposed,
       .has_bias = product->bias != NULL,
       .fast = product->fast,
-      .scales = product->a.scale ? 1 + product->scale_vectors : 0,
+      .scales = (uint8_t)(product->a.scales | product->b.scales << 4),
       .deterministic = deterministic,
       .alignment_a = alignment(product->a.data),
       .alignment_b = alignment(product->b.data),

@@ -38,18 +38,34 @@ static bool make_layouts(ProductPlan *plan) {
                      problem->m * problem->n);
 }
 
+static int32_t scale_mode(int scales) {
+  switch ((ProductScales)scales) {
+  case SCALES_NONE:
+  case SCALES_ONE:
+    return CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
+  case SCALES_VECTOR:
+    return CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+  case SCALES_RUNS:
+    return CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
+  case SCALES_SQUARES:
+    return CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
+  }
+  trap_missing_case();
+}
+
 static bool make_product(ProductPlan *plan) {
   const CublasProblem *problem = &plan->problem;
+  int32_t first_mode = scale_mode(problem->scales >> 4), second_mode = scale_mode(problem->scales & 15);
   int32_t first = problem->transposed_b ? CUBLAS_OP_T : CUBLAS_OP_N,
           second = problem->transposed_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-  int32_t epilogue = CUBLASLT_EPILOGUE_BIAS, vectors = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+  int32_t epilogue = CUBLASLT_EPILOGUE_BIAS;
   return product_check(cublasLtMatmulDescInit(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
                        "cublasLtMatmulDescInit") &&
          set(plan, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) &&
          set(plan, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second) &&
          (!problem->fast || set(plan, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &problem->fast, sizeof problem->fast)) &&
-         (problem->scales < 2 || (set(plan, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &vectors, sizeof vectors) &&
-                                  set(plan, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &vectors, sizeof vectors))) &&
+         (problem->scales == 0 || (set(plan, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &first_mode, sizeof first_mode) &&
+                                   set(plan, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &second_mode, sizeof second_mode))) &&
          (!problem->has_bias ||
           (set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
            set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &problem->type_out, sizeof problem->type_out)));

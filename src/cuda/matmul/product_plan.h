@@ -14,7 +14,7 @@ typedef struct CublasProblem {
   int32_t type_a, type_b, type_out;
   uint16_t transposed_a, transposed_b;
   uint8_t has_bias, fast;
-  uint8_t scales;                                   /* 0: without, 1: one number a side, 2: vectors */
+  uint8_t scales;                                   /* those of a, and 16 times those of b */
   uint8_t deterministic;                            /* the heuristic's first choice, in every run */
   uint32_t alignment_a, alignment_b, alignment_out; /* bytes */
 } CublasProblem;

@@ -1,0 +1,24 @@
+/* A matrix as codes for products that sum over its columns, and for those that sum over its rows. */
+#ifndef FP8_CORE_BOTH_WAYS_H
+#define FP8_CORE_BOTH_WAYS_H
+
+#include "core/formats/quantizer.h"
+
+/* What quantizing x (rows, columns), of the last dimension and all others, in two ways writes. A run is what shares a scale:
+ * a whole row or column, or a part of one, the last maybe short. */
+typedef struct BothWays {
+  Tensor *codes;            /* of x's shape */
+  Tensor *scale;            /* f32 (runs of a row, rows) */
+  Tensor *transposed;       /* other codes of x, (columns, rows) */
+  Tensor *transposed_scale; /* f32 (runs of a column, columns) */
+  Tensor *column_sum;       /* as in QuantizeOutputs, or NULL */
+} BothWays;
+
+/* The lengths of runs, and how their scales are rounded. Codes are nearest ones of a hardware format. */
+typedef struct BothWaysRule {
+  DType format;
+  int64_t row_run, column_run;
+  ScaleRounding row_rounding, column_rounding;
+} BothWaysRule;
+
+#endif

@@ -1,0 +1,55 @@
+/* Quantization along both sides of a matrix at once. */
+#include "quantize/both_ways.h"
+#include "cuda/measure.h"
+
+/* What has a scale is a run of a patch's length, or a whole row or column. */
+static bool by_runs(const BothWaysRule *rule) {
+  return rule->row_run == BOTH_WAYS_SIDE && rule->column_run == BOTH_WAYS_SIDE;
+}
+
+bool cuda_quantizes_both_ways(const Tensor *x, const BothWaysRule *rule) {
+  enum { SIDE = 16 };
+  int64_t columns = x->size[x->rank - 1], rows = tensor_count(x) / columns;
+  bool whole = rule->row_run == columns && rule->column_run == rows;
+  return (whole || by_runs(rule)) && rows % SIDE == 0 && columns % SIDE == 0 && is_aligned(tensor_data(x), SIDE);
+}
+
+/* The largest magnitudes of rows, then of columns, in `words`. */
+static bool measure(CudaDevice *device, BothWaysPlan *plan, Tensor *words) {
+  int64_t bytes = (plan->rows + plan->columns) * (int64_t)sizeof(uint32_t);
+  if (!cuda_scratch(words, device, bytes)) return false;
+  plan->row_magnitudes = tensor_data(words);
+  plan->column_magnitudes = plan->row_magnitudes + plan->rows;
+  return cuda_check(cudaMemsetAsync(plan->row_magnitudes, 0, (size_t)bytes, device->launch.stream),
+                    "cudaMemsetAsync") &&
+         cuda_launched(device, launch_measure_both_ways(device->launch, plan), "absmax kernel");
+}
+
+bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule) {
+  CudaDevice *device = cuda_tensor_device(x);
+  if (!device) return false;
+  BothWaysPlan plan = {
+      .x = tensor_data(x),
+      .dtype = x->dtype,
+      .format = rule->format,
+      .columns = x->size[x->rank - 1],
+      .codes = tensor_data(outputs->codes),
+      .transposed = tensor_data(outputs->transposed),
+      .row_rounding = rule->row_rounding,
+      .column_rounding = rule->column_rounding,
+      .row_scale = tensor_data(outputs->scale),
+      .column_scale = tensor_data(outputs->transposed_scale),
+  };
+  plan.rows = tensor_count(x) / plan.columns;
+  int64_t sums = divide_up(plan.rows, (int64_t)BOTH_WAYS_SIDE);
+  Tensor partials = {0}, words = {0};
+  bool done =
+      !outputs->column_sum || cuda_scratch(&partials, device, sums * plan.columns * (int64_t)sizeof *plan.partials);
+  if (done && outputs->column_sum) plan.partials = tensor_data(&partials);
+  done = done && (by_runs(rule) || measure(device, &plan, &words)) &&
+         cuda_launched(device, launch_quantize_both_ways(device->launch, &plan), "quantize kernel") &&
+         (!outputs->column_sum || cuda_finish_sum(device, outputs->column_sum, plan.partials, sums, plan.columns));
+  tensor_release(&partials);
+  tensor_release(&words);
+  return done;
+}
