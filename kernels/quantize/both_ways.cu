@@ -15,6 +15,9 @@ namespace {
 
 using namespace byte_patch;
 
+/* Thread blocks on a multiprocessor, which what a thread holds has room for. */
+template <typename Scalar> constexpr int blocks_each = sizeof(Scalar) == 2 ? 3 : 2;
+
 enum { WARPS = BLOCK / WARP, ROW_LANES = RUNS, QUAD = 4, QUADS = RUN / QUAD };
 
 /* Where a thread's runs are. */
@@ -104,16 +107,13 @@ template <typename Scalar> struct Board {
 
 /* The largest magnitudes of columns, and their sums, by warp; complete for all threads after the barrier at the end. */
 template <typename Scalar>
-__device__ inline void post_columns(const Runs<Scalar> &runs, const Place &place, bool measuring, bool summing,
-                                    Board<Scalar> &board) {
+__device__ inline void post_columns(const Runs<Scalar> &runs, const Place &place, bool summing, Board<Scalar> &board) {
   const int warp = threadIdx.x / WARP;
   const bool first = threadIdx.x % WARP < ROW_LANES;
-  if (measuring) {
 #pragma unroll
-    for (int word = 0; word < Runs<Scalar>::words; word++) {
-      const uint32_t largest = runs.column_word(word);
-      if (first) board.column_words[warp][place.run * Runs<Scalar>::words + word] = largest;
-    }
+  for (int word = 0; word < Runs<Scalar>::words; word++) {
+    const uint32_t largest = runs.column_word(word);
+    if (first) board.column_words[warp][place.run * Runs<Scalar>::words + word] = largest;
   }
   if (summing) {
 #pragma unroll
@@ -161,30 +161,36 @@ __device__ inline void write_sums(const BothWaysPlan &plan, const Place &place, 
 /* --- measuring --- */
 
 template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK, 3) measure_both_ways_kernel(const __grid_constant__ BothWaysPlan plan) {
+__global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
+    measure_both_ways_kernel(const __grid_constant__ BothWaysPlan plan) {
   __shared__ Board<Scalar> board;
   __shared__ uint32_t row_magnitudes[SIDE];
   const int64_t across = divide_up(plan.columns, (int64_t)SIDE), patches = divide_up(plan.rows, (int64_t)SIDE) * across;
+  Place place = place_of(plan, blockIdx.x, across);
+  Runs<Scalar> runs;
+  runs.load(plan, place);
   for (int64_t patch = blockIdx.x; patch < patches; patch += gridDim.x) {
-    const Place place = place_of(plan, patch, across);
-    Runs<Scalar> runs;
-    runs.load(plan, place);
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass++) {
       const uint32_t magnitude = runs.row_magnitude(pass);
       if (place.run == 0) row_magnitudes[place.first_row + pass * ROWS_AT_ONCE] = magnitude;
     }
-    post_columns<Scalar>(runs, place, true, plan.partials != nullptr, board);
+    post_columns<Scalar>(runs, place, plan.partials != nullptr, board);
+    const Place measured = place;
+    if (patch + gridDim.x < patches) { /* the next patch is on its way while this one ends */
+      place = place_of(plan, patch + gridDim.x, across);
+      runs.load(plan, place);
+    }
     if (threadIdx.x < SIDE) {
-      const int64_t row = place.patch_row + threadIdx.x;
+      const int64_t row = measured.patch_row + threadIdx.x;
       if (row < plan.rows) atomicMax(plan.row_magnitudes + row, row_magnitudes[threadIdx.x]);
     } else {
-      const int64_t column = place.patch_column + threadIdx.x - SIDE;
+      const int64_t column = measured.patch_column + threadIdx.x - SIDE;
       if (column < plan.columns) {
         atomicMax(plan.column_magnitudes + column, column_magnitude<Scalar>(board, threadIdx.x - SIDE));
       }
     }
-    if (plan.partials) write_sums<Scalar>(plan, place, board);
+    if (plan.partials) write_sums<Scalar>(plan, measured, board);
     __syncthreads(); /* before the board is written again */
   }
 }
@@ -198,49 +204,87 @@ struct ColumnScales {
   float4 inverse[RUNS * PITCH / QUAD], scale[RUNS * PITCH / QUAD];
 
   static __device__ int at(int run, int quad) { return run * (PITCH / QUAD) + quad; }
-  __device__ void set(int column, float value) {
-    const int i = column / RUN * PITCH + column % RUN;
-    reinterpret_cast<float *>(scale)[i] = value;
-    reinterpret_cast<float *>(inverse)[i] = 1.0f / value;
+  static __device__ int of(int column) { return column / RUN * PITCH + column % RUN; }
+  __device__ float scale_of(int column) const { return reinterpret_cast<const float *>(scale)[of(column)]; }
+  __device__ void set(int column, float value, float its_inverse) {
+    reinterpret_cast<float *>(scale)[of(column)] = value;
+    reinterpret_cast<float *>(inverse)[of(column)] = its_inverse;
   }
 };
 
-/* Whether all that a code takes is a product with the inverse of its scale. */
-__device__ inline bool is_plain(float scale) { return !scale_is_empty(scale) && !isinf(1.0f / scale); }
+/* What a row's elements are multiplied with. */
+struct RowScale {
+  float scale, inverse;
+};
 
-/* Four codes; `plain` is that of all of them. */
-template <Encoding ENCODING>
-__device__ inline uint32_t encode_quad(const float (&value)[QUAD], const float (&scale)[QUAD],
-                                       const float (&inverse)[QUAD], bool plain) {
-  float scaled[QUAD];
-  uint32_t broken = 0;
+/* The scales of a thread's rows. Eight lanes have a row each of four passes: one of them works out what all need. */
+__device__ inline void find_row_scales(const Place &place, const uint32_t (&magnitude)[PASSES], DType format,
+                                       ScaleRounding rounding, RowScale (&rows)[PASSES]) {
+  uint32_t own = magnitude[0];
 #pragma unroll
-  for (int k = 0; k < QUAD; k++) {
-    scaled[k] = value[k] * inverse[k];
-    if (plain) continue;
-    const BlockScaling scaling = block_scaling(scale[k], inverse[k], false);
-    scaled[k] = scaled_element(value[k], &scaling);
-    if (scaling.broken) broken |= 0xFFu << 8 * k;
+  for (int pass = 1; pass < PASSES; pass++) own = place.run % PASSES == pass ? magnitude[pass] : own;
+  const float scale = scale_of_magnitude(own, format, rounding), inverse = 1.0f / scale;
+  const int first = threadIdx.x % WARP / ROW_LANES * ROW_LANES;
+#pragma unroll
+  for (int pass = 0; pass < PASSES; pass++) {
+    rows[pass].scale = __shfl_sync(all_lanes, scale, first + pass);
+    rows[pass].inverse = __shfl_sync(all_lanes, inverse, first + pass);
   }
+}
+
+/* Whether all that a code takes is a product with the inverse of its scale. */
+__device__ inline bool is_plain(float scale, float inverse) { return !scale_is_empty(scale) && !isinf(inverse); }
+
+template <Encoding ENCODING>
+__device__ inline uint32_t encode_quad(const float (&value)[QUAD], const float (&inverse)[QUAD]) {
+  float scaled[QUAD];
+#pragma unroll
+  for (int k = 0; k < QUAD; k++) scaled[k] = value[k] * inverse[k];
   NoStage stage;
   const Encoder<ENCODING> encoder(stage, nullptr);
   uint32_t word[4];
   encoder.encode(scaled, word);
-  return plain ? word[0] : (word[0] & ~broken) | (0x7F7F7F7Fu & broken); /* NaN in both formats */
+  return word[0];
 }
 
+/* Any code. */
+template <Encoding ENCODING> __device__ inline uint32_t encode_slowly(float value, float scale) {
+  const BlockScaling scaling = block_scaling(scale, 1.0f / scale, false);
+  if (scaling.broken) return 0x7F; /* NaN in both formats */
+  const float scaled = scaled_element(value, &scaling);
+  return ENCODING == ENCODING_E4M3 ? e4m3_from_float(scaled, true) : e5m2_from_float(scaled, true);
+}
+
+/* The codes of a run of x, which is read again, with the scale that scale_of gives each of its elements. */
+template <typename Scalar, Encoding ENCODING, typename ScaleOf>
+__device__ inline uint4 encode_run_slowly(const void *x, int64_t at, ScaleOf scale_of) {
+  uint32_t word[QUADS];
+#pragma unroll
+  for (int quad = 0; quad < QUADS; quad++) {
+    word[quad] = 0;
+#pragma unroll 1
+    for (int k = 0; k < QUAD; k++) {
+      const int i = quad * QUAD + k;
+      word[quad] |= encode_slowly<ENCODING>(to_float(static_cast<const Scalar *>(x)[at + i]), scale_of(i)) << 8 * k;
+    }
+  }
+  return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+/* A thread's run of a row that exists. */
 template <typename Scalar, Encoding ENCODING>
-__device__ inline uint4 encode_row(const Runs<Scalar> &runs, int pass, float row_scale) {
-  const float row_inverse = 1.0f / row_scale;
-  const bool plain = is_plain(row_scale);
-  const float scale[QUAD] = {row_scale, row_scale, row_scale, row_scale};
-  const float inverse[QUAD] = {row_inverse, row_inverse, row_inverse, row_inverse};
+__device__ inline uint4 encode_row(const BothWaysPlan &plan, const Runs<Scalar> &runs, int pass, int64_t at,
+                                   RowScale row) {
+  if (!is_plain(row.scale, row.inverse)) {
+    return encode_run_slowly<Scalar, ENCODING>(plan.x, at, [&](int) { return row.scale; });
+  }
+  const float inverse[QUAD] = {row.inverse, row.inverse, row.inverse, row.inverse};
   uint32_t word[QUADS];
 #pragma unroll
   for (int quad = 0; quad < QUADS; quad++) {
     float value[QUAD];
     runs.unpack_quad(pass, quad, value);
-    word[quad] = encode_quad<ENCODING>(value, scale, inverse, plain);
+    word[quad] = encode_quad<ENCODING>(value, inverse);
   }
   return make_uint4(word[0], word[1], word[2], word[3]);
 }
@@ -248,19 +292,17 @@ __device__ inline uint4 encode_row(const Runs<Scalar> &runs, int pass, float row
 /* A thread's runs with the scales of their columns, into the patch that is written transposed. */
 template <typename Scalar, Encoding ENCODING>
 __device__ inline void encode_columns(const Runs<Scalar> &runs, const Place &place, const ColumnScales &columns,
-                                      bool plain, uint4 *chunks) {
+                                      uint4 *chunks) {
   uint32_t word[PASSES][QUADS];
 #pragma unroll
   for (int quad = 0; quad < QUADS; quad++) {
     const float4 four = columns.inverse[ColumnScales::at(place.run, quad)];
-    const float4 scales = plain ? four : columns.scale[ColumnScales::at(place.run, quad)];
-    const float inverse[QUAD] = {four.x, four.y, four.z, four.w},
-                scale[QUAD] = {scales.x, scales.y, scales.z, scales.w};
+    const float inverse[QUAD] = {four.x, four.y, four.z, four.w};
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass++) {
       float value[QUAD];
       runs.unpack_quad(pass, quad, value);
-      word[pass][quad] = encode_quad<ENCODING>(value, scale, inverse, plain);
+      word[pass][quad] = encode_quad<ENCODING>(value, inverse);
     }
   }
 #pragma unroll
@@ -270,9 +312,21 @@ __device__ inline void encode_columns(const Runs<Scalar> &runs, const Place &pla
   }
 }
 
+template <typename Scalar, Encoding ENCODING>
+__device__ inline void encode_columns_slowly(const BothWaysPlan &plan, const Place &place, const ColumnScales &columns,
+                                             uint4 *chunks) {
+#pragma unroll 1
+  for (int pass = 0; pass < PASSES; pass++) {
+    const int64_t row = row_of(place, pass);
+    if (row >= plan.rows || place.column >= plan.columns) continue;
+    chunks[chunk_at(place.first_row + pass * ROWS_AT_ONCE, place.run)] = encode_run_slowly<Scalar, ENCODING>(
+        plan.x, row * plan.columns + place.column, [&](int i) { return columns.scale_of(place.run * RUN + i); });
+  }
+}
+
 /* BY_RUNS: the patch's own magnitudes make its scales. */
 template <typename Scalar, Encoding ENCODING, bool BY_RUNS>
-__global__ void __launch_bounds__(BLOCK, sizeof(Scalar) == 2 ? 3 : 2)
+__global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
     quantize_both_ways_kernel(const __grid_constant__ BothWaysPlan plan) {
   constexpr DType format = ENCODING == ENCODING_E4M3 ? DTYPE_E4M3 : DTYPE_E5M2;
   /* The board is read before the patch is written. */
@@ -282,41 +336,55 @@ __global__ void __launch_bounds__(BLOCK, sizeof(Scalar) == 2 ? 3 : 2)
   } shared;
   __shared__ ColumnScales columns;
   const int64_t across = divide_up(plan.columns, (int64_t)SIDE), patches = divide_up(plan.rows, (int64_t)SIDE) * across;
+  /* After a pass over the whole matrix its end is still in the cache, so that comes first. */
+  const auto place_at = [&](int64_t turn) { return place_of(plan, BY_RUNS ? turn : patches - 1 - turn, across); };
+  Place place = place_at(blockIdx.x);
+  Runs<Scalar> runs;
+  runs.load(plan, place);
   for (int64_t turn = blockIdx.x; turn < patches; turn += gridDim.x) {
-    /* After a pass over the whole matrix its end is still in the cache, so that comes first. */
-    const Place place = place_of(plan, BY_RUNS ? turn : patches - 1 - turn, across);
-    Runs<Scalar> runs;
-    runs.load(plan, place);
+    const int64_t column = place.patch_column + threadIdx.x;
+    const bool has_column = threadIdx.x < SIDE && column < plan.columns;
+    uint32_t magnitude[PASSES], largest = BY_RUNS || !has_column ? 0 : plan.column_magnitudes[column];
+    RowScale rows[PASSES];
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass++) {
       const int64_t row = row_of(place, pass);
-      const uint32_t magnitude = BY_RUNS ? runs.row_magnitude(pass) : row < plan.rows ? plan.row_magnitudes[row] : 0;
-      if (row >= plan.rows || place.column >= plan.columns) continue;
-      const float scale = scale_of_magnitude(magnitude, format, plan.row_rounding);
-      if (place.run == 0 && (BY_RUNS || place.patch_column == 0)) {
-        plan.row_scale[place.patch_column / SIDE * plan.rows + row] = scale;
-      }
-      *reinterpret_cast<uint4 *>(plan.codes + row * plan.columns + place.column) =
-          encode_row<Scalar, ENCODING>(runs, pass, scale);
+      magnitude[pass] = BY_RUNS ? runs.row_magnitude(pass) : row < plan.rows ? plan.row_magnitudes[row] : 0;
     }
-    if (BY_RUNS) post_columns<Scalar>(runs, place, true, plan.partials != nullptr, shared.board);
-    const int64_t column = place.patch_column + threadIdx.x;
+    find_row_scales(place, magnitude, format, plan.row_rounding, rows);
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++) {
+      const int64_t row = row_of(place, pass), at = row * plan.columns + place.column;
+      if (row >= plan.rows || place.column >= plan.columns) continue;
+      if (place.run == 0 && (BY_RUNS || place.patch_column == 0)) {
+        plan.row_scale[place.patch_column / SIDE * plan.rows + row] = rows[pass].scale;
+      }
+      *reinterpret_cast<uint4 *>(plan.codes + at) = encode_row<Scalar, ENCODING>(plan, runs, pass, at, rows[pass]);
+    }
+    if (BY_RUNS) post_columns<Scalar>(runs, place, plan.partials != nullptr, shared.board);
     bool plain = true;
-    if (threadIdx.x < SIDE && column < plan.columns) {
-      const uint32_t magnitude =
-          BY_RUNS ? column_magnitude<Scalar>(shared.board, threadIdx.x) : plan.column_magnitudes[column];
-      const float scale = scale_of_magnitude(magnitude, format, plan.column_rounding);
+    if (has_column) {
+      if (BY_RUNS) largest = column_magnitude<Scalar>(shared.board, threadIdx.x);
+      const float scale = scale_of_magnitude(largest, format, plan.column_rounding), inverse = 1.0f / scale;
       if (BY_RUNS || place.patch_row == 0) {
         plan.column_scale[place.patch_row / SIDE * plan.columns + column] = scale;
       }
-      columns.set(threadIdx.x, scale);
-      plain = is_plain(scale);
+      columns.set(threadIdx.x, scale, inverse);
+      plain = is_plain(scale, inverse);
     }
     if (BY_RUNS && plan.partials) write_sums<Scalar>(plan, place, shared.board);
-    plain = __syncthreads_and(plain);
-    encode_columns<Scalar, ENCODING>(runs, place, columns, plain, shared.chunks);
+    if (__syncthreads_and(plain)) {
+      encode_columns<Scalar, ENCODING>(runs, place, columns, shared.chunks);
+    } else {
+      encode_columns_slowly<Scalar, ENCODING>(plan, place, columns, shared.chunks);
+    }
+    const Place written = place;
+    if (turn + gridDim.x < patches) { /* the next patch is on its way while this one is written */
+      place = place_at(turn + gridDim.x);
+      runs.load(plan, place);
+    }
     __syncthreads();
-    write_columns(shared.chunks, place.patch_row, place.patch_column, plan.rows, plan.columns, plan.transposed,
+    write_columns(shared.chunks, written.patch_row, written.patch_column, plan.rows, plan.columns, plan.transposed,
                   plan.rows);
     __syncthreads(); /* before the board is written again */
   }

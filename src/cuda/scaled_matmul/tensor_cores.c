@@ -1,8 +1,9 @@
-/* Products of codes on FP8 tensor cores: cuBLASLt multiplies, scales, biases and rounds. It takes sides of multiples of 16
- * along k and n; others are copied with zeros around them, which costs less than the same product in 16 bits. */
+/* Products of codes on FP8 tensor cores: cuBLASLt multiplies, scales, biases and rounds. It takes k of
+ * multiples of 16 and n of multiples of 8; others are copied with zeros around them, which costs less than the same
+ * product in 16 bits. */
 #include "cuda/scaled_matmul/codes.h"
 
-enum { SIDE = 16 };
+enum { SIDE = 16, OUT_SIDE = 8 };
 
 /* A product as the cores take it, and what it needs beside the tensors. */
 typedef struct Prepared {
@@ -10,7 +11,7 @@ typedef struct Prepared {
   Tensor a, b, scale_a, scale_b, bias, out;
 } Prepared;
 
-static int64_t padded(int64_t size) { return divide_up(size, SIDE) * SIDE; }
+static int64_t padded(int64_t size, int64_t side) { return divide_up(size, side) * side; }
 
 /* FP8 tensor cores of compute capability 9.0 keep about 14 bits of a running sum (relative errors near 7e-5), enough
  * for a 16-bit result only. */
@@ -86,8 +87,8 @@ static bool prepare_operands(CudaDevice *device, const CodesProduct *scaled, Pre
   PadJob job[PAD_JOBS_MOST];
   int jobs = 0;
   int64_t element = dtype_size(scaled->out->dtype), m = scaled->m, n = scaled->n, k = scaled->k;
-  product->n = padded(n);
-  product->k = product->a.leading = product->b.leading = padded(k);
+  product->n = padded(n, OUT_SIDE);
+  product->k = product->a.leading = product->b.leading = padded(k, SIDE);
   product->bias = scaled->bias;
   PadJob a = {.rows = m, .bytes = k, .padded_rows = m, .padded_bytes = product->k};
   PadJob b = {.rows = n, .bytes = k, .padded_rows = product->n, .padded_bytes = product->k};
