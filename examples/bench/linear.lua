@@ -10,7 +10,8 @@ local usage = [[
 usage: luajit examples/bench/linear.lua [options]
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --dtype LIST     of inputs and weights: f32, f16, bf16 (default bf16; on the CPU f32,bf16)
-  --layers LIST    linear, mixed, global, mixed_native, global_native (default all)
+  --layers LIST    linear, mixed, global, mixed_native, global_native (default these), rowwise,
+                   rowwise_high_precision_weight_grad, blocks
   --shapes LIST    "rows,in,out;rows,in,out;…" (default five shapes on a GPU, the two smallest on the CPU)
   --steps N        samples of a measurement, whose median is printed (default 50)
   --eager          only eager steps
@@ -30,10 +31,19 @@ local layers = {
   global = {title = "LinearGlobal", products = "full"},
   mixed_native = {title = "LinearMixed", native = true, products = "mixed"},
   global_native = {title = "LinearGlobal", native = true, products = "global"},
+  rowwise = {title = "Linear", recipe = "rowwise", products = "rows"},
+  rowwise_high_precision_weight_grad = {
+    title = "Linear", recipe = "rowwise_high_precision_weight_grad", short = "rowwise, hp", products = "mixed",
+  },
+  blocks = {title = "Linear", recipe = "blocks", products = "blocks"},
 }
 local all_layers = {"linear", "mixed", "global", "mixed_native", "global_native"}
 
-local product_titles = {full = "%s products", mixed = "fp8 products, %s dW", global = "fp8 products"}
+local product_titles = {
+  full = "%s products", mixed = "fp8 products, %s dW", global = "fp8 products", rows = "fp8 products, rows",
+  blocks = "fp8 products, blocks",
+}
+local product_kinds = {"full", "mixed", "global", "rows", "blocks"}
 
 local function read_shapes(text)
   local shapes = {}
@@ -139,6 +149,53 @@ end
 function make_products.mixed(pool, weight) return fp8_products(pool, weight, true) end
 function make_products.global(pool, weight) return fp8_products(pool, weight, false) end
 
+-- FP8 products of operands that have other codes along their columns than along their rows, and scales in the order that
+-- the hardware takes.
+local function products_both_ways(pool, weight, blocks_of, weight_blocks, by_runs)
+  local count, dtype = pool.count, core.dtype(weight)
+  local function quantizer(blocksize) return core.quantizer {format = "e4m3", blocksize = blocksize} end
+  local function coded_both_ways(tensor, columns)
+    local list = {}
+    for i, x in ipairs(slices(tensor, count)) do
+      local form = {}
+      form.codes, form.scale, form.transposed, form.turned =
+        core.quantize_both_ways(x, quantizer(blocks_of(columns)), quantizer(blocks_of(columns, true)))
+      list[i] = form
+    end
+    return list
+  end
+  local outputs, inputs = unpack(core.shape(weight))
+  local x, dy = coded_both_ways(pool.x, inputs), coded_both_ways(pool.dy, outputs)
+  local w, w_scale = core.quantize(weight, quantizer(weight_blocks(inputs)), "codes scale")
+  local w_transposed, turned = core.quantize(weight, quantizer(weight_blocks(inputs, true)), "transposed scale")
+  if by_runs then
+    w_scale = core.view(w_scale, {math.ceil(outputs / 128), math.ceil(inputs / 128)})
+    turned = core.transpose(core.view(turned, {math.ceil(outputs / 128), math.ceil(inputs / 128)}), 1, 2)
+  end
+  local scaled_matmul, free, fast = core.scaled_matmul, core.free, {fast = true}
+  local function forward(turn)
+    local form = x[turn % count + 1]
+    free(scaled_matmul(form.codes, form.scale, w, w_scale, dtype, fast))
+  end
+  local function both(turn)
+    local left, right = dy[turn % count + 1], x[turn % count + 1]
+    forward(turn)
+    free(scaled_matmul(left.codes, left.scale, w_transposed, turned, dtype))
+    free(scaled_matmul(left.transposed, left.turned, right.transposed, right.turned, dtype))
+  end
+  return forward, both
+end
+
+local function rows_or_columns(columns, turned) return turned and {2 ^ 52, 1} or columns end
+local function runs(_, turned) return turned and {128, 1} or {1, 128} end
+local function squares() return {128, 128} end
+
+function make_products.rows(pool, weight)
+  return products_both_ways(pool, weight, rows_or_columns, rows_or_columns)
+end
+
+function make_products.blocks(pool, weight) return products_both_ways(pool, weight, runs, squares, true) end
+
 -- The steps of a layer: forward(turn), both(turn), and a function that drops the gradients.
 local function layer_steps(layer, pool, options)
   local x, dy, count = slices(pool.x, pool.count), slices(pool.dy, pool.count), pool.count
@@ -203,7 +260,7 @@ end
 local function wanted_products(options)
   local wanted, list = {}, {}
   for _, name in ipairs(options.layers) do wanted[layers[name].products] = true end
-  for _, kind in ipairs {"full", "mixed", "global"} do
+  for _, kind in ipairs(product_kinds) do
     if wanted[kind] then list[#list + 1] = kind end
   end
   return list
@@ -228,9 +285,10 @@ end
 local function bench_layer(entry, shape, pool, dtype, options, modes, bases)
   local function make_layer()
     return fp8[entry.title](shape.inputs, shape.outputs,
-      {dtype = dtype, device = options.device, native = entry.native})
+      {dtype = dtype, device = options.device, native = entry.native, recipe = entry.recipe})
   end
-  local title = entry.title .. (entry.native and " native" or "")
+  local name = entry.native and "native" or entry.short or entry.recipe
+  local title = name and entry.title .. " " .. name or entry.title
   local peak = peak_memory(make_layer, pool, options)
   local forward, both = layer_steps(make_layer(), pool, options)
   for _, mode in ipairs(modes) do
