@@ -8,6 +8,7 @@ local check = require "fp8.linear.check"
 local gradients = require "fp8.linear.gradients"
 local linear_state = require "fp8.linear.state"
 local operands = require "fp8.linear.operands"
+local planning = require "fp8.linear.plan"
 local products = require "fp8.linear.products"
 local shapes = require "fp8.shapes"
 local times_transposed = require("fp8.ops.transposed_matmul").times_transposed
@@ -21,8 +22,10 @@ local pair = {}
 local is_on = os.getenv "FP8_FUSE" ~= "0"
 
 -- What both passes need of one layer: a context as `gradients` takes it, the forms of W for y, and of W for dx.
-local function prepare(layer, dtype, recorded, for_input_grad)
-  local plan, weight, state = layer.plan, layer.weight, layer.state
+-- @param x (rows, in)
+local function prepare(layer, x, recorded, for_input_grad)
+  local plan, weight, state, dtype = layer.plan, layer.weight, layer.state, dtype_of(x)
+  plan = plan and planning.on(plan, x, core.size(x, 1))
   state.training = layer.training
   local trained = needs_grad(weight)
   local histories = linear_state.histories_of(state, plan, recorded, weight, trained)
@@ -84,21 +87,20 @@ end
 -- @return (…, out) of x's dtype
 function pair.apply(x, first, activation, second)
   local shape = check("linear", x, first.weight, first.bias)
-  local dtype = dtype_of(x)
   local below = needs_grad(x, first.weight, first.bias)
   local recorded = below or needs_grad(second.weight, second.bias)
-  local one, rows = prepare(first, dtype, below, needs_grad(x)), as_rows(x)
-  local hidden
-  if first.plan then
-    hidden, one.context.kept = products.forward(rows, one.factor, one.bias, first.plan, one.trained,
-      one.context.histories)
+  local rows, hidden = as_rows(x), nil
+  local one = prepare(first, rows, below, needs_grad(x))
+  local plan = one.context.plan
+  if plan then
+    hidden, one.context.kept = products.forward(rows, one.factor, one.bias, plan, one.trained, one.context.histories)
   else
     hidden = times_transposed(rows, one.factor, one.bias)
   end
   local _, out_features = check("linear", hidden, second.weight, second.bias)
-  local two = prepare(second, dtype, recorded, below)
+  local two = prepare(second, hidden, recorded, below)
   local y
-  y, two.context.kept = products.forward_of_activated(hidden, activation, two.factor, two.bias, second.plan,
+  y, two.context.kept = products.forward_of_activated(hidden, activation, two.factor, two.bias, two.context.plan,
     two.trained, two.context.histories)
   if #shape ~= 2 then
     local output_shape = {unpack(shape)}
@@ -116,7 +118,7 @@ function pair.apply(x, first, activation, second)
   local has_x = kept and (kept.transposed or kept.values)
   local inputs = {x, first.weight, first.bias or false, second.weight, second.bias or false}
   local node = autograd.record(y, operation, inputs,
-    {one.trained and not has_x and x or false, hidden, not first.plan and needs_grad(x) and one.factor or false},
+    {one.trained and not has_x and x or false, hidden, not plan and needs_grad(x) and one.factor or false},
     {first = one.context, second = two.context, activation = activation, input_shape = shape})
   node.owned = owned
   return y
