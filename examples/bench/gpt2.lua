@@ -19,6 +19,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --width N        features (768, 128)
   --heads N        of attention (12, 4)
   --context N      tokens of a sequence (1024, 64)
+  --shortest N     another length in every step, from this to the context; no graph then (default: all of the context)
   --vocabulary N   different tokens (50304, 512)
   --batch N        sequences in a step (32, 4)
   --rows N         tokens whose logits are in memory at once (default: what layer:cross_entropy takes)
@@ -32,7 +33,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
 
 Tokens are random, parameters have --dtype with float32 copies in the optimizer, and the embedding is the last layer's
 weight. A step is all of it: gradients to zero, forward, backward, clipping, optimizer. Peak memory is that of the
-model, the optimizer and the step.
+model, the optimizer and the step; held is the most that tensors and what waits for the next ones had of the device.
 ]]
 
 local kinds = options.kinds
@@ -40,8 +41,8 @@ local kinds = options.kinds
 local readers = {
   compare = {options.names(), "a list of names"}, dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
   convert = {options.one_of("blocks", "all"), "blocks or all"},
-  layers = kinds.whole, width = kinds.whole, heads = kinds.whole, context = kinds.whole, vocabulary = kinds.whole,
-  batch = kinds.whole, rows = kinds.whole,
+  layers = kinds.whole, width = kinds.whole, heads = kinds.whole, context = kinds.whole, shortest = kinds.whole,
+  vocabulary = kinds.whole, batch = kinds.whole, rows = kinds.whole,
   optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
   clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
 }
@@ -62,6 +63,9 @@ local function read_options()
   for name, value in pairs(settings.device == "cpu" and cpu_sizes or gpu_sizes) do
     settings[name] = settings[name] or value
   end
+  settings.shortest = settings.shortest or settings.context
+  if settings.shortest > settings.context then error("--shortest must be at most --context", 0) end
+  settings.eager = settings.eager or settings.shortest < settings.context
   for _, name in ipairs(settings.compare) do
     if not plain[name] and not rawget(fp8.recipes, name) then error(("there is no precision '%s'"):format(name), 0) end
   end
@@ -71,9 +75,10 @@ end
 -- Operations of a step's products, forward and backward: 6 a weight and token, and of attention, where a token looks
 -- back at half of the context on average, 2 products forward and 4 backward.
 local function operations(settings)
-  local tokens, width = settings.batch * settings.context, settings.width
+  local length, width = (settings.shortest + settings.context) / 2, settings.width
+  local tokens = settings.batch * length
   local weights = settings.layers * 12 * width ^ 2 + settings.vocabulary * width
-  return 6 * weights * tokens + settings.layers * 6 * width * settings.context * tokens
+  return 6 * weights * tokens + settings.layers * 6 * width * length * tokens
 end
 
 -- A function that takes a step, and the parts that the profile times by themselves.
@@ -90,28 +95,45 @@ local function make_training(precision, settings)
   local optimizer = stepping.optimizer(model, settings)
   fp8.manual_seed(2) -- the same tokens, whatever convert has drawn
   local shape, on_device = {settings.batch, settings.context}, {dtype = "i64", device = device}
-  local inputs, targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
+  local all_inputs, all_targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
+  local inputs, targets = all_inputs, all_targets
   local take_step = stepping.make({
     model = model,
     loss = function() return model:loss(inputs, targets, {rows = settings.rows}) end,
   }, optimizer, settings)
+  math.randomseed(1)
   local function step()
-    inputs:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
-    targets:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
+    all_inputs:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
+    all_targets:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
+    if settings.shortest < settings.context then
+      local length = math.random(settings.shortest, settings.context)
+      inputs, targets = all_inputs:narrow(2, 1, length), all_targets:narrow(2, 1, length):contiguous()
+    end
     return take_step()
   end
   return step, {dtype = dtype, recipe = recipe, model = model, optimizer = optimizer}
+end
+
+-- A step that also notes in most.held what the device holds after it, if that is more.
+local function noting(step, most, device)
+  return function()
+    local loss, memory = step(), fp8.memory(device)
+    most.held = math.max(most.held, memory.in_use + memory.cached)
+    return loss
+  end
 end
 
 -- Prints the figures of a precision; returns the parts, and the seconds of a step.
 local function bench(precision, settings)
   fp8.reset_peak_memory(settings.device)
   local step, parts = make_training(precision, settings)
+  local most = {held = 0}
+  step = noting(step, most, settings.device)
   local loss = step():item() -- the first one captures
   local seconds = measure.time(step, {device = settings.device, samples = settings.steps, seconds = 20}) * 1e-6
-  local tokens = settings.batch * settings.context
-  print(("%-16s %9.2f %12.0f %9.1f %9.2f   %.3f"):format(precision, seconds * 1e3, tokens / seconds,
-    operations(settings) / seconds * 1e-12, fp8.memory(settings.device).peak / 2^30, loss))
+  local tokens = settings.batch * (settings.shortest + settings.context) / 2
+  print(("%-16s %9.2f %12.0f %9.1f %9.2f %9.2f   %.3f"):format(precision, seconds * 1e3, tokens / seconds,
+    operations(settings) / seconds * 1e-12, fp8.memory(settings.device).peak / 2^30, most.held / 2^30, loss))
   parts.model:zero_grad() -- whose memory is the graph's
   return parts, seconds
 end
@@ -127,8 +149,8 @@ measure.main(function()
   print(("%s; %d layers of width %d, context %d, vocabulary %d, batch %d; medians of %d"):format(
     measure.device_name(settings.device), settings.layers, settings.width, settings.context, settings.vocabulary,
     settings.batch, settings.steps))
-  print(("%-16s %9s %12s %9s %9s   %s"):format("precision", "ms a step", "tokens/s", "TFLOP/s", "peak GiB",
-    "first loss"))
+  print(("%-16s %9s %12s %9s %9s %9s   %s"):format("precision", "ms a step", "tokens/s", "TFLOP/s", "peak GiB",
+    "held GiB", "first loss"))
   for _, precision in ipairs(settings.compare) do
     run(precision, settings)
     jit.flush() -- compiled code holds the functions that it was compiled for, and they the model

@@ -12,7 +12,10 @@ function shapes.as_rows(x)
   if #shape == 2 then return x end
   local rows = 1
   for i = 1, #shape - 1 do rows = rows * shape[i] end
-  return core.view(core.contiguous(x), {rows, shape[#shape]})
+  local whole = core.contiguous(x)
+  local matrix = core.view(whole, {rows, shape[#shape]})
+  if whole ~= x then core.free(whole) end
+  return matrix
 end
 
 return shapes

@@ -32,7 +32,9 @@ typedef struct Context {
   struct MapCache *maps;
   int calls;          /* under way: while one interrupts another, nothing that the other may use is given up */
   bool deterministic; /* the same bits whatever the number of the CPU's threads, and in every run on a GPU */
+  bool rehearsing;    /* the work is what will be captured next */
   MemoryAccount memory[DEVICE_KINDS_MOST][DEVICE_MAX];
+  CollectionTimes collections;
   BackendState backend[DEVICE_KINDS_MOST];
   /* Frees tensors that nothing refers to any more; NULL once the owner is gone. */
   void (*collect)(void *owner);

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "core/context.h"
 
@@ -11,11 +12,20 @@ void memory_register(DeviceKind kind, const Allocator *allocator) { allocators[k
 
 static MemoryAccount *account_of(Device device) { return &context_now->memory[device.kind][device.index]; }
 
+static double seconds_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 static void collect_garbage(void) {
   Context *context = context_now;
   if (!context->collect) return;
+  double start = seconds_now();
   context->collect(context->owner);
   context_enter(context); /* a finalizer may have used another one */
+  context->collections.ended = seconds_now();
+  context->collections.took = context->collections.ended - start;
 }
 
 static void format_bytes(size_t bytes, char text[24]) {
@@ -68,15 +78,38 @@ void *host_allocate_zeroed(size_t count, size_t bytes) {
   return result ? result : report_host_memory(count * bytes);
 }
 
+/* Whether memory counts for more than time. */
+static bool is_sparing(void) { return context_now->rehearsing || context_now->capture; }
+
+/* Whether a collection as long as the last one would take no noticeable time: a hundredth of what has passed since, or
+ * time in which the device has other things to do. */
+static bool is_affordable(Device device, const Allocator *allocator) {
+  const CollectionTimes *times = &context_now->collections;
+  double passed = seconds_now() - times->ended;
+  if (times->took <= (is_sparing() ? 8 : 0.01) * passed) return true;
+  return allocator->is_behind && allocator->is_behind(device.index);
+}
+
+static size_t worthwhile_step(const MemoryAccount *account, const Allocator *allocator) {
+  size_t step = account->survived / 8;
+  if (is_sparing()) return step / 8;
+  return step > allocator->collect_step ? step : allocator->collect_step;
+}
+
 void memory_make_room(Device device, size_t bytes) {
   MemoryAccount *account = account_of(device);
-  size_t least = allocators[device.kind]->collect_above;
-  if (account->threshold < least) account->threshold = least;
-  if (account->in_use + bytes <= account->threshold) return;
-  collect_garbage();
-  /* Collecting again only after as much has been allocated as survived keeps the cost proportional. */
-  size_t doubled = 2 * account->in_use;
-  account->threshold = doubled > least ? doubled : least;
+  size_t wanted = account->in_use + bytes;
+  if (wanted <= account->threshold) return;
+  const Allocator *allocator = allocators[device.kind];
+  size_t step = worthwhile_step(account, allocator), most = 2 * account->survived;
+  if (most < allocator->collect_above) most = allocator->collect_above;
+  if (wanted > account->survived + step && (wanted > most || is_affordable(device, allocator))) {
+    collect_garbage();
+    account->survived = account->in_use;
+    account->threshold = account->survived + worthwhile_step(account, allocator);
+  } else {
+    account->threshold = wanted + step / 8;
+  }
 }
 
 void *memory_allocate(Device device, size_t bytes) {

@@ -17,16 +17,28 @@ typedef struct Allocator {
   void (*trim)(int index);
   /* Bytes held from the driver and not in use. */
   size_t (*cached)(int index);
-  /* Below this much in use a device never asks for a collection: Lua's own pace is enough. A collection takes a good
-   * part of a millisecond, in which a GPU makes gigabytes; an allocation that fails asks for one anyway. */
+  /* Below this much in use a device asks for no collection that takes noticeable time: Lua's own pace is enough. A
+   * collection takes a good part of a millisecond, in which a GPU makes gigabytes; an allocation that fails asks for one
+   * anyway. */
   size_t collect_above;
+  /* So much more than survived a collection is not worth the next one. */
+  size_t collect_step;
+  /* Whether the device has more to do than a collection takes, so that it loses no time by one; NULL for never. */
+  bool (*is_behind)(int index);
 } Allocator;
 
 /* What a context has of one device. */
 typedef struct MemoryAccount {
   size_t in_use, peak;
-  size_t threshold; /* in_use above which the next allocation collects first; 0 before the first allocation */
+  size_t survived;  /* in_use after the last collection */
+  size_t threshold; /* in_use above which the next allocation asks whether a collection is due */
 } MemoryAccount;
+
+/* What a context's collections cost. */
+typedef struct CollectionTimes {
+  double ended; /* the last one, by a clock that only goes forward, in seconds */
+  double took;  /* seconds */
+} CollectionTimes;
 
 typedef struct MemoryStatistics {
   size_t in_use; /* bytes that live tensors hold */
@@ -36,7 +48,9 @@ typedef struct MemoryStatistics {
 
 void memory_register(DeviceKind kind, const Allocator *allocator);
 
-/* Collects garbage if `bytes` more would make it due. */
+/* Collects garbage if `bytes` more would make it due: if as much has been allocated as survived the last collection, which
+ * keeps the cost proportional; or, after an eighth of that, where it takes no noticeable time. While a graph is captured or
+ * rehearsed, whose memory is taken once and for as long as it lives, time counts for less and a 64th is enough. */
 void memory_make_room(Device device, size_t bytes);
 
 /* Of the current context. NULL with an error that says how much was asked for, is in use and is cached. */

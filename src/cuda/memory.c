@@ -43,9 +43,39 @@ static bool keep(FreeList *list, void *data) {
   return true;
 }
 
+/* --- how far the device is behind ---
+ *
+ * An event after every mark_bytes of allocations. Where the device has not come to the one before the last, it has the
+ * work on at least as many bytes to do, a third of a millisecond for each gigabyte that is written once. */
+
+static const size_t mark_bytes = (size_t)1 << 30;
+
+static void note_allocation(CudaDevice *device, size_t bytes) {
+  device->unmarked_bytes += bytes;
+  if (device->unmarked_bytes < mark_bytes || device->capturing) return;
+  device->unmarked_bytes = 0;
+  cudaEvent_t *mark = &device->marks[device->next_mark];
+  if (!*mark && cudaEventCreateWithFlags(mark, cudaEventDisableTiming) != cudaSuccess) {
+    cudaGetLastError();
+    *mark = NULL;
+    return;
+  }
+  if (cudaEventRecord(*mark, device->launch.stream) != cudaSuccess) cudaGetLastError();
+  device->next_mark = 1 - device->next_mark;
+}
+
+static bool is_behind(int index) {
+  const CudaDevice *device = cuda_used_device(index);
+  if (!device || device->capturing || !device->marks[device->next_mark]) return false;
+  cudaError_t state = cudaEventQuery(device->marks[device->next_mark]);
+  cudaGetLastError(); /* that it is not ready is no error of the next call */
+  return state == cudaErrorNotReady;
+}
+
 static void *allocate(int index, size_t bytes) {
   CudaDevice *device = cuda_device(index);
   if (!device) return NULL;
+  note_allocation(device, bytes);
   int class = size_class(&bytes);
   FreeList *list = class >= 0 ? &device->free_list[class] : NULL;
   if (list && list->count > 0) {
@@ -90,6 +120,9 @@ static void trim(int index) {
 void cuda_release_memory(CudaDevice *device) {
   free_lists(device, device->launch.stream);
   for (int class = 0; class < FREE_LISTS; class ++) free(device->free_list[class].data);
+  for (int i = 0; i < 2; i++) {
+    if (device->marks[i]) cudaEventDestroy(device->marks[i]);
+  }
 }
 
 static size_t cached(int index) {
@@ -105,7 +138,15 @@ static size_t cached(int index) {
   return (size_t)(reserved > used ? reserved - used : 0) + device->free_bytes;
 }
 
-const Allocator cuda_allocator = {allocate, release, trim, cached, (size_t)3 << 30};
+const Allocator cuda_allocator = {
+    .allocate = allocate,
+    .release = release,
+    .trim = trim,
+    .cached = cached,
+    .collect_above = (size_t)3 << 30,
+    .collect_step = (size_t)128 << 20,
+    .is_behind = is_behind,
+};
 
 bool cuda_scratch(Tensor *scratch, const CudaDevice *device, int64_t bytes) {
   return tensor_create(scratch, DTYPE_U8, (Device){cuda_kind, device->index}, 1, &bytes);

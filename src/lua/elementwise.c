@@ -55,6 +55,19 @@ static int lfp8_scale_(lua_State *L) {
   return finish(L, ok, 1);
 }
 
+/* accumulate(a, b) -> a + b, of one shape, dtype and device: a itself, in place, where nothing else has its memory */
+static int lfp8_accumulate(lua_State *L) {
+  Tensor *a = check_tensor(L, 1);
+  const Tensor *b = check_tensor(L, 2);
+  if (a->storage->references > 1 || !tensor_is_contiguous(a) || !tensor_same_shape(a, b) || a->dtype != b->dtype) {
+    return finish(L, op_binary(BINARY_ADD, new_tensor(L), (Operand){.tensor = a}, (Operand){.tensor = b}), 1);
+  }
+  lua_settop(L, 2);
+  bool ok = op_binary_in_place(BINARY_ADD, a, (Operand){.tensor = b});
+  lua_settop(L, 1);
+  return finish(L, ok, 1);
+}
+
 /* where(condition, a, b): a where the condition is not 0, else b */
 static int lfp8_where(lua_State *L) {
   const Tensor *condition = check_tensor(L, 1);
@@ -83,6 +96,7 @@ static int lfp8_clamp(lua_State *L) {
 
 const luaL_Reg elementwise_functions[] = {
     {"scale_", lfp8_scale_},
+    {"accumulate", lfp8_accumulate},
     {"where", lfp8_where},
     {"masked_fill", lfp8_masked_fill},
     {"clamp", lfp8_clamp},

@@ -93,6 +93,12 @@ static int lfp8_is_contiguous(lua_State *L) {
   return 1;
 }
 
+/* is_shared(tensor) -> boolean: whether anything else, such as a view or a graph, has its memory */
+static int lfp8_is_shared(lua_State *L) {
+  lua_pushboolean(L, check_tensor(L, 1)->storage->references > 1);
+  return 1;
+}
+
 /* version(tensor) -> number of in-place changes that its storage has had */
 static int lfp8_version(lua_State *L) {
   lua_pushnumber(L, (double)check_tensor(L, 1)->storage->version);
@@ -195,6 +201,7 @@ const luaL_Reg tensor_functions[] = {
     {"dtype", lfp8_dtype},
     {"device", lfp8_device},
     {"is_contiguous", lfp8_is_contiguous},
+    {"is_shared", lfp8_is_shared},
     {"version", lfp8_version},
     {"data", lfp8_data},
     {"item", lfp8_item},

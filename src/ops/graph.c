@@ -19,7 +19,9 @@ static bool check_graphs(Device device) {
 
 bool op_graph_prepare(Device device, bool preparing) {
   if (capture_open()) return error_set("a graph is being captured already");
-  return check_graphs(device) && backend_of(device)->capture_prepare(device.index, preparing);
+  if (!check_graphs(device) || !backend_of(device)->capture_prepare(device.index, preparing)) return false;
+  context_now->rehearsing = preparing;
+  return true;
 }
 
 bool op_graph_begin(Graph *graph, Device device) {
@@ -28,6 +30,7 @@ bool op_graph_begin(Graph *graph, Device device) {
   graph->capture = capture_begin(device);
   if (!graph->capture) return false;
   graph->context = context_now;
+  graph->context->rehearsing = false;
   context_hold(graph->context);
   if (backend_of(device)->capture_begin(device.index)) return true;
   capture_end(graph->capture);

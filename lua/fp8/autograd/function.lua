@@ -54,7 +54,8 @@ local function check_gradients(node, ...)
   for i = 1, count do
     if grads[i] ~= nil and inputs[i] then check_gradient(name, i, grads[i], inputs[i]) end
   end
-  for i = 1, count do grads[i] = grads[i] or false end
+  -- As handles of the tape's own, since the script may keep what it returns.
+  for i = 1, count do grads[i] = grads[i] and core.share(grads[i]) or false end
   return grads
 end
 
@@ -89,6 +90,7 @@ return function(definition)
   local operation = {
     name = name,
     shares = true,
+    exposes = true,
     backward = function(node, grad)
       return check_gradients(node, autograd.no_grad(backward, node.context, grad))
     end,

@@ -22,7 +22,7 @@ local shape_text = require("fp8.shapes").text
 local dtype_of, is_tensor, shape_of, version_of = core.dtype, core.is_tensor, core.shape, core.version
 local node_of, set_node = core.autograd, core.set_autograd
 local requires_grad, set_requires_grad = core.requires_grad, core.set_requires_grad
-local raise, with = core.raise, core.with
+local free, raise, with = core.free, core.raise, core.with
 
 local autograd = {}
 
@@ -59,7 +59,9 @@ autograd.edge = edge
 -- operation.backward(node, grad, saved[1], saved[2], saved[3]) returns one gradient an input, in their order, or one
 -- list of them; nil and false stand for none, and node.inputs[i] is false where none is needed. `grad` has shape and
 -- dtype of the output. A gradient may have the broadcast shape or another float dtype: both are brought back to the
--- input's. operation.shares says that a returned gradient may be `grad` itself or a view. operation.adds says that
+-- input's. Each is freed once it has been used, and so is `grad`: a returned gradient is a handle that nothing else has,
+-- or `grad` itself. operation.shares says that it may be `grad` itself or a view. operation.exposes says that backward
+-- may give `grad` to others, who keep it. operation.adds says that
 -- backward takes a sixth argument, what has arrived at the first input already (or nil), and adds it to the first
 -- gradient in passing: a residual stream is read and written once. node.retained says that backward may come again:
 -- what it needs has to stay as it is.
@@ -130,6 +132,7 @@ function autograd.accumulate(arrived)
     end
   end
   core.commit(fields, count, nil, sums)
+  for i = 2, sums and #sums or 0, 2 do free(sums[i]) end
 end
 
 --- The gradient that backward has added up in a tensor, or nil.

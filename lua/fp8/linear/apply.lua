@@ -14,10 +14,17 @@ local shapes = require "fp8.shapes"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
-local contiguous, dtype_of, numel, view = core.contiguous, core.dtype, core.numel, core.view
+local contiguous, dtype_of, free, numel, view = core.contiguous, core.dtype, core.free, core.numel, core.view
 local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
 local as_rows = shapes.as_rows
 local times_transposed = transposed_matmul.times_transposed
+
+-- `x`, which nothing else has, with another shape.
+local function as_shape(x, shape)
+  local y = view(x, shape)
+  free(x)
+  return y
+end
 
 -- A node's context: {plan =, input_shape =, observer =, histories = as the call had them, weight = the forms of W for
 -- dx, kept = what the forward product returned beside y}.
@@ -26,9 +33,14 @@ local operation = {
   backward = function(node, grad, x, factor)
     local context, inputs = node.context, node.inputs
     local input_shape = context.input_shape
-    local grad_x, grad_weight, grad_bias = gradients(contiguous(as_rows(grad)), x and as_rows(x), factor, context,
-      inputs[1] and node.dtype or nil, inputs[2] and inputs[2].dtype or nil, inputs[3] and inputs[3].dtype or nil)
-    if grad_x and #input_shape ~= 2 then grad_x = view(grad_x, input_shape) end
+    local grad_rows, rows = as_rows(grad), x and as_rows(x)
+    local dy = contiguous(grad_rows)
+    local grad_x, grad_weight, grad_bias = gradients(dy, rows, factor, context, inputs[1] and node.dtype or nil,
+      inputs[2] and inputs[2].dtype or nil, inputs[3] and inputs[3].dtype or nil)
+    if grad_x and #input_shape ~= 2 then grad_x = as_shape(grad_x, input_shape) end
+    if dy ~= grad then free(dy) end
+    if grad_rows ~= dy and grad_rows ~= grad then free(grad_rows) end
+    if rows ~= x then free(rows) end
     return grad_x, grad_weight, grad_bias
   end,
 }
@@ -55,17 +67,19 @@ return function(x, weight, bias, plan, state)
   end
   local addend = bias and as_dtype(bias, dtype) or nil
   local y, kept, factor, factor_of_dx
+  local rows = as_rows(x)
   if plan then
     factor, factor_of_dx = weight_forms(weight, plan, for_input_grad, dtype, state, histories)
-    y, kept = products.forward(as_rows(x), factor, addend, plan, for_weight_grad, histories)
+    y, kept = products.forward(rows, factor, addend, plan, for_weight_grad, histories)
   else
     factor = as_dtype(weight, dtype)
-    y = times_transposed(as_rows(x), factor, addend)
+    y = times_transposed(rows, factor, addend)
   end
+  if rows ~= x then free(rows) end
   if #shape ~= 2 then
     local output_shape = {unpack(shape)}
     output_shape[#shape] = out_features
-    y = view(y, output_shape)
+    y = as_shape(y, output_shape)
   end
   if recorded then
     local has_x = kept and (kept.transposed or kept.values)

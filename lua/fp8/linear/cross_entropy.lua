@@ -110,7 +110,9 @@ local function finished(job, made)
     free(made.weight)
   end
   if bias then bias = as_dtype(view(bias, core.shape(job.bias)), wants.bias) end
-  return {made.input and view(made.input, job.input_shape), weight, bias}
+  local input = made.input and view(made.input, job.input_shape)
+  if input then free(made.input) end
+  return {input, weight, bias}
 end
 
 -- The gradients were made with the loss; node.context has those for a gradient of 1, by position.

@@ -130,6 +130,11 @@ local function free_all(list)
   for _, tensor in ipairs(list) do free(tensor) end
 end
 
+-- Frees what core.contiguous has made of x, where that is a copy.
+local function free_copy(copy, x)
+  if copy ~= x then free(copy) end
+end
+
 local separate = {
   name = "attention",
   backward = function(node, grad)
@@ -194,7 +199,12 @@ end
 -- q, k or v, the number `part` of 1 to 3, in x (batch, positions, 3 · features), as (batch, heads, positions, features
 -- of a head): a view.
 local function heads_of(x, part, shape)
-  return transpose(select(view(x, shape), 3, part), 2, 3)
+  local all = view(x, shape)
+  local chosen = select(all, 3, part)
+  local heads = transpose(chosen, 2, 3)
+  free(all)
+  free(chosen)
+  return heads
 end
 
 local packed = {
@@ -202,18 +212,21 @@ local packed = {
   backward = function(node, grad)
     local shape = node.heads_shape
     local batch, positions, heads, features = shape[1], shape[2], shape[4], shape[5]
-    local dy = transpose(view(core.contiguous(grad), {batch, positions, heads, features}), 2, 3)
+    local joined = core.contiguous(grad)
+    local split = view(joined, {batch, positions, heads, features})
+    local dy = transpose(split, 2, 3)
     local whole = core.empty(node.input_shape, {dtype = node.dtype, device = core.device(grad)})
+    local places = {heads_of(whole, 1, shape), heads_of(whole, 2, shape), heads_of(whole, 3, shape)}
     if node.rule.fused then
-      fused_backward(dy, node.saved, node.rule, heads_of(whole, 1, shape), heads_of(whole, 2, shape),
-        heads_of(whole, 3, shape))
-      return whole
+      fused_backward(dy, node.saved, node.rule, unpack(places))
+    else
+      local parts = {backward(dy, node.saved, node.rule, true, true, true)}
+      for i = 1, 3 do core.copy_(places[i], parts[i]) end
+      free_all(parts)
     end
-    local parts = {backward(dy, node.saved, node.rule, true, true, true)}
-    for i = 1, 3 do
-      core.copy_(heads_of(whole, i, shape), parts[i])
-      free(parts[i])
-    end
+    free_all(places)
+    free_all {dy, split}
+    free_copy(joined, grad)
     return whole
   end,
 }
@@ -239,9 +252,15 @@ function attention.self_attention(x, heads, options)
   local rule = read_options("self_attention", options, features / heads)
   local heads_shape = {batch, positions, 3, heads, features / heads}
   local input = core.contiguous(x)
-  local saved, y = forward(heads_of(input, 1, heads_shape), heads_of(input, 2, heads_shape),
-    heads_of(input, 3, heads_shape), rule)
-  local joined = view(core.contiguous(transpose(y, 2, 3)), {batch, positions, features})
+  local parts = {heads_of(input, 1, heads_shape), heads_of(input, 2, heads_shape), heads_of(input, 3, heads_shape)}
+  local saved, y = forward(parts[1], parts[2], parts[3], rule)
+  local turned = transpose(y, 2, 3)
+  local rows = core.contiguous(turned)
+  local joined = view(rows, {batch, positions, features})
+  free_all(parts)
+  free_all {y, turned}
+  free_copy(rows, turned)
+  free_copy(input, x)
   if needs_grad(x) then
     local node = remember(joined, packed, {x}, saved, rule)
     node.heads_shape, node.input_shape = heads_shape, shape

@@ -6,9 +6,12 @@ local looking_up = {
   name = "embedding",
   backward = function(node, grad, indices)
     local shape, count = node.weight_shape, core.numel(indices)
-    local positions = core.view(core.contiguous(indices), {count})
-    local rows = core.view(core.contiguous(grad), {count, shape[2]})
-    return core.index_add(shape, 1, positions, rows, node.dtype)
+    local positions, whole = core.view(core.contiguous(indices), {count}), core.contiguous(grad)
+    local rows = core.view(whole, {count, shape[2]})
+    local sums = core.index_add(shape, 1, positions, rows, node.dtype)
+    core.free(rows)
+    if whole ~= grad then core.free(whole) end
+    return sums
   end,
 }
 

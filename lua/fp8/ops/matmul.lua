@@ -2,10 +2,12 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
+local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local as_rows, shape_of = shapes.as_rows, core.shape
-local matmul, transpose, unsqueeze = core.matmul, core.transpose, core.unsqueeze
+local free, matmul, unsqueeze = core.free, core.matmul, core.unsqueeze
+local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 
 local product = {
   name = "matmul",
@@ -20,13 +22,16 @@ local product = {
       a = a and unsqueeze(a, 1)
     end
     local grad_a, grad_b
-    if node.inputs[1] then grad_a = matmul(grad, transpose(b, -1, -2)) end
+    if node.inputs[1] then grad_a = times_transposed(grad, b) end
     if node.inputs[2] then
       if #node.shape_b <= 2 and #node.shape_a > 2 then
         -- One matrix for a whole batch: one product over all rows, not one a batch that would then be added up.
-        grad_b = matmul(transpose(as_rows(a), 1, 2), as_rows(grad))
+        local rows, dy = as_rows(a), as_rows(grad)
+        grad_b = transposed_times(rows, dy)
+        if rows ~= a then free(rows) end
+        if dy ~= grad then free(dy) end
       else
-        grad_b = matmul(transpose(a, -1, -2), grad)
+        grad_b = transposed_times(a, grad)
       end
       if right_is_vector then grad_b = core.squeeze(grad_b, -1) end
     end

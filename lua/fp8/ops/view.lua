@@ -10,7 +10,12 @@ local view = {}
 -- What only changes the shape: the gradient gets the input's shape back.
 local reshaping = {
   name = "view", shares = true,
-  backward = function(node, grad) return core.view(contiguous(grad), node.input_shape) end,
+  backward = function(node, grad)
+    local whole = contiguous(grad)
+    local reshaped = core.view(whole, node.input_shape)
+    if whole ~= grad then core.free(whole) end
+    return reshaped
+  end,
 }
 
 local function reshaped(y, x)
@@ -111,17 +116,19 @@ function view.permute(x, ...)
   return y
 end
 
--- Zeros of the input's shape, which the gradient of a part is written into.
-local function empty_gradient(node, grad)
-  return core.zeros(node.input_shape, {dtype = core.dtype(grad), device = core.device(grad)})
+-- Zeros of the input's shape with the gradient of a part of it, which cut(zeros, …) is.
+local function gradient_of_part(node, grad, cut, ...)
+  local whole = core.zeros(node.input_shape, {dtype = core.dtype(grad), device = core.device(grad)})
+  local part = cut(whole, ...)
+  core.copy_(part, grad)
+  core.free(part)
+  return whole
 end
 
 local narrowing = {
   name = "narrow",
   backward = function(node, grad)
-    local whole = empty_gradient(node, grad)
-    core.copy_(core.narrow(whole, node.dimension, node.start, node.length), grad)
-    return whole
+    return gradient_of_part(node, grad, core.narrow, node.dimension, node.start, node.length)
   end,
 }
 
@@ -139,9 +146,7 @@ end
 local selection = {
   name = "select",
   backward = function(node, grad)
-    local whole = empty_gradient(node, grad)
-    core.copy_(core.select(whole, node.dimension, node.position), grad)
-    return whole
+    return gradient_of_part(node, grad, core.select, node.dimension, node.position)
   end,
 }
 

@@ -149,7 +149,14 @@ static size_t cpu_cached(int index) {
   return bytes;
 }
 
-const Allocator cpu_allocator = {cpu_allocate, cpu_release, cpu_trim, cpu_cached, (size_t)128 << 20};
+const Allocator cpu_allocator = {
+    .allocate = cpu_allocate,
+    .release = cpu_release,
+    .trim = cpu_trim,
+    .cached = cpu_cached,
+    .collect_above = (size_t)128 << 20,
+    .collect_step = (size_t)32 << 20,
+};
 
 void *scratch_allocate(size_t bytes) {
   if (bytes == 0) bytes = 1;
