@@ -23,6 +23,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --vocabulary N   different tokens (50304, 512)
   --batch N        sequences in a step (32, 4)
   --rows N         tokens whose logits are in memory at once (default: what layer:cross_entropy takes)
+  --recompute      the backward pass computes the blocks again instead of keeping what is in them
   --optimizer NAME adamw or stable_adamw (default adamw)
   --clip X         largest norm of the gradient; 0 for any (default 1)
   --steps N        steps that are timed (30, 20)
@@ -57,7 +58,7 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, profile = false, lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
+    optimizer = "adamw", clip = 1, eager = false, profile = false, recompute = false, lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()
   for name, value in pairs(settings.device == "cpu" and cpu_sizes or gpu_sizes) do
@@ -88,7 +89,7 @@ local function make_training(precision, settings)
   local dtype = recipe and settings.dtype or precision
   local model = LanguageModel {
     vocabulary = settings.vocabulary, context = settings.context, layers = settings.layers, width = settings.width,
-    heads = settings.heads, tied = true, dtype = dtype, device = device,
+    heads = settings.heads, tied = true, recompute = settings.recompute, dtype = dtype, device = device,
   }
   stepping.initialize(model, 0.02, settings.layers)
   stepping.convert(model, recipe, settings)

@@ -6,8 +6,10 @@ local nn = fp8.nn
 
 local LanguageModel = nn.Module:extend "LanguageModel"
 
---- LanguageModel{vocabulary =, context =, layers =, width =, heads =, tied =, layer_scale =, dtype =, device =}
--- `tied`: the last layer's weight is the embedding's, and `layer_scale` the initial value, nil for none.
+--- LanguageModel{vocabulary =, context =, layers =, width =, heads =, tied =, layer_scale =, recompute =, dtype =,
+-- device =}
+-- `tied`: the last layer's weight is the embedding's; `layer_scale`: the initial value, nil for none; `recompute`: the
+-- backward pass computes the blocks again instead of keeping what is in them.
 function LanguageModel:init(sizes)
   local on = {dtype = sizes.dtype, device = sizes.device}
   self.tokens = nn.Embedding(sizes.vocabulary, sizes.width, on)
@@ -16,8 +18,8 @@ function LanguageModel:init(sizes)
   local blocks = {}
   for i = 1, sizes.layers do
     blocks[i] = nn.TransformerBlock(sizes.width, sizes.heads, {
-      causal = true, activation = "gelu_tanh", layer_scale = sizes.layer_scale, dtype = sizes.dtype,
-      device = sizes.device,
+      causal = true, activation = "gelu_tanh", layer_scale = sizes.layer_scale,
+      recompute = sizes.recompute, dtype = sizes.dtype, device = sizes.device,
     })
   end
   self.blocks = nn.Sequential(blocks)

@@ -48,6 +48,7 @@ local fp8 = {
   no_grad = autograd.no_grad,
   Function = require "fp8.autograd.function",
   scope = require "fp8.scope",
+  recompute = require "fp8.recompute",
   cuda = require "fp8.cuda",
   --- fp8.memory(device) and fp8.reset_peak_memory(device), in bytes, as in fp8.cuda but for any device, "cpu" included.
   memory = core.memory, reset_peak_memory = core.reset_peak_memory,

@@ -2,13 +2,8 @@
 
 #include <stdlib.h>
 
+#include "core/arena.h"
 #include "core/context.h"
-
-typedef struct MemoryBlock {
-  void *data;
-  size_t bytes;
-  Storage *storage; /* NULL if the block is free */
-} MemoryBlock;
 
 /* A storage that the work uses and that is not in the capture's own blocks. */
 typedef struct Use {
@@ -19,11 +14,11 @@ typedef struct Use {
 
 struct Capture {
   const char *spoiled; /* why it can't be replayed, or NULL */
-  int references;      /* the graph's, and one for each storage in a block */
+  int references;      /* the graph's, and one for each storage in the arena */
   uint64_t number;
   Device device;
-  MemoryBlock *blocks;
-  int block_count, block_room;
+  Arena arena;
+  Storage *first; /* of those in the arena */
   Use *uses;
   int use_count, use_room;
 };
@@ -43,12 +38,13 @@ static bool grow(void **array, int count, int *room, size_t element_bytes) {
   return true;
 }
 
+static void release_segment(void *owner, void *segment, size_t bytes) {
+  memory_release(((const Capture *)owner)->device, segment, bytes);
+}
+
 static void drop_reference(Capture *capture) {
   if (--capture->references > 0) return;
-  for (int i = 0; i < capture->block_count; i++) {
-    memory_release(capture->device, capture->blocks[i].data, capture->blocks[i].bytes);
-  }
-  free(capture->blocks);
+  arena_clear(&capture->arena, release_segment, capture);
   free(capture->uses);
   free(capture);
 }
@@ -83,9 +79,7 @@ void capture_replayed(Capture *capture) {
   for (int i = 0; i < capture->use_count; i++) {
     if (capture->uses[i].changed) capture->uses[i].storage->version++;
   }
-  for (int i = 0; i < capture->block_count; i++) {
-    if (capture->blocks[i].storage) capture->blocks[i].storage->version++;
-  }
+  for (Storage *storage = capture->first; storage; storage = storage->next_in_capture) storage->version++;
 }
 
 void capture_release(Capture *capture) {
@@ -99,47 +93,42 @@ bool capture_owns(Device device) {
   return open && device_equal(device, open->device);
 }
 
-/* The free block that fits best, if it is not much too large; else NULL. */
-static MemoryBlock *find_block(Capture *capture, size_t bytes) {
-  MemoryBlock *best = NULL;
-  for (int i = 0; i < capture->block_count; i++) {
-    MemoryBlock *block = &capture->blocks[i];
-    bool fits = !block->storage && block->bytes >= bytes && block->bytes - bytes <= bytes / 4 + 512;
-    if (fits && (!best || block->bytes < best->bytes)) best = block;
-  }
-  return best;
-}
-
-static MemoryBlock *add_block(Capture *capture, size_t bytes) {
-  if (!grow((void **)&capture->blocks, capture->block_count, &capture->block_room, sizeof *capture->blocks)) {
-    return NULL;
-  }
-  void *data = memory_allocate(capture->device, bytes);
-  if (!data) return NULL;
-  MemoryBlock *block = &capture->blocks[capture->block_count++];
-  *block = (MemoryBlock){.data = data, .bytes = bytes};
-  return block;
+/* A range of a new segment. */
+static Range *take_new(Capture *capture, size_t bytes) {
+  size_t segment_bytes = arena_segment_bytes(&capture->arena, bytes);
+  void *segment = memory_allocate(capture->device, segment_bytes);
+  if (!segment) return NULL;
+  if (arena_add(&capture->arena, bytes, segment, segment_bytes)) return arena_take(&capture->arena, bytes);
+  memory_release(capture->device, segment, segment_bytes);
+  return NULL;
 }
 
 void *capture_allocate(Storage *storage) {
   Capture *capture = capture_open();
-  MemoryBlock *block = find_block(capture, storage->bytes);
-  if (!block) {
-    memory_make_room(capture->device, storage->bytes);
-    block = find_block(capture, storage->bytes);
+  Range *range = arena_take(&capture->arena, storage->bytes);
+  if (!range) {
+    memory_make_room(capture->device, arena_segment_bytes(&capture->arena, storage->bytes));
+    range = arena_take(&capture->arena, storage->bytes);
   }
-  if (!block) block = add_block(capture, storage->bytes);
-  if (!block) return NULL;
-  block->storage = storage;
+  if (!range) range = take_new(capture, storage->bytes);
+  if (!range) return NULL;
   storage->owner = capture;
-  storage->block = (int)(block - capture->blocks);
+  storage->range = range;
+  storage->previous_in_capture = NULL;
+  storage->next_in_capture = capture->first;
+  if (capture->first) capture->first->previous_in_capture = storage;
+  capture->first = storage;
   capture->references++;
-  return block->data;
+  return range->data;
 }
 
 void capture_free(Storage *storage) {
   Capture *capture = storage->owner;
-  capture->blocks[storage->block].storage = NULL;
+  Storage *previous = storage->previous_in_capture, *next = storage->next_in_capture;
+  if (previous) previous->next_in_capture = next;
+  if (next) next->previous_in_capture = previous;
+  if (capture->first == storage) capture->first = next;
+  arena_give_back(&capture->arena, storage->range);
   drop_reference(capture);
 }
 

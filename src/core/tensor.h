@@ -12,6 +12,7 @@ enum { TENSOR_MAX_RANK = 8, TENSOR_SHAPE_TEXT_MAX = 192 };
 
 struct Capture;
 struct Context;
+struct Range;
 
 typedef struct Storage {
   int references;
@@ -23,7 +24,8 @@ typedef struct Storage {
   uint64_t version;
   bool exposed;          /* a script has had a pointer to the elements, through which they change unseen */
   struct Capture *owner; /* the capture whose memory this is, or NULL (capture.h) */
-  int block;             /* its position there */
+  struct Range *range;   /* there */
+  struct Storage *previous_in_capture, *next_in_capture;
   uint64_t used_by;      /* the number of the last capture that used it */
   /* What tensor_note_maxima was given, or NULL, and when: it holds as long as both numbers do. */
   struct Storage *maxima;

@@ -31,6 +31,7 @@ local autograd = {}
 local now = {recording = true, written = false}
 local last_sequence = 0
 local nothing = {}
+local tensors = setmetatable({}, {__mode = "kv"}) -- by leaf node, as long as they live
 
 local function tracked(value)
   return type(value) == "userdata" and requires_grad(value)
@@ -48,11 +49,21 @@ local function edge(value)
   if not node then
     node = {leaf = true, sequence = 0, grad = false, shape = shape_of(value), dtype = dtype_of(value)}
     set_node(value, node)
+    tensors[node] = value
   end
   return node
 end
 
 autograd.edge = edge
+
+--- The tensor that a leaf node belongs to, nil if it is gone.
+function autograd.tensor_of(leaf) return tensors[leaf] end
+
+--- Whether operations are recorded.
+function autograd.is_recording() return now.recording end
+
+--- The sequence of the latest node: those of operations to come have higher ones.
+function autograd.last_sequence() return last_sequence end
 
 --- Records that `output` (a new tensor) is the result of `operation`.
 --
@@ -72,6 +83,11 @@ autograd.edge = edge
 -- graph, at once
 function autograd.record(output, operation, inputs, saved, context)
   for i = 1, #inputs do inputs[i] = edge(inputs[i]) end
+  return autograd.attach(output, operation, inputs, saved, context)
+end
+
+--- `record` with nodes, or false, for inputs.
+function autograd.attach(output, operation, inputs, saved, context)
   saved = saved or nothing
   local versions = nothing
   if saved[1] ~= nil then
@@ -204,6 +220,9 @@ function autograd.no_grad(f, ...)
   if type(f) ~= "function" then raise("no_grad: a function is needed, got " .. type(f)) end
   return with(now, "recording", false, f, ...)
 end
+
+--- Calls f(...) with operations recorded, as they are unless something else was asked for; returns what f returns.
+function autograd.recorded(f, ...) return with(now, "recording", true, f, ...) end
 
 --- Calls f(...), and makes the leaf nodes that get a gradient meanwhile keys of `leaves`; returns what f returns.
 function autograd.collect_written_leaves(leaves, f, ...)

@@ -1,5 +1,6 @@
 --- The quantized operands of a linear layer's products, and the forms of its weight, which are kept until it changes.
 local core = require "fp8.core"
+local repeated = require "fp8.linear.repeated"
 
 local free, keep, share = core.free, core.keep, core.share
 local narrow, numel, rank = core.narrow, core.numel, core.rank
@@ -29,11 +30,13 @@ end
 function operands.delayed(x, operand, histories)
   if not operand.history then return nil end
   local history, record, fields, count = history_of(operand, histories)
-  return delayed_scale(x, history, operand.quantizer, record, fields, count)
+  if not record then return delayed_scale(x, history, operand.quantizer, false) end
+  return repeated.scale(histories.tensors, operand.history_field, delayed_scale, x, history, operand.quantizer, record,
+    fields, count)
 end
 
 --- What core.quantize gives of an activation function of x, or, with a `grad`, of the gradient of x from that of its
--- result; with the scale that the operand's history gives, if it has one.
+-- result; with the scale that the operand's history gives, if it has one. Not inside fp8.recompute then.
 -- @param activation "relu", "gelu", "gelu_tanh" or "silu"
 function operands.quantize_activated(x, grad, activation, operand, outputs, options, histories)
   if not operand.history then

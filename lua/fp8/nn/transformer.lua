@@ -9,12 +9,13 @@ local LayerScale = require "fp8.nn.layer_scale"
 local MLP = require "fp8.nn.mlp"
 local Module = require "fp8.nn.module"
 local MultiHeadAttention = require "fp8.nn.attention"
+local recompute = require "fp8.recompute"
 
 local norms = {layer = normalization.LayerNorm, rms = normalization.RMSNorm}
 
 local known_options = {
   causal = "boolean", hidden = "number", activation = "string", bias = "boolean", dropout = "number",
-  layer_scale = "number", norm = "string", dtype = "dtype", device = "device",
+  layer_scale = "number", norm = "string", recompute = "boolean", dtype = "dtype", device = "device",
 }
 
 local TransformerBlock = Module:extend("TransformerBlock")
@@ -32,6 +33,8 @@ local TransformerBlock = Module:extend("TransformerBlock")
 --   dropout     of attention probabilities, of the MLP's hidden features and at the end of both branches (0)
 --   layer_scale initial value of LayerScale at the end of both branches; none if left out
 --   norm        "layer" (the default) or "rms"
+--   recompute   whether training keeps the block's input alone for the backward pass, which computes the block again
+--               (fp8.recompute): less memory for a third more work (false)
 --   dtype, device
 function TransformerBlock:init(features, heads, options)
   local name = self.class_name
@@ -52,6 +55,7 @@ function TransformerBlock:init(features, heads, options)
   self.norm2 = norm(features, settings {bias = norm_bias})
   self.mlp = MLP(features, options.hidden or 4 * features,
     settings {activation = options.activation, bias = bias, dropout = dropout})
+  self.recompute = options.recompute or false
   if dropout > 0 then self.dropout = Dropout(dropout) end
   if options.layer_scale then
     self.scale1 = LayerScale(features, settings {initial = options.layer_scale})
@@ -66,11 +70,16 @@ local function join(self, x, branch, scale)
   return add(x, branch)
 end
 
+local function compute(self, x)
+  x = join(self, x, self.attention(self.norm1(x)), self.scale1)
+  return join(self, x, self.mlp(self.norm2(x)), self.scale2)
+end
+
 --- x (batch, positions, features) to the same shape.
 function TransformerBlock:forward(x, ...)
   arguments.check_one(self, "one sequence (batch, positions, features), whose mask is option causal,", ...)
-  x = join(self, x, self.attention(self.norm1(x)), self.scale1)
-  return join(self, x, self.mlp(self.norm2(x)), self.scale2)
+  if self.recompute and self.training then return recompute(compute, self, x) end
+  return compute(self, x)
 end
 
 return TransformerBlock
