@@ -29,7 +29,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --steps N        steps that are timed (30, 20)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --eager          on a GPU: no graph
-  --profile        also time the parts of a step, one by one
+  --profile        also time the parts of a step, one by one, and list what is kept for the backward pass
   --help           this text
 
 Tokens are random, parameters have --dtype with float32 copies in the optimizer, and the embedding is the last layer's
@@ -112,7 +112,8 @@ local function make_training(precision, settings)
     end
     return take_step()
   end
-  return step, {dtype = dtype, recipe = recipe, model = model, optimizer = optimizer}
+  local function loss() return model:loss(all_inputs, all_targets, {rows = settings.rows}) end
+  return step, {dtype = dtype, recipe = recipe, model = model, optimizer = optimizer, loss = loss}
 end
 
 -- A step that also notes in most.held what the device holds after it, if that is more.

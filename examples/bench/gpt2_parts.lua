@@ -107,8 +107,8 @@ local function print_part(name, count, time, step_time)
     100 * count * time / step_time))
 end
 
---- Prints the parts of a step.
--- @param parts    {dtype =, recipe = or nil, model =, optimizer =}
+--- Prints the parts of a step, and what its forward pass keeps for the backward pass.
+-- @param parts    {dtype =, recipe = or nil, model =, optimizer =, loss = a function}
 -- @param settings the options of gpt2.lua
 -- @param seconds  of a whole step
 return function(parts, settings, seconds)
@@ -126,4 +126,5 @@ return function(parts, settings, seconds)
   if #plain > 0 then
     print(("    linear layers without the recipe %.3f ms, with it %.3f ms"):format(linear_plain, linear))
   end
+  print("    kept for the backward pass:\n    " .. tostring(fp8.memory_report(parts.loss)):gsub("\n", "\n    "))
 end

@@ -6,7 +6,7 @@
 
 /* What is left of a range stays with it where it is less than this. */
 static const size_t alignment = 512;
-static const size_t small_most = (size_t)1 << 20, small_segment = (size_t)2 << 20, large_segment_most = (size_t)256 << 20;
+static const size_t small_most = (size_t)1 << 20, small_segment = (size_t)2 << 20;
 
 static size_t rounded(size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -54,19 +54,15 @@ static void join_next(Range *range) {
   free(next);
 }
 
-void arena_give_back(Arena *arena, Range *range) {
-  (void)arena;
+void arena_give_back(Range *range) {
   range->used = false;
   if (range->next && !range->next->used) join_next(range);
   if (range->previous && !range->previous->used) join_next(range->previous);
 }
 
-size_t arena_segment_bytes(const Arena *arena, size_t bytes) {
+size_t arena_segment_bytes(size_t bytes) {
   bytes = rounded(bytes);
-  if (bytes <= small_most) return small_segment;
-  size_t share = arena->bytes / 16 / small_segment * small_segment;
-  if (share > large_segment_most) share = large_segment_most;
-  return bytes > share ? bytes : share;
+  return bytes <= small_most ? small_segment : bytes;
 }
 
 bool arena_add(Arena *arena, size_t bytes, void *segment, size_t segment_bytes) {
@@ -82,7 +78,6 @@ bool arena_add(Arena *arena, size_t bytes, void *segment, size_t segment_bytes) 
   if (!range) return false;
   *range = (Range){.data = segment, .bytes = segment_bytes};
   segments->first[segments->count++] = range;
-  arena->bytes += segment_bytes;
   return true;
 }
 

@@ -26,15 +26,15 @@ typedef struct Segments {
 /* All zero is an empty one. */
 typedef struct Arena {
   Segments small, large;
-  size_t bytes; /* of all segments */
 } Arena;
 
 /* At least `bytes` (> 0) of a segment, aligned as those are up to 512 bytes; NULL without an error if none fits. */
 Range *arena_take(Arena *arena, size_t bytes);
-void arena_give_back(Arena *arena, Range *range);
+void arena_give_back(Range *range);
 
-/* The bytes of the segment that a request should be served from which nothing fits. */
-size_t arena_segment_bytes(const Arena *arena, size_t bytes);
+/* The bytes of the segment to add for a request that nothing fits: no more than a large one asks for, which wastes least
+ * where requests have few sizes, as those of a model's layers. */
+size_t arena_segment_bytes(size_t bytes);
 /* Adds a segment for requests like one of `bytes`. False with an error without memory. */
 bool arena_add(Arena *arena, size_t bytes, void *segment, size_t segment_bytes);
 

@@ -95,7 +95,7 @@ bool capture_owns(Device device) {
 
 /* A range of a new segment. */
 static Range *take_new(Capture *capture, size_t bytes) {
-  size_t segment_bytes = arena_segment_bytes(&capture->arena, bytes);
+  size_t segment_bytes = arena_segment_bytes(bytes);
   void *segment = memory_allocate(capture->device, segment_bytes);
   if (!segment) return NULL;
   if (arena_add(&capture->arena, bytes, segment, segment_bytes)) return arena_take(&capture->arena, bytes);
@@ -107,7 +107,7 @@ void *capture_allocate(Storage *storage) {
   Capture *capture = capture_open();
   Range *range = arena_take(&capture->arena, storage->bytes);
   if (!range) {
-    memory_make_room(capture->device, arena_segment_bytes(&capture->arena, storage->bytes));
+    memory_make_room(capture->device, arena_segment_bytes(storage->bytes));
     range = arena_take(&capture->arena, storage->bytes);
   }
   if (!range) range = take_new(capture, storage->bytes);
@@ -128,7 +128,7 @@ void capture_free(Storage *storage) {
   if (previous) previous->next_in_capture = next;
   if (next) next->previous_in_capture = previous;
   if (capture->first == storage) capture->first = next;
-  arena_give_back(&capture->arena, storage->range);
+  arena_give_back(storage->range);
   drop_reference(capture);
 }
 

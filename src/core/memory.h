@@ -65,6 +65,9 @@ FP8_API void *host_reallocate(void *data, size_t bytes);
 /* Gives the memory that the CPU's cache holds back, for whoever needs it. */
 void host_trim(void);
 
+/* The next allocation asks whether a collection is due, whatever was in use before. */
+void memory_expect_less(Device device);
+
 MemoryStatistics memory_statistics(Device device);
 void memory_reset_peak(Device device);
 

@@ -13,7 +13,7 @@ typedef struct FreeList {
   void **data;
 } FreeList;
 
-enum { FREE_LISTS = 153 };
+enum { FREE_LISTS = 105 };
 
 struct Blas;
 struct RetiredMap;

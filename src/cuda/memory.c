@@ -3,16 +3,17 @@
 
 #include "cuda/cuda.h"
 
-/* --- allocations that are kept when they are freed ---
+/* --- small allocations that are kept when they are freed ---
  *
  * An allocation from the pool with its free takes the host 1.2 µs, and a training step on small tensors makes a dozen.
  * All work of a context on a device is in the order of one stream, so what is freed may be given out again at once: the
- * work that used it has been enqueued before. */
+ * work that used it has been enqueued before. Large ones go back to the pool, which can cut them for other sizes: writing
+ * them takes the device longer than that takes the host. */
 
-enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 28, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
+enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 22, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
 
 static const size_t kept_least = (size_t)1 << POWER_LEAST, kept_most = (size_t)1 << POWER_MOST;
-static const size_t kept_limit = (size_t)4 << 30;
+static const size_t kept_limit = (size_t)1 << 30;
 
 _Static_assert(FREE_LISTS == CLASSES + 1, "a list for each size");
 

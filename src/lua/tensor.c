@@ -99,6 +99,17 @@ static int lfp8_is_shared(lua_State *L) {
   return 1;
 }
 
+/* memory_of(tensor) -> a number that tells its memory from any other that is in use, and how many bytes that has; nothing of
+ * a freed tensor */
+static int lfp8_memory_of(lua_State *L) {
+  const Tensor *tensor = to_tensor(L, 1);
+  if (!tensor) check_tensor(L, 1);
+  if (!tensor->storage) return 0;
+  lua_pushnumber(L, (double)(uintptr_t)tensor->storage);
+  lua_pushnumber(L, (double)tensor->storage->bytes);
+  return 2;
+}
+
 /* version(tensor) -> number of in-place changes that its storage has had */
 static int lfp8_version(lua_State *L) {
   lua_pushnumber(L, (double)check_tensor(L, 1)->storage->version);
@@ -202,6 +213,7 @@ const luaL_Reg tensor_functions[] = {
     {"device", lfp8_device},
     {"is_contiguous", lfp8_is_contiguous},
     {"is_shared", lfp8_is_shared},
+    {"memory_of", lfp8_memory_of},
     {"version", lfp8_version},
     {"data", lfp8_data},
     {"item", lfp8_item},

@@ -21,6 +21,7 @@ bool op_graph_prepare(Device device, bool preparing) {
   if (capture_open()) return error_set("a graph is being captured already");
   if (!check_graphs(device) || !backend_of(device)->capture_prepare(device.index, preparing)) return false;
   context_now->rehearsing = preparing;
+  memory_expect_less(device);
   return true;
 }
 
@@ -31,6 +32,7 @@ bool op_graph_begin(Graph *graph, Device device) {
   if (!graph->capture) return false;
   graph->context = context_now;
   graph->context->rehearsing = false;
+  memory_expect_less(device);
   context_hold(graph->context);
   if (backend_of(device)->capture_begin(device.index)) return true;
   capture_end(graph->capture);
