@@ -18,4 +18,11 @@ function shapes.as_rows(x)
   return matrix
 end
 
+--- `x`, which nothing else has, with another shape. Not recorded.
+function shapes.as_shape(x, shape)
+  local y = core.view(x, shape)
+  core.free(x)
+  return y
+end
+
 return shapes

@@ -14,17 +14,10 @@ local shapes = require "fp8.shapes"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
-local contiguous, dtype_of, free, numel, view = core.contiguous, core.dtype, core.free, core.numel, core.view
+local contiguous, dtype_of, free, numel = core.contiguous, core.dtype, core.free, core.numel
 local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
-local as_rows = shapes.as_rows
+local as_rows, as_shape = shapes.as_rows, shapes.as_shape
 local times_transposed = transposed_matmul.times_transposed
-
--- `x`, which nothing else has, with another shape.
-local function as_shape(x, shape)
-  local y = view(x, shape)
-  free(x)
-  return y
-end
 
 -- A node's context: {plan =, input_shape =, observer =, histories = as the call had them, weight = the forms of W for
 -- dx, kept = what the forward product returned beside y}.
@@ -87,7 +80,7 @@ return function(x, weight, bias, plan, state)
     local node = record_node(y, operation, {x, weight, bias or false},
       {for_weight_grad and not has_x and x or false, not plan and for_input_grad and factor or false},
       {plan = plan, input_shape = shape, observer = observer, histories = histories, weight = forms, kept = kept})
-    if forms then node.owned = forms end
+    node.owned = products.with_kept(forms or {}, kept)
   end
   return y
 end

@@ -34,12 +34,6 @@ end
 -- The rows from `first` on, `count` of them, of a tensor's part of a chunk.
 local function part_of(x, first, count) return x and narrow(x, 1, first, count) end
 
-local function free_kept(kept)
-  for _, name in ipairs {"scale", "transposed", "values"} do
-    if kept[name] then free(kept[name]) end
-  end
-end
-
 -- Adds the gradients of a chunk to those of `made`: input, (n, in); weight, a sum (out, in) or nothing yet; and bias, a
 -- sum (1, out).
 local function add_gradients(job, made, dlogits, x, factor, context, first)
@@ -74,7 +68,7 @@ local function compute_chunk(job, made, dloss, factor, context, first, count)
   local place = narrow(made.losses, 1, first, count)
   copy_(place, losses)
   if second ~= logits then free(second) end
-  if context.kept then free_kept(context.kept) end
+  for _, tensor in ipairs(products.with_kept({}, context.kept)) do free(tensor) end
   for _, tensor in ipairs {place, losses, logits, x, targets, upstream} do free(tensor) end
 end
 

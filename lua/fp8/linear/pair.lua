@@ -10,11 +10,12 @@ local linear_state = require "fp8.linear.state"
 local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
 local products = require "fp8.linear.products"
+local repeated = require "fp8.linear.repeated"
 local shapes = require "fp8.shapes"
 local times_transposed = require("fp8.ops.transposed_matmul").times_transposed
 
-local contiguous, dtype_of, free, view = core.contiguous, core.dtype, core.free, core.view
-local as_rows, needs_grad = shapes.as_rows, autograd.needs_grad
+local contiguous, dtype_of, free = core.contiguous, core.dtype, core.free
+local as_rows, as_shape, needs_grad = shapes.as_rows, shapes.as_shape, autograd.needs_grad
 local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
 
 local pair = {}
@@ -55,19 +56,23 @@ local operation = {
   backward = function(node, grad, x, hidden, factor)
     local context, inputs = node.context, node.inputs
     local first, second, for_input, for_weight = context.first, context.second, inputs[1], inputs[2]
-    local below = for_input or for_weight or inputs[3]
-    local dvalue, dweight2, dbias2 = gradients(contiguous(as_rows(grad)), nil, nil, second,
-      below and node.dtype or nil, dtype_of_input(inputs, 4), dtype_of_input(inputs, 5))
+    local below, grad_rows, rows = for_input or for_weight or inputs[3], as_rows(grad), x and as_rows(x)
+    local dy = contiguous(grad_rows)
+    local dvalue, dweight2, dbias2 = gradients(dy, nil, nil, second, below and node.dtype or nil,
+      dtype_of_input(inputs, 4), dtype_of_input(inputs, 5))
+    if dy ~= grad then free(dy) end
+    if grad_rows ~= dy and grad_rows ~= grad then free(grad_rows) end
     if not below then return {false, false, false, dweight2 or false, dbias2 or false} end
     local dhidden, activated = dvalue, {x = hidden, name = context.activation}
     if not (first.plan and products.takes_activated_grad(first.plan, for_input, for_weight)) then
       dhidden, activated = core[context.activation .. "_backward"](dvalue, hidden), nil
     end
-    local dx, dweight1, dbias1 = gradients(dhidden, x and as_rows(x), factor or nil, first, dtype_of_input(inputs, 1),
+    local dx, dweight1, dbias1 = gradients(dhidden, rows, factor or nil, first, dtype_of_input(inputs, 1),
       dtype_of_input(inputs, 2), dtype_of_input(inputs, 3), nil, activated)
     if dhidden ~= dvalue then free(dhidden) end
     free(dvalue)
-    if dx and #context.input_shape ~= 2 then dx = view(dx, context.input_shape) end
+    if rows ~= x then free(rows) end
+    if dx and #context.input_shape ~= 2 then dx = as_shape(dx, context.input_shape) end
     return {dx or false, dweight1 or false, dbias1 or false, dweight2 or false, dbias2 or false}
   end,
 }
@@ -76,8 +81,9 @@ local operation = {
 -- gives.
 function pair.suits(first, second)
   local plan = second.plan
-  return is_on and plan ~= nil and not first.state.observer and not second.state.observer and
-    products.takes_activated(plan, needs_grad(second.weight))
+  if not is_on or not plan or first.state.observer or second.state.observer then return false end
+  local has_histories = plan.histories[1] or first.plan and first.plan.histories[1]
+  return not (has_histories and repeated.is_running()) and products.takes_activated(plan, needs_grad(second.weight))
 end
 
 --- y = W₂·f(W₁·x + b₁) + b₂, of layers that suit.
@@ -89,7 +95,7 @@ function pair.apply(x, first, activation, second)
   local shape = check("linear", x, first.weight, first.bias)
   local below = needs_grad(x, first.weight, first.bias)
   local recorded = below or needs_grad(second.weight, second.bias)
-  local rows, hidden = as_rows(x), nil
+  local rows, hidden = as_rows(x)
   local one = prepare(first, rows, below, needs_grad(x))
   local plan = one.context.plan
   if plan then
@@ -105,16 +111,17 @@ function pair.apply(x, first, activation, second)
   if #shape ~= 2 then
     local output_shape = {unpack(shape)}
     output_shape[#shape] = out_features
-    y = view(y, output_shape)
+    y = as_shape(y, output_shape)
   end
+  if rows ~= x then free(rows) end
   if not recorded then
     free(hidden)
     return y
   end
-  local owned = {hidden}
+  local kept = one.context.kept
+  local owned = products.with_kept(products.with_kept({hidden}, kept), two.context.kept)
   keep_forms(one, owned)
   keep_forms(two, owned)
-  local kept = one.context.kept
   local has_x = kept and (kept.transposed or kept.values)
   local inputs = {x, first.weight, first.bias or false, second.weight, second.bias or false}
   local node = autograd.record(y, operation, inputs,

@@ -112,6 +112,14 @@ local function activated_grad(dy, activated, operand, wants, sum_dtype, historie
   return form
 end
 
+--- The list, with the tensors of what `forward` returned beside y, if that is not nil.
+function products.with_kept(list, kept)
+  for _, name in ipairs {"scale", "transposed", "values"} do
+    if kept and kept[name] then list[#list + 1] = kept[name] end
+  end
+  return list
+end
+
 -- dy in the forms that products need, and db, which comes out of the same pass.
 local function quantized_grad(dy, operand, wants, sum_dtype, histories, activated)
   if activated then return activated_grad(dy, activated, operand, wants, sum_dtype, histories) end

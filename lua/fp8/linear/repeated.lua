@@ -28,6 +28,9 @@ function repeated.second(scales, f, ...)
   return core.with(now, "run", {repeats = true, lists = scales, taken = {}, outer = now.run}, f, ...)
 end
 
+--- Whether there is a first or a second run at the moment.
+function repeated.is_running() return now.run ~= false end
+
 -- The next scale of the innermost second run, nil where there is none.
 local function take(histories, field)
   local run = now.run
