@@ -152,6 +152,9 @@ typedef struct Backend {
    * the device has them, which accumulate with about 14 bits: over all of k if `fast` and no scales stand in the way, else
    * over 128 terms, whose sums are added in float32. out f32, f16 or bf16, bias of its dtype or NULL. */
   bool (*scaled_matmul)(Tensor *out, const ScaledProduct *product);
+  /* out = out + what scaled_matmul gives, for a contiguous f32 out that is to become a 16-bit one, without a bias: FP8
+   * tensor cores will do. NULL in a backend that adds in a step of its own. */
+  bool (*scaled_matmul_add)(Tensor *out, const ScaledProduct *product);
   /* Whether the device `index` has an algorithm of its own where there is a scale for every 128 terms; NULL in a backend
    * that has none. */
   bool (*scales_runs)(int index);

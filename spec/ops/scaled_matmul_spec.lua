@@ -1,4 +1,5 @@
 -- Products of float8 codes with scales, against sums in double.
+local core = require "fp8.core"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
 local positional = require "spec.support.positional"
@@ -116,6 +117,36 @@ support.each_device(function(device)
           end
         end
       end
+    end)
+
+    it("adds to an f32 sum, as exact as a 16-bit result at least", function()
+      for _, shape in ipairs {{48, 160, 64}, {33, 70, 17}, {16, 32, 24}, {3, 0, 5}} do
+        local m, k, n = unpack(shape)
+        for _, formats in ipairs {{"e4m3", "e4m3"}, {"e5m2", "e4m3"}, {"e5m2", "e5m2"}} do
+          local a, b = codes(m, k, formats[1]), codes(n, k, formats[2])
+          for _, lengths in ipairs {{1, 1}, {m, n}} do
+            local scale_a, scale_b = fp8.rand(lengths[1], on) + 0.5, fp8.rand(lengths[2], on) + 0.5
+            local sum = fp8.randn(m, n, on)
+            local before, version = sum:clone(), core.version(sum)
+            assert.equal(sum, core.scaled_matmul_add_(sum, a, scale_a, b, scale_b))
+            assert.is_true(k == 0 or core.version(sum) ~= version)
+            support.close(sum:bfloat16(), before:to "cpu" + expected_product(a, scale_a, b, scale_b))
+          end
+        end
+      end
+    end)
+
+    it("refuses sums that do not fit", function()
+      local a, b, one = codes(3, 16, "e4m3"), codes(4, 16, "e5m2"), fp8.ones(1, on)
+      local add = core.scaled_matmul_add_
+      fails("the sum must be contiguous f32 of shape (3, 4), got f32 (4, 3)", add, fp8.zeros(4, 3, on), a, one, b, one)
+      fails("the sum must be contiguous f32 of shape (3, 4), got bf16 (3, 4)", add,
+        fp8.zeros(3, 4, on):bfloat16(), a, one, b, one)
+      fails("the sum must be contiguous f32 of shape (3, 4), got f32 (3, 4)", add, fp8.zeros(4, 3, on):t(), a, one, b,
+        one)
+      local sum = fp8.zeros(1, 4, on)
+      local part = sum:narrow(2, 1, 1):view(1)
+      fails("the sum must share no memory with the factors", add, sum, codes(1, 16, "e4m3"), part, b, one)
     end)
 
     it("takes codes of any strides", function()

@@ -322,6 +322,7 @@ return function(random, device, pool_size)
   end
 
   --- Operands of scaled_matmul and of the optimizer steps.
+  function makers.codes_sum() return fp8.zeros(random(3), random(3), {device = device}) end
   function makers.codes8() return fp8.randn(random(3), 4, {device = device}):to(pick {"e4m3", "e5m2"}) end
   function makers.scale() return fp8.rand(random(2), {device = device}) end
   function makers.parameter() return fp8.rand(3, 4, {device = device}) end

@@ -114,6 +114,7 @@ for names, kinds in ([[
   fp8.watch watch_run: layer watch_options
   find: layer callback
   scaled_matmul: codes8 scale codes8 scale dtype scaled_options
+  scaled_matmul_add_: codes_sum codes8 scale codes8 scale
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   LayerNorm RMSNorm LayerScale: small fitting_layer_options

@@ -47,6 +47,7 @@ static const Backend cuda_backend = {
     .matmul_add = cuda_matmul_add,
     .mend_triangle = cuda_mend_triangle,
     .scaled_matmul = cuda_scaled_matmul,
+    .scaled_matmul_add = cuda_scaled_matmul_add,
     .scales_runs = cuda_scales_runs,
     .quantize = cuda_quantize,
     .quantizes_activated = cuda_quantizes_activated,

@@ -177,6 +177,7 @@ bool cuda_mend_triangle(Tensor *out, const Tensor *a, const Tensor *b, bool lowe
 
 /* scaled_matmul/scaled_matmul.c */
 bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product);
+bool cuda_scaled_matmul_add(Tensor *out, const ScaledProduct *product);
 bool cuda_scales_runs(int index);
 
 /* quantize/quantize.c */

@@ -28,6 +28,16 @@ static int lfp8_scaled_matmul(lua_State *L) {
   return finish(L, op_scaled_matmul(new_tensor(L), &product, dtype), 1);
 }
 
+/* scaled_matmul_add_(sum (m, n), a (m, k), scale of a, b (n, k), scale of b) -> sum: ops.h, op_scaled_matmul_add */
+static int lfp8_scaled_matmul_add_(lua_State *L) {
+  Tensor *sum = check_tensor(L, 1);
+  ScaledProduct product = {
+      .a = check_tensor(L, 2), .scale_a = check_tensor(L, 3), .b = check_tensor(L, 4), .scale_b = check_tensor(L, 5)};
+  bool done = op_scaled_matmul_add(sum, &product);
+  lua_settop(L, 1);
+  return finish(L, done, 1);
+}
+
 /* scales_runs(x) -> whether x's device takes a scale for every 128 terms of 16-bit products: ops.h, op_scales_runs */
 static int lfp8_scales_runs(lua_State *L) {
   lua_pushboolean(L, op_scales_runs(check_tensor(L, 1)));
@@ -36,6 +46,7 @@ static int lfp8_scales_runs(lua_State *L) {
 
 const luaL_Reg scaled_matmul_functions[] = {
     {"scaled_matmul", lfp8_scaled_matmul},
+    {"scaled_matmul_add_", lfp8_scaled_matmul_add_},
     {"scales_runs", lfp8_scales_runs},
     {NULL, NULL},
 };

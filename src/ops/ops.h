@@ -201,6 +201,8 @@ bool op_matrices(Tensor *out, const Tensor *x);
 
 /* backend.h, scaled_matmul; `dtype` is that of the result. */
 bool op_scaled_matmul(Tensor *out, const ScaledProduct *product, DType dtype);
+/* out = out + the product, without a bias, for an f32 out that is to become a 16-bit one: backend.h, scaled_matmul_add. */
+bool op_scaled_matmul_add(Tensor *out, const ScaledProduct *product);
 /* Whether x's device multiplies codes with a scale for every 128 terms as fast as others, where all sides are multiples of 16
  * and the result has 16 bits. */
 bool op_scales_runs(const Tensor *x);

@@ -86,6 +86,11 @@ local function compute(job, dloss)
   end
   job.addend = job.bias and as_dtype(job.bias, job.dtype)
   if dloss and wants.input then made.input = core.empty(core.shape(job.x), {dtype = job.dtype, device = device}) end
+  if dloss and job.chunks > 1 and plan and plan.weight_grad and plan.weight_grad.native and
+    (wants.weight == "f16" or wants.weight == "bf16") then
+    context.sum_is_narrow = true
+    made.weight = core.zeros(core.shape(weight), {dtype = "f32", device = device})
+  end
   if dloss and wants.bias then made.bias = core.zeros({1, core.size(weight, 1)}, {dtype = "f32", device = device}) end
   for first = 1, count, job.rows do
     compute_chunk(job, made, dloss, factor, context, first, math.min(job.rows, count - first + 1))

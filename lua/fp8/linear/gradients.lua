@@ -26,7 +26,7 @@ end
 -- @param x       (rows, in); nil if `context.kept` has it in the form that dW needs, or no dW is wanted
 -- @param factor  W of dy's dtype, without a plan and for dx
 -- @param context {plan =, observer =, histories = as linear_state.histories_of gives them, weight = the forms of W for
---   dx, kept = what products.forward returned beside y}
+--   dx, kept = what products.forward returned beside y, sum_is_narrow = whether the sum is to become a 16-bit gradient}
 -- @param sum     (out, in), f32, or nil: to which dW is added, and which is returned in its place
 -- @param activated nil, or as products.grad_forms takes it, which can take it
 return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, sum, activated)
@@ -43,7 +43,8 @@ return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, s
       activated)
     if first then grad_x = products.input_grad(first, context.weight, plan, input_dtype) end
     if for_weight then
-      grad_weight = products.weight_grad(second, x, context.kept, plan, weight_dtype, histories)
+      grad_weight = products.weight_grad(second, x, context.kept, plan, weight_dtype, histories,
+        context.sum_is_narrow and sum or nil)
     end
     free_all(first or second)
     if first and second and first ~= second then free_all(second) end
@@ -51,10 +52,10 @@ return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, s
     grad_x = matmul(dy, factor)
   end
   if sum and weight_dtype then
-    if grad_weight then
+    if grad_weight and grad_weight ~= sum then
       core.add_(sum, grad_weight)
       free(grad_weight)
-    else
+    elseif not grad_weight then
       add_product(sum, dy, x)
     end
     grad_weight = sum

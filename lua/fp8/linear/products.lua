@@ -11,7 +11,8 @@ local core = require "fp8.core"
 local operands = require "fp8.linear.operands"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
-local free, matmul, scaled_matmul = core.free, core.matmul, core.scaled_matmul
+local free, matmul = core.free, core.matmul
+local scaled_matmul, scaled_matmul_add_ = core.scaled_matmul, core.scaled_matmul_add_
 local dequantize, dtype_of, numel, quantize, size = core.dequantize, core.dtype, core.numel, core.quantize, core.size
 local by_runs, delayed, scale_for = operands.by_runs, operands.delayed, operands.scale_for
 local quantize_activated, quantize_both_ways = operands.quantize_activated, core.quantize_both_ways
@@ -184,13 +185,14 @@ function products.input_grad(dy, weight, plan, dtype)
   return matmul(dy.values, values)
 end
 
--- dW from transposed codes of dy and x.
-local function product_of_codes(product, dy, x, x_scale, dtype)
+-- dW from transposed codes of dy and x; or the sum, to which it is added.
+local function product_of_codes(product, dy, x, x_scale, dtype, sum)
   local dy_scale = dy.scale
   if product.runs then
     local rows = size(x, 2)
     dy_scale, x_scale = by_runs(dy_scale, rows, true), by_runs(x_scale, rows, true)
   end
+  if sum then return scaled_matmul_add_(sum, dy.transposed, dy_scale, x, x_scale) end
   return scaled_matmul(dy.transposed, dy_scale, x, x_scale, dtype)
 end
 
@@ -198,11 +200,13 @@ end
 -- @param dy   a form of it
 -- @param x    (rows, in), not quantized; not used where `kept` has its codes or values
 -- @param kept what `forward` returned beside y
-function products.weight_grad(dy, x, kept, plan, dtype, histories)
+-- @param sum  nil, or an f32 tensor that is to become a 16-bit gradient: a product of codes is added to that, and the
+--   sum returned
+function products.weight_grad(dy, x, kept, plan, dtype, histories, sum)
   local product = plan.weight_grad
   local operand = product.right
   if kept and kept.transposed then
-    return product_of_codes(product, dy, kept.transposed, kept.scale, dtype)
+    return product_of_codes(product, dy, kept.transposed, kept.scale, dtype, sum)
   elseif kept and kept.values then
     return transposed_times(dy.values, kept.values, dtype)
   end
@@ -210,7 +214,7 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories)
   local options = known and {known = known} or nil
   if product.native then
     local transposed, scale = quantize(x, operand.quantizer, "transposed scale", options)
-    return product_of_codes(product, dy, transposed, scale, dtype)
+    return product_of_codes(product, dy, transposed, scale, dtype, sum)
   end
   local values = quantize(x, operand.quantizer, "values", options)
   local grad = transposed_times(dy.values, values, dtype)

@@ -20,6 +20,7 @@ typedef struct CodesProduct {
   Tensor *out;
   const void *bias; /* or NULL */
   bool fast;
+  bool adds; /* to an f32 out that is to become a 16-bit one */
 } CodesProduct;
 
 /* Of contiguous operands without scales and bias; b is transposed as it lies. */
@@ -39,8 +40,8 @@ static inline CublasProduct codes_product(const CodesProduct *scaled, const void
 /* Scales (unless they are by runs), biases and rounds the sums of products of codes; NULL stands for zeros. */
 bool cuda_finish_codes(CudaDevice *device, const CodesProduct *scaled, const float *sums);
 
-/* By FP8 tensor cores; unsupported where the device has none, and for f32 results, for which they are not accurate
- * enough. */
+/* By FP8 tensor cores; unsupported where the device has none, and for f32 results that are none of a sum, for which they
+ * are not accurate enough. */
 ProductStatus cuda_codes_on_tensor_cores(CudaDevice *device, const CodesProduct *scaled);
 
 /* In bf16, which holds every float8 value exactly. */

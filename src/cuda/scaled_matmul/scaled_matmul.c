@@ -35,10 +35,7 @@ bool cuda_scales_runs(int index) {
   return device && device->capability == 90;
 }
 
-bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product) {
-  if (tensor_count(out) == 0) return true;
-  CudaDevice *device = cuda_tensor_device(out);
-  if (!device) return false;
+static CodesProduct codes_of(Tensor *out, const ScaledProduct *product) {
   CodesProduct scaled = {
       .m = product->a->size[0],
       .n = product->b->size[0],
@@ -50,7 +47,31 @@ bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product) {
       .fast = product->fast,
   };
   scaled.by_runs = has_runs(&scaled.a) || has_runs(&scaled.b);
+  return scaled;
+}
+
+bool cuda_scaled_matmul(Tensor *out, const ScaledProduct *product) {
+  if (tensor_count(out) == 0) return true;
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  CodesProduct scaled = codes_of(out, product);
   if (scaled.k == 0) return cuda_finish_codes(device, &scaled, NULL);
   ProductStatus status = cuda_codes_on_tensor_cores(device, &scaled);
   return status == PRODUCT_UNSUPPORTED ? cuda_codes_in_bf16(device, &scaled) : status == PRODUCT_DONE;
+}
+
+/* Elsewhere than on tensor cores in two steps. */
+bool cuda_scaled_matmul_add(Tensor *out, const ScaledProduct *product) {
+  if (tensor_count(out) == 0 || product->a->size[1] == 0) return true;
+  CudaDevice *device = cuda_tensor_device(out);
+  if (!device) return false;
+  CodesProduct scaled = codes_of(out, product);
+  scaled.adds = true;
+  ProductStatus status = cuda_codes_on_tensor_cores(device, &scaled);
+  if (status != PRODUCT_UNSUPPORTED) return status == PRODUCT_DONE;
+  Tensor result = {0};
+  bool done = tensor_create_like(&result, out, DTYPE_F32) && cuda_scaled_matmul(&result, product) &&
+              cuda_binary(BINARY_ADD, out, (Operand){.tensor = out}, (Operand){.tensor = &result});
+  tensor_release(&result);
+  return done;
 }

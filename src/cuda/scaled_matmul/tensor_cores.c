@@ -16,7 +16,7 @@ static int64_t padded(int64_t size, int64_t side) { return divide_up(size, side)
 /* FP8 tensor cores of compute capability 9.0 keep about 14 bits of a running sum (relative errors near 7e-5), enough
  * for a 16-bit result only. */
 static bool have_cores(const CudaDevice *device, const CodesProduct *scaled) {
-  if (scaled->out->dtype == DTYPE_F32 || device->capability < 89) return false;
+  if ((scaled->out->dtype == DTYPE_F32 && !scaled->adds) || device->capability < 89) return false;
   if (scaled->a.codes->dtype == DTYPE_E5M2 && scaled->b.codes->dtype == DTYPE_E5M2) return false;
   if (!scaled->by_runs) return true;
   return device->capability == 90 && scaled->m % SIDE == 0 && scaled->n % SIDE == 0 && scaled->k % SIDE == 0;
@@ -108,6 +108,11 @@ static bool prepare_output(CudaDevice *device, const CodesProduct *scaled, Prepa
   return true;
 }
 
+/* Whether the cores write where the result belongs. */
+static bool adds_in_place(const CodesProduct *scaled) {
+  return scaled->n % OUT_SIDE == 0 && is_aligned(tensor_data(scaled->out), SIDE);
+}
+
 static bool copy_output(const CodesProduct *scaled, const Prepared *prepared) {
   if (!prepared->out.storage) return true;
   Tensor inside = prepared->out;
@@ -139,15 +144,16 @@ static ProductStatus run_sums(CudaDevice *device, const CodesProduct *scaled, Cu
 }
 
 ProductStatus cuda_codes_on_tensor_cores(CudaDevice *device, const CodesProduct *scaled) {
-  if (!have_cores(device, scaled)) return PRODUCT_UNSUPPORTED;
+  if (!have_cores(device, scaled) || (scaled->adds && !adds_in_place(scaled))) return PRODUCT_UNSUPPORTED;
   Prepared prepared = {.product = codes_product(scaled, tensor_data(scaled->a.codes), tensor_data(scaled->b.codes))};
   prepared.product.fast = scaled->fast && !scaled->by_runs;
+  prepared.product.adds = scaled->adds;
   ProductStatus status = PRODUCT_FAILED;
   if (prepare_operands(device, scaled, &prepared) && prepare_scales(device, scaled, &prepared) &&
       prepare_output(device, scaled, &prepared)) {
     status = product_run(device, &prepared.product);
     if (status == PRODUCT_DONE && !copy_output(scaled, &prepared)) status = PRODUCT_FAILED;
-    bool plain = prepared.product.n == scaled->n && prepared.product.k == scaled->k;
+    bool plain = prepared.product.n == scaled->n && prepared.product.k == scaled->k && !scaled->adds;
     if (status == PRODUCT_UNSUPPORTED && plain && !scaled->by_runs) status = run_sums(device, scaled, prepared.product);
   }
   Tensor *scratch[] = {&prepared.a, &prepared.b, &prepared.scale_a, &prepared.scale_b, &prepared.bias, &prepared.out};
