@@ -149,8 +149,8 @@ end
 function make_products.mixed(pool, weight) return fp8_products(pool, weight, true) end
 function make_products.global(pool, weight) return fp8_products(pool, weight, false) end
 
--- FP8 products of operands that have other codes along their columns than along their rows, and scales in the order that
--- the hardware takes.
+-- FP8 products of operands with other codes along their columns than along their rows, and scales in the order that the
+-- hardware takes.
 local function products_both_ways(pool, weight, blocks_of, weight_blocks, by_runs)
   local count, dtype = pool.count, core.dtype(weight)
   local function quantizer(blocksize) return core.quantizer {format = "e4m3", blocksize = blocksize} end

@@ -390,13 +390,52 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
   }
 }
 
+/* --- squares, which have one scale for both --- */
+
+template <typename Scalar, Encoding ENCODING>
+__global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
+    quantize_squares_kernel(const __grid_constant__ SquaresPlan squares) {
+  constexpr DType format = ENCODING == ENCODING_E4M3 ? DTYPE_E4M3 : DTYPE_E5M2;
+  __shared__ uint4 chunks[SIDE * RUNS];
+  const BothWaysPlan &plan = squares.both;
+  const int64_t across = divide_up(plan.columns, (int64_t)SIDE), patches = divide_up(plan.rows, (int64_t)SIDE) * across;
+  for (int64_t patch = blockIdx.x; patch < patches; patch += gridDim.x) {
+    const Place place = place_of(plan, patch, across);
+    Runs<Scalar> runs;
+    runs.load(plan, place);
+    uint32_t largest = 0;
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++) largest = max(largest, runs.row_magnitude(pass));
+    largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+    const float scale = scale_of_magnitude(largest, format, plan.row_rounding);
+    const int64_t down = place.patch_row / SIDE, over = place.patch_column / SIDE;
+    if (threadIdx.x == 0) {
+      plan.row_scale[down * squares.row_pitch + over] = scale;
+      plan.column_scale[over * squares.column_pitch + down] = scale;
+    }
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++) {
+      const int64_t row = row_of(place, pass), at = row * plan.columns + place.column;
+      if (row >= plan.rows || place.column >= plan.columns) continue;
+      const uint4 codes = encode_row<Scalar, ENCODING>(plan, runs, pass, at, {scale, 1.0f / scale});
+      *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
+      chunks[chunk_at(place.first_row + pass * ROWS_AT_ONCE, place.run)] = codes;
+    }
+    __syncthreads();
+    write_columns(chunks, place.patch_row, place.patch_column, plan.rows, plan.columns, plan.transposed, plan.rows);
+    __syncthreads(); /* before the next patch is written */
+  }
+}
+
 /* --- launching --- */
 
 int64_t patches_of(const BothWaysPlan &plan) {
   return divide_up(plan.rows, (int64_t)SIDE) * divide_up(plan.columns, (int64_t)SIDE);
 }
 
-template <typename Kernel> cudaError_t run(Kernel kernel, Launch launch, const BothWaysPlan &plan) {
+int64_t patches_of(const SquaresPlan &plan) { return patches_of(plan.both); }
+
+template <typename Kernel, typename Plan> cudaError_t run(Kernel kernel, Launch launch, const Plan &plan) {
   const int grid = resident_grid((const void *)kernel, launch, BLOCK, patches_of(plan));
   kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
@@ -418,6 +457,14 @@ extern "C" cudaError_t launch_quantize_both_ways(Launch launch, const BothWaysPl
   return with_scalar(plan->dtype, [&](auto scalar) {
     return with_float8(plan->format, [&](auto format) {
       return run_format<decltype(scalar), encoding_of_code<decltype(format)>>(launch, *plan);
+    });
+  });
+}
+
+extern "C" cudaError_t launch_quantize_squares(Launch launch, const SquaresPlan *plan) {
+  return with_scalar(plan->both.dtype, [&](auto scalar) {
+    return with_float8(plan->both.format, [&](auto format) {
+      return run(quantize_squares_kernel<decltype(scalar), encoding_of_code<decltype(format)>>, launch, *plan);
     });
   });
 }

@@ -33,6 +33,14 @@ cudaError_t launch_measure_both_ways(Launch launch, const BothWaysPlan *plan);
 /* Sums where there are runs. */
 cudaError_t launch_quantize_both_ways(Launch launch, const BothWaysPlan *plan);
 
+/* The same where one scale is for a square of BOTH_WAYS_SIDE rows and columns, so that codes and transposed codes are the
+ * same: row_scale (squares down, row_pitch) and column_scale (squares across, column_pitch). Without sums. */
+typedef struct SquaresPlan {
+  BothWaysPlan both;
+  int64_t row_pitch, column_pitch;
+} SquaresPlan;
+cudaError_t launch_quantize_squares(Launch launch, const SquaresPlan *plan);
+
 #ifdef __cplusplus
 }
 #endif

@@ -56,6 +56,7 @@ support.each_device(function(device)
       ["rows and runs"] = function(columns) return columns, {128, 1} end,
       ["everything"] = function() return nil, nil end,
       squares = function() return {128, 128}, {64, 16} end,
+      ["the same squares"] = function() return {128, 128}, {128, 128} end,
     } do
       for _, dtype in ipairs {"f32", "f16", "bf16"} do
         it(("gives the codes of both, by %s, %s"):format(name, dtype), function()

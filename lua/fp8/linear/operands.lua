@@ -11,7 +11,7 @@ local quantize_activated = core.quantize_activated
 
 local operands = {}
 
-local forms = {"codes", "scale", "transposed", "values"} -- of a quantized weight
+local forms = {"codes", "scale", "transposed", "turned_scale", "values"} -- of a quantized weight
 
 -- The history of an operand, whether what is quantized enters it, and the fields that change if it does, with their
 -- number: as core.delayed_scale takes them.
@@ -82,9 +82,10 @@ local function store(kept, operand, form)
   copy_to(kept[operand], form)
 end
 
--- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =} for products of codes, {values =} of
--- `dtype` for others. A layer keeps the last of these for each operand: it serves again as long as the weight has not
--- changed, as core.contents tells. A stochastic rounding is drawn anew each time.
+-- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =, turned_scale = nil or the same in
+-- another order} for products of codes, {values =} of `dtype` for others. A layer keeps the last of these for each
+-- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic rounding is drawn
+-- anew each time.
 -- @param wants one of plan.weight_forms
 -- @param kept  state.quantized_weight, or nil
 local function quantized_weight(weight, operand, wants, dtype, kept, histories)
@@ -99,6 +100,8 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
     form.values = quantize(weight, quantizer, "values", {known = known, dtype = dtype})
   elseif wants.transposed and not (wants.codes or wants.values) then
     form.transposed, form.scale = quantize(weight, quantizer, "transposed scale", options)
+  elseif wants.codes and wants.transposed and type(operand.scale) == "table" and not operand.rounding then
+    form.codes, form.scale, form.transposed, form.turned_scale = quantize_both_ways(weight, quantizer, quantizer)
   else
     local outputs = wants.transposed and "codes scale transposed" or "codes scale"
     form.codes, form.scale, form.transposed = quantize(weight, quantizer, outputs, options)

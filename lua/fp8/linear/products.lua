@@ -176,7 +176,7 @@ function products.input_grad(dy, weight, plan, dtype)
   local product = plan.input_grad
   if product.native then
     local inputs, outputs = size(weight.transposed, 1), size(weight.transposed, 2)
-    local weight_scale = scale_for(product, weight.scale, inputs, outputs, true)
+    local weight_scale = scale_for(product, weight.turned_scale or weight.scale, inputs, outputs, true)
     return scaled_matmul(dy.codes, product.runs and by_runs(dy.scale, outputs) or dy.scale, weight.transposed,
       weight_scale, dtype)
   end

@@ -5,12 +5,12 @@
 #include "core/formats/quantizer.h"
 
 /* What quantizing x (rows, columns), of the last dimension and all others, in two ways writes. A run is what shares a scale:
- * a whole row or column, or a part of one, the last maybe short. */
+ * a whole row or column, or a part of one, the last maybe short; or a square of runs, which is one for both. */
 typedef struct BothWays {
   Tensor *codes;            /* of x's shape */
-  Tensor *scale;            /* f32 (runs of a row, rows) */
+  Tensor *scale;            /* f32 (runs of a row, rows); (squares down, squares across), rows of any stride */
   Tensor *transposed;       /* other codes of x, (columns, rows) */
-  Tensor *transposed_scale; /* f32 (runs of a column, columns) */
+  Tensor *transposed_scale; /* f32 (runs of a column, columns); (squares across, squares down), rows of any stride */
   Tensor *column_sum;       /* as in QuantizeOutputs, or NULL */
 } BothWays;
 
@@ -18,6 +18,7 @@ typedef struct BothWays {
 typedef struct BothWaysRule {
   DType format;
   int64_t row_run, column_run;
+  bool squares; /* of row_run rows and as many columns */
   ScaleRounding row_rounding, column_rounding;
 } BothWaysRule;
 

@@ -10,7 +10,7 @@ static bool by_runs(const BothWaysRule *rule) {
 bool cuda_quantizes_both_ways(const Tensor *x, const BothWaysRule *rule) {
   enum { SIDE = 16 };
   int64_t columns = x->size[x->rank - 1], rows = tensor_count(x) / columns;
-  bool whole = rule->row_run == columns && rule->column_run == rows;
+  bool whole = !rule->squares && rule->row_run == columns && rule->column_run == rows;
   return (whole || by_runs(rule)) && rows % SIDE == 0 && columns % SIDE == 0 && is_aligned(tensor_data(x), SIDE);
 }
 
@@ -23,6 +23,19 @@ static bool measure(CudaDevice *device, BothWaysPlan *plan, Tensor *words) {
   return cuda_check(cudaMemsetAsync(plan->row_magnitudes, 0, (size_t)bytes, device->launch.stream),
                     "cudaMemsetAsync") &&
          cuda_launched(device, launch_measure_both_ways(device->launch, plan), "absmax kernel");
+}
+
+static bool quantize_squares(const CudaDevice *device, const BothWays *outputs, const BothWaysPlan *plan) {
+  SquaresPlan squares = {
+      .both = *plan, .row_pitch = outputs->scale->stride[0], .column_pitch = outputs->transposed_scale->stride[0]};
+  return cuda_launched(device, launch_quantize_squares(device->launch, &squares), "quantize kernel");
+}
+
+/* Sums of squares' columns are made by themselves. */
+static bool sum_columns(const BothWays *outputs, const Tensor *x) {
+  if (!outputs->column_sum) return true;
+  Tensor columns = tensor_as_transposed_matrix(x);
+  return cuda_reduce(REDUCE_SUM, outputs->column_sum, &columns);
 }
 
 bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule) {
@@ -41,6 +54,7 @@ bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const Bot
       .column_scale = tensor_data(outputs->transposed_scale),
   };
   plan.rows = tensor_count(x) / plan.columns;
+  if (rule->squares) return sum_columns(outputs, x) && quantize_squares(device, outputs, &plan);
   int64_t sums = divide_up(plan.rows, (int64_t)BOTH_WAYS_SIDE);
   Tensor partials = {0}, words = {0};
   bool done =

@@ -127,7 +127,16 @@ static bool copy_output(const CodesProduct *scaled, const Prepared *prepared) {
 
 /* --- the product --- */
 
-/* The sums alone, in float32, for devices that have no algorithm with these scales; only where nothing is padded. */
+/* Whether it is faster to multiply without scales, which cuBLASLt may do in parts of k, and to scale the sums then. With
+ * vectors of scales it has one algorithm, of tiles of 128 × 128, that leaves multiprocessors idle where they are few. */
+static bool should_split(const CudaDevice *device, const CublasProduct *product) {
+  enum { TILE = 128, LONG = 8192 };
+  int64_t tiles = divide_up(product->m, (int64_t)TILE) * divide_up(product->n, (int64_t)TILE);
+  int64_t places = divide_up(tiles, (int64_t)device->launch.multiprocessors) * device->launch.multiprocessors;
+  return product->a.scales == SCALES_VECTOR && product->k >= LONG && tiles * 4 < places * 3;
+}
+
+/* The sums alone, in float32, then scaled, biased and rounded by a kernel; only where nothing is padded. */
 static ProductStatus run_sums(CudaDevice *device, const CodesProduct *scaled, CublasProduct product) {
   Tensor sums = {0};
   if (!cuda_scratch(&sums, device, scaled->m * scaled->n * (int64_t)sizeof(float))) return PRODUCT_FAILED;
@@ -151,10 +160,12 @@ ProductStatus cuda_codes_on_tensor_cores(CudaDevice *device, const CodesProduct 
   ProductStatus status = PRODUCT_FAILED;
   if (prepare_operands(device, scaled, &prepared) && prepare_scales(device, scaled, &prepared) &&
       prepare_output(device, scaled, &prepared)) {
-    status = product_run(device, &prepared.product);
+    bool plain =
+        prepared.product.n == scaled->n && prepared.product.k == scaled->k && !scaled->by_runs && !scaled->adds;
+    bool split = plain && should_split(device, &prepared.product);
+    status = split ? PRODUCT_UNSUPPORTED : product_run(device, &prepared.product);
     if (status == PRODUCT_DONE && !copy_output(scaled, &prepared)) status = PRODUCT_FAILED;
-    bool plain = prepared.product.n == scaled->n && prepared.product.k == scaled->k && !scaled->adds;
-    if (status == PRODUCT_UNSUPPORTED && plain && !scaled->by_runs) status = run_sums(device, scaled, prepared.product);
+    if (status == PRODUCT_UNSUPPORTED && plain) status = run_sums(device, scaled, prepared.product);
   }
   Tensor *scratch[] = {&prepared.a, &prepared.b, &prepared.scale_a, &prepared.scale_b, &prepared.bias, &prepared.out};
   for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) tensor_release(scratch[i]);

@@ -14,6 +14,14 @@ static int64_t column_run(const Quantizer *quantizer, int64_t rows, int64_t colu
   return columns == 1 && quantizer->blocksize <= rows ? quantizer->blocksize : 0;
 }
 
+/* The side of squares by both quantizers alike; 0 for anything else. */
+static int64_t square_side(const Quantizer *along_rows, const Quantizer *along_columns) {
+  int64_t side = along_rows->tile_rows;
+  bool alike = along_rows->tile_columns == side && along_columns->tile_rows == side &&
+               along_columns->tile_columns == side && along_rows->scale_rounding == along_columns->scale_rounding;
+  return alike && side > 1 ? side : 0;
+}
+
 static bool make_rule(BothWaysRule *rule, const Tensor *x, const Quantizer *along_rows,
                       const Quantizer *along_columns) {
   if (tensor_count(x) == 0) return false;
@@ -23,6 +31,11 @@ static bool make_rule(BothWaysRule *rule, const Tensor *x, const Quantizer *alon
                          .column_run = column_run(along_columns, rows, columns),
                          .row_rounding = along_rows->scale_rounding,
                          .column_rounding = along_columns->scale_rounding};
+  int64_t side = square_side(along_rows, along_columns);
+  if (side > 0) {
+    rule->squares = true;
+    rule->row_run = rule->column_run = side;
+  }
   bool nearest = !along_rows->map && !along_columns->map && !along_rows->stochastic && !along_columns->stochastic;
   return nearest && along_rows->format == along_columns->format && rule->row_run > 0 && rule->column_run > 0;
 }
@@ -34,20 +47,36 @@ static void turn_scales(Tensor *scale) {
   if (vector) scale->rank = 1;
 }
 
+/* The scales of runs of all elements, or of squares, whose rows begin at multiples of 16 bytes. */
+static bool create_scales(Tensor *scale, Device device, const BothWaysRule *rule, int64_t elements, int64_t length,
+                          int64_t run) {
+  enum { WORDS = 4 };
+  int64_t size[2] = {divide_up(length, run), elements};
+  if (!rule->squares) return tensor_create(scale, DTYPE_F32, device, 2, size);
+  size[0] = divide_up(elements, run);
+  int64_t across = divide_up(length, run);
+  size[1] = divide_up(across, (int64_t)WORDS) * WORDS;
+  if (!tensor_create(scale, DTYPE_F32, device, 2, size)) return false;
+  scale->size[1] = across;
+  return true;
+}
+
 static bool quantize_at_once(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule, DType sum_dtype) {
   int64_t columns = columns_of(x), rows = tensor_count(x) / columns;
-  int64_t turned[2] = {columns, rows}, row_scales[2] = {divide_up(columns, rule->row_run), rows},
-          column_scales[2] = {divide_up(rows, rule->column_run), columns};
+  int64_t turned[2] = {columns, rows};
   Device device = tensor_device(x);
   Tensor codes = {0}, scale = {0}, transposed_codes = {0}, transposed_scale = {0}, sum = {0};
-  bool done = tensor_create_like(&codes, x, rule->format) && tensor_create(&scale, DTYPE_F32, device, 2, row_scales) &&
+  bool done = tensor_create_like(&codes, x, rule->format) &&
+              create_scales(&scale, device, rule, rows, columns, rule->row_run) &&
               tensor_create(&transposed_codes, rule->format, device, 2, turned) &&
-              tensor_create(&transposed_scale, DTYPE_F32, device, 2, column_scales) &&
+              create_scales(&transposed_scale, device, rule, columns, rows, rule->column_run) &&
               (!outputs->column_sum || tensor_create(&sum, sum_dtype, device, 1, &columns));
   BothWays made = {&codes, &scale, &transposed_codes, &transposed_scale, outputs->column_sum ? &sum : NULL};
   done = done && backend_for(x)->quantize_both_ways(&made, x, rule);
-  turn_scales(&scale);
-  turn_scales(&transposed_scale);
+  if (done && !rule->squares) {
+    turn_scales(&scale);
+    turn_scales(&transposed_scale);
+  }
   if (outputs->column_sum) hand_over(outputs->column_sum, &sum, done);
   hand_over(outputs->codes, &codes, done);
   hand_over(outputs->scale, &scale, done);
@@ -55,10 +84,11 @@ static bool quantize_at_once(const BothWays *outputs, const Tensor *x, const Bot
   return hand_over(outputs->transposed_scale, &transposed_scale, done);
 }
 
-/* Scales in row-major order as a matrix of `rows`, turned if they are those of columns. */
+/* Scales in row-major order as a matrix of `rows`, turned if they are those of columns; a vector where each row, or column,
+ * has but one. */
 static void shape_scales(Tensor *scale, int64_t rows, bool turned) {
-  int64_t columns = rows > 0 ? tensor_count(scale) / rows : 0;
-  if (turned ? rows <= 1 : columns <= 1) return;
+  int64_t columns = tensor_count(scale) / rows;
+  if (turned ? rows == 1 : columns == 1) return;
   scale->rank = 2;
   scale->size[0] = rows;
   scale->size[1] = scale->stride[0] = columns;
@@ -78,10 +108,16 @@ static bool quantize_in_turn(const BothWays *outputs, const Tensor *x, const Qua
     if (outputs->column_sum) tensor_release(outputs->column_sum);
     return false;
   }
-  int64_t columns = columns_of(x), rows = columns > 0 ? tensor_count(x) / columns : 0;
-  if (rows > 0 && row_run(rows_quantizer, rows, columns) > 0) shape_scales(outputs->scale, rows, false);
-  int64_t run = rows > 0 ? column_run(columns_quantizer, rows, columns) : 0;
-  if (run > 0) shape_scales(outputs->transposed_scale, divide_up(rows, run), true);
+  if (tensor_count(x) == 0) return true;
+  int64_t columns = columns_of(x), rows = tensor_count(x) / columns;
+  int64_t side = square_side(rows_quantizer, columns_quantizer), run = column_run(columns_quantizer, rows, columns);
+  if (side > 0) {
+    shape_scales(outputs->scale, divide_up(rows, side), false);
+    shape_scales(outputs->transposed_scale, divide_up(rows, side), true);
+  } else {
+    if (row_run(rows_quantizer, rows, columns) > 0) shape_scales(outputs->scale, rows, false);
+    if (run > 0) shape_scales(outputs->transposed_scale, divide_up(rows, run), true);
+  }
   return true;
 }
 
