@@ -52,6 +52,15 @@ local function quantize(blocksize, outputs)
   end
 end
 
+-- Codes along rows and, transposed, along columns: blocks of both.
+local function both_ways(row_blocks, column_blocks, sums)
+  return function(format, dtype)
+    local along_rows = core.quantizer {format = format, blocksize = row_blocks}
+    local along_columns = core.quantizer {format = format, blocksize = column_blocks}
+    return function(x) return {core.quantize_both_ways(x, along_rows, along_columns, sums and dtype or nil)} end
+  end
+end
+
 -- With the scale of an earlier quantization, as for a weight whose absmax is known.
 local function quantize_again(outputs)
   return function(format, _, x)
@@ -97,6 +106,10 @@ local function of_casts(d, columns)
     {"with sums, scale a row", d + 1, quantize(columns, "codes scale sum")},
     {"with both, one scale", 2 * d + 2, quantize(nil, "codes scale transposed sum")},
     {"values again, scale a row", d + 1, dequantize(columns)},
+    {"both ways, scales of 128", d + 2, both_ways({1, 128}, {128, 1})},
+    {"… with sums", d + 2, both_ways({1, 128}, {128, 1}, true)},
+    {"both ways, squares of 128", d + 2, both_ways({128, 128}, {128, 128})},
+    {"both ways, a row, a column", 2 * d + 2, both_ways(columns, {2 ^ 52, 1})},
   }
 end
 

@@ -149,6 +149,16 @@ support.each_device(function(device)
       fails("the sum must share no memory with the factors", add, sum, codes(1, 16, "e4m3"), part, b, one)
     end)
 
+    it("adds thousands of terms up for few rows", function()
+      local a, b = codes(16, 8192, "e4m3"), codes(48, 8192, "e5m2")
+      local scale_a, scale_b = fp8.rand(16, on) + 0.5, fp8.rand(48, on) + 0.5
+      for _, dtype in ipairs {"f16", "bf16"} do
+        local bias = fp8.randn(48, on):to(dtype)
+        support.close(positional.scaled_matmul(a, scale_a, b, scale_b, bias, dtype),
+          expected_product(a, scale_a, b, scale_b, bias))
+      end
+    end)
+
     it("takes codes of any strides", function()
       local a, b, one = codes(32, 16, "e4m3"), codes(32, 48, "e4m3"), fp8.ones(1, on)
       support.equal(positional.scaled_matmul(a:t(), one, b:t(), one, nil, "f32"),

@@ -84,7 +84,7 @@ end
 
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =, turned_scale = nil or the same in
 -- another order} for products of codes, {values =} of `dtype` for others. A layer keeps the last of these for each
--- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic rounding is drawn
+-- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic one is drawn
 -- anew each time.
 -- @param wants one of plan.weight_forms
 -- @param kept  state.quantized_weight, or nil

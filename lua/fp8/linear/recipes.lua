@@ -28,7 +28,9 @@
 --
 -- A product whose operands both have hardware formats runs on FP8 tensor cores where there are some and where its
 -- scales can be applied to sums: "tensor"; "row" for what is summed over columns (x and W in y, dy in dx); "column" for
--- what is summed over rows (W in dx, dy and x in dW). All others multiply the same values in the dtype of x.
+-- what is summed over rows (W in dx, dy and x in dW). On a GPU of compute capability 9.0 they may also have a scale for
+-- every 128 terms, tiles of 128 along what is summed over and of 1 or 128 across, where x has 16 bits and all sizes are
+-- multiples of 16. All others multiply the same values in the dtype of x.
 local core = require "fp8.core"
 
 local e4m3_map = core.create_map(true, 4, 3, 8)
