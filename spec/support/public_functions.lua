@@ -100,6 +100,7 @@ for names, kinds in ([[
   quantizer: planned_operand
   core.quantize: tensor quantizer outputs quantize_options
   core.quantize_activated: logits logits_or_none activation quantizer outputs quantize_options history_or_none boolean
+  core.quantize_both_ways: tensor quantizer quantizer dtype
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
   convert: layer recipe filter
@@ -115,6 +116,7 @@ for names, kinds in ([[
   find: layer callback
   scaled_matmul: codes8 scale codes8 scale dtype scaled_options
   scaled_matmul_add_: codes_sum codes8 scale codes8 scale
+  scales_runs: tensor
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   LayerNorm RMSNorm LayerScale: small fitting_layer_options
