@@ -248,6 +248,43 @@ describe("A graph", function()
     assert.equal(before, collected_memory())
   end)
 
+  it("takes little more memory than is needed at once, without a call of the collector", function()
+    local x = fp8.ones(2 ^ 22, on)
+    local before = collected_memory()
+    local graph = fp8.cuda.graph(function()
+      local y = x
+      for _ = 1, 60 do y = y + x end
+      return y:sum()
+    end)
+    local taken = (collected_memory() - before) / 2 ^ 24
+    assert.equal(61 * 2 ^ 22, graph():item())
+    assert.is_true(taken <= 6, ("%.2f tensors"):format(taken))
+  end)
+
+  it("cuts what a large tensor had for small ones, and puts it together again", function()
+    local x = fp8.ones(2 ^ 22, on)
+    local before = collected_memory()
+    local graph = fp8.cuda.graph(function()
+      local sum = fp8.zeros(1, on)
+      for _ = 1, 4 do
+        local large = fp8.cat({x, x, x, x}, 1)
+        sum = sum + large:narrow(1, 1, 10):sum()
+        large = nil -- luacheck: ignore
+        collectgarbage()
+        local small = {}
+        for i = 1, 4 do small[i] = x * i end
+        for i = 1, 4 do sum = sum + small[i]:narrow(1, 1, 1) end
+        small = nil -- luacheck: ignore
+        collectgarbage()
+      end
+      return sum
+    end)
+    local taken = (collected_memory() - before) / 2 ^ 24
+    assert.equal(4 * (10 + 1 + 2 + 3 + 4), graph():item())
+    assert.equal(80, graph():item())
+    assert.is_true(taken <= 4.5, ("%.2f tensors"):format(taken))
+  end)
+
   it("uses its memory again within itself", function()
     local x = fp8.ones(2 ^ 20, on)
     local before = collected_memory()

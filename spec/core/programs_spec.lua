@@ -18,6 +18,7 @@ local elsewhere = {
   ["fp8.create_linear_map"] = "a list of constants, in core/golden_spec",
   ["fp8.linear_cross_entropy"] = "a matmul and a cross_entropy, beside which it is in linear/cross_entropy_spec",
   ["fp8.load"] = "reads files", ["fp8.data"] = "reads files", ["fp8.checkpoint"] = "reads files",
+  ["fp8.recompute"] = "what its function returns, in spec/core/recompute_spec",
   ["fp8.nn"] = "layers are made of these functions", ["fp8.optim"] = "steps have formulas of their own, in spec/optim",
   ["fp8.Linear"] = "a layer", ["fp8.LinearMixed"] = "a layer", ["fp8.LinearGlobal"] = "a layer",
   ["x:cpu"] = "how the reference reads every tensor", ["x:cuda"] = "there may be no such device",
@@ -28,7 +29,7 @@ local no_tensors = {}
 for name in ([[
   fp8.convert fp8.analyze fp8.watch fp8.save fp8.manual_seed fp8.random_state fp8.set_default_device
   fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipes fp8.memory
-  fp8.reset_peak_memory fp8.event fp8.version fp8._VERSION
+  fp8.reset_peak_memory fp8.memory_report fp8.event fp8.version fp8._VERSION
   fp8.allclose fp8.equal x:allclose x:equal
   x:numel x:dim x:stride x:is_contiguous x:item x:totable x:size x:data x:__newindex
 ]]):gmatch "%S+" do no_tensors[name] = true end
@@ -51,7 +52,7 @@ describe("Random programs", function()
     end
     for _, name in ipairs {
       "nn", "optim", "data", "Linear", "LinearMixed", "LinearGlobal", "convert", "analyze", "watch", "load", "save",
-      "checkpoint",
+      "checkpoint", "memory_report",
     } do
       assert.is_truthy(fp8[name])
     end

@@ -136,7 +136,9 @@ for names, kinds in ([[
   checkpoint.save: string parts
   checkpoint.load: checkpoint_file parts
   batches walk: list options
-  no_grad scope: callback tensor small
+  no_grad scope recompute: callback tensor small
+  memory_report: callback
+  accumulate: tensor tensor
   Function: definition
   memory reset_peak_memory synchronize set_default_device device_name event: device
   event_record: event

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/capture.h"
+#include "core/capture/capture.h"
 #include "core/context.h"
 
 static Storage *storage_create(Device device, size_t bytes) {

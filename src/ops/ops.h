@@ -6,7 +6,7 @@
 #ifndef FP8_OPS_OPS_H
 #define FP8_OPS_OPS_H
 
-#include "core/capture.h"
+#include "core/capture/capture.h"
 #include "core/formats/both_ways.h"
 #include "core/operations.h"
 #include "core/optim.h"

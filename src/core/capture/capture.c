@@ -1,8 +1,8 @@
-#include "core/capture.h"
+#include "core/capture/capture.h"
 
 #include <stdlib.h>
 
-#include "core/arena.h"
+#include "core/capture/arena.h"
 #include "core/context.h"
 
 /* A storage that the work uses and that is not in the capture's own blocks. */

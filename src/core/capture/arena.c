@@ -1,4 +1,4 @@
-#include "core/arena.h"
+#include "core/capture/arena.h"
 
 #include <stdlib.h>
 
