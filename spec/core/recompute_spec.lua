@@ -52,6 +52,9 @@ support.each_device(function(device)
   end
 
   describe("fp8.recompute", function()
+    before_each(function() fp8.set_deterministic(true) end) -- or a GPU takes another algorithm at a product's third use
+    after_each(function() fp8.set_deterministic(false) end)
+
     for _, dropout in ipairs {0, 0.25} do
       for _, recipe in ipairs {false, "mixed", "global_native", "delayed"} do
         it(("gives a block's numbers, %s, dropout %g"):format(recipe or "plain", dropout), function()

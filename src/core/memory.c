@@ -86,7 +86,7 @@ static bool is_sparing(void) { return context_now->rehearsing || context_now->ca
 static bool is_affordable(Device device, const Allocator *allocator) {
   const CollectionTimes *times = &context_now->collections;
   double passed = seconds_now() - times->ended;
-  if (times->took <= (is_sparing() ? 8 : 0.01) * passed) return true;
+  if (times->took <= (is_sparing() ? 32 : 0.01) * passed) return true;
   return allocator->is_behind && allocator->is_behind(device.index);
 }
 

@@ -41,14 +41,6 @@ int cuda_device_count(void) {
   return known = count < DEVICE_MAX ? count : DEVICE_MAX;
 }
 
-/* Freed memory stays in the pool until it is trimmed. */
-static bool open_pool(CudaDevice *device) {
-  uint64_t threshold = UINT64_MAX;
-  return cuda_check(cudaDeviceGetDefaultMemPool(&device->pool, device->index), "cudaDeviceGetDefaultMemPool") &&
-         cuda_check(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
-                    "cudaMemPoolSetAttribute");
-}
-
 static bool open_fault(CudaDevice *device) {
   void *host, *mapped;
   if (!cuda_check(cudaHostAlloc(&host, sizeof(long long), cudaHostAllocMapped), "cudaHostAlloc")) return false;
@@ -75,7 +67,10 @@ static bool open_device(CudaDevice *device, int index) {
   if (device->capability < 80) {
     return error_set("cuda:%d: compute capability %d.%d is below 8.0, the lowest supported", index, major, minor);
   }
-  if (!open_pool(device) || !open_fault(device)) return false;
+  if (!cuda_check(cudaDeviceGetDefaultMemPool(&device->pool, index), "cudaDeviceGetDefaultMemPool") ||
+      !open_fault(device)) {
+    return false;
+  }
   cudaError_t error = cudaStreamCreateWithFlags(&device->launch.stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) cudaFreeHost((void *)device->fault);
   return cuda_check(error, "cudaStreamCreateWithFlags");

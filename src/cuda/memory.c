@@ -10,7 +10,7 @@
  * work that used it has been enqueued before. Large ones go back to the pool, which can cut them for other sizes: writing
  * them takes the device longer than that takes the host. */
 
-enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 22, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
+enum { CLASSES_A_POWER = 8, POWER_LEAST = 9, POWER_MOST = 20, CLASSES = CLASSES_A_POWER * (POWER_MOST - POWER_LEAST) };
 
 static const size_t kept_least = (size_t)1 << POWER_LEAST, kept_most = (size_t)1 << POWER_MOST;
 static const size_t kept_limit = (size_t)1 << 30;
@@ -73,6 +73,31 @@ static bool is_behind(int index) {
   return state == cudaErrorNotReady;
 }
 
+/* --- what the pool holds ---
+ *
+ * Freed memory stays in the pool, but for what is beyond a quarter more than was ever in use at once: of sizes that do not
+ * come again, what they leave can't always be put together for others. The pool gives that back when something waits for
+ * the device. All contexts of the process have one pool, and each adds what it needs. */
+
+static void set_most_used(CudaDevice *device, size_t bytes) {
+  uint64_t threshold;
+  if (!cuda_check(cudaMemPoolGetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
+                  "cudaMemPoolGetAttribute")) {
+    return;
+  }
+  threshold += bytes + bytes / 4;
+  threshold -= device->most_used_bytes + device->most_used_bytes / 4;
+  device->most_used_bytes = bytes;
+  cuda_check(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
+             "cudaMemPoolSetAttribute");
+}
+
+static void note_use(CudaDevice *device, size_t bytes) {
+  device->used_bytes += bytes;
+  if (device->used_bytes <= device->most_used_bytes) return;
+  set_most_used(device, device->used_bytes + device->used_bytes / 32); /* not at every allocation */
+}
+
 static void *allocate(int index, size_t bytes) {
   CudaDevice *device = cuda_device(index);
   if (!device) return NULL;
@@ -84,7 +109,9 @@ static void *allocate(int index, size_t bytes) {
     return list->data[--list->count];
   }
   void *data;
-  return cuda_check(cudaMallocAsync(&data, bytes, cuda_direct_stream(device)), "cudaMallocAsync") ? data : NULL;
+  if (!cuda_check(cudaMallocAsync(&data, bytes, cuda_direct_stream(device)), "cudaMallocAsync")) return NULL;
+  note_use(device, bytes);
+  return data;
 }
 
 /* Work enqueued before this may still use the memory: it is given out again only in the order of the stream. */
@@ -96,6 +123,7 @@ static void release(int index, void *data, size_t bytes) {
     device->free_bytes += bytes;
     return;
   }
+  device->used_bytes -= bytes;
   cuda_check(cudaFreeAsync(data, cuda_direct_stream(device)), "cudaFreeAsync");
 }
 
@@ -104,6 +132,7 @@ static void free_lists(CudaDevice *device, cudaStream_t stream) {
     FreeList *list = &device->free_list[class];
     while (list->count > 0) cuda_check(cudaFreeAsync(list->data[--list->count], stream), "cudaFreeAsync");
   }
+  device->used_bytes -= device->free_bytes;
   device->free_bytes = 0;
   cuda_check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
 }
@@ -120,6 +149,7 @@ static void trim(int index) {
 
 void cuda_release_memory(CudaDevice *device) {
   free_lists(device, device->launch.stream);
+  set_most_used(device, 0);
   for (int class = 0; class < FREE_LISTS; class ++) free(device->free_list[class].data);
   for (int i = 0; i < 2; i++) {
     if (device->marks[i]) cudaEventDestroy(device->marks[i]);
