@@ -58,7 +58,8 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, profile = false, recompute = false, lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
+    optimizer = "adamw", clip = 1, eager = false, profile = false, recompute = false, lr = 6e-4, beta2 = 0.95,
+    weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()
   for name, value in pairs(settings.device == "cpu" and cpu_sizes or gpu_sizes) do

@@ -92,8 +92,8 @@ end
 --
 --   print(fp8.memory_report(function() return fp8.cross_entropy(model(x), target) end))
 --
--- Memory that several operations keep counts for the first of them. That of parameters, and of other leaves that require a
--- gradient, does not count: it is there anyway.
+-- Memory that several operations keep counts for the first of them. That of parameters, and of other leaves that
+-- require a gradient, does not count: it is there anyway.
 -- @param f a function that returns a tensor with a graph; or such a tensor
 -- @return a list of {operation = name, count = how often, bytes =}, most bytes first, with the field `total`, in bytes;
 --   tostring gives a table

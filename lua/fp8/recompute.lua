@@ -44,7 +44,7 @@ end
 
 local function check_result(y, count)
   if count ~= 1 or not core.is_tensor(y) then
-    raise(("recompute: the function must return one tensor, got %s"):format(count == 1 and type(y) or count .. " values"))
+    raise("recompute: the function must return one tensor, got " .. (count == 1 and type(y) or count .. " values"))
   end
 end
 
@@ -138,20 +138,21 @@ local function record(output, job, inputs)
   autograd.attach(output, operation, inputs, saved, job)
 end
 
---- Calls f(…) and returns its result, one tensor, without keeping what the derivatives of the operations inside need: the
--- backward pass calls f(…) again for that (Chen et al., "Training deep nets with sublinear memory cost", 2016). PyTorch
--- calls it activation checkpointing.
+--- Calls f(…) and returns its result, one tensor, without keeping what the derivatives of the operations inside need:
+-- the backward pass calls f(…) again for that (Chen et al., "Training deep nets with sublinear memory cost", 2016).
+-- PyTorch calls it activation checkpointing.
 --
 --   for i = 1, #blocks do x = fp8.recompute(blocks[i], x) end
 --
--- keeps the inputs of the blocks, and within the backward pass what one of them needs, for one more forward pass of time.
--- Gradients go to the arguments and to whatever else f computes with: the parameters of modules, tensors around it. The
--- second run has the random numbers of the first (dropout, stochastic rounding), and delayed scaling enters its histories
--- once. Calls may be nested, and captured in a graph.
+-- keeps the inputs of the blocks, and within the backward pass what one of them needs, for one more forward pass of
+-- time. Gradients go to the arguments and to whatever else f computes with: the parameters of modules, tensors around
+-- it. The second run has the random numbers of the first (dropout, stochastic rounding), and delayed scaling enters its
+-- histories once. Calls may be nested, and captured in a graph.
 --
--- f has to compute the same in both runs. It runs in a scope (fp8.scope): tensors that it makes and puts elsewhere, rather
--- than returning them, are freed at its end. Where nothing is recorded it is simply called, and while fp8.watch.find
--- looks at what modules compute.
+-- f has to compute the same in both runs. It runs in a scope (fp8.scope): tensors that it makes and puts elsewhere,
+-- rather than returning them, are freed at its end. Where nothing is recorded it is simply called, and while
+-- fp8.watch.find looks at what modules compute.
+-- @param f a function, or a module
 -- @return what f returns
 return function(f, ...)
   if type(f) ~= "function" and not (getmetatable(f) and getmetatable(f).__call) then

@@ -25,9 +25,13 @@ support.each_device(function(device)
   describe("Gradients", function()
     it("are freed on the way: a long chain takes no more than a short one", function()
       for _, operation in ipairs {
-        function(x) return x:neg() end, function(x) return x * 2 end, function(x) return x:view(-1, 32):view(rows, 64) end,
-        function(x) return x + x end, function(x) return x:t():contiguous():t() end,
-        function(x) return x:narrow(1, 1, rows) end, function(x) return fp8.cat({x:narrow(1, 1, 8), x:narrow(1, 9, rows - 8)}) end,
+        function(x) return x:neg() end,
+        function(x) return x * 2 end,
+        function(x) return x:view(-1, 32):view(rows, 64) end,
+        function(x) return x + x end,
+        function(x) return x:t():contiguous():t() end,
+        function(x) return x:narrow(1, 1, rows) end,
+        function(x) return fp8.cat({x:narrow(1, 1, 8), x:narrow(1, 9, rows - 8)}) end,
       } do
         local x, grad = input(), fp8.randn(rows, 64, on)
         local y = x
@@ -42,7 +46,9 @@ support.each_device(function(device)
       local layer = fp8.Linear(64, 64, on)
       local norm, attention = fp8.nn.LayerNorm(64, on), fp8.nn.MultiHeadAttention(64, 2, on)
       for _, operation in ipairs {
-        function(x) return layer(x) end, function(x) return x + norm(x) end, function(x) return x:matmul(layer.weight) end,
+        function(x) return layer(x) end,
+        function(x) return x + norm(x) end,
+        function(x) return x:matmul(layer.weight) end,
         function(x) return x + attention(x) end,
       } do
         local x = fp8.randn(rows / 64, 64, 64, on):requires_grad_()

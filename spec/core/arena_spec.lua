@@ -1,4 +1,4 @@
--- The ranges that a graph's memory is cut into: a program of its own tries them, since only graphs use them (graph_spec).
+-- The ranges that a graph's memory is cut into: a program of its own tries them, since only graphs use them.
 local seed = require "spec.support.seed"
 local support = require "spec.support"
 
@@ -7,8 +7,9 @@ describe("Ranges of an arena", function()
 
   it("never overlap, and become whole segments again", function()
     local program = folder .. "/arena"
+    local flags = "-g -fsanitize=address,undefined -I'%s' '%s'"
     support.compile(support.fixture "arena.c", program,
-      ("-g -fsanitize=address,undefined -I'%s' '%s'"):format(support.path "src", support.path "src/core/capture/arena.c"))
+      flags:format(support.path "src", support.path "src/core/capture/arena.c"))
     local pipe = io.popen(("%s %d 2>&1"):format(program, seed))
     local output = pipe:read "*a"
     pipe:close()

@@ -258,7 +258,8 @@ describe("A graph", function()
     end)
     local taken = (collected_memory() - before) / 2 ^ 24
     assert.equal(61 * 2 ^ 22, graph():item())
-    assert.is_true(taken <= 30, ("%.2f tensors"):format(taken)) -- of 60; fewer where there is less for the collector to do
+    -- Of 60; fewer where the collector has less to do than here.
+    assert.is_true(taken <= 30, ("%.2f tensors"):format(taken))
   end)
 
   it("cuts what a large tensor had for small ones, and puts it together again", function()

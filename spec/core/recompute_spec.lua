@@ -165,7 +165,8 @@ support.each_device(function(device)
         end, a):sum()
       end
       local changed = run(function(x) return x * b end)
-      fails("computed with other tensors that require a gradient in the backward pass", function() changed:backward() end)
+      fails("computed with other tensors that require a gradient in the backward pass",
+        function() changed:backward() end)
       local other = run(function(x) return (x * 2):view(2, 1) end)
       fails("returned f32 of shape (2, 1) in the backward pass", function() other:backward() end)
       local broken = run(function() error "on purpose" end)

@@ -84,6 +84,16 @@ function state_changes.actions(device, directory)
     return function() model(x):sum():backward() end, function() return model:parameters() end
   end
 
+  actions["recompute"] = function()
+    local model, x = model_and_input()
+    set_gradients(model)
+    local function f(input) return fp8.dropout(model(input), 0.5) end
+    return function()
+      fp8.manual_seed(8)
+      fp8.recompute(f, x):sum():backward()
+    end, function() return model:parameters() end
+  end
+
   actions["Function"] = function()
     local w = fp8.ones(3, {device = device, requires_grad = true})
     local square = fp8.Function {

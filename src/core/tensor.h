@@ -26,7 +26,7 @@ typedef struct Storage {
   struct Capture *owner; /* the capture whose memory this is, or NULL (capture.h) */
   struct Range *range;   /* there */
   struct Storage *previous_in_capture, *next_in_capture;
-  uint64_t used_by;      /* the number of the last capture that used it */
+  uint64_t used_by; /* the number of the last capture that used it */
   /* What tensor_note_maxima was given, or NULL, and when: it holds as long as both numbers do. */
   struct Storage *maxima;
   uint64_t maxima_version, maxima_epoch;

@@ -33,10 +33,10 @@ typedef struct CudaDevice {
   FaultWord *mapped_fault; /* its address for kernels */
   size_t free_bytes;       /* in the lists */
   FreeList free_list[FREE_LISTS];
-  size_t used_bytes;       /* of the pool, those in the lists included */
-  size_t most_used_bytes;  /* the most that this has been, and a little more (memory.c) */
-  size_t unmarked_bytes; /* allocated since the last mark (memory.c) */
-  cudaEvent_t marks[2];  /* NULL before they are first needed; next_mark is the older one */
+  size_t used_bytes;      /* of the pool, those in the lists included */
+  size_t most_used_bytes; /* the most that this has been, and a little more (memory.c) */
+  size_t unmarked_bytes;  /* allocated since the last mark (memory.c) */
+  cudaEvent_t marks[2];   /* NULL before they are first needed; next_mark is the older one */
   int next_mark;
   struct Blas *blas;          /* matmul/product.c; NULL before the first product */
   struct RetiredMap *retired; /* map.c */

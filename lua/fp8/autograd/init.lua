@@ -31,7 +31,7 @@ local autograd = {}
 local now = {recording = true, written = false}
 local last_sequence = 0
 local nothing = {}
-local tensors = setmetatable({}, {__mode = "kv"}) -- by leaf node, as long as they live
+local leaf_tensors = setmetatable({}, {__mode = "kv"}) -- by leaf node, as long as they live
 
 local function tracked(value)
   return type(value) == "userdata" and requires_grad(value)
@@ -49,7 +49,7 @@ local function edge(value)
   if not node then
     node = {leaf = true, sequence = 0, grad = false, shape = shape_of(value), dtype = dtype_of(value)}
     set_node(value, node)
-    tensors[node] = value
+    leaf_tensors[node] = value
   end
   return node
 end
@@ -57,7 +57,7 @@ end
 autograd.edge = edge
 
 --- The tensor that a leaf node belongs to, nil if it is gone.
-function autograd.tensor_of(leaf) return tensors[leaf] end
+function autograd.tensor_of(leaf) return leaf_tensors[leaf] end
 
 --- Whether operations are recorded.
 function autograd.is_recording() return now.recording end
@@ -70,12 +70,11 @@ function autograd.last_sequence() return last_sequence end
 -- operation.backward(node, grad, saved[1], saved[2], saved[3]) returns one gradient an input, in their order, or one
 -- list of them; nil and false stand for none, and node.inputs[i] is false where none is needed. `grad` has shape and
 -- dtype of the output. A gradient may have the broadcast shape or another float dtype: both are brought back to the
--- input's. Each is freed once it has been used, and so is `grad`: a returned gradient is a handle that nothing else has,
--- or `grad` itself. operation.shares says that it may be `grad` itself or a view. operation.exposes says that backward
--- may give `grad` to others, who keep it. operation.adds says that
--- backward takes a sixth argument, what has arrived at the first input already (or nil), and adds it to the first
--- gradient in passing: a residual stream is read and written once. node.retained says that backward may come again:
--- what it needs has to stay as it is.
+-- input's. Each is freed once it has been used, and so is `grad`: a returned gradient is a handle that nothing else
+-- has, but for `grad` itself. operation.shares says that it may be that, or a view. operation.exposes says that
+-- backward may give `grad` to others, who keep it. operation.adds says that backward takes a sixth argument, what has
+-- arrived at the first input already (or nil), and adds it to the first gradient in passing: a residual stream is read
+-- and written once. node.retained says that backward may come again: what it needs has to stay as it is.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
 -- @param context anything else that backward needs, as node.context, or nil; goes with the graph

@@ -29,8 +29,7 @@ static void split(Range *range, size_t bytes) {
   if (range->bytes - bytes < alignment) return;
   Range *rest = malloc(sizeof *rest);
   if (!rest) return;
-  *rest = (Range){
-      .previous = range, .next = range->next, .data = range->data + bytes, .bytes = range->bytes - bytes};
+  *rest = (Range){.previous = range, .next = range->next, .data = range->data + bytes, .bytes = range->bytes - bytes};
   if (rest->next) rest->next->previous = rest;
   range->next = rest;
   range->bytes = bytes;
