@@ -152,6 +152,22 @@ support.each_device(function(device)
   end)
 end)
 
+describe("The collector", function()
+  it("keeps garbage to a fraction of what is needed, where it takes little of the time", function()
+    local ok, output = support.run_lua [[
+      local fp8 = require "fp8"
+      local kept = {}
+      for i = 1, 32 do kept[i] = fp8.empty(8 * 2 ^ 20) end -- 1 GiB, which nobody writes
+      local x = fp8.zeros(2 ^ 20)
+      for i = 1, 600 do x = x + 1 end -- 2.3 GiB
+      assert(kept[32])
+      print(fp8.memory "cpu".peak / 2 ^ 20)
+    ]]
+    assert.is_true(ok, output)
+    assert.is_true(tonumber(output) < 1800, output .. " MiB") -- twice as much as is needed would be 2,056
+  end)
+end)
+
 describe("Closing the state", function()
   it("frees everything: nothing is left for the process to lose", function()
     local ok, output = support.run_lua [[

@@ -37,7 +37,7 @@ typedef struct MemoryAccount {
 /* What a context's collections cost. */
 typedef struct CollectionTimes {
   double ended; /* the last one, by a clock that only goes forward, in seconds */
-  double took;  /* seconds */
+  double took;  /* seconds of the processor */
 } CollectionTimes;
 
 typedef struct MemoryStatistics {
