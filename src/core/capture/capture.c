@@ -5,7 +5,7 @@
 #include "core/capture/arena.h"
 #include "core/context.h"
 
-/* A storage that the work uses and that is not in the capture's own blocks. */
+/* A storage that the work uses and that is not in the capture's own arena. */
 typedef struct Use {
   Storage *storage;
   uint64_t version; /* when it was first used */

@@ -1,11 +1,11 @@
 /* The memory of a graph: what one device's work between capture_begin and capture_end uses, which has to stay where it
  * is for as long as the graph may be replayed.
  *
- * Storages made while a capture is open get blocks that belong to it. Freed, a block goes to other storages of the
- * same capture, whose work runs in the captured order at every replay, and to nobody else. The blocks go back to the
- * device together, when the graph and every storage in them are gone; until then they count as memory in use. Of all
- * other storages that the work uses the capture takes references, so that none is freed or given out again under the
- * graph. */
+ * Storages made while a capture is open get ranges of an arena that belongs to it (arena.h). Freed, a range goes to other
+ * storages of the same capture, whose work runs in the captured order at every replay, and to nobody else. The arena's
+ * segments go back to the device together, when the graph and every storage in them are gone; until then they count as
+ * memory in use. Of all other storages that the work uses the capture takes references, so that none is freed or given
+ * out again under the graph. */
 #ifndef FP8_CORE_CAPTURE_H
 #define FP8_CORE_CAPTURE_H
 
