@@ -25,7 +25,7 @@ bool capture_end(Capture *capture);
 void capture_spoil(const char *reason);
 /* Its work has been enqueued once more: everything that it changes has a new version. */
 void capture_replayed(Capture *capture);
-/* Drops what the graph keeps; its blocks stay until the last storage in them is released. */
+/* Drops what the graph keeps; its memory stays until the last storage in it is released. */
 void capture_release(Capture *capture);
 
 /* Counts up at every begin and end of the context's. What was derived from a tensor's contents at another count is no good now: before
