@@ -199,8 +199,8 @@ typedef struct Backend {
    * are then scaled by min(1, largest / (norm + 1e-6)), NaN if the norm is; squares add up in float32 or better, never
    * in one long chain. */
   bool (*clip_norm)(Tensor *norm, Tensor *const *list, int count, float largest);
-  /* Writes up to FIELDS_MOST numbers to a contiguous f32 tensor of as many elements, without waiting. */
-  bool (*store_fields)(Tensor *out, const float *fields);
+  /* Writes up to FIELDS_MOST words of 32 bits to a contiguous f32 tensor of as many elements, without waiting. */
+  bool (*store_words)(Tensor *out, const uint32_t *words);
 } Backend;
 
 /* What a backend's library exports: its table, or NULL with an error if there is no usable driver or device. */

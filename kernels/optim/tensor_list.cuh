@@ -11,18 +11,21 @@ struct ListTile {
   int64_t begin, end;
 };
 
-__device__ inline ListTile find_tile(const TensorList &list, int number) {
+__device__ inline const ListedTensor &listed(const ListedTensor &tensor) { return tensor; }
+__device__ inline const ListedTensor &listed(const CodedTensor &tensor) { return tensor.listed; }
+
+template <typename List> __device__ inline ListTile find_tile(const List &list, int number) {
   int low = 0, high = list.tensors - 1;
   while (low < high) {
     const int middle = (low + high + 1) / 2;
-    if (list.tensor[middle].first_tile <= number) {
+    if (listed(list.tensor[middle]).first_tile <= number) {
       low = middle;
     } else {
       high = middle - 1;
     }
   }
-  const int64_t begin = (int64_t)(number - list.tensor[low].first_tile) * LIST_TILE;
-  const int64_t rest = list.tensor[low].count - begin;
+  const int64_t begin = (int64_t)(number - listed(list.tensor[low]).first_tile) * LIST_TILE;
+  const int64_t rest = listed(list.tensor[low]).count - begin;
   return {low, begin, begin + (rest < LIST_TILE ? rest : LIST_TILE)};
 }
 

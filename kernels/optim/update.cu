@@ -11,44 +11,9 @@
  *
  * The 124 million parameters of GPT-2 in bf16 with masters take 3.7 GB a step of AdamW, 1.25 ms of a device that copies
  * at 2,980 GB/s. Threads take four elements at a time: 16 bytes of what is f32, which is most of it. */
-#include "core/optim.h"
-
-#include "optim/tensor_list.cuh"
+#include "optim/update.cuh"
 
 namespace {
-
-/* Whether a master is what its parameter was rounded from. */
-template <typename T> __device__ inline bool rounds_to(float master, float parameter) {
-  T rounded;
-  from_float(master, true, rounded);
-  return to_float(rounded) == parameter;
-}
-
-/* SGD and ADAMW; STABLE_ADAMW is ADAMW with another rate. */
-template <UpdateRule RULE> struct UpdateElement;
-
-template <> struct UpdateElement<UPDATE_SGD> {
-  static constexpr bool second_moment = false;
-  static __device__ void step(const UpdateStep &step, float, float rate, bool momentum, float &parameter, float grad,
-                              float &first, float &) {
-    float direction = sgd_gradient(grad, parameter, step.weight_decay);
-    if (momentum) {
-      first = moment_after(first, step.beta1, step.fraction1, direction);
-      direction = sgd_direction(direction, first, step.beta1, step.nesterov != 0);
-    }
-    parameter -= rate * direction;
-  }
-};
-
-template <> struct UpdateElement<UPDATE_ADAMW> {
-  static constexpr bool second_moment = true;
-  static __device__ void step(const UpdateStep &step, float lr, float rate, bool, float &parameter, float grad,
-                              float &first, float &second) {
-    adamw_moments(&first, &second, &step, grad);
-    parameter =
-        adamw_parameter(parameter, first, second, 1.0f - lr * step.weight_decay, rate, step.root_scale, step.epsilon);
-  }
-};
 
 template <UpdateRule RULE, typename T, int WIDTH>
 __device__ inline void update(const ListedTensor &tensor, const UpdateStep &step, float lr, float rate, int64_t i) {
@@ -66,15 +31,15 @@ __device__ inline void update(const ListedTensor &tensor, const UpdateStep &step
   if (tensor.first) store_as<float>(tensor.first, i, first);
   if (UpdateElement<RULE>::second_moment) store_as<float>(tensor.second, i, second);
   if (tensor.master) store_as<float>(tensor.master, i, parameter);
-  store_as<T>(tensor.data, i, parameter);
+  store_parameters<T>(tensor, step, i, parameter);
 }
 
 template <UpdateRule RULE>
 __global__ void __launch_bounds__(LIST_BLOCK) update_kernel(const __grid_constant__ UpdatePlan plan) {
-  const UpdateStep step = plan.live ? *plan.live : plan.step;
+  const UpdateStep step = step_of(plan.numbers);
   const ListTile tile = find_tile(plan.list, blockIdx.x);
   const ListedTensor &tensor = plan.list.tensor[tile.tensor];
-  const float divisor = plan.divisors ? plan.divisors[tile.tensor] : 1.0f;
+  const float divisor = plan.numbers.divisors ? plan.numbers.divisors[tile.tensor] : 1.0f;
   const float lr = step.lr / divisor, rate = step.rate / divisor;
   with_scalar((DType)tensor.dtype, [&](auto element) {
     walk_tile<4, 1>(tile, tensor.vectors, [&](auto width, int64_t i) {
@@ -87,7 +52,7 @@ __global__ void __launch_bounds__(LIST_BLOCK) update_kernel(const __grid_constan
 
 /* partials[tile] = Σ g² / max(v, epsilon²) with the v that the update is going to write. */
 __global__ void __launch_bounds__(LIST_BLOCK) deviation_kernel(const __grid_constant__ UpdatePlan plan) {
-  const UpdateStep step = plan.live ? *plan.live : plan.step;
+  const UpdateStep step = step_of(plan.numbers);
   const ListTile tile = find_tile(plan.list, blockIdx.x);
   const ListedTensor &tensor = plan.list.tensor[tile.tensor];
   float sum = 0;
@@ -99,35 +64,22 @@ __global__ void __launch_bounds__(LIST_BLOCK) deviation_kernel(const __grid_cons
       load_as<float>(tensor.second, i, second);
 #pragma unroll
       for (int k = 0; k < count; k++) {
-        sum += square_overflows(grad[k])
-                   ? adamw_scaled_deviation(second[k], step.beta2, step.fraction2, grad[k], step.epsilon)
-                   : adamw_deviation(second[k], step.beta2, step.fraction2, grad[k], step.epsilon);
+        sum += deviation_of(step, second[k], grad[k]);
       }
     });
   });
   sum = combine_across<LIST_BLOCK>(sum, [](float a, float b) { return a + b; });
-  if (threadIdx.x == 0) plan.partials[blockIdx.x] = sum;
-}
-
-/* A thread block for each tensor: divisors[tensor] = max(1, RMS). */
-__global__ void __launch_bounds__(LIST_BLOCK) divisor_kernel(const __grid_constant__ UpdatePlan plan) {
-  const ListedTensor &tensor = plan.list.tensor[blockIdx.x];
-  const int64_t tiles = divide_up(tensor.count, LIST_TILE);
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < tiles; i += LIST_BLOCK) sum += plan.partials[tensor.first_tile + i];
-  sum = combine_across<LIST_BLOCK>(sum, [](double a, double b) { return a + b; });
-  const float deviation = (float)sqrt(sum / (double)tensor.count);
-  if (threadIdx.x == 0) plan.divisors[blockIdx.x] = deviation <= 1.0f ? 1.0f : deviation;
+  if (threadIdx.x == 0) plan.numbers.partials[blockIdx.x] = sum;
 }
 
 /* --- a step on the device --- */
 
-struct Fields {
-  float number[FIELDS_MOST];
+struct Words {
+  uint32_t word[FIELDS_MOST];
 };
 
-__global__ void store_kernel(float *out, const __grid_constant__ Fields fields, int count) {
-  if ((int)threadIdx.x < count) out[threadIdx.x] = fields.number[threadIdx.x];
+__global__ void store_kernel(uint32_t *out, const __grid_constant__ Words words, int count) {
+  if ((int)threadIdx.x < count) out[threadIdx.x] = words.word[threadIdx.x];
 }
 
 } // namespace
@@ -136,7 +88,7 @@ extern "C" cudaError_t launch_update(Launch launch, const UpdatePlan *plan) {
   static_assert(sizeof(UpdatePlan) <= 4096, "a kernel's arguments take 4 KB at most");
   if (plan->list.tiles == 0) return cudaSuccess;
   const int tiles = plan->list.tiles;
-  switch (plan->rule) {
+  switch (plan->numbers.rule) {
   case UPDATE_SGD:
     update_kernel<UPDATE_SGD><<<tiles, LIST_BLOCK, 0, launch.stream>>>(*plan);
     return cudaGetLastError();
@@ -152,9 +104,9 @@ extern "C" cudaError_t launch_update(Launch launch, const UpdatePlan *plan) {
   trap_missing_case();
 }
 
-extern "C" cudaError_t launch_store_fields(Launch launch, float *out, const float *fields, int count) {
-  Fields copy = {};
-  for (int i = 0; i < count; i++) copy.number[i] = fields[i];
+extern "C" cudaError_t launch_store_words(Launch launch, uint32_t *out, const uint32_t *words, int count) {
+  Words copy = {};
+  for (int i = 0; i < count; i++) copy.word[i] = words[i];
   store_kernel<<<1, 32, 0, launch.stream>>>(out, copy, count);
   return cudaGetLastError();
 }

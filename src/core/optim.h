@@ -4,7 +4,10 @@
 
 #include <math.h>
 
+#include "core/formats/quantizer.h"
+#include "core/number.h"
 #include "core/portable.h"
+#include "core/random.h"
 #include "core/tensor.h"
 
 /* How an optimizer changes a parameter p with its gradient g and its moments m and v:
@@ -20,14 +23,16 @@
  * src/ops/optim.c derives from their settings. */
 typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW } UpdateRule;
 
-/* The numbers of a step. All are floats, so that a step can also be a tensor of UPDATE_FIELDS elements. */
+/* The numbers of a step. All are words of 32 bits, so that a step can also be a tensor of UPDATE_FIELDS f32 elements. */
 typedef struct UpdateStep {
   float lr, weight_decay;
   float rate; /* the learning rate, of ADAMW over its first correction */
   float beta1, fraction1, beta2, fraction2;
   float root_scale; /* 1 over the root of the second correction */
   float epsilon;
-  float nesterov; /* 1 or 0 */
+  float nesterov;              /* 1 or 0 */
+  float stochastic;            /* 1: 16-bit parameters are rounded stochastically; 0: to nearest even */
+  uint32_t seed[2], offset[2]; /* then, of the RandomSource, the lower half first */
 } UpdateStep;
 
 enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
@@ -37,12 +42,22 @@ enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
  *
  * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
  * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
- * there first. */
+ * there first. No master where the parameter is rounded stochastically: element i takes word first_word + i of the
+ * step's draw.
+ *
+ * Where there are scales, f32 and one a block of row-major elements, moments are codes in 8 bits. A step decodes them,
+ * goes on in float32, and encodes what it gets for the next one, to nearest; a second moment above 0 gets a code above 0
+ * (second_scaled). */
 typedef struct UpdateEntry {
   Tensor *parameter;
   const Tensor *grad;
   Tensor *first, *second, *master;
+  Tensor *first_scale, *second_scale; /* of each moment that there is, or NULL */
+  int64_t first_word;                 /* a multiple of 4 */
 } UpdateEntry;
+
+/* The blocks of 8-bit moments are powers of two from BLOCK_LEAST to BLOCK_MOST elements. */
+enum { BLOCK_LEAST = 64, BLOCK_MOST = 2048 };
 
 /* One step of parameters that share its numbers.
  *
@@ -54,9 +69,32 @@ typedef struct Update {
   int count;
   UpdateStep step;
   const Tensor *live;
+  Quantizer first_format, second_format; /* of 8-bit moments: map or format, and the blocksize, the same for both */
 } Update;
 
+/* The random words that a step takes for a parameter where it is stochastic. */
+static inline int64_t parameter_words(const Tensor *parameter) {
+  return parameter->dtype == DTYPE_F32 ? 0 : divide_up(tensor_count(parameter), 4) * 4;
+}
+
+/* The smallest number above 0 of an 8-bit format; 0 if its map has none. */
+static inline float smallest_number(const Quantizer *format) {
+  if (!format->map) return format->format == DTYPE_E4M3 ? 0x1p-9f : 0x1p-16f;
+  for (int i = 0; i < MAP_SIZE; i++) {
+    if (format->map->table.value[i] > 0) return format->map->table.value[i];
+  }
+  return 0;
+}
+
 /* --- for one element --- */
+
+/* What step's stochastic rounding draws from. */
+PORTABLE RandomSource step_random(const UpdateStep *step) {
+  RandomSource source;
+  source.seed = (uint64_t)step->seed[1] << 32 | step->seed[0];
+  source.offset = (uint64_t)step->offset[1] << 32 | step->offset[0];
+  return source;
+}
 
 /* A moment of an element after a step: of its gradients, or of their squares. */
 PORTABLE float moment_after(float moment, float beta, float fraction, float value) {
@@ -117,6 +155,12 @@ PORTABLE float adamw_scaled_deviation(float second, float beta2, float fraction2
   float after = scaled_second(second, beta2, fraction2, grad), scaled = grad * 0x1p-80f, least = epsilon * 0x1p-80f;
   least *= least;
   return scaled * scaled / (after < least ? least : after);
+}
+
+/* What is encoded of a second moment whose quotient by its block's scale is `scaled`: at least the smallest number above
+ * 0 that the format has. The next step would divide by the root of 0 where the first moment is not 0. */
+PORTABLE float second_scaled(float second, float scaled, float smallest) {
+  return second > 0.0f && scaled < smallest ? smallest : scaled;
 }
 
 /* --- norms --- */

@@ -74,7 +74,7 @@ static const Backend backend = {
     .compare = cpu_compare,
     .update = cpu_update,
     .clip_norm = cpu_clip_norm,
-    .store_fields = cpu_store_fields,
+    .store_words = cpu_store_words,
 };
 
 const Backend *cpu_backend_open(void) { return &backend; }

@@ -71,9 +71,9 @@ bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Qu
 /* compare.c */
 bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 
-/* optim.c */
+/* optim/ */
 bool cpu_update(const Update *update);
 bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
-bool cpu_store_fields(Tensor *out, const float *fields);
+bool cpu_store_words(Tensor *out, const uint32_t *words);
 
 #endif

@@ -61,7 +61,7 @@ static const Backend cuda_backend = {
     .compare_quantized = cuda_compare_quantized,
     .update = cuda_update,
     .clip_norm = cuda_clip_norm,
-    .store_fields = cuda_store_fields,
+    .store_words = cuda_store_words,
 };
 
 /* Asks the driver, without making a context: that happens when a device is first used. */

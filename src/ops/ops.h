@@ -295,7 +295,7 @@ bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor
  * format. */
 bool op_compare_quantized(Tensor *row, const Tensor *x, const QuantizeOptions *options);
 
-/* --- optimizer steps (optim.c) --- */
+/* --- optimizer steps (optim/) --- */
 
 /* What a user sets of an optimizer. Those that a rule does not have are not looked at. */
 typedef struct UpdateSettings {
@@ -304,18 +304,32 @@ typedef struct UpdateSettings {
   double momentum, dampening;
   bool nesterov;
   double beta1, beta2, epsilon;
+  bool stochastic; /* how 16-bit parameters are rounded */
 } UpdateSettings;
 
 /* The numbers of a step: PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2). */
 UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings);
 
+/* How many random words a stochastic step takes for these parameters, and drawing as many for one, outside of captures.
+ * Steps that are not stochastic draw none. */
+int64_t op_update_words(const UpdateEntry *list, int count);
+void op_draw_step(UpdateStep *step, int64_t words);
+
+/* An update, whose formats and words op_update sees to. If it is `coded`, the format and the blocks of 8-bit moments. */
+typedef struct UpdateBatch {
+  Update update;
+  bool coded;
+  QuantizeOptions first, second;
+} UpdateBatch;
+
 /* core/optim.h; gradients may have any strides. All of the updates or, if anything is wrong with one of them or memory is
- * missing, none. */
-bool op_update(const Update *updates, int count);
+ * missing, none. A stochastic one draws its random words, unless its step is live. */
+bool op_update(const UpdateBatch *batches, int count);
 /* Scales tensors of f32, f16 and bf16, of one device, so that the 2-norm over all of them is at most about `largest`
  * (backend.h, clip_norm); norm is that before. */
 bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest);
-/* Writes a live step. */
+/* A live step: fails unless it is one; and writes it. */
+bool op_check_live(const Tensor *live);
 bool op_store_step(Tensor *live, const UpdateStep *step);
 
 #endif

@@ -1,5 +1,6 @@
 --- An optimizer's update in a graph that is being captured: it reads its numbers from the device when it runs. They are
--- written there before every replay, which counts as a step and takes the settings of the moment.
+-- written there before every replay, which counts as a step, takes the settings of the moment and draws random numbers of
+-- its own.
 local core = require "fp8.core"
 local graph = require "fp8.graph"
 
@@ -12,6 +13,7 @@ return function(optimizer, batch, device)
     core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(batch.device, device))
   end
   local live, group, states, settings = core.new_live_step(device), batch.group, batch.states, nil
+  local words = core.update_words(batch) -- that a stochastic step draws
   graph.on_replay {
     prepare = function()
       local steps = states[1].steps
@@ -24,7 +26,7 @@ return function(optimizer, batch, device)
       settings.step = steps + 1
     end,
     commit = function(fields, count)
-      core.store_step(live, optimizer.rule, settings)
+      core.store_step(live, optimizer.rule, settings, words)
       for i = 1, #states do
         fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = states[i], "steps", settings.step
         count = count + 1

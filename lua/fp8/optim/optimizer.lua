@@ -4,6 +4,7 @@ local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local graph = require "fp8.graph"
 local live_step = require "fp8.optim.live_step"
+local moments = require "fp8.optim.moments"
 local parameters = require "fp8.optim.parameters"
 local state = require "fp8.optim.state"
 
@@ -12,21 +13,40 @@ local raise = core.raise
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
+local roundings = {nearest = true, stochastic = true} -- of 16-bit parameters
+
 -- Betas are shares that moving averages keep: 1 would never let a gradient in.
 local function is_right(key, value, default)
+  if type(default) == "string" then return roundings[value] ~= nil end
   if type(default) ~= "number" then return type(value) == type(default) end
   return type(value) == "number" and value >= 0 and value < math.huge and (not key:find "^beta" or value < 1)
 end
 
+local function kind_of(key, default)
+  if type(default) == "string" then return '"nearest" or "stochastic"' end
+  if type(default) ~= "number" then return "a boolean" end
+  return key:find "^beta" and "a number from 0 to below 1" or "a finite number of at least 0"
+end
+
 local function check_setting(name, key, value, default)
   if is_right(key, value, default) then return end
-  local kind = type(default) ~= "number" and "a boolean" or key:find "^beta" and "a number from 0 to below 1" or
-    "a finite number of at least 0"
-  raise(("%s: option %s must be %s, got %s"):format(name, key, kind, tostring(value)))
+  raise(("%s: option %s must be %s, got %s"):format(name, key, kind_of(key, default), tostring(value)))
+end
+
+--- Fails for a group with the settings of `own`, where it has them, and else of `shared` that don't go together.
+-- @param label for errors
+function Optimizer.check_together(label, own, shared)
+  local masters, rounding = own.master_weights, own.rounding
+  if masters == nil then masters = shared.master_weights end
+  if rounding == nil then rounding = shared.rounding end
+  if masters and rounding == "stochastic" then
+    raise(label .. ': rounding = "stochastic" is instead of master_weights: one of the two')
+  end
 end
 
 local function resolved(self, group)
   local settings = {}
+  Optimizer.check_together(self.name, group, self)
   for key, default in pairs(self.defaults) do
     local value = group[key]
     if value == nil then value = self[key] end
@@ -45,46 +65,63 @@ function Optimizer:settings_of(group)
   return settings
 end
 
--- What is kept for a parameter: f32 tensors of its shape, by name, and the number of its steps.
-local function new_entry(parameter, moments, master_weights)
+-- What is kept for a parameter: tensors by name, and the number of its steps.
+local function new_entry(parameter, group, master_weights)
   local entry = {steps = 0}
-  for _, moment in ipairs(moments) do
-    entry[moment] = core.zeros(core.shape(parameter), {dtype = "f32", device = core.device(parameter)})
-  end
+  moments.begin(entry, parameter, group.moments, group.formats)
   if master_weights and core.dtype(parameter) ~= "f32" then entry.master = core.to(parameter, {dtype = "f32"}) end
   return entry
+end
+
+-- What a group needs beside its settings: names of moments, their formats (false for f32), and its first parameter's
+-- number.
+local function complete(self, group, label, shared, first)
+  group.moments, group.first = self.moments(resolved(self, group)), first
+  group.scales = {}
+  for i, moment in ipairs(group.moments) do group.scales[i] = moment .. "_scale" end
+  local own = group.state
+  if own == nil then own = shared end
+  group.formats, group.state = moments.read(label, own, group.moments), nil
 end
 
 --- A class of optimizers.
 -- @param name     for errors and tostring
 -- @param rule     which of core's updates is used: "sgd", "adamw" or "stable_adamw"
 -- @param defaults settings with their values; they become fields of the object and can be changed between steps
--- @param moments  moments(settings): names of the first and the second moment, as far as they are kept
-function Optimizer.class(name, rule, defaults, moments)
-  defaults.master_weights = false
-  local class = setmetatable({name = name, rule = rule, defaults = defaults, moments = moments}, Optimizer)
+-- @param names    names(settings): names of the first and the second moment, as far as they are kept
+function Optimizer.class(name, rule, defaults, names)
+  defaults.master_weights, defaults.rounding = false, "nearest"
+  local class = setmetatable({name = name, rule = rule, defaults = defaults, moments = names}, Optimizer)
   class.__index = class
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
-  local known = {}
-  for key in pairs(defaults) do known[key] = true end
+  local settings_known, known = {}, {state = true}
+  for key in pairs(defaults) do settings_known[key], known[key] = true, true end
+  local function check_settings(label, options)
+    for key, value in pairs(check_options(label, options, settings_known)) do
+      check_setting(label, key, value, defaults[key])
+    end
+  end
   local function check(label, options)
-    for key, value in pairs(check_options(label, options, known)) do check_setting(label, key, value, defaults[key]) end
+    for key, value in pairs(check_options(label, options, known)) do
+      if key ~= "state" then check_setting(label, key, value, defaults[key]) end
+    end
   end
   return function(source, settings)
     check(name, settings)
-    local self = setmetatable({check_settings = check}, class)
+    local self = setmetatable({check_settings = check_settings}, class)
     for key, default in pairs(defaults) do
       self[key] = default
       if settings and settings[key] ~= nil then self[key] = settings[key] end
     end
     self.groups = parameters.groups(name, source, check)
     self.parameters, self.state = {}, {}
-    for _, group in ipairs(self.groups) do
+    for i, group in ipairs(self.groups) do
+      local label = #self.groups > 1 and ("%s: group %d"):format(name, i) or name
+      complete(self, group, label, settings and settings.state, #self.parameters + 1)
       local own = resolved(self, group)
-      group.moments, group.first = moments(own), #self.parameters + 1
       for _, parameter in ipairs(group.parameters) do
         self.parameters[#self.parameters + 1] = parameter
-        self.state[#self.parameters] = new_entry(parameter, group.moments, own.master_weights)
+        self.state[#self.parameters] = new_entry(parameter, group, own.master_weights)
       end
     end
     return self
@@ -97,6 +134,9 @@ local function batch_for(batches, first, group, steps, device)
     if batches[i].steps == steps and batches[i].device == device then return batches[i] end
   end
   local batch = {group = group, steps = steps, device = device, list = {}, states = {}}
+  if group.formats then
+    batch.first_format, batch.second_format = group.formats[1].quantizer, group.formats[2].quantizer
+  end
   batches[#batches + 1] = batch
   return batch
 end
@@ -105,7 +145,7 @@ end
 local function collect_batches(self)
   local batches = {}
   for _, group in ipairs(self.groups) do
-    local first, moments = #batches + 1, group.moments
+    local first, names, scales = #batches + 1, group.moments, group.scales
     for i, parameter in ipairs(group.parameters) do
       parameters.check_current(self.name, group.first + i - 1, parameter)
       local grad = autograd.grad(parameter)
@@ -115,8 +155,9 @@ local function collect_batches(self)
         local list = batch.list
         local count = #list
         list[count + 1], list[count + 2] = parameter, grad
-        list[count + 3], list[count + 4] = entry[moments[1]] or false, entry[moments[2]] or false
+        list[count + 3], list[count + 4] = entry[names[1]] or false, entry[names[2]] or false
         list[count + 5] = entry.master or false
+        list[count + 6], list[count + 7] = entry[scales[1]] or false, entry[scales[2]] or false
         batch.states[#batch.states + 1] = entry
       end
     end
@@ -152,11 +193,13 @@ end
 --- Everything that the optimizer knows, as a table of tensors by name that fp8.save can store, alone or beside a
 -- model's: "1.first_moment", "1.second_moment", "1.momentum_buffer", "1.master", … for the parameters in their order
 -- (sharing the optimizer's memory), "steps", how many each has had, and "settings", text, of the optimizer and its
--- groups.
+-- groups. Moments in 8 bits are codes, with "1.first_moment_scale" and, where the format is a map,
+-- "1.first_moment_map".
 Optimizer.state_dict = state.save
 
 --- Takes over what state_dict returned for parameters of the same shapes in the same groups, settings included; tensors
--- are copied, from any device. Nothing changes if anything is wrong.
+-- are copied, from any device. Moments must be kept in the same formats, as the option `state` says. Nothing changes if
+-- anything is wrong.
 Optimizer.load_state_dict = state.load
 
 return Optimizer

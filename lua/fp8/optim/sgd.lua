@@ -6,7 +6,7 @@ local defaults = {lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0, nest
 local function moments(settings) return settings.momentum ~= 0 and {"momentum_buffer"} or {} end
 
 --- fp8.optim.SGD(parameters, {lr = 1e-3, momentum = 0, dampening = 0, weight_decay = 0, nesterov = false,
--- master_weights = false})
+-- master_weights = false, rounding = "nearest", state = "f32"})
 --
 --   g += weight_decay · p;  buffer = momentum · buffer + (1 - dampening) · g  (g at the first step)
 --   p -= lr · (nesterov and g + momentum · buffer or buffer)

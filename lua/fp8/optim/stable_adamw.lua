@@ -7,7 +7,7 @@ local defaults = {lr = 1e-3, beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8, weight_d
 local function moments() return {"first_moment", "second_moment"} end
 
 --- fp8.optim.StableAdamW(parameters, {lr = 1e-3, beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8, weight_decay = 0.01,
--- master_weights = false})
+-- master_weights = false, rounding = "nearest", state = "f32"})
 --
 -- A second moment that is out of date, too small for the gradients of the moment, makes AdamW's steps too large. So the
 -- learning rate of each tensor is divided by the root mean square of g / √v where that is above 1, as in AdaFactor:

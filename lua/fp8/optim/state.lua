@@ -53,6 +53,8 @@ local function read_settings(self, text)
   if #list ~= #self.groups + 1 then
     raise(("load_state_dict: settings of %d groups, the optimizer has %d"):format(math.max(#list - 1, 0), #self.groups))
   end
+  if list[1].rounding == nil then list[1].rounding = "nearest" end -- of before there was another one
+  for i = 2, #list do self.check_together("load_state_dict", list[i], list[1]) end
   for key in pairs(self.defaults) do
     if list[1][key] == nil then raise("load_state_dict: the settings lack " .. key) end
   end
@@ -104,6 +106,35 @@ local function check_tensor(dict, name, shape, dtype)
   return tensor
 end
 
+-- An error that says so where the table has moments of other formats than the optimizer.
+local function check_formats(self, dict)
+  for _, group in ipairs(self.groups) do
+    for i = group.first, group.first + #group.parameters - 1 do
+      for _, moment in ipairs(group.moments) do
+        local name, own = ("%d.%s"):format(i, moment), core.dtype(self.state[i][moment])
+        local found = core.is_tensor(dict[name]) and core.dtype(dict[name]) or own
+        if found ~= own then
+          raise(("load_state_dict: %s is %s in the optimizer, %s in the table: the option state of both must be the same")
+            :format(name, own, found))
+        end
+      end
+    end
+  end
+end
+
+-- Codes mean something under their own map only.
+local function check_map(dict, name, map)
+  local own, found = core.totable(map), core.totable(dict[name])
+  for i = 1, #own do
+    if own[i] ~= found[i] then
+      raise(("load_state_dict: %s is another map than the optimizer's: the option state of both must be the same")
+        :format(name))
+    end
+  end
+end
+
+local function is_map(name) return name:find "_map$" ~= nil end
+
 local function read_text(tensor)
   if core.rank(tensor) ~= 1 or core.numel(tensor) > 2 ^ 20 then
     raise "load_state_dict: settings are not what state_dict writes"
@@ -126,9 +157,11 @@ local function load(self, dict)
   local known = {steps = true, settings = true}
   local steps = read_steps(self, dict)
   local names, tensors = list_tensors(self)
+  check_formats(self, dict)
   for i, name in ipairs(names) do
     known[name] = true
-    check_tensor(dict, name, core.shape(tensors[i]), "f32")
+    check_tensor(dict, name, core.shape(tensors[i]), core.dtype(tensors[i]))
+    if is_map(name) then check_map(dict, name, tensors[i]) end
   end
   for name in pairs(dict) do
     if not known[name] then
@@ -136,7 +169,9 @@ local function load(self, dict)
     end
   end
   local settings = read_settings(self, read_text(check_tensor(dict, "settings", nil, "u8")))
-  for i, name in ipairs(names) do changes.copy(tensors[i], dict[name]) end
+  for i, name in ipairs(names) do
+    if not is_map(name) then changes.copy(tensors[i], dict[name]) end
+  end
   for i, entry in ipairs(self.state) do changes.set(entry, "steps", steps[i]) end
   for key in pairs(self.defaults) do
     changes.set(self, key, settings[1][key])

@@ -128,6 +128,26 @@ PORTABLE uint8_t e5m2_stochastic(float value, uint32_t random) {
   return float8_stochastic(value, random, 2, -14, 0x7B);
 }
 
+/* The same of the 16-bit formats, but for what is larger than their largest number, infinite or NaN, which is rounded to
+ * nearest: what that leaves finite stays finite. */
+PORTABLE uint16_t bf16_stochastic(float value, uint32_t random) {
+  uint32_t bits = float_to_bits(value);
+  uint32_t rounded = (bits + (random >> 16)) >> 16;
+  return (bits & 0x7FFFFFFF) > 0x7F7F0000 ? bf16_from_float(value) : (uint16_t)rounded;
+}
+
+PORTABLE uint16_t f16_stochastic(float value, uint32_t random) {
+  uint32_t bits = float_to_bits(value);
+  uint32_t sign = (bits >> 16) & 0x8000;
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  uint32_t normal = (magnitude - 0x38000000 + (random >> 19)) >> 13;
+  /* In steps of 2^-24, with 16 bits of fraction. What is not below 2^-14 is not used, and must fit. */
+  float small = magnitude < 0x38800000 ? float_from_bits(magnitude) : 0.0f;
+  uint32_t subnormal = ((uint32_t)(int32_t)(small * 0x1p40f) + (random >> 16)) >> 16;
+  uint32_t rounded = sign | (magnitude < 0x38800000 ? subnormal : normal);
+  return magnitude > 0x477FE000 ? f16_from_float(value) : (uint16_t)rounded;
+}
+
 /* Towards zero, clamped to [low, high]; NaN gives 0. */
 PORTABLE int64_t integer_from_float(float value, int64_t low, int64_t high) {
   if (value != value) return 0;
