@@ -25,6 +25,8 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --rows N         tokens whose logits are in memory at once (default: what layer:cross_entropy takes)
   --recompute      the backward pass computes the blocks again instead of keeping what is in them
   --optimizer NAME adamw or stable_adamw (default adamw)
+  --state NAME     what its moments are kept in: f32, 8bit (dynamic maps), e4m3 or e5m2 (default f32)
+  --rounding NAME  nearest, of float32 masters, or stochastic, without masters (default nearest)
   --clip X         largest norm of the gradient; 0 for any (default 1)
   --steps N        steps that are timed (30, 20)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
@@ -32,7 +34,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --profile        also time the parts of a step, one by one, and list what is kept for the backward pass
   --help           this text
 
-Tokens are random, parameters have --dtype with float32 copies in the optimizer, and the embedding is the last layer's
+Tokens are random, parameters have --dtype with float32 masters in the optimizer, and the embedding is the last layer's
 weight. A step is all of it: gradients to zero, forward, backward, clipping, optimizer. Peak memory is that of the
 model, the optimizer and the step; held is the most that tensors and what waits for the next ones had of the device.
 ]]
@@ -45,6 +47,8 @@ local readers = {
   layers = kinds.whole, width = kinds.whole, heads = kinds.whole, context = kinds.whole, shortest = kinds.whole,
   vocabulary = kinds.whole, batch = kinds.whole, rows = kinds.whole,
   optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
+  state = {options.one_of(unpack(stepping.state_names)), "f32, 8bit, e4m3 or e5m2"},
+  rounding = {options.one_of("nearest", "stochastic"), "nearest or stochastic"},
   clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
 }
 

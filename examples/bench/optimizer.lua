@@ -14,6 +14,7 @@ usage: luajit examples/bench/optimizer.lua [options]
   --help          this text
 
 B/elem: the bytes that an element has to move, read and written. share: of the GB/s of a device copy in the same run.
+state GiB: what the optimizer keeps, masters included.
 ]]
 
 local element_bytes = {f32 = 4, f16 = 2, bf16 = 2}
@@ -42,21 +43,42 @@ local function make_parameters(layers, dtype, device)
   return list, count
 end
 
--- Bytes read and written for an element by update kernels (kernels/optim/update.cu).
+-- Bytes read and written for an element by update kernels (kernels/optim/update.cu, update_coded.cu).
 local function bytes_of(name, settings, d)
-  local master = settings.master_weights and d == 2 and 8 or 0
-  local moments = name == "SGD" and (settings.momentum and 8 or 0) or 16
-  local deviation = name == "StableAdamW" and d + 4 or 0
-  return 3 * d + master + moments + deviation
+  local master, moment = settings.master_weights and d == 2 and 8 or 0, settings.state and 1 or 4
+  local moments = name == "SGD" and (settings.momentum and 1 or 0) or 2
+  local deviation = name == "StableAdamW" and d + moment or 0
+  return 3 * d + master + 2 * moment * moments + deviation
 end
 
+local dynamic = {format = fp8.create_dynamic_map()}
+
 local kinds = {
-  {"SGD", {}}, {"SGD", {momentum = 0.9}}, {"AdamW", {}}, {"AdamW", {master_weights = true}}, {"StableAdamW", {}},
-  {"StableAdamW", {master_weights = true}},
+  {"SGD", {}}, {"SGD", {momentum = 0.9}}, {"SGD", {momentum = 0.9, state = dynamic}, "8 bits"}, {"AdamW", {}},
+  {"AdamW", {master_weights = true}}, {"AdamW", {rounding = "stochastic"}}, {"AdamW", {state = dynamic}, "8 bits"},
+  {"AdamW", {state = dynamic, rounding = "stochastic"}, "8 bits"},
+  {"AdamW", {state = dynamic, master_weights = true}, "8 bits"}, {"AdamW", {state = {format = "e4m3"}}, "e4m3"},
+  {"StableAdamW", {}}, {"StableAdamW", {master_weights = true}}, {"StableAdamW", {state = dynamic}, "8 bits"},
 }
 
-local function label(name, settings)
-  return name .. (settings.momentum and ", momentum" or "") .. (settings.master_weights and ", masters" or "")
+local function label(name, settings, state)
+  local words = {name}
+  if settings.momentum then words[#words + 1] = "momentum" end
+  if settings.master_weights then words[#words + 1] = "masters" end
+  if settings.rounding then words[#words + 1] = settings.rounding end
+  words[#words + 1] = state
+  return table.concat(words, ", ")
+end
+
+-- GiB that an optimizer keeps for its parameters.
+local function state_size(optimizer)
+  local bytes = 0
+  for _, entry in ipairs(optimizer.state) do
+    for _, value in pairs(entry) do
+      if core.is_tensor(value) then bytes = bytes + value:numel() * (value.dtype == "f32" and 4 or 1) end
+    end
+  end
+  return bytes / 2 ^ 30
 end
 
 local function bench(dtype, options)
@@ -69,23 +91,24 @@ local function bench(dtype, options)
   core.free(target)
   print(("\n%s, %d tensors of %.1f million elements: a copy moves %.0f GB/s"):format(dtype, #list, count * 1e-6,
     copy * 1e-9))
-  print(("%-32s %7s %10s %8s %6s"):format("", "B/elem", "ms", "GB/s", "share"))
+  print(("%-34s %7s %10s %8s %6s %10s"):format("", "B/elem", "ms", "GB/s", "share", "state GiB"))
 
-  local function report(text, bytes, call)
+  local function report(text, bytes, call, state)
     local seconds = measure.time(call, options) * 1e-6
     local moved = bytes * count / seconds
-    print(("%-32s %7d %10.3f %8.0f %6.2f"):format(text, bytes, seconds * 1e3, moved * 1e-9, moved / copy))
+    print(("%-34s %7d %10.3f %8.0f %6.2f %10s"):format(text, bytes, seconds * 1e3, moved * 1e-9, moved / copy,
+      state and ("%.3f"):format(state) or ""))
   end
 
   for _, kind in ipairs(kinds) do
-    local name, settings = unpack(kind)
-    if d == 2 or not settings.master_weights then
-      local optimizer = fp8.optim[name](list, settings)
-      local bytes = bytes_of(name, settings, d)
-      report(label(name, settings), bytes, function() optimizer:step() end)
+    local name, settings, state = unpack(kind)
+    if d == 2 or not (settings.master_weights or settings.rounding) then
+      local optimizer, text = fp8.optim[name](list, settings), label(name, settings, state)
+      local bytes, size = bytes_of(name, settings, d), state_size(optimizer)
+      report(text, bytes, function() optimizer:step() end, size)
       if device ~= "cpu" then
         local graph = fp8.cuda.graph(function() optimizer:step() end, device)
-        report(label(name, settings) .. ", graph", bytes, function() graph() end)
+        report(text .. ", graph", bytes, function() graph() end, size)
       end
     end
   end

@@ -7,7 +7,7 @@ local zlib = require "zlib"
 local resume = {}
 
 -- Options that it shares, beside the experiment's own.
-local common_settings = {"convert", "optimizer", "lr", "beta2", "weight_decay", "clip"}
+local common_settings = {"convert", "optimizer", "state", "rounding", "lr", "beta2", "weight_decay", "clip"}
 
 -- A recipe with its maps as lists of numbers.
 local function without_tensors(value)

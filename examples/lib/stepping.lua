@@ -30,8 +30,20 @@ function stepping.initialize(model, deviation, layers)
   end)
 end
 
---- The optimizer of the options, with weight decay on matrices only.
--- @param settings {optimizer = "adamw" or "stable_adamw", lr =, beta2 =, weight_decay =}
+local states = {
+  f32 = function() return "f32" end,
+  ["8bit"] = function() return {format = fp8.create_dynamic_map()} end,
+  e4m3 = function() return {format = "e4m3"} end,
+  e5m2 = function() return {format = "e5m2"} end,
+}
+
+--- Names of what optimizers may keep moments in, of the option --state.
+stepping.state_names = {"f32", "8bit", "e4m3", "e5m2"}
+
+--- The optimizer of the options, with weight decay on matrices only. 16-bit parameters have masters unless they are
+-- rounded stochastically.
+-- @param settings {optimizer = "adamw" or "stable_adamw", lr =, beta2 =, weight_decay =, state = one of state_names or
+--   nil for f32, rounding = "nearest", "stochastic" or nil for nearest}
 function stepping.optimizer(model, settings)
   local matrices, others = {}, {}
   for _, parameter in ipairs(model:parameters()) do
@@ -39,7 +51,8 @@ function stepping.optimizer(model, settings)
   end
   local class = settings.optimizer == "adamw" and fp8.optim.AdamW or fp8.optim.StableAdamW
   return class({{parameters = matrices, weight_decay = settings.weight_decay}, {parameters = others, weight_decay = 0}},
-    {lr = settings.lr, beta2 = settings.beta2, master_weights = true})
+    {lr = settings.lr, beta2 = settings.beta2, state = states[settings.state or "f32"](),
+      rounding = settings.rounding, master_weights = settings.rounding ~= "stochastic"})
 end
 
 --- A step, a function that returns a loss, as a cheaper one: on the CPU what it made is freed at once; on a GPU it runs

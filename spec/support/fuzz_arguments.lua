@@ -258,28 +258,56 @@ return function(random, device, pool_size)
     return pick {{}, {every = make "small"}, {every = 1, recipe = "global"}, {recipe = make "any"}, make "options"}
   end
 
-  function makers.step() return {lr = 0.1, momentum = make "small" - 1, step = 1, nesterov = make "boolean"} end
+  function makers.step()
+    return {lr = 0.1, momentum = make "small" - 1, step = 1, nesterov = make "boolean",
+      rounding = pick {"nearest", "stochastic"}}
+  end
   function makers.rule() return pick {"sgd", "adamw", "stable_adamw"} end
+  function makers.optimizer_options()
+    local state = {
+      format = make(pick {"map", "any"}), second_format = pick {"e5m2", make "map"},
+      blocksize = pick {64, make "number"}, smallest = make "small" - 1,
+    }
+    return pick {
+      {}, {rounding = pick {"stochastic", make "any"}, master_weights = make "boolean"}, {state = make "any"},
+      {state = state, momentum = 0.5}, {state = {format = pick {"e4m3", "e5m2"}, smallest = 0}}, make "options",
+    }
+  end
   function makers.norm() return random(4) == 1 and make "number" or random(4) - 1 end
   function makers.live() return random(8) == 1 and make "tensor" or core.new_live_step(device) end
 
+  --- Parameters with gradients and moments, now and then without some of these, with masters, or with codes and scales.
   function makers.update_list()
     local list = {}
     for i = 1, random(3) do
-      for k = 1, 5 do list[5 * i - 5 + k] = k < 5 and make "parameter" end
-      if random(3) == 1 then list[5 * i] = make(pick {"parameter", "tensor", "any"}) or false end
-      if random(2) == 1 then list[5 * i - 1] = false end
+      for k = 1, 7 do list[7 * i - 7 + k] = k < 5 and make "parameter" end
+      if random(3) == 1 then list[7 * i - 2] = make(pick {"parameter", "tensor", "any"}) or false end
+      if random(2) == 1 then list[7 * i - 3] = false end
+      if random(3) == 1 then
+        for k = 3, 4 do
+          list[7 * i - 7 + k] = list[7 * i - 7 + k] and make(pick {"codes", "codes", "codes8", "any"}) or false
+          list[7 * i - 7 + k + 3] = list[7 * i - 7 + k] and make(pick {"one_scale", "one_scale", "scale"})
+        end
+      end
     end
     return list
+  end
+  function makers.one_scale() return fp8.rand(1, {device = device}) end
+  function makers.moment_format()
+    if random(8) == 1 then return make(pick {"any", "planned_operand"}) end
+    return core.quantizer {format = pick {"e4m3", "e5m2", fp8.create_dynamic_map()}, blocksize = pick {64, 256, 3}}
   end
 
   function makers.event() return random(8) == 1 and make "any" or fp8.event(device):record() end
 
   --- What core.update and core.commit take.
+  function makers.batch() return make "batches"[1] end
   function makers.batches()
     local batches = {}
     for i = 1, random(2) do
       batches[i] = {list = make "update_list", settings = make "step", live = random(3) == 1 and make "live" or nil}
+      if random(2) == 1 then batches[i].first_format = make "moment_format" end
+      if random(2) == 1 then batches[i].second_format = make "moment_format" end
     end
     return batches
   end

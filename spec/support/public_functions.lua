@@ -123,10 +123,11 @@ for names, kinds in ([[
   Embedding MultiHeadAttention MLP TransformerBlock: small small fitting_layer_options
   GELU ReLU SiLU: none
   Sequential: layer callback
-  SGD AdamW StableAdamW: parameters options
+  SGD AdamW StableAdamW: parameters optimizer_options
   update: rule batches field_changes field_count
   new_live_step: device
-  store_step: live rule step
+  update_words: batch
+  store_step: live rule step small
   optim.clip_grad_norm: parameters norm
   core.clip_grad_norm: list norm
   cosine_schedule linear_schedule: schedule
@@ -149,7 +150,7 @@ for names, kinds in ([[
   __index: tensor string
   __newindex: tensor string tensor
   train_step forward: layer matrix
-  optimize: parameters options
+  optimize: parameters optimizer_options
   apply: definition tensor
   differentiate: tensor tensor
   load_state_dict: layer state

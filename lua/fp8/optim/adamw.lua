@@ -20,9 +20,9 @@ local function moments() return {"first_moment", "second_moment"} end
 -- The settings are fields: change `optimizer.lr`, or `optimizer.groups[2].lr`, between steps; a group without its own
 -- follows the optimizer. With master_weights an f32 copy of every 16-bit parameter is what is updated, and then rounded
 -- into the parameter; an element that something else has changed is taken from the parameter. Instead of that,
--- rounding = "stochastic" rounds 16-bit parameters up or down at random, so that small updates add up in the mean: up with
--- the probability that the number has gone from one step of the dtype to the next. The random numbers are those of
--- fp8.manual_seed, the same on all devices, and new ones in every replay of a graph.
+-- rounding = "stochastic" rounds 16-bit parameters up or down at random, so that small updates add up in the mean: away
+-- from 0 with the probability that the number has gone from one step of the dtype to the next. The random numbers are
+-- those of fp8.manual_seed, the same on all devices, and new ones in every replay of a graph.
 --
 -- `state`, which is no field, says what moments are kept in: "f32", or 8 bits with a scale for every block of elements
 -- ("8-bit optimizers via block-wise quantization", Dettmers et al., 2022):
@@ -35,9 +35,9 @@ local function moments() return {"first_moment", "second_moment"} end
 --   blocksize      elements in row-major order that share a scale, a power of two from 64 to 2048 (256)
 --   smallest       elements of a parameter that has 8-bit moments; of smaller ones they are f32 (4096)
 --
--- A step decodes moments, goes on in float32, updates the parameter, and rounds the moments to nearest for the next step.
--- A second moment above 0 stays above 0. A NaN or an infinity in a block makes all of its moments NaN, and with the next
--- step its parameters.
+-- A step decodes moments, goes on in float32, updates the parameter, and rounds the moments to nearest for the next
+-- step. A second moment above 0 stays above 0. A NaN or an infinity in a block makes all of its moments NaN, and with
+-- the next step its parameters.
 --
 -- Methods: step, zero_grad, state_dict, load_state_dict. Fields: parameters, groups.
 return Optimizer.class("AdamW", "adamw", defaults, moments)

@@ -1,6 +1,6 @@
 --- An optimizer's update in a graph that is being captured: it reads its numbers from the device when it runs. They are
--- written there before every replay, which counts as a step, takes the settings of the moment and draws random numbers of
--- its own.
+-- written there before every replay, which counts as a step, takes the settings of the moment and draws random numbers
+-- of its own.
 local core = require "fp8.core"
 local graph = require "fp8.graph"
 

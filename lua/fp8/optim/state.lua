@@ -114,8 +114,8 @@ local function check_formats(self, dict)
         local name, own = ("%d.%s"):format(i, moment), core.dtype(self.state[i][moment])
         local found = core.is_tensor(dict[name]) and core.dtype(dict[name]) or own
         if found ~= own then
-          raise(("load_state_dict: %s is %s in the optimizer, %s in the table: the option state of both must be the same")
-            :format(name, own, found))
+          raise(("load_state_dict: %s is %s in the optimizer, %s in the table: the option state of both must be the " ..
+            "same"):format(name, own, found))
         end
       end
     end

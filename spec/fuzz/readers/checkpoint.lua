@@ -86,6 +86,8 @@ local kinds = {
   "checkpoint.load: FILE: unknown option …",
   "checkpoint.load: FILE: option … must be a boolean, got …",
   "checkpoint.load: FILE: option … must be a finite number of at least 0, got …",
+  "checkpoint.load: FILE: option rounding must be \"nearest\" or \"stochastic\", got …",
+  "checkpoint.load: FILE: rounding = \"stochastic\" is instead of master_weights: one of the two",
   "checkpoint.load: FILE: settings of … groups, the optimizer has 1",
   "checkpoint.load: FILE: the settings lack …",
   "checkpoint.load: FILE: parameter … has … steps",
