@@ -10,171 +10,150 @@
  *
  * A thread takes eight neighbouring elements, and as many neighbouring threads as a block has elements over eight find
  * its scale together. Thread blocks stay and go from tile to tile, since they copy the tables of maps first. */
+#include "optim/moments.cuh"
 #include "optim/update.cuh"
-#include "quantize/encode.cuh"
 
 namespace {
 
-constexpr int EIGHT = 8;
+/* --- rules --- */
 
-/* --- numbers and codes --- */
+/* √x rounded to nearest, for 0 and from 2^-100 on, in the instructions that the compiler takes for sqrtf but without its
+ * branches: eight of these go side by side, where branches would have them one after the other. */
+__device__ inline float usual_root(float x) {
+  float inverse;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(fmaxf(x, 0x1p-100f)));
+  const float root = x * inverse, half = 0.5f * inverse;
+  return fmaf(fmaf(-root, root, x), half, root);
+}
 
-/* How the codes of a moment are made and read: by a look-up in shared memory, by the tables of a map that has none, or by
- * the conversions of the hardware. */
-struct MomentCodec {
-  const MapTable *map;    /* NULL for a hardware format */
-  const uint32_t *origin; /* of the look-up; NULL for none */
-  const float *value;
-  int shift;
-  float factor, smallest;
-  DType format;
+/* a / b rounded to nearest, the same way, where b is from 2^-60 to 2^60 and a is 0 or in that range in magnitude. */
+__device__ inline float usual_quotient(float a, float b) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(b));
+  inverse = fmaf(fmaf(-b, inverse, 1.0f), inverse, inverse);
+  float quotient = a * inverse;
+  quotient = fmaf(fmaf(-b, quotient, a), inverse, quotient);
+  quotient = fmaf(fmaf(-b, quotient, a), inverse, quotient);
+  return copysignf(quotient, a); /* of -0 */
+}
 
-  /* The whole thread block together. */
-  __device__ MomentCodec(LookupStage &stage, const MomentFormat &moment)
-      : map(moment.map), origin(nullptr), value(nullptr), shift(0), factor(0), smallest(moment.smallest),
-        format(moment.format) {
-    if (!map) return;
-    value = map->value;
-    if (map->lookup.half == 0) return;
-    const Encoder<ENCODING_MAP> encoder(stage, map);
-    origin = encoder.origin;
-    value = encoder.value;
-    shift = encoder.shift;
-    factor = encoder.factor;
+/* Whether magnitudes are all in a range of float32, or 0 where that is allowed. */
+struct Range {
+  uint32_t least = UINT32_MAX, largest = 0;
+
+  __device__ void take(uint32_t magnitude) {
+    least = min(least, magnitude);
+    largest = max(largest, magnitude);
   }
-
-  /* Four codes in a word, the first in the lowest byte. */
-  __device__ void decode(uint32_t codes, float *out) const {
-    if (map) {
-#pragma unroll
-      for (int k = 0; k < 4; k++) out[k] = value[codes >> 8 * k & 0xFF];
-    } else if (format == DTYPE_E4M3) {
-      Encoder<ENCODING_E4M3>::numbers(codes, out[0], out[1]);
-      Encoder<ENCODING_E4M3>::numbers(codes >> 16, out[2], out[3]);
-    } else {
-      Encoder<ENCODING_E5M2>::numbers(codes, out[0], out[1]);
-      Encoder<ENCODING_E5M2>::numbers(codes >> 16, out[2], out[3]);
-    }
+  __device__ void take_unless_zero(uint32_t magnitude) {
+    least = min(least, magnitude - 1);
+    largest = max(largest, magnitude);
   }
-
-  __device__ uint32_t encode(const float *scaled) const {
-    uint32_t codes = 0;
-    if (origin) {
-#pragma unroll
-      for (int k = 0; k < 4; k++) codes |= lookup_word(origin, shift, factor, scaled[k]) >> 24 << 8 * k;
-    } else if (map) {
-      for (int k = 0; k < 4; k++) codes |= (uint32_t)map_nearest(map->midpoint, map->start, scaled[k]) << 8 * k;
-    } else if (format == DTYPE_E4M3) {
-      codes = Encoder<ENCODING_E4M3>::pair(scaled[0], scaled[1]) | Encoder<ENCODING_E4M3>::pair(scaled[2], scaled[3])
-                                                                       << 16;
-    } else {
-      codes = Encoder<ENCODING_E5M2>::pair(scaled[0], scaled[1]) | Encoder<ENCODING_E5M2>::pair(scaled[2], scaled[3])
-                                                                       << 16;
-    }
-    return codes;
+  __device__ bool within(float low, float high) const {
+    return least >= float_to_bits(low) && largest <= float_to_bits(high);
   }
 };
 
-/* --- eight elements: all of them in vectors, or the first `valid`, one by one --- */
+/* An unusual step of one element. */
+struct Stepped {
+  float parameter, first, second;
+};
+__device__ __noinline__ Stepped step_slowly(const UpdateStep &step, float lr, float rate, float parameter, float grad,
+                                            float first, float second) {
+  Stepped after = {parameter, first, second};
+  UpdateElement<UPDATE_ADAMW>::step(step, lr, rate, true, after.parameter, grad, after.first, after.second);
+  return after;
+}
 
-struct Eight {
-  int64_t i;
-  int valid;
-  bool vectors;
+/* The step of eight elements, the same as UpdateElement's; again() gives the moments before it once more. */
+template <UpdateRule RULE, typename Again>
+__device__ inline void step_eight(const UpdateStep &step, float lr, float rate, float (&parameter)[EIGHT],
+                                  const float (&grad)[EIGHT], float (&first)[EIGHT], float (&second)[EIGHT],
+                                  Again again) {
+  if (RULE == UPDATE_SGD) {
+#pragma unroll
+    for (int k = 0; k < EIGHT; k++) {
+      UpdateElement<RULE>::step(step, lr, rate, true, parameter[k], grad[k], first[k], second[k]);
+    }
+    return;
+  }
+  float root[EIGHT];
+  Range firsts, seconds, roots;
+#pragma unroll
+  for (int k = 0; k < EIGHT; k++) {
+    first[k] = moment_after(first[k], step.beta1, step.fraction1, grad[k]);
+    second[k] = moment_after(second[k], step.beta2, step.fraction2, grad[k] * grad[k]);
+    root[k] = usual_root(second[k]) * step.root_scale + step.epsilon;
+    firsts.take_unless_zero(float_to_bits(first[k]) & 0x7FFFFFFFu);
+    seconds.take_unless_zero(float_to_bits(second[k]));
+    roots.take(float_to_bits(root[k]));
+  }
+  /* Gradients whose squares may overflow make second moments larger than this. */
+  if (firsts.within(0x1p-60f, 0x1p60f) && seconds.within(0x1p-100f, 0x1p110f) && roots.within(0x1p-60f, 0x1p60f)) {
+    const float kept = 1.0f - lr * step.weight_decay;
+#pragma unroll
+    for (int k = 0; k < EIGHT; k++) {
+      parameter[k] = parameter[k] * kept - rate * usual_quotient(first[k], root[k]);
+    }
+    return;
+  }
+  again();
+#pragma unroll
+  for (int k = 0; k < EIGHT; k++) {
+    const Stepped after = step_slowly(step, lr, rate, parameter[k], grad[k], first[k], second[k]);
+    parameter[k] = after.parameter;
+    first[k] = after.first;
+    second[k] = after.second;
+  }
+}
+
+/* --- eight elements --- */
+
+/* What a step reads. */
+template <typename T> struct Loaded {
+  Words<T> parameter, grad;
+  Words<float> master;
+  uint2 first, second; /* codes */
+  float first_scale, second_scale;
 };
 
-template <typename T> __device__ inline void load_eight(const void *data, const Eight &at, float (&value)[EIGHT]) {
+template <typename T, bool SECOND>
+__device__ inline Loaded<T> load(const CodedTensor &coded, int block_shift, const Eight &at) {
+  Loaded<T> loaded = {};
+  const ListedTensor &tensor = coded.listed;
+  if (at.valid > 0) loaded.first_scale = coded.first_scale[at.i >> block_shift];
+  if (SECOND && at.valid > 0) loaded.second_scale = coded.second_scale[at.i >> block_shift];
   if (at.vectors) {
-    load_as<T>(data, at.i, value);
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < EIGHT; k++) value[k] = k < at.valid ? to_float(static_cast<const T *>(data)[at.i + k]) : 0.0f;
-}
-
-__device__ inline uint2 load_codes(const void *data, const Eight &at) {
-  const uint8_t *codes = static_cast<const uint8_t *>(data) + at.i;
-  if (at.vectors) return *reinterpret_cast<const uint2 *>(codes);
-  uint32_t word[2] = {};
-#pragma unroll
-  for (int k = 0; k < EIGHT; k++) word[k / 4] |= k < at.valid ? (uint32_t)codes[k] << 8 * (k % 4) : 0;
-  return make_uint2(word[0], word[1]);
-}
-
-__device__ inline void store_codes(void *data, const Eight &at, uint2 words) {
-  uint8_t *codes = static_cast<uint8_t *>(data) + at.i;
-  if (at.vectors) {
-    *reinterpret_cast<uint2 *>(codes) = words;
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < EIGHT; k++) {
-    if (k < at.valid) codes[k] = (uint8_t)((k < 4 ? words.x : words.y) >> 8 * (k % 4));
-  }
-}
-
-__device__ inline void store_eight(float *data, const Eight &at, const float (&value)[EIGHT]) {
-  if (at.vectors) {
-    store_as<float>(data, at.i, value);
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < EIGHT; k++) {
-    if (k < at.valid) data[at.i + k] = value[k];
-  }
-}
-
-template <typename T>
-__device__ inline void store_eight_parameters(const ListedTensor &tensor, const UpdateStep &step, const Eight &at,
-                                              const float (&value)[EIGHT]) {
-  if (at.vectors) {
-    store_parameters<T>(tensor, step, at.i, value);
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < EIGHT; k++) {
-    const float one[1] = {value[k]};
-    if (k < at.valid) store_parameters<T>(tensor, step, at.i + k, one);
-  }
-}
-
-/* --- moments --- */
-
-__device__ inline void load_moment(const MomentCodec &codec, const void *data, const float *scale, int block_shift,
-                                   const Eight &at, float (&moment)[EIGHT]) {
-  const uint2 codes = load_codes(data, at);
-  const float factor = at.valid > 0 ? scale[at.i >> block_shift] : 0.0f;
-  codec.decode(codes.x, moment);
-  codec.decode(codes.y, moment + 4);
-#pragma unroll
-  for (int k = 0; k < EIGHT; k++) moment[k] = moment[k] * factor;
-}
-
-/* Encodes what a group of threads holds of a block. `shared` as in group_maximum, which all threads call together. */
-__device__ inline void store_moment(const MomentCodec &codec, void *data, float *scale, int block_shift,
-                                    const Eight &at, const float (&moment)[EIGHT], uint32_t *shared) {
-  uint32_t magnitude = 0;
-#pragma unroll
-  for (int k = 0; k < EIGHT; k++) {
-    if (k < at.valid) magnitude = max(magnitude, float_to_bits(moment[k]) & 0x7FFFFFFFu);
-  }
-  const int group = (1 << block_shift) / EIGHT;
-  magnitude = group_maximum(magnitude, group, shared);
-  const float block_scale = scale_of_magnitude(magnitude, codec.format, SCALE_EXACT);
-  const BlockScaling scaling = block_scaling(block_scale, 1.0f / block_scale, false);
-  float scaled[EIGHT];
-  if (scaling.divide) {
-    for (int k = 0; k < EIGHT; k++) scaled[k] = scaled_element(moment[k], &scaling);
+    loaded.first = load_codes(tensor.first, at);
+    if (SECOND) loaded.second = load_codes(tensor.second, at);
+    loaded.grad = load_words<T>(tensor.grad, at);
+    loaded.parameter = load_words<T>(tensor.data, at);
+    if (tensor.master) loaded.master = load_words<float>(tensor.master, at);
   } else {
-#pragma unroll
-    for (int k = 0; k < EIGHT; k++) scaled[k] = scaling.empty ? 0.0f : moment[k] * scaling.inverse;
+    loaded.first = load_codes_singly(tensor.first, at);
+    if (SECOND) loaded.second = load_codes_singly(tensor.second, at);
+    loaded.grad = load_singly<T>(tensor.grad, at);
+    loaded.parameter = load_singly<T>(tensor.data, at);
+    if (tensor.master) loaded.master = load_singly<float>(tensor.master, at);
   }
+  return loaded;
+}
+
+/* The parameters, rounded to nearest or stochastically. */
+template <typename T>
+__device__ inline void store_parameters(const ListedTensor &tensor, const UpdateStep &step, const Eight &at,
+                                        float (&value)[EIGHT]) {
+  if (sizeof(T) < sizeof(float) && step.stochastic != 0) {
+    uint32_t word[EIGHT];
+    random_words(step_random(&step), tensor.first_word + at.i, word);
 #pragma unroll
-  for (int k = 0; k < EIGHT; k++) scaled[k] = second_scaled(moment[k], scaled[k], codec.smallest);
-  uint2 codes = make_uint2(codec.encode(scaled), codec.encode(scaled + 4));
-  if (scaling.broken && !codec.map) codes = make_uint2(0x7F7F7F7Fu, 0x7F7F7F7Fu); /* NaN in both formats */
-  store_codes(data, at, codes);
-  if (threadIdx.x % group == 0 && at.valid > 0) scale[at.i >> block_shift] = block_scale;
+    for (int k = 0; k < EIGHT; k++) {
+      T rounded;
+      round_stochastically(value[k], word[k], rounded);
+      value[k] = to_float(rounded);
+    }
+  }
+  store_eight<T>(tensor.data, at, value);
 }
 
 /* Words for group_maximum, in turn. */
@@ -209,19 +188,26 @@ __device__ inline void update_eight(const CodedPlan &plan, const CodedTensor &co
                                     Turns &turns, const Eight &at) {
   constexpr bool has_second = UpdateElement<RULE>::second_moment;
   const ListedTensor &tensor = coded.listed;
-  float parameter[EIGHT], grad[EIGHT], first[EIGHT], second[EIGHT] = {}, master[EIGHT] = {};
-  load_eight<T>(tensor.data, at, parameter);
-  load_eight<T>(tensor.grad, at, grad);
-  load_moment(first_codec, tensor.first, coded.first_scale, plan.block_shift, at, first);
-  if (has_second) load_moment(second_codec, tensor.second, coded.second_scale, plan.block_shift, at, second);
-  if (tensor.master) load_eight<float>(tensor.master, at, master);
+  const Loaded<T> loaded = load<T, has_second>(coded, plan.block_shift, at);
+  float parameter[EIGHT], grad[EIGHT], first[EIGHT], second[EIGHT] = {};
+  to_floats(loaded.parameter, parameter);
+  to_floats(loaded.grad, grad);
+  const auto decode = [&] {
+    decode_moment(first_codec, loaded.first, loaded.first_scale, at, first);
+    if (has_second) decode_moment(second_codec, loaded.second, loaded.second_scale, at, second);
+  };
+  decode();
+  if (tensor.master) {
+    float master[EIGHT];
+    to_floats(loaded.master, master);
 #pragma unroll
-  for (int k = 0; k < EIGHT; k++) {
-    if (tensor.master && rounds_to<T>(master[k], parameter[k])) parameter[k] = master[k];
-    UpdateElement<RULE>::step(step, lr, rate, true, parameter[k], grad[k], first[k], second[k]);
+    for (int k = 0; k < EIGHT; k++) {
+      if (rounds_to<T>(master[k], parameter[k])) parameter[k] = master[k];
+    }
   }
-  if (tensor.master) store_eight(tensor.master, at, parameter);
-  store_eight_parameters<T>(tensor, step, at, parameter);
+  step_eight<RULE>(step, lr, rate, parameter, grad, first, second, decode);
+  if (tensor.master) store_eight<float>(tensor.master, at, parameter);
+  store_parameters<T>(tensor, step, at, parameter);
   store_moment(first_codec, tensor.first, coded.first_scale, plan.block_shift, at, first, turns.next());
   if (has_second) {
     store_moment(second_codec, tensor.second, coded.second_scale, plan.block_shift, at, second, turns.next());
@@ -235,6 +221,7 @@ __global__ void __launch_bounds__(LIST_BLOCK) update_coded_kernel(const __grid_c
   const MomentCodec first(stage[0], plan.first);
   const MomentCodec second(stage[UpdateElement<RULE>::second_moment ? 1 : 0],
                            UpdateElement<RULE>::second_moment ? plan.second : plan.first);
+  __syncthreads();
   const UpdateStep step = step_of(plan.numbers);
   Turns turns = {shared, 0};
   for (int number = blockIdx.x; number < plan.list.tiles; number += gridDim.x) {
@@ -254,6 +241,7 @@ __global__ void __launch_bounds__(LIST_BLOCK) update_coded_kernel(const __grid_c
 __global__ void __launch_bounds__(LIST_BLOCK) deviation_coded_kernel(const __grid_constant__ CodedPlan plan) {
   __shared__ LookupStage stage;
   const MomentCodec codec(stage, plan.second);
+  __syncthreads();
   const UpdateStep step = step_of(plan.numbers);
   for (int number = blockIdx.x; number < plan.list.tiles; number += gridDim.x) {
     const ListTile tile = find_tile(plan.list, number);
@@ -262,8 +250,12 @@ __global__ void __launch_bounds__(LIST_BLOCK) deviation_coded_kernel(const __gri
     with_scalar((DType)coded.listed.dtype, [&](auto element) {
       walk_eights(tile, coded.listed.vectors, [&](const Eight &at) {
         float grad[EIGHT], second[EIGHT];
-        load_eight<decltype(element)>(coded.listed.grad, at, grad);
-        load_moment(codec, coded.listed.second, coded.second_scale, plan.block_shift, at, second);
+        const float scale = at.valid > 0 ? coded.second_scale[at.i >> plan.block_shift] : 0.0f;
+        const uint2 codes = load_codes(coded.listed.second, at);
+        to_floats(at.vectors ? load_words<decltype(element)>(coded.listed.grad, at)
+                             : load_singly<decltype(element)>(coded.listed.grad, at),
+                  grad);
+        decode_moment(codec, codes, scale, at, second);
 #pragma unroll
         for (int k = 0; k < EIGHT; k++) {
           if (k < at.valid) sum += deviation_of(step, second[k], grad[k]);

@@ -20,7 +20,7 @@
  *                 all elements of the parameter, v the new one; a NaN in it makes the whole parameter NaN
  *
  * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
- * src/ops/optim.c derives from their settings. */
+ * src/ops/optim/step.c derives from their settings. */
 typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW } UpdateRule;
 
 /* The numbers of a step. All are words of 32 bits, so that a step can also be a tensor of UPDATE_FIELDS f32 elements. */

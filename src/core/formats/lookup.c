@@ -35,14 +35,15 @@ static int32_t threshold_between(const Target *target, int32_t low, int32_t high
   return high;
 }
 
-static bool fill(MapLookup *lookup, const Target *target) {
-  for (int32_t bucket = -lookup->half; bucket < lookup->half; bucket++) {
+/* The entries of so many buckets on either side of 0. */
+static bool fill(MapLookup *lookup, const Target *target, int32_t below, int32_t above) {
+  for (int32_t bucket = -below; bucket < above; bucket++) {
     int32_t first = bucket * (1 << lookup->shift), last = first + ((1 << lookup->shift) - 1);
     uint32_t code = code_of(target, first), last_code = code_of(target, last);
     if (last_code > code + 1) return false;
     uint32_t entry = (code << 24) - (uint32_t)first;
     if (last_code > code) entry += (1u << 24) - (uint32_t)(threshold_between(target, first, last) - first);
-    lookup->entry[bucket + lookup->half] = entry;
+    lookup->entry[bucket + below] = entry;
   }
   return true;
 }
@@ -58,7 +59,7 @@ static float smallest_threshold(const float *midpoint) {
 }
 
 void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start) {
-  lookup->half = 0;
+  lookup->half = lookup->positive = 0;
   /* 0 has to have the code of the smallest positive number. */
   if (map_nearest(midpoint, start, 0) != map_nearest(midpoint, start, 0x1p-149f)) return;
   int exponent = 0;
@@ -69,9 +70,15 @@ void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start
   Target target = {midpoint, start, ldexpf(1, 124 + exponent)};
   for (int bits = 1; bits <= MOST_BITS; bits++) {
     lookup->shift = 23 - bits;
-    lookup->half = (int32_t)(float_to_bits(LOOKUP_LIMIT * lookup->factor) >> lookup->shift) + 1;
-    if (lookup->half > LOOKUP_HALF) break;
-    if (fill(lookup, &target)) return;
+    int32_t above = (int32_t)(float_to_bits(LOOKUP_LIMIT * lookup->factor) >> lookup->shift) + 1;
+    if (above <= LOOKUP_HALF && fill(lookup, &target, above, above)) {
+      lookup->half = above;
+      return;
+    }
+    /* Fewer bits don't do if these don't, and more give too many buckets for both sides. */
+    if (above > LOOKUP_HALF && above <= 2 * LOOKUP_HALF && fill(lookup, &target, 0, above)) {
+      lookup->positive = above;
+      return;
+    }
   }
-  lookup->half = 0;
 }

@@ -22,8 +22,8 @@ typedef struct MapLookup {
   int32_t half; /* buckets on either side of 0; 0 where the map has thresholds too close together, or none at all */
   int32_t shift;
   float factor;
-  int32_t unused;                  /* keeps the entries aligned to 16 bytes */
-  uint32_t entry[2 * LOOKUP_HALF]; /* from bucket -half on */
+  int32_t positive; /* where half is 0: buckets from 0 on that numbers from 0 on can be looked up in; 0 for none */
+  uint32_t entry[2 * LOOKUP_HALF]; /* from bucket -half on, at a multiple of 16 bytes */
 } MapLookup;
 
 /* Fills the look-up of the map that map_nearest searches with these midpoints and starts. */
