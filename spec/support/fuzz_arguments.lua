@@ -370,6 +370,7 @@ return function(random, device, pool_size)
   function makers.features() return random(3) == 1 and make "none" or fp8.rand(4, {device = device}) end
   function makers.across() return fp8.randn(2, 4, 5, {device = device, requires_grad = random(2) == 1}) end
   function makers.heads() return fp8.randn(2, 3, 4, {device = device, requires_grad = random(2) == 1}) end
+  function makers.turned_heads() return fp8.randn(2, 4, 3, {device = device}) end
   function makers.packed() return fp8.randn(2, 3, 12, {device = device, requires_grad = random(2) == 1}) end
   function makers.fraction() return pick {0, 0.5, 0.9, random(), make "number"} end
   function makers.attention_options()
