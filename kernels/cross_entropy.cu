@@ -295,7 +295,7 @@ int vector_count(const CrossEntropyPlan &plan) {
 }
 
 template <int THREADS> int gradient_grid(Launch launch, const CrossEntropyPlan &plan) {
-  return grid_size(launch, plan.logits.rows, gradient_block<THREADS> / THREADS, 64);
+  return grid_size(launch, plan.logits.rows, gradient_block<THREADS> / THREADS, MAXIMA_WAVES);
 }
 
 template <typename Scalar, int THREADS> void start_gradient(Launch launch, const CrossEntropyPlan &plan, int count) {

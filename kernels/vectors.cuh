@@ -104,6 +104,10 @@ __device__ inline uint32_t magnitude_bits(uint32_t largest, Half) {
   return float_to_bits(f16_to_float((uint16_t)max(largest & 0xFFFFu, largest >> 16)));
 }
 
+/* Thread blocks for every multiprocessor in grids that leave maxima: each of the thread blocks that read them reads them
+ * all. */
+enum { MAXIMA_WAVES = 8 };
+
 /* The largest of a thread block of THREADS, to its word of `maxima`. */
 template <int THREADS> __device__ inline void write_maximum(uint32_t *maxima, uint32_t magnitude) {
   magnitude = combine_across<THREADS>(magnitude, [](uint32_t a, uint32_t b) { return max(a, b); });

@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(BLOCK) activation_kernel(const __grid_constant
 }
 
 int grid_of(const ActivationPlan &plan, int multiprocessors) {
-  return grid_size({nullptr, multiprocessors}, plan.vectors, BLOCK * IN_FLIGHT, 64);
+  return grid_size({nullptr, multiprocessors}, plan.vectors, BLOCK * IN_FLIGHT, MAXIMA_WAVES);
 }
 
 template <typename Scalar, UnaryOp OP> cudaError_t run(Launch launch, const ActivationPlan &plan) {

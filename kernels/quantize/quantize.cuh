@@ -155,6 +155,7 @@ template <int WIDTH> __device__ inline void random_words(RandomSource source, in
 __device__ inline uint32_t whole_maximum(const uint32_t *maxima, int count) {
   __shared__ uint32_t warp_largest[WARP];
   uint32_t largest = 0;
+#pragma unroll 8
   for (int i = threadIdx.x; i < count; i += blockDim.x) largest = max(largest, maxima[i]);
   for (int mask = WARP / 2; mask > 0; mask /= 2) largest = max(largest, shuffle_xor(largest, mask));
   if (threadIdx.x % WARP == 0) warp_largest[threadIdx.x / WARP] = largest;

@@ -95,9 +95,10 @@ function pair.apply(x, first, activation, second)
   local shape = check("linear", x, first.weight, first.bias)
   local below = needs_grad(x, first.weight, first.bias)
   local recorded = below or needs_grad(second.weight, second.bias)
-  local rows, hidden = as_rows(x)
+  local rows = as_rows(x)
   local one = prepare(first, rows, below, needs_grad(x))
   local plan = one.context.plan
+  local hidden
   if plan then
     hidden, one.context.kept = products.forward(rows, one.factor, one.bias, plan, one.trained, one.context.histories)
   else
