@@ -1,171 +1,19 @@
 /* Codes of a matrix with scales along its rows and, transposed, with scales along its columns, for products that contract
  * over columns and over rows.
  *
- * A thread block takes patches of 128 × 128 (byte_patch.cuh). Each thread holds four runs of 16 elements, a run in each of
- * four rows. Eight neighbouring lanes have a row, which they measure by shuffles; columns are measured through shared memory.
- * Scales of runs of 128 are known then: x is read once. Scales of whole rows and columns take a first pass, which leaves
- * their largest magnitudes in memory. Integer maxima do not depend on their order, so atomic ones give the same bits in every
- * run. */
-#include "byte_patch.cuh"
-#include "quantize/both_ways.h"
-#include "quantize/encode.cuh"
-#include "vectors.cuh"
+ * Scales of runs of 128 are known where a patch is: x is read once. Scales of whole rows and columns take a first pass,
+ * which leaves their largest magnitudes in memory; integer maxima do not depend on their order, so atomic ones give the same
+ * bits in every run. */
+#include "quantize/both_ways.cuh"
 
 namespace {
-
-using namespace byte_patch;
-
-/* Thread blocks on a multiprocessor, which what a thread holds has room for. */
-template <typename Scalar> constexpr int blocks_each = sizeof(Scalar) == 2 ? 3 : 2;
-
-enum { WARPS = BLOCK / WARP, ROW_LANES = RUNS, QUAD = 4, QUADS = RUN / QUAD };
-
-/* Where a thread's runs are. */
-struct Place {
-  int64_t patch_row, patch_column, column;
-  int run, first_row; /* in the patch; rows are ROWS_AT_ONCE apart */
-};
-
-__device__ inline Place place_of(const BothWaysPlan &plan, int64_t patch, int64_t patches_across) {
-  Place place;
-  const int64_t down = divide(patch, patches_across);
-  place.patch_row = down * SIDE;
-  place.patch_column = (patch - down * patches_across) * SIDE;
-  place.run = threadIdx.x % RUNS;
-  place.first_row = threadIdx.x / RUNS;
-  place.column = place.patch_column + place.run * RUN;
-  return place;
-}
-
-__device__ inline int64_t row_of(const Place &place, int pass) {
-  return place.patch_row + place.first_row + pass * ROWS_AT_ONCE;
-}
-
-/* A thread's runs, 0 outside of the matrix. */
-template <typename Scalar> struct Runs {
-  static constexpr int vectors = sizeof(Scalar);               /* of a run */
-  static constexpr int words = RUN * sizeof(Scalar) / 4;       /* of a run */
-  static constexpr int word_columns = 4 / (int)sizeof(Scalar); /* of a word */
-  uint4 raw[PASSES][vectors];
-
-  __device__ void load(const BothWaysPlan &plan, const Place &place) {
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) {
-      const int64_t row = row_of(place, pass);
-      const bool inside = row < plan.rows && place.column < plan.columns;
-      const uint4 *from =
-          reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + row * plan.columns + place.column);
-#pragma unroll
-      for (int v = 0; v < vectors; v++) raw[pass][v] = inside ? from[v] : make_uint4(0, 0, 0, 0);
-    }
-  }
-
-  /* Elements 4 · quad and on of a run, as float32. */
-  __device__ void unpack_quad(int pass, int quad, float (&value)[QUAD]) const {
-    if constexpr (sizeof(Scalar) == 4) {
-      unpack<Scalar>(raw[pass][quad], value);
-    } else {
-      const uint4 &vector = raw[pass][quad / 2];
-      unpack_word(quad % 2 ? vector.z : vector.x, Scalar(), value[0], value[1]);
-      unpack_word(quad % 2 ? vector.w : vector.y, Scalar(), value[2], value[3]);
-    }
-  }
-
-  /* The bits of the largest magnitude of the row, of which eight lanes have a run each. */
-  __device__ uint32_t row_magnitude(int pass) const {
-    uint32_t largest = 0;
-#pragma unroll
-    for (int v = 0; v < vectors; v++) largest = raise<Scalar>(largest, raw[pass][v]);
-    largest = magnitude_bits(largest, Scalar());
-#pragma unroll
-    for (int mask = 1; mask < ROW_LANES; mask *= 2) largest = max(largest, shuffle_xor(largest, mask));
-    return largest;
-  }
-
-  /* The largest magnitudes of each column in the warp's rows, as words of the dtype's bits: those of the run's columns. */
-  __device__ uint32_t column_word(int word) const {
-    uint32_t largest = 0;
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) {
-      const uint4 &vector = raw[pass][word / 4];
-      largest = raise<Scalar>(largest, word % 4 == 0   ? vector.x
-                                       : word % 4 == 1 ? vector.y
-                                       : word % 4 == 2 ? vector.z
-                                                       : vector.w);
-    }
-#pragma unroll
-    for (int mask = ROW_LANES; mask < WARP; mask *= 2) largest = raise<Scalar>(largest, shuffle_xor(largest, mask));
-    return largest;
-  }
-};
-
-/* What the threads of a block tell one another. */
-template <typename Scalar> struct Board {
-  uint32_t column_words[WARPS][RUNS * Runs<Scalar>::words];
-  float sums[WARPS][SIDE];
-};
-
-/* The largest magnitudes of columns, and their sums, by warp; complete for all threads after the barrier at the end. */
-template <typename Scalar>
-__device__ inline void post_columns(const Runs<Scalar> &runs, const Place &place, bool summing, Board<Scalar> &board) {
-  const int warp = threadIdx.x / WARP;
-  const bool first = threadIdx.x % WARP < ROW_LANES;
-#pragma unroll
-  for (int word = 0; word < Runs<Scalar>::words; word++) {
-    const uint32_t largest = runs.column_word(word);
-    if (first) board.column_words[warp][place.run * Runs<Scalar>::words + word] = largest;
-  }
-  if (summing) {
-#pragma unroll
-    for (int quad = 0; quad < QUADS; quad++) {
-      float sum[QUAD] = {};
-#pragma unroll
-      for (int pass = 0; pass < PASSES; pass++) {
-        float value[QUAD];
-        runs.unpack_quad(pass, quad, value);
-#pragma unroll
-        for (int k = 0; k < QUAD; k++) sum[k] += value[k];
-      }
-#pragma unroll
-      for (int k = 0; k < QUAD; k++) {
-#pragma unroll
-        for (int mask = ROW_LANES; mask < WARP; mask *= 2) sum[k] += shuffle_xor(sum[k], mask);
-        if (first) board.sums[warp][place.run * RUN + quad * QUAD + k] = sum[k];
-      }
-    }
-  }
-  __syncthreads();
-}
-
-/* The bits of the largest magnitude in a column of the patch. */
-template <typename Scalar> __device__ inline uint32_t column_magnitude(const Board<Scalar> &board, int column) {
-  const int word = column / Runs<Scalar>::word_columns;
-  uint32_t largest = 0;
-#pragma unroll
-  for (int warp = 0; warp < WARPS; warp++) largest = raise<Scalar>(largest, board.column_words[warp][word]);
-  if (sizeof(Scalar) == 2) largest = column % 2 ? largest >> 16 : largest & 0xFFFFu;
-  return magnitude_bits(largest, Scalar());
-}
-
-/* By the threads of the first half of the block. */
-template <typename Scalar>
-__device__ inline void write_sums(const BothWaysPlan &plan, const Place &place, const Board<Scalar> &board) {
-  const int64_t column = place.patch_column + threadIdx.x;
-  if (threadIdx.x >= SIDE || column >= plan.columns) return;
-  float sum = 0;
-#pragma unroll
-  for (int warp = 0; warp < WARPS; warp++) sum += board.sums[warp][threadIdx.x];
-  plan.partials[place.patch_row / SIDE * plan.columns + column] = sum;
-}
-
-/* --- measuring --- */
 
 template <typename Scalar>
 __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
     measure_both_ways_kernel(const __grid_constant__ BothWaysPlan plan) {
   __shared__ Board<Scalar> board;
   __shared__ uint32_t row_magnitudes[SIDE];
-  const int64_t across = divide_up(plan.columns, (int64_t)SIDE), patches = divide_up(plan.rows, (int64_t)SIDE) * across;
+  const int64_t across = patches_across(plan), patches = patch_count(plan);
   Place place = place_of(plan, blockIdx.x, across);
   Runs<Scalar> runs;
   runs.load(plan, place);
@@ -195,147 +43,17 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
   }
 }
 
-/* --- encoding --- */
-
-/* The scales of the patch's columns. Four floats are left out after every 16, so that the runs of eight lanes lie in
- * different banks. */
-struct ColumnScales {
-  enum { PITCH = RUN + 4 };
-  float4 inverse[RUNS * PITCH / QUAD], scale[RUNS * PITCH / QUAD];
-
-  static __device__ int at(int run, int quad) { return run * (PITCH / QUAD) + quad; }
-  static __device__ int of(int column) { return column / RUN * PITCH + column % RUN; }
-  __device__ float scale_of(int column) const { return reinterpret_cast<const float *>(scale)[of(column)]; }
-  __device__ void set(int column, float value, float its_inverse) {
-    reinterpret_cast<float *>(scale)[of(column)] = value;
-    reinterpret_cast<float *>(inverse)[of(column)] = its_inverse;
-  }
-};
-
-/* What a row's elements are multiplied with. */
-struct RowScale {
-  float scale, inverse;
-};
-
-/* The scales of a thread's rows. Eight lanes have a row each of four passes: one of them works out what all need. */
-__device__ inline void find_row_scales(const Place &place, const uint32_t (&magnitude)[PASSES], DType format,
-                                       ScaleRounding rounding, RowScale (&rows)[PASSES]) {
-  uint32_t own = magnitude[0];
-#pragma unroll
-  for (int pass = 1; pass < PASSES; pass++) own = place.run % PASSES == pass ? magnitude[pass] : own;
-  const float scale = scale_of_magnitude(own, format, rounding), inverse = 1.0f / scale;
-  const int first = threadIdx.x % WARP / ROW_LANES * ROW_LANES;
-#pragma unroll
-  for (int pass = 0; pass < PASSES; pass++) {
-    rows[pass].scale = __shfl_sync(all_lanes, scale, first + pass);
-    rows[pass].inverse = __shfl_sync(all_lanes, inverse, first + pass);
-  }
-}
-
-/* Whether all that a code takes is a product with the inverse of its scale. */
-__device__ inline bool is_plain(float scale, float inverse) { return !scale_is_empty(scale) && !isinf(inverse); }
-
-template <Encoding ENCODING>
-__device__ inline uint32_t encode_quad(const float (&value)[QUAD], const float (&inverse)[QUAD]) {
-  float scaled[QUAD];
-#pragma unroll
-  for (int k = 0; k < QUAD; k++) scaled[k] = value[k] * inverse[k];
-  NoStage stage;
-  const Encoder<ENCODING> encoder(stage, nullptr);
-  uint32_t word[4];
-  encoder.encode(scaled, word);
-  return word[0];
-}
-
-/* Any code. */
-template <Encoding ENCODING> __device__ inline uint32_t encode_slowly(float value, float scale) {
-  const BlockScaling scaling = block_scaling(scale, 1.0f / scale, false);
-  if (scaling.broken) return 0x7F; /* NaN in both formats */
-  const float scaled = scaled_element(value, &scaling);
-  return ENCODING == ENCODING_E4M3 ? e4m3_from_float(scaled, true) : e5m2_from_float(scaled, true);
-}
-
-/* The codes of a run of x, which is read again, with the scale that scale_of gives each of its elements. */
-template <typename Scalar, Encoding ENCODING, typename ScaleOf>
-__device__ inline uint4 encode_run_slowly(const void *x, int64_t at, ScaleOf scale_of) {
-  uint32_t word[QUADS];
-#pragma unroll
-  for (int quad = 0; quad < QUADS; quad++) {
-    word[quad] = 0;
-#pragma unroll 1
-    for (int k = 0; k < QUAD; k++) {
-      const int i = quad * QUAD + k;
-      word[quad] |= encode_slowly<ENCODING>(to_float(static_cast<const Scalar *>(x)[at + i]), scale_of(i)) << 8 * k;
-    }
-  }
-  return make_uint4(word[0], word[1], word[2], word[3]);
-}
-
-/* A thread's run of a row that exists. */
-template <typename Scalar, Encoding ENCODING>
-__device__ inline uint4 encode_row(const BothWaysPlan &plan, const Runs<Scalar> &runs, int pass, int64_t at,
-                                   RowScale row) {
-  if (!is_plain(row.scale, row.inverse)) {
-    return encode_run_slowly<Scalar, ENCODING>(plan.x, at, [&](int) { return row.scale; });
-  }
-  const float inverse[QUAD] = {row.inverse, row.inverse, row.inverse, row.inverse};
-  uint32_t word[QUADS];
-#pragma unroll
-  for (int quad = 0; quad < QUADS; quad++) {
-    float value[QUAD];
-    runs.unpack_quad(pass, quad, value);
-    word[quad] = encode_quad<ENCODING>(value, inverse);
-  }
-  return make_uint4(word[0], word[1], word[2], word[3]);
-}
-
-/* A thread's runs with the scales of their columns, into the patch that is written transposed. */
-template <typename Scalar, Encoding ENCODING>
-__device__ inline void encode_columns(const Runs<Scalar> &runs, const Place &place, const ColumnScales &columns,
-                                      uint4 *chunks) {
-  uint32_t word[PASSES][QUADS];
-#pragma unroll
-  for (int quad = 0; quad < QUADS; quad++) {
-    const float4 four = columns.inverse[ColumnScales::at(place.run, quad)];
-    const float inverse[QUAD] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) {
-      float value[QUAD];
-      runs.unpack_quad(pass, quad, value);
-      word[pass][quad] = encode_quad<ENCODING>(value, inverse);
-    }
-  }
-#pragma unroll
-  for (int pass = 0; pass < PASSES; pass++) {
-    chunks[chunk_at(place.first_row + pass * ROWS_AT_ONCE, place.run)] =
-        make_uint4(word[pass][0], word[pass][1], word[pass][2], word[pass][3]);
-  }
-}
-
-template <typename Scalar, Encoding ENCODING>
-__device__ inline void encode_columns_slowly(const BothWaysPlan &plan, const Place &place, const ColumnScales &columns,
-                                             uint4 *chunks) {
-#pragma unroll 1
-  for (int pass = 0; pass < PASSES; pass++) {
-    const int64_t row = row_of(place, pass);
-    if (row >= plan.rows || place.column >= plan.columns) continue;
-    chunks[chunk_at(place.first_row + pass * ROWS_AT_ONCE, place.run)] = encode_run_slowly<Scalar, ENCODING>(
-        plan.x, row * plan.columns + place.column, [&](int i) { return columns.scale_of(place.run * RUN + i); });
-  }
-}
-
 /* BY_RUNS: the patch's own magnitudes make its scales. */
 template <typename Scalar, Encoding ENCODING, bool BY_RUNS>
 __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
     quantize_both_ways_kernel(const __grid_constant__ BothWaysPlan plan) {
-  constexpr DType format = ENCODING == ENCODING_E4M3 ? DTYPE_E4M3 : DTYPE_E5M2;
   /* The board is read before the patch is written. */
   __shared__ union {
     Board<Scalar> board;
     uint4 chunks[SIDE * RUNS];
   } shared;
   __shared__ ColumnScales columns;
-  const int64_t across = divide_up(plan.columns, (int64_t)SIDE), patches = divide_up(plan.rows, (int64_t)SIDE) * across;
+  const int64_t across = patches_across(plan), patches = patch_count(plan);
   /* After a pass over the whole matrix its end is still in the cache, so that comes first. */
   const auto place_at = [&](int64_t turn) { return place_of(plan, BY_RUNS ? turn : patches - 1 - turn, across); };
   Place place = place_at(blockIdx.x);
@@ -345,98 +63,32 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
     const int64_t column = place.patch_column + threadIdx.x;
     const bool has_column = threadIdx.x < SIDE && column < plan.columns;
     uint32_t magnitude[PASSES], largest = BY_RUNS || !has_column ? 0 : plan.column_magnitudes[column];
-    RowScale rows[PASSES];
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass++) {
       const int64_t row = row_of(place, pass);
       magnitude[pass] = BY_RUNS ? runs.row_magnitude(pass) : row < plan.rows ? plan.row_magnitudes[row] : 0;
     }
-    find_row_scales(place, magnitude, format, plan.row_rounding, rows);
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) {
-      const int64_t row = row_of(place, pass), at = row * plan.columns + place.column;
-      if (row >= plan.rows || place.column >= plan.columns) continue;
-      if (place.run == 0 && (BY_RUNS || place.patch_column == 0)) {
-        plan.row_scale[place.patch_column / SIDE * plan.rows + row] = rows[pass].scale;
-      }
-      *reinterpret_cast<uint4 *>(plan.codes + at) = encode_row<Scalar, ENCODING>(plan, runs, pass, at, rows[pass]);
+    write_rows<Scalar, ENCODING>(plan, place, runs, magnitude, BY_RUNS);
+    if (BY_RUNS) {
+      post_columns<Scalar>(runs, place, plan.partials != nullptr, shared.board);
+      if (has_column) largest = column_magnitude<Scalar>(shared.board, threadIdx.x);
+      if (plan.partials) write_sums<Scalar>(plan, place, shared.board);
     }
-    if (BY_RUNS) post_columns<Scalar>(runs, place, plan.partials != nullptr, shared.board);
-    bool plain = true;
-    if (has_column) {
-      if (BY_RUNS) largest = column_magnitude<Scalar>(shared.board, threadIdx.x);
-      const float scale = scale_of_magnitude(largest, format, plan.column_rounding), inverse = 1.0f / scale;
-      if (BY_RUNS || place.patch_row == 0) {
-        plan.column_scale[place.patch_row / SIDE * plan.columns + column] = scale;
-      }
-      columns.set(threadIdx.x, scale, inverse);
-      plain = is_plain(scale, inverse);
-    }
-    if (BY_RUNS && plan.partials) write_sums<Scalar>(plan, place, shared.board);
-    if (__syncthreads_and(plain)) {
-      encode_columns<Scalar, ENCODING>(runs, place, columns, shared.chunks);
-    } else {
-      encode_columns_slowly<Scalar, ENCODING>(plan, place, columns, shared.chunks);
-    }
+    const bool plain = !has_column || set_column<ENCODING>(plan, place, largest, BY_RUNS, columns);
+    encode_patch<Scalar, ENCODING>(plan, place, runs, plain, columns, shared.chunks);
     const Place written = place;
     if (turn + gridDim.x < patches) { /* the next patch is on its way while this one is written */
       place = place_at(turn + gridDim.x);
       runs.load(plan, place);
     }
     __syncthreads();
-    write_columns(shared.chunks, written.patch_row, written.patch_column, plan.rows, plan.columns, plan.transposed,
-                  plan.rows);
+    write_patch(plan, written, shared.chunks);
     __syncthreads(); /* before the board is written again */
   }
 }
 
-/* --- squares, which have one scale for both --- */
-
-template <typename Scalar, Encoding ENCODING>
-__global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
-    quantize_squares_kernel(const __grid_constant__ SquaresPlan squares) {
-  constexpr DType format = ENCODING == ENCODING_E4M3 ? DTYPE_E4M3 : DTYPE_E5M2;
-  __shared__ uint4 chunks[SIDE * RUNS];
-  const BothWaysPlan &plan = squares.both;
-  const int64_t across = divide_up(plan.columns, (int64_t)SIDE), patches = divide_up(plan.rows, (int64_t)SIDE) * across;
-  for (int64_t patch = blockIdx.x; patch < patches; patch += gridDim.x) {
-    const Place place = place_of(plan, patch, across);
-    Runs<Scalar> runs;
-    runs.load(plan, place);
-    uint32_t largest = 0;
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) largest = max(largest, runs.row_magnitude(pass));
-    largest = combine_across<BLOCK>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
-    const float scale = scale_of_magnitude(largest, format, plan.row_rounding);
-    const int64_t down = place.patch_row / SIDE, over = place.patch_column / SIDE;
-    if (threadIdx.x == 0) {
-      plan.row_scale[down * squares.row_pitch + over] = scale;
-      plan.column_scale[over * squares.column_pitch + down] = scale;
-    }
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) {
-      const int64_t row = row_of(place, pass), at = row * plan.columns + place.column;
-      if (row >= plan.rows || place.column >= plan.columns) continue;
-      const uint4 codes = encode_row<Scalar, ENCODING>(plan, runs, pass, at, {scale, 1.0f / scale});
-      *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
-      chunks[chunk_at(place.first_row + pass * ROWS_AT_ONCE, place.run)] = codes;
-    }
-    __syncthreads();
-    write_columns(chunks, place.patch_row, place.patch_column, plan.rows, plan.columns, plan.transposed, plan.rows);
-    __syncthreads(); /* before the next patch is written */
-  }
-}
-
-/* --- launching --- */
-
-int64_t patches_of(const BothWaysPlan &plan) {
-  return divide_up(plan.rows, (int64_t)SIDE) * divide_up(plan.columns, (int64_t)SIDE);
-}
-
-int64_t patches_of(const SquaresPlan &plan) { return patches_of(plan.both); }
-
-template <typename Kernel, typename Plan> cudaError_t run(Kernel kernel, Launch launch, const Plan &plan) {
-  const int grid = resident_grid((const void *)kernel, launch, BLOCK, patches_of(plan));
+template <typename Kernel> cudaError_t run(Kernel kernel, Launch launch, const BothWaysPlan &plan) {
+  const int grid = resident_grid((const void *)kernel, launch, BLOCK, patch_count(plan));
   kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
@@ -457,14 +109,6 @@ extern "C" cudaError_t launch_quantize_both_ways(Launch launch, const BothWaysPl
   return with_scalar(plan->dtype, [&](auto scalar) {
     return with_float8(plan->format, [&](auto format) {
       return run_format<decltype(scalar), encoding_of_code<decltype(format)>>(launch, *plan);
-    });
-  });
-}
-
-extern "C" cudaError_t launch_quantize_squares(Launch launch, const SquaresPlan *plan) {
-  return with_scalar(plan->both.dtype, [&](auto scalar) {
-    return with_float8(plan->both.format, [&](auto format) {
-      return run(quantize_squares_kernel<decltype(scalar), encoding_of_code<decltype(format)>>, launch, *plan);
     });
   });
 }

@@ -33,7 +33,12 @@ cudaError_t launch_measure_both_ways(Launch launch, const BothWaysPlan *plan);
 /* Sums where there are runs. */
 cudaError_t launch_quantize_both_ways(Launch launch, const BothWaysPlan *plan);
 
-/* The same where one scale is for a square of BOTH_WAYS_SIDE rows and columns, so that codes and transposed codes are the
+/* Both, for whole rows and columns, where the device holds the matrix at once. row_magnitudes (runs of a row, rows) and
+ * column_magnitudes (runs of a column, columns) are room for a run's. */
+bool both_ways_at_once(const BothWaysPlan *plan, int multiprocessors);
+cudaError_t launch_quantize_both_ways_at_once(Launch launch, const BothWaysPlan *plan);
+
+/* Codes where one scale is for a square of BOTH_WAYS_SIDE rows and columns, so that codes and transposed codes are the
  * same: row_scale (squares down, row_pitch) and column_scale (squares across, column_pitch). Without sums. */
 typedef struct SquaresPlan {
   BothWaysPlan both;

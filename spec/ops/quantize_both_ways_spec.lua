@@ -89,6 +89,14 @@ support.each_device(function(device)
       end)
     end
 
+    it("gives those of a matrix that no device holds at once", function()
+      local x = matrix(2688, 2576, "bf16")
+      check(x, quantizer("e4m3", 2576), quantizer("e4m3", {all_rows, 1}, "power_of_two"))
+      check(x, quantizer("e4m3", {1, 128}), quantizer("e4m3", {128, 1}))
+      x[2000]:narrow(1, 20, 1):fill_(0 / 0)
+      check(x, quantizer("e5m2", 2576), quantizer("e5m2", {all_rows, 1}), true)
+    end)
+
     it("takes other formats, dimensions, strides and roundings as they come", function()
       local x = matrix(64, 96, "bf16")
       check(x, quantizer("e4m3", {1, 128}), quantizer("e5m2", {128, 1}))

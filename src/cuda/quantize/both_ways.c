@@ -14,15 +14,26 @@ bool cuda_quantizes_both_ways(const Tensor *x, const BothWaysRule *rule) {
   return (whole || by_runs(rule)) && rows % SIDE == 0 && columns % SIDE == 0 && is_aligned(tensor_data(x), SIDE);
 }
 
-/* The largest magnitudes of rows, then of columns, in `words`. */
-static bool measure(CudaDevice *device, BothWaysPlan *plan, Tensor *words) {
-  int64_t bytes = (plan->rows + plan->columns) * (int64_t)sizeof(uint32_t);
+/* With the scales of whole rows and columns, whose largest magnitudes take room in `words`. */
+static bool quantize_whole(CudaDevice *device, BothWaysPlan *plan, Tensor *words) {
+  bool at_once = both_ways_at_once(plan, device->launch.multiprocessors);
+  int64_t across = at_once ? divide_up(plan->columns, (int64_t)BOTH_WAYS_SIDE) : 1;
+  int64_t down = at_once ? divide_up(plan->rows, (int64_t)BOTH_WAYS_SIDE) : 1;
+  int64_t bytes = (across * plan->rows + down * plan->columns) * (int64_t)sizeof(uint32_t);
   if (!cuda_scratch(words, device, bytes)) return false;
   plan->row_magnitudes = tensor_data(words);
-  plan->column_magnitudes = plan->row_magnitudes + plan->rows;
+  plan->column_magnitudes = plan->row_magnitudes + across * plan->rows;
+  if (at_once) {
+    return cuda_launched(device, launch_quantize_both_ways_at_once(device->launch, plan), "quantize kernel");
+  }
   return cuda_check(cudaMemsetAsync(plan->row_magnitudes, 0, (size_t)bytes, device->launch.stream),
                     "cudaMemsetAsync") &&
-         cuda_launched(device, launch_measure_both_ways(device->launch, plan), "absmax kernel");
+         cuda_launched(device, launch_measure_both_ways(device->launch, plan), "absmax kernel") &&
+         cuda_launched(device, launch_quantize_both_ways(device->launch, plan), "quantize kernel");
+}
+
+static bool quantize_runs(const CudaDevice *device, const BothWaysPlan *plan) {
+  return cuda_launched(device, launch_quantize_both_ways(device->launch, plan), "quantize kernel");
 }
 
 static bool quantize_squares(const CudaDevice *device, const BothWays *outputs, const BothWaysPlan *plan) {
@@ -60,8 +71,7 @@ bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const Bot
   bool done =
       !outputs->column_sum || cuda_scratch(&partials, device, sums * plan.columns * (int64_t)sizeof *plan.partials);
   if (done && outputs->column_sum) plan.partials = tensor_data(&partials);
-  done = done && (by_runs(rule) || measure(device, &plan, &words)) &&
-         cuda_launched(device, launch_quantize_both_ways(device->launch, &plan), "quantize kernel") &&
+  done = done && (by_runs(rule) ? quantize_runs(device, &plan) : quantize_whole(device, &plan, &words)) &&
          (!outputs->column_sum || cuda_finish_sum(device, outputs->column_sum, plan.partials, sums, plan.columns));
   tensor_release(&partials);
   tensor_release(&words);
