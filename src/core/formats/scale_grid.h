@@ -26,15 +26,19 @@ static inline bool scale_has_runs(const Tensor *scale, const Tensor *codes) {
 
 /* Of a scale that has runs, or else is contiguous with one element, or one a row. */
 static inline ScaleGrid scale_grid(const Tensor *scale, const Tensor *codes) {
-  if (tensor_count(scale) == 1) return (ScaleGrid){.rows_each = 1, .rows = 1, .runs = 1};
+  ScaleGrid grid = {1, 0, 0, 1, 1};
+  if (tensor_count(scale) == 1) return grid;
   if (!scale_has_runs(scale, codes)) {
-    return (ScaleGrid){.rows_each = 1, .row_step = 1, .rows = codes->size[0], .runs = 1};
+    grid.row_step = 1;
+    grid.rows = codes->size[0];
+    return grid;
   }
-  return (ScaleGrid){.rows_each = scale->size[0] == codes->size[0] ? 1 : SCALE_RUN,
-                     .row_step = scale->stride[0],
-                     .run_step = scale->stride[1],
-                     .rows = scale->size[0],
-                     .runs = scale->size[1]};
+  grid.rows_each = scale->size[0] == codes->size[0] ? 1 : SCALE_RUN;
+  grid.row_step = scale->stride[0];
+  grid.run_step = scale->stride[1];
+  grid.rows = scale->size[0];
+  grid.runs = scale->size[1];
+  return grid;
 }
 
 #endif
