@@ -57,7 +57,9 @@ VECTORIZE float max_floats(const float *x, int n) {
     for (int j = 0; j < LANES; j++) lane[j] = larger_or_nan(lane[j], x[i + j]);
   }
   for (; i < n; i++) lane[0] = larger_or_nan(lane[0], x[i]);
-  for (int j = 1; j < LANES; j++) lane[0] = larger_or_nan(lane[0], lane[j]);
+  for (int width = LANES / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) lane[j] = larger_or_nan(lane[j], lane[j + width]);
+  }
   return lane[0];
 }
 
@@ -69,7 +71,9 @@ VECTORIZE float min_floats(const float *x, int n) {
     for (int j = 0; j < LANES; j++) lane[j] = smaller_or_nan(lane[j], x[i + j]);
   }
   for (; i < n; i++) lane[0] = smaller_or_nan(lane[0], x[i]);
-  for (int j = 1; j < LANES; j++) lane[0] = smaller_or_nan(lane[0], lane[j]);
+  for (int width = LANES / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) lane[j] = smaller_or_nan(lane[j], lane[j + width]);
+  }
   return lane[0];
 }
 

@@ -1,4 +1,4 @@
-/* 16-bit products through oneDNN, versions 2 and 3. */
+/* Products through oneDNN, versions 2 and 3. */
 #include <dnnl.h>
 #include <omp.h>
 #include <pthread.h>
@@ -214,11 +214,12 @@ static dnnl_status_t describe_matrices(Description *description, int64_t batch, 
   return describe(description, 3 - skipped, sizes + skipped, (dnnl_data_type_t)type, strides + skipped);
 }
 
-/* oneDNN's reference implementations handle everything and are far slower than converting to float32. */
-static bool is_slow(const_dnnl_primitive_desc_t description) {
+/* oneDNN's reference implementations handle everything and are far slower than converting to float32; and of its
+ * float32 products only those that it compiles for a shape are faster than OpenBLAS's. */
+static bool is_slow(const_dnnl_primitive_desc_t description, int64_t type) {
   const char *name = "";
   dnnl_primitive_desc_query(description, dnnl_query_impl_info_str, 0, &name);
-  return strncmp(name, "ref", 3) == 0;
+  return type == dnnl_f32 ? strncmp(name, "brg", 3) != 0 : strncmp(name, "ref", 3) == 0;
 }
 
 /* Parts of oneDNN write to what they could not allocate: this much has to be there before it is called, to make a
@@ -260,7 +261,7 @@ static dnnl_status_t compile(Plan *plan, dnnl_engine_t engine) {
     Description *bias = key->has_bias ? &description[BIAS] : NULL;
     status = create_description(&plan->operation, engine, &description[A], &description[B], bias, &description[OUT]);
   }
-  if (status == dnnl_success && is_slow(plan->operation)) status = dnnl_unimplemented;
+  if (status == dnnl_success && is_slow(plan->operation, key->type)) status = dnnl_unimplemented;
   for (int i = 0; i < ARGUMENTS && status == dnnl_success; i++) {
     if (i == BIAS && !key->has_bias) continue;
     status = create_memory(&plan->memory[i], &description[i], engine);
@@ -300,9 +301,11 @@ static Plan *plan_of(Workbench *bench, const Product *product) {
   return oldest;
 }
 
-/* Processors without instructions for the type would emulate them; OpenBLAS is then faster. */
-static bool has_instructions(void) {
-  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+/* Processors without instructions for a 16-bit type would emulate them; OpenBLAS is then faster, as it is for float32
+ * without AVX-512. */
+static bool has_instructions(DType dtype) {
+  int needed = dtype == DTYPE_F32 ? dnnl_cpu_isa_avx512_core : dnnl_cpu_isa_avx512_core_bf16;
+  return ((int)dnnl_get_effective_cpu_isa() & needed) == needed;
 }
 
 static ProductResult run(const Product *product) {
@@ -357,18 +360,20 @@ static ProductResult run_alone(const Product *product) {
   return result;
 }
 
-/* Threads that sleep take some 60 µs to wake, in which one alone does this many multiplications. */
+/* Threads that sleep take some 60 µs to wake, in which one alone does this many multiplications of 16 bits, and half as
+ * many of 32. */
 static const double small_product = 0x1p24;
 
 static ProductResult try_product(const Product *product) {
-  if (product_operations(product) < small_product || !threads_can_start(omp_get_max_threads())) {
+  double operations = product_operations(product) * (product->a.dtype == DTYPE_F32 ? 2 : 1);
+  if (operations < small_product || omp_in_parallel() || !threads_can_start(omp_get_max_threads())) {
     return run_alone(product);
   }
   return context_now->deterministic ? product_in_shares(product, run_alone) : run_guarded(product);
 }
 
 ProductResult product_dnnl(const Product *product) {
-  if (!has_instructions()) return PRODUCT_UNSUPPORTED;
+  if (!has_instructions(product->a.dtype)) return PRODUCT_UNSUPPORTED;
   process_has_threads();
   /* oneDNN has no product of two single matrices for a whole batch. */
   if (product->a.batch > 1 && product->a.batch_stride == 0 && product->b.batch_stride == 0) return PRODUCT_UNSUPPORTED;

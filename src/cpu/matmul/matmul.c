@@ -27,17 +27,11 @@ static Matrix matrix_of(const Tensor *tensor) {
                   .transposed = transposed};
 }
 
-static bool multiply(const Product *product) {
-  if (product->a.dtype == DTYPE_F32) return product_f32(product);
-  ProductResult result = product->a.columns > 0 ? product_dnnl(product) : PRODUCT_UNSUPPORTED;
-  return result == PRODUCT_UNSUPPORTED ? product_widened(product) : result == PRODUCT_DONE;
-}
-
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias) {
   if (tensor_count(out) == 0) return true;
   Product product =
       product_of(matrix_of(a), matrix_of(b), tensor_data(out), out->dtype, bias ? tensor_data(bias) : NULL);
-  return multiply(&product);
+  return product_any(&product);
 }
 
 typedef struct Addition {
@@ -57,14 +51,14 @@ bool cpu_matmul_add(Tensor *out, const Tensor *a, const Tensor *b) {
   Product product = product_of(matrix_of(a), matrix_of(b), tensor_data(out), DTYPE_F32, NULL);
   if (a->dtype == DTYPE_F32) {
     product.adds = true;
-    return multiply(&product);
+    return product_any(&product);
   }
   int64_t count = tensor_count(out);
   size_t bytes = (size_t)count * sizeof(float);
   float *sums = scratch_allocate(bytes);
   if (!sums) return false;
   product.out = sums;
-  bool done = multiply(&product);
+  bool done = product_any(&product);
   if (done) parallel_chunks(count, 1, add_chunks, &(Addition){tensor_data(out), sums});
   scratch_release(sums, bytes);
   return done;

@@ -62,7 +62,7 @@ static ProductResult multiply_all(const Product *product) {
   return PRODUCT_DONE;
 }
 
-bool product_f32(const Product *product) {
+static bool product_blas(const Product *product) {
   process_has_threads();
   const Matrix *a = &product->a, *b = &product->b;
   if (!check_extent(a->rows) || !check_extent(a->columns) || !check_extent(b->columns) || !check_extent(a->stride) ||
@@ -89,6 +89,17 @@ bool product_f32(const Product *product) {
   }
   if (threads < most) omp_set_num_threads(most);
   return true;
+}
+
+/* oneDNN takes 0.1 ms to compile for a new shape, which fewer multiply-adds do not make up for. */
+static const double worth_compiling = 0x1p20;
+
+/* oneDNN adds to nothing. */
+bool product_f32(const Product *product) {
+  bool compiled = product->planned || product_operations(product) >= worth_compiling;
+  compiled = compiled && product->a.columns > 0 && !product->adds;
+  ProductResult result = compiled ? product_dnnl(product) : PRODUCT_UNSUPPORTED;
+  return result == PRODUCT_UNSUPPORTED ? product_blas(product) : result == PRODUCT_DONE;
 }
 
 /* --- through float32 --- */
@@ -140,6 +151,7 @@ bool product_widened(const Product *product) {
   if (done) {
     Product wide = product_of(widen(a, a_data), widen(b, b_data), narrow ? out : product->out, DTYPE_F32, NULL);
     wide.adds = product->adds;
+    wide.planned = product->planned;
     if (product->bias) {
       Matrix row = {product->bias, product->out_dtype, 1, 1, columns, columns, 0, false};
       wide.bias = widen(&row, bias).data;
@@ -152,4 +164,12 @@ bool product_widened(const Product *product) {
   scratch_release(bias, bias_bytes);
   scratch_release(out, out_bytes);
   return done;
+}
+
+/* --- of any type --- */
+
+bool product_any(const Product *product) {
+  if (product->a.dtype == DTYPE_F32) return product_f32(product);
+  ProductResult result = product->a.columns > 0 ? product_dnnl(product) : PRODUCT_UNSUPPORTED;
+  return result == PRODUCT_UNSUPPORTED ? product_widened(product) : result == PRODUCT_DONE;
 }

@@ -21,24 +21,28 @@ typedef struct Product {
   DType out_dtype;
   int64_t out_stride, out_batch_stride; /* in elements, from one row or matrix of out to the next */
   const void *bias;
-  bool adds; /* out[i] = out[i] + a[i] · b[i]: out is f32, and there is no bias */
+  bool adds;    /* out[i] = out[i] + a[i] · b[i]: out is f32, and there is no bias */
+  bool planned; /* one of many of this shape, for which oneDNN may compile whatever its size */
 } Product;
 
 /* Of a contiguous out. */
 static inline Product product_of(Matrix a, Matrix b, void *out, DType out_dtype, const void *bias) {
-  return (Product){a, b, out, out_dtype, b.columns, a.rows * b.columns, bias, false};
+  return (Product){a, b, out, out_dtype, b.columns, a.rows * b.columns, bias, false, false};
 }
 
 static inline double product_operations(const Product *product) {
   return (double)product->a.batch * (double)product->a.rows * (double)product->a.columns * (double)product->b.columns;
 }
 
-/* f32 only, through OpenBLAS; out is contiguous. */
+/* f32 only, through oneDNN where it has something fast, else OpenBLAS. */
 bool product_f32(const Product *product);
+
+/* f32, f16 or bf16, with output of the same type or f32, by whichever of the functions here is fastest. */
+bool product_any(const Product *product);
 
 typedef enum ProductResult { PRODUCT_DONE, PRODUCT_UNSUPPORTED, PRODUCT_FAILED } ProductResult;
 
-/* f16 and bf16, with output of the same type or f32, through oneDNN; accumulates in float32. PRODUCT_UNSUPPORTED,
+/* f32, f16 and bf16, with output of the same type or f32, through oneDNN; accumulates in float32. PRODUCT_UNSUPPORTED,
  * whatever is written then, where this version of oneDNN has nothing fast for the processor, the types or the shape, or
  * where its instructions might lose subnormal numbers. */
 ProductResult product_dnnl(const Product *product);
