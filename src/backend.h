@@ -111,11 +111,11 @@ typedef struct Backend {
    * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
   bool (*dropout)(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
-  /* --- attention: q (batch, heads, queries, features), k and v (batch, heads, keys, features) of one 16-bit dtype, any
-   * strides --- */
+  /* --- attention: q (batch, heads, queries, features), k and v (batch, heads, keys, features) of one dtype of f32,
+   * f16, bf16, any strides --- */
   /* Whether there is a kernel for these; NULL in a backend that has none. */
   bool (*attends)(const Tensor *q, const Tensor *k, const Tensor *v);
-  /* Probabilities are rounded for their product with v, everything else is float32. log_sums (batch, heads, queries),
+  /* Probabilities may be rounded to the dtype for their product with v, everything else is float32. log_sums (batch, heads, queries),
    * f32: the logarithms to base 2 of Σ e^(scale · q·k). */
   bool (*attention)(Tensor *y, Tensor *log_sums, const Attention *attention);
   bool (*attention_backward)(const AttentionGradients *gradients, const AttentionBackward *backward);

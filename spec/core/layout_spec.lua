@@ -22,7 +22,6 @@ local helpers = {
 -- What one backend lacks, and why.
 local one_sided = {
   ["src/cuda"] = {
-    attention = "the CPU has no fused kernel: src/ops composes products and softmax",
     device = "there is nothing to choose, open or wait for on the CPU",
     graph = "the CPU has no graphs",
   },

@@ -1,4 +1,4 @@
--- Attention of every kind of shape against its formula: the fused kernels of a GPU, batched products elsewhere.
+-- Attention of every kind of shape against its formula: the fused kernels of the devices, batched products elsewhere.
 local fp8 = require "fp8"
 local reference = require "spec.support.reference.attention"
 local support = require "spec.support"

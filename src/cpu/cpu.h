@@ -46,6 +46,11 @@ bool cpu_normalize_backward(const NormalizeGradients *gradients, const Normalize
 /* dropout.c */
 bool cpu_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
+/* attention/attention.c */
+bool cpu_attends(const Tensor *q, const Tensor *k, const Tensor *v);
+bool cpu_attention(Tensor *y, Tensor *log_sums, const Attention *attention);
+bool cpu_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward);
+
 /* index.c */
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);

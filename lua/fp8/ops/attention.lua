@@ -176,7 +176,7 @@ end
 
 --- softmax(scale · q·kᵀ)·v over the last two dimensions: Vaswani et al., "Attention is all you need" (2017). For the
 -- backward pass it keeps q, k and v, and the probabilities or, of the fused kernel, y. The fused kernel takes four
--- dimensions, f16 and bf16, and 32, 64 or 128 features, on a GPU, without dropout.
+-- dimensions without dropout: on the CPU from 16 features on, on a GPU f16 and bf16, and 32, 64 or 128 features.
 --
 -- Causal: query i sees keys up to i + keys - queries, so that the last query sees all of them; no more queries than
 -- keys. With as many of both, which is what PyTorch's is_causal is meant for, position i sees positions up to i.
