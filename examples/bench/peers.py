@@ -1,5 +1,6 @@
 """The shapes of linear.lua for torch, torchao and bitsandbytes, each where it is installed, or with --attention those of
-attention.lua for torch: forward, backward and both in microseconds, measured as measure.lua does. Options: --help."""
+attention.lua for torch: forward, backward and both in microseconds, measured as measure.lua does; or with --step gpt2 the
+step of gpt2.lua (peers_gpt2.py). Options: --help."""
 
 import argparse
 import statistics
@@ -12,6 +13,8 @@ try:
     import torch
 except ImportError:
     raise SystemExit("peers.py: torch is not installed")
+
+import peers_gpt2
 
 GPU_SHAPES = "32,256,256;512,1024,1024;4096,4096,4096;8192,4096,16384;8192,8192,8192"
 CPU_SHAPES = "32,256,256;512,1024,1024"
@@ -278,9 +281,12 @@ def main():
     parser.add_argument("--full", action="store_true", help="attention without the causal mask")
     parser.add_argument("--steps", type=int, default=50, help="samples of a measurement, whose median is printed")
     parser.add_argument("--sustained", action="store_true", help="without a rest before every sample")
+    parser.add_argument("--step", choices=["gpt2"], help="a training step in place of layers, of --peers torch and compiled")
+    peers_gpt2.add_options(parser)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    peers = (arguments.peers or (CPU_PEERS if device.type == "cpu" else ",".join(PEERS))).split(",")
+    least = arguments.step or device.type == "cpu"
+    peers = (arguments.peers or (CPU_PEERS if least else ",".join(PEERS))).split(",")
     for name in peers:
         if name not in PEERS:
             parser.error(f"unknown peer {name}: one of {', '.join(PEERS)}")
@@ -289,7 +295,16 @@ def main():
         parser.error("--full and --errors belong to --attention")
     if any(len(shape) != (4 if arguments.attention else 3) for shape in arguments.shapes or []):
         parser.error("--shapes: rows,in,out, or batch,heads,tokens,features with --attention")
+    if arguments.step and (arguments.attention or arguments.shapes or not set(peers) <= set(peers_gpt2.FORMS)):
+        parser.error("--step takes no --attention, no --shapes, and of --peers torch and compiled")
+    if not arguments.step and any(getattr(arguments, name) for name in peers_gpt2.CPU_SIZES):
+        parser.error(f"--{', --'.join(peers_gpt2.CPU_SIZES)} belong to --step gpt2")
 
+    if arguments.step:
+        arguments.seconds = 20
+        print(f"{device_name(device)}, torch {torch.__version__}; medians of up to {arguments.steps}")
+        peers_gpt2.bench(device, arguments.dtype, DTYPES[arguments.dtype], peers, arguments, measure)
+        return
     arguments.seconds = 0.5 if device.type == "cpu" else 3
     print(f"{device_name(device)}, torch {torch.__version__}; microseconds, medians of up to {arguments.steps}")
     if arguments.attention:
