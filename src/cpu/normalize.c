@@ -53,6 +53,10 @@ static double row_mean(const Normalize *job, int64_t first) {
   return sum / (double)job->columns;
 }
 
+static float inverse_of(const Normalize *job, double squares) {
+  return (float)(1 / sqrt(squares / (double)job->columns + (double)job->epsilon));
+}
+
 static float row_inverse(const Normalize *job, int64_t first, double mean) {
   float buffer[CHUNK];
   double sum = 0;
@@ -60,29 +64,62 @@ static float row_inverse(const Normalize *job, int64_t first, double mean) {
     int n = chunk_length(job->columns, start);
     sum += squares_from(load(job->x, first + start, n, buffer), mean, n);
   }
-  return (float)(1 / sqrt(sum / (double)job->columns + (double)job->epsilon));
+  return inverse_of(job, sum);
 }
 
 static RowMean kept_mean(const Normalize *job, int64_t row) {
   return job->mean ? (RowMean){job->mean[2 * row], job->mean[2 * row + 1]} : (RowMean){0};
 }
 
+/* weight and bias may be NULL. */
+static void finish_row(const Normalize *job, int64_t first, const float *x, RowMean mean, float inverse,
+                       const float *weight, const float *bias, int n) {
+  float buffer[CHUNK];
+  float *out = job->out.dtype == DTYPE_F32 ? (float *)job->out.data + first : buffer;
+  standardize(out, x, mean, inverse, n);
+  if (weight) multiply_floats(out, out, weight, n);
+  if (bias) add_floats(out, out, bias, n);
+  store_floats(job->out.dtype, job->out.data, first, n, out);
+}
+
+static RowMean keep(const Normalize *job, int64_t row, double exact, float inverse) {
+  RowMean mean = row_mean_of(exact);
+  if (job->mean) memcpy(&job->mean[2 * row], &mean, sizeof mean);
+  job->inverse[row] = inverse;
+  return mean;
+}
+
+/* Of at most CHUNK elements, which are converted once. */
+static void normalize_short_rows(const Normalize *job, int64_t begin, int64_t end) {
+  float buffer[CHUNK], weight_buffer[CHUNK], bias_buffer[CHUNK];
+  int n = (int)job->columns;
+  const float *weight = job->weight.data ? load(job->weight, 0, n, weight_buffer) : NULL;
+  const float *bias = job->bias.data ? load(job->bias, 0, n, bias_buffer) : NULL;
+  for (int64_t row = begin; row < end; row++) {
+    const float *x = load(job->x, row * n, n, buffer);
+    double exact = job->mean ? sum_floats(x, n) / n : 0;
+    float inverse = inverse_of(job, squares_from(x, exact, n));
+    finish_row(job, row * n, x, keep(job, row, exact, inverse), inverse, weight, bias, n);
+  }
+}
+
 static void normalize_rows(int64_t begin, int64_t end, const void *context) {
   const Normalize *job = context;
-  float buffer[CHUNK], out[CHUNK];
+  if (job->columns <= CHUNK) {
+    normalize_short_rows(job, begin, end);
+    return;
+  }
+  float buffer[CHUNK], weight_buffer[CHUNK], bias_buffer[CHUNK];
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->columns;
     double exact = job->mean ? row_mean(job, first) : 0;
-    RowMean mean = row_mean_of(exact);
     float inverse = row_inverse(job, first, exact);
-    if (job->mean) memcpy(&job->mean[2 * row], &mean, sizeof mean);
-    job->inverse[row] = inverse;
+    RowMean mean = keep(job, row, exact, inverse);
     for (int64_t start = 0; start < job->columns; start += CHUNK) {
       int n = chunk_length(job->columns, start);
-      standardize(out, load(job->x, first + start, n, buffer), mean, inverse, n);
-      if (job->weight.data) multiply_floats(out, out, load(job->weight, start, n, buffer), n);
-      if (job->bias.data) add_floats(out, out, load(job->bias, start, n, buffer), n);
-      store_floats(job->out.dtype, job->out.data, first + start, n, out);
+      const float *weight = job->weight.data ? load(job->weight, start, n, weight_buffer) : NULL;
+      const float *bias = job->bias.data ? load(job->bias, start, n, bias_buffer) : NULL;
+      finish_row(job, first + start, load(job->x, first + start, n, buffer), mean, inverse, weight, bias, n);
     }
   }
 }
@@ -106,18 +143,38 @@ bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalizati
 
 /* --- backward --- */
 
+/* normalized = (x - mean) · inverse, grad = dy · weight */
+VECTORIZE static void prepare_weighted(float *restrict normalized, float *restrict grad, const float *restrict x,
+                                       const float *restrict dy, const float *restrict weight, RowMean mean,
+                                       float inverse, int n) {
+  for (int i = 0; i < n; i++) {
+    normalized[i] = normalized_value(x[i], mean, inverse);
+    grad[i] = dy[i] * weight[i];
+  }
+}
+
 /* A chunk of a row: n = (x - mean) · inverse, and g = dy · weight, which is dy itself without a weight. */
 typedef struct RowChunk {
-  float normalized[CHUNK], weighted[CHUNK], dy_buffer[CHUNK], buffer[CHUNK];
+  float normalized[CHUNK], weighted[CHUNK], dy_buffer[CHUNK], buffer[CHUNK], weight_buffer[CHUNK];
   const float *dy, *grad;
+  const float *weight; /* NULL without one; of rows of one chunk it is loaded once */
 } RowChunk;
+
+static void load_weight(const Normalize *job, int64_t start, int n, RowChunk *chunk) {
+  chunk->weight = job->weight.data ? load(job->weight, start, n, chunk->weight_buffer) : NULL;
+}
 
 static void load_chunk(const Normalize *job, int64_t row, int64_t start, int n, RowChunk *chunk) {
   int64_t first = row * job->columns + start;
-  standardize(chunk->normalized, load(job->x, first, n, chunk->buffer), kept_mean(job, row), job->inverse[row], n);
+  const float *x = load(job->x, first, n, chunk->buffer);
+  RowMean mean = kept_mean(job, row);
+  float inverse = job->inverse[row];
+  if (job->columns > CHUNK) load_weight(job, start, n, chunk);
   chunk->dy = chunk->grad = load(job->dy, first, n, chunk->dy_buffer);
-  if (job->weight.data) {
-    multiply_floats(chunk->weighted, chunk->dy, load(job->weight, start, n, chunk->buffer), n);
+  if (!chunk->weight) {
+    standardize(chunk->normalized, x, mean, inverse, n);
+  } else {
+    prepare_weighted(chunk->normalized, chunk->weighted, x, chunk->dy, chunk->weight, mean, inverse, n);
     chunk->grad = chunk->weighted;
   }
 }
@@ -130,56 +187,87 @@ VECTORIZE static void add_values(double *restrict sum, const float *restrict a, 
   for (int i = 0; i < n; i++) sum[i] += (double)a[i];
 }
 
+/* Σ g and Σ g · n */
+typedef struct GradientSums {
+  double grad, product;
+} GradientSums;
+
+VECTORIZE static void add_gradient_sums(GradientSums *sums, const float *restrict grad,
+                                        const float *restrict normalized, int n) {
+  enum { LANES = 32 }; /* so that this is a loop over vectors */
+  double of_grad[LANES] = {0}, of_product[LANES] = {0};
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    for (int j = 0; j < LANES; j++) {
+      of_grad[j] += (double)grad[i + j];
+      of_product[j] += (double)(grad[i + j] * normalized[i + j]);
+    }
+  }
+  for (; i < n; i++) {
+    of_grad[0] += (double)grad[i];
+    of_product[0] += (double)(grad[i] * normalized[i]);
+  }
+  for (int width = LANES / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) {
+      of_grad[j] += of_grad[j + width];
+      of_product[j] += of_product[j + width];
+    }
+  }
+  sums->grad += of_grad[0];
+  sums->product += of_product[0];
+}
+
 VECTORIZE static void input_gradient(float *restrict out, const float *restrict g, const float *restrict normalized,
                                      float mean_g, float mean_product, float inverse, int n) {
   for (int i = 0; i < n; i++) out[i] = inverse * (g[i] - mean_g - normalized[i] * mean_product);
 }
 
-static void backward_row(const Normalize *job, int64_t row, double *weight_sums, double *bias_sums) {
-  RowChunk chunk;
-  double sum = 0, sum_product = 0;
+static void backward_row(const Normalize *job, int64_t row, double *weight_sums, double *bias_sums, RowChunk *chunk) {
+  GradientSums sums = {0};
   for (int64_t start = 0; start < job->columns; start += CHUNK) {
     int n = chunk_length(job->columns, start);
-    load_chunk(job, row, start, n, &chunk);
-    if (weight_sums) add_products(weight_sums + start, chunk.dy, chunk.normalized, n);
-    if (bias_sums) add_values(bias_sums + start, chunk.dy, n);
-    if (!job->out.data) continue;
-    if (job->mean) sum += sum_floats(chunk.grad, n);
-    multiply_floats(chunk.buffer, chunk.grad, chunk.normalized, n);
-    sum_product += sum_floats(chunk.buffer, n);
+    load_chunk(job, row, start, n, chunk);
+    if (weight_sums) add_products(weight_sums + start, chunk->dy, chunk->normalized, n);
+    if (bias_sums) add_values(bias_sums + start, chunk->dy, n);
+    if (job->out.data) add_gradient_sums(&sums, chunk->grad, chunk->normalized, n);
   }
   if (!job->out.data) return;
   double columns = (double)job->columns;
+  float mean_grad = job->mean ? (float)(sums.grad / columns) : 0;
   for (int64_t start = 0; start < job->columns; start += CHUNK) {
     int n = chunk_length(job->columns, start);
-    if (job->columns > CHUNK) load_chunk(job, row, start, n, &chunk);
-    input_gradient(chunk.buffer, chunk.grad, chunk.normalized, (float)(sum / columns), (float)(sum_product / columns),
+    if (job->columns > CHUNK) load_chunk(job, row, start, n, chunk);
+    input_gradient(chunk->buffer, chunk->grad, chunk->normalized, mean_grad, (float)(sums.product / columns),
                    job->inverse[row], n);
     int64_t first = row * job->columns + start;
-    if (job->addend.data) add_floats(chunk.buffer, chunk.buffer, load(job->addend, first, n, chunk.dy_buffer), n);
-    store_floats(job->out.dtype, job->out.data, first, n, chunk.buffer);
+    if (job->addend.data) add_floats(chunk->buffer, chunk->buffer, load(job->addend, first, n, chunk->dy_buffer), n);
+    store_floats(job->out.dtype, job->out.data, first, n, chunk->buffer);
   }
 }
 
 static void backward_slices(int64_t begin, int64_t end, const void *context) {
   const Normalize *job = context;
+  RowChunk chunk;
+  if (job->columns <= CHUNK) load_weight(job, 0, (int)job->columns, &chunk);
   for (int64_t slice = begin; slice < end; slice++) {
     double *weight_sums = job->weight_sums ? job->weight_sums + slice * job->columns : NULL;
     double *bias_sums = job->bias_sums ? job->bias_sums + slice * job->columns : NULL;
     int64_t last = (slice + 1) * job->slice_rows;
     for (int64_t row = slice * job->slice_rows; row < last && row < job->rows; row++) {
-      backward_row(job, row, weight_sums, bias_sums);
+      backward_row(job, row, weight_sums, bias_sums, &chunk);
     }
   }
+}
+
+VECTORIZE static void add_sums(double *restrict sum, const double *restrict x, int64_t n) {
+  for (int64_t i = 0; i < n; i++) sum[i] += x[i];
 }
 
 /* Adds the slices' sums up in their order. */
 static void store_sums(Tensor *out, double *sums, int64_t slices) {
   if (!out) return;
   int64_t columns = tensor_count(out);
-  for (int64_t slice = 1; slice < slices; slice++) {
-    for (int64_t i = 0; i < columns; i++) sums[i] += sums[slice * columns + i];
-  }
+  for (int64_t slice = 1; slice < slices; slice++) add_sums(sums, sums + slice * columns, columns);
   float buffer[CHUNK];
   for (int64_t start = 0; start < columns; start += CHUNK) {
     int n = chunk_length(columns, start);
@@ -190,7 +278,7 @@ static void store_sums(Tensor *out, double *sums, int64_t slices) {
 
 bool cpu_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward) {
   const Tensor *x = backward->x, *mean = backward->mean, *inverse = backward->inverse;
-  enum { NORMALIZE_SLICES = 64 }; /* at most */
+  enum { SLICES_MOST = 64, SLICE_ROWS_LEAST = 32 };
   Normalize job = {
       .out = values_of(gradients->x),
       .x = values_of(x),
@@ -202,7 +290,8 @@ bool cpu_normalize_backward(const NormalizeGradients *gradients, const Normalize
       .rows = rows_of(x),
       .columns = x->size[x->rank - 1],
   };
-  job.slice_rows = divide_up(job.rows, NORMALIZE_SLICES);
+  job.slice_rows = divide_up(job.rows, SLICES_MOST);
+  if (job.slice_rows < SLICE_ROWS_LEAST) job.slice_rows = SLICE_ROWS_LEAST;
   int64_t slices = job.rows > 0 ? divide_up(job.rows, job.slice_rows) : 1;
   size_t sums = (size_t)(slices * job.columns);
   size_t bytes = ((gradients->weight != NULL) + (gradients->bias != NULL)) * sums * sizeof(double);

@@ -212,12 +212,12 @@ VECTORIZE static float exponentials(float *x, float largest, int n) {
   int i = 0;
   for (; i + LANES <= n; i += LANES) {
     for (int j = 0; j < LANES; j++) {
-      x[i + j] = vector_exp(x[i + j] - largest);
+      x[i + j] = vector_exp_down(x[i + j] - largest);
       lane[j] += x[i + j];
     }
   }
   for (; i < n; i++) {
-    x[i] = vector_exp(x[i] - largest);
+    x[i] = vector_exp_down(x[i] - largest);
     lane[0] += x[i];
   }
   for (int width = LANES / 2; width > 0; width /= 2) {

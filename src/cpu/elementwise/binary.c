@@ -28,7 +28,7 @@ INLINED float silu_backward(float g, float x) {
 /* ln(1 + e^(b x)) / b, where e is never taken to a large power. */
 INLINED float softplus(float x, float b) {
   float scaled = b * x;
-  return ((scaled > 0.0f ? scaled : 0.0f) + vector_log1p(vector_exp(-fabsf(scaled)))) / b;
+  return ((scaled > 0.0f ? scaled : 0.0f) + vector_log1p(vector_exp_down(-fabsf(scaled)))) / b;
 }
 
 /* The C library gives NaN where one of the operands is a signalling NaN, even where no other NaN counts. */
@@ -79,7 +79,7 @@ VECTORIZE static void binary_floats(int op, float *restrict out, const float *co
     EACH(COS_BACKWARD, -a * sinf(b));
     EACH(TAN_BACKWARD, a * (1.0f + b * b));
     EACH(TANH_BACKWARD, a * (1.0f - b * b));
-    EACH(ERF_BACKWARD, a * (TWO_OVER_SQRT_PI * vector_exp(-b * b)));
+    EACH(ERF_BACKWARD, a * (TWO_OVER_SQRT_PI * vector_exp_down(-b * b)));
     EACH(SIGMOID_BACKWARD, a * b * (1.0f - b));
     EACH(RELU_BACKWARD, b > 0.0f ? a : 0.0f);
     EACH(GELU_BACKWARD, gelu_backward(a, b));

@@ -1,5 +1,5 @@
 /* Functions of float32 in plain arithmetic without branches, so that loops over them vectorize. Relative errors stay
- * below 5e-7 of the exact result, measured over all of float32, except that exponentials below 2^-126 are 0:
+ * below 5e-7 of the exact result, measured over all of float32, except that exponentials below 2^-126 may be 0:
  * arithmetic with subnormal numbers is many times slower. Infinities, zeros and NaN behave as in C's library.
  * Polynomial coefficients are minimax fits in the relative error. */
 #ifndef FP8_CPU_ELEMENTWISE_VECTOR_MATH_H
@@ -9,29 +9,46 @@
 #include "core/portable.h"
 #include "cpu/vectorize.h"
 
-/* e^(x + correction) for a correction much smaller than 1: x = n ln 2 + r, e^r = 1 + r + r² P(r). */
-INLINED float vector_exp_sum(float x, float correction) {
-  float bounded = x < -87.33654f ? -87.33654f : x; /* log 2^-126 */
-  bounded = bounded > 90.0f ? 90.0f : bounded;
+/* e^(x + correction) = 2^n · value, for a correction much smaller than 1: x = n ln 2 + r, e^r = 1 + r + r² P(r). */
+typedef struct ExpParts {
+  float value;
+  int32_t n; /* any where the value is NaN */
+} ExpParts;
+
+/* Of x between -128 and 90. */
+INLINED ExpParts exp_parts(float x, float correction) {
   /* Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits. */
-  float shifted = bounded * 1.44269504f + 0x1.8p23f;
+  float shifted = x * 1.44269504f + 0x1.8p23f;
   float n = shifted - 0x1.8p23f;
-  float r = (bounded - n * 0x1.62ep-1f) - n * 0x1.0bfbe8p-15f + correction;
+  float r = (x - n * 0x1.62ep-1f) - n * 0x1.0bfbe8p-15f + correction;
   float series = 0.00836888794f + r * 0.00139504881f;
   series = 0.04166620597f + r * series;
   series = 0.16666518152f + r * series;
   series = 0.5f + r * series;
-  float value = 1.0f + (r + r * r * series);
+  return (ExpParts){1.0f + (r + r * r * series), (int32_t)(float_to_bits(shifted) - 0x4B400000u)};
+}
+
+INLINED float vector_exp(float x) {
+  float bounded = x < -87.33654f ? -87.33654f : x; /* log 2^-126 */
+  bounded = bounded > 90.0f ? 90.0f : bounded;
+  ExpParts part = exp_parts(bounded, 0.0f);
   /* 2^n in two factors: n goes up to 130. */
-  int32_t exponent = (int32_t)(float_to_bits(shifted) - 0x4B400000u);
-  int32_t half = exponent >> 1;
-  value *= float_from_bits((uint32_t)(half + 127) << 23);
-  value *= float_from_bits((uint32_t)(exponent - half + 127) << 23);
+  int32_t half = part.n >> 1;
+  float value = part.value * float_from_bits((uint32_t)(half + 127) << 23);
+  value *= float_from_bits((uint32_t)(part.n - half + 127) << 23);
   value = x < -87.33654f ? 0.0f : value;
   return x != x ? x : value;
 }
 
-INLINED float vector_exp(float x) { return vector_exp_sum(x, 0.0f); }
+/* The same of x + correction, for x up to 88: 2^n is one factor, which is 0 from 2^-127 down. */
+INLINED float vector_exp_of_sum(float x, float correction) {
+  ExpParts part = exp_parts(x < -128.0f ? -128.0f : x, correction);
+  int32_t exponent = part.n + 127;
+  return part.value * float_from_bits((uint32_t)(exponent < 0 ? 0 : exponent) << 23);
+}
+
+/* The same for x that is not above 0, but for what rounding may have done. */
+INLINED float vector_exp_down(float x) { return vector_exp_of_sum(x, 0.0f); }
 
 /* x = 2^n m with m in [sqrt(1/2), sqrt(2)); log m = 2t + rest, for t = (m - 1) / (m + 1), log m = 2 atanh(t). */
 typedef struct LogParts {
@@ -112,7 +129,7 @@ INLINED float vector_tanh(float x) {
 /* Never takes e to a large power, so that neither end overflows. */
 INLINED float vector_sigmoid(float x) {
   float magnitude = float_from_bits(float_to_bits(x) & 0x7FFFFFFF);
-  float power = vector_exp(-magnitude);
+  float power = vector_exp_down(-magnitude);
   return (x < 0.0f ? power : 1.0f) / (1.0f + power);
 }
 
@@ -121,7 +138,7 @@ INLINED float vector_gauss(float t) {
   float bounded = t > 15.0f ? 15.0f : t;
   float high = float_from_bits(float_to_bits(bounded) & 0xFFFFF000);
   float low = bounded - high;
-  return vector_exp_sum(high * high * -0.5f, low * (high + bounded) * -0.5f);
+  return vector_exp_of_sum(high * high * -0.5f, low * (high + bounded) * -0.5f);
 }
 
 /* The normal distribution function Φ(x), given gauss = e^(-x²/2). */

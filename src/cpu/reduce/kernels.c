@@ -157,18 +157,23 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
   switch (op) {
   case REDUCE_SUM:
   case REDUCE_MEAN:
+#pragma omp simd
     for (int i = 0; i < n; i++) value[i].number += (double)x[i];
     return;
   case REDUCE_PROD:
+#pragma omp simd
     for (int i = 0; i < n; i++) value[i].number *= (double)x[i];
     return;
   case REDUCE_NORM:
+#pragma omp simd
     for (int i = 0; i < n; i++) value[i].number += (double)x[i] * (double)x[i];
     return;
   case REDUCE_MAX:
+#pragma omp simd
     for (int i = 0; i < n; i++) value[i].number = (double)larger_or_nan((float)value[i].number, x[i]);
     return;
   case REDUCE_MIN:
+#pragma omp simd
     for (int i = 0; i < n; i++) value[i].number = (double)smaller_or_nan((float)value[i].number, x[i]);
     return;
   case REDUCE_ARGMAX:
@@ -186,6 +191,7 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
 VECTORIZE void accumulate_four_rows(Accumulators all, const float *restrict x, int64_t stride, int n) {
   ReduceValue *restrict value = all.value;
   const float *a = x, *b = x + stride, *c = x + 2 * stride, *d = x + 3 * stride;
+#pragma omp simd
   for (int i = 0; i < n; i++) {
     value[i].number += ((double)a[i] + (double)b[i]) + ((double)c[i] + (double)d[i]);
   }

@@ -9,7 +9,7 @@
 #include "cpu/vectors.h"
 
 VECTORIZE void exp_minus(float *restrict out, const float *restrict x, float scale, float shift, int n) {
-  for (int i = 0; i < n; i++) out[i] = vector_exp(x[i] * scale - shift);
+  for (int i = 0; i < n; i++) out[i] = vector_exp_down(x[i] * scale - shift);
 }
 
 RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale) {

@@ -18,7 +18,7 @@ typedef struct RowSum {
 /* Of elements first … first + length - 1, each times `scale`. */
 RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale);
 
-/* out[i] = exp(x[i] · scale - shift) */
+/* out[i] = exp(x[i] · scale - shift), where shift is the largest x[i] · scale */
 void exp_minus(float *restrict out, const float *restrict x, float scale, float shift, int n);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
+#include "cpu/elementwise/vector_math.h"
 #include "cpu/parallel.h"
 #include "cpu/softmax/row_sum.h"
 #include "cpu/vectorize.h"
@@ -94,6 +95,10 @@ VECTORIZE static void softmax_gradient(float *restrict out, const float *restric
   for (int i = 0; i < n; i++) out[i] = y[i] * (dy[i] - sum) * scale;
 }
 
+VECTORIZE static void exponentials(float *restrict out, const float *restrict y, int n) {
+  for (int i = 0; i < n; i++) out[i] = vector_exp(y[i]);
+}
+
 /* dx = scale · y (dy - Σ dy y); for the logarithm dx = dy - e^y Σ dy. */
 static void softmax_backward_rows(int64_t begin, int64_t end, const void *context) {
   const Softmax *job = context;
@@ -116,7 +121,7 @@ static void softmax_backward_rows(int64_t begin, int64_t end, const void *contex
       const float *dy = load_floats(job->x_dtype, job->x, first + start, n, dy_buffer);
       const float *y = load_floats(job->y_dtype, job->y, first + start, n, y_buffer);
       if (job->rule.logarithm) {
-        exp_minus(out, y, 1.0f, 0.0f, n);
+        exponentials(out, y, n);
         for (int i = 0; i < n; i++) out[i] = dy[i] - out[i] * sum;
       } else {
         softmax_gradient(out, dy, y, sum, job->rule.scale, n);
