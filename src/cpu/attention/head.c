@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/formats/float_formats.h"
 #include "core/portable.h"
 #include "cpu/convert.h"
 #include "cpu/elementwise/vector_math.h"
@@ -33,11 +34,30 @@ static bool is_finite(const float *x, int64_t n) {
   return largest < float_to_bits(INFINITY);
 }
 
+/* Rows are short: a call for each would take as long as the rows. */
+VECTORIZE static void pack_f32(float *restrict out, const float *restrict x, int64_t rows, int64_t features,
+                               int64_t stride) {
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t j = 0; j < features; j++) out[i * features + j] = x[i * stride + j];
+  }
+}
+
+VECTORIZE static void pack_bf16(float *restrict out, const uint16_t *restrict x, int64_t rows, int64_t features,
+                                int64_t stride) {
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t j = 0; j < features; j++) out[i * features + j] = bf16_to_float(x[i * stride + j]);
+  }
+}
+
 Rows rows_of_head(const Tensor *x, int64_t head, float *buffer) {
   int64_t count = x->size[2], features = x->size[3], stride = x->stride[2], offset = head_offset(x, head);
   const float *data = buffer;
   if (x->dtype == DTYPE_F32 && stride == features) {
     data = (const float *)tensor_data(x) + offset;
+  } else if (x->dtype == DTYPE_F32) {
+    pack_f32(buffer, (const float *)tensor_data(x) + offset, count, features, stride);
+  } else if (x->dtype == DTYPE_BF16) {
+    pack_bf16(buffer, (const uint16_t *)tensor_data(x) + offset, count, features, stride);
   } else {
     for (int64_t i = 0; i < count; i++) {
       convert_run(DTYPE_F32, buffer, i * features, x->dtype, tensor_data(x), offset + i * stride, features);
@@ -165,43 +185,43 @@ bool add_over_queries(const QueryBlock *block, float *out, const float *weights,
 
 /* --- softmax --- */
 
-/* The weights of query i for keys from `first` on, and how many of the keys it sees. */
+/* Independent partial results, so that a loop over them is a vector operation. */
+enum { LANES = 32 };
+
+/* The weights of query i for keys from `first` on: `count`, of which it sees `seen`, and what is worked on is `length`. */
 typedef struct Piece {
   int64_t start;
-  int seen, count;
+  int seen, length, count;
 } Piece;
 
 static Piece piece_of(const QueryBlock *block, int64_t i, int64_t first) {
-  int64_t count = key_count(block, first);
-  return (Piece){first * block->count + i * count, (int)keys_seen(block, i, first, count), (int)count};
+  int64_t count = key_count(block, first), seen = keys_seen(block, i, first, count);
+  int64_t length = smaller(divide_up(seen, LANES) * LANES, count);
+  return (Piece){first * block->count + i * count, (int)seen, (int)length, (int)count};
 }
 
-/* What is beyond them is 0: a NaN of a query is none of theirs. */
+/* What is beyond the keys that are seen is 0: a NaN of a query is none of theirs. */
 static void clear_unseen(float *weights, Piece piece) {
   memset(weights + piece.start + piece.seen, 0, (size_t)(piece.count - piece.seen) * sizeof *weights);
 }
 
-/* Independent partial results, so that a loop over them is a vector operation. */
-enum { LANES = 32 };
-
-/* Scales the scores, of which those from `seen` on become minus infinity; returns the largest, NaN if there is one. */
+/* Scales the scores, of which those from `seen` on become minus infinity; returns the largest that is not NaN. */
 VECTORIZE static float scale_scores(float *x, float scale, int seen, int n) {
   float lane[LANES];
   for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
   int i = 0;
-  for (; i + LANES <= n; i += LANES) {
+  for (; i + LANES <= seen; i += LANES) {
     for (int j = 0; j < LANES; j++) {
-      float value = i + j < seen ? x[i + j] * scale : -INFINITY;
-      x[i + j] = value;
-      lane[j] = larger_or_nan(lane[j], value);
+      x[i + j] *= scale;
+      lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
     }
   }
   for (; i < n; i++) {
     x[i] = i < seen ? x[i] * scale : -INFINITY;
-    lane[0] = larger_or_nan(lane[0], x[i]);
+    lane[0] = x[i] > lane[0] ? x[i] : lane[0];
   }
   for (int width = LANES / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; j++) lane[j] = larger_or_nan(lane[j], lane[j + width]);
+    for (int j = 0; j < width; j++) lane[j] = lane[j] > lane[j + width] ? lane[j] : lane[j + width];
   }
   return lane[0];
 }
@@ -226,22 +246,24 @@ VECTORIZE static float exponentials(float *x, float largest, int n) {
   return lane[0];
 }
 
+/* A NaN among a query's scores makes their sum NaN, and with it all of its probabilities. */
 void scores_to_probabilities(const QueryBlock *block, float *scores, float scale, float *log_sums) {
   for (int64_t i = 0; i < block->count; i++) {
     float largest = -INFINITY;
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
-      largest = larger_or_nan(largest, scale_scores(scores + piece.start, scale, piece.seen, piece.count));
+      float of_piece = scale_scores(scores + piece.start, scale, piece.seen, piece.length);
+      largest = of_piece > largest ? of_piece : largest;
     }
     double total = 0;
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
-      total += (double)exponentials(scores + piece.start, largest, piece.count);
+      total += (double)exponentials(scores + piece.start, largest, piece.length);
     }
     float sum = (float)total;
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
-      scale_floats(scores + piece.start, scores + piece.start, 1.0f / sum, piece.count);
+      scale_floats(scores + piece.start, scores + piece.start, 1.0f / sum, piece.length);
       clear_unseen(scores, piece);
     }
     if (log_sums) log_sums[i] = largest * 1.44269504f + vector_log2(sum);
@@ -272,11 +294,11 @@ void to_score_gradients(const QueryBlock *block, float *grads, const float *prob
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
       clear_unseen(grads, piece);
-      sum += sum_products(grads + piece.start, probabilities + piece.start, piece.count);
+      sum += sum_products(grads + piece.start, probabilities + piece.start, piece.length);
     }
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
-      score_gradients(grads + piece.start, probabilities + piece.start, (float)sum, scale, piece.count);
+      score_gradients(grads + piece.start, probabilities + piece.start, (float)sum, scale, piece.length);
       clear_unseen(grads, piece);
     }
   }
