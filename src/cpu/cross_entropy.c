@@ -58,16 +58,21 @@ static float row_loss(const Job *job, int64_t first, int64_t label, RowSum total
   return cross_entropy_loss(sums, target, sum_of_target(job, target), chosen);
 }
 
-/* Writes the gradient of a row whose loss has the gradient `dloss`; `factor` is Σ q over the sum of exponentials. */
-static void row_gradient(const Job *job, int64_t first, int64_t label, float largest, float factor, float dloss) {
+/* Rows of so many classes keep their exponentials from the loss for the gradient, 64 KiB of a thread's stack. */
+enum { KEPT_CLASSES = 16384 };
+
+/* Writes the gradient of a row whose loss has the gradient `dloss`; `factor` is Σ q over the sum of exponentials, which are
+ * in `kept` if that is not NULL. */
+static void row_gradient(const Job *job, int64_t first, int64_t label, float largest, float factor, float dloss,
+                         const float *kept) {
   float buffer[CHUNK], out[CHUNK];
   DType dtype = job->rows->logits->dtype;
   SoftTarget target = target_of(job, label);
   const float *weight = weights_of(job);
   for (int64_t start = 0; start < job->classes; start += CHUNK) {
     int n = chunk_length(job->classes, start);
-    exp_minus(out, load_floats(dtype, job->logits, first + start, n, buffer), 1, largest, n);
-    scale_floats(out, out, factor, n);
+    if (!kept) exp_minus(out, load_floats(dtype, job->logits, first + start, n, buffer), 1, largest, n);
+    scale_floats(out, kept ? kept + start : out, factor, n);
     if (label >= start && label < start + n) out[label - start] -= target.own;
     if (target.share != 0) {
       for (int i = 0; i < n; i++) out[i] -= target.share * (weight ? weight[start + i] : 1.0f);
@@ -89,6 +94,8 @@ static void ignore_row(const Job *job, int64_t row) {
 
 static void compute_rows(int64_t begin, int64_t end, const void *context) {
   const Job *job = context;
+  float exponentials[KEPT_CLASSES];
+  float *kept = job->loss && job->dlogits && job->classes <= KEPT_CLASSES ? exponentials : NULL;
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->classes, label = label_of(job->rows, row);
     if (is_ignored(job->rows, label)) {
@@ -97,7 +104,7 @@ static void compute_rows(int64_t begin, int64_t end, const void *context) {
     }
     RowSum total;
     if (job->loss) {
-      total = row_sum(job->rows->logits->dtype, job->logits, first, job->classes, 1);
+      total = row_sum(job->rows->logits->dtype, job->logits, first, job->classes, 1, kept);
       job->loss[row] = row_loss(job, first, label, total);
       total.sum /= sum_of_target(job, target_of(job, label));
       if (job->statistics) job->statistics[row] = total;
@@ -106,7 +113,7 @@ static void compute_rows(int64_t begin, int64_t end, const void *context) {
     }
     if (!job->dlogits) continue;
     float dloss = *(const float *)stream_address(&job->dloss, row);
-    row_gradient(job, first, label, total.largest, 1.0f / total.sum, dloss);
+    row_gradient(job, first, label, total.largest, 1.0f / total.sum, dloss, kept);
   }
 }
 

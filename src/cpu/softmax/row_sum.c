@@ -12,7 +12,7 @@ VECTORIZE void exp_minus(float *restrict out, const float *restrict x, float sca
   for (int i = 0; i < n; i++) out[i] = vector_exp_down(x[i] * scale - shift);
 }
 
-RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale) {
+RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale, float *kept) {
   float buffer[CHUNK], scaled[CHUNK], largest = -INFINITY;
   for (int64_t start = 0; start < length; start += CHUNK) {
     int n = chunk_length(length, start);
@@ -26,8 +26,9 @@ RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, flo
   double sum = 0;
   for (int64_t start = 0; start < length; start += CHUNK) {
     int n = chunk_length(length, start);
-    exp_minus(scaled, load_floats(dtype, data, first + start, n, buffer), scale, largest, n);
-    sum += sum_floats(scaled, n);
+    float *out = kept ? kept + start : scaled;
+    exp_minus(out, load_floats(dtype, data, first + start, n, buffer), scale, largest, n);
+    sum += sum_floats(out, n);
   }
   return (RowSum){largest, (float)sum};
 }

@@ -66,7 +66,7 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
       softmax_short_row(job, first, (int)length);
       continue;
     }
-    RowSum total = row_sum(job->x_dtype, job->x, first, length, scale);
+    RowSum total = row_sum(job->x_dtype, job->x, first, length, scale, NULL);
     float factor = 1.0f / total.sum, logarithm = logf(total.sum);
     for (int64_t start = 0; start < length; start += CHUNK) {
       int n = chunk_length(length, start);
