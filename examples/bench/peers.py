@@ -281,7 +281,7 @@ def main():
     parser.add_argument("--full", action="store_true", help="attention without the causal mask")
     parser.add_argument("--steps", type=int, default=50, help="samples of a measurement, whose median is printed")
     parser.add_argument("--sustained", action="store_true", help="without a rest before every sample")
-    parser.add_argument("--step", choices=["gpt2"], help="a training step in place of layers, of --peers torch and compiled")
+    parser.add_argument("--step", choices=["gpt2"], help="a training step, of --peers torch and compiled")
     peers_gpt2.add_options(parser)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
