@@ -10,6 +10,7 @@
 #include "core/context.h"
 #include "cpu/attention/head.h"
 #include "cpu/cpu.h"
+#include "cpu/matmul/product.h"
 #include "cpu/matmul/reserve.h"
 #include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
@@ -61,7 +62,8 @@ static void take_heads(int64_t begin, int64_t end, const void *context) {
 static bool run(Heads job) {
   enum { LINE = 16 }; /* floats of a cache line */
   const Tensor *q = job.attention->q, *k = job.attention->k;
-  int next = 0, most = omp_get_max_threads(), threads = reserve_for_product(most);
+  int next = 0, most = omp_get_max_threads();
+  int threads = product_dnnl_takes_f32() ? most : reserve_for_product(most);
   bool failed = false;
   job.floats = (size_t)divide_up((int64_t)job.floats, LINE) * LINE;
   size_t bytes = (size_t)threads * job.floats * sizeof(float);

@@ -308,6 +308,8 @@ static bool has_instructions(DType dtype) {
   return ((int)dnnl_get_effective_cpu_isa() & needed) == needed;
 }
 
+bool product_dnnl_takes_f32(void) { return has_instructions(DTYPE_F32); }
+
 static ProductResult run(const Product *product) {
   if (!has_memory(running_bytes)) return PRODUCT_FAILED;
   Workbench *bench = thread_workbench();

@@ -47,6 +47,10 @@ typedef enum ProductResult { PRODUCT_DONE, PRODUCT_UNSUPPORTED, PRODUCT_FAILED }
  * where its instructions might lose subnormal numbers. */
 ProductResult product_dnnl(const Product *product);
 
+/* Whether it takes float32, without gaps in the operands. Elsewhere such products are OpenBLAS's, for which threads that call
+ * it have to reserve memory. */
+bool product_dnnl_takes_f32(void);
+
 /* What product_dnnl does, through float32: both operands are widened, the result is rounded once. Takes every float
  * dtype. */
 bool product_widened(const Product *product);
