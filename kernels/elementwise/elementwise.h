@@ -43,12 +43,15 @@ typedef struct ActivationPlan {
   DType dtype;
   const void *x, *grad; /* grad: NULL for the function */
   void *out;            /* NULL: only maxima are found */
-  int64_t vectors;      /* of 8 elements; not 0 */
+  int64_t rows, across; /* of a matrix, whose rows have so many vectors of 8 elements; not 0 */
   uint32_t *maxima;     /* a word for each of activation_grid's thread blocks: of what it wrote; or NULL */
+  float *partials;      /* of a gradient: column sums, in activation_partial_rows rows; or NULL */
   /* NULL, or: nothing is done if there is more than zeros in it. */
   const float *history;
   int64_t history_length;
 } ActivationPlan;
+int activation_partial_rows(const ActivationPlan *plan, int multiprocessors);
+/* Once `partials` is what it will be. */
 int activation_grid(const ActivationPlan *plan, int multiprocessors);
 cudaError_t launch_activation(Launch launch, const ActivationPlan *plan);
 cudaError_t launch_where(Launch launch, const ElementwisePlan *plan);

@@ -25,7 +25,9 @@ static Storage *storage_create(Device device, size_t bytes) {
 void storage_release(Storage *storage) {
   if (--storage->references > 0) return;
   Context *context = storage->context, *before = context_enter(context);
-  if (storage->maxima) storage_release(storage->maxima);
+  for (int kind = 0; kind < NOTE_KINDS; kind++) {
+    if (storage->note[kind].found) storage_release(storage->note[kind].found);
+  }
   if (storage->owner) {
     capture_free(storage);
   } else if (storage->data) {
@@ -109,24 +111,23 @@ void *tensor_data(const Tensor *tensor) {
   return (char *)tensor->storage->data + tensor->offset * dtype_size(tensor->dtype);
 }
 
-void tensor_note_maxima(const Tensor *tensor, Tensor *words) {
+void tensor_note(const Tensor *tensor, NoteKind kind, Tensor *found, int64_t columns) {
   Storage *storage = tensor->storage;
-  if (storage->maxima) storage_release(storage->maxima);
-  storage->maxima = words->storage;
-  storage->maxima_version = storage->version;
-  storage->maxima_epoch = capture_epoch();
-  words->storage = NULL;
+  if (storage->note[kind].found) storage_release(storage->note[kind].found);
+  storage->note[kind] = (Note){found->storage, storage->version, capture_epoch(), columns};
+  found->storage = NULL;
 }
 
-bool tensor_known_maxima(const Tensor *tensor, Tensor *words) {
+bool tensor_noted(const Tensor *tensor, NoteKind kind, Tensor *found) {
   const Storage *storage = tensor->storage;
-  if (!storage->maxima || storage->maxima_version != storage->version || storage->maxima_epoch != capture_epoch() ||
-      (size_t)(tensor_count(tensor) * dtype_size(tensor->dtype)) != storage->bytes || !tensor_is_contiguous(tensor)) {
-    return false;
-  }
-  *words = (Tensor){.storage = storage->maxima, .dtype = DTYPE_U8, .rank = 1, .stride = {1}};
-  words->size[0] = (int64_t)storage->maxima->bytes;
-  words->storage->references++;
+  const Note *note = &storage->note[kind];
+  if (!note->found || note->version != storage->version || note->epoch != capture_epoch()) return false;
+  bool whole = (size_t)(tensor_count(tensor) * dtype_size(tensor->dtype)) == storage->bytes;
+  if (!whole || !tensor_is_contiguous(tensor)) return false;
+  if (kind == NOTE_COLUMN_SUMS && (tensor->rank == 0 || tensor->size[tensor->rank - 1] != note->columns)) return false;
+  *found = (Tensor){.storage = note->found, .dtype = DTYPE_U8, .rank = 1, .stride = {1}};
+  found->size[0] = (int64_t)note->found->bytes;
+  found->storage->references++;
   return true;
 }
 

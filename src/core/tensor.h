@@ -14,6 +14,21 @@ struct Capture;
 struct Context;
 struct Range;
 
+/* What whoever wrote all elements of a new storage has found out about them in passing. */
+typedef enum NoteKind {
+  NOTE_MAXIMA,     /* 32-bit words whose maximum is the bits of the largest magnitude, at least those of infinity if an
+                    * element is infinite or NaN */
+  NOTE_COLUMN_SUMS /* f32: the sum over any number of rows of so many columns each is that over all rows of a matrix */
+} NoteKind;
+enum { NOTE_KINDS = 2 };
+
+/* NULL, or what is noted, and when: it holds as long as both numbers do. */
+typedef struct Note {
+  struct Storage *found;
+  uint64_t version, epoch;
+  int64_t columns; /* of column sums */
+} Note;
+
 typedef struct Storage {
   int references;
   struct Context *context; /* that it was made for */
@@ -27,9 +42,7 @@ typedef struct Storage {
   struct Range *range;   /* there */
   struct Storage *previous_in_capture, *next_in_capture;
   uint64_t used_by; /* the number of the last capture that used it */
-  /* What tensor_note_maxima was given, or NULL, and when: it holds as long as both numbers do. */
-  struct Storage *maxima;
-  uint64_t maxima_version, maxima_epoch;
+  Note note[NOTE_KINDS];
 } Storage;
 
 /* Drops a reference. */
@@ -70,13 +83,12 @@ FP8_API Tensor tensor_as_transposed_matrix(const Tensor *tensor);
 /* Says that the elements have been changed in place. */
 static inline void tensor_changed(const Tensor *tensor) { tensor->storage->version++; }
 
-/* Keeps what whoever wrote all elements of a new storage has found out in passing: 32-bit words whose maximum is the bits
- * of the largest magnitude, at least those of infinity if an element is infinite or NaN. Takes the reference of `words`
- * over. */
-FP8_API void tensor_note_maxima(const Tensor *tensor, Tensor *words);
-/* Makes *words a reference to what was noted and returns true, if that is still so and `tensor` is all of the elements in
- * some order; else false. */
-FP8_API bool tensor_known_maxima(const Tensor *tensor, Tensor *words);
+/* Notes what has been found of a tensor that is all of its storage; `columns` counts for column sums. Takes the reference
+ * of `found` over. */
+FP8_API void tensor_note(const Tensor *tensor, NoteKind kind, Tensor *found, int64_t columns);
+/* Makes *found a reference to the bytes of a note and returns true, if it still holds, `tensor` is all of the elements in
+ * their order, and, of column sums, its last dimension is those columns; else false. */
+FP8_API bool tensor_noted(const Tensor *tensor, NoteKind kind, Tensor *found);
 
 /* Address of the first element. While a graph is captured, asking for it is what makes the graph keep the storage. */
 FP8_API void *tensor_data(const Tensor *tensor);

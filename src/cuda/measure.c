@@ -47,12 +47,33 @@ bool cuda_note_maxima(const CudaDevice *device, const Tensor *out, int count, ui
   if (count == 0 || tensor_count(out) < cuda_least_noted) return true;
   if (!cuda_scratch(&created, device, count * (int64_t)sizeof **words)) return false;
   *words = tensor_data(&created);
-  tensor_note_maxima(out, &created);
+  tensor_note(out, NOTE_MAXIMA, &created, 0);
   return true;
 }
 
 bool cuda_known_maxima(const Tensor *x, Maxima *maxima) {
-  if (!tensor_known_maxima(x, &maxima->words)) return false;
+  if (!tensor_noted(x, NOTE_MAXIMA, &maxima->words)) return false;
   maxima->count = (int)(tensor_count(&maxima->words) / (int64_t)sizeof(uint32_t));
   return true;
+}
+
+bool cuda_note_column_sums(const CudaDevice *device, const Tensor *out, int rows, float **sums) {
+  Tensor created = {0};
+  int64_t columns = out->size[out->rank - 1];
+  *sums = NULL;
+  if (rows == 0 || tensor_count(out) < cuda_least_noted) return true;
+  if (!cuda_scratch(&created, device, rows * columns * (int64_t)sizeof **sums)) return false;
+  *sums = tensor_data(&created);
+  tensor_note(out, NOTE_COLUMN_SUMS, &created, columns);
+  return true;
+}
+
+bool cuda_known_column_sums(const CudaDevice *device, Tensor *sum, const Tensor *x, bool *known) {
+  Tensor sums = {0};
+  *known = tensor_noted(x, NOTE_COLUMN_SUMS, &sums);
+  if (!*known) return true;
+  int64_t columns = x->size[x->rank - 1], rows = tensor_count(&sums) / (columns * (int64_t)sizeof(float));
+  bool done = cuda_finish_sum(device, sum, tensor_data(&sums), rows, columns);
+  tensor_release(&sums);
+  return done;
 }

@@ -28,6 +28,13 @@ bool cuda_note_maxima(const CudaDevice *device, const Tensor *out, int count, ui
 /* Makes *maxima what has been noted with x, if that still holds. */
 bool cuda_known_maxima(const Tensor *x, Maxima *maxima);
 
+/* The same of column sums: `rows` rows, of as many as `out`, a matrix (all dimensions but the last are rows), has
+ * columns. */
+bool cuda_note_column_sums(const CudaDevice *device, const Tensor *out, int rows, float **sums);
+
+/* sum = the column sums of x that have been noted; *known is whether there are any. */
+bool cuda_known_column_sums(const CudaDevice *device, Tensor *sum, const Tensor *x, bool *known);
+
 /* sum[c] = the sum of partials[row][c + k · columns] over rows and k: FinishSumPlan. */
 bool cuda_finish_sum(const CudaDevice *device, Tensor *sum, const float *partials, int64_t rows, int64_t width);
 

@@ -63,6 +63,18 @@ static bool sums_columns(const ReducePlan *plan) {
          cuda_measurable(plan->data, plan->dtype, plan->outputs);
 }
 
+/* x has the kept dimension before the reduced ones here, as no view that is all of a tensor in its order has. */
+static bool sum_columns(const CudaDevice *device, Tensor *out, const Tensor *x, const ReducePlan *plan) {
+  Tensor matrix = *x;
+  bool known = false;
+  matrix.rank = 2;
+  matrix.size[0] = plan->length;
+  matrix.size[1] = matrix.stride[0] = plan->outputs;
+  matrix.stride[1] = 1;
+  if (!cuda_known_column_sums(device, out, &matrix, &known)) return false;
+  return known || cuda_measure(device, plan->data, plan->dtype, plan->length, plan->outputs, out, NULL);
+}
+
 bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
@@ -73,7 +85,7 @@ bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
   plan.outputs = product(plan.kept_rank, plan.kept_size);
   plan.length = product(plan.reduced_rank, plan.reduced_size);
   if (plan.outputs == 0) return true;
-  if (sums_columns(&plan)) return cuda_measure(device, plan.data, plan.dtype, plan.length, plan.outputs, out, NULL);
+  if (sums_columns(&plan)) return sum_columns(device, out, x, &plan);
   plan.integer = reduces_integers(op, x->dtype);
   plan.columns = prefers_columns(&plan);
   split(&plan, device->launch.multiprocessors);

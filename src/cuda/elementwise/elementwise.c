@@ -33,9 +33,16 @@ static bool activate(const CudaDevice *device, UnaryOp op, Tensor *out, const Te
                          .dtype = out->dtype,
                          .x = tensor_data(x),
                          .grad = grad ? tensor_data(grad) : NULL,
-                         .out = tensor_data(out),
-                         .vectors = tensor_count(out) / 8};
-  int words = activation_grid(&plan, device->launch.multiprocessors);
+                         .out = tensor_data(out)};
+  enum { WIDTH = 8 };
+  int64_t columns = out->rank > 0 ? out->size[out->rank - 1] : 1, count = tensor_count(out);
+  bool vectors = columns % WIDTH == 0;
+  int multiprocessors = device->launch.multiprocessors;
+  plan.rows = vectors ? count / columns : 1;
+  plan.across = count / plan.rows / WIDTH;
+  int sums = grad && vectors ? activation_partial_rows(&plan, multiprocessors) : 0;
+  if (!cuda_note_column_sums(device, out, sums, &plan.partials)) return false;
+  int words = activation_grid(&plan, multiprocessors);
   return cuda_note_maxima(device, out, words, &plan.maxima) &&
          cuda_launched(device, launch_activation(device->launch, &plan), "activation kernel");
 }

@@ -38,7 +38,8 @@ static bool measure(ActivatedJob *job) {
                          .dtype = plan->quantize.dtype,
                          .x = plan->quantize.x,
                          .grad = plan->grad,
-                         .vectors = plan->quantize.count / 8,
+                         .rows = plan->rows,
+                         .across = plan->columns / 8,
                          .history = plan->history,
                          .history_length = plan->history_length};
   plan->maxima_count = activation_grid(&pass, job->device->launch.multiprocessors);

@@ -57,6 +57,14 @@ bool cuda_sum_columns(const QuantizeJob *job) {
   return cuda_reduce(REDUCE_SUM, job->outputs->column_sum, &columns);
 }
 
+/* Column sums that have been noted with x are no part of what is left to do. */
+static bool take_known_sums(const QuantizeJob *job, QuantizeOutputs *rest) {
+  bool known = false;
+  if (rest->column_sum && !cuda_known_column_sums(job->device, rest->column_sum, job->x, &known)) return false;
+  if (known) rest->column_sum = NULL;
+  return true;
+}
+
 static bool transpose_codes(const QuantizeJob *job, const Tensor *codes) {
   Tensor columns = tensor_as_transposed_matrix(codes);
   return cuda_copy(job->outputs->transposed, &columns, true);
@@ -173,14 +181,15 @@ bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quanti
   }
   QuantizeJob job;
   WholePlan whole;
-  if (!start(&job, outputs, x, quantizer)) return false;
+  QuantizeOutputs rest = *outputs;
+  if (!start(&job, &rest, x, quantizer) || !take_known_sums(&job, &rest)) return false;
   int grid = plan_whole(&job, &whole);
   if (grid > 0) return quantize_whole(&job, &whole, grid);
-  bool done = !outputs->transposed       ? cuda_quantize_codes(&job)
+  bool done = !rest.transposed           ? cuda_quantize_codes(&job)
               : allows_transposing(&job) ? quantize_transposed(&job)
                                          : quantize_then_transpose(&job);
-  bool repeated = outputs->scale && job.plan.blocksize == job.plan.count;
-  return done && (!repeated || cuda_repeat_scale(job.device, outputs->scale));
+  bool repeated = rest.scale && job.plan.blocksize == job.plan.count;
+  return done && (!repeated || cuda_repeat_scale(job.device, rest.scale));
 }
 
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer) {

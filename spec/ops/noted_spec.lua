@@ -1,5 +1,5 @@
--- What quantizing takes from whoever wrote a tensor, the largest magnitudes, beside what it finds itself: a copy of a
--- tensor has nothing noted with it. Tensors are larger than those that one launch quantizes.
+-- What quantizing and sums take from whoever wrote a tensor, its largest magnitudes and column sums, beside what they find
+-- themselves: a copy of a tensor has nothing noted with it. Tensors are larger than those that one launch quantizes.
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
@@ -12,18 +12,27 @@ local quantizers = {
   e4m3 = core.quantizer {format = "e4m3"}, e5m2 = core.quantizer {format = "e5m2"}, map = core.quantizer {format = map},
 }
 
--- Quantizes y and a copy of it in every way that takes a whole tensor's absmax, and compares.
+-- Sums of many terms, by another order.
+local function check_sum(found, expected, y)
+  local most = y:to("f32"):abs():sum(1):max():item()
+  if not (most < math.huge) then return end
+  local far = (found:to "f32" - expected:to "f32"):abs():max():item()
+  assert.is_true(far <= 1e-6 * most, ("sums differ by %g"):format(far))
+end
+
+-- Sums y and a copy of it over its rows, quantizes both in every way that takes a whole tensor's absmax, and compares.
 local function check(y)
   local copy = core.clone(core.contiguous(y))
+  for last = 1, y:dim() - 1 do
+    local dimensions = last == 1 and {1} or {1, 2}
+    if y.dtype == "f32" then check_sum(core.sum(y, dimensions), core.sum(copy, dimensions), copy) end
+  end
   for name, quantizer in support.sorted_pairs(quantizers) do
     local outputs = name == "map" and "values scale sum" or "codes scale transposed sum"
     local found = {core.quantize(y, quantizer, outputs)}
     local expected = {core.quantize(copy, quantizer, outputs)}
     for i = 1, #expected - 1 do same_bytes(expected[i], found[i]) end
-    local sum, sum_there = expected[#expected], found[#expected]
-    local far = (sum - sum_there):abs():max():item()
-    local most = copy:to("f32"):abs():sum(1):max():item()
-    if most == most and most < math.huge then assert.is_true(far <= 1e-6 * most, ("sums differ by %g"):format(far)) end
+    check_sum(found[#expected], expected[#expected], copy:view(-1, copy:size(-1)))
     same_bytes((core.quantize(copy, quantizer, "codes")), (core.quantize(y, quantizer, "codes")))
   end
   local history = fp8.zeros(4, {device = core.device(y)})
@@ -32,7 +41,7 @@ local function check(y)
 end
 
 support.each_device(function(device)
-  describe("quantizing what an operation has just written", function()
+  describe("what an operation has just written", function()
     local function random(dtype, factor)
       return (fp8.randn({rows, columns}, {device = device}) * factor):to(dtype)
     end
