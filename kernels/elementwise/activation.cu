@@ -1,5 +1,6 @@
 /* Activation functions and their gradients at the speed of memory, for contiguous 16-bit tensors: a kernel for each
- * function, which also leaves the largest magnitudes of what it writes, and column sums of a gradient. */
+ * function, which also leaves the largest magnitudes of what it writes, and column sums of a gradient. They begin at the
+ * end, as elementwise.cuh does. */
 #include "elementwise/activation.cuh"
 #include "elementwise/elementwise.h"
 #include "quantize/quantize.cuh"
@@ -19,16 +20,16 @@ __global__ void __launch_bounds__(BLOCK) activation_kernel(const __grid_constant
     uint4 raw_x[IN_FLIGHT], raw_grad[IN_FLIGHT];
 #pragma unroll
     for (int v = 0; v < IN_FLIGHT; v++) {
-      const int64_t i = first + v * BLOCK;
+      const int64_t i = vectors - 1 - (first + v * BLOCK);
       raw_x[v] = raw_grad[v] = make_uint4(0, 0, 0, 0);
-      if (i >= vectors) continue;
+      if (i < 0) continue;
       raw_x[v] = x[i];
       if (BACKWARD) raw_grad[v] = grad[i];
     }
 #pragma unroll
     for (int v = 0; v < IN_FLIGHT; v++) {
-      const int64_t i = first + v * BLOCK;
-      if (i >= vectors) continue;
+      const int64_t i = vectors - 1 - (first + v * BLOCK);
+      if (i < 0) continue;
       const uint4 result = activate<Scalar, OP, BACKWARD>(raw_x[v], raw_grad[v]);
       largest = raise<Scalar>(largest, result);
       if (out) out[i] = result;
@@ -57,16 +58,16 @@ __global__ void __launch_bounds__(BLOCK) gradient_sums_kernel(const __grid_const
     uint4 raw_x[IN_FLIGHT], raw_grad[IN_FLIGHT];
 #pragma unroll
     for (int i = 0; i < IN_FLIGHT; i++) {
-      const int64_t row = first + i * step;
+      const int64_t row = plan.rows - 1 - (first + i * step);
       raw_x[i] = raw_grad[i] = make_uint4(0, 0, 0, 0);
-      if (row >= plan.rows) continue;
+      if (row < 0) continue;
       raw_x[i] = x[row * plan.across];
       raw_grad[i] = grad[row * plan.across];
     }
 #pragma unroll
     for (int i = 0; i < IN_FLIGHT; i++) {
-      const int64_t row = first + i * step;
-      if (row >= plan.rows) continue;
+      const int64_t row = plan.rows - 1 - (first + i * step);
+      if (row < 0) continue;
       const uint4 result = activate<Scalar, OP, true>(raw_x[i], raw_grad[i]);
       largest = raise<Scalar>(largest, result);
       out[row * plan.across] = result;

@@ -47,12 +47,15 @@ __device__ inline void apply_floats(const ElementwisePlan &plan, const Function 
   store_vector(plan.operand[0].data, plan.operand[0].dtype, offset[0], out, plan.saturate);
 }
 
-/* Rank 1 may end in less than a whole vector. */
+/* The end comes first: after a product, or a kernel that goes forward, it is still in the cache; and what is written last
+ * is where the next product begins. Rank 1 may end in less than a whole vector. */
 template <int WIDTH, typename Function>
 __global__ void __launch_bounds__(ELEMENTWISE_BLOCK)
     elementwise_kernel(const __grid_constant__ ElementwisePlan plan, const Function function) {
   const int64_t vectors = plan.count / WIDTH;
-  for (int64_t i = global_thread(); i < vectors; i += global_threads()) apply_floats<WIDTH>(plan, function, i);
+  for (int64_t i = global_thread(); i < vectors; i += global_threads()) {
+    apply_floats<WIDTH>(plan, function, vectors - 1 - i);
+  }
   if (WIDTH > 1) {
     const int64_t i = vectors * WIDTH + global_thread();
     if (i < plan.count) apply_floats<1>(plan, function, i);

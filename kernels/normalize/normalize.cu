@@ -126,6 +126,10 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_any_kernel(const __grid_
   });
 }
 
+template <typename Shape> int grid_of(Launch launch, int64_t rows) {
+  return grid_size(launch, rows, Shape::groups, MAXIMA_WAVES);
+}
+
 /* The vectors of a row that can be held in registers; else 0. */
 int64_t held_vectors(const NormalizePlan &plan) {
   const bool aligned =
@@ -138,7 +142,7 @@ int64_t held_vectors(const NormalizePlan &plan) {
 extern "C" int normalize_grid(const NormalizePlan *plan, int multiprocessors) {
   int grid = 0;
   with_row_shape(held_vectors(*plan), [&](auto shape) {
-    grid = rows_grid_of<decltype(shape)>({nullptr, multiprocessors}, plan->x.rows);
+    grid = grid_of<decltype(shape)>({nullptr, multiprocessors}, plan->x.rows);
   });
   return grid;
 }
@@ -149,7 +153,7 @@ extern "C" cudaError_t launch_normalize(Launch launch, const NormalizePlan *plan
   const bool launched = with_row_shape(count, [&](auto shape) {
     using Shape = decltype(shape);
     with_scalar(plan->x.dtype, [&](auto scalar) {
-      const int grid = rows_grid_of<Shape>(launch, plan->x.rows);
+      const int grid = grid_of<Shape>(launch, plan->x.rows);
       normalize_kernel<decltype(scalar), Shape><<<grid, ROWS_BLOCK, 0, launch.stream>>>(*plan, (int)count);
     });
   });

@@ -37,9 +37,8 @@ typedef struct NormalizeBackwardPlan {
   /* Sums of dy · (x - mean) · inverse and of dy, a row of columns for each part of the matrix's rows; or NULL. */
   float *weight_partials, *bias_partials;
   int partial_rows;
-  bool held;          /* rows are held in registers, by as many thread blocks as there are partial rows */
-  uint32_t *maxima;   /* if held, a word for each of them: of the part of dx that it wrote; or NULL */
-  float *dx_partials; /* likewise column sums of dx, a row each; or NULL */
+  bool held;        /* rows are held in registers, by as many thread blocks as there are partial rows */
+  uint32_t *maxima; /* if held, a word for each of them: of the part of dx that it wrote; or NULL */
 } NormalizeBackwardPlan;
 /* Fills in partial_rows and held. */
 void normalize_backward_shape(NormalizeBackwardPlan *plan, int multiprocessors);

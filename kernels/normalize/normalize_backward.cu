@@ -36,16 +36,15 @@ __device__ inline void write_partial(float *partials, int64_t columns, int first
   }
 }
 
-/* SUM: with column sums of dx. */
-template <typename Scalar, typename Shape, bool SUM>
+template <typename Scalar, typename Shape>
 __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
     normalize_backward_kernel(const __grid_constant__ NormalizeBackwardPlan plan, int count) {
   constexpr int width = vector_width<Scalar>;
   const float columns = (float)plan.x.columns;
   float weight_sum[Shape::vectors][width] = {}, bias_sum[Shape::vectors][width] = {};
-  float dx_sum[Shape::vectors][width] = {};
   uint32_t largest = 0;
-  for_each_held_row<Shape>(plan.x.rows, [&](int64_t row, int lane) {
+  for_each_held_row<Shape>(plan.x.rows, [&](int64_t from_the_end, int lane) {
+    const int64_t row = plan.x.rows - 1 - from_the_end; /* whose dy is in the cache yet, after a product */
     uint4 raw_x[Shape::vectors], raw_dy[Shape::vectors];
     load_row<Shape>(static_cast<const uint4 *>(plan.x.data) + row * count, lane, count, raw_x);
     load_row<Shape>(static_cast<const uint4 *>(plan.dy) + row * count, lane, count, raw_dy);
@@ -94,10 +93,6 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
       const uint4 packed = pack<Scalar>(value);
       largest = raise<Scalar>(largest, packed);
       static_cast<uint4 *>(plan.dx)[row * count + i] = packed;
-      if (!SUM) continue;
-      unpack<Scalar>(packed, value);
-#pragma unroll
-      for (int k = 0; k < width; k++) dx_sum[v][k] += value[k];
     }
   });
   if (plan.maxima) write_maximum<ROWS_BLOCK>(plan.maxima, magnitude_bits(largest, Scalar()));
@@ -107,7 +102,6 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
       write_partial<Shape>(plan.weight_partials, plan.x.columns, v * Shape::threads, count, weight_sum[v]);
     if (plan.bias_partials)
       write_partial<Shape>(plan.bias_partials, plan.x.columns, v * Shape::threads, count, bias_sum[v]);
-    if (SUM) write_partial<Shape>(plan.dx_partials, plan.x.columns, v * Shape::threads, count, dx_sum[v]);
   }
 }
 
@@ -202,9 +196,8 @@ extern "C" cudaError_t launch_normalize_backward(Launch launch, const NormalizeB
   const bool launched = with_row_shape(count, [&](auto shape) {
     using Shape = decltype(shape);
     with_scalar(plan->x.dtype, [&](auto scalar) {
-      const auto kernel = plan->dx_partials ? normalize_backward_kernel<decltype(scalar), Shape, true>
-                                            : normalize_backward_kernel<decltype(scalar), Shape, false>;
-      kernel<<<plan->partial_rows, ROWS_BLOCK, 0, launch.stream>>>(*plan, (int)count);
+      normalize_backward_kernel<decltype(scalar), Shape>
+          <<<plan->partial_rows, ROWS_BLOCK, 0, launch.stream>>>(*plan, (int)count);
     });
   });
   if (launched) return cudaGetLastError();

@@ -50,8 +50,7 @@ bool cuda_normalize_backward(const NormalizeGradients *gradients, const Normaliz
   normalize_backward_shape(&plan, device->launch.multiprocessors);
   Tensor weight_sums = {0}, bias_sums = {0};
   bool measures = gradients->x && plan.held;
-  bool done = (!measures || (cuda_note_maxima(device, gradients->x, plan.partial_rows, &plan.maxima) &&
-                             cuda_note_column_sums(device, gradients->x, plan.partial_rows, &plan.dx_partials))) &&
+  bool done = (!measures || cuda_note_maxima(device, gradients->x, plan.partial_rows, &plan.maxima)) &&
               partial_sums(&weight_sums, &plan.weight_partials, gradients->weight, device, plan.partial_rows) &&
               partial_sums(&bias_sums, &plan.bias_partials, gradients->bias, device, plan.partial_rows) &&
               cuda_launched(device, launch_normalize_backward(device->launch, &plan), "normalize_backward kernel");

@@ -23,8 +23,9 @@ local device_of, dtype_of, raise, view = core.device, core.dtype, core.raise, co
 local linear_cross_entropy = {}
 
 -- Rows of a chunk, by default. Reading and writing the sum of dW takes as long as the products of this many rows do,
--- times 300 over the rows of a chunk on an H100 and less than 100 over them on a CPU, whatever the sizes of W.
-local default_rows, default_rows_on_cpu = 8192, 1024
+-- times 300 over the rows of a chunk on an H100 and less than 100 over them on a CPU, whatever the sizes of W. With a
+-- plan there are codes of the gradient beside it, in both layouts, which are as large.
+local default_rows, default_rows_on_cpu = 16384, 1024
 
 local layer_options, own_options = {rows = true}, {rows = true, bias = true, recipe = true}
 for option, kind in pairs(cross_entropy_options.known) do
@@ -181,7 +182,7 @@ function linear_cross_entropy.apply(name, x, weight, bias, targets, options, pla
     raise(("%s: option rows must be a whole number of at least 1, got %s"):format(name, tostring(rows)))
   end
   local device = device_of(x)
-  rows = rows or device == "cpu" and default_rows_on_cpu or default_rows
+  rows = rows or device == "cpu" and default_rows_on_cpu or plan and default_rows / 2 or default_rows
   if bias and not (core.rank(bias) == 1 and core.size(bias, 1) == classes) then
     raise(("%s: a bias of shape (%d) is needed, got %s"):format(name, classes, shapes.text(core.shape(bias))))
   end
@@ -239,7 +240,7 @@ end
 -- @param options those of fp8.cross_entropy: reduction, ignore_index, label_smoothing, class_weight; and
 --   bias    (classes), f32, f16 or bf16
 --   recipe  of the products, a table as in fp8.recipes or a name there
---   rows    of a chunk (8192, on the CPU 1024)
+--   rows    of a chunk (16384, with a recipe 8192, on the CPU 1024)
 -- @return f32: one number, or losses of the targets' shape for no reduction
 function linear_cross_entropy.linear_cross_entropy(x, weight, targets, options)
   local name = "linear_cross_entropy"
