@@ -2,7 +2,7 @@
  * largest logit and the sum of exp(logit - largest), which the backward pass gets: it reads and writes each element once.
  * Both at once: a thread block holds its row in shared memory between the two, where it fits there. A warp takes a
  * short row, a thread block a long one. */
-#include "rows.cuh"
+#include "cross_entropy.cuh"
 
 namespace {
 
@@ -39,26 +39,6 @@ __device__ inline float rescaled(LogSum part, float maximum) {
 __device__ inline LogSum combine_log_sums(LogSum a, LogSum b) {
   const float maximum = fmaxf(a.maximum, b.maximum);
   return {maximum, rescaled(a, maximum) + rescaled(b, maximum)};
-}
-
-/* What a row is compared with. */
-struct RowTarget {
-  int64_t label;
-  bool ignored, out_of_range;
-  SoftTarget soft;
-  float logit, pivot; /* the label's logit; core/operations.h */
-};
-
-__device__ inline RowTarget row_target(const CrossEntropyPlan &plan, int64_t row) {
-  const MatrixRows &logits = plan.logits;
-  RowTarget target = {load_integer(plan.target, plan.target_dtype, row)};
-  target.ignored = plan.ignores && target.label == plan.ignored;
-  target.out_of_range = !target.ignored && (target.label < 0 || target.label >= logits.columns);
-  if (target.ignored || target.out_of_range) return target;
-  target.soft = soft_target(plan.weight ? plan.weight[target.label] : 1.0f, plan.smoothing, logits.columns);
-  target.logit = load_float(logits.data, logits.dtype, row * logits.columns + target.label);
-  target.pivot = logit_pivot(target.logit);
-  return target;
 }
 
 /* What a softened target needs beside the sum of exponentials: Σ share · w · (x - pivot), and Σ w. */
@@ -145,6 +125,11 @@ __device__ inline void write_loss(const CrossEntropyPlan &plan, const RowTarget 
                                       sums.target, target.logit);
 }
 
+__device__ inline void write_statistics(const CrossEntropyPlan &plan, const RowSums &sums, int64_t row) {
+  plan.statistics[2 * row] = sums.log_sum.maximum;
+  plan.statistics[2 * row + 1] = sums.log_sum.sum / sums.target;
+}
+
 template <typename Scalar, int THREADS>
 __global__ void __launch_bounds__(BLOCK) cross_entropy_kernel(const CrossEntropyPlan plan, int count) {
   for_each_held_row<RowShape<THREADS, 1>>(plan.logits.rows, [&](int64_t row, int lane) {
@@ -155,37 +140,10 @@ __global__ void __launch_bounds__(BLOCK) cross_entropy_kernel(const CrossEntropy
     }
     const RowSums sums = row_sums<Scalar, THREADS>(plan, target, row, lane, count, nullptr);
     if (lane != 0) return;
-    plan.statistics[2 * row] = sums.log_sum.maximum;
-    plan.statistics[2 * row + 1] = sums.log_sum.sum / sums.target;
+    write_statistics(plan, sums, row);
     write_loss(plan, target, sums, row);
   });
 }
-
-/* What a row's gradients are made with: the factor is dloss · Σ q over the sum of exponentials, own and share are those
- * of the target times dloss. A row whose target is out of range gets no one subtracted. */
-struct RowGradient {
-  float maximum, factor, own, share;
-  int64_t label;
-
-  __device__ RowGradient(const RowTarget &target, float maximum, float sum, float dloss)
-      : maximum(maximum), factor(dloss / sum), own(target.soft.own * dloss), share(target.soft.share * dloss),
-        label(target.label) {}
-
-  /* Elements `column` … of the row become their gradients. */
-  template <typename Scalar, int N>
-  __device__ void apply(const float *weight, int64_t column, float (&value)[N]) const {
-#pragma unroll
-    for (int k = 0; k < N; k++) value[k] = exponential<Scalar>(value[k] - maximum) * factor;
-    if (label / N == column / N) {
-#pragma unroll
-      for (int k = 0; k < N; k++) value[k] -= label % N == k ? own : 0.0f;
-    }
-    if (share != 0.0f) {
-#pragma unroll
-      for (int k = 0; k < N; k++) value[k] -= weight ? share * weight[column + k] : share;
-    }
-  }
-};
 
 /* The gradient of a row whose logits are read from `source`: `count` vectors, or, if that is 0, a row of elements. Returns
  * the running maximum (vectors.cuh) of what the thread wrote as vectors. */
@@ -204,7 +162,7 @@ __device__ inline uint32_t write_gradient(const CrossEntropyPlan &plan, const Ro
       gradient.template apply<Scalar>(plan.weight, (int64_t)i * width, value);
       const uint4 packed = pack<Scalar>(value);
       largest = raise<Scalar>(largest, packed);
-      out[i] = packed;
+      if (plan.dlogits) out[i] = packed;
     }
   } else {
     for (int64_t i = lane; i < logits.columns; i += THREADS) {
@@ -219,6 +177,7 @@ __device__ inline uint32_t write_gradient(const CrossEntropyPlan &plan, const Ro
 
 template <typename Scalar, int THREADS>
 __device__ inline void clear_gradient(const CrossEntropyPlan &plan, int64_t row, int lane, int count) {
+  if (!plan.dlogits) return;
   if (count > 0) {
     uint4 *out = static_cast<uint4 *>(plan.dlogits) + row * count;
     for (int i = lane; i < count; i += THREADS) out[i] = make_uint4(0, 0, 0, 0);
@@ -264,11 +223,13 @@ __global__ void __launch_bounds__(gradient_block<THREADS>, 2)
     const RowTarget target = row_target(plan, row);
     if (target.ignored) {
       if (lane == 0) plan.loss[row] = 0.0f;
+      if (lane == 0 && plan.statistics) plan.statistics[2 * row] = 0.0f, plan.statistics[2 * row + 1] = 1.0f;
       clear_gradient<Scalar, THREADS>(plan, row, lane, count);
       continue;
     }
     const RowSums sums = row_sums<Scalar, THREADS>(plan, target, row, lane, count, held);
     if (lane == 0) write_loss(plan, target, sums, row);
+    if (lane == 0 && plan.statistics) write_statistics(plan, sums, row);
     if (THREADS == WARP) __syncwarp();
     const RowGradient gradient(target, sums.log_sum.maximum, sums.log_sum.sum / sums.target,
                                plan.dloss[row * plan.dloss_stride]);

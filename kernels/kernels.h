@@ -120,10 +120,10 @@ typedef struct CrossEntropyPlan {
   float smoothing;
   bool ignores;
   int64_t ignored;
-  float *statistics; /* (rows, 2); NULL for the gradient at once */
+  float *statistics; /* (rows, 2); may be NULL for the gradient at once */
   FaultWord *fault;
   float *loss;   /* NULL in the backward pass */
-  void *dlogits; /* of the logits' dtype; NULL in the forward pass */
+  void *dlogits; /* of the logits' dtype; NULL in the forward pass, and for the maxima of the gradient alone */
   const float *dloss;
   int64_t dloss_stride; /* counts elements; may be 0 */
   uint32_t *maxima; /* of the gradient at once: a word for each of cross_entropy_gradient_grid's thread blocks, of what

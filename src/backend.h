@@ -169,6 +169,13 @@ typedef struct Backend {
    * history the scale is that of delayed_scale, and so is what becomes of the history; codes mean nothing where it is NaN. */
   bool (*quantize_activated)(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer,
                              Tensor *history, HistoryRecord record);
+  /* Whether quantize_cross_entropy takes these; NULL in a backend that has none. */
+  bool (*quantizes_cross_entropy)(const QuantizeOutputs *outputs, const CrossEntropy *rows, const Quantizer *quantizer);
+  /* The loss, and what quantize makes of the gradient that cross_entropy_gradient gives, which is not written; a history
+   * is as for quantize_activated. */
+  bool (*quantize_cross_entropy)(Tensor *loss, const QuantizeOutputs *outputs, const CrossEntropy *rows,
+                                 const Tensor *dloss, const Quantizer *quantizer, Tensor *history,
+                                 HistoryRecord record);
   bool (*dequantize)(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
   /* Whether quantize_both_ways takes these; NULL in a backend that has none. */
   bool (*quantizes_both_ways)(const Tensor *x, const BothWaysRule *rule);

@@ -6,7 +6,8 @@ namespace {
 
 template <UnaryOp OP, bool GRADIENT> struct Activated {
   static constexpr bool of_gradient = GRADIENT;
-  template <typename Scalar> static __device__ uint4 of(uint4 x, uint4 grad) {
+  __device__ NoRow row(int64_t) const { return {}; }
+  template <typename Scalar> __device__ uint4 of(const NoRow &, int64_t, uint4 x, uint4 grad) const {
     return activate<Scalar, OP, GRADIENT>(x, grad);
   }
 };
@@ -53,6 +54,6 @@ extern "C" cudaError_t launch_quantize_activated(Launch launch, const TransposeP
   return with_activated(*plan, op, [&](auto kinds) {
     using Kind = decltype(kinds);
     using Source = typename Kind::Source;
-    return run_transposed<typename Kind::Scalar, Kind::encoding, Source::of_gradient, Source>(launch, *plan);
+    return run_transposed<typename Kind::Scalar, Kind::encoding, Source::of_gradient>(launch, *plan, Source());
   });
 }

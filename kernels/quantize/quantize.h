@@ -98,7 +98,10 @@ cudaError_t launch_quantize_transposed(Launch launch, const TransposePlan *plan)
 /* The same of an activation function of x, or, if plan->grad, of the gradient of x from that of its result: what
  * launch_activation gives, without writing it. Column sums, which a gradient always comes with, are those of that. */
 cudaError_t launch_quantize_activated(Launch launch, const TransposePlan *plan, UnaryOp op);
-/* Words of plan->found. */
+/* The same of the gradient of cross-entropy, from the logits and their statistics, for f16 and bf16; without column
+ * sums. */
+cudaError_t launch_quantize_logits(Launch launch, const TransposePlan *plan, const CrossEntropyPlan *rows);
+/* Words of plan->found in launch_quantize_activated. */
 int quantize_activated_grid(Launch launch, const TransposePlan *plan, UnaryOp op);
 
 /* One scale for the whole tensor, which is a small matrix of whole 16-byte vectors a row; everything in one launch.

@@ -4,8 +4,8 @@
 namespace {
 
 template <typename Scalar, Encoding ENCODING> cudaError_t run(Launch launch, const TransposePlan &plan) {
-  return plan.partials ? run_transposed<Scalar, ENCODING, true, Itself>(launch, plan)
-                       : run_transposed<Scalar, ENCODING, false, Itself>(launch, plan);
+  return plan.partials ? run_transposed<Scalar, ENCODING, true>(launch, plan, Itself())
+                       : run_transposed<Scalar, ENCODING, false>(launch, plan, Itself());
 }
 
 template <typename Scalar> cudaError_t run_format(Launch launch, const TransposePlan &plan) {

@@ -108,14 +108,18 @@ template <Encoding ENCODING> __device__ inline float scale_of_plan(const Transpo
 
 /* --- the kernel --- */
 
-/* What is quantized, from 16 bytes of x and, where `of_gradient`, of grad. */
+/* What is quantized: `of` makes it from 16 bytes of x and, where of_gradient, of grad, that begin at a column; `row` gives
+ * what that takes of a row. */
+struct NoRow {};
 struct Itself {
   static constexpr bool of_gradient = false;
-  template <typename Scalar> static __device__ uint4 of(uint4 x, uint4) { return x; }
+  __device__ NoRow row(int64_t) const { return {}; }
+  template <typename Scalar> __device__ uint4 of(const NoRow &, int64_t, uint4 x, uint4) const { return x; }
 };
 
 template <typename Scalar, Encoding ENCODING, bool SUM, typename Source>
-__global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __grid_constant__ TransposePlan turn) {
+__global__ void __launch_bounds__(BLOCK, 3)
+    quantize_transposed_kernel(const __grid_constant__ TransposePlan turn, const __grid_constant__ Source source) {
   constexpr int vectors = sizeof(Scalar); /* a run */
   constexpr int together = sizeof(Scalar) == 2 && !Source::of_gradient ? 4 : 2;
   __shared__ __align__(16) uint4 chunks[SIDE * RUNS];
@@ -147,9 +151,10 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_transposed_kernel(const __g
         const int patch_first = first_row + (pass + i) * ROWS_AT_ONCE;
         const int64_t row = patch_row * SIDE + patch_first;
         if (row >= turn.rows || column >= turn.columns) continue;
+        const auto of_row = source.row(row);
 #pragma unroll
         for (int v = 0; v < vectors; v++) {
-          raw[i][v] = Source::template of<Scalar>(raw[i][v], grad[i][v]);
+          raw[i][v] = source.template of<Scalar>(of_row, column + v * vector_width<Scalar>, raw[i][v], grad[i][v]);
           if (turn.found) largest = raise<Scalar>(largest, raw[i][v]);
         }
         if (SUM) add_run<Scalar>(raw[i], sum);
@@ -177,9 +182,9 @@ int transposed_grid(Launch launch, const TransposePlan &plan) {
 }
 
 template <typename Scalar, Encoding ENCODING, bool SUM, typename Source>
-cudaError_t run_transposed(Launch launch, const TransposePlan &plan) {
+cudaError_t run_transposed(Launch launch, const TransposePlan &plan, const Source &source) {
   const int grid = transposed_grid<Scalar, ENCODING, SUM, Source>(launch, plan);
-  quantize_transposed_kernel<Scalar, ENCODING, SUM, Source><<<grid, BLOCK, 0, launch.stream>>>(plan);
+  quantize_transposed_kernel<Scalar, ENCODING, SUM, Source><<<grid, BLOCK, 0, launch.stream>>>(plan, source);
   return cudaGetLastError();
 }
 

@@ -33,7 +33,8 @@ local header = {version = true, size = true, kind = true, allocator = true}
 -- Entries that a backend may leave out, since src/ops asks before it calls them.
 local optional_entries = {
   attends = true, attention = true, attention_backward = true, compares_quantized = true, compare_quantized = true,
-  quantizes_activated = true, quantize_activated = true,
+  quantizes_activated = true, quantize_activated = true, quantizes_cross_entropy = true,
+  quantize_cross_entropy = true,
   scaled_matmul_add = true, quantizes_both_ways = true, quantize_both_ways = true, scales_runs = true,
   capture_prepare = true, capture_begin = true, capture_end = true, graph_launch = true, graph_release = true,
 }

@@ -100,6 +100,7 @@ for names, kinds in ([[
   quantizer: planned_operand
   core.quantize: tensor quantizer outputs quantize_options
   core.quantize_activated: logits logits_or_none activation quantizer outputs quantize_options history_or_none boolean
+  core.quantize_cross_entropy: logits targets loss_rule losses quantizer outputs quantize_options
   core.quantize_both_ways: tensor quantizer quantizer dtype
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean

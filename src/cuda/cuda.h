@@ -153,6 +153,10 @@ bool cuda_cross_entropy(Tensor *loss, Tensor *statistics, const CrossEntropy *ro
 bool cuda_cross_entropy_backward(Tensor *dlogits, const CrossEntropy *rows, const Tensor *statistics,
                                  const Tensor *dloss);
 bool cuda_cross_entropy_gradient(Tensor *loss, Tensor *dlogits, const CrossEntropy *rows, const Tensor *dloss);
+bool cuda_quantizes_cross_entropy(const QuantizeOutputs *outputs, const CrossEntropy *rows, const Quantizer *quantizer);
+bool cuda_quantize_cross_entropy(Tensor *loss, const QuantizeOutputs *outputs, const CrossEntropy *rows,
+                                 const Tensor *dloss, const Quantizer *quantizer, Tensor *history,
+                                 HistoryRecord record);
 
 /* normalize.c */
 bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);

@@ -1,6 +1,6 @@
 /* Delayed scaling: the largest magnitude of a tensor, then its scale and the history in one small kernel. */
 #include "cuda/measure.h"
-#include "quantize/quantize.h"
+#include "cuda/quantize/plan.h"
 
 /* The largest magnitude of any contiguous tensor. */
 static bool measure(const CudaDevice *device, const Tensor *x, Maxima *maxima) {
@@ -19,6 +19,19 @@ static bool measure(const CudaDevice *device, const Tensor *x, Maxima *maxima) {
          cuda_launched(device, launch_block_magnitudes(device->launch, &plan, word), "absmax kernel");
 }
 
+bool cuda_scale_from_history(const CudaDevice *device, const Tensor *scale, const QuantizePlan *plan,
+                             const Tensor *history, const uint32_t *maxima, int count, HistoryRecord record) {
+  DelayedPlan delayed = {.scale = tensor_data(scale),
+                         .history = tensor_data(history),
+                         .length = tensor_count(history),
+                         .maxima = maxima,
+                         .maxima_count = count,
+                         .format = plan->format,
+                         .scale_rounding = plan->scale_rounding,
+                         .record = record};
+  return cuda_launched(device, launch_delayed_scale(device->launch, &delayed), "delayed scale kernel");
+}
+
 bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
                         HistoryRecord record) {
   CudaDevice *device = cuda_tensor_device(x);
@@ -26,15 +39,8 @@ bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Q
   if (!device) return false;
   bool done = measure(device, x, &maxima);
   if (done) {
-    DelayedPlan plan = {.scale = tensor_data(scale),
-                        .history = tensor_data(history),
-                        .length = tensor_count(history),
-                        .maxima = tensor_data(&maxima.words),
-                        .maxima_count = maxima.count,
-                        .format = quantizer->format,
-                        .scale_rounding = quantizer->scale_rounding,
-                        .record = record};
-    done = cuda_launched(device, launch_delayed_scale(device->launch, &plan), "delayed scale kernel");
+    QuantizePlan plan = {.format = quantizer->format, .scale_rounding = quantizer->scale_rounding};
+    done = cuda_scale_from_history(device, scale, &plan, history, tensor_data(&maxima.words), maxima.count, record);
   }
   tensor_release(&maxima.words);
   return done;

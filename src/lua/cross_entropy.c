@@ -3,12 +3,9 @@
 
 enum { ARGUMENTS_MOST = 5 };
 
-/* The rule at `index`, which may be missing: {weight = (classes) f32, smoothing =, ignored = a label}. Its weight stays
- * on the stack, above all arguments. */
-static CrossEntropy check_rule(lua_State *L, int index, int64_t *ignored) {
+CrossEntropy check_cross_entropy(lua_State *L, int index, int64_t *ignored) {
   static const char *const fields[] = {"weight", "smoothing", "ignored", NULL};
   CrossEntropy rows = {.logits = check_tensor(L, 1), .target = check_tensor(L, 2)};
-  lua_settop(L, ARGUMENTS_MOST);
   if (lua_isnoneornil(L, index)) return rows;
   check_fields(L, index, fields);
   rows.smoothing = (float)number_field(L, index, "smoothing", 0);
@@ -29,7 +26,8 @@ static CrossEntropy check_rule(lua_State *L, int index, int64_t *ignored) {
  * losses (n), f32; statistics (n, 2) for the gradient, or the gradient of the logits itself, in their place if `in_place` */
 static int lfp8_cross_entropy(lua_State *L) {
   int64_t ignored;
-  CrossEntropy rows = check_rule(L, 3, &ignored);
+  lua_settop(L, ARGUMENTS_MOST);
+  CrossEntropy rows = check_cross_entropy(L, 3, &ignored);
   const Tensor *dloss = optional_tensor(L, 4);
   bool in_place = optional_boolean(L, 5, false);
   Tensor *out = new_tensor(L);
@@ -48,7 +46,8 @@ static int lfp8_cross_entropy(lua_State *L) {
 static int lfp8_cross_entropy_backward(lua_State *L) {
   const Tensor *statistics = check_tensor(L, 3), *dloss = check_tensor(L, 4);
   int64_t ignored;
-  CrossEntropy rows = check_rule(L, 5, &ignored);
+  lua_settop(L, ARGUMENTS_MOST);
+  CrossEntropy rows = check_cross_entropy(L, 5, &ignored);
   return finish(L, op_cross_entropy_backward(new_tensor(L), &rows, statistics, dloss), 1);
 }
 

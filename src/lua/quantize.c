@@ -206,6 +206,30 @@ static int lfp8_quantize_activated(lua_State *L) {
   return finish(L, done, count);
 }
 
+/* quantize_cross_entropy(logits, targets, rule or nil, gradient of the losses, quantizer, outputs, options[, history,
+ * record, fields, count]) -> losses (n), f32, and the outputs that quantize gives of the gradient of cross_entropy, which
+ * the logits may become; the rest is as for quantize_activated. */
+static int lfp8_quantize_cross_entropy(lua_State *L) {
+  enum { LOGITS = 1, TARGETS, RULE, DLOSS, QUANTIZER, OUTPUTS, OPTIONS, HISTORY, RECORD, FIELDS, COUNT, HELD };
+  lua_settop(L, HELD);
+  Tensor *logits = check_tensor(L, LOGITS);
+  int64_t ignored;
+  CrossEntropy rows = check_cross_entropy(L, RULE, &ignored);
+  const Tensor *dloss = check_tensor(L, DLOSS);
+  QuantizeOptions options = check_quantizer(L, QUANTIZER);
+  options.dtype = logits->dtype;
+  options.sum_dtype = DTYPE_F32;
+  if (!lua_isnil(L, OPTIONS)) read_options(L, OPTIONS, HELD, &options);
+  HistoryChange history = {optional_tensor(L, HISTORY), optional_record(L, RECORD)};
+  int changes = lua_isnil(L, FIELDS) ? 0 : own_field_list(L, FIELDS, COUNT);
+  QuantizeOutputs outputs = {0};
+  Tensor *losses = new_tensor(L);
+  int count = 1 + push_outputs(L, OUTPUTS, &outputs);
+  bool done = op_quantize_cross_entropy(losses, &outputs, logits, &rows, dloss, &options, &history);
+  if (done) set_fields(L, FIELDS, changes);
+  return finish(L, done, count);
+}
+
 /* dequantize(codes, scales, quantizer, dtype = f32) -> tensor */
 static int lfp8_dequantize(lua_State *L) {
   const Tensor *codes = check_tensor(L, 1), *scale = check_tensor(L, 2);
@@ -236,6 +260,7 @@ const luaL_Reg quantize_functions[] = {
     {"quantizer", lfp8_quantizer},
     {"quantize", lfp8_quantize},
     {"quantize_activated", lfp8_quantize_activated},
+    {"quantize_cross_entropy", lfp8_quantize_cross_entropy},
     {"dequantize", lfp8_dequantize},
     {"quantize_both_ways", lfp8_quantize_both_ways},
     {NULL, NULL},

@@ -1,7 +1,7 @@
 /* The cross-entropy loss. */
 #include <math.h>
 
-#include "ops/support/support.h"
+#include "ops/support/quantizer.h"
 
 static bool check_weight(const Tensor *logits, const Tensor *weight) {
   char text[TENSOR_SHAPE_TEXT_MAX];
@@ -106,5 +106,47 @@ bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const Cross
   bool done = make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32) &&
               backend_for(logits)->cross_entropy_gradient(&losses, logits, &input.rows, dloss);
   release_rows(&input);
+  return hand_over(out, &losses, done);
+}
+
+/* In several steps, for devices and tensors without a kernel for all of them: the logits become their gradient. */
+static bool quantize_separately(Tensor *out, const QuantizeOutputs *outputs, Tensor *logits, const CrossEntropy *rows,
+                                const Tensor *dloss, const QuantizeOptions *options, const HistoryChange *history) {
+  Tensor losses = {0}, scale = {0};
+  QuantizeOptions scaled = *options;
+  bool done = op_cross_entropy_gradient_in_place(&losses, logits, rows, dloss);
+  if (done && history->tensor) {
+    done = op_delayed_scale(&scale, logits, history->tensor, options, history->record);
+    scaled.known_scale = &scale;
+  }
+  done = done && op_quantize(outputs, logits, &scaled);
+  tensor_release(&scale);
+  return hand_over(out, &losses, done);
+}
+
+bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tensor *logits, const CrossEntropy *rows,
+                               const Tensor *dloss, const QuantizeOptions *options, const HistoryChange *history) {
+  const Backend *backend = backend_for(logits);
+  Quantizer quantizer;
+  QuantizeOutputs targets;
+  if (!check_rows(rows) || !check_dloss(rows, dloss) || !check_quantize_outputs(outputs, logits, options) ||
+      !make_quantizer(&quantizer, logits, options)) {
+    return false;
+  }
+  if (history->tensor && !check_history(history->tensor, logits)) return false;
+  if (options->known_scale || !outputs->scale) return error_set("the scale is found here, and is one of the outputs");
+  if (!backend->quantizes_cross_entropy || !backend->quantizes_cross_entropy(outputs, rows, &quantizer)) {
+    return quantize_separately(out, outputs, logits, rows, dloss, options, history);
+  }
+  ContiguousRows input;
+  Tensor losses = {0}, created[QUANTIZE_OUTPUTS] = {{0}};
+  HistoryRecord record = history_record(history->record, logits);
+  bool done =
+      make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32) &&
+      create_quantize_outputs(created, &targets, outputs, logits, &quantizer, options) &&
+      backend->quantize_cross_entropy(&losses, &targets, &input.rows, dloss, &quantizer, history->tensor, record);
+  release_rows(&input);
+  if (done && history->tensor && record != HISTORY_KEEP) tensor_changed(history->tensor);
+  hand_over_quantized(outputs, created, done);
   return hand_over(out, &losses, done);
 }

@@ -270,6 +270,16 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
  * gives it. The scale is one of the outputs; the options have none. */
 bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
                            Tensor *history, HistoryRecord record);
+
+/* A history, or NULL, and what becomes of it. */
+typedef struct HistoryChange {
+  Tensor *tensor;
+  HistoryRecord record;
+} HistoryChange;
+
+/* The losses, and the same of the gradient that op_cross_entropy_gradient_in_place gives; the logits may become it. */
+bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tensor *logits, const CrossEntropy *rows,
+                               const Tensor *dloss, const QuantizeOptions *options, const HistoryChange *history);
 /* Codes by one quantizer and, transposed, by another: core/formats/both_ways.h. Makes every output that is not NULL. Scales
  * are vectors as op_quantize makes them, or where each row or column has several, matrices with a row for each, of any
  * strides. The sum's dtype is that of `along_rows`. (quantize/both_ways.c) */

@@ -7,6 +7,7 @@ local as_dtype = require "fp8.linear.as_dtype"
 local check = require "fp8.linear.check"
 local check_options = require "fp8.check_options"
 local cross_entropy_options = require "fp8.ops.cross_entropy_options"
+local fuses = require "fp8.linear.fuses"
 local gradients = require "fp8.linear.gradients"
 local is_whole = require "fp8.is_whole"
 local linear_state = require "fp8.linear.state"
@@ -37,7 +38,8 @@ local function part_of(x, first, count) return x and narrow(x, 1, first, count) 
 
 -- Adds the gradients of a chunk to those of `made`: input, (n, in); weight, a sum (out, in) or nothing yet; and bias, a
 -- sum (1, out).
-local function add_gradients(job, made, dlogits, x, factor, context, first)
+-- @param source nil, or what quantizes the gradient, and `dlogits` are the logits yet
+local function add_gradients(job, made, dlogits, x, factor, context, first, source)
   local wants, count = job.wants, core.size(x, 1)
   local weight_dtype = wants.weight and (job.chunks > 1 and "f32" or wants.weight) or nil
   if wants.bias then
@@ -45,13 +47,30 @@ local function add_gradients(job, made, dlogits, x, factor, context, first)
     core.matmul_add_(made.bias, ones, dlogits)
     free(ones)
   end
-  local dx, dweight = gradients(dlogits, x, factor, context, wants.input, weight_dtype, nil, made.weight)
+  local dx, dweight = gradients(dlogits, x, factor, context, wants.input, weight_dtype, nil, made.weight, source)
   made.weight = dweight
   if not dx then return end
   local place = narrow(made.input, 1, first, count)
   copy_(place, dx)
   free(place)
   free(dx)
+end
+
+-- A source as products.grad_forms takes it: the gradient of the logits, with which the losses come.
+local function quantize_gradient(source, logits, ...)
+  local function keep_losses(losses, ...)
+    source.losses = losses
+    return ...
+  end
+  return keep_losses(operands.quantize_cross_entropy(logits, source.targets, source.rule, source.upstream, ...))
+end
+
+-- The source of a chunk's gradient, nil where it has to be there itself.
+local function source_of(job, targets, upstream)
+  local plan, wants = job.plan, job.wants
+  if not (upstream and plan and fuses(plan)) or job.observer or wants.bias then return nil end
+  if not products.takes_source(plan, wants.input, wants.weight) then return nil end
+  return {targets = targets, rule = job.options.rule, upstream = upstream, quantize = quantize_gradient}
 end
 
 local function compute_chunk(job, made, dloss, factor, context, first, count)
@@ -64,11 +83,15 @@ local function compute_chunk(job, made, dloss, factor, context, first, count)
   else
     logits = times_transposed(x, factor, job.addend)
   end
-  local losses, second = core.cross_entropy(logits, targets, job.options.rule, upstream, upstream ~= nil)
-  if upstream then add_gradients(job, made, logits, x, factor, context, first) end
+  local source, losses, second = source_of(job, targets, upstream), nil, nil
+  if not source then
+    losses, second = core.cross_entropy(logits, targets, job.options.rule, upstream, upstream ~= nil)
+  end
+  if upstream then add_gradients(job, made, logits, x, factor, context, first, source) end
+  losses = losses or source.losses
   local place = narrow(made.losses, 1, first, count)
   copy_(place, losses)
-  if second ~= logits then free(second) end
+  if second and second ~= logits then free(second) end
   for _, tensor in ipairs(products.with_kept({}, context.kept)) do free(tensor) end
   for _, tensor in ipairs {place, losses, logits, x, targets, upstream} do free(tensor) end
 end

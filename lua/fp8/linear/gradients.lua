@@ -28,8 +28,8 @@ end
 -- @param context {plan =, observer =, histories = as linear_state.histories_of gives them, weight = the forms of W for
 --   dx, kept = what products.forward returned beside y, sum_is_narrow = whether the sum is to become a 16-bit gradient}
 -- @param sum     (out, in), f32, or nil: to which dW is added, and which is returned in its place
--- @param activated nil, or as products.grad_forms takes it, which can take it
-return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, sum, activated)
+-- @param source  nil, or as products.grad_forms takes it
+return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, sum, source)
   local plan, histories = context.plan, context.histories
   local grad_x, grad_weight, grad_bias
   local for_weight = weight_dtype and plan and plan.weight_grad and true or false
@@ -40,7 +40,7 @@ return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, s
   if plan and (input_dtype or for_weight) then
     local first, second
     first, second, grad_bias = products.grad_forms(dy, plan, input_dtype, for_weight, bias_dtype, histories,
-      activated)
+      source)
     if first then grad_x = products.input_grad(first, context.weight, plan, input_dtype) end
     if for_weight then
       grad_weight = products.weight_grad(second, x, context.kept, plan, weight_dtype, histories,

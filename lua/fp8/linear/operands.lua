@@ -45,6 +45,17 @@ function operands.quantize_activated(x, grad, activation, operand, outputs, opti
   return quantize_activated(x, grad, activation, operand.quantizer, outputs, options, history_of(operand, histories))
 end
 
+--- The losses of cross-entropy, and what core.quantize gives of the gradient of the logits, which may become that; with
+-- the scale that the operand's history gives, if it has one. Not inside fp8.recompute then.
+function operands.quantize_cross_entropy(logits, targets, rule, dloss, operand, outputs, options, histories)
+  local quantizer = operand.quantizer
+  if not operand.history then
+    return core.quantize_cross_entropy(logits, targets, rule, dloss, quantizer, outputs, options)
+  end
+  return core.quantize_cross_entropy(logits, targets, rule, dloss, quantizer, outputs, options,
+    history_of(operand, histories))
+end
+
 local function copy_to(cache, form)
   cache.weight = nil -- until the end it holds for no weight
   for _, name in ipairs(forms) do

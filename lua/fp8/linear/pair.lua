@@ -1,26 +1,25 @@
 --- linear.pair: two linear layers with an activation function between them, y = W₂·f(W₁·x + b₁) + b₂, where the values
 -- of f and their gradient are quantized as they are made and never in memory themselves. The numbers are those of one
--- layer after the other (apply.lua). With FP8_FUSE=0 in the environment there are no pairs.
+-- layer after the other (apply.lua).
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local as_dtype = require "fp8.linear.as_dtype"
 local check = require "fp8.linear.check"
+local fuses = require "fp8.linear.fuses"
 local gradients = require "fp8.linear.gradients"
 local linear_state = require "fp8.linear.state"
 local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
 local products = require "fp8.linear.products"
-local repeated = require "fp8.linear.repeated"
 local shapes = require "fp8.shapes"
 local times_transposed = require("fp8.ops.transposed_matmul").times_transposed
 
 local contiguous, dtype_of, free = core.contiguous, core.dtype, core.free
 local as_rows, as_shape, needs_grad = shapes.as_rows, shapes.as_shape, autograd.needs_grad
-local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
+local quantize_activated, shared_forms = operands.quantize_activated, operands.shared_forms
+local weight_forms = operands.weight_forms
 
 local pair = {}
-
-local is_on = os.getenv "FP8_FUSE" ~= "0"
 
 -- What both passes need of one layer: a context as `gradients` takes it, the forms of W for y, and of W for dx.
 -- @param x (rows, in)
@@ -49,6 +48,9 @@ local function keep_forms(made, owned)
   for _, tensor in ipairs(made.context.weight) do owned[#owned + 1] = tensor end
 end
 
+-- A source as products.grad_forms takes it: the gradient of x from that of an activation function's result.
+local function quantize_gradient(source, grad, ...) return quantize_activated(source.x, grad, source.name, ...) end
+
 local function dtype_of_input(inputs, i) return inputs[i] and inputs[i].dtype or nil end
 
 local operation = {
@@ -63,12 +65,12 @@ local operation = {
     if dy ~= grad then free(dy) end
     if grad_rows ~= dy and grad_rows ~= grad then free(grad_rows) end
     if not below then return {false, false, false, dweight2 or false, dbias2 or false} end
-    local dhidden, activated = dvalue, {x = hidden, name = context.activation}
-    if not (first.plan and products.takes_activated_grad(first.plan, for_input, for_weight)) then
-      dhidden, activated = core[context.activation .. "_backward"](dvalue, hidden), nil
+    local dhidden, source = dvalue, {x = hidden, name = context.activation, quantize = quantize_gradient}
+    if not (first.plan and products.takes_source(first.plan, for_input, for_weight)) then
+      dhidden, source = core[context.activation .. "_backward"](dvalue, hidden), nil
     end
     local dx, dweight1, dbias1 = gradients(dhidden, rows, factor or nil, first, dtype_of_input(inputs, 1),
-      dtype_of_input(inputs, 2), dtype_of_input(inputs, 3), nil, activated)
+      dtype_of_input(inputs, 2), dtype_of_input(inputs, 3), nil, source)
     if dhidden ~= dvalue then free(dhidden) end
     free(dvalue)
     if rows ~= x then free(rows) end
@@ -81,9 +83,8 @@ local operation = {
 -- gives.
 function pair.suits(first, second)
   local plan = second.plan
-  if not is_on or not plan or first.state.observer or second.state.observer then return false end
-  local has_histories = plan.histories[1] or first.plan and first.plan.histories[1]
-  return not (has_histories and repeated.is_running()) and products.takes_activated(plan, needs_grad(second.weight))
+  if not plan or first.state.observer or second.state.observer or not fuses(plan, first.plan) then return false end
+  return products.takes_activated(plan, needs_grad(second.weight))
 end
 
 --- y = W₂·f(W₁·x + b₁) + b₂, of layers that suit.

@@ -90,8 +90,8 @@ function products.forward_of_activated(x, activation, weight, bias, plan, for_we
   return y, for_weight_grad and {scale = scale, transposed = transposed} or nil
 end
 
---- Whether `grad_forms` can take a gradient that has yet to go through an activation function.
-function products.takes_activated_grad(plan, for_input, for_weight)
+--- Whether `grad_forms` can take the codes of a gradient that is not there itself.
+function products.takes_source(plan, for_input, for_weight)
   local wants = plan.grad_forms
   if for_input and for_weight and not wants.both then return false end
   local product = for_input and plan.input_grad or for_weight and plan.weight_grad
@@ -99,12 +99,12 @@ function products.takes_activated_grad(plan, for_input, for_weight)
   return not for_weight or plan.weight_grad ~= nil and plan.weight_grad.native
 end
 
--- The codes of a gradient that has yet to go through an activation function.
-local function activated_grad(dy, activated, operand, wants, sum_dtype, histories)
+-- The codes that a source makes.
+local function form_of_source(dy, source, operand, wants, sum_dtype, histories)
   local options = sum_dtype and {sum_dtype = sum_dtype} or nil
   local outputs = (wants.codes and "codes " or "") .. "scale" .. (wants.transposed and " transposed" or "") ..
     (sum_dtype and " sum" or "")
-  local list = {quantize_activated(activated.x, dy, activated.name, operand, outputs, options, histories)}
+  local list = {source:quantize(dy, operand, outputs, options, histories)}
   local form = {}
   if wants.codes then form.codes = table.remove(list, 1) end
   form.scale = table.remove(list, 1)
@@ -122,8 +122,8 @@ function products.with_kept(list, kept)
 end
 
 -- dy in the forms that products need, and db, which comes out of the same pass.
-local function quantized_grad(dy, operand, wants, sum_dtype, histories, activated)
-  if activated then return activated_grad(dy, activated, operand, wants, sum_dtype, histories) end
+local function quantized_grad(dy, operand, wants, sum_dtype, histories, source)
+  if source then return form_of_source(dy, source, operand, wants, sum_dtype, histories) end
   local known, quantizer = delayed(dy, operand, histories), operand.quantizer
   local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
   if not (wants.codes or wants.transposed) then
@@ -147,9 +147,10 @@ end
 
 --- dy for dx and for dW, nil for what is not needed, and db. One form serves both if they take the same operand.
 -- @param sum_dtype of db, or nil for none
--- @param activated nil, or {x =, name = of an activation function}: what is meant is the gradient of x, dy that of its
---   result; if takes_activated_grad
-function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories, activated)
+-- @param source nil, or if takes_source: an object that makes the gradient from dy, which is something else then, and
+--   quantizes it. source:quantize(dy, operand, outputs, options, histories) is core.quantize of that, with the scale
+--   from the operand's history if it has one
+function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories, source)
   local wants, first, second = plan.grad_forms, nil, nil
   local both = for_input and for_weight and wants.both
   if for_input and for_weight and plan.both_ways.grad_output then
@@ -160,11 +161,11 @@ function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histori
     return first, second, sum
   end
   if for_input then
-    first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories, activated)
+    first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories, source)
   end
   if for_weight and not both then
     second = quantized_grad(dy, plan.weight_grad.left, wants.second, not first and sum_dtype or nil, histories,
-      activated)
+      source)
   end
   local sum = (first or second).sum
   ;(first or second).sum = nil

@@ -3,19 +3,23 @@
 #include "cuda/quantize/plan.h"
 #include "elementwise/elementwise.h"
 
-enum { VECTOR = 16 }; /* bytes, and the sides of a matrix are multiples of as many elements */
+static bool suits(const Tensor *x) {
+  enum { BYTES = 16 };
+  return tensor_is_contiguous(x) && is_aligned(tensor_data(x), BYTES);
+}
 
-static bool suits(const Tensor *x) { return tensor_is_contiguous(x) && is_aligned(tensor_data(x), VECTOR); }
-
-/* Of a large matrix, one scale and a hardware format: what the kernel takes that writes transposed codes. */
-bool cuda_quantizes_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer) {
-  const Tensor *x = source->x;
+bool cuda_quantizes_made(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
+  enum { SIDE = 16 };
   int64_t count = tensor_count(x), columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
   bool formatted = !quantizer->map && !quantizer->stochastic && !outputs->values;
   bool one_scale = quantizer->tile_rows == 0 && quantizer->blocksize >= count;
-  if (!formatted || !one_scale || (outputs->column_sum && !source->grad)) return false;
-  if ((x->dtype != DTYPE_F16 && x->dtype != DTYPE_BF16) || count < cuda_least_noted) return false;
-  return columns % VECTOR == 0 && count / columns % VECTOR == 0 && suits(x) && (!source->grad || suits(source->grad));
+  if (!formatted || !one_scale || (x->dtype != DTYPE_F16 && x->dtype != DTYPE_BF16)) return false;
+  return count >= cuda_least_noted && columns % SIDE == 0 && count / columns % SIDE == 0 && suits(x);
+}
+
+bool cuda_quantizes_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer) {
+  if (!cuda_quantizes_made(outputs, source->x, quantizer)) return false;
+  return source->grad ? suits(source->grad) : !outputs->column_sum;
 }
 
 typedef struct ActivatedJob {
@@ -61,42 +65,21 @@ static bool quantize(ActivatedJob *job, Tensor *sum) {
          (!sum || cuda_finish_sum(job->device, sum, plan->partials, rows, plan->columns));
 }
 
-/* The scale once more, NaN for what is not finite, and the history. */
-static bool record(const ActivatedJob *job, Tensor *scale, Tensor *history, int found, HistoryRecord record) {
-  const QuantizePlan *plan = &job->plan.quantize;
-  DelayedPlan delayed = {.scale = tensor_data(scale),
-                         .history = tensor_data(history),
-                         .length = tensor_count(history),
-                         .maxima = job->plan.found,
-                         .maxima_count = found,
-                         .format = plan->format,
-                         .scale_rounding = plan->scale_rounding,
-                         .record = record};
-  return cuda_launched(job->device, launch_delayed_scale(job->device->launch, &delayed), "delayed scale kernel");
-}
-
 static bool run(ActivatedJob *job, const QuantizeOutputs *outputs, Tensor *history, HistoryRecord rule) {
   TransposePlan *plan = &job->plan;
   if (!measure(job)) return false;
   if (!history) return quantize(job, outputs->column_sum);
   int found = quantize_activated_grid(job->device->launch, plan, job->op);
   return words(job->device, &job->found, found, &plan->found) && quantize(job, outputs->column_sum) &&
-         record(job, outputs->scale, history, found, rule);
+         cuda_scale_from_history(job->device, outputs->scale, &plan->quantize, history, plan->found, found, rule);
 }
 
 bool cuda_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer,
                              Tensor *history, HistoryRecord rule) {
-  const Tensor *x = source->x;
-  ActivatedJob job = {.device = cuda_tensor_device(x), .op = source->op};
+  ActivatedJob job = {.device = cuda_tensor_device(source->x), .op = source->op};
   TransposePlan *plan = &job.plan;
-  if (!job.device || !cuda_quantize_plan(&plan->quantize, job.device, quantizer, tensor_count(x))) return false;
-  plan->quantize.x = tensor_data(x);
-  plan->quantize.dtype = x->dtype;
-  plan->columns = x->size[x->rank - 1];
-  plan->rows = tensor_count(x) / plan->columns;
+  if (!job.device || !cuda_transpose_plan(plan, job.device, outputs, source->x, quantizer)) return false;
   plan->grad = source->grad ? tensor_data(source->grad) : NULL;
-  if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
-  if (outputs->transposed) plan->transposed = tensor_data(outputs->transposed);
   if (history) {
     plan->history = tensor_data(history);
     plan->history_length = tensor_count(history);

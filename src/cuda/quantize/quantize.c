@@ -18,6 +18,18 @@ bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quan
   return plan->map != NULL;
 }
 
+bool cuda_transpose_plan(TransposePlan *plan, const CudaDevice *device, const QuantizeOutputs *outputs, const Tensor *x,
+                         const Quantizer *quantizer) {
+  int64_t count = tensor_count(x), columns = x->size[x->rank - 1];
+  *plan = (TransposePlan){.rows = count / columns, .columns = columns};
+  if (!cuda_quantize_plan(&plan->quantize, device, quantizer, count)) return false;
+  plan->quantize.x = tensor_data(x);
+  plan->quantize.dtype = x->dtype;
+  if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
+  if (outputs->transposed) plan->transposed = tensor_data(outputs->transposed);
+  return true;
+}
+
 static bool allows_fast_kernels(const QuantizeJob *job) {
   const QuantizePlan *plan = &job->plan;
   enum { VECTOR = 16 };

@@ -137,6 +137,9 @@ typedef struct Options {
 const char *plain_text(lua_State *L, int index);
 
 bool optional_boolean(lua_State *L, int index, bool fallback);
+/* Of logits and targets, arguments 1 and 2, and the rule at `index`, which may be missing: {weight = (classes) f32,
+ * smoothing =, ignored = a label, which goes to *ignored}. Its weight stays on top of the stack (cross_entropy.c). */
+CrossEntropy check_cross_entropy(lua_State *L, int index, int64_t *ignored);
 /* What becomes of a history: true, "same", or false if there is none (delayed_scale.c). */
 HistoryRecord optional_record(lua_State *L, int index);
 void check_table(lua_State *L, int index);

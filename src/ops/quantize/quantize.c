@@ -1,7 +1,7 @@
 /* Quantization, and back. */
 #include "ops/support/quantizer.h"
 
-static bool check_outputs(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
+bool check_quantize_outputs(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
   if (!check_compute_float(x->dtype, "dtype") || (outputs->values && !check_compute_float(options->dtype, "dtype")) ||
       (outputs->column_sum && !check_compute_float(options->sum_dtype, "dtype"))) {
     return false;
@@ -13,11 +13,11 @@ static bool check_outputs(const QuantizeOutputs *outputs, const Tensor *x, const
   return true;
 }
 
-enum { CODES, TRANSPOSED, VALUES, SCALE, COLUMN_SUM, OUTPUT_COUNT };
+enum { CODES, TRANSPOSED, VALUES, SCALE, COLUMN_SUM };
+_Static_assert(COLUMN_SUM + 1 == QUANTIZE_OUTPUTS, "one tensor for each");
 
-/* Creates the wanted outputs in `created`, which `targets` points to. */
-static bool create_outputs(Tensor created[OUTPUT_COUNT], QuantizeOutputs *targets, const QuantizeOutputs *wanted,
-                           const Tensor *x, const Quantizer *quantizer, const QuantizeOptions *options) {
+bool create_quantize_outputs(Tensor created[QUANTIZE_OUTPUTS], QuantizeOutputs *targets, const QuantizeOutputs *wanted,
+                             const Tensor *x, const Quantizer *quantizer, const QuantizeOptions *options) {
   *targets = (QuantizeOutputs){
       .codes = wanted->codes ? &created[CODES] : NULL,
       .transposed = wanted->transposed ? &created[TRANSPOSED] : NULL,
@@ -36,11 +36,10 @@ static bool create_outputs(Tensor created[OUTPUT_COUNT], QuantizeOutputs *target
          (!wanted->column_sum || tensor_create(&created[COLUMN_SUM], options->sum_dtype, device, 1, &columns));
 }
 
-/* Ends a quantization: gives what it created to the outputs if it is `done`, else releases it. */
-static bool hand_over_outputs(const QuantizeOutputs *outputs, Tensor created[OUTPUT_COUNT], bool done) {
-  Tensor *receivers[OUTPUT_COUNT] = {outputs->codes, outputs->transposed, outputs->values, outputs->scale,
-                                     outputs->column_sum};
-  for (int i = 0; i < OUTPUT_COUNT; i++) {
+bool hand_over_quantized(const QuantizeOutputs *outputs, Tensor created[QUANTIZE_OUTPUTS], bool done) {
+  Tensor *receivers[QUANTIZE_OUTPUTS] = {outputs->codes, outputs->transposed, outputs->values, outputs->scale,
+                                         outputs->column_sum};
+  for (int i = 0; i < QUANTIZE_OUTPUTS; i++) {
     if (receivers[i]) hand_over(receivers[i], &created[i], done);
   }
   return done;
@@ -49,9 +48,9 @@ static bool hand_over_outputs(const QuantizeOutputs *outputs, Tensor created[OUT
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
   Quantizer quantizer;
   QuantizeOutputs targets;
-  if (!check_outputs(outputs, x, options) || !make_quantizer(&quantizer, x, options)) return false;
-  Tensor input = {0}, known = {0}, created[OUTPUT_COUNT] = {{0}};
-  bool done = op_contiguous(&input, x) && create_outputs(created, &targets, outputs, x, &quantizer, options);
+  if (!check_quantize_outputs(outputs, x, options) || !make_quantizer(&quantizer, x, options)) return false;
+  Tensor input = {0}, known = {0}, created[QUANTIZE_OUTPUTS] = {{0}};
+  bool done = op_contiguous(&input, x) && create_quantize_outputs(created, &targets, outputs, x, &quantizer, options);
   if (done && options->known_scale) {
     done = check_scale(options->known_scale, x, block_count(x, &quantizer, options->blocks)) &&
            op_contiguous(&known, options->known_scale);
@@ -61,7 +60,7 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
   done = done && backend_for(x)->quantize(&targets, &input, &quantizer);
   tensor_release(&input);
   tensor_release(&known);
-  return hand_over_outputs(outputs, created, done);
+  return hand_over_quantized(outputs, created, done);
 }
 
 /* --- of an activation function, or of its gradient --- */
@@ -100,7 +99,8 @@ bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *sour
   const Backend *backend = backend_for(x);
   Quantizer quantizer;
   QuantizeOutputs targets;
-  if (!check_outputs(outputs, x, options) || !check_source(source) || !make_quantizer(&quantizer, x, options)) {
+  if (!check_quantize_outputs(outputs, x, options) || !check_source(source) ||
+      !make_quantizer(&quantizer, x, options)) {
     return false;
   }
   if (history && !check_history(history, x)) return false;
@@ -108,12 +108,12 @@ bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *sour
   if (!backend->quantizes_activated || !backend->quantizes_activated(outputs, source, &quantizer)) {
     return quantize_separately(outputs, source, options, history, record);
   }
-  Tensor created[OUTPUT_COUNT] = {{0}};
+  Tensor created[QUANTIZE_OUTPUTS] = {{0}};
   record = history_record(record, x);
-  bool done = create_outputs(created, &targets, outputs, x, &quantizer, options) &&
+  bool done = create_quantize_outputs(created, &targets, outputs, x, &quantizer, options) &&
               backend->quantize_activated(&targets, source, &quantizer, history, record);
   if (done && history && record != HISTORY_KEEP) tensor_changed(history);
-  return hand_over_outputs(outputs, created, done);
+  return hand_over_quantized(outputs, created, done);
 }
 
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const QuantizeOptions *options) {

@@ -20,6 +20,18 @@ bool check_history(const Tensor *history, const Tensor *x);
 /* What is done with a history: nothing after an empty x; and in a graph every replay is a step of its own. */
 HistoryRecord history_record(HistoryRecord record, const Tensor *x);
 
+/* --- what a quantization of x makes (quantize/quantize.c) --- */
+
+enum { QUANTIZE_OUTPUTS = 5 };
+
+/* Fails unless a quantization can have these outputs. */
+bool check_quantize_outputs(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
+/* Creates the wanted outputs in `created`, which `targets` points to. */
+bool create_quantize_outputs(Tensor created[QUANTIZE_OUTPUTS], QuantizeOutputs *targets, const QuantizeOutputs *wanted,
+                             const Tensor *x, const Quantizer *quantizer, const QuantizeOptions *options);
+/* Ends it: gives what it created to the outputs if it is `done`, else releases it. */
+bool hand_over_quantized(const QuantizeOutputs *outputs, Tensor created[QUANTIZE_OUTPUTS], bool done);
+
 /* The size of the last dimension; 1 without dimensions. */
 int64_t columns_of(const Tensor *x);
 
