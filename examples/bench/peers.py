@@ -281,24 +281,26 @@ def main():
     parser.add_argument("--full", action="store_true", help="attention without the causal mask")
     parser.add_argument("--steps", type=int, default=50, help="samples of a measurement, whose median is printed")
     parser.add_argument("--sustained", action="store_true", help="without a rest before every sample")
-    parser.add_argument("--step", choices=["gpt2"], help="a training step, of --peers torch and compiled")
+    parser.add_argument("--step", choices=["gpt2"], help="a training step, of --peers " + ", ".join(peers_gpt2.FORMS))
     peers_gpt2.add_options(parser)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    least = arguments.step or device.type == "cpu"
-    peers = (arguments.peers or (CPU_PEERS if least else ",".join(PEERS))).split(",")
+    known = peers_gpt2.FORMS if arguments.step else PEERS
+    peers = (arguments.peers or (CPU_PEERS if device.type == "cpu" else ",".join(known))).split(",")
     for name in peers:
-        if name not in PEERS:
-            parser.error(f"unknown peer {name}: one of {', '.join(PEERS)}")
+        if name not in known:
+            parser.error(f"unknown peer {name}: one of {', '.join(known)}")
 
     if (arguments.full or arguments.errors) and not arguments.attention:
         parser.error("--full and --errors belong to --attention")
     if any(len(shape) != (4 if arguments.attention else 3) for shape in arguments.shapes or []):
         parser.error("--shapes: rows,in,out, or batch,heads,tokens,features with --attention")
-    if arguments.step and (arguments.attention or arguments.shapes or not set(peers) <= set(peers_gpt2.FORMS)):
-        parser.error("--step takes no --attention, no --shapes, and of --peers torch and compiled")
-    if not arguments.step and any(getattr(arguments, name) for name in peers_gpt2.CPU_SIZES):
-        parser.error(f"--{', --'.join(peers_gpt2.CPU_SIZES)} belong to --step gpt2")
+    if arguments.step and (arguments.attention or arguments.shapes):
+        parser.error("--step takes no --attention and no --shapes")
+    if not arguments.step and any(getattr(arguments, name) for name in peers_gpt2.OPTIONS):
+        parser.error(f"--{', --'.join(peers_gpt2.OPTIONS)} belong to --step gpt2")
+    if arguments.weights == "bf16" and arguments.dtype != "bf16":
+        parser.error("--weights bf16 belongs to --dtype bf16")
 
     if arguments.step:
         arguments.seconds = 20
