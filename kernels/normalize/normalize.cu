@@ -19,7 +19,8 @@ __device__ inline RowStatistics finish_statistics(const NormalizePlan &plan, int
   if (variance > 1e-30f && variance < INFINITY && mean * 0.0625f * (mean * 0.0625f) <= variance) {
     return {{mean, 0.0f}, 1.0f / sqrtf(variance)};
   }
-  const MatrixRows &x = plan.x;
+  MatrixRows x = plan.x;
+  if (plan.sum) x.data = plan.sum;
   const int64_t begin = row * x.columns, end = begin + x.columns;
   const auto add = [](double a, double b) { return a + b; };
   double exact = 0.0, squares = 0.0;
@@ -45,6 +46,27 @@ __device__ inline void store_statistics(const NormalizePlan &plan, int64_t row, 
   plan.inverse[row] = statistics.inverse;
 }
 
+/* The row becomes its sum with the addend's, which is written too. */
+template <typename Scalar, typename Shape>
+__device__ inline void add_to_row(const NormalizePlan &plan, int64_t row, int lane, int count,
+                                  uint4 (&raw)[Shape::vectors]) {
+  constexpr int width = vector_width<Scalar>;
+  uint4 addend[Shape::vectors];
+  load_row<Shape>(static_cast<const uint4 *>(plan.addend) + row * count, lane, count, addend);
+#pragma unroll
+  for (int v = 0; v < Shape::vectors; v++) {
+    const int i = lane + v * Shape::threads;
+    if (i >= count) continue;
+    float value[width], added[width];
+    unpack<Scalar>(raw[v], value);
+    unpack<Scalar>(addend[v], added);
+#pragma unroll
+    for (int k = 0; k < width; k++) value[k] += added[k];
+    raw[v] = pack<Scalar>(value);
+    static_cast<uint4 *>(plan.sum)[row * count + i] = raw[v];
+  }
+}
+
 template <typename Scalar, typename Shape>
 __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_constant__ NormalizePlan plan, int count) {
   constexpr int width = vector_width<Scalar>;
@@ -53,6 +75,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK) normalize_kernel(const __grid_cons
   for_each_held_row<Shape>(plan.x.rows, [&](int64_t row, int lane) {
     uint4 raw[Shape::vectors];
     load_row<Shape>(static_cast<const uint4 *>(plan.x.data) + row * count, lane, count, raw);
+    if (plan.addend) add_to_row<Scalar, Shape>(plan, row, lane, count, raw);
     float mean = 0.0f;
     if (plan.mean) {
       float sum = 0.0f;
@@ -132,8 +155,8 @@ template <typename Shape> int grid_of(Launch launch, int64_t rows) {
 
 /* The vectors of a row that can be held in registers; else 0. */
 int64_t held_vectors(const NormalizePlan &plan) {
-  const bool aligned =
-      on_vector(plan.x.data) && on_vector(plan.out) && on_vector(plan.weight.data) && on_vector(plan.bias.data);
+  const bool aligned = on_vector(plan.x.data) && on_vector(plan.out) && on_vector(plan.weight.data) &&
+                       on_vector(plan.bias.data) && on_vector(plan.addend) && on_vector(plan.sum);
   return aligned ? vectors_in_row(plan.x.dtype, plan.x.columns) : 0;
 }
 

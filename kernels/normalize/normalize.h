@@ -16,13 +16,15 @@ typedef struct NormalizeParameter {
 
 typedef struct NormalizePlan {
   MatrixRows x;
+  const void *addend; /* of x's dtype, with `sum`, where x + addend goes; or NULL */
+  void *sum;
   void *out; /* of x's dtype */
   NormalizeParameter weight, bias;
   float *mean, *inverse; /* a RowMean and one a row; mean is NULL for root mean square normalization */
   float epsilon;
   uint32_t *maxima; /* a word for each of normalize_grid's thread blocks: of what it wrote; or NULL */
 } NormalizePlan;
-/* 0 where rows are not held in registers, and no maxima are found. */
+/* 0 where rows are not held in registers: then there must be no addend, and no maxima are found. */
 int normalize_grid(const NormalizePlan *plan, int multiprocessors);
 cudaError_t launch_normalize(Launch launch, const NormalizePlan *plan);
 

@@ -209,9 +209,11 @@ PORTABLE float cross_entropy_loss(LogitSums sums, SoftTarget target, float sum_o
   return loss - sums.differences;
 }
 
-/* Normalization of rows, the last dimension. weight and bias (columns) may be NULL. */
+/* Normalization of rows, the last dimension. weight and bias (columns) may be NULL. With an addend, of x's shape and dtype,
+ * x + addend is what is normalized, rounded to that dtype as it is written to `sum`; else both are NULL. */
 typedef struct Normalization {
-  const Tensor *x, *weight, *bias;
+  const Tensor *x, *addend, *weight, *bias;
+  Tensor *sum;
   double epsilon;
 } Normalization;
 

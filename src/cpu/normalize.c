@@ -125,7 +125,9 @@ static void normalize_rows(int64_t begin, int64_t end, const void *context) {
 }
 
 bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization) {
-  const Tensor *x = normalization->x;
+  const Tensor *x = normalization->sum ? normalization->sum : normalization->x;
+  Operand first = {.tensor = normalization->x}, second = {.tensor = normalization->addend};
+  if (normalization->sum && !cpu_binary(BINARY_ADD, normalization->sum, first, second)) return false;
   Normalize job = {
       .out = values_of(out),
       .x = values_of(x),

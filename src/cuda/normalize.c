@@ -11,8 +11,11 @@ static NormalizeParameter parameter_of(const Tensor *tensor) {
 bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
+  Tensor *sum = normalization->sum;
   NormalizePlan plan = {
       .x = matrix_rows(normalization->x),
+      .addend = sum ? tensor_data(normalization->addend) : NULL,
+      .sum = sum ? tensor_data(sum) : NULL,
       .out = tensor_data(out),
       .weight = parameter_of(normalization->weight),
       .bias = parameter_of(normalization->bias),
@@ -20,7 +23,14 @@ bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalizat
       .inverse = tensor_data(inverse),
       .epsilon = (float)normalization->epsilon,
   };
-  return cuda_note_maxima(device, out, normalize_grid(&plan, device->launch.multiprocessors), &plan.maxima) &&
+  int words = normalize_grid(&plan, device->launch.multiprocessors);
+  if (sum && words == 0) {
+    Operand first = {.tensor = normalization->x}, second = {.tensor = normalization->addend};
+    if (!cuda_binary(BINARY_ADD, sum, first, second)) return false;
+    plan.x = matrix_rows(sum);
+    plan.addend = plan.sum = NULL;
+  }
+  return cuda_note_maxima(device, out, words, &plan.maxima) &&
          cuda_launched(device, launch_normalize(device->launch, &plan), "normalize kernel");
 }
 

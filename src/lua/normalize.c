@@ -1,21 +1,29 @@
 /* Layer and root mean square normalization. */
 #include "lua/binding/binding.h"
 
-/* layer_norm(x, weight or nil, bias or nil, epsilon) -> normalized rows, their means as pairs (core/normalize.h),
- * their inverse deviations */
+/* layer_norm(x, weight or nil, bias or nil, epsilon[, addend]) -> normalized rows, their means as pairs
+ * (core/normalize.h), their inverse deviations; with an addend of x + addend, and that */
 static int lfp8_layer_norm(lua_State *L) {
-  const Tensor *x = check_tensor(L, 1), *weight = optional_tensor(L, 2), *bias = optional_tensor(L, 3);
-  Normalization normalization = {.x = x, .weight = weight, .bias = bias, .epsilon = check_double(L, 4)};
+  Normalization normalization = {.x = check_tensor(L, 1),
+                                 .weight = optional_tensor(L, 2),
+                                 .bias = optional_tensor(L, 3),
+                                 .epsilon = check_double(L, 4),
+                                 .addend = optional_tensor(L, 5)};
   Tensor *out = new_tensor(L), *mean = new_tensor(L), *inverse = new_tensor(L);
-  return finish(L, op_normalize(out, mean, inverse, &normalization), 3);
+  Tensor *sum = normalization.addend ? new_tensor(L) : NULL;
+  return finish(L, op_normalize(out, mean, inverse, sum, &normalization), sum ? 4 : 3);
 }
 
-/* rms_norm(x, weight or nil, epsilon) -> rows over their root mean squares, the inverses of those */
+/* rms_norm(x, weight or nil, epsilon[, addend]) -> rows over their root mean squares, the inverses of those; with an addend
+ * of x + addend, and that */
 static int lfp8_rms_norm(lua_State *L) {
-  const Tensor *x = check_tensor(L, 1), *weight = optional_tensor(L, 2);
-  Normalization normalization = {.x = x, .weight = weight, .epsilon = check_double(L, 3)};
+  Normalization normalization = {.x = check_tensor(L, 1),
+                                 .weight = optional_tensor(L, 2),
+                                 .epsilon = check_double(L, 3),
+                                 .addend = optional_tensor(L, 4)};
   Tensor *out = new_tensor(L), *inverse = new_tensor(L);
-  return finish(L, op_normalize(out, NULL, inverse, &normalization), 2);
+  Tensor *sum = normalization.addend ? new_tensor(L) : NULL;
+  return finish(L, op_normalize(out, NULL, inverse, sum, &normalization), sum ? 3 : 2);
 }
 
 /* normalize_backward{dy =, x =, mean = (nil for rms_norm), inverse =, weight =, addend = (of dx), want_x =, want_weight =,

@@ -33,23 +33,36 @@ static bool create_statistics(Tensor *out, const Tensor *x, bool pairs) {
   return tensor_create(out, DTYPE_F32, tensor_device(x), pairs ? x->rank : x->rank - 1, size);
 }
 
-bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization) {
+static bool check_addend(const Tensor *x, const Tensor *addend) {
+  if (!addend) return true;
+  if (!same_device(x, addend)) return false;
+  if (tensor_same_shape(addend, x) && addend->dtype == x->dtype) return true;
+  return error_set("what is added must have the input's shape and dtype");
+}
+
+bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *sum, const Normalization *normalization) {
   const Tensor *x = normalization->x, *weight = normalization->weight, *bias = normalization->bias;
+  const Tensor *addend = normalization->addend;
   double epsilon = normalization->epsilon;
   if (!check_input(x) || !check_parameter(x, weight, "weight") || !check_parameter(x, bias, "bias")) return false;
+  if (!check_addend(x, addend)) return false;
   if (!isfinite(epsilon) || epsilon < 0) return error_set("epsilon must be at least 0 and finite, got %g", epsilon);
-  enum { OUT, MEAN, INVERSE, INPUT, WEIGHT, BIAS, COUNT };
+  enum { OUT, MEAN, INVERSE, SUM, INPUT, ADDEND, WEIGHT, BIAS, COUNT };
   Tensor all[COUNT] = {{0}};
-  bool done = op_contiguous(&all[INPUT], x) && (!weight || op_contiguous(&all[WEIGHT], weight)) &&
-              (!bias || op_contiguous(&all[BIAS], bias)) && tensor_create_like(&all[OUT], x, x->dtype) &&
+  bool done = op_contiguous(&all[INPUT], x) && (!addend || op_contiguous(&all[ADDEND], addend)) &&
+              (!weight || op_contiguous(&all[WEIGHT], weight)) && (!bias || op_contiguous(&all[BIAS], bias)) &&
+              tensor_create_like(&all[OUT], x, x->dtype) && (!addend || tensor_create_like(&all[SUM], x, x->dtype)) &&
               (!mean || create_statistics(&all[MEAN], x, true)) && create_statistics(&all[INVERSE], x, false) &&
               backend_for(x)->normalize(&all[OUT], mean ? &all[MEAN] : NULL, &all[INVERSE],
                                         &(Normalization){.x = &all[INPUT],
+                                                         .addend = addend ? &all[ADDEND] : NULL,
                                                          .weight = weight ? &all[WEIGHT] : NULL,
                                                          .bias = bias ? &all[BIAS] : NULL,
+                                                         .sum = addend ? &all[SUM] : NULL,
                                                          .epsilon = epsilon});
   for (int i = INPUT; i < COUNT; i++) tensor_release(&all[i]);
   if (mean) hand_over(mean, &all[MEAN], done);
+  if (addend) hand_over(sum, &all[SUM], done);
   hand_over(inverse, &all[INVERSE], done);
   return hand_over(out, &all[OUT], done);
 }

@@ -171,8 +171,8 @@ bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const Cross
 /* --- normalization (normalize.c): backend.h says what is computed --- */
 
 /* `mean` NULL: root mean square normalization. weight and bias have x's dtype or are f32; mean and inverse become f32,
- * one a row. */
-bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
+ * one a row. With an addend *sum becomes x + addend; normalization->sum is not looked at. */
+bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *sum, const Normalization *normalization);
 /* Makes every gradient that is not NULL: those of x, in x's dtype; of the weight, in its dtype; of the bias, in
  * `bias_dtype`. */
 bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward, DType bias_dtype);

@@ -3,6 +3,7 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local computable = require "fp8.computable"
+local record_sum = require "fp8.ops.elementwise.addition"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local is_tensor = core.is_tensor
@@ -10,14 +11,10 @@ local add, sub, mul, div, neg, where = core.add, core.sub, core.mul, core.div, c
 
 local binary = {}
 
-local addition = {name = "add", shares = true, backward = function(_, grad) return grad, grad end}
-
 --- a + b, as a:add(b)
 --   fp8.tensor({1, 2}) + 0.5 --> {1.5, 2.5}
 function binary.add(a, b)
-  local y = add(a, b)
-  if needs_grad(a, b) then record(y, addition, {a, b}) end
-  return y
+  return record_sum(add(a, b), a, b)
 end
 
 local subtraction = {
