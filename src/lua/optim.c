@@ -25,13 +25,14 @@ static UpdateStep check_step(lua_State *L, UpdateRule rule, int index) {
 
 enum { TENSORS_A_PARAMETER = 7 };
 
-/* The field "list" of the batch at index `batch`, which stays on the stack; sets *count. */
-static UpdateEntry *check_entries(lua_State *L, int batch, int *count) {
+/* The field "list" of the batch at index `batch`, which stays on the stack; sets *count. `argument` is the one that errors
+ * speak of. */
+static UpdateEntry *check_entries(lua_State *L, int batch, int argument, int *count) {
   push_field(L, batch, "list");
-  check_field_type(L, batch, "list", LUA_TTABLE);
-  int elements = (int)list_length(L, -1, 2);
+  check_field_type(L, argument, "list", LUA_TTABLE);
+  int elements = (int)list_length(L, -1, argument);
   if (elements % TENSORS_A_PARAMETER != 0) {
-    argument_error(L, 2, "%d elements for each parameter expected, got %d", TENSORS_A_PARAMETER, elements);
+    argument_error(L, argument, "%d elements for each parameter expected, got %d", TENSORS_A_PARAMETER, elements);
   }
   *count = elements / TENSORS_A_PARAMETER;
   Tensor **tensor = check_tensor_list(L, lua_gettop(L), elements, true);
@@ -58,7 +59,7 @@ static UpdateBatch check_batch(lua_State *L, UpdateRule rule, int anchors) {
   check_field_type(L, 2, "settings", LUA_TTABLE);
   update->step = check_step(L, rule, lua_gettop(L));
   update->live = optional_tensor_field(L, index, "live");
-  update->list = check_entries(L, index, &update->count);
+  update->list = check_entries(L, index, 2, &update->count);
   batch.coded = push_field(L, index, "first_format") != LUA_TNIL;
   if (batch.coded) {
     batch.first = check_quantizer(L, lua_gettop(L));
@@ -99,7 +100,7 @@ static int lfp8_update(lua_State *L) {
 static int lfp8_update_words(lua_State *L) {
   check_table(L, 1);
   int count;
-  const UpdateEntry *list = check_entries(L, 1, &count);
+  const UpdateEntry *list = check_entries(L, 1, 1, &count);
   for (int i = 0; i < count; i++) {
     if (!list[i].parameter) argument_error(L, 1, "parameter %d is missing", i + 1);
   }

@@ -2,20 +2,20 @@
 
 #include <stdlib.h>
 
-Range range_of(const Tensor *tensor, bool written) {
+Extent extent_of(const Tensor *tensor, bool written) {
   int64_t bytes = dtype_size(tensor->dtype);
   const char *data = tensor->storage->data;
-  if (!data) return (Range){.written = written};
+  if (!data) return (Extent){.written = written};
   const char *begin = data + tensor->offset * bytes;
-  return (Range){begin, begin + tensor_count(tensor) * bytes, written};
+  return (Extent){begin, begin + tensor_count(tensor) * bytes, written};
 }
 
 static int compare_begins(const void *a, const void *b) {
-  const Range *first = a, *second = b;
+  const Extent *first = a, *second = b;
   return (first->begin > second->begin) - (first->begin < second->begin);
 }
 
-bool check_apart(Range *range, int count) {
+bool check_apart(Extent *range, int count) {
   const char *end = NULL, *written_end = NULL;
   qsort(range, (size_t)count, sizeof *range, compare_begins);
   for (int i = 0; i < count; i++) {

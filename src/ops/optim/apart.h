@@ -5,14 +5,14 @@
 #include "ops/support/support.h"
 
 /* The bytes of a contiguous tensor. */
-typedef struct Range {
+typedef struct Extent {
   const char *begin, *end;
   bool written;
-} Range;
+} Extent;
 
-Range range_of(const Tensor *tensor, bool written);
+Extent extent_of(const Tensor *tensor, bool written);
 
 /* Fails if two ranges have bytes in common of which one is written. Sorts the ranges. */
-bool check_apart(Range *range, int count);
+bool check_apart(Extent *range, int count);
 
 #endif

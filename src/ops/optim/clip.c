@@ -5,7 +5,7 @@
 #include "ops/optim/apart.h"
 
 static bool check_scalable(Tensor *const *list, int count) {
-  Range *range = host_allocate_zeroed((size_t)count, sizeof *range);
+  Extent *range = host_allocate_zeroed((size_t)count, sizeof *range);
   if (!range) return false;
   bool right = true;
   int ranges = 0;
@@ -14,7 +14,7 @@ static bool check_scalable(Tensor *const *list, int count) {
     char name[32];
     snprintf(name, sizeof name, "gradient %d", i + 1);
     right = right && check_compute_float(list[i]->dtype, name);
-    if (right && tensor_is_contiguous(list[i])) range[ranges++] = range_of(list[i], true);
+    if (right && tensor_is_contiguous(list[i])) range[ranges++] = extent_of(list[i], true);
   }
   right = right && check_apart(range, ranges);
   free(range);

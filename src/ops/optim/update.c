@@ -29,8 +29,12 @@ static bool check_moment(const UpdateEntry *entry, const Tensor *moment, const T
   if (!scale) return check_state(entry, moment, DTYPE_F32, name, position);
   if (!moment) return error_set("parameter %d has a scale of a %s, but none of these", position, name);
   if (format->blocksize == 0) return error_set("the %s of parameter %d has a scale, but no format", name, position);
-  return check_state(entry, moment, format->format, name, position) && tensor_is_contiguous(scale) &&
-         check_scale(scale, moment, divide_up(tensor_count(moment), format->blocksize));
+  if (!check_state(entry, moment, format->format, name, position) ||
+      !check_scale(scale, moment, divide_up(tensor_count(moment), format->blocksize))) {
+    return false;
+  }
+  return tensor_is_contiguous(scale) ||
+         error_set("the scale of the %s of parameter %d must be contiguous", name, position);
 }
 
 static bool check_entry(const Update *update, const UpdateEntry *entry, int position) {
@@ -74,7 +78,7 @@ static void list_written(const UpdateEntry *entry, Tensor *written[WRITTEN]) {
 }
 
 static bool check_entries_apart(const Update *update) {
-  Range *range = host_allocate_zeroed((size_t)update->count * (WRITTEN + 1), sizeof *range);
+  Extent *range = host_allocate_zeroed((size_t)update->count * (WRITTEN + 1), sizeof *range);
   if (!range) return false;
   int count = 0;
   for (int i = 0; i < update->count; i++) {
@@ -82,10 +86,10 @@ static bool check_entries_apart(const Update *update) {
     Tensor *written[WRITTEN];
     list_written(entry, written);
     for (int k = 0; k < WRITTEN; k++) {
-      if (written[k]) range[count++] = range_of(written[k], true);
+      if (written[k]) range[count++] = extent_of(written[k], true);
     }
     /* Other gradients are read from copies. */
-    if (tensor_is_contiguous(entry->grad)) range[count++] = range_of(entry->grad, false);
+    if (tensor_is_contiguous(entry->grad)) range[count++] = extent_of(entry->grad, false);
   }
   bool apart = check_apart(range, count);
   free(range);
