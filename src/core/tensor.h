@@ -83,15 +83,21 @@ FP8_API Tensor tensor_as_transposed_matrix(const Tensor *tensor);
 /* Says that the elements have been changed in place. */
 static inline void tensor_changed(const Tensor *tensor) { tensor->storage->version++; }
 
-/* Notes what has been found of a tensor that is all of its storage; `columns` counts for column sums. Takes the reference
- * of `found` over. */
+/* Notes what has been found of a tensor that is all of its storage; `columns` counts for column sums. Takes the
+ * reference of `found` over. Of a tensor that is written in place: tensor_changing first. */
 FP8_API void tensor_note(const Tensor *tensor, NoteKind kind, Tensor *found, int64_t columns);
-/* Makes *found a reference to the bytes of a note and returns true, if it still holds, `tensor` is all of the elements in
- * their order, and, of column sums, its last dimension is those columns; else false. */
+/* Makes *found a reference to the bytes of a note and returns true, if it still holds, `tensor` is all of the elements
+ * in their order, and, of column sums, its last dimension is those columns; else false. */
 FP8_API bool tensor_noted(const Tensor *tensor, NoteKind kind, Tensor *found);
 
 /* Address of the first element. While a graph is captured, asking for it is what makes the graph keep the storage. */
 FP8_API void *tensor_data(const Tensor *tensor);
+
+/* Says that the elements are about to be changed in place, by what may note something of the new ones. */
+static inline void tensor_changing(const Tensor *tensor) {
+  tensor_data(tensor); /* an open capture has to see the version before */
+  tensor_changed(tensor);
+}
 
 static inline Device tensor_device(const Tensor *tensor) { return tensor->storage->device; }
 

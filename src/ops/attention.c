@@ -60,7 +60,7 @@ bool op_attention_backward(const AttentionGradients *gradients, const AttentionB
     if (!copy_contiguous(&copied, dy)) return false;
     taken.dy = &copied;
   }
-  for (int i = 0; i < 3; i++) tensor_changed(outputs[i]); /* before the backend may note something with them */
+  for (int i = 0; i < 3; i++) tensor_changing(outputs[i]);
   bool done = backend_for(q)->attention_backward(gradients, &taken);
   tensor_release(&copied);
   return done;
