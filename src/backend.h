@@ -115,8 +115,8 @@ typedef struct Backend {
    * f16, bf16, any strides --- */
   /* Whether there is a kernel for these; NULL in a backend that has none. */
   bool (*attends)(const Tensor *q, const Tensor *k, const Tensor *v);
-  /* Probabilities may be rounded to the dtype for their product with v, everything else is float32. log_sums (batch, heads, queries),
-   * f32: the logarithms to base 2 of Σ e^(scale · q·k). */
+  /* Probabilities may be rounded to the dtype for their product with v, everything else is float32. log_sums (batch,
+   * heads, queries), f32: the logarithms to base 2 of Σ e^(scale · q·k). */
   bool (*attention)(Tensor *y, Tensor *log_sums, const Attention *attention);
   bool (*attention_backward)(const AttentionGradients *gradients, const AttentionBackward *backward);
 

@@ -12,7 +12,7 @@ local helpers = {
   },
   ["src/cuda"] = {
     map = "copies of maps on a device: the CPU reads the map itself",
-    measure = "absmax in two passes, for reductions and scales of large tensors",
+    measure = "absmax in two passes, for reductions and scales of large tensors, and what is noted of it",
   },
   ["src/ops"] = {
     support = "checks and outputs that the operations share",

@@ -248,16 +248,16 @@ typedef struct AttentionGradients {
   Tensor *q, *k, *v;
 } AttentionGradients;
 
-/* (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias of float8 codes; bias may be NULL. A scale is one number; one a row of
- * its codes; or a matrix of one for every 128 codes of a row, or of 128 rows: core/formats/scale_grid.h. */
+/* (a (m, k) · scale_a) · (b (n, k) · scale_b)ᵀ + bias of float8 codes; bias may be NULL. A scale is one number; one a row
+ * of its codes; or a matrix of one for every 128 codes of a row, or of 128 rows: core/formats/scale_grid.h. */
 typedef struct ScaledProduct {
   const Tensor *a, *scale_a, *b, *scale_b, *bias;
-  bool
-      fast; /* FP8 tensor cores may accumulate over all of k, not over 128 terms at a time, which have scales of their own */
+  /* FP8 tensor cores may accumulate over all of k, not over 128 terms at a time; not where these have scales. */
+  bool fast;
 } ScaledProduct;
 
-/* An activation function of x, or, where `grad` is not NULL, the gradient of x from that of its result: RELU, GELU, GELU_TANH
- * or SILU. */
+/* An activation function of x, or, where `grad` is not NULL, the gradient of x from that of its result: RELU, GELU,
+ * GELU_TANH or SILU. */
 typedef struct Activated {
   UnaryOp op;
   const Tensor *x, *grad;

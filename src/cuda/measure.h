@@ -1,4 +1,4 @@
-/* The largest magnitude and the column sums of a matrix in one pass. */
+/* The largest magnitude and the column sums of a matrix: in one pass, or as noted by the kernel that wrote it. */
 #ifndef FP8_CUDA_MEASURE_H
 #define FP8_CUDA_MEASURE_H
 

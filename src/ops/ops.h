@@ -280,9 +280,9 @@ typedef struct HistoryChange {
 /* The losses, and the same of the gradient that op_cross_entropy_gradient_in_place gives; the logits may become it. */
 bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tensor *logits, const CrossEntropy *rows,
                                const Tensor *dloss, const QuantizeOptions *options, const HistoryChange *history);
-/* Codes by one quantizer and, transposed, by another: core/formats/both_ways.h. Makes every output that is not NULL. Scales
- * are vectors as op_quantize makes them, or where each row or column has several, matrices with a row for each, of any
- * strides. The sum's dtype is that of `along_rows`. (quantize/both_ways.c) */
+/* Codes by one quantizer and, transposed, by another: core/formats/both_ways.h. Makes all outputs; only the sum may be
+ * NULL, whose dtype is that of `along_rows`. Scales are vectors as op_quantize makes them, or where each row or column has
+ * several, matrices with a row for each, of any strides. (quantize/both_ways.c) */
 bool op_quantize_both_ways(const BothWays *outputs, const Tensor *x, const QuantizeOptions *along_rows,
                            const QuantizeOptions *along_columns);
 /* Of the options, the format, the blocks and the dtype of the result count. */

@@ -28,8 +28,8 @@ void capture_replayed(Capture *capture);
 /* Drops what the graph keeps; its memory stays until the last storage in it is released. */
 void capture_release(Capture *capture);
 
-/* Counts up at every begin and end of the context's. What was derived from a tensor's contents at another count is no good now: before
- * the end it would miss in the graph, and after it nothing has been computed yet. */
+/* Counts up at every begin and end of the context's. What was derived from a tensor's contents at another count is no
+ * good now: before the end it would miss in the graph, and after it nothing has been computed yet. */
 uint64_t capture_epoch(void);
 
 /* --- for tensor.c --- */
