@@ -1,24 +1,10 @@
 --- fp8.memory_report: what is kept between a forward and its backward pass, by operation.
 local autograd = require "fp8.autograd"
 local core = require "fp8.core"
+local nodes_of = require "fp8.autograd.nodes"
 
 local Report = {}
 Report.__index = Report
-
-local function all_nodes(root)
-  local nodes, seen, position = {root}, {[root] = true}, 0
-  while position < #nodes do
-    position = position + 1
-    for _, input in ipairs(nodes[position].inputs or {}) do
-      if input and not seen[input] then
-        seen[input] = true
-        nodes[#nodes + 1] = input
-      end
-    end
-  end
-  table.sort(nodes, function(a, b) return a.sequence < b.sequence end)
-  return nodes
-end
 
 -- The memory of leaves, which is there anyway, as a set.
 local function memory_of_leaves(nodes)
@@ -45,7 +31,8 @@ end
 jit.off(each_tensor) -- nn/module.lua says why
 
 local function count(root)
-  local nodes = all_nodes(root)
+  local nodes = nodes_of(root)
+  table.sort(nodes, function(a, b) return a.sequence < b.sequence end)
   local known, by_name, rows, total = memory_of_leaves(nodes), {}, {}, 0
   for _, node in ipairs(nodes) do
     local name = not node.leaf and node.operation.name

@@ -2,6 +2,7 @@
 local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
 local core = require "fp8.core"
+local nodes_of = require "fp8.autograd.nodes"
 local promote_reachable = require "fp8.promote"
 local repeated = require "fp8.linear.repeated"
 local shape_text = require("fp8.shapes").text
@@ -24,20 +25,10 @@ end
 
 -- The nodes that were there before a result was computed, of those that it was made from, and all leaves: a list.
 local function sources(root, started)
-  local nodes, found, seen, position = {root}, {}, {[root] = true}, 0
-  while position < #nodes do
-    position = position + 1
-    local node = nodes[position]
-    if node.leaf or node.sequence <= started then
-      found[#found + 1] = node
-    else
-      for _, input in ipairs(node.inputs) do
-        if input and not seen[input] then
-          seen[input] = true
-          nodes[#nodes + 1] = input
-        end
-      end
-    end
+  local found = {}
+  local function is_source(node) return node.leaf or node.sequence <= started end
+  for _, node in ipairs(nodes_of(root, is_source)) do
+    if is_source(node) then found[#found + 1] = node end
   end
   return found
 end

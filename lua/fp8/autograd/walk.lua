@@ -1,15 +1,14 @@
---- The walk back over the tape, latest operation first. No recursion: graphs may be of any depth.
+--- The walk back over the tape, latest operation first.
 --
 -- Every gradient on the way is a handle that nobody else has, so that its memory is free as soon as it has been used,
 -- without the garbage collector; the memory itself may be shared, by views for example.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local nodes_of = require "fp8.autograd.nodes"
 
 local clone, convert, free, is_shared, share = core.clone, core.to, core.free, core.is_shared, core.share
 local accumulate, sum, view = core.accumulate, core.sum, core.view
 local dtype_of, fits, raise, shape_of = core.dtype, core.fits, core.raise, core.shape
-
-local nothing = {}
 
 -- `grad` summed over the dimensions along which a tensor of shape `target` was broadcast; `grad` is used up.
 local function sum_to(grad, target)
@@ -86,23 +85,12 @@ end
 local function by_descending_sequence(a, b) return a.sequence > b.sequence end
 
 -- All nodes that lead to `root`, latest first, leaves last; nothing beyond those where the walk ends.
-local function collect_nodes(root, ends)
-  local nodes, seen, position = {root}, {[root] = true}, 0
-  while position < #nodes do
-    position = position + 1
-    local node = nodes[position]
-    local inputs = node.inputs
-    if ends and ends(node) then
-      inputs = nil
-    elseif not (inputs or node.leaf) then
+local function sorted_nodes(root, ends)
+  local nodes = nodes_of(root, ends)
+  for _, node in ipairs(nodes) do
+    if not (node.inputs or node.leaf or ends and ends(node)) then
       raise("backward: the graph of this tensor was released by an earlier backward; call that one as " ..
         ":backward(nil, {retain_graph = true}) to keep it")
-    end
-    for _, input in ipairs(inputs or nothing) do
-      if input and not seen[input] then
-        seen[input] = true
-        nodes[#nodes + 1] = input
-      end
     end
   end
   table.sort(nodes, by_descending_sequence)
@@ -135,7 +123,7 @@ end
 -- @return a list node, gradient, node, gradient, …: of leaves, other ends and nodes with retains_grad, each gradient in
 --   memory of its own but for those of other ends
 return function(root, first, given, retain_graph, ends)
-  local nodes = collect_nodes(root, ends)
+  local nodes = sorted_nodes(root, ends)
   -- lent: the nodes whose gradients may be in memory that others have, too.
   local walk = {grads = {[root] = first}, lent = {}, given = given}
   local grads, lent = walk.grads, walk.lent
