@@ -20,11 +20,7 @@ end
 
 local on = {device = "cuda"}
 
-local function collected_memory()
-  collectgarbage()
-  collectgarbage()
-  return fp8.cuda.memory().in_use
-end
+local function collected_memory() return support.in_use "cuda" end
 
 local layers = {
   Linear = function() return fp8.Linear(48, 32, on) end,

@@ -3,14 +3,8 @@ local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
 
-local fails = support.fails
+local fails, in_use = support.fails, support.in_use
 local MiB, GiB = 2 ^ 20, 2 ^ 30
-
-local function in_use(device)
-  collectgarbage()
-  collectgarbage()
-  return core.memory(device).in_use
-end
 
 support.each_device(function(device)
   local on = {device = device}

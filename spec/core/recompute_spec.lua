@@ -3,13 +3,7 @@ local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
 
-local fails = support.fails
-
-local function in_use(device)
-  collectgarbage()
-  collectgarbage()
-  return core.memory(device).in_use
-end
+local fails, in_use = support.fails, support.in_use
 
 support.each_device(function(device)
   local on = {device = device}

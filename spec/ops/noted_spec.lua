@@ -1,5 +1,5 @@
 -- What quantizing and sums take from whoever wrote a tensor, its largest magnitudes and column sums, beside what they
--- find themselves: a copy of a tensor has nothing noted with it. Tensors are larger than those that one launch quantizes.
+-- find themselves: a copy of a tensor has nothing noted with it. Tensors are larger than what one launch quantizes.
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"

@@ -31,6 +31,13 @@ function support.each_device(f)
   end
 end
 
+--- Bytes that tensors hold on a device when all garbage is collected.
+function support.in_use(device)
+  collectgarbage()
+  collectgarbage()
+  return fp8.memory(device).in_use
+end
+
 local top = debug.getinfo(1, "S").source:sub(2):gsub("spec/support/[^/]*$", "")
 
 --- Path of a file of the project.
