@@ -1,4 +1,4 @@
-/* The largest magnitude and the column sums of a matrix in one pass. */
+/* The largest magnitude and the column sums of a matrix: in one pass, and as notes. */
 #include "cuda/measure.h"
 
 bool cuda_measurable(const void *data, DType dtype, int64_t columns) {

@@ -15,16 +15,16 @@ static int compare_begins(const void *a, const void *b) {
   return (first->begin > second->begin) - (first->begin < second->begin);
 }
 
-bool check_apart(Extent *range, int count) {
+bool check_apart(Extent *extent, int count) {
   const char *end = NULL, *written_end = NULL;
-  qsort(range, (size_t)count, sizeof *range, compare_begins);
+  qsort(extent, (size_t)count, sizeof *extent, compare_begins);
   for (int i = 0; i < count; i++) {
-    if (range[i].begin == range[i].end) continue;
-    if (range[i].begin < written_end || (range[i].written && range[i].begin < end)) {
+    if (extent[i].begin == extent[i].end) continue;
+    if (extent[i].begin < written_end || (extent[i].written && extent[i].begin < end)) {
       return error_set("two of its tensors share memory");
     }
-    if (range[i].end > end) end = range[i].end;
-    if (range[i].written && range[i].end > written_end) written_end = range[i].end;
+    if (extent[i].end > end) end = extent[i].end;
+    if (extent[i].written && extent[i].end > written_end) written_end = extent[i].end;
   }
   return true;
 }

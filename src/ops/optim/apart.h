@@ -4,15 +4,16 @@
 
 #include "ops/support/support.h"
 
-/* The bytes of a contiguous tensor. */
+/* The bytes of a contiguous tensor, and whether an operation writes them. */
 typedef struct Extent {
   const char *begin, *end;
   bool written;
 } Extent;
 
+/* Of a tensor without memory, an empty one. */
 Extent extent_of(const Tensor *tensor, bool written);
 
-/* Fails if two ranges have bytes in common of which one is written. Sorts the ranges. */
-bool check_apart(Extent *range, int count);
+/* Fails if two extents have bytes in common of which one is written. Sorts them. */
+bool check_apart(Extent *extent, int count);
 
 #endif

@@ -5,19 +5,19 @@
 #include "ops/optim/apart.h"
 
 static bool check_scalable(Tensor *const *list, int count) {
-  Extent *range = host_allocate_zeroed((size_t)count, sizeof *range);
-  if (!range) return false;
+  Extent *extent = host_allocate_zeroed((size_t)count, sizeof *extent);
+  if (!extent) return false;
   bool right = true;
-  int ranges = 0;
+  int extents = 0;
   for (int i = 0; right && i < count; i++) {
     right = same_device(list[0], list[i]) && check_writable(list[i]);
     char name[32];
     snprintf(name, sizeof name, "gradient %d", i + 1);
     right = right && check_compute_float(list[i]->dtype, name);
-    if (right && tensor_is_contiguous(list[i])) range[ranges++] = extent_of(list[i], true);
+    if (right && tensor_is_contiguous(list[i])) extent[extents++] = extent_of(list[i], true);
   }
-  right = right && check_apart(range, ranges);
-  free(range);
+  right = right && check_apart(extent, extents);
+  free(extent);
   return right;
 }
 

@@ -78,21 +78,21 @@ static void list_written(const UpdateEntry *entry, Tensor *written[WRITTEN]) {
 }
 
 static bool check_entries_apart(const Update *update) {
-  Extent *range = host_allocate_zeroed((size_t)update->count * (WRITTEN + 1), sizeof *range);
-  if (!range) return false;
+  Extent *extent = host_allocate_zeroed((size_t)update->count * (WRITTEN + 1), sizeof *extent);
+  if (!extent) return false;
   int count = 0;
   for (int i = 0; i < update->count; i++) {
     const UpdateEntry *entry = &update->list[i];
     Tensor *written[WRITTEN];
     list_written(entry, written);
     for (int k = 0; k < WRITTEN; k++) {
-      if (written[k]) range[count++] = extent_of(written[k], true);
+      if (written[k]) extent[count++] = extent_of(written[k], true);
     }
     /* Other gradients are read from copies. */
-    if (tensor_is_contiguous(entry->grad)) range[count++] = extent_of(entry->grad, false);
+    if (tensor_is_contiguous(entry->grad)) extent[count++] = extent_of(entry->grad, false);
   }
-  bool apart = check_apart(range, count);
-  free(range);
+  bool apart = check_apart(extent, count);
+  free(extent);
   return apart;
 }
 
