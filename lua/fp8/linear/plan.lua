@@ -10,8 +10,8 @@
 --                second =, both = where one operand serves both products, else false}, each {codes =, transposed =,
 --                values =, repeats = how often a single scale is, or nil}
 --   input, weight, grad_output: the operands that these are in a recipe
---   both_ways    {input =, weight =, grad_output =}: whether its codes for two products are made in one go, of other
---                operands
+--   both_ways    {input =, weight =, grad_output =}: whether its codes for two products, which take different operands,
+--                are made in one go
 --   without_runs the same plan without products by runs, if it has some (`plan.on`)
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =,
