@@ -98,6 +98,24 @@ support.each_device(function(device)
       end
     end)
 
+    it("call a module whose forward is a script's own, and refuse what it refuses", function()
+      local options = {dtype = "bf16", first = "global_native", second = "global_native"}
+      local x = fp8.randn(32, 16, {dtype = "bf16", device = device})
+      for i = 1, 3 do
+        local network, called = make(shapes.small, options, device), 0
+        local forward = network[i].forward
+        network[i].forward = function(...)
+          called = called + 1
+          return forward(...)
+        end
+        network(x)
+        assert.equal(1, called)
+      end
+      local network = make(shapes.small, options, device)
+      network[2].approximate = "tangent"
+      support.fails("approximate must be", network, x)
+    end)
+
     it("do so where only one has a recipe", function()
       for _, recipe in ipairs {"global_native", "delayed"} do
         for _, options in ipairs {{first = recipe}, {second = recipe}, {first = recipe, second = "mixed"}} do

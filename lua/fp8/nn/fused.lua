@@ -6,15 +6,20 @@ local pair = require "fp8.linear.pair"
 
 local fused = {}
 
+-- What modules of the library compute, by their forward: one of a script's own, or with another forward, is called.
+local plain_linear, gelu = Linear.forward, activations.GELU.forward
+local names = {[activations.ReLU.forward] = "relu", [activations.SiLU.forward] = "silu"}
+local gelu_names = {none = "gelu", tanh = "gelu_tanh"}
+
 -- The name of the function that a module computes, as core has it; nil for other modules.
 local function activation_name(module)
-  local class = getmetatable(module)
-  if class == activations.GELU then return module.approximate == "tanh" and "gelu_tanh" or "gelu" end
-  return class == activations.SiLU and "silu" or class == activations.ReLU and "relu" or nil
+  local forward = module.forward
+  if forward == gelu then return gelu_names[module.approximate] end
+  return names[forward]
 end
 
 local function is_plain_linear(module)
-  return type(module) == "table" and module.forward == Linear.forward
+  return type(module) == "table" and module.forward == plain_linear
 end
 
 --- second(activation(first(x))) if these are linear layers with an activation function between them that make a pair
