@@ -72,6 +72,25 @@ local function check(fused, parts, shape, options, device)
   end
 end
 
+describe("FP8_FUSE", function()
+  it("is 0 where layers are to be apart", function()
+    local code = [[
+      local fp8 = require "fp8"
+      local recipe = {recipe = "global_native"}
+      local network = fp8.nn.Sequential(fp8.Linear(16, 32, recipe), fp8.nn.ReLU(), fp8.Linear(32, 16, recipe))
+      local names = {}
+      for i, row in ipairs(fp8.memory_report(network(fp8.randn(4, 16)))) do names[i] = row.operation end
+      table.sort(names)
+      print(table.concat(names, ", "))
+    ]]
+    for environment, expected in pairs {["FP8_FUSE=0"] = "linear, relu\n", ["FP8_FUSE=1"] = "linear pair\n"} do
+      local ended, text = support.run_lua(code, environment)
+      assert.is_true(ended, text)
+      assert.equal(expected, text)
+    end
+  end)
+end)
+
 support.each_device(function(device)
   describe("two linear layers and an activation function", function()
     before_each(function() fp8.manual_seed(5) end)

@@ -216,10 +216,10 @@ function support.run(arguments, environment)
 end
 
 --- `run` of Lua code.
-function support.run_lua(code)
+function support.run_lua(code, environment)
   local script = os.tmpname()
   support.write_file(script, code)
-  local ok, text = support.run(script)
+  local ok, text = support.run(script, environment)
   os.remove(script)
   return ok, text
 end
