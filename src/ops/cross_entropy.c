@@ -102,9 +102,9 @@ bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const Cross
   }
   ContiguousRows input;
   Tensor losses = {0};
-  tensor_changed(logits); /* before the backend may note something with the gradient */
-  bool done = make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32) &&
-              backend_for(logits)->cross_entropy_gradient(&losses, logits, &input.rows, dloss);
+  bool done = make_contiguous(&input, rows) && tensor_create_like(&losses, rows->target, DTYPE_F32);
+  if (done) tensor_changing(logits); /* before the backend may note something with the gradient */
+  done = done && backend_for(logits)->cross_entropy_gradient(&losses, logits, &input.rows, dloss);
   release_rows(&input);
   return hand_over(out, &losses, done);
 }

@@ -3,6 +3,7 @@ local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local add = require("fp8.ops.elementwise").add
+local fused = require "fp8.nn.fused"
 local normalization = require "fp8.nn.normalization"
 local Dropout = require "fp8.nn.dropout"
 local LayerScale = require "fp8.nn.layer_scale"
@@ -63,16 +64,20 @@ function TransformerBlock:init(features, heads, options)
   end
 end
 
--- x + branch, with what ends a branch.
-local function join(self, x, branch, scale)
+-- A branch with what ends it.
+local function ended(self, branch, scale)
   if scale then branch = scale(branch) end
-  if self.dropout then branch = self.dropout(branch) end
-  return add(x, branch)
+  return self.dropout and self.dropout(branch) or branch
 end
 
 local function compute(self, x)
-  x = join(self, x, self.attention(self.norm1(x)), self.scale1)
-  return join(self, x, self.mlp(self.norm2(x)), self.scale2)
+  local branch = ended(self, self.attention(self.norm1(x)), self.scale1)
+  local sum, normalized = fused.sum_and_norm(self.norm2, x, branch)
+  if not sum then
+    sum = add(x, branch)
+    normalized = self.norm2(sum)
+  end
+  return add(sum, ended(self, self.mlp(normalized), self.scale2))
 end
 
 --- x (batch, positions, features) to the same shape.

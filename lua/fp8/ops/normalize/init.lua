@@ -1,6 +1,6 @@
 --- Normalization of the last dimension.
 local core = require "fp8.core"
-local normalized = require "fp8.ops.normalized"
+local recorded = require "fp8.ops.normalize.recorded"
 
 local normalize = {}
 
@@ -14,7 +14,7 @@ local normalize = {}
 --   fp8.layer_norm(fp8.tensor({1, 3}), nil, nil, 0) --> {-1, 1}
 function normalize.layer_norm(x, weight, bias, epsilon)
   local y, mean, inverse = core.layer_norm(x, weight, bias, epsilon or 1e-5)
-  return normalized.layer_norm(y, x, weight, bias, mean, inverse)
+  return recorded.layer_norm(y, x, weight, bias, mean, inverse)
 end
 
 --- x / √(mean of x² + epsilon) · weight over the last dimension, in float32: Zhang and Sennrich, "Root mean square
@@ -22,7 +22,7 @@ end
 --   fp8.rms_norm(fp8.tensor({1, 7}), nil, 0) --> {0.2, 1.4}
 function normalize.rms_norm(x, weight, epsilon)
   local y, inverse = core.rms_norm(x, weight, epsilon or 1e-5)
-  return normalized.rms_norm(y, x, weight, inverse)
+  return recorded.rms_norm(y, x, weight, inverse)
 end
 
 return normalize

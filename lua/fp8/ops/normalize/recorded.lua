@@ -27,15 +27,15 @@ local function finish(operation, y, x, weight, bias, mean, inverse)
   return y
 end
 
-local normalized = {}
+local recorded = {}
 
 --- y, which is recorded as the layer normalization of x, with what that needs: `mean` and `inverse` as core.layer_norm
 -- gives them.
-function normalized.layer_norm(y, x, weight, bias, mean, inverse)
+function recorded.layer_norm(y, x, weight, bias, mean, inverse)
   return finish(layer_norm, y, x, weight, bias, mean, inverse)
 end
 
 --- The same of root mean square normalization.
-function normalized.rms_norm(y, x, weight, inverse) return finish(rms_norm, y, x, weight, nil, nil, inverse) end
+function recorded.rms_norm(y, x, weight, inverse) return finish(rms_norm, y, x, weight, nil, nil, inverse) end
 
-return normalized
+return recorded

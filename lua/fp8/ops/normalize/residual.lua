@@ -1,6 +1,6 @@
 --- A residual sum with the normalization after it, in one pass: the numbers are those of both, one after the other.
 local core = require "fp8.core"
-local normalized = require "fp8.ops.normalized"
+local recorded = require "fp8.ops.normalize.recorded"
 local record_sum = require "fp8.ops.elementwise.addition"
 
 local residual = {}
@@ -13,14 +13,14 @@ local residual = {}
 function residual.layer_norm(x, branch, weight, bias, epsilon)
   local y, mean, inverse, sum = core.layer_norm(x, weight, bias, epsilon, branch)
   record_sum(sum, x, branch)
-  return sum, normalized.layer_norm(y, sum, weight, bias, mean, inverse)
+  return sum, recorded.layer_norm(y, sum, weight, bias, mean, inverse)
 end
 
 --- The same with root mean square normalization.
 function residual.rms_norm(x, branch, weight, epsilon)
   local y, inverse, sum = core.rms_norm(x, weight, epsilon, branch)
   record_sum(sum, x, branch)
-  return sum, normalized.rms_norm(y, sum, weight, inverse)
+  return sum, recorded.rms_norm(y, sum, weight, inverse)
 end
 
 return residual
