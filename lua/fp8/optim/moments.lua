@@ -31,7 +31,9 @@ local function read_format(label, format, blocksize)
   local map = core.clone(format)
   local quantizer = core.quantizer {format = map, blocksize = blocksize}
   local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), quantizer, "codes")
-  if not ok then raise(("%s: %s"):format(label, tostring(message):gsub("^.-quantize: ", ""))) end
+  local reason = not ok and type(message) == "string" and message:match "quantize: (.*)"
+  if reason then raise(("%s: %s"):format(label, reason)) end
+  if not ok then error(message, 0) end -- not about the map: an interruption, say
   return {quantizer = quantizer, map = map}
 end
 
