@@ -35,6 +35,57 @@ support.each_device(function(device)
       support.fails("manual_seed", fp8.manual_seed, 1, "x")
     end)
 
+    it("fill tensors that are there, views too, after the seed", function()
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        local function filled(name, ...)
+          fp8.manual_seed(3)
+          local x = fp8.zeros(201, 40, {device = device, dtype = dtype})
+          local view = x:t():narrow(1, 1, 20)
+          assert.equal(view, view[name](view, ...))
+          assert.equal(0, x:narrow(2, 21, 20):abs():sum():item())
+          return view
+        end
+        fp8.manual_seed(3)
+        local expected = (fp8.randn(20, 201, {device = device}) * 2 + 3):to(dtype)
+        support.same_bytes(filled("normal_", 3, 2), expected)
+        fp8.manual_seed(3)
+        expected = (fp8.rand(20, 201, {device = device}) * 3 - 1):to(dtype)
+        expected = expected:masked_fill(expected:ge(2), -1)
+        support.same_bytes(filled("uniform_", -1, 2), expected)
+        fp8.manual_seed(3)
+        expected = fp8.rand(20, 201, {device = device}):lt(0.25)
+        support.equal(filled("bernoulli_", 0.25), expected)
+        local mean, variance = moments(filled "normal_")
+        assert.is_true(math.abs(mean) < 0.07 and math.abs(variance - 1) < 0.1)
+        mean, variance = moments(filled "uniform_")
+        assert.is_true(math.abs(mean - 1 / 2) < 0.02 and math.abs(variance - 1 / 12) < 0.01)
+        assert.is_true(math.abs(moments(filled "bernoulli_") - 0.5) < 0.04)
+      end
+      assert.is_true(fp8.zeros(20000, {device = device, dtype = "bf16"}):uniform_(5, 6):max():item() < 6)
+      local bits = fp8.zeros(1000, {device = device, dtype = "i64"}):bernoulli_(0.9):sum():item()
+      assert.is_true(bits > 850 and bits < 950)
+      for _, shape in ipairs {{}, {0}, {3, 0}} do
+        assert.same(shape, fp8.zeros(shape, {device = device}):normal_():uniform_():bernoulli_().shape)
+      end
+    end)
+
+    it("fill no tensor with what can't be", function()
+      local x = fp8.zeros(3, {device = device})
+      support.fails("normal_: std must be at least 0, got -1", fp8.normal_, x, 0, -1)
+      support.fails("normal_: mean must be a finite number, got table", function() x:normal_ {0} end)
+      support.fails("uniform_: low must be at most high, got 2 and 1", fp8.uniform_, x, 2)
+      support.fails("uniform_: high must be a finite number, got inf", fp8.uniform_, x, 0, math.huge)
+      support.fails("bernoulli_: p must be from 0 to 1, got 1.5", fp8.bernoulli_, x, 1.5)
+      support.fails("normal_: a floating-point tensor is needed, got i64", fp8.normal_, x:to "i64")
+      support.fails("uniform_: argument 1: tensor expected, got nil", fp8.uniform_)
+      x:requires_grad_()
+      for _, name in ipairs {"normal_", "uniform_", "bernoulli_"} do
+        support.fails(name .. ": this tensor requires a gradient", fp8[name], x)
+        fp8.no_grad(fp8[name], x)
+      end
+      assert.is_true(x.requires_grad)
+    end)
+
     it("have their distribution's mean and variance", function()
       fp8.manual_seed(1)
       for _, dtype in ipairs {"f32", "f16", "bf16"} do

@@ -360,6 +360,16 @@ return function(random, device, pool_size)
   function makers.loss_rule()
     return random(2) == 1 and fields {weight = "losses", smoothing = "fraction", ignored = "number"} or nil
   end
+  function makers.element_loss_options()
+    local options = {reduction = pick {"mean", "sum", "none", "batchmean"}}
+    for _, option in ipairs {"beta", "delta", "log_target", "weight", "pos_weight", "ignore_index"} do
+      if random(8) == 1 then
+        options[option] = make(option == "log_target" and "boolean" or option:find "weight" and "features" or "number")
+      end
+    end
+    return options
+  end
+
   function makers.loss_options()
     return random(2) == 1 and fields {
       ignore_index = "number", label_smoothing = "fraction", class_weight = "losses", rows = "small",

@@ -40,6 +40,11 @@ for names, kinds in ([[
   softmax log_softmax squeeze unsqueeze size: tensor dimension
   softmax_backward: tensor tensor dimension boolean
   fp8.cross_entropy: logits targets loss_options
+  mse_loss l1_loss smooth_l1_loss huber_loss kl_div: logits logits element_loss_options
+  binary_cross_entropy_with_logits: logits logits element_loss_options
+  nll_loss: logits targets element_loss_options
+  normal_ uniform_: tensor number number
+  bernoulli_: tensor fraction
   core.cross_entropy: logits targets loss_rule losses boolean
   linear_cross_entropy: logits parameter targets loss_options
   cross_entropy_backward: logits targets statistics losses loss_rule

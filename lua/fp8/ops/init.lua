@@ -8,12 +8,14 @@ end
 
 for _, name in ipairs {
   "elementwise", "view", "arrange", "copy", "reduce", "statistics", "softmax", "matmul", "products", "triangle",
-  "index",
+  "index", "random",
 } do
   add(operations.methods, require("fp8.ops." .. name))
 end
 operations.methods.to_options = nil -- takes no tensor
 add(operations.functions, operations.methods)
-for _, name in ipairs {"create", "join", "normalize"} do add(operations.functions, require("fp8.ops." .. name)) end
+for _, name in ipairs {"create", "join", "losses", "normalize"} do
+  add(operations.functions, require("fp8.ops." .. name))
+end
 
 return operations
