@@ -17,7 +17,7 @@ local elsewhere = {
   ["fp8.create_dynamic_map"] = "a list of constants, in core/golden_spec",
   ["fp8.create_linear_map"] = "a list of constants, in core/golden_spec",
   ["fp8.linear_cross_entropy"] = "a matmul and a cross_entropy, beside which it is in linear/cross_entropy_spec",
-  ["fp8.mse_loss"] = "composed of operations that are, as all losses here are: in ops/losses_spec",
+  ["fp8.mse_loss"] = "composed of operations that are, as all losses here are: in nn/losses_spec",
   ["fp8.l1_loss"] = "a loss", ["fp8.smooth_l1_loss"] = "a loss", ["fp8.huber_loss"] = "a loss",
   ["fp8.binary_cross_entropy_with_logits"] = "a loss", ["fp8.kl_div"] = "a loss", ["fp8.nll_loss"] = "a loss",
   ["fp8.normal_"] = "numbers that randn gives, in ops/random_spec", ["x:normal_"] = "see fp8.normal_",

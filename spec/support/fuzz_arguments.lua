@@ -56,6 +56,7 @@ return function(random, device, pool_size)
     function() return fp8.LinearGlobal(4, 3, {device = device, native = true}) end,
     function() return fp8.nn.Sequential(fp8.Linear(4, 4, on), fp8.nn.ReLU()) end,
     function() return fp8.nn.MLP(4, 3, {device = device, dropout = 0.5}) end,
+    function() return fp8.nn.GatedMLP(4, 3, {device = device, activation = "gelu"}) end,
     function() return fp8.nn.Sequential(fp8.nn.LayerNorm(4, on), fp8.nn.RMSNorm(4, on), fp8.nn.LayerScale(4, on)) end,
   }
 
@@ -360,6 +361,13 @@ return function(random, device, pool_size)
   function makers.loss_rule()
     return random(2) == 1 and fields {weight = "losses", smoothing = "fraction", ignored = "number"} or nil
   end
+  function makers.layers()
+    local list = {}
+    for i = 1, random(4) - 1 do list[random(2) == 1 and i or pick(strings)] = make "layer" end
+    return list
+  end
+  function makers.fan() return pick {"fan_in", "fan_out", make "any"} end
+  function makers.nonlinearity() return pick {"relu", "leaky_relu", "tanh", "selu", "linear", make "any"} end
   function makers.element_loss_options()
     local options = {reduction = pick {"mean", "sum", "none", "batchmean"}}
     for _, option in ipairs {"beta", "delta", "log_target", "weight", "pos_weight", "ignore_index"} do

@@ -45,6 +45,13 @@ for names, kinds in ([[
   nll_loss: logits targets element_loss_options
   normal_ uniform_: tensor number number
   bernoulli_: tensor fraction
+  init.uniform_ init.normal_: parameter number number
+  constant_: parameter number
+  zeros_ ones_ eye_: parameter
+  xavier_uniform_ xavier_normal_: parameter small
+  kaiming_uniform_ kaiming_normal_: parameter small fan nonlinearity
+  trunc_normal_: parameter number small dimension small
+  calculate_gain: nonlinearity small
   core.cross_entropy: logits targets loss_rule losses boolean
   linear_cross_entropy: logits parameter targets loss_options
   cross_entropy_backward: logits targets statistics losses loss_rule
@@ -126,8 +133,11 @@ for names, kinds in ([[
   matmul_mixed matmul_global: matrix tensor options
   Linear LinearMixed LinearGlobal: small small options
   LayerNorm RMSNorm LayerScale: small fitting_layer_options
-  Embedding MultiHeadAttention MLP TransformerBlock: small small fitting_layer_options
-  GELU ReLU SiLU: none
+  Embedding MultiHeadAttention MLP GatedMLP TransformerBlock: small small fitting_layer_options
+  GELU ReLU SiLU Tanh Sigmoid Identity: none
+  Softmax LogSoftmax: dimension
+  Flatten: dimension dimension
+  ModuleList ModuleDict: layers
   Sequential: layer callback
   SGD AdamW StableAdamW: parameters optimizer_options
   update: rule batches field_changes field_count
@@ -233,6 +243,7 @@ function public.functions()
   add("cuda", fp8.cuda)
   add("watch", fp8.watch)
   add("nn", fp8.nn)
+  add("init", fp8.nn.init)
   add("optim", fp8.optim)
   add("data", fp8.data)
   add("checkpoint", fp8.checkpoint)

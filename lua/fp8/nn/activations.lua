@@ -3,7 +3,9 @@ local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
 local check_one = require("fp8.nn.arguments").check_one
+local is_whole = require "fp8.is_whole"
 local Module = require "fp8.nn.module"
+local softmax = require "fp8.ops.softmax"
 
 local ReLU = Module:extend("ReLU")
 
@@ -38,4 +40,47 @@ function SiLU:forward(x, ...)
   return elementwise.silu(x)
 end
 
-return {ReLU = ReLU, GELU = GELU, SiLU = SiLU}
+local Tanh = Module:extend("Tanh")
+
+--- The hyperbolic tangent.
+function Tanh:forward(x, ...)
+  check_one(self, "one tensor", ...)
+  return elementwise.tanh(x)
+end
+
+local Sigmoid = Module:extend("Sigmoid")
+
+--- 1 / (1 + e^-x)
+function Sigmoid:forward(x, ...)
+  check_one(self, "one tensor", ...)
+  return elementwise.sigmoid(x)
+end
+
+-- A class with a dimension along which it computes.
+local function along_dimension(class_name, compute)
+  local class = Module:extend(class_name)
+
+  function class:init(dimension)
+    if type(dimension) ~= "number" or dimension == 0 or not is_whole(math.abs(dimension), 1) then
+      core.raise(("%s: the dimension must be a whole number, from 1 or from -1 at the end, got %s"):format(class_name,
+        tostring(dimension)))
+    end
+    self.dimension = dimension
+  end
+
+  function class:forward(x, ...)
+    check_one(self, "one tensor", ...)
+    return compute(x, self.dimension)
+  end
+
+  function class:description() return ("%d"):format(self.dimension) end
+
+  return class
+end
+
+return {
+  ReLU = ReLU, GELU = GELU, SiLU = SiLU, Tanh = Tanh, Sigmoid = Sigmoid,
+  --- fp8.nn.Softmax(dimension) and fp8.nn.LogSoftmax(dimension): x:softmax and x:log_softmax.
+  Softmax = along_dimension("Softmax", softmax.softmax),
+  LogSoftmax = along_dimension("LogSoftmax", softmax.log_softmax),
+}
