@@ -1,11 +1,14 @@
 --- Tables of options.
 local computable = require "fp8.computable"
 local core = require "fp8.core"
+local nearest = require "fp8.nearest"
 
 local function check_value(name, option, value, kind)
   if kind == "dtype" then
     if computable[value] then return end
-    core.raise(("%s: option %s must be f32, f16 or bf16, got %s"):format(name, option, tostring(value)))
+    local called = core.dtype_called(value)
+    core.raise(("%s: option %s must be f32, f16 or bf16, got %s%s"):format(name, option, tostring(value),
+      called and called ~= value and (", which is called %s here"):format(called) or ""))
   elseif kind == "device" then
     local ok, message = pcall(core.memory, value)
     if ok then return end
@@ -25,7 +28,9 @@ local function check_options(name, options, known)
   if type(options) ~= "table" then core.raise(("%s: options must be a table, got %s"):format(name, type(options))) end
   for option, value in next, options do
     local kind = known[option]
-    if kind == nil then core.raise(("%s: unknown option %s"):format(name, tostring(option))) end
+    if kind == nil then
+      core.raise(("%s: unknown option %s%s"):format(name, tostring(option), nearest.hint(option, known)))
+    end
     if kind ~= true then check_value(name, option, value, kind) end
   end
   return options

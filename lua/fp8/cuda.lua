@@ -60,4 +60,4 @@ function devices.event(index) return event(device_name(index)) end
 --- Captures the work of a function, to be replayed by one call (graph.lua).
 function devices.graph(f, index) return graph.capture(f, device_name(index)) end
 
-return devices
+return require("fp8.library")("fp8.cuda", devices)

@@ -32,6 +32,7 @@
 -- every 128 terms, tiles of 128 along what is summed over and of 1 or 128 across, where x has 16 bits and all sizes are
 -- multiples of 16. All others multiply the same values in the dtype of x.
 local core = require "fp8.core"
+local nearest = require "fp8.nearest"
 
 local e4m3_map = core.create_map(true, 4, 3, 8)
 local e5m2_map = core.create_map(true, 5, 2, 8)
@@ -150,6 +151,7 @@ recipes.delayed = {
 
 return setmetatable(recipes, {
   __index = function(_, name)
-    if type(name) == "string" then core.raise(("fp8.recipes: there is no recipe '%s'"):format(name)) end
+    if type(name) ~= "string" then return end
+    core.raise(("fp8.recipes: there is no recipe '%s'%s"):format(name, nearest.hint(name, recipes)))
   end,
 })

@@ -5,7 +5,7 @@ local linear = require "fp8.nn.linear"
 local normalization = require "fp8.nn.normalization"
 local shapes = require "fp8.nn.shapes"
 
-return {
+return require("fp8.library")("fp8.nn", {
   Module = require "fp8.nn.module",
   init = require "fp8.nn.initializers",
   Sequential = require "fp8.nn.sequential",
@@ -32,4 +32,4 @@ return {
   MLP = require "fp8.nn.mlp",
   GatedMLP = require "fp8.nn.gated_mlp",
   TransformerBlock = require "fp8.nn.transformer",
-}
+})

@@ -1,0 +1,61 @@
+--- The known name that a misspelt one is nearest to, for errors.
+local nearest = {}
+
+local longest = 40 -- names beyond that are no slips of the finger
+
+-- Changes of one letter, and swaps of two neighbours, that turn a into b (optimal string alignment: Boytsov, "Indexing
+-- methods for approximate dictionary searching", 2011, section 2.1).
+local function distance(a, b)
+  local before, last = nil, {}
+  for j = 0, #b do last[j] = j end
+  for i = 1, #a do
+    local row = {[0] = i}
+    for j = 1, #b do
+      local same = a:byte(i) == b:byte(j)
+      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (same and 0 or 1))
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
+    end
+    before, last = last, row
+  end
+  return last[#b]
+end
+
+-- Of equally near names, that of the same length, and then the first in the alphabet.
+local function is_nearer(name, difference, other, best, best_difference)
+  if not best then return true end
+  if difference ~= best_difference then return difference < best_difference end
+  local length, best_length = math.abs(#name - #other), math.abs(#name - #best)
+  if length ~= best_length then return length < best_length end
+  return other < best
+end
+
+--- The key of one of the tables that is nearest to `name`, not counting upper and lower case: at most `limit` changes
+-- of a letter away, a third of the letters but at least one if left out. nil if there is none, or if `name` is no
+-- string.
+--   nearest.name("sofmax", nil, {softmax = true, sum = true}) --> "softmax"
+function nearest.name(name, limit, ...)
+  if type(name) ~= "string" or #name > longest then return nil end
+  limit = limit or math.max(1, math.floor(#name / 3))
+  local best, best_difference
+  for _, known in ipairs {...} do
+    for other in next, known do
+      if type(other) == "string" and math.abs(#name - #other) <= limit then
+        local difference = distance(name:lower(), other:lower())
+        if difference <= limit and is_nearer(name, difference, other, best, best_difference) then
+          best, best_difference = other, difference
+        end
+      end
+    end
+  end
+  return best
+end
+
+--- What an error about an unknown name ends in: "; did you mean softmax?", or nothing.
+function nearest.hint(name, ...)
+  local found = nearest.name(name, nil, ...)
+  return found and ("; did you mean %s?"):format(found) or ""
+end
+
+return nearest
