@@ -194,11 +194,44 @@ support.each_device(function(device)
   end)
 
   describe("A dtype", function()
+    it("by its name elsewhere is called by its name here, wherever it is read", function()
+      for name, own in pairs {
+        float = "f32", float32 = "f32", ["torch.float32"] = "f32", F32 = "f32", fp32 = "f32", half = "f16",
+        float16 = "f16", fp16 = "f16", bfloat16 = "bf16", ["torch.bfloat16"] = "bf16", BF16 = "bf16",
+        float8_e4m3fn = "e4m3", F8_E4M3 = "e4m3", float8_e5m2 = "e5m2", uint8 = "u8", byte = "u8", int = "i32",
+        int32 = "i32", long = "i64", int64 = "i64",
+      } do
+        local said = ("dtype '%s' is called %s here"):format(name, own)
+        refused("to: ", {said}, function() x:to(name) end)
+        refused("to: ", {said}, function() x:to(device, name) end)
+        refused("to: ", {said}, function() x:to {dtype = name} end)
+        refused("to: ", {said}, function() fp8.Linear(2, 2):to(name) end)
+        refused("zeros: ", {said}, function() fp8.zeros(2, {dtype = name}) end)
+        refused("set_default_dtype: ", {said}, function() fp8.set_default_dtype(name) end)
+        refused("Linear: option dtype ", {("got %s, which is called %s here"):format(name, own)},
+          function() fp8.Linear(2, 2, {dtype = name}) end)
+      end
+      refused("to: ", {"unknown device 'float33'"}, function() x:to "float33" end)
+      refused("to: ", {"unknown device 'torch.'"}, function() x:to "torch." end)
+    end)
+
+    it("of a layer that is not the input's is named with the casts", function()
+      local input = fp8.ones(2, 4, on)
+      local layer, norm = fp8.Linear(4, 3, on):to "bf16", fp8.nn.RMSNorm(4, on):to "bf16"
+      local mixed = fp8.LinearMixed(4, 3, on):to "bf16"
+      local said = {'the input is f32, the weight bf16: write x:to "bf16" or layer:to "f32"'}
+      refused("", said, function() layer(input) end)
+      refused("", said, function() mixed(input) end)
+      refused("", said, function() norm(input) end)
+      assert.equal("bf16", layer(input:to "bf16").dtype)
+      assert.equal("f32", norm:to "f32"(input).dtype)
+    end)
+
     it("that does not exist or fit is refused", function()
       refused("zeros: ", {"unknown dtype 'f64'", "f32"}, function() fp8.zeros(2, {dtype = "f64"}) end)
       refused("zeros: ", {"dtype name", "number"}, function() fp8.zeros(2, {dtype = 32}) end)
-      refused("to: ", {"unknown device 'float'"}, function() x:to("float") end)
-      refused("matmul: dtypes f32 and f16 differ", {}, function() x:matmul(x:t():half()) end)
+      refused("to: ", {"dtype 'float' is called f32 here"}, function() x:to("float") end)
+      refused("matmul: dtypes f32 and f16 differ", {'a:to "f16"', 'b:to "f32"'}, function() x:matmul(x:t():half()) end)
       refused("matmul: ", {"i64"}, function() i:matmul(i) end)
       refused("randn: ", {"i32"}, function() fp8.randn(2, {dtype = "i32"}) end)
       refused("softmax: ", {"i64"}, function() i:softmax(1) end)

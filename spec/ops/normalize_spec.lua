@@ -197,7 +197,7 @@ support.each_device(function(device)
       fails("layer_norm: the weight must have shape (4), got (3)", fp8.layer_norm, x, fp8.ones(3, on))
       fails("layer_norm: the bias must have shape (4), got (2, 2)", fp8.layer_norm, x, nil, fp8.ones(2, 2, on))
       fails("rms_norm: the weight must have shape (4)", fp8.rms_norm, x, fp8.ones(5, on))
-      fails("layer_norm: the weight must be f32, like the input, or f32, got bf16", fp8.layer_norm, x,
+      fails('layer_norm: the input is f32, the weight bf16: write x:to "bf16" or layer:to "f32"', fp8.layer_norm, x,
         fp8.ones(4, {device = device, dtype = "bf16"}))
       fails("layer_norm: epsilon must be at least 0 and finite, got -1", fp8.layer_norm, x, nil, nil, -1)
       fails("layer_norm: epsilon must be", fp8.layer_norm, x, nil, nil, 0 / 0)

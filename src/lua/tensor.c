@@ -62,6 +62,18 @@ static int lfp8_promoted(lua_State *L) {
   return 1;
 }
 
+/* dtype_called(value) -> what a dtype of this or of another library is called here ("float32": f32), nil if it is none */
+static int lfp8_dtype_called(lua_State *L) {
+  const char *name = plain_text(L, 1);
+  DType dtype = DTYPE_F32;
+  if (name && dtype_called(name, &dtype)) {
+    lua_pushstring(L, dtype_name(dtype));
+  } else {
+    lua_pushnil(L);
+  }
+  return 1;
+}
+
 /* rank(tensor) -> number of dimensions */
 static int lfp8_rank(lua_State *L) {
   lua_pushinteger(L, check_tensor(L, 1)->rank);
@@ -207,6 +219,7 @@ const luaL_Reg tensor_functions[] = {
     {"stride", lfp8_stride},
     {"size", lfp8_size},
     {"promoted", lfp8_promoted},
+    {"dtype_called", lfp8_dtype_called},
     {"rank", lfp8_rank},
     {"numel", lfp8_numel},
     {"dtype", lfp8_dtype},

@@ -76,7 +76,12 @@ bool op_matrices(Tensor *out, const Tensor *x) {
 }
 
 static bool check_matmul_dtypes(const Tensor *a, const Tensor *b, DType dtype) {
-  if (a->dtype != b->dtype) return error_set("dtypes %s and %s differ", dtype_name(a->dtype), dtype_name(b->dtype));
+  if (a->dtype != b->dtype) {
+    const char *left = dtype_name(a->dtype), *right = dtype_name(b->dtype);
+    if (!dtype_is_compute_float(a->dtype) || !dtype_is_compute_float(b->dtype))
+      return error_set("dtypes %s and %s differ", left, right);
+    return error_set("dtypes %s and %s differ: write a:to \"%s\" or b:to \"%s\"", left, right, right, left);
+  }
   if (!check_compute_float(a->dtype, "dtype")) return false;
   if (dtype != a->dtype && dtype != DTYPE_F32) {
     return error_set("the result of %s operands can be %s or f32, not %s", dtype_name(a->dtype), dtype_name(a->dtype),

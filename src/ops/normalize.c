@@ -14,8 +14,11 @@ static bool check_parameter(const Tensor *x, const Tensor *parameter, const char
                      tensor_shape_text(parameter, text));
   }
   if (parameter->dtype == x->dtype || parameter->dtype == DTYPE_F32) return true;
-  return error_set("the %s must be %s, like the input, or f32, got %s", name, dtype_name(x->dtype),
-                   dtype_name(parameter->dtype));
+  const char *wanted = dtype_name(x->dtype), *given = dtype_name(parameter->dtype);
+  if (!dtype_is_compute_float(parameter->dtype))
+    return error_set("the %s must be %s, like the input, or f32, got %s", name, wanted, given);
+  return error_set("the input is %s, the %s %s: write x:to \"%s\" or layer:to \"%s\"", wanted, name, given, given,
+                   wanted);
 }
 
 static bool check_input(const Tensor *x) {

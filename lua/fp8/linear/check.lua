@@ -14,7 +14,11 @@ return function(name, x, weight, bias)
   local dtype, weight_dtype = dtype_of(x), dtype_of(weight)
   if not computable[dtype] then raise(("%s: the input must be f32, f16 or bf16, got %s"):format(name, dtype)) end
   if weight_dtype ~= dtype and weight_dtype ~= "f32" then
-    raise(("%s: the weight must be %s, like the input, or f32, got %s"):format(name, dtype, weight_dtype))
+    if not computable[weight_dtype] then
+      raise(("%s: the weight must be %s, like the input, or f32, got %s"):format(name, dtype, weight_dtype))
+    end
+    raise(('%s: the input is %s, the weight %s: write x:to "%s" or layer:to "%s"'):format(name, dtype, weight_dtype,
+      weight_dtype, dtype))
   end
   if bias and not computable[dtype_of(bias)] then
     raise(("%s: the bias must be f32, f16 or bf16, got %s"):format(name, dtype_of(bias)))

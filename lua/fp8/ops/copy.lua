@@ -2,7 +2,6 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local computable = require "fp8.computable"
-local dtypes = require("fp8.core").dtypes
 local in_place = require "fp8.ops.in_place"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
@@ -22,14 +21,17 @@ local function convert(x, options)
   return y
 end
 
+-- Other libraries' names of dtypes count as dtypes, whose error says what they are called here.
+local function kind_of(name) return core.dtype_called(name) and "dtype" or "device" end
+
 --- The options table of the arguments of x:to and module:to: ("f16"), ("cuda"), ("cuda", "f16") or a table of options.
 function copy.to_options(first, second)
   if type(first) == "table" then return first end
   if type(first) ~= "string" then
     core.raise("to: a dtype, a device or a table of options is needed, got " .. type(first))
   end
-  local options = {[dtypes[first] and "dtype" or "device"] = first}
-  if second ~= nil then options[dtypes[second] and "dtype" or "device"] = second end
+  local options = {[kind_of(first)] = first}
+  if second ~= nil then options[kind_of(second)] = second end
   return options
 end
 

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lua/binding/binding.h"
 
@@ -24,12 +25,41 @@ bool optional_boolean(lua_State *L, int index, bool fallback) {
   return lua_toboolean(L, index);
 }
 
+/* What PyTorch, NumPy and safetensors call dtypes. */
+static const struct {
+  const char *name;
+  DType dtype;
+} other_names[] = {
+    {"float", DTYPE_F32},        {"float32", DTYPE_F32},  {"fp32", DTYPE_F32},         {"half", DTYPE_F16},
+    {"float16", DTYPE_F16},      {"fp16", DTYPE_F16},     {"bfloat16", DTYPE_BF16},    {"float8_e4m3fn", DTYPE_E4M3},
+    {"float8_e4m3", DTYPE_E4M3}, {"f8_e4m3", DTYPE_E4M3}, {"float8_e5m2", DTYPE_E5M2}, {"f8_e5m2", DTYPE_E5M2},
+    {"uint8", DTYPE_U8},         {"byte", DTYPE_U8},      {"int", DTYPE_I32},          {"int32", DTYPE_I32},
+    {"long", DTYPE_I64},         {"int64", DTYPE_I64},
+};
+
+bool dtype_called(const char *name, DType *dtype) {
+  if (strncmp(name, "torch.", 6) == 0) name += 6;
+  for (int i = 0; i < DTYPE_COUNT; i++) {
+    if (strcasecmp(dtype_name((DType)i), name) != 0) continue;
+    *dtype = (DType)i;
+    return true;
+  }
+  for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++) {
+    if (strcasecmp(other_names[i].name, name) != 0) continue;
+    *dtype = other_names[i].dtype;
+    return true;
+  }
+  return false;
+}
+
 DType read_dtype(lua_State *L, int index, int argument) {
   DType dtype = DTYPE_F32;
   if (lua_type(L, index) != LUA_TSTRING)
     argument_error(L, argument, "dtype name expected, got %s", luaL_typename(L, index));
   const char *name = plain_text(L, index);
   if (!name || !dtype_parse(name, &dtype)) {
+    if (name && dtype_called(name, &dtype))
+      argument_error(L, argument, "dtype '%.40s' is called %s here", name, dtype_name(dtype));
     argument_error(L, argument, "unknown dtype '%.40s': it is one of f32 f16 bf16 e4m3 e5m2 u8 i32 i64",
                    lua_tostring(L, index));
   }

@@ -144,6 +144,8 @@ CrossEntropy check_cross_entropy(lua_State *L, int index, int64_t *ignored);
 HistoryRecord optional_record(lua_State *L, int index);
 void check_table(lua_State *L, int index);
 DType check_dtype(lua_State *L, int index);
+/* Whether this is the name of a dtype here or in PyTorch ("torch.float32", "half"), NumPy or safetensors ("F32"). */
+bool dtype_called(const char *name, DType *dtype);
 /* The name at `index`; `argument` is the argument that an error speaks of. */
 DType read_dtype(lua_State *L, int index, int argument);
 Device check_device(lua_State *L, int index);
