@@ -14,6 +14,7 @@ local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
 local changes = require "fp8.changes"
 local computable = require "fp8.computable"
+local nearest = require "fp8.nearest"
 local parts = require "fp8.nn.parts"
 local replaced = require "fp8.replaced"
 local to_options = require("fp8.ops.copy").to_options
@@ -130,6 +131,33 @@ end
 --- What a tensor of this module is loaded from, given what the table has for it, or nil. To be replaced.
 function Module.source_of(_, _, source) return source end
 
+local most_listed = 10 -- names in an error
+
+local function listed(what, names)
+  if #names == 0 then return nil end
+  table.sort(names)
+  local text = table.concat(names, ", ", 1, math.min(#names, most_listed))
+  return ("%s: %s%s"):format(what, text,
+    #names > most_listed and (" and %d more"):format(#names - most_listed) or "")
+end
+
+-- Fails if the table lacks names of the module, or has others; one of those says which missing name it is nearest to.
+local function check_names(state, known, missing)
+  local absent, unexpected = {}, {}
+  for _, name in ipairs(missing) do absent[name] = true end
+  for name in pairs(state) do
+    if not known[name] then
+      local meant = nearest.name(name, nil, absent)
+      unexpected[#unexpected + 1] = tostring(name) .. (meant and (" (did you mean %s?)"):format(meant) or "")
+    end
+  end
+  if #missing == 0 and #unexpected == 0 then return end
+  local lists = {}
+  lists[1] = listed("the table lacks", missing)
+  lists[#lists + 1] = listed("the module has no tensor", unexpected)
+  raise("load_state_dict: " .. table.concat(lists, "; "))
+end
+
 local function load_state_dict(self, state)
   local sources, known = {}, {}
   for _, entry in ipairs(parts.list_tensors(self)) do
@@ -142,12 +170,11 @@ local function load_state_dict(self, state)
     end
   end
   local names, tensors = list_tensors(self)
+  local missing = {}
   for i, name in ipairs(names) do
-    if not sources[tensors[i]] then check_source(name, tensors[i], nil) end
+    if not sources[tensors[i]] then missing[#missing + 1] = name end
   end
-  for name in pairs(state) do
-    if not known[name] then raise(("load_state_dict: the module has no tensor %s"):format(tostring(name))) end
-  end
+  check_names(state, known, missing)
   for _, tensor in ipairs(tensors) do changes.copy(tensor, sources[tensor]) end
 end
 
