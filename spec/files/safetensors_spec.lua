@@ -194,6 +194,16 @@ support.each_device(function(device)
       assert.same({{0, 1, 2, 3}, {0, 1, 2, 3}}, read.row:totable())
     end)
 
+    it("says how numbers become metadata", function()
+      support.with_file("", function(file)
+        support.fails("metadata 'epoch' must be a string, got number: write tostring(value)", fp8.save, file, {},
+          {epoch = 3})
+        support.fails("metadata 'done' must be a string, got boolean: write tostring(value)", fp8.save, file, {},
+          {done = true})
+        support.fails("metadata 'list' must be a string, got table", fp8.save, file, {}, {list = {}})
+      end)
+    end)
+
     it("writes metadata and any name", function()
       local x = fp8.tensor({5}, {device = device})
       local names = {[""] = x, ["ünïcode \"quoted\" \\ \n \1"] = x, ["a.b/c"] = x}

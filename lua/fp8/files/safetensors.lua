@@ -277,6 +277,15 @@ local function check_text(what, text)
   if not safetensors.is_utf8(text) then fail("%s is not UTF-8: %q", what, text) end
 end
 
+-- Numbers are no strings: which digits of them to keep is for the script to say.
+local function check_metadata(key, value)
+  if type(value) == "number" or type(value) == "boolean" then
+    fail("metadata '%s' must be a string, got %s: write tostring(value)%s", key, type(value),
+      type(value) == "number" and ' or ("%.17g"):format(value), which keeps all its digits' or "")
+  end
+  check_text(("metadata '%s'"):format(key), value)
+end
+
 -- Before copies of the texts are made: they may be longer than a header can be.
 local function check_length(bytes)
   if bytes > largest_header then
@@ -314,7 +323,7 @@ function safetensors.write_header(tensors, metadata, is_boolean)
   if metadata and next(metadata) ~= nil then
     local pairs_text = {}
     for _, key in ipairs(sorted_keys(metadata, "a metadata key")) do
-      check_text(("metadata '%s'"):format(key), metadata[key])
+      check_metadata(key, metadata[key])
       local name, value = json.encode_string(key), json.encode_string(metadata[key])
       pairs_text[#pairs_text + 1] = name .. ":" .. value
     end
