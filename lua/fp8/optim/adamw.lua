@@ -12,8 +12,8 @@ local function moments() return {"first_moment", "second_moment"} end
 --   m = beta1 · m + (1 - beta1) · g;  v = beta2 · v + (1 - beta2) · g²
 --   p -= lr · (m / (1 - beta1^t)) / (√(v / (1 - beta2^t)) + epsilon)
 --
--- Parameters: a module, a list of tensors, or a list of groups, tables with a module or a list in `parameters` and
--- settings that differ for them:
+-- Parameters: a module, a list of tensors, or a list of groups, tables with a module or a list in `parameters` (or,
+-- as in PyTorch, `params`) and settings that differ for them:
 --
 --   fp8.optim.AdamW({{parameters = matrices}, {parameters = biases, weight_decay = 0}}, {lr = 3e-4})
 --

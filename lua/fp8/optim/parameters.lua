@@ -51,10 +51,11 @@ local function check(name, list, seen)
 end
 
 local function is_group(value)
-  return type(value) == "table" and not is_module(value) and value.parameters ~= nil
+  return type(value) == "table" and not is_module(value) and (value.parameters ~= nil or value.params ~= nil)
 end
 
---- A list of groups {parameters = list, and the other fields}, made from any of the three forms.
+--- A list of groups {parameters = list, and the other fields}, made from any of the three forms; a group that is given
+-- may call the list `params`, as PyTorch does.
 -- @param name of the optimizer, for errors
 -- @param check_settings check_settings(name, settings) raises an error if the fields of a group are wrong
 function parameters.groups(name, source, check_settings)
@@ -66,12 +67,17 @@ function parameters.groups(name, source, check_settings)
     for i = 1, list_length(name, source) do
       local label = ("%s: group %d"):format(name, i)
       if not is_group(source[i]) then raise(label .. " must be a table with a field parameters") end
-      local group = {}
+      local group, own = {}, source[i].parameters
       for key, value in pairs(source[i]) do
-        if key ~= "parameters" then group[key] = value end
+        if key ~= "parameters" and key ~= "params" then group[key] = value end
+      end
+      if own == nil then
+        own = source[i].params
+      elseif source[i].params ~= nil then
+        raise(label .. " has both parameters and params, two names of one field")
       end
       check_settings(label, group)
-      group.parameters = check(label, parameters.list(label, source[i].parameters), seen)
+      group.parameters = check(label, parameters.list(label, own), seen)
       groups[i], count = group, count + #group.parameters
     end
   end
