@@ -321,13 +321,20 @@ return function(random, device, pool_size)
   end
 
   function makers.schedule()
-    return {lr = make "small", steps = 4 + make "small", warmup = make(pick {"small", "any"}), final = make "none"}
+    local warmup = make(pick {"small", "any"})
+    return pick {
+      {lr = make "small", steps = 4 + make "small", warmup = warmup, final = make "none"},
+      {lr = make "small", steps = 8, warmup = warmup, decay = make(pick {"small", "any"})},
+      {lr = make "small", every = make(pick {"small", "any"}), factor = make(pick {"small", "none"}), warmup = warmup},
+      {lr = make "small", warmup = warmup},
+    }
   end
   function makers.nested() return pick {{1, 2}, {{1}, {2}}, {{}, {}}, {}, {{1, 2}, {3}}, {1, "2"}, {{{1}}}} end
   function makers.layer() return layer(random(#new_layers)) end
   function makers.parameters()
     return pick {
       make "layer":parameters(), {make "tensor"}, {}, make "layer", {{parameters = make "layer", lr = make "number"}},
+      {{params = make "layer"}},
     }
   end
 

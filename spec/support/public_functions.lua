@@ -146,7 +146,8 @@ for names, kinds in ([[
   store_step: live rule step small
   optim.clip_grad_norm: parameters norm
   core.clip_grad_norm: list norm
-  cosine_schedule linear_schedule: schedule
+  cosine_schedule linear_schedule constant_schedule warmup_stable_decay_schedule step_schedule: schedule
+  dtype_called: dtype
   load: tensor_file options
   read_idx: idx_file options
   save: string state
