@@ -211,6 +211,9 @@ support.each_device(function(device)
         refused("Linear: option dtype ", {("got %s, which is called %s here"):format(name, own)},
           function() fp8.Linear(2, 2, {dtype = name}) end)
       end
+      local recipe = {input = {format = "float8_e4m3fn", scale = "row"}, weight_grad = "full"}
+      refused("Linear: recipe.input.format ", {'got "float8_e4m3fn", which is called e4m3 here'},
+        function() fp8.Linear(2, 2, {recipe = recipe}) end)
       refused("to: ", {"unknown device 'float33'"}, function() x:to "float33" end)
       refused("to: ", {"unknown device 'torch.'"}, function() x:to "torch." end)
     end)

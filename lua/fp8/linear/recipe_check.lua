@@ -2,6 +2,7 @@
 local core = require "fp8.core"
 local dtypes = require("fp8.core").dtypes
 local is_whole = require "fp8.is_whole"
+local nearest = require "fp8.nearest"
 
 local raise = core.raise
 
@@ -42,7 +43,9 @@ end
 local function check_format(where, format)
   if hardware[format] then return end
   if not core.is_tensor(format) then
-    raise(('%s.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got %s'):format(where, shown(format)))
+    local called = core.dtype_called(format)
+    raise(('%s.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got %s%s'):format(where, shown(format),
+      hardware[called] and (", which is called %s here"):format(called) or ""))
   end
   local ok, message = pcall(check_map, format)
   if ok then return end
@@ -87,7 +90,9 @@ end
 local function check_fields(where, value, fields, form)
   if type(value) ~= "table" then raise(("%s must be a table %s, got %s"):format(where, form, shown(value))) end
   for field in pairs(value) do
-    if not fields[field] then raise(("%s: unknown field %s"):format(where, tostring(field))) end
+    if not fields[field] then
+      raise(("%s: unknown field %s%s"):format(where, tostring(field), nearest.hint(field, fields)))
+    end
   end
 end
 
@@ -114,7 +119,9 @@ end
 function recipe_check.check(name, recipe)
   if type(recipe) ~= "table" then raise(("%s: recipe must be a table, got %s"):format(name, shown(recipe))) end
   for field in pairs(recipe) do
-    if not recipe_fields[field] then raise(("%s: recipe: unknown field %s"):format(name, tostring(field))) end
+    if not recipe_fields[field] then
+      raise(("%s: recipe: unknown field %s%s"):format(name, tostring(field), nearest.hint(field, recipe_fields)))
+    end
   end
   local prefix = name .. ": recipe."
   for _, operand in ipairs(operands) do recipe_check.check_operand(prefix .. operand, recipe[operand]) end
