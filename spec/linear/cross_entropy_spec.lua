@@ -278,7 +278,7 @@ support.each_device(function(device)
       refuses("the weight must be a tensor, got number", nil, 1)
       refuses("targets must be a tensor, got number", nil, nil, 1)
       refuses("the input must be f32, f16 or bf16, got i64", t.targets)
-      refuses("the weight must be f32, like the input", nil, t.weight:half())
+      refuses("the input is f32, the weight f16: write x:to", nil, t.weight:half())
       refuses("input (5, 16) and weight (16, 37): 16 and 37 features differ", nil, t.weight:t())
       refuses("an input (…, features) and targets of its other sizes, or a list of as many, are needed, got (5, 16) " ..
         "and (4)", nil, nil, t.targets:narrow(1, 1, 4))
