@@ -1,7 +1,7 @@
 --- Tables of options.
 local computable = require "fp8.computable"
 local core = require "fp8.core"
-local nearest = require "fp8.nearest"
+local later = require "fp8.later"
 
 local function check_value(name, option, value, kind)
   if kind == "dtype" then
@@ -29,7 +29,7 @@ local function check_options(name, options, known)
   for option, value in next, options do
     local kind = known[option]
     if kind == nil then
-      core.raise(("%s: unknown option %s%s"):format(name, tostring(option), nearest.hint(option, known)))
+      core.raise(("%s: unknown option %s%s"):format(name, tostring(option), later("fp8.nearest").hint(option, known)))
     end
     if kind ~= true then check_value(name, option, value, kind) end
   end

@@ -18,7 +18,6 @@ local autograd = require "fp8.autograd"
 local later = require "fp8.later"
 local linear_cross_entropy = require "fp8.linear.cross_entropy"
 local linear_matmul = require "fp8.linear.matmul"
-local near_miss = require "fp8.near_miss"
 local quantize = require "fp8.ops.quantize"
 require "fp8.tensor"
 
@@ -73,7 +72,7 @@ local places = {
 return setmetatable(fp8, {
   __index = function(_, name)
     local place = places[name]
-    if not place then return near_miss("fp8", name, fp8, places) end
+    if not place then return later "fp8.near_miss"("fp8", name, fp8, places) end
     local value = later(place[1])
     if place[2] then value = value[place[2]] end
     rawset(fp8, name, value)

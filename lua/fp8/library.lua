@@ -1,7 +1,7 @@
 --- Tables of functions and classes, such as fp8.nn, whose misspelt fields are errors (near_miss.lua).
-local near_miss = require "fp8.near_miss"
+local later = require "fp8.later"
 
 --- The same table, of which fields that are one slip away from another can't be read.
 return function(label, fields)
-  return setmetatable(fields, {__index = function(_, name) return near_miss(label, name, fields) end})
+  return setmetatable(fields, {__index = function(_, name) return later "fp8.near_miss"(label, name, fields) end})
 end

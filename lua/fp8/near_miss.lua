@@ -1,5 +1,5 @@
 --- Libraries in which a misspelt field is an error and not nil: fp8.randm, fp8.nn.Linaer.
-local nearest = require "fp8.nearest"
+local later = require "fp8.later"
 local raise = require("fp8.core").raise
 
 local shortest = 5 -- letters: among shorter names too many are neighbours
@@ -12,7 +12,7 @@ local function digits(name) return (name:gsub("%D", "")) end
 -- @param label of the library
 local function near_miss(label, name, ...)
   if type(name) ~= "string" or #name < shortest or name:sub(1, 1) == "_" then return end
-  local found = nearest.name(name, 1, ...)
+  local found = later("fp8.nearest").name(name, 1, ...)
   if not found or digits(found) ~= digits(name) then return end
   raise(("%s.%s: there is no such field; did you mean %s.%s?"):format(label, name, label, found))
 end

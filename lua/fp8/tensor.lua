@@ -5,7 +5,6 @@ local autograd = require "fp8.autograd"
 local dtypes = require("fp8.core").dtypes
 local elementwise = require "fp8.ops.elementwise"
 local later = require "fp8.later"
-local nearest = require "fp8.nearest"
 
 local raise = core.raise
 
@@ -66,7 +65,8 @@ function metatable.__index(x, key)
   local property = properties[key]
   if property then return property(x) end
   if type(key) == "number" then return methods.select(x, 1, key) end
-  raise(("tensor: no field or method '%s'%s"):format(tostring(key), nearest.hint(key, methods, properties)))
+  raise(("tensor: no field or method '%s'%s"):format(tostring(key),
+    later("fp8.nearest").hint(key, methods, properties)))
 end
 
 function metatable.__newindex(x, key, value)

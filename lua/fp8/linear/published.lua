@@ -1,7 +1,7 @@
 --- The recipes of fp8.recipes when a layer, a product or a watcher takes one: as they were published, or not at all.
 -- They are plain tables, so that scripts can copy them; a change in place would be one for every layer to come.
 local core = require "fp8.core"
-local nearest = require "fp8.nearest"
+local later = require "fp8.later"
 local recipes = require "fp8.linear.recipes"
 
 local raise = core.raise
@@ -54,7 +54,8 @@ end
 function published.find(where, name)
   local recipe = rawget(recipes, name)
   if recipe == nil then
-    raise(("%s: there is no recipe '%s' in fp8.recipes%s"):format(where, name, nearest.hint(name, recipes)))
+    raise(("%s: there is no recipe '%s' in fp8.recipes%s"):format(where, name,
+      later("fp8.nearest").hint(name, recipes)))
   end
   if originals[name] and recipe ~= originals[name] then
     raise(("%s: fp8.recipes.%s has been replaced: give a recipe of your own another name"):format(where, name))

@@ -2,7 +2,7 @@
 local core = require "fp8.core"
 local dtypes = require("fp8.core").dtypes
 local is_whole = require "fp8.is_whole"
-local nearest = require "fp8.nearest"
+local later = require "fp8.later"
 
 local raise = core.raise
 
@@ -91,7 +91,7 @@ local function check_fields(where, value, fields, form)
   if type(value) ~= "table" then raise(("%s must be a table %s, got %s"):format(where, form, shown(value))) end
   for field in pairs(value) do
     if not fields[field] then
-      raise(("%s: unknown field %s%s"):format(where, tostring(field), nearest.hint(field, fields)))
+      raise(("%s: unknown field %s%s"):format(where, tostring(field), later("fp8.nearest").hint(field, fields)))
     end
   end
 end
@@ -120,7 +120,8 @@ function recipe_check.check(name, recipe)
   if type(recipe) ~= "table" then raise(("%s: recipe must be a table, got %s"):format(name, shown(recipe))) end
   for field in pairs(recipe) do
     if not recipe_fields[field] then
-      raise(("%s: recipe: unknown field %s%s"):format(name, tostring(field), nearest.hint(field, recipe_fields)))
+      raise(("%s: recipe: unknown field %s%s"):format(name, tostring(field),
+        later("fp8.nearest").hint(field, recipe_fields)))
     end
   end
   local prefix = name .. ": recipe."

@@ -32,7 +32,7 @@
 -- every 128 terms, tiles of 128 along what is summed over and of 1 or 128 across, where x has 16 bits and all sizes are
 -- multiples of 16. All others multiply the same values in the dtype of x.
 local core = require "fp8.core"
-local nearest = require "fp8.nearest"
+local later = require "fp8.later"
 
 local e4m3_map = core.create_map(true, 4, 3, 8)
 local e5m2_map = core.create_map(true, 5, 2, 8)
@@ -152,6 +152,6 @@ recipes.delayed = {
 return setmetatable(recipes, {
   __index = function(_, name)
     if type(name) ~= "string" then return end
-    core.raise(("fp8.recipes: there is no recipe '%s'%s"):format(name, nearest.hint(name, recipes)))
+    core.raise(("fp8.recipes: there is no recipe '%s'%s"):format(name, later("fp8.nearest").hint(name, recipes)))
   end,
 })
