@@ -87,26 +87,27 @@ local function check_factor(name, option, x, weight)
   end
 end
 
+-- A loss of x and target that has no other options.
+local function pair_loss(name, compute)
+  return function(x, target, options)
+    local _, reduction = read_options(name, options, {})
+    check_pair(name, x, target)
+    return in_float32(compute, x, target, nil, reductions[reduction])
+  end
+end
+
 local function squared(x, target, _, reduced) return reduced(elementwise.square(sub(x, target))) end
 
 --- fp8.mse_loss(x, target [, {reduction =}]): (x - target)².
 --   fp8.mse_loss(fp8.tensor {1, 2}, fp8.tensor {1, 4}) --> 2
 --   fp8.mse_loss(fp8.tensor {1, 2}, fp8.tensor {1, 4}, {reduction = "none"}) --> {0, 4}
-function losses.mse_loss(x, target, options)
-  local _, reduction = read_options("mse_loss", options, {})
-  check_pair("mse_loss", x, target)
-  return in_float32(squared, x, target, nil, reductions[reduction])
-end
+losses.mse_loss = pair_loss("mse_loss", squared)
 
 local function absolute(x, target, _, reduced) return reduced(elementwise.abs(sub(x, target))) end
 
 --- fp8.l1_loss(x, target [, {reduction =}]): |x - target|; its derivative where both are equal is 0.
 --   fp8.l1_loss(fp8.tensor {1, 2}, fp8.tensor {1, 5}, {reduction = "sum"}) --> 3
-function losses.l1_loss(x, target, options)
-  local _, reduction = read_options("l1_loss", options, {})
-  check_pair("l1_loss", x, target)
-  return in_float32(absolute, x, target, nil, reductions[reduction])
-end
+losses.l1_loss = pair_loss("l1_loss", absolute)
 
 -- c · (|d| - c / 2) with c = min(|d|, limit): d² / 2 up to the limit and a line from there, without a branch that could
 -- overflow. Times `factor`.
