@@ -196,12 +196,11 @@ static int lfp8_quantize_activated(lua_State *L) {
   options.dtype = source.x->dtype;
   options.sum_dtype = DTYPE_F32;
   if (!lua_isnil(L, OPTIONS)) read_options(L, OPTIONS, HELD, &options);
-  Tensor *history = optional_tensor(L, HISTORY);
-  HistoryRecord record = optional_record(L, RECORD);
+  HistoryChange history = {optional_tensor(L, HISTORY), optional_record(L, RECORD)};
   int changes = lua_isnil(L, FIELDS) ? 0 : own_field_list(L, FIELDS, COUNT);
   QuantizeOutputs outputs = {0};
   int count = push_outputs(L, OUTPUTS, &outputs);
-  bool done = op_quantize_activated(&outputs, &source, &options, history, record);
+  bool done = op_quantize_activated(&outputs, &source, &options, &history);
   if (done) set_fields(L, FIELDS, changes);
   return finish(L, done, count);
 }

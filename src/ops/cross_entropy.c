@@ -112,15 +112,9 @@ bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const Cross
 /* In several steps, for devices and tensors without a kernel for all of them: the logits become their gradient. */
 static bool quantize_separately(Tensor *out, const QuantizeOutputs *outputs, Tensor *logits, const CrossEntropy *rows,
                                 const Tensor *dloss, const QuantizeOptions *options, const HistoryChange *history) {
-  Tensor losses = {0}, scale = {0};
-  QuantizeOptions scaled = *options;
-  bool done = op_cross_entropy_gradient_in_place(&losses, logits, rows, dloss);
-  if (done && history->tensor) {
-    done = op_delayed_scale(&scale, logits, history->tensor, options, history->record);
-    scaled.known_scale = &scale;
-  }
-  done = done && op_quantize(outputs, logits, &scaled);
-  tensor_release(&scale);
+  Tensor losses = {0};
+  bool done = op_cross_entropy_gradient_in_place(&losses, logits, rows, dloss) &&
+              quantize_by_history(outputs, logits, options, history);
   return hand_over(out, &losses, done);
 }
 
@@ -129,12 +123,10 @@ bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tens
   const Backend *backend = backend_for(logits);
   Quantizer quantizer;
   QuantizeOutputs targets;
-  if (!check_rows(rows) || !check_dloss(rows, dloss) || !check_quantize_outputs(outputs, logits, options) ||
+  if (!check_rows(rows) || !check_dloss(rows, dloss) || !check_quantize_made(outputs, logits, options, history) ||
       !make_quantizer(&quantizer, logits, options)) {
     return false;
   }
-  if (history->tensor && !check_history(history->tensor, logits)) return false;
-  if (options->known_scale || !outputs->scale) return error_set("the scale is found here, and is one of the outputs");
   if (!backend->quantizes_cross_entropy || !backend->quantizes_cross_entropy(outputs, rows, &quantizer)) {
     return quantize_separately(out, outputs, logits, rows, dloss, options, history);
   }

@@ -264,18 +264,18 @@ typedef struct QuantizeOptions {
   int64_t scale_count;       /* 0, or of a single block how many elements its scale gets */
 } QuantizeOptions;
 
-/* Makes every output that is not NULL: core/formats/quantizer.h, QuantizeOutputs. */
-bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
-/* The same of an activation function or its gradient, with the scale from a history, if there is one, as op_delayed_scale
- * gives it. The scale is one of the outputs; the options have none. */
-bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
-                           Tensor *history, HistoryRecord record);
-
 /* A history, or NULL, and what becomes of it. */
 typedef struct HistoryChange {
   Tensor *tensor;
   HistoryRecord record;
 } HistoryChange;
+
+/* Makes every output that is not NULL: core/formats/quantizer.h, QuantizeOutputs. */
+bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
+/* The same of an activation function or its gradient, with the scale from a history, if there is one, as op_delayed_scale
+ * gives it. The scale is one of the outputs; the options have none. */
+bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
+                           const HistoryChange *history);
 
 /* The losses, and the same of the gradient that op_cross_entropy_gradient_in_place gives; the logits may become it. */
 bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tensor *logits, const CrossEntropy *rows,

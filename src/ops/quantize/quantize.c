@@ -75,44 +75,56 @@ static bool check_source(const Activated *source) {
                    tensor_shape_text(x, first), dtype_name(grad->dtype), tensor_shape_text(grad, second));
 }
 
-/* In several steps, for devices and tensors without a kernel for all of them. */
-static bool quantize_separately(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
-                                Tensor *history, HistoryRecord record) {
-  Tensor value = {0}, scale = {0};
+bool check_quantize_made(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options,
+                         const HistoryChange *history) {
+  if (!check_quantize_outputs(outputs, x, options)) return false;
+  if (history->tensor && !check_history(history->tensor, x)) return false;
+  if (!options->known_scale && outputs->scale) return true;
+  return error_set("the scale is found here, and is one of the outputs");
+}
+
+bool quantize_by_history(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options,
+                         const HistoryChange *history) {
+  Tensor scale = {0};
   QuantizeOptions scaled = *options;
-  Operand x = {.tensor = source->x}, grad = {.tensor = source->grad};
-  bool done = source->grad ? op_binary(activation_gradient(source->op), &value, grad, x)
-                           : op_unary(source->op, &value, source->x);
-  if (done && history) {
-    done = op_delayed_scale(&scale, &value, history, options, record);
-    scaled.known_scale = &scale;
-  }
-  done = done && op_quantize(outputs, &value, &scaled);
-  tensor_release(&value);
+  if (!history->tensor) return op_quantize(outputs, x, options);
+  scaled.known_scale = &scale;
+  bool done =
+      op_delayed_scale(&scale, x, history->tensor, options, history->record) && op_quantize(outputs, x, &scaled);
   tensor_release(&scale);
   return done;
 }
 
+/* In several steps, for devices and tensors without a kernel for all of them. */
+static bool quantize_separately(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
+                                const HistoryChange *history) {
+  Tensor value = {0};
+  Operand x = {.tensor = source->x}, grad = {.tensor = source->grad};
+  bool done = source->grad ? op_binary(activation_gradient(source->op), &value, grad, x)
+                           : op_unary(source->op, &value, source->x);
+  done = done && quantize_by_history(outputs, &value, options, history);
+  tensor_release(&value);
+  return done;
+}
+
 bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const QuantizeOptions *options,
-                           Tensor *history, HistoryRecord record) {
+                           const HistoryChange *history) {
   const Tensor *x = source->x;
   const Backend *backend = backend_for(x);
   Quantizer quantizer;
   QuantizeOutputs targets;
-  if (!check_quantize_outputs(outputs, x, options) || !check_source(source) ||
+  if (!check_quantize_made(outputs, x, options, history) || !check_source(source) ||
       !make_quantizer(&quantizer, x, options)) {
     return false;
   }
-  if (history && !check_history(history, x)) return false;
-  if (options->known_scale || !outputs->scale) return error_set("the scale is found here, and is one of the outputs");
   if (!backend->quantizes_activated || !backend->quantizes_activated(outputs, source, &quantizer)) {
-    return quantize_separately(outputs, source, options, history, record);
+    return quantize_separately(outputs, source, options, history);
   }
   Tensor created[QUANTIZE_OUTPUTS] = {{0}};
-  record = history_record(record, x);
+  HistoryRecord record = history_record(history->record, x);
   bool done = create_quantize_outputs(created, &targets, outputs, x, &quantizer, options) &&
-              backend->quantize_activated(&targets, source, &quantizer, history, record);
-  if (done && history && record != HISTORY_KEEP) tensor_changed(history);
+              backend->quantize_activated(&targets, source, &quantizer, history->tensor, record);
+  if (done && history->tensor && record != HISTORY_KEEP) tensor_changed(history->tensor);
   return hand_over_quantized(outputs, created, done);
 }
 

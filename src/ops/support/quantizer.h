@@ -26,6 +26,12 @@ enum { QUANTIZE_OUTPUTS = 5 };
 
 /* Fails unless a quantization can have these outputs. */
 bool check_quantize_outputs(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options);
+/* The same where x is made, and its scale found, on the way: the scale is one of the outputs, and none is known. */
+bool check_quantize_made(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options,
+                         const HistoryChange *history);
+/* op_quantize, with the scale that the history gives, if there is one. */
+bool quantize_by_history(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options,
+                         const HistoryChange *history);
 /* Creates the wanted outputs in `created`, which `targets` points to. */
 bool create_quantize_outputs(Tensor created[QUANTIZE_OUTPUTS], QuantizeOutputs *targets, const QuantizeOutputs *wanted,
                              const Tensor *x, const Quantizer *quantizer, const QuantizeOptions *options);
