@@ -25,4 +25,21 @@ function shapes.as_shape(x, shape)
   return y
 end
 
+--- A tensor as a contiguous matrix. Not recorded.
+function shapes.contiguous_rows(x)
+  local rows = shapes.as_rows(x)
+  local matrix = core.contiguous(rows)
+  if rows ~= matrix and rows ~= x then core.free(rows) end
+  return matrix
+end
+
+--- A matrix that nothing else has, (rows, features), as a tensor of these rows: `shape` has their sizes, and another
+-- last one. Not recorded.
+function shapes.with_features(matrix, shape, features)
+  if #shape == 2 then return matrix end
+  local whole = {unpack(shape)}
+  whole[#shape] = features
+  return shapes.as_shape(matrix, whole)
+end
+
 return shapes

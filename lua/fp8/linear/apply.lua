@@ -14,9 +14,10 @@ local shapes = require "fp8.shapes"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
-local contiguous, dtype_of, free, numel = core.contiguous, core.dtype, core.free, core.numel
+local dtype_of, free, numel = core.dtype, core.free, core.numel
 local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
-local as_rows, as_shape = shapes.as_rows, shapes.as_shape
+local as_rows, as_shape, contiguous_rows = shapes.as_rows, shapes.as_shape, shapes.contiguous_rows
+local with_features = shapes.with_features
 local times_transposed = transposed_matmul.times_transposed
 
 -- A node's context: {plan =, input_shape =, observer =, histories = as the call had them, weight = the forms of W for
@@ -26,13 +27,11 @@ local operation = {
   backward = function(node, grad, x, factor)
     local context, inputs = node.context, node.inputs
     local input_shape = context.input_shape
-    local grad_rows, rows = as_rows(grad), x and as_rows(x)
-    local dy = contiguous(grad_rows)
+    local dy, rows = contiguous_rows(grad), x and as_rows(x)
     local grad_x, grad_weight, grad_bias = gradients(dy, rows, factor, context, inputs[1] and node.dtype or nil,
       inputs[2] and inputs[2].dtype or nil, inputs[3] and inputs[3].dtype or nil)
     if grad_x and #input_shape ~= 2 then grad_x = as_shape(grad_x, input_shape) end
     if dy ~= grad then free(dy) end
-    if grad_rows ~= dy and grad_rows ~= grad then free(grad_rows) end
     if rows ~= x then free(rows) end
     return grad_x, grad_weight, grad_bias
   end,
@@ -69,18 +68,14 @@ return function(x, weight, bias, plan, state)
     y = times_transposed(rows, factor, addend)
   end
   if rows ~= x then free(rows) end
-  if #shape ~= 2 then
-    local output_shape = {unpack(shape)}
-    output_shape[#shape] = out_features
-    y = as_shape(y, output_shape)
-  end
+  y = with_features(y, shape, out_features)
   if recorded then
     local has_x = kept and (kept.transposed or kept.values)
     local forms = factor_of_dx and shared_forms(factor_of_dx)
     local node = record_node(y, operation, {x, weight, bias or false},
       {for_weight_grad and not has_x and x or false, not plan and for_input_grad and factor or false},
       {plan = plan, input_shape = shape, observer = observer, histories = histories, weight = forms, kept = kept})
-    node.owned = products.with_kept(forms or {}, kept)
+    if forms or kept then node.owned = products.with_kept(forms or {}, kept) end
   end
   return y
 end

@@ -14,8 +14,9 @@ local products = require "fp8.linear.products"
 local shapes = require "fp8.shapes"
 local times_transposed = require("fp8.ops.transposed_matmul").times_transposed
 
-local contiguous, dtype_of, free = core.contiguous, core.dtype, core.free
-local as_rows, as_shape, needs_grad = shapes.as_rows, shapes.as_shape, autograd.needs_grad
+local dtype_of, free, needs_grad = core.dtype, core.free, autograd.needs_grad
+local as_rows, as_shape, contiguous_rows = shapes.as_rows, shapes.as_shape, shapes.contiguous_rows
+local with_features = shapes.with_features
 local quantize_activated, shared_forms = operands.quantize_activated, operands.shared_forms
 local weight_forms = operands.weight_forms
 
@@ -58,12 +59,10 @@ local operation = {
   backward = function(node, grad, x, hidden, factor)
     local context, inputs = node.context, node.inputs
     local first, second, for_input, for_weight = context.first, context.second, inputs[1], inputs[2]
-    local below, grad_rows, rows = for_input or for_weight or inputs[3], as_rows(grad), x and as_rows(x)
-    local dy = contiguous(grad_rows)
+    local below, dy, rows = for_input or for_weight or inputs[3], contiguous_rows(grad), x and as_rows(x)
     local dvalue, dweight2, dbias2 = gradients(dy, nil, nil, second, below and node.dtype or nil,
       dtype_of_input(inputs, 4), dtype_of_input(inputs, 5))
     if dy ~= grad then free(dy) end
-    if grad_rows ~= dy and grad_rows ~= grad then free(grad_rows) end
     if not below then return {false, false, false, dweight2 or false, dbias2 or false} end
     local dhidden, source = dvalue, {x = hidden, name = context.activation, quantize = quantize_gradient}
     if not (first.plan and products.takes_source(first.plan, for_input, for_weight)) then
@@ -110,11 +109,7 @@ function pair.apply(x, first, activation, second)
   local y
   y, two.context.kept = products.forward_of_activated(hidden, activation, two.factor, two.bias, two.context.plan,
     two.trained, two.context.histories)
-  if #shape ~= 2 then
-    local output_shape = {unpack(shape)}
-    output_shape[#shape] = out_features
-    y = as_shape(y, output_shape)
-  end
+  y = with_features(y, shape, out_features)
   if rows ~= x then free(rows) end
   if not recorded then
     free(hidden)

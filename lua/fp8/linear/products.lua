@@ -20,6 +20,8 @@ local times_transposed, transposed_times = transposed_matmul.times_transposed, t
 
 local products = {}
 
+local kept_names = {"scale", "transposed", "values"} -- what `forward` may return beside y
+
 -- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
 local few_values = 2^20
 
@@ -115,9 +117,8 @@ end
 
 --- The list, with the tensors of what `forward` returned beside y, if that is not nil.
 function products.with_kept(list, kept)
-  for _, name in ipairs {"scale", "transposed", "values"} do
-    if kept and kept[name] then list[#list + 1] = kept[name] end
-  end
+  if not kept then return list end
+  for _, name in ipairs(kept_names) do list[#list + 1] = kept[name] end
   return list
 end
 
