@@ -1,4 +1,5 @@
 /* Device memory from CUDA's stream-ordered pool, scratch space, and transfers. */
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "cuda/cuda.h"
@@ -80,16 +81,18 @@ static bool is_behind(int index) {
  * the device. All contexts of the process have one pool, and each adds what it needs. */
 
 static void set_most_used(CudaDevice *device, size_t bytes) {
+  static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER; /* several threads may have a context each */
   uint64_t threshold;
-  if (!cuda_check(cudaMemPoolGetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
-                  "cudaMemPoolGetAttribute")) {
-    return;
+  pthread_mutex_lock(&one_at_a_time);
+  if (cuda_check(cudaMemPoolGetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
+                 "cudaMemPoolGetAttribute")) {
+    threshold += bytes + bytes / 4;
+    threshold -= device->most_used_bytes + device->most_used_bytes / 4;
+    device->most_used_bytes = bytes;
+    cuda_check(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
+               "cudaMemPoolSetAttribute");
   }
-  threshold += bytes + bytes / 4;
-  threshold -= device->most_used_bytes + device->most_used_bytes / 4;
-  device->most_used_bytes = bytes;
-  cuda_check(cudaMemPoolSetAttribute(device->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
-             "cudaMemPoolSetAttribute");
+  pthread_mutex_unlock(&one_at_a_time);
 }
 
 static void note_use(CudaDevice *device, size_t bytes) {
