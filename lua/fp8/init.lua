@@ -43,7 +43,7 @@ local fp8 = {
   quantize_blockwise = quantize.quantize_blockwise, dequantize_blockwise = quantize.dequantize_blockwise,
   quantize = quantize.quantize, dequantize = quantize.dequantize,
   matmul_mixed = linear_matmul.matmul_mixed, matmul_global = linear_matmul.matmul_global,
-  recipes = require "fp8.linear.recipes",
+  recipes = require "fp8.linear.recipes", recipe = require "fp8.linear.recipe",
 
   no_grad = autograd.no_grad,
   Function = require "fp8.autograd.function",

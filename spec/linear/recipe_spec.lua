@@ -110,13 +110,16 @@ support.each_device(function(device)
       local function operand()
         local format = pick {"e4m3", "e5m2", e4m3, e5m2}
         local rounding = pick {"none", "power_of_two", type(format) == "string" and "mx" or nil}
+        if random(6) == 1 then return "full" end
         local tile = {random(9), random(9)}
         local scale = pick {"tensor", "tensor", "row", "column", "column", "block", 7, tile, {1, 16}}
         return {format, scale, rounding}
       end
       for _ = 1, 60 do
-        local rules = {input = operand(), weight = operand(), grad_output = operand()}
-        if random(2) == 1 then
+        local rules = {input = operand(), weight = operand(), grad_output = operand(), forward = pick {"full", nil, nil}}
+        if random(4) == 1 then
+          rules.input_grad = "full"
+        elseif random(2) == 1 then
           rules.input_grad = {grad_output = pick {operand(), false} or nil, weight = pick {operand(), false} or nil}
         end
         local both = {grad_output = operand(), input = operand()}
@@ -126,6 +129,73 @@ support.each_device(function(device)
         check_linear(layer, rules, setup)
         layer:zero_grad()
         check_linear(layer, rules, setup) -- with the weight as it was quantized before
+      end
+    end)
+
+    it("may have a function of the script in place of a format", function()
+      local seen = {}
+      local function rounded(x, name)
+        seen[name] = (seen[name] or 0) + 1
+        return (x * 4):round() / 4
+      end
+      local function rounded_number(value) return ((value * 4 + 1.5 * 2 ^ 52) - 1.5 * 2 ^ 52) / 4 end
+      local by_function, rule = {quantize = rounded}, {quantize = rounded_number}
+      local recipe = {input = by_function, weight = by_function, grad_output = by_function, weight_grad = "quantized"}
+      local rules = {input = rule, weight = rule, grad_output = rule, weight_grad = "quantized"}
+      local setup = {device = device, dtype = "f32", shape = {3, 5}, inputs = 24, outputs = 16}
+      check_linear(fp8.Linear(24, 16, {device = device, recipe = recipe}), rules, setup)
+      assert.is_true(seen.input >= 1 and seen.weight >= 1 and seen.grad_output == 1)
+      recipe.input, rules.input = {format = "e4m3", scale = "tensor"}, {"e4m3", "tensor"}
+      recipe.weight_grad = {input = "full"}
+      rules.weight_grad = {input = "full"}
+      check_linear(fp8.Linear(24, 16, {device = device, recipe = recipe}), rules, setup)
+    end)
+
+    it("holds a script's function to the shape and the device", function()
+      local function gradient_of(f)
+        local recipe = fp8.recipe("global", {input = {quantize = f}})
+        local layer = fp8.Linear(8, 4, {device = device, recipe = recipe})
+        local x = fp8.randn(2, 8, {device = device, requires_grad = true})
+        layer(x):sum():backward()
+        return x.grad
+      end
+      assert.same({2, 8}, gradient_of(function(x) return x end).shape)
+      fails("recipe: quantize of input must return a tensor, got nil", gradient_of, function() end)
+      fails("of shape (2, 8)", gradient_of, function(x) return x:t() end)
+      fails("on purpose", gradient_of, function() error "on purpose" end)
+    end)
+
+    it("rounds each operand in its own way", function()
+      local recipe = fp8.recipe("global_native", {grad_output = {rounding = "stochastic"}})
+      local layer = fp8.Linear(64, 64, {device = device, bias = false, recipe = recipe})
+      local x, dy = fp8.randn(16, 64, {device = device}):requires_grad_(), fp8.randn(16, 64, {device = device})
+      local function run(seed)
+        fp8.manual_seed(seed)
+        x.grad = nil
+        local y = layer(x)
+        y:backward(dy)
+        return support.flat(y:detach()), support.flat(x.grad)
+      end
+      local y, dx = run(1)
+      local again, other_dx = run(2)
+      assert.same(y, again)
+      assert.is_not.same(dx, other_dx)
+      recipe = fp8.recipe("global_native", {rounding = "stochastic", input = {rounding = "nearest"},
+        weight = {rounding = "nearest"}})
+      layer = fp8.Linear(64, 64, {device = device, bias = false, recipe = recipe})
+      y = run(1)
+      assert.same(y, (run(2)))
+    end)
+
+    it("adds up fast or accurately in each product", function()
+      for _, forward in ipairs {"fast", "accurate"} do
+        for _, backward in ipairs {"fast", "accurate"} do
+          local recipe = fp8.recipe("global_native", {forward = {accumulate = forward},
+            input_grad = {accumulate = backward}, weight_grad = {accumulate = backward}})
+          local rules = rules_with("e4m3", "e5m2", "tensor", "tensor", "tensor", "quantized")
+          local layer = fp8.Linear(256, 64, {dtype = "bf16", device = device, recipe = recipe})
+          check_linear(layer, rules, {device = device, dtype = "bf16", shape = {32}, inputs = 256, outputs = 64})
+        end
       end
     end)
 
@@ -271,7 +341,17 @@ describe("A wrong recipe", function()
     for _, scale in ipairs {"row", "column", 64, {1, 32}} do
       refused({"recipe.weight.history", "tensor"}, changed("weight", {format = "e4m3", scale = scale, history = 16}))
     end
-    refused({"recipe.input_grad must be", "full"}, changed("input_grad", "full"))
+    refused({'recipe.input_grad must be a table {grad_output =, weight =, accumulate =} or "full", got "half"'},
+      changed("input_grad", "half"))
+    refused({"recipe.forward must be", "quantized"}, changed("forward", "quantized"))
+    refused({"recipe.forward: unknown field input"}, changed("forward", {input = recipes.mx.input}))
+    refused({'recipe.forward.accumulate must be "fast" or "accurate", got "slow"'},
+      changed("forward", {accumulate = "slow"}))
+    refused({'recipe.input must be a table', 'or "full", got "fulll"'}, changed("input", "fulll"))
+    refused({"recipe.input.rounding must be", "up"}, changed("input", {format = "e4m3", scale = "row", rounding = "up"}))
+    refused({"recipe.weight.quantize must be a function, got"}, changed("weight", {quantize = true}))
+    refused({"recipe.weight.scale has no meaning beside quantize"},
+      changed("weight", {quantize = function() end, scale = "row"}))
     refused({"recipe.input_grad: unknown field input"}, changed("input_grad", {input = recipes.mx.input}))
     refused({"recipe.input_grad.weight must be"}, changed("input_grad", {weight = "column"}))
     refused({"recipe.input_grad.weight.format"}, changed("input_grad", {weight = {scale = "column"}}))
@@ -296,7 +376,7 @@ describe("A wrong recipe", function()
     fails("input", fp8.Linear, 4, 4, {input = {scale = "row"}})
     fails("input", fp8.LinearMixed, 4, 4, {input = "row"})
     fails("rounding", fp8.LinearMixed, 4, 4, {rounding = true})
-    fails("input_grad must be a table", fp8.LinearMixed, 4, 4, {input_grad = "full"})
+    fails("recipe.input_grad must be", fp8.LinearMixed, 4, 4, {input_grad = 3})
     fails("recipe.weight_grad.input.format", fp8.LinearMixed, 4, 4, {weight_grad = {input = {scale = "row"}}})
     fails("matmul_global: delayed scaling", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2, 2), {
       input = {history = 3},
@@ -305,5 +385,28 @@ describe("A wrong recipe", function()
     fails("matmul_global: ", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2, 2), {size = 0})
     fails("matmul_global: ", fp8.matmul_global, fp8.zeros(2, 2), fp8.zeros(2))
     fails("matmul_mixed: ", fp8.matmul_mixed, fp8.zeros(2, 2), 3)
+  end)
+end)
+
+describe("fp8.recipe", function()
+  it("makes an altered copy", function()
+    local copy = fp8.recipe("mixed", {grad_output = {scale = "row"}, weight_grad = "quantized"})
+    assert.equal("row", copy.grad_output.scale)
+    assert.equal(fp8.recipes.mixed.grad_output.format, copy.grad_output.format)
+    assert.equal("block", fp8.recipes.mixed.grad_output.scale)
+    copy.input.scale = "tensor"
+    assert.equal("block", fp8.recipes.mixed.input.scale)
+    assert.same(fp8.recipes.mx, fp8.recipe(fp8.recipes.mx))
+    local other = fp8.recipe(copy, {input = "full"})
+    assert.equal("full", other.input)
+    assert.equal("tensor", copy.input.scale)
+  end)
+
+  it("refuses what no recipe can be", function()
+    fails("recipe: unknown field wieght; did you mean weight?", fp8.recipe, "mixed", {wieght = "full"})
+    fails("recipe: recipe.input.scale", fp8.recipe, "mixed", {input = {scale = "rwo"}})
+    fails("there is no recipe 'mxied'", fp8.recipe, "mxied")
+    fails("recipe: changes must be a table", fp8.recipe, "mixed", 3)
+    fails("recipe must be a table", fp8.recipe, nil)
   end)
 end)

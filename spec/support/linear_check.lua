@@ -1,22 +1,29 @@
 --- Runs a linear layer and compares it with the design's table in plain Lua.
 --
--- A recipe in the reference's terms: {format, scale, scale_rounding} of input, weight and grad_output, nil for one that
--- stays as it is; input_grad and weight_grad = {operands of that product alone}, the latter also "full" or "quantized".
+-- A recipe in the reference's terms: {format, scale, scale_rounding} of input, weight and grad_output, or {quantize = f}
+-- of numbers; nil or "full" for one that stays as it is; input_grad and weight_grad = {operands of that product alone},
+-- both also "full", and the latter "quantized"; forward nil or "full".
 local assert = require "luassert"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
 local support = require "spec.support"
 
 local function quantized(x, rule, rows, columns, dtype)
-  if not rule then return x end
+  if not rule or rule == "full" then return x end
+  if rule.quantize then
+    local values = {}
+    for i, value in ipairs(x) do values[i] = rule.quantize(value) end
+    return values
+  end
   local scale = rule[2] == "block" and reference.block_length(columns) or rule[2]
   return reference.fake_quantize(x, rule[1], scale, {rows, columns}, dtype, rule[3])
 end
 
 --- y, dx, dweight, dbias of x (n, in), weight (out, in), bias (out) or nil and dy (n, out), all lists.
 local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
-  local qx = quantized(x, rules.input, n, inputs, dtype)
-  local qw = quantized(weight, rules.weight, outputs, inputs, dtype)
+  local of_forward = rules.forward or rules
+  local qx = quantized(x, of_forward == "full" and "full" or rules.input, n, inputs, dtype)
+  local qw = quantized(weight, of_forward == "full" and "full" or rules.weight, outputs, inputs, dtype)
   local y = reference.matmul(qx, qw, n, inputs, outputs, false, true)
   local dbias = {}
   for j = 1, outputs do
@@ -27,6 +34,7 @@ local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
     end
   end
   local of_input, of_weight = rules.input_grad or {}, rules.weight_grad
+  if of_input == "full" then of_input = {grad_output = "full", weight = "full"} end
   local dx = reference.matmul(quantized(dy, of_input.grad_output or rules.grad_output, n, outputs, dtype),
     quantized(weight, of_input.weight or rules.weight, outputs, inputs, dtype), n, outputs, inputs)
   local left, right = dy, x

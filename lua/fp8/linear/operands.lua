@@ -1,12 +1,16 @@
 --- The quantized operands of a linear layer's products, and the forms of its weight, which are kept until it changes.
 local core = require "fp8.core"
+local as_dtype = require "fp8.linear.as_dtype"
+local autograd = require "fp8.autograd"
 local repeated = require "fp8.linear.repeated"
+local shapes = require "fp8.shapes"
 
-local free, keep, share = core.free, core.keep, core.share
-local narrow, numel, rank = core.narrow, core.numel, core.rank
+local free, keep, raise, share = core.free, core.keep, core.raise, core.share
+local narrow, numel, rank, size = core.narrow, core.numel, core.rank, core.size
 local transpose, view = core.transpose, core.view
 local quantize, dequantize, quantize_both_ways = core.quantize, core.dequantize, core.quantize_both_ways
 local contents_of, delayed_scale, version_of = core.contents, core.delayed_scale, core.version
+local dtype_of = core.dtype
 local quantize_activated = core.quantize_activated
 
 local operands = {}
@@ -17,7 +21,7 @@ local forms = {"codes", "scale", "transposed", "turned_scale", "values"} -- of a
 -- number: as core.delayed_scale takes them.
 local function history_of(operand, histories)
   local history = histories.tensors[operand.history_field]
-  if not history then core.raise("backward: a layer with delayed scaling was converted after its forward pass") end
+  if not history then raise("backward: a layer with delayed scaling was converted after its forward pass") end
   local record, recorded, field, contents = histories.record, histories.recorded, operand.history_field,
     histories.contents
   if not (record and contents) then return history, record end
@@ -56,6 +60,32 @@ function operands.quantize_cross_entropy(logits, targets, rule, dloss, operand, 
     history_of(operand, histories))
 end
 
+-- What a script's function makes of x, which has two dimensions.
+local function values_of_function(x, operand, dtype)
+  local where = ("recipe: quantize of %s"):format(operand.name)
+  local values = autograd.no_grad(operand.quantize, x, operand.name)
+  if not core.is_tensor(values) then raise(("%s must return a tensor, got %s"):format(where, type(values))) end
+  local same = rank(values) == 2 and size(values, 1) == size(x, 1) and size(values, 2) == size(x, 2)
+  if not same or core.device(values) ~= core.device(x) then
+    raise(("%s must return a tensor of shape %s on %s, got %s on %s"):format(where, shapes.text(core.shape(x)),
+      core.device(x), shapes.text(core.shape(values)), core.device(values)))
+  end
+  values = as_dtype(values, dtype)
+  return values == x and share(x) or values
+end
+
+--- What a product that takes no codes multiplies in place of x: values, and what else `outputs` names of an operand
+-- that is neither full nor a function's.
+-- @param x       (rows, columns)
+-- @param options as core.quantize takes them: known =, dtype =
+function operands.values(x, operand, outputs, options)
+  if operand.quantizer then return quantize(x, operand.quantizer, outputs, options) end
+  local dtype = options and options.dtype or dtype_of(x)
+  if operand.quantize then return values_of_function(x, operand, dtype) end
+  local values = as_dtype(x, dtype)
+  return values == x and share(x) or values
+end
+
 local function copy_to(cache, form)
   cache.weight = nil -- until the end it holds for no weight
   for _, name in ipairs(forms) do
@@ -88,7 +118,7 @@ local function new_form(weight, operand, dtype, record)
 end
 
 local function store(kept, operand, form)
-  if not kept or operand.rounding then return end
+  if not kept or operand.rounding or operand.full or operand.quantize then return end
   kept[operand] = kept[operand] or {}
   copy_to(kept[operand], form)
 end
@@ -96,7 +126,7 @@ end
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =, turned_scale = nil or the same in
 -- another order} for products of codes, {values =} of `dtype` for others. A layer keeps the last of these for each
 -- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic one is drawn
--- anew each time.
+-- anew each time, and so is that of a script's function.
 -- @param wants one of plan.weight_forms
 -- @param kept  state.quantized_weight, or nil
 local function quantized_weight(weight, operand, wants, dtype, kept, histories)
@@ -108,7 +138,7 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
   local options = (known or repeats) and {known = known, repeats = repeats} or nil
   local form = new_form(weight, operand, dtype, record)
   if not (wants.codes or wants.transposed) then
-    form.values = quantize(weight, quantizer, "values", {known = known, dtype = dtype})
+    form.values = operands.values(weight, operand, "values", {known = known, dtype = dtype})
   elseif wants.transposed and not (wants.codes or wants.values) then
     form.transposed, form.scale = quantize(weight, quantizer, "transposed scale", options)
   elseif wants.codes and wants.transposed and type(operand.scale) == "table" and not operand.rounding then

@@ -45,12 +45,22 @@ local function blocks_of(scale, columns)
   return type(scale) == "table" and {scale[1], scale[2]} or scale
 end
 
+-- nil for "nearest", which is what nothing said means.
+local function rounding_of(made, operand)
+  local rounding = operand.rounding or made.rounding
+  return rounding == "stochastic" and rounding or nil
+end
+
+local full = {full = true} -- an operand that is left alone
+
 -- `made` is the plan that is being made.
 local function planned(made, operand, columns, name)
+  if operand == "full" then return full end
+  if operand.quantize then return {quantize = operand.quantize, name = name:match "grad_output$" or name:match "%a+$"} end
   local scale_rounding = operand.scale_rounding
   local result = {
     format = operand.format, scale = operand.scale, blocksize = blocks_of(operand.scale, columns),
-    rounding = made.rounding, scale_rounding = scale_rounding ~= "none" and scale_rounding or nil,
+    rounding = rounding_of(made, operand), scale_rounding = scale_rounding ~= "none" and scale_rounding or nil,
     history = operand.history,
   }
   result.quantizer = core.quantizer {
@@ -72,9 +82,12 @@ end
 -- `operand`, planned, or `usual` if that is the same; an operand with a history has its own.
 local function own_or(made, usual, operand, columns, name)
   if not operand then return usual end
+  if operand == "full" or operand.quantize then
+    return operand.quantize and operand.quantize == usual.quantize and usual or planned(made, operand, columns, name)
+  end
   local rounding = operand.scale_rounding ~= "none" and operand.scale_rounding or nil
   if operand.format == usual.format and same_scale(operand.scale, usual.scale) and rounding == usual.scale_rounding and
-    not operand.history and not usual.history then
+    rounding_of(made, operand) == usual.rounding and not operand.history and not usual.history then
     return usual
   end
   return planned(made, operand, columns, name)
@@ -94,8 +107,9 @@ end
 -- Codes can be multiplied where their scales can be applied to the sums: one scale for the operand, or one for each row
 -- of what is summed over columns, one for each column of what is summed over rows; or to sums of runs. Beside scales of
 -- rows or columns, a single scale is wanted as often as the product has columns (`repeats`).
+-- @param fast      how sums are accumulated on FP8 tensor cores (backend.h, scaled_matmul)
 -- @param with_runs whether there may be a product by runs
-local function product(left, left_scale, right, right_scale, with_runs)
+local function product(left, left_scale, right, right_scale, fast, with_runs)
   local function fits(operand, scale)
     return is_hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
   end
@@ -103,7 +117,7 @@ local function product(left, left_scale, right, right_scale, with_runs)
   local runs = with_runs and has_runs(left, left_scale) and has_runs(right, right_scale) and
     not (left.format == "e5m2" and right.format == "e5m2")
   return {
-    left = left, right = right, native = plain or runs, runs = runs,
+    left = left, right = right, native = plain or runs, runs = runs, fast = fast,
     repeats = plain and left.scale ~= "tensor" and right.scale == "tensor",
   }
 end
@@ -149,10 +163,12 @@ end
 
 -- Fills in what follows from the operands of the products.
 local function complete(made, operands, with_runs, in_features, out_features)
-  made.forward = product(made.input, "row", made.weight, "row", with_runs)
-  made.input_grad = product(operands.grad_output, "row", operands.weight, "column", with_runs)
+  made.forward = product(operands.forward_input, "row", operands.forward_weight, "row", operands.fast.forward, with_runs)
+  made.input_grad =
+    product(operands.grad_output, "row", operands.weight, "column", operands.fast.input_grad, with_runs)
   if operands.second_grad_output then
-    made.weight_grad = product(operands.second_grad_output, "column", operands.input, "column", with_runs)
+    made.weight_grad = product(operands.second_grad_output, "column", operands.input, "column",
+      operands.fast.weight_grad, with_runs)
   end
   local forward, input_grad, weight_grad = made.forward, made.input_grad, made.weight_grad
   made.weight_forms = weight_forms(forward, input_grad, out_features, in_features)
@@ -165,6 +181,13 @@ local function complete(made, operands, with_runs, in_features, out_features)
   return made
 end
 
+-- Whether a product is accumulated fast, which is `usual` where it does not say.
+local function accumulates_fast(product_fields, usual)
+  local accumulate = type(product_fields) == "table" and product_fields.accumulate
+  if not accumulate then return usual end
+  return accumulate == "fast"
+end
+
 --- The plan of a recipe.
 -- @param name of the function to name in errors
 -- @param in_features, out_features of the layer
@@ -175,7 +198,14 @@ function plan.make(name, recipe, in_features, out_features)
   made.weight = planned(made, recipe.weight, in_features, "weight")
   made.grad_output = planned(made, recipe.grad_output, out_features, "grad_output")
   local of_input, of_weight = recipe.input_grad or {}, recipe.weight_grad
+  if of_input == "full" then of_input = {grad_output = "full", weight = "full"} end
+  local is_full = recipe.forward == "full"
   local operands = {
+    forward_input = is_full and full or made.input, forward_weight = is_full and full or made.weight,
+    fast = {
+      forward = accumulates_fast(recipe.forward, true), input_grad = accumulates_fast(of_input, false),
+      weight_grad = accumulates_fast(of_weight, false),
+    },
     grad_output = own_or(made, made.grad_output, of_input.grad_output, out_features, "input_grad_grad_output"),
     weight = own_or(made, made.weight, of_input.weight, in_features, "input_grad_weight"),
   }

@@ -5,16 +5,17 @@
 --   dW = dyᵀ·x      of quantized dy and x
 --
 -- A product takes its operands as codes with scales, which FP8 tensor cores can multiply, or as values of x's dtype.
--- The cores accumulate y fast and the gradients, which lose more by it, accurately (backend.h, scaled_matmul), as
--- torchao and Transformer Engine do.
+-- Unless a recipe says otherwise, the cores accumulate y fast and the gradients, which lose more by it, accurately
+-- (backend.h, scaled_matmul), as torchao and Transformer Engine do.
 local core = require "fp8.core"
+local as_dtype = require "fp8.linear.as_dtype"
 local operands = require "fp8.linear.operands"
 local transposed_matmul = require "fp8.ops.transposed_matmul"
 
 local free, matmul = core.free, core.matmul
 local scaled_matmul, scaled_matmul_add_ = core.scaled_matmul, core.scaled_matmul_add_
 local dequantize, dtype_of, numel, quantize, size = core.dequantize, core.dtype, core.numel, core.quantize, core.size
-local by_runs, delayed, scale_for = operands.by_runs, operands.delayed, operands.scale_for
+local by_runs, delayed, scale_for, values_of = operands.by_runs, operands.delayed, operands.scale_for, operands.values
 local quantize_activated, quantize_both_ways = operands.quantize_activated, core.quantize_both_ways
 local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 
@@ -53,7 +54,7 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories)
     local outputs, inputs = size(weight.codes, 1), size(weight.codes, 2)
     local weight_scale = scale_for(product, weight.scale, outputs, inputs)
     local y = scaled_matmul(codes, product.runs and by_runs(scale, inputs) or scale, weight.codes, weight_scale, dtype,
-      {bias = bias, fast = true})
+      {bias = bias, fast = product.fast})
     free(codes)
     return y, kept
   end
@@ -64,12 +65,12 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories)
     values = dequantize(codes, scale, operand.quantizer, dtype)
     free(codes)
   else
-    values, scale = quantize(x, operand.quantizer, again and "values scale" or "values", options)
+    values, scale = values_of(x, operand, again and "values scale" or "values", options)
   end
   local y = times_transposed(values, weight.values, bias)
-  if again and not transposing and numel(values) <= few_values then return y, {values = values} end
+  if again and not transposing and not operand.full and numel(values) <= few_values then return y, {values = values} end
   free(values)
-  return y, again and {scale = scale, transposed = transposed} or nil
+  return y, again and scale and {scale = scale, transposed = transposed} or nil
 end
 
 --- Whether `forward_of_activated` can take the place of `forward`: what the product for dW needs of its left operand is
@@ -87,7 +88,7 @@ function products.forward_of_activated(x, activation, weight, bias, plan, for_we
   local outputs = for_weight_grad and "codes scale transposed" or "codes scale"
   local codes, scale, transposed = quantize_activated(x, nil, activation, product.left, outputs, nil, histories)
   local weight_scale = scale_for(product, weight.scale, size(weight.codes, 1))
-  local y = scaled_matmul(codes, scale, weight.codes, weight_scale, dtype_of(x), {bias = bias, fast = true})
+  local y = scaled_matmul(codes, scale, weight.codes, weight_scale, dtype_of(x), {bias = bias, fast = product.fast})
   free(codes)
   return y, for_weight_grad and {scale = scale, transposed = transposed} or nil
 end
@@ -127,7 +128,10 @@ local function quantized_grad(dy, operand, wants, sum_dtype, histories, source)
   if source then return form_of_source(dy, source, operand, wants, sum_dtype, histories) end
   local known, quantizer = delayed(dy, operand, histories), operand.quantizer
   local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
-  if not (wants.codes or wants.transposed) then
+  if not quantizer then
+    local sum = sum_dtype and core.sum(as_dtype(dy, sum_dtype), 1) or nil
+    return {values = values_of(dy, operand, "values"), sum = sum}
+  elseif not (wants.codes or wants.transposed) then
     local values, sum = quantize(dy, quantizer, sum_dtype and "values sum" or "values", options)
     return {values = values, sum = sum}
   elseif not (wants.codes or wants.values) then
@@ -180,7 +184,7 @@ function products.input_grad(dy, weight, plan, dtype)
     local inputs, outputs = size(weight.transposed, 1), size(weight.transposed, 2)
     local weight_scale = scale_for(product, weight.turned_scale or weight.scale, inputs, outputs, true)
     return scaled_matmul(dy.codes, product.runs and by_runs(dy.scale, outputs) or dy.scale, weight.transposed,
-      weight_scale, dtype)
+      weight_scale, dtype, {fast = product.fast})
   end
   local values = weight.values or
     dequantize(weight.codes, scale_for(product, weight.scale), product.right.quantizer, dtype)
@@ -194,8 +198,8 @@ local function product_of_codes(product, dy, x, x_scale, dtype, sum)
     local rows = size(x, 2)
     dy_scale, x_scale = by_runs(dy_scale, rows, true), by_runs(x_scale, rows, true)
   end
-  if sum then return scaled_matmul_add_(sum, dy.transposed, dy_scale, x, x_scale) end
-  return scaled_matmul(dy.transposed, dy_scale, x, x_scale, dtype)
+  if sum and not product.fast then return scaled_matmul_add_(sum, dy.transposed, dy_scale, x, x_scale) end
+  return scaled_matmul(dy.transposed, dy_scale, x, x_scale, dtype, {fast = product.fast})
 end
 
 --- dW, of `dtype`.
@@ -218,7 +222,7 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories, sum)
     local transposed, scale = quantize(x, operand.quantizer, "transposed scale", options)
     return product_of_codes(product, dy, transposed, scale, dtype, sum)
   end
-  local values = quantize(x, operand.quantizer, "values", options)
+  local values = values_of(x, operand, "values", options)
   local grad = transposed_times(dy.values, values, dtype)
   free(values)
   return grad

@@ -9,11 +9,15 @@ local raise = core.raise
 local recipe_check = {}
 
 local operands = {"input", "weight", "grad_output"}
-local products = {input_grad = {"grad_output", "weight"}, weight_grad = {"grad_output", "input"}}
-local operand_fields = {format = true, scale = true, scale_rounding = true, history = true}
+-- The operands that a product may have of its own: y has those of the recipe.
+local products = {forward = {}, input_grad = {"grad_output", "weight"}, weight_grad = {"grad_output", "input"}}
+local operand_fields = {format = true, scale = true, scale_rounding = true, history = true, rounding = true}
 local recipe_fields = {
-  input = true, weight = true, grad_output = true, input_grad = true, weight_grad = true, rounding = true,
+  input = true, weight = true, grad_output = true, forward = true, input_grad = true, weight_grad = true,
+  rounding = true,
 }
+local roundings = {nearest = true, stochastic = true}
+local accumulations = {fast = true, accurate = true}
 local scale_names = {tensor = true, row = true, column = true, block = true}
 local scale_roundings = {none = true, power_of_two = true, mx = true}
 local hardware = {}
@@ -96,47 +100,70 @@ local function check_fields(where, value, fields, form)
   end
 end
 
+local function check_rounding(where, rounding)
+  if rounding == nil or roundings[rounding] then return end
+  raise(('%srounding must be "nearest" or "stochastic", got %s'):format(where, shown(rounding)))
+end
+
+-- An operand that a function of the script quantizes.
+local function check_function(where, operand)
+  for field in pairs(operand) do
+    if field ~= "quantize" then
+      raise(("%s.%s has no meaning beside quantize = a function, which sees to everything"):format(where,
+        tostring(field)))
+    end
+  end
+  if type(operand.quantize) ~= "function" then
+    raise(("%s.quantize must be a function, got %s"):format(where, shown(operand.quantize)))
+  end
+end
+
 --- Raises an error that names the first wrong field of an operand, which errors call `where`.
 function recipe_check.check_operand(where, operand)
-  check_fields(where, operand, operand_fields, "{format =, scale =}")
+  if operand == "full" then return end
+  if type(operand) == "table" and operand.quantize ~= nil then return check_function(where, operand) end
+  check_fields(where, operand, operand_fields, '{format =, scale =} or "full"')
   check_format(where, operand.format)
   check_scale(where, operand.scale)
   check_scale_rounding(where, operand)
   check_history(where, operand)
+  check_rounding(where .. ".", operand.rounding)
 end
 
--- The operands of one product.
+-- A product: "full", nil, or its own operands and how it is accumulated.
 local function check_product(where, name, product)
-  local first, second = unpack(products[name])
-  check_fields(where, product, {[first] = true, [second] = true}, ("{%s =, %s =}"):format(first, second))
+  if product == nil or product == "full" or name == "weight_grad" and product == "quantized" then return end
+  local fields, forms = {accumulate = true}, {}
+  for i, operand in ipairs(products[name]) do fields[operand], forms[i] = true, operand .. " =" end
+  forms[#forms + 1] = "accumulate ="
+  check_fields(where, product, fields, ('{%s} or "full"%s'):format(table.concat(forms, ", "),
+    name == "weight_grad" and ' or "quantized"' or ""))
   for _, operand in ipairs(products[name]) do
     if product[operand] ~= nil then recipe_check.check_operand(where .. "." .. operand, product[operand]) end
   end
+  local accumulate = product.accumulate
+  if accumulate ~= nil and not accumulations[accumulate] then
+    raise(('%s.accumulate must be "fast" or "accurate", got %s'):format(where, shown(accumulate)))
+  end
+end
+
+--- Raises an error unless a recipe has such a field.
+function recipe_check.check_field(where, field)
+  if recipe_fields[field] then return end
+  raise(("%s: unknown field %s%s"):format(where, tostring(field), later("fp8.nearest").hint(field, recipe_fields)))
 end
 
 --- Raises an error that names the first wrong field of a recipe.
 -- @param name of the function to name in errors
 function recipe_check.check(name, recipe)
   if type(recipe) ~= "table" then raise(("%s: recipe must be a table, got %s"):format(name, shown(recipe))) end
-  for field in pairs(recipe) do
-    if not recipe_fields[field] then
-      raise(("%s: recipe: unknown field %s%s"):format(name, tostring(field),
-        later("fp8.nearest").hint(field, recipe_fields)))
-    end
-  end
+  for field in pairs(recipe) do recipe_check.check_field(name .. ": recipe", field) end
   local prefix = name .. ": recipe."
   for _, operand in ipairs(operands) do recipe_check.check_operand(prefix .. operand, recipe[operand]) end
-  if recipe.input_grad ~= nil then check_product(prefix .. "input_grad", "input_grad", recipe.input_grad) end
-  local weight_grad, rounding = recipe.weight_grad, recipe.rounding
-  if type(weight_grad) == "table" then
-    check_product(prefix .. "weight_grad", "weight_grad", weight_grad)
-  elseif weight_grad ~= nil and weight_grad ~= "full" and weight_grad ~= "quantized" then
-    raise(('%sweight_grad must be "full", "quantized" or a table {grad_output =, input =}, got %s'):format(prefix,
-      shown(weight_grad)))
+  for _, product in ipairs {"forward", "input_grad", "weight_grad"} do
+    check_product(prefix .. product, product, recipe[product])
   end
-  if rounding ~= nil and rounding ~= "nearest" and rounding ~= "stochastic" then
-    raise(('%srounding must be "nearest" or "stochastic", got %s'):format(prefix, shown(rounding)))
-  end
+  check_rounding(prefix, recipe.rounding)
 end
 
 -- A copy of a table of fields with those of `changes`; those of both, operands, one by one if `depth` is more than 1.
@@ -144,9 +171,18 @@ local function merged(old, changes, depth)
   local result = {}
   for field, value in pairs(type(old) == "table" and old or {}) do result[field] = value end
   for field, value in pairs(changes) do
-    result[field] = depth > 1 and type(value) == "table" and merged(result[field], value, depth - 1) or value
+    local is_operand = depth > 1 and type(value) == "table" and value.quantize == nil
+    result[field] = is_operand and merged(result[field], value, depth - 1) or value
   end
   return result
+end
+
+--- A copy of a recipe with tables of its own; the maps are the same.
+function recipe_check.copied(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, part in pairs(value) do copy[key] = recipe_check.copied(part) end
+  return copy
 end
 
 --- A copy of a recipe with the fields that `changes` has of one; those of an operand one by one.
@@ -156,11 +192,9 @@ function recipe_check.override(name, recipe, changes)
     if recipe_fields[field] then
       local is_product = products[field] ~= nil
       if type(value) == "table" and field ~= "rounding" then
-        changed[field] = merged(recipe[field], value, is_product and 2 or 1)
-      elseif field == "weight_grad" or field == "rounding" then
-        changed[field] = value
+        changed[field] = value.quantize ~= nil and value or merged(recipe[field], value, is_product and 2 or 1)
       else
-        raise(("%s: option %s must be a table, got %s"):format(name, field, shown(value)))
+        changed[field] = value
       end
     end
   end

@@ -4,12 +4,17 @@
 -- products.
 --
 --   input, weight, grad_output = operands: x (rows, in), W (out, in), and dy (rows, out) of dx = dy·W
---   input_grad   nil, or {grad_output =, weight =}: other operands for dx = dy·W; either may be missing
+--   forward      nil; "full": y = x·Wᵀ of unquantized x and W; or {accumulate =}
+--   input_grad   nil; "full": dx = dy·W of unquantized dy and W; or {grad_output =, weight =, accumulate =}: other
+--                operands for it, any of which may be missing
 --   weight_grad  "full": dW = dyᵀ·x of unquantized dy and x; "quantized": of dy and x as the other products have them;
---                or {grad_output =, input =}: other operands for it; either may be missing
+--                or {grad_output =, input =, accumulate =}: other operands for it, any of which may be missing
 --   rounding     "nearest" or "stochastic"
 --
--- An operand is a table:
+-- `accumulate` is how FP8 tensor cores add up: "fast", in some 14 bits, or "accurate", with a float32 sum every 128
+-- terms; "fast" for y and "accurate" for the gradients unless it is given. Products of values have float32 sums.
+--
+-- An operand is "full", which leaves it as it is; {quantize = f}, where f is a function of the script; or a table:
 --
 --   format   a map of 256 values (fp8.create_map and its like), or the name of a hardware type: "e4m3" (largest value
 --            448) or "e5m2" (57344)
@@ -20,11 +25,17 @@
 --            "power_of_two": that, rounded up to a power of two; "mx": that of the OCP Microscaling Formats (MX)
 --            specification, 2^(⌊log2(absmax)⌋ - 8) for "e4m3" and - 15 for "e5m2", beyond which elements saturate.
 --            src/core/formats/scale.h has the exact rules
+--   rounding that of this operand: "nearest" or "stochastic"; the recipe's unless it is given
 --   history  n: delayed scaling, for scale = "tensor". The scale comes from the largest absmax of the last n training
 --            steps instead of that of this one (for the first step it is its own), and what is larger saturates. The
 --            layer keeps the history: see nn/linear.lua. A step with a NaN or an infinity in the operand shows NaN and
 --            does not enter the history: the next one is scaled as if it had not been. Evaluation (layer.training
 --            false, or fp8.no_grad) takes its scale from the history and leaves it as it is
+--
+-- f(x, name) is called with the operand as a matrix, (rows, columns), and "input", "weight" or "grad_output", without
+-- recording gradients: they pass straight through. It returns a tensor of the same shape, which is multiplied as the
+-- dtype of x; of the weight it is asked anew in every call. What it does may be captured in a graph if the operations
+-- may.
 --
 -- A product whose operands both have hardware formats runs on FP8 tensor cores where there are some and where its
 -- scales can be applied to sums: "tensor"; "row" for what is summed over columns (x and W in y, dy in dx); "column" for

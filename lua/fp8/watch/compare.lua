@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local core = require "fp8.core"
 local number_text = require "fp8.number_text"
+local operands = require "fp8.linear.operands"
 local recipes = require "fp8.linear.recipes"
 local shapes = require "fp8.shapes"
 
@@ -58,6 +59,10 @@ end
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
 function comparison.quantize(row, x, operand, dtype, known)
+  if operand.quantize then
+    local matrix = shapes.as_rows(core.contiguous(x))
+    return core.compare(row, matrix, operands.values(matrix, operand, "values", {dtype = dtype}))
+  end
   core.compare_quantized(row, x, operand.quantizer, known, dtype)
 end
 
@@ -65,13 +70,17 @@ end
 
 local names = {[recipes.mixed.input.format] = "e4m3_map", [recipes.mixed.grad_output.format] = "e5m2_map"}
 
---- The name of a format: that of a hardware type, "e4m3_map" and "e5m2_map" for the maps of fp8.recipes, else "map".
+--- The name of a format: that of a hardware type, "e4m3_map" and "e5m2_map" for the maps of fp8.recipes, else "map";
+-- "function" for a script's function.
 function comparison.format_name(format)
+  if type(format) == "function" then return "function" end
   return type(format) == "string" and format or names[format] or "map"
 end
 
---- The name of an operand's scale with its rounding, if any: "tensor", "64", "128x128", "1x32_mx", "row_power_of_two".
+--- The name of an operand's scale with its rounding, if any: "tensor", "64", "128x128", "1x32_mx", "row_power_of_two";
+-- nil where a function sees to it.
 function comparison.scale_name(operand)
+  if operand.quantize then return nil end
   local scale, rounding = operand.scale, operand.scale_rounding
   local name = type(scale) == "table" and table.concat(scale, "x") or tostring(scale)
   return rounding and rounding ~= "none" and name .. "_" .. rounding or name

@@ -55,6 +55,9 @@ local function write_row(self, layer, entry, x, operand)
   if known then core.free(known) end
 end
 
+-- The operand, nil for one that is left alone.
+local function quantizing(operand) return operand and not operand.full and operand or nil end
+
 -- What a layer shows its tensors to while a step is recorded (linear/state.lua). The last call in a step counts. The
 -- layer does not keep its watcher alive.
 local function observer_of(layer, entries, seconds, plan)
@@ -62,6 +65,7 @@ local function observer_of(layer, entries, seconds, plan)
     local self = watchers[layer]
     if not self then return end
     if not layer.plan and plan and not (first or second) then first = plan[kind] end
+    first, second = quantizing(first), quantizing(second)
     if first or not second then write_row(self, layer, entries[kind], x, first or nil) end
     if second and second ~= first then
       local usual = layer.plan and second == layer.plan[kind] -- no plan: converted since the forward pass
@@ -275,7 +279,7 @@ function Watcher:each_row(visit, last)
         if row.count > 0 then
           row.step, row.layer, row.tensor = held.step, entry.layer, entry.tensor
           if record.operand then
-            row.format = comparison.format_name(record.operand.format)
+            row.format = comparison.format_name(record.operand.format or record.operand.quantize)
             row.scale = comparison.scale_name(record.operand)
           end
           visit(row, record)
