@@ -116,7 +116,8 @@ support.each_device(function(device)
         return {format, scale, rounding}
       end
       for _ = 1, 60 do
-        local rules = {input = operand(), weight = operand(), grad_output = operand(), forward = pick {"full", nil, nil}}
+        local rules = {input = operand(), weight = operand(), grad_output = operand()}
+        rules.forward = pick {"full", false, false} or nil
         if random(4) == 1 then
           rules.input_grad = "full"
         elseif random(2) == 1 then
@@ -348,7 +349,8 @@ describe("A wrong recipe", function()
     refused({'recipe.forward.accumulate must be "fast" or "accurate", got "slow"'},
       changed("forward", {accumulate = "slow"}))
     refused({'recipe.input must be a table', 'or "full", got "fulll"'}, changed("input", "fulll"))
-    refused({"recipe.input.rounding must be", "up"}, changed("input", {format = "e4m3", scale = "row", rounding = "up"}))
+    refused({"recipe.input.rounding must be", "up"},
+      changed("input", {format = "e4m3", scale = "row", rounding = "up"}))
     refused({"recipe.weight.quantize must be a function, got"}, changed("weight", {quantize = true}))
     refused({"recipe.weight.scale has no meaning beside quantize"},
       changed("weight", {quantize = function() end, scale = "row"}))

@@ -1,8 +1,8 @@
 --- Runs a linear layer and compares it with the design's table in plain Lua.
 --
--- A recipe in the reference's terms: {format, scale, scale_rounding} of input, weight and grad_output, or {quantize = f}
--- of numbers; nil or "full" for one that stays as it is; input_grad and weight_grad = {operands of that product alone},
--- both also "full", and the latter "quantized"; forward nil or "full".
+-- A recipe in the reference's terms: input, weight and grad_output are {format, scale, scale_rounding}, or {quantize =
+-- f} of numbers; nil or "full" is what stays as it is. input_grad and weight_grad are {operands of that product alone}
+-- or "full", the latter also "quantized"; forward is nil or "full".
 local assert = require "luassert"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"

@@ -20,8 +20,8 @@ local function recipe_of(caller, name, options)
   if options == nil then return published.find(caller, name) end
   check_options(caller, options, known_options)
   local usual = published.find(caller, options.native and name .. "_native" or name)
-  local recipe = recipe_check.override(caller, usual, options)
-  return recipe_check.override(caller, recipe, {
+  local recipe = recipe_check.override(usual, options)
+  return recipe_check.override(recipe, {
     input = options.blocksize and {scale = options.blocksize},
     grad_output = options.grad_blocksize and {scale = options.grad_blocksize},
   })

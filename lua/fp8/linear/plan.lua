@@ -56,7 +56,9 @@ local full = {full = true} -- an operand that is left alone
 -- `made` is the plan that is being made.
 local function planned(made, operand, columns, name)
   if operand == "full" then return full end
-  if operand.quantize then return {quantize = operand.quantize, name = name:match "grad_output$" or name:match "%a+$"} end
+  if operand.quantize then
+    return {quantize = operand.quantize, name = name:match "grad_output$" or name:match "%a+$"}
+  end
   local scale_rounding = operand.scale_rounding
   local result = {
     format = operand.format, scale = operand.scale, blocksize = blocks_of(operand.scale, columns),
@@ -163,7 +165,8 @@ end
 
 -- Fills in what follows from the operands of the products.
 local function complete(made, operands, with_runs, in_features, out_features)
-  made.forward = product(operands.forward_input, "row", operands.forward_weight, "row", operands.fast.forward, with_runs)
+  made.forward =
+    product(operands.forward_input, "row", operands.forward_weight, "row", operands.fast.forward, with_runs)
   made.input_grad =
     product(operands.grad_output, "row", operands.weight, "column", operands.fast.input_grad, with_runs)
   if operands.second_grad_output then

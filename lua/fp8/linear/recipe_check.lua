@@ -186,7 +186,7 @@ function recipe_check.copied(value)
 end
 
 --- A copy of a recipe with the fields that `changes` has of one; those of an operand one by one.
-function recipe_check.override(name, recipe, changes)
+function recipe_check.override(recipe, changes)
   local changed = merged(recipe, {}, 1)
   for field, value in pairs(changes) do
     if recipe_fields[field] then

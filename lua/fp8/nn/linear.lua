@@ -41,7 +41,7 @@ local function chosen_recipe(class, options)
       raise(("%s: option %s changes a recipe, and there is none"):format(class.class_name, option))
     end
   end
-  return recipe and recipe_check.override(class.class_name, recipe, options)
+  return recipe and recipe_check.override(recipe, options)
 end
 
 -- Uniform in [-bound, bound).
