@@ -1,5 +1,6 @@
 --- fp8.scope: frees at once what was created inside and is not needed outside.
 local core = require "fp8.core"
+local as_function = require "fp8.autograd.as_function"
 local autograd = require "fp8.autograd"
 local promote_reachable = require "fp8.promote"
 
@@ -12,7 +13,7 @@ local function run(leaves, f, ...) return finish(leaves, f(...)) end
 
 jit.off(run) -- compiled code would keep f alive, and all that it refers to
 
---- Calls f(...) and frees the tensors that were created inside, without waiting for the garbage collector.
+--- Calls f(...), a function or a module, and frees the tensors that were created inside, without waiting for the garbage collector.
 --
 -- Kept are: the tensors that f returns, those in tables that it returns, what their graphs need for a later backward,
 -- and gradients that were written to `.grad`. Any other tensor created inside raises an error when it is used
@@ -21,7 +22,7 @@ jit.off(run) -- compiled code would keep f alive, and all that it refers to
 -- to this scope.
 -- @return what f returns
 return function(f, ...)
-  if type(f) ~= "function" then core.raise("scope: a function is needed, got " .. type(f)) end
   local leaves = {}
+  f = as_function("scope", f)
   return autograd.collect_written_leaves(leaves, core.scope, promote_reachable, leaves, run, f, ...)
 end

@@ -211,6 +211,15 @@ support.each_device(function(device)
   end)
 
   describe("no_grad", function()
+    it("calls a module, too, as fp8.scope does", function()
+      local layer, x = fp8.Linear(3, 2), fp8.randn(4, 3)
+      assert.is_true(layer(x).requires_grad)
+      assert.is_false(fp8.no_grad(layer, x).requires_grad)
+      support.equal(fp8.scope(layer, x):detach(), layer(x):detach())
+      fails("no_grad: a function is needed, got table", fp8.no_grad, {})
+      fails("scope: a function is needed, got userdata", fp8.scope, x)
+    end)
+
     it("records nothing and returns what the function returns", function()
       local x = leaf {1, 2}
       local y, two, none = fp8.no_grad(function(a, b)

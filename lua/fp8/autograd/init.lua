@@ -16,6 +16,7 @@
 local new_table = require "table.new"
 local changes = require "fp8.changes"
 local computable = require "fp8.computable"
+local as_function = require "fp8.autograd.as_function"
 local core = require "fp8.core"
 local shape_text = require("fp8.shapes").text
 
@@ -213,11 +214,10 @@ function autograd.check_in_place(name, tensor, source)
   end
 end
 
---- Calls f(...) without recording any operation and returns what it returns. Its errors pass through. A coroutine that
+--- Calls f(...), a function or a module, without recording any operation and returns what it returns. Its errors pass through. A coroutine that
 -- yields inside is an error: what runs until it resumes would not be recorded either.
 function autograd.no_grad(f, ...)
-  if type(f) ~= "function" then raise("no_grad: a function is needed, got " .. type(f)) end
-  return with(now, "recording", false, f, ...)
+  return with(now, "recording", false, as_function("no_grad", f), ...)
 end
 
 --- Calls f(...) with operations recorded, as they are unless something else was asked for; returns what f returns.
