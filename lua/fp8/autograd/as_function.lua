@@ -1,4 +1,4 @@
---- What can be called, as a function: itself, or for a module and the like one that calls it. Anything else is an error.
+--- What can be called, as a function: itself, or for a module one that calls it. Anything else is an error.
 local core = require "fp8.core"
 
 --- @param name of the function to name in errors
