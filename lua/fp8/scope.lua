@@ -13,8 +13,8 @@ local function run(leaves, f, ...) return finish(leaves, f(...)) end
 
 jit.off(run) -- compiled code would keep f alive, and all that it refers to
 
---- Calls f(...), f being a function or a module, and frees the tensors that were created inside, without waiting for the
--- garbage collector.
+--- Calls f(...), f being a function or a module, and frees the tensors that were created inside, without waiting for
+-- the garbage collector.
 --
 -- Kept are: the tensors that f returns, those in tables that it returns, what their graphs need for a later backward,
 -- and gradients that were written to `.grad`. Any other tensor created inside raises an error when it is used

@@ -214,8 +214,9 @@ function autograd.check_in_place(name, tensor, source)
   end
 end
 
---- Calls f(...), f being a function or a module, without recording any operation and returns what it returns. Its errors
--- pass through. A coroutine that yields inside is an error: what runs until it resumes would not be recorded either.
+--- Calls f(...), f being a function or a module, without recording any operation and returns what it returns. Its
+-- errors pass through. A coroutine that yields inside is an error: what runs until it resumes would not be recorded
+-- either.
 function autograd.no_grad(f, ...)
   return with(now, "recording", false, as_function("no_grad", f), ...)
 end
