@@ -6,7 +6,8 @@
  *                            f32              16-bit          16-bit with master
  *   SGD                      8 + 4 = 12       4 + 2 = 6       8 + 6 = 14
  *   SGD with momentum       12 + 8 = 20       8 + 6 = 14     12 + 10 = 22
- *   AdamW                   16 + 12 = 28     12 + 10 = 22    16 + 14 = 30
+ *   Lion                    12 + 8 = 20       8 + 6 = 14     12 + 10 = 22
+ *   Adam and AdamW          16 + 12 = 28     12 + 10 = 22    16 + 14 = 30
  *   StableAdamW             24 + 12 = 36     18 + 10 = 28    22 + 14 = 36
  *
  * The 124 million parameters of GPT-2 in bf16 with masters take 3.7 GB a step of AdamW, 1.25 ms of a device that copies
@@ -99,6 +100,12 @@ extern "C" cudaError_t launch_update(Launch launch, const UpdatePlan *plan) {
     return cudaGetLastError();
   case UPDATE_ADAMW:
     update_kernel<UPDATE_ADAMW><<<tiles, LIST_BLOCK, 0, launch.stream>>>(*plan);
+    return cudaGetLastError();
+  case UPDATE_ADAM:
+    update_kernel<UPDATE_ADAM><<<tiles, LIST_BLOCK, 0, launch.stream>>>(*plan);
+    return cudaGetLastError();
+  case UPDATE_LION:
+    update_kernel<UPDATE_LION><<<tiles, LIST_BLOCK, 0, launch.stream>>>(*plan);
     return cudaGetLastError();
   }
   trap_missing_case();

@@ -16,14 +16,14 @@ template <typename T> __device__ inline bool rounds_to(float master, float param
   return to_float(rounded) == parameter;
 }
 
-/* SGD and ADAMW; STABLE_ADAMW is ADAMW with another rate. */
+/* STABLE_ADAMW is ADAMW with another rate. */
 template <UpdateRule RULE> struct UpdateElement;
 
 template <> struct UpdateElement<UPDATE_SGD> {
   static constexpr bool second_moment = false;
   static __device__ void step(const UpdateStep &step, float, float rate, bool momentum, float &parameter, float grad,
                               float &first, float &) {
-    float direction = sgd_gradient(grad, parameter, step.weight_decay);
+    float direction = decayed_gradient(grad, parameter, step.weight_decay);
     if (momentum) {
       first = moment_after(first, step.beta1, step.fraction1, direction);
       direction = sgd_direction(direction, first, step.beta1, step.nesterov != 0);
@@ -39,6 +39,25 @@ template <> struct UpdateElement<UPDATE_ADAMW> {
     adamw_moments(&first, &second, &step, grad);
     parameter =
         adamw_parameter(parameter, first, second, 1.0f - lr * step.weight_decay, rate, step.root_scale, step.epsilon);
+  }
+};
+
+template <> struct UpdateElement<UPDATE_ADAM> {
+  static constexpr bool second_moment = true;
+  static __device__ void step(const UpdateStep &step, float lr, float rate, bool, float &parameter, float grad,
+                              float &first, float &second) {
+    UpdateElement<UPDATE_ADAMW>::step(step, lr, rate, true, parameter,
+                                      decayed_gradient(grad, parameter, step.weight_decay), first, second);
+  }
+};
+
+template <> struct UpdateElement<UPDATE_LION> {
+  static constexpr bool second_moment = false;
+  static __device__ void step(const UpdateStep &step, float lr, float rate, bool, float &parameter, float grad,
+                              float &first, float &) {
+    parameter =
+        parameter * (1.0f - lr * step.weight_decay) - rate * lion_direction(first, step.beta1, step.fraction1, grad);
+    first = moment_after(first, step.beta2, step.fraction2, grad);
   }
 };
 

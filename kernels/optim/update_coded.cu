@@ -4,8 +4,8 @@
  * Bytes that an element moves, read + written, and 8 or 16 more a block for its scales:
  *
  *                            f32              16-bit          16-bit with master
- *   SGD with momentum        9 + 5 = 14       5 + 3 = 8       9 + 7 = 16
- *   AdamW                   10 + 6 = 16       6 + 4 = 10     10 + 8 = 18
+ *   SGD with momentum, Lion  9 + 5 = 14       5 + 3 = 8       9 + 7 = 16
+ *   Adam and AdamW          10 + 6 = 16       6 + 4 = 10     10 + 8 = 18
  *   StableAdamW             15 + 6 = 21       9 + 4 = 13     13 + 8 = 21
  *
  * A thread takes eight neighbouring elements, and as many neighbouring threads as a block has elements over eight find
@@ -68,14 +68,17 @@ __device__ __noinline__ Stepped step_slowly(const UpdateStep &step, float lr, fl
 /* The step of eight elements, the same as UpdateElement's; again() gives the moments before it once more. */
 template <UpdateRule RULE, typename Again>
 __device__ inline void step_eight(const UpdateStep &step, float lr, float rate, float (&parameter)[EIGHT],
-                                  const float (&grad)[EIGHT], float (&first)[EIGHT], float (&second)[EIGHT],
-                                  Again again) {
-  if (RULE == UPDATE_SGD) {
+                                  float (&grad)[EIGHT], float (&first)[EIGHT], float (&second)[EIGHT], Again again) {
+  if (!UpdateElement<RULE>::second_moment) {
 #pragma unroll
     for (int k = 0; k < EIGHT; k++) {
       UpdateElement<RULE>::step(step, lr, rate, true, parameter[k], grad[k], first[k], second[k]);
     }
     return;
+  }
+  if (RULE == UPDATE_ADAM) {
+#pragma unroll
+    for (int k = 0; k < EIGHT; k++) grad[k] = decayed_gradient(grad[k], parameter[k], step.weight_decay);
   }
   float root[EIGHT];
   Range firsts, seconds, roots;
@@ -289,6 +292,10 @@ extern "C" cudaError_t launch_update_coded(Launch launch, const CodedPlan *plan)
   }
   case UPDATE_ADAMW:
     return launch_resident(update_coded_kernel<UPDATE_ADAMW>, launch, plan);
+  case UPDATE_ADAM:
+    return launch_resident(update_coded_kernel<UPDATE_ADAM>, launch, plan);
+  case UPDATE_LION:
+    return launch_resident(update_coded_kernel<UPDATE_LION>, launch, plan);
   }
   trap_missing_case();
 }

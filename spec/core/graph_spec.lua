@@ -32,6 +32,11 @@ local layers = {
 
 local optimizers = {
   ["AdamW"] = function(model) return fp8.optim.AdamW(model, {lr = 0.05}) end,
+  ["Adam"] = function(model) return fp8.optim.Adam(model, {lr = 0.05, weight_decay = 0.1}) end,
+  ["Lion"] = function(model) return fp8.optim.Lion(model, {lr = 0.01}) end,
+  ["Muon"] = function(model)
+    return fp8.optim.Muon {{params = {model.weight}, lr = 0.02}, {params = {model.bias}, use_muon = false, lr = 0.05}}
+  end,
   ["SGD"] = function(model) return fp8.optim.SGD(model, {lr = 0.1}) end,
   ["StableAdamW"] = function(model) return fp8.optim.StableAdamW(model, {lr = 0.05}) end,
   ["AdamW with groups"] = function(model)
@@ -122,7 +127,7 @@ describe("A captured step", function()
     end, layer, optimizer
   end
 
-  for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+  for _, name in ipairs {"SGD", "Adam", "AdamW", "Lion", "StableAdamW"} do
     it("clips gradients, updates masters and follows a schedule: " .. name, function()
       local rate = fp8.optim.cosine_schedule {lr = 0.05, warmup = 3, steps = 9}
       local eager, eager_layer, eager_optimizer = clipped(name)

@@ -15,6 +15,10 @@ local kinds = {
   {"AdamW", {lr = 0.01, rounding = "stochastic", state = dynamic}},
   {"AdamW", {lr = 0.01, master_weights = true, state = {format = "e4m3", smallest = 0}}},
   {"StableAdamW", {lr = 0.01, rounding = "stochastic", state = dynamic}},
+  {"Adam", {lr = 0.01, weight_decay = 0.1, rounding = "stochastic", state = dynamic}},
+  {"Adam", {lr = 0.01, weight_decay = 0.1, master_weights = true}},
+  {"Lion", {lr = 0.01, weight_decay = 0.1, rounding = "stochastic", state = dynamic}},
+  {"Lion", {lr = 0.01, weight_decay = 0.1, master_weights = true, state = {format = "e4m3", smallest = 0}}},
   {"SGD", {lr = 0.01, momentum = 0.9, rounding = "stochastic", state = dynamic}},
 }
 

@@ -7,7 +7,8 @@ local fails = support.fails
 
 local kinds = {
   {"SGD", {lr = 0.1, weight_decay = 0.1}}, {"SGD", {lr = 0.1, momentum = 0.9, nesterov = true}},
-  {"AdamW", {lr = 0.01}}, {"StableAdamW", {lr = 0.01}},
+  {"AdamW", {lr = 0.01}}, {"StableAdamW", {lr = 0.01}}, {"Adam", {lr = 0.01, weight_decay = 0.1}},
+  {"Lion", {lr = 0.01, weight_decay = 0.1}},
 }
 
 support.each_device(function(device)

@@ -21,6 +21,10 @@ local function crowded_map()
   return fp8.tensor(values)
 end
 
+-- What the first moment is called, and whether there is another one.
+local first_names = {AdamW = "first_moment", Adam = "first_moment", Lion = "first_moment", SGD = "momentum_buffer"}
+local has_second = {AdamW = true, Adam = true}
+
 --- The numbers of a step, as src/ops/optim/step.c derives them.
 local numbers = {}
 
@@ -30,6 +34,19 @@ function numbers.AdamW(s, t)
     rate = f32(s.lr / (1 - beta1 ^ t)), beta1 = f32(beta1), fraction1 = f32(1 - beta1), beta2 = f32(beta2),
     fraction2 = f32(1 - beta2), root_scale = f32(1 / math.sqrt(1 - beta2 ^ t)), epsilon = f32(s.epsilon or 1e-8),
     kept = f32(1 - f32(f32(s.lr) * f32(s.weight_decay or 0.01))),
+  }
+end
+
+function numbers.Adam(s, t)
+  local n = numbers.AdamW(s, t)
+  n.kept, n.weight_decay = 1, f32(s.weight_decay or 0)
+  return n
+end
+
+function numbers.Lion(s)
+  return {
+    rate = f32(s.lr), beta1 = f32(s.beta1 or 0.9), fraction1 = f32(1 - (s.beta1 or 0.9)), beta2 = f32(s.beta2 or 0.99),
+    fraction2 = f32(1 - (s.beta2 or 0.99)), kept = f32(1 - f32(f32(s.lr) * f32(s.weight_decay or 0))),
   }
 end
 
@@ -47,6 +64,14 @@ function rules.AdamW(n, p, g, m, v)
   v = f32(f32(n.beta2 * v) + f32(n.fraction2 * f32(g * g)))
   local root = f32(f32(f32(math.sqrt(v)) * n.root_scale) + n.epsilon)
   return f32(f32(p * n.kept) - f32(n.rate * f32(m / root))), m, v
+end
+
+function rules.Adam(n, p, g, m, v) return rules.AdamW(n, p, f32(g + f32(n.weight_decay * p)), m, v) end
+
+function rules.Lion(n, p, g, m)
+  local mean = f32(f32(n.beta1 * m) + f32(n.fraction1 * g))
+  local sign = mean > 0 and 1 or mean < 0 and -1 or 0
+  return f32(f32(p * n.kept) - n.rate * sign), f32(f32(n.beta2 * m) + f32(n.fraction2 * g))
 end
 
 function rules.SGD(n, p, g, m)
@@ -84,7 +109,7 @@ local function follow(name, state, g, settings, format, second_format, blocksize
   local n = numbers[name](settings, state.t)
   for i = 1, #g do state.p[i], state.m[i], state.v[i] = rules[name](n, state.p[i], g[i], state.m[i], state.v[i]) end
   state.m, state.m_scales = coded(state.m, format_of(format), blocksize)
-  if name == "AdamW" then state.v, state.v_scales = coded(state.v, format_of(second_format), blocksize, true) end
+  if has_second[name] then state.v, state.v_scales = coded(state.v, format_of(second_format), blocksize, true) end
 end
 
 local formats = {
@@ -112,7 +137,7 @@ support.each_device(function(device)
 
   local function compare(name, settings, dtype, format, second_format, blocksize, steps)
     fp8.manual_seed(3)
-    settings.state = {format = format, second_format = name == "AdamW" and second_format or nil, blocksize = blocksize,
+    settings.state = {format = format, second_format = has_second[name] and second_format or nil, blocksize = blocksize,
       smallest = 0}
     local list, states = {}, {}
     for i, count in ipairs {1, 63, 300, 2049, 4100} do
@@ -133,10 +158,10 @@ support.each_device(function(device)
         follow(name, state, gradients[i], settings, format, second_format, blocksize)
         for k, value in ipairs(state.p) do state.p[k] = reference.round[dtype](value) end
         assert.same(state.p, support.flat(list[i]:detach()))
-        local first = name == "AdamW" and "first_moment" or "momentum_buffer"
+        local first = first_names[name]
         assert.same(state.m_scales, optimizer.state[i][first .. "_scale"]:totable())
         assert.same(state.m, decoded(optimizer, i, first, format, blocksize))
-        if name == "AdamW" then
+        if has_second[name] then
           assert.same(state.v_scales, optimizer.state[i].second_moment_scale:totable())
           assert.same(state.v, decoded(optimizer, i, "second_moment", second_format, blocksize))
         end
@@ -150,6 +175,10 @@ support.each_device(function(device)
       local dtype = ({"f32", "bf16", "f16"})[i % 3 + 1]
       it(("follows the reference of AdamW: %s, %s"):format(label, dtype), function()
         compare("AdamW", {lr = 0.01, weight_decay = 0.1}, dtype, first, second, 256, 3)
+      end)
+      it("follows the references of Adam and Lion: " .. label, function()
+        compare("Adam", {lr = 0.01, weight_decay = 0.1}, dtype, first, second, 256, 3)
+        compare("Lion", {lr = 0.01, weight_decay = 0.1}, dtype, first, second, 256, 3)
       end)
       it("follows the reference of SGD: " .. label, function()
         compare("SGD", {lr = 0.01, momentum = 0.9, dampening = 0.2, weight_decay = 0.1, nesterov = i % 2 == 0}, dtype,
@@ -238,7 +267,7 @@ support.each_device(function(device)
         together[i].grad = fp8.randn(x.shape, on):to(dtype)
         alone[i].grad = together[i].grad
       end
-      for _, name in ipairs {"AdamW", "StableAdamW"} do
+      for _, name in ipairs {"Adam", "AdamW", "Lion", "StableAdamW"} do
         local optimizer = fp8.optim[name](together, settings)
         for _ = 1, 2 do optimizer:step() end
         for i = 1, 120 do
@@ -252,7 +281,7 @@ support.each_device(function(device)
     it("makes a whole block NaN of a NaN or an infinity, and with the next step its parameters", function()
       for _, format in ipairs {dynamic, "e4m3"} do
         for _, wrong in ipairs {0 / 0, math.huge, -math.huge} do
-          for _, name in ipairs {"AdamW", "SGD"} do
+          for _, name in ipairs {"Adam", "AdamW", "Lion", "SGD"} do
             local x = parameter(fp8.ones(600))
             x.grad = fp8.ones(600, on)
             x.grad:narrow(1, 300, 1):fill_(wrong)
@@ -319,7 +348,8 @@ support.each_device(function(device)
   describe("Moments in 8 bits", function()
     local kinds = {
       {"AdamW", {format = dynamic}}, {"AdamW", {format = "e4m3", second_format = "e5m2", blocksize = 64}},
-      {"StableAdamW", {format = dynamic}}, {"SGD", {format = dynamic}},
+      {"StableAdamW", {format = dynamic}}, {"SGD", {format = dynamic}}, {"Adam", {format = dynamic}},
+      {"Lion", {format = "e4m3"}},
     }
 
     local function build(name, state, rounding)

@@ -16,6 +16,10 @@ local cases = {
   {"AdamW", {lr = 0.01}},
   {"AdamW", {lr = 0.1, beta1 = 0.5, beta2 = 0.9, epsilon = 1e-3, weight_decay = 0.2}},
   {"AdamW", {lr = 0.1, weight_decay = 0}},
+  {"Adam", {lr = 0.01}},
+  {"Adam", {lr = 0.1, beta1 = 0.5, beta2 = 0.9, epsilon = 1e-3, weight_decay = 0.2}},
+  {"Lion", {lr = 0.01}},
+  {"Lion", {lr = 0.05, beta1 = 0.5, beta2 = 0.8, weight_decay = 0.2}},
   {"StableAdamW", {lr = 0.01}},
   {"StableAdamW", {lr = 0.1, beta1 = 0.5, beta2 = 0.999, epsilon = 0.3, weight_decay = 0.2}},
 }
@@ -147,7 +151,7 @@ support.each_device(function(device)
     end)
 
     it("shows an infinite gradient and a NaN", function()
-      for _, name in ipairs {"AdamW", "StableAdamW"} do
+      for _, name in ipairs {"Adam", "AdamW", "StableAdamW"} do
         for _, wrong in ipairs {math.huge, -math.huge, 0 / 0} do
           local x = fp8.ones(3, {device = device}):requires_grad_()
           x.grad = fp8.tensor({1, wrong, 2e19}, {device = device})
@@ -156,6 +160,16 @@ support.each_device(function(device)
           assert.is_true(value ~= value)
         end
       end
+    end)
+
+    it("of Lion goes by signs: an infinite gradient's too, and a NaN stays", function()
+      local x = fp8.ones(5, {device = device}):requires_grad_()
+      x.grad = fp8.tensor({0, 1e-30, -math.huge, 3e38, 0 / 0}, {device = device})
+      fp8.optim.Lion({x}, {lr = 0.25}):step()
+      local values = x:totable()
+      assert.is_true(values[5] ~= values[5])
+      values[5] = nil
+      assert.same({1, 0.75, 1.25, 0.75}, values)
     end)
 
     it("leaves parameters without a gradient alone, and drops gradients with zero_grad", function()
@@ -183,7 +197,7 @@ support.each_device(function(device)
     end)
 
     it("trains: a quadratic goes to its minimum", function()
-      for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+      for _, name in ipairs {"SGD", "Adam", "AdamW", "StableAdamW"} do
         local x = fp8.tensor({3, -2}, {device = device, requires_grad = true})
         local settings = name == "SGD" and {lr = 0.1, momentum = 0.5} or {lr = 0.1, weight_decay = 0}
         local optimizer = fp8.optim[name]({x}, settings)
@@ -210,7 +224,7 @@ describe("An optimizer refuses", function()
   local x = fp8.zeros(2, {requires_grad = true})
 
   it("wrong parameters", function()
-    for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+    for _, name in ipairs {"SGD", "Adam", "AdamW", "Lion", "Muon", "StableAdamW"} do
       fails(name, fp8.optim[name])
       fails(name, fp8.optim[name], {})
       fails(name, fp8.optim[name], 3)
@@ -285,7 +299,7 @@ describe("An optimizer refuses", function()
   end)
 
   it("to step where no parameter has a gradient", function()
-    for _, name in ipairs {"SGD", "AdamW", "StableAdamW"} do
+    for _, name in ipairs {"SGD", "Adam", "AdamW", "Lion", "StableAdamW"} do
       local y, z = fp8.ones(2, {requires_grad = true}), fp8.ones(2, {requires_grad = true})
       local optimizer = fp8.optim[name] {{parameters = {y}}, {parameters = {z}}}
       fails(name .. ": no parameter has a gradient", optimizer.step, optimizer)

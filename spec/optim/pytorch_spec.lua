@@ -3,11 +3,11 @@ local cjson = require "cjson"
 local fp8 = require "fp8"
 local support = require "spec.support"
 
-local steps, count = 10, 4
+local steps, matrices = 10, 5
 local tensors, cases = fp8.load(support.fixture "optim.safetensors")
 
---- A list of fresh parameters with the start values.
-local function parameters(device, dtype)
+--- A list of fresh parameters with the start values; a case has four, and of Muon one more.
+local function parameters(device, dtype, count)
   local list = {}
   for i = 1, count do list[i] = tensors["start." .. i]:to {device = device, dtype = dtype}:clone():requires_grad_() end
   return list
@@ -18,7 +18,7 @@ local function optimizer_of(case, list)
   if case.groups then
     source = {}
     for i, group in ipairs(case.groups) do
-      source[i] = {lr = group.lr, weight_decay = group.weight_decay, parameters = {}}
+      source[i] = {lr = group.lr, weight_decay = group.weight_decay, use_muon = group.use_muon, parameters = {}}
       for k, position in ipairs(group.parameters) do source[i].parameters[k] = list[position] end
     end
   end
@@ -32,7 +32,7 @@ support.each_device(function(device)
       it(name, function()
         local case = cjson.decode(text)
         local dtype = case.rounded and "bf16" or "f32"
-        local list = parameters(device, dtype)
+        local list = parameters(device, dtype, case.optimizer == "Muon" and matrices or 4)
         local optimizer = optimizer_of(case, list)
         local schedule = case.schedule
         local rate = schedule and fp8.optim[schedule.kind .. "_schedule"] {
@@ -52,7 +52,8 @@ support.each_device(function(device)
         end
         for i, parameter in ipairs(list) do
           local expected = tensors[("%s.%d"):format(name, i)]
-          support.close(case.rounded and optimizer.state[i].master or parameter:detach(), expected, 1e-6)
+          support.close(case.rounded and optimizer.state[i].master or parameter:detach(), expected,
+            case.tolerance or 1e-6)
           if case.rounded then support.equal(parameter:detach(), optimizer.state[i].master:to "bf16") end
         end
         if case.clip then support.close(fp8.tensor(norms), tensors[name .. ".norms"], 1e-6) end

@@ -181,19 +181,21 @@ describe("The option rounding", function()
   it("is checked in C as well", function()
     local settings = {rounding = "stochastic", step = 1}
     local list = {x, x.grad, false, false, fp8.zeros(3), false, false}
-    fails("parameter 1 has a master", core.update, "sgd", {{list = list, settings = settings}}, {}, 0)
+    fails("parameter 1 has a master", core.update, {{rule = "sgd", list = list, settings = settings}}, {}, 0)
     list[5], list[6] = false, fp8.zeros(1)
-    fails("has a scale of a first moment, but none of these", core.update, "sgd", {{list = list, settings = settings}},
-      {}, 0)
+    fails("has a scale of a first moment, but none of these", core.update,
+      {{rule = "sgd", list = list, settings = settings}}, {}, 0)
     list[3] = fp8.zeros(3, {dtype = "u8"})
-    fails("the first moment of parameter 1 has a scale, but no format", core.update, "sgd",
-      {{list = list, settings = settings}}, {}, 0)
-    local batch = {list = list, settings = settings}
+    fails("the first moment of parameter 1 has a scale, but no format", core.update,
+      {{rule = "sgd", list = list, settings = settings}}, {}, 0)
+    local batch = {rule = "sgd", list = list, settings = settings}
     local function refused(text, format, blocksize, rounding)
       batch.first_format = core.quantizer {format = format, blocksize = blocksize, rounding = rounding}
       batch.second_format = batch.first_format
-      fails(text, core.update, "sgd", {batch}, {}, 0)
+      fails(text, core.update, {batch}, {}, 0)
     end
+    fails("rule must be that of an optimizer, got rmsprop", core.update,
+      {{rule = "rmsprop", list = {}, settings = {}}}, {}, 0)
     refused("must be a contiguous e4m3 tensor", "e4m3", 256)
     refused("must be a power of two from 64 to 2048", "e4m3", 32)
     refused("must be a power of two from 64 to 2048", "e4m3", {1, 64})

@@ -39,7 +39,7 @@ support.each_device(function(device)
 
     local kinds = {
       {"SGD", {lr = 0.1, momentum = 0.9}}, {"SGD", {lr = 0.1}}, {"AdamW", {lr = 0.1, beta2 = 0.95}},
-      {"StableAdamW", {lr = 1 / 3}},
+      {"StableAdamW", {lr = 1 / 3}}, {"Adam", {lr = 0.1, weight_decay = 0.1}}, {"Lion", {lr = 0.1}},
     }
     for i, kind in ipairs(kinds) do
       for _, dtype in ipairs {"f32", "bf16"} do

@@ -263,7 +263,7 @@ return function(random, device, pool_size)
     return {lr = 0.1, momentum = make "small" - 1, step = 1, nesterov = make "boolean",
       rounding = pick {"nearest", "stochastic"}}
   end
-  function makers.rule() return pick {"sgd", "adamw", "stable_adamw"} end
+  function makers.rule() return pick {"sgd", "adamw", "adam", "stable_adamw", "lion"} end
   function makers.optimizer_options()
     local state = {
       format = make(pick {"map", "any"}), second_format = pick {"e5m2", make "map"},
@@ -271,6 +271,7 @@ return function(random, device, pool_size)
     }
     return pick {
       {}, {rounding = pick {"stochastic", make "any"}, master_weights = make "boolean"}, {state = make "any"},
+      {ns_steps = make "small", adjust_lr = pick {"original", "match_rms_adamw", make "any"}, nesterov = make "boolean"},
       {state = state, momentum = 0.5}, {state = {format = pick {"e4m3", "e5m2"}, smallest = 0}}, make "options",
     }
   end
@@ -306,7 +307,7 @@ return function(random, device, pool_size)
   function makers.batches()
     local batches = {}
     for i = 1, random(2) do
-      batches[i] = {list = make "update_list", settings = make "step", live = random(3) == 1 and make "live" or nil}
+      batches[i] = {rule = make "rule", list = make "update_list", settings = make "step", live = random(3) == 1 and make "live" or nil}
       if random(2) == 1 then batches[i].first_format = make "moment_format" end
       if random(2) == 1 then batches[i].second_format = make "moment_format" end
     end
@@ -334,7 +335,7 @@ return function(random, device, pool_size)
   function makers.parameters()
     return pick {
       make "layer":parameters(), {make "tensor"}, {}, make "layer", {{parameters = make "layer", lr = make "number"}},
-      {{params = make "layer"}},
+      {{params = make "layer"}}, {{params = make "layer", use_muon = false}},
     }
   end
 

@@ -139,8 +139,8 @@ for names, kinds in ([[
   Flatten: dimension dimension
   ModuleList ModuleDict: layers
   Sequential: layer callback
-  SGD AdamW StableAdamW: parameters optimizer_options
-  update: rule batches field_changes field_count
+  SGD Adam AdamW StableAdamW Lion Muon: parameters optimizer_options
+  update: batches field_changes field_count
   new_live_step: device
   update_words: batch
   store_step: live rule step small

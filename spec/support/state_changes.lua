@@ -107,6 +107,10 @@ function state_changes.actions(device, directory)
     SGD = function(groups) return fp8.optim.SGD(groups, {lr = 0.1, momentum = 0.9}) end,
     AdamW = function(groups) return fp8.optim.AdamW(groups, {lr = 0.1, master_weights = true}) end,
     StableAdamW = function(groups) return fp8.optim.StableAdamW(groups, {lr = 0.1}) end,
+    Muon = function(groups)
+      groups[2].use_muon = false
+      return fp8.optim.Muon(groups, {lr = 0.1})
+    end,
     ["AdamW in 8 bits"] = function(groups)
       return fp8.optim.AdamW(groups, {lr = 0.1, state = {format = fp8.create_dynamic_map(), smallest = 0}})
     end,

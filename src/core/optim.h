@@ -16,12 +16,15 @@
  *                 without m: p -= rate · g
  *   ADAMW         m = beta1 · m + fraction1 · g;  v = beta2 · v + fraction2 · g²
  *                 p = p · (1 - lr · weight_decay) - rate · m / (sqrt(v) · root_scale + epsilon)
- *   STABLE_ADAMW  the same, with lr and rate divided by max(1, RMS), RMS = sqrt(mean(g² / max(v, epsilon²))) over
+ *   ADAM          the same of g + weight_decay · p, with an lr of 0: no decay but that
+ *   STABLE_ADAMW  as ADAMW, with lr and rate divided by max(1, RMS), RMS = sqrt(mean(g² / max(v, epsilon²))) over
  *                 all elements of the parameter, v the new one; a NaN in it makes the whole parameter NaN
+ *   LION          p = p · (1 - lr · weight_decay) - rate · sign(beta1 · m + fraction1 · g), then
+ *                 m = beta2 · m + fraction2 · g
  *
- * PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2) follow with numbers that
- * src/ops/optim/step.c derives from their settings. */
-typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_STABLE_ADAMW } UpdateRule;
+ * PyTorch's SGD, Adam and AdamW, StableAdamW of Wortsman et al. (2023, algorithm 2) and Lion of Chen et al. (2023,
+ * algorithm 2) follow with numbers that src/ops/optim/step.c derives from their settings. */
+typedef enum UpdateRule { UPDATE_SGD, UPDATE_ADAMW, UPDATE_ADAM, UPDATE_STABLE_ADAMW, UPDATE_LION } UpdateRule;
 
 /* The numbers of a step. All are words of 32 bits, so that a step can also be a tensor of UPDATE_FIELDS f32 elements. */
 typedef struct UpdateStep {
@@ -38,7 +41,8 @@ typedef struct UpdateStep {
 enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
 
 /* A parameter of f32, f16 or bf16, its gradient of the same dtype, and what an optimizer keeps for it in f32; all
- * contiguous and of one shape. NULL: no first moment of SGD without momentum, no second moment of any SGD, no master.
+ * contiguous and of one shape. NULL: no first moment of SGD without momentum, no second moment of any SGD and of LION,
+ * no master.
  *
  * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
  * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
@@ -72,6 +76,9 @@ typedef struct Update {
   Quantizer first_format, second_format; /* of 8-bit moments: map or format, and the blocksize, the same for both */
 } Update;
 
+/* Whether a rule keeps a second moment. */
+static inline bool rule_has_second(UpdateRule rule) { return rule != UPDATE_SGD && rule != UPDATE_LION; }
+
 /* The random words that a step takes for a parameter where it is stochastic. */
 static inline int64_t parameter_words(const Tensor *parameter) {
   return parameter->dtype == DTYPE_F32 ? 0 : divide_up(tensor_count(parameter), 4) * 4;
@@ -101,8 +108,10 @@ PORTABLE float moment_after(float moment, float beta, float fraction, float valu
   return beta * moment + fraction * value;
 }
 
-/* SGD: the gradient with the decay of the parameter in it. */
-PORTABLE float sgd_gradient(float grad, float parameter, float weight_decay) { return grad + weight_decay * parameter; }
+/* SGD and ADAM: the gradient with the decay of the parameter in it. */
+PORTABLE float decayed_gradient(float grad, float parameter, float weight_decay) {
+  return grad + weight_decay * parameter;
+}
 
 /* SGD with momentum: where the parameter goes, from that gradient and the first moment after the step. */
 PORTABLE float sgd_direction(float gradient, float first, float beta1, bool nesterov) {
@@ -140,6 +149,12 @@ PORTABLE float adamw_parameter(float parameter, float first, float second, float
                                float epsilon) {
   float root = sqrtf(second) * root_scale + epsilon;
   return parameter * kept - rate * (root == 0.0f ? 0.0f : first / root);
+}
+
+/* LION: -1, 0 or 1; a NaN stays. */
+PORTABLE float lion_direction(float first, float beta1, float fraction1, float grad) {
+  float mean = moment_after(first, beta1, fraction1, grad);
+  return mean > 0.0f ? 1.0f : mean < 0.0f ? -1.0f : mean;
 }
 
 /* STABLE_ADAMW: g² / max(v, epsilon²), v the second moment after the step, which begins with `second`. A NaN stays,

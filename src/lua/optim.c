@@ -1,8 +1,9 @@
 /* Optimizer steps, and their numbers as tensors. */
 #include "lua/binding/binding.h"
 
-static const char *const rule_names[] = {
-    [UPDATE_SGD] = "sgd", [UPDATE_ADAMW] = "adamw", [UPDATE_STABLE_ADAMW] = "stable_adamw", NULL};
+static const char *const rule_names[] = {[UPDATE_SGD] = "sgd",   [UPDATE_ADAMW] = "adamw",
+                                         [UPDATE_ADAM] = "adam", [UPDATE_STABLE_ADAMW] = "stable_adamw",
+                                         [UPDATE_LION] = "lion", NULL};
 
 static UpdateStep check_step(lua_State *L, UpdateRule rule, int index) {
   check_table(L, index);
@@ -50,16 +51,17 @@ static UpdateEntry *check_entries(lua_State *L, int batch, int argument, int *co
 }
 
 /* Reads the batch on top of the stack. What it has to keep alive goes to the table `anchors`. */
-static UpdateBatch check_batch(lua_State *L, UpdateRule rule, int anchors) {
+static UpdateBatch check_batch(lua_State *L, int anchors) {
   int index = lua_gettop(L);
-  if (!lua_istable(L, index)) argument_error(L, 2, "a list of tables expected, got a %s", luaL_typename(L, index));
+  if (!lua_istable(L, index)) argument_error(L, 1, "a list of tables expected, got a %s", luaL_typename(L, index));
+  UpdateRule rule = (UpdateRule)choice_field(L, index, "rule", rule_names, "rule must be that of an optimizer");
   UpdateBatch batch = {.update = {.rule = rule}};
   Update *update = &batch.update;
   push_field(L, index, "settings");
-  check_field_type(L, 2, "settings", LUA_TTABLE);
+  check_field_type(L, 1, "settings", LUA_TTABLE);
   update->step = check_step(L, rule, lua_gettop(L));
   update->live = optional_tensor_field(L, index, "live");
-  update->list = check_entries(L, index, 2, &update->count);
+  update->list = check_entries(L, index, 1, &update->count);
   batch.coded = push_field(L, index, "first_format") != LUA_TNIL;
   if (batch.coded) {
     batch.first = check_quantizer(L, lua_gettop(L));
@@ -70,25 +72,24 @@ static UpdateBatch check_batch(lua_State *L, UpdateRule rule, int anchors) {
   return batch;
 }
 
-/* update("sgd", "adamw" or "stable_adamw", batches, fields, count): one step of all batches or, with an error, nothing.
- * A batch is of parameters on one device, {list =, settings =, live = nil, first_format = nil, second_format = nil}. The
- * list holds parameter, gradient, first moment, second moment, master, and the scales of the first and of the second
- * moment of each, one after the other, false for what there is not. Settings: {lr =, weight_decay =, step = (from 1),
- * rounding = "nearest" or "stochastic"}, and momentum, dampening and nesterov or beta1, beta2 and epsilon. `live` is a
- * tensor from store_step, read in place of the settings when the update runs. The formats are quantizers, of moments
- * that have scales. With the step `fields` are set, `count` times a table, a key and a value, as commit does; they have
- * values before. */
+/* update(batches, fields, count): one step of all batches or, with an error, nothing. A batch is of parameters on one
+ * device, {rule = "sgd" (or another of rule_names), list =, settings =, live = nil, first_format = nil,
+ * second_format = nil}. The list holds parameter, gradient, first moment, second moment, master, and the scales of the
+ * first and of the second moment of each, one after the other, false for what there is not. Settings: {lr =,
+ * weight_decay =, step = (from 1), rounding = "nearest" or "stochastic"}, and momentum, dampening and nesterov or beta1,
+ * beta2 and epsilon. `live` is a tensor from store_step, read in place of the settings when the update runs. The formats
+ * are quantizers, of moments that have scales. With the step `fields` are set, `count` times a table, a key and a value,
+ * as commit does; they have values before. */
 static int lfp8_update(lua_State *L) {
-  enum { BATCHES = 2, FIELDS, COUNT, ANCHORS };
+  enum { BATCHES = 1, FIELDS, COUNT, ANCHORS };
   lua_settop(L, COUNT);
-  UpdateRule rule = (UpdateRule)luaL_checkoption(L, 1, NULL, rule_names);
   check_table(L, BATCHES);
   int fields = own_field_list(L, FIELDS, COUNT), count = (int)list_length(L, BATCHES, BATCHES);
   lua_newtable(L);
   UpdateBatch *batches = lua_newuserdata(L, ((size_t)count + 1) * sizeof *batches);
   for (int i = 0; i < count; i++) {
     lua_rawgeti(L, BATCHES, i + 1);
-    batches[i] = check_batch(L, rule, ANCHORS);
+    batches[i] = check_batch(L, ANCHORS);
     lua_pop(L, 1);
   }
   bool done = op_update(batches, count);

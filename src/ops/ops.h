@@ -317,7 +317,7 @@ typedef struct UpdateSettings {
   bool stochastic; /* how 16-bit parameters are rounded */
 } UpdateSettings;
 
-/* The numbers of a step: PyTorch's SGD and AdamW, and StableAdamW of Wortsman et al. (2023, algorithm 2). */
+/* The numbers of a step of one of the optimizers in core/optim.h. */
 UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings);
 
 /* How many random words a stochastic step takes for these parameters, and drawing as many for one, outside of captures.

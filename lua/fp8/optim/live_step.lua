@@ -4,15 +4,15 @@
 local core = require "fp8.core"
 local graph = require "fp8.graph"
 
---- @param optimizer its method `settings_of(group)` gives the settings of the moment, and `rule` says for which update
--- @param batch      what is updated: {group =, device =, states =, …}, states a list of tables with a count `steps`
+--- @param optimizer its method `settings_at(batch, step)` gives the settings of the moment
+-- @param batch      what is updated: {rule =, device =, states =, …}, states a list of tables with a count `steps`
 -- @param device     of the graph
 -- @return the tensor that the update reads
 return function(optimizer, batch, device)
   if batch.device ~= device then
     core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(batch.device, device))
   end
-  local live, group, states, settings = core.new_live_step(device), batch.group, batch.states, nil
+  local live, states, settings = core.new_live_step(device), batch.states, nil
   local words = core.update_words(batch) -- that a stochastic step draws
   graph.on_replay {
     prepare = function()
@@ -22,11 +22,10 @@ return function(optimizer, batch, device)
           core.raise "graph: its parameters have had different numbers of steps since it was captured; capture it again"
         end
       end
-      settings = optimizer:settings_of(group)
-      settings.step = steps + 1
+      settings = optimizer:settings_at(batch, steps + 1)
     end,
     commit = function(fields, count)
-      core.store_step(live, optimizer.rule, settings, words)
+      core.store_step(live, batch.rule, settings, words)
       for i = 1, #states do
         fields[3 * count + 1], fields[3 * count + 2], fields[3 * count + 3] = states[i], "steps", settings.step
         count = count + 1

@@ -3,6 +3,7 @@ local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local graph = require "fp8.graph"
+local is_whole = require "fp8.is_whole"
 local live_step = require "fp8.optim.live_step"
 local moments = require "fp8.optim.moments"
 local parameters = require "fp8.optim.parameters"
@@ -13,18 +14,24 @@ local raise = core.raise
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
-local roundings = {nearest = true, stochastic = true} -- of 16-bit parameters
+-- The settings that are strings: of 16-bit parameters, and of Muon.
+local choices = {
+  rounding = {nearest = true, stochastic = true, text = '"nearest" or "stochastic"'},
+  adjust_lr = {original = true, match_rms_adamw = true, text = '"original" or "match_rms_adamw"'},
+}
 
--- Betas are shares that moving averages keep: 1 would never let a gradient in.
+-- Betas are shares that moving averages keep: 1 would never let a gradient in. Muon's steps are those of a loop.
 local function is_right(key, value, default)
-  if type(default) == "string" then return roundings[value] ~= nil end
+  if type(default) == "string" then return value ~= "text" and choices[key][value] ~= nil end
   if type(default) ~= "number" then return type(value) == type(default) end
+  if key == "ns_steps" then return is_whole(value, 1) and value < 100 end
   return type(value) == "number" and value >= 0 and value < math.huge and (not key:find "^beta" or value < 1)
 end
 
 local function kind_of(key, default)
-  if type(default) == "string" then return '"nearest" or "stochastic"' end
+  if type(default) == "string" then return choices[key].text end
   if type(default) ~= "number" then return "a boolean" end
+  if key == "ns_steps" then return "a whole number from 1 to 99" end
   return key:find "^beta" and "a number from 0 to below 1" or "a finite number of at least 0"
 end
 
@@ -59,10 +66,20 @@ end
 --- The settings that hold for a group now: its own, and the optimizer's for the others.
 function Optimizer:settings_of(group)
   local settings = resolved(self, group)
-  if #self.moments(settings) > #group.moments then
-    raise(self.name .. ": momentum can't be switched on after the optimizer was made")
+  for i, moment in ipairs(self.moments(settings)) do
+    if moment ~= group.moments[i] then
+      raise(("%s: %s after the optimizer was made"):format(self.name,
+        settings.use_muon == nil and "momentum can't be switched on" or "use_muon can't be changed"))
+    end
   end
   return settings
+end
+
+--- The settings of a batch's step number `step`, as core.update takes them.
+function Optimizer:settings_at(batch, step)
+  local settings = self:settings_of(batch.group)
+  settings.step = step
+  return batch.derive and batch.derive(settings) or settings
 end
 
 -- What is kept for a parameter: tensors by name, and the number of its steps.
@@ -73,25 +90,33 @@ local function new_entry(parameter, group, master_weights)
   return entry
 end
 
--- What a group needs beside its settings: names of moments, their formats (false for f32), and its first parameter's
--- number.
+-- What a group needs beside its settings: its rule, names of moments, their formats (false for f32), and its first
+-- parameter's number.
 local function complete(self, group, label, shared, first)
-  group.moments, group.first = self.moments(resolved(self, group)), first
+  local settings = resolved(self, group)
+  group.rule = type(self.rule) == "function" and self.rule(settings) or self.rule
+  group.moments, group.first = self.moments(settings), first
   group.scales = {}
   for i, moment in ipairs(group.moments) do group.scales[i] = moment .. "_scale" end
   local own = group.state
   if own == nil then own = shared end
+  if self.check_group then self.check_group(label, group, own) end
   group.formats, group.state = moments.read(label, own, group.moments), nil
 end
 
 --- A class of optimizers.
 -- @param name     for errors and tostring
--- @param rule     which of core's updates is used: "sgd", "adamw" or "stable_adamw"
+-- @param rule     which of core's updates is used, "sgd" or another of src/lua/optim.c, or a function(settings) that says
+--   it of a group
 -- @param defaults settings with their values; they become fields of the object and can be changed between steps
 -- @param names    names(settings): names of the first and the second moment, as far as they are kept
-function Optimizer.class(name, rule, defaults, names)
+-- @param more     nil, or {check_group = function(label, group, state) that raises an error if a group can't have its
+--   rule, settings or this option `state`, expand = function(batches) that returns what core.update is to get in place
+--   of these}
+function Optimizer.class(name, rule, defaults, names, more)
   defaults.master_weights, defaults.rounding = false, "nearest"
   local class = setmetatable({name = name, rule = rule, defaults = defaults, moments = names}, Optimizer)
+  for key, value in pairs(more or {}) do class[key] = value end
   class.__index = class
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
   local settings_known, known = {}, {state = true}
@@ -133,7 +158,7 @@ local function batch_for(batches, first, group, steps, device)
   for i = #batches, first, -1 do
     if batches[i].steps == steps and batches[i].device == device then return batches[i] end
   end
-  local batch = {group = group, steps = steps, device = device, list = {}, states = {}}
+  local batch = {rule = group.rule, group = group, steps = steps, device = device, list = {}, states = {}}
   if group.formats then
     batch.first_format, batch.second_format = group.formats[1].quantizer, group.formats[2].quantizer
   end
@@ -163,17 +188,14 @@ local function collect_batches(self)
     end
   end
   if #batches == 0 then raise(self.name .. ": no parameter has a gradient: backward() gives them theirs") end
-  for _, batch in ipairs(batches) do
-    batch.settings = self:settings_of(batch.group)
-    batch.settings.step = batch.steps + 1
-  end
-  return batches
+  for _, batch in ipairs(batches) do batch.settings = self:settings_at(batch, batch.steps + 1) end
+  return self.expand and self.expand(batches) or batches
 end
 
 --- Updates every parameter that has a gradient, in place; an error if none has. While a graph is captured nothing is
 -- updated yet, so no step is counted.
 function Optimizer:step()
-  local batches, rule, capturing = collect_batches(self), self.rule, graph.capturing()
+  local batches, capturing = collect_batches(self), graph.capturing()
   local fields, count = {}, 0 -- what the step changes beside tensors, as core.commit takes it
   for _, batch in ipairs(batches) do
     batch.live = capturing and live_step(self, batch, capturing) or nil
@@ -182,7 +204,7 @@ function Optimizer:step()
       count = count + 1
     end
   end
-  core.update(rule, batches, fields, count)
+  core.update(batches, fields, count)
 end
 
 --- Drops the gradients of all parameters.

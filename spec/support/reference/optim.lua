@@ -15,6 +15,26 @@ function optim.SGD(p, g, state, s, round)
   end
 end
 
+function optim.Adam(p, g, state, s, round)
+  local decayed = {}
+  for i = 1, #p do decayed[i] = g[i] + (s.weight_decay or 0) * p[i] end
+  local settings = setmetatable({weight_decay = 0}, {__index = s})
+  optim.AdamW(p, decayed, state, settings, round)
+end
+
+--- Algorithm 2 of Chen et al. (2023).
+function optim.Lion(p, g, state, s, round)
+  state.m = state.m or {}
+  local beta1, beta2 = s.beta1 or 0.9, s.beta2 or 0.99
+  for i = 1, #p do
+    local m = state.m[i] or 0
+    local c = beta1 * m + (1 - beta1) * g[i]
+    local sign = c > 0 and 1 or c < 0 and -1 or 0
+    p[i] = round(p[i] - s.lr * (sign + (s.weight_decay or 0) * p[i]))
+    state.m[i] = beta2 * m + (1 - beta2) * g[i]
+  end
+end
+
 function optim.AdamW(p, g, state, s, round)
   state.t = (state.t or 0) + 1
   state.m, state.v = state.m or {}, state.v or {}

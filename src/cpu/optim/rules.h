@@ -4,7 +4,7 @@
 
 #include "core/optim.h"
 
-/* One step of n parameters with their moments; m is NULL in SGD without momentum, v in any SGD. */
+/* One step of n parameters, at most CHUNK, with their moments; m is NULL in SGD without momentum, v in any SGD and LION. */
 void apply_rule(UpdateRule rule, const UpdateStep *step, float *p, const float *grad, float *m, float *v, int n);
 
 /* out = g² / max(v, epsilon²), v being what the step makes of the second moments. */

@@ -25,6 +25,15 @@ static UpdateStep adamw_step(const UpdateSettings *settings) {
                       .epsilon = (float)settings->epsilon};
 }
 
+static UpdateStep lion_step(const UpdateSettings *settings) {
+  double beta1 = settings->beta1, beta2 = settings->beta2;
+  return (UpdateStep){.rate = (float)settings->lr,
+                      .beta1 = (float)beta1,
+                      .fraction1 = (float)(1 - beta1),
+                      .beta2 = (float)beta2,
+                      .fraction2 = (float)(1 - beta2)};
+}
+
 /* The paper corrects the betas instead of the moments: beta (1 - beta^(t - 1)) / (1 - beta^t). */
 static UpdateStep stable_adamw_step(const UpdateSettings *settings) {
   double part1 = (1 - settings->beta1) / (1 - pow(settings->beta1, settings->step));
@@ -43,16 +52,19 @@ static UpdateStep step_of_rule(UpdateRule rule, const UpdateSettings *settings) 
   case UPDATE_SGD:
     return sgd_step(settings);
   case UPDATE_ADAMW:
+  case UPDATE_ADAM:
     return adamw_step(settings);
   case UPDATE_STABLE_ADAMW:
     return stable_adamw_step(settings);
+  case UPDATE_LION:
+    return lion_step(settings);
   }
   trap_missing_case();
 }
 
 UpdateStep op_update_step(UpdateRule rule, const UpdateSettings *settings) {
   UpdateStep step = step_of_rule(rule, settings);
-  step.lr = (float)settings->lr;
+  step.lr = rule == UPDATE_ADAM ? 0 : (float)settings->lr; /* whose decay is in the gradient alone */
   step.weight_decay = (float)settings->weight_decay;
   step.stochastic = settings->stochastic;
   return step;

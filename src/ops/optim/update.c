@@ -51,8 +51,8 @@ static bool check_entry(const Update *update, const UpdateEntry *entry, int posi
     return error_set("parameter %d is %s, its gradient %s", position, dtype_name(parameter->dtype),
                      dtype_name(grad->dtype));
   }
-  bool has_moments = update->rule == UPDATE_SGD ? !entry->second && (update->step.beta1 == 0 || entry->first)
-                                                : entry->first && entry->second;
+  bool needs_first = update->rule != UPDATE_SGD || update->step.beta1 != 0;
+  bool has_moments = (entry->first || !needs_first) && !entry->second == !rule_has_second(update->rule);
   if (!has_moments) return error_set("parameter %d does not have the moments that its optimizer needs", position);
   if (entry->second && !entry->first_scale != !entry->second_scale) {
     return error_set("parameter %d has one moment of 8 bits and one of 32", position);

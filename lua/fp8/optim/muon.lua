@@ -1,0 +1,171 @@
+--- Muon: momentum whose matrices are made orthogonal before they are the step.
+local core = require "fp8.core"
+local shape_text = require("fp8.shapes").text
+local Optimizer = require "fp8.optim.optimizer"
+
+local raise = core.raise
+
+local defaults = {
+  lr = 1e-3, momentum = 0.95, nesterov = true, weight_decay = 0.1, ns_steps = 5, adjust_lr = "original",
+  use_muon = true, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
+}
+
+local function rule(settings) return settings.use_muon and "muon" or "adamw" end
+
+local function moments(settings)
+  return settings.use_muon and {"momentum_buffer"} or {"first_moment", "second_moment"}
+end
+
+-- By rule, the settings that are the other's.
+local foreign = {muon = {"beta1", "beta2", "epsilon"}, adamw = {"momentum", "nesterov", "ns_steps", "adjust_lr"}}
+
+local function check_group(label, group, state)
+  for _, key in ipairs(foreign[group.rule]) do
+    if group[key] ~= nil then
+      raise(("%s: option %s is for groups with use_muon = %s"):format(label, key, tostring(group.rule == "adamw")))
+    end
+  end
+  if group.rule == "adamw" then return end
+  if state ~= nil and state ~= "f32" then
+    raise(label .. ": option state is for groups with use_muon = false: the momentum of matrices is f32")
+  end
+  for i, parameter in ipairs(group.parameters) do
+    if core.rank(parameter) ~= 2 then
+      raise(("%s: parameter %d has shape %s and is no matrix: put it into a group with use_muon = false, which AdamW " ..
+        "updates"):format(label, i, shape_text(core.shape(parameter))))
+    end
+  end
+end
+
+-- a · x + b · (x·xᵀ)·x + c · (x·xᵀ)²·x takes singular values from above 0 to around 1 in a few rounds. The coefficients
+-- are Keller Jordan's, whose slope at 0 is steep: "Muon: an optimizer for hidden layers in neural networks" (2024),
+-- https://kellerjordan.github.io/posts/muon/. PyTorch has the same ones.
+local coefficients = {a = 3.4445, b = -4.7750, c = 2.0315}
+local least_norm = 1e-7
+
+-- factor · x + scale · a·b in bf16, rounded once.
+local function combined(x, factor, a, b, scale)
+  local sum = core.matmul(a, b, nil, "f32")
+  if scale ~= 1 then core.mul_(sum, scale) end
+  local addend = core.to(x, {dtype = "f32"})
+  core.mul_(addend, factor)
+  core.add_(sum, addend)
+  core.free(addend)
+  local rounded = core.to(sum, {dtype = "bf16"})
+  core.free(sum)
+  return rounded
+end
+
+-- Something near U·Vᵀ of the matrix x = U·S·Vᵀ, in bf16. x is f32 and is changed.
+local function orthogonalized(x, steps)
+  local rows, columns = core.size(x, 1), core.size(x, 2)
+  core.div_(x, core.clamp(core.clip_grad_norm({x}, math.huge), least_norm, nil)) -- which only measures
+  local y = core.to(x, {dtype = "bf16"})
+  if rows > columns then y = core.transpose(y, 1, 2) end -- the smaller of the two products
+  for _ = 1, steps do
+    local gram = core.matmul(y, core.transpose(y, 1, 2))
+    local polynomial = combined(gram, coefficients.b, gram, gram, coefficients.c)
+    local after = combined(y, coefficients.a, polynomial, y, 1)
+    core.free(gram)
+    core.free(polynomial)
+    y = after
+  end
+  return rows > columns and core.transpose(y, 1, 2) or y
+end
+
+-- PyTorch's adjust_lr_fn: what makes the step of a matrix as large as that of others.
+local adjustments = {
+  original = function(rows, columns) return math.sqrt(math.max(1, rows / columns)) end,
+  match_rms_adamw = function(rows, columns) return 0.2 * math.sqrt(math.max(rows, columns)) end,
+}
+
+-- The step of a matrix, of the dtype of its gradient. The buffer stays as it is.
+local function direction(grad, buffer, settings)
+  local rows, columns = core.size(grad, 1), core.size(grad, 2)
+  if core.numel(grad) == 0 then return grad end
+  local wide, fraction = core.to(grad, {dtype = "f32"}), 1 - settings.momentum
+  local after = core.sub(buffer, core.mul(core.sub(buffer, wide), fraction))
+  if settings.nesterov then after = core.add(after, core.mul(core.sub(wide, after), fraction)) end
+  local step = core.to(orthogonalized(after, settings.ns_steps), {dtype = core.dtype(grad)})
+  return core.mul(step, adjustments[settings.adjust_lr](rows, columns))
+end
+
+local lasting = {"momentum", "nesterov", "ns_steps", "adjust_lr"} -- in a graph
+
+-- A batch of SGD for the same parameters, with these settings.
+local function batch_of(source, derive)
+  local made = source.settings
+  local batch = {
+    rule = "sgd", group = source.group, steps = source.steps, device = source.device, states = source.states, list = {},
+  }
+  function batch.derive(settings)
+    for _, name in ipairs(lasting) do
+      if settings[name] ~= made[name] then
+        raise(("graph: Muon's option %s was changed since it was captured; capture it again"):format(name))
+      end
+    end
+    local own = derive(settings)
+    own.step = settings.step
+    return own
+  end
+  batch.settings = batch.derive(made)
+  return batch
+end
+
+local function append(batch, parameter, grad, master)
+  local list, count = batch.list, #batch.list
+  list[count + 1], list[count + 2], list[count + 5] = parameter, grad, master
+  list[count + 3], list[count + 4], list[count + 6], list[count + 7] = false, false, false, false
+end
+
+-- What SGD makes of Muon's directions is its step: p -= lr · (direction + weight_decay · p). And its step of the
+-- momentum, whose rate and decay are negative, is the mean: buffer += (1 - momentum) · (g - buffer).
+local function expand_one(source)
+  local updates = batch_of(source, function(settings)
+    return {lr = settings.lr, weight_decay = settings.weight_decay, rounding = settings.rounding}
+  end)
+  local means = batch_of(source, function(settings) return {lr = settings.momentum - 1, weight_decay = -1} end)
+  for i = 1, #source.list, 7 do
+    local parameter, grad, buffer, master = source.list[i], source.list[i + 1], source.list[i + 2], source.list[i + 4]
+    append(updates, parameter, direction(grad, buffer, source.settings), master)
+    append(means, buffer, core.to(grad, {dtype = "f32"}), false)
+  end
+  return updates, means
+end
+
+local function expand(batches)
+  local expanded = {}
+  for _, batch in ipairs(batches) do
+    if batch.rule == "muon" then
+      expanded[#expanded + 1], expanded[#expanded + 2] = expand_one(batch)
+    else
+      expanded[#expanded + 1] = batch
+    end
+  end
+  return expanded
+end
+
+--- fp8.optim.Muon(parameters, {lr = 1e-3, momentum = 0.95, nesterov = true, weight_decay = 0.1, ns_steps = 5,
+-- adjust_lr = "original", master_weights = false, rounding = "nearest"}), as PyTorch's torch.optim.Muon computes it:
+--
+--   m = momentum · m + (1 - momentum) · g
+--   u = nesterov and momentum · m + (1 - momentum) · g or m
+--   p = p · (1 - lr · weight_decay) - lr · adjusted · orthogonal(u)
+--
+-- orthogonal(u) is near U·Vᵀ of u = U·S·Vᵀ, by ns_steps rounds of a Newton-Schulz iteration in bf16. `adjusted` is for
+-- a matrix (out, in)
+--
+--   adjust_lr = "original"         √max(1, out / in), as Keller Jordan has it
+--   adjust_lr = "match_rms_adamw"  0.2 · √max(out, in), which makes AdamW's lr and weight_decay fit ("Muon is scalable
+--                                  for LLM training", Liu et al., 2025)
+--
+-- Parameters are matrices. All others (biases, norms; embeddings and the last layer do better so too) go into groups
+-- with use_muon = false, which AdamW updates by the settings lr, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 and
+-- weight_decay, and whose moments may be in 8 bits by option state:
+--
+--   fp8.optim.Muon({{params = matrices, lr = 0.02}, {params = others, use_muon = false, lr = 3e-4}})
+--
+-- Groups and methods are those of fp8.optim.AdamW. A captured graph follows lr and weight_decay; where one of the other
+-- settings has been changed it is to be captured again, and says so. `use_muon` can't change after the optimizer was
+-- made.
+return Optimizer.class("Muon", rule, defaults, moments, {check_group = check_group, expand = expand})
