@@ -137,6 +137,13 @@ case("cross_entropy with options", function(x)
   }
   return fp8.cross_entropy(x, on_device_of(x, {2, -1, 3}), options)
 end, any(3, 4))
+case("cross_entropy of logits (n, classes, …)", function(x)
+  return fp8.cross_entropy(x, on_device_of(x, {{2, 0}, {1, 1}}), {reduction = "none", label_smoothing = 0.2})
+end, any(2, 3, 2))
+case("cross_entropy of probabilities", function(x, shares)
+  local weight = fp8.tensor({0.5, 2, 1}, {device = x.device})
+  return fp8.cross_entropy(x, shares, {weight = weight, label_smoothing = 0.2})
+end, any(2, 3, 2), any(2, 3, 2))
 for _, reduction in ipairs {"mean", "none"} do
   case("linear_cross_entropy, " .. reduction, function(x, w, b)
     return fp8.linear_cross_entropy(x, w, on_device_of(x, {2, -1, 0, 3, 1}),

@@ -45,7 +45,8 @@ local function orthogonal(u, steps)
   local x = mapped(function(value) return value / norm end, #u > #u[1] and transposed(u) or u)
   for _ = 1, steps do
     local gram = multiplied(x, transposed(x))
-    local polynomial = mapped(function(g, square) return -4.7750 * g + 2.0315 * square end, gram, multiplied(gram, gram))
+    local square = multiplied(gram, gram)
+    local polynomial = mapped(function(g, s) return -4.7750 * g + 2.0315 * s end, gram, square)
     x = mapped(function(value, product) return 3.4445 * value + product end, x, multiplied(polynomial, x))
   end
   return #u > #u[1] and transposed(x) or x
@@ -107,10 +108,11 @@ support.each_device(function(device)
 
     it("updates the parameters of groups with use_muon = false as AdamW does, moments in 8 bits included", function()
       local state = {format = "e4m3", smallest = 0}
-      local matrix, bias, twin = parameter {4, 6}, parameter {300}, nil
-      twin = bias:detach():clone():requires_grad_()
+      local matrix, bias = parameter {4, 6}, parameter {300}
+      local twin = bias:detach():clone():requires_grad_()
       local optimizer = fp8.optim.Muon {
-        {params = {matrix}, lr = 0.02}, {params = {bias}, use_muon = false, lr = 0.01, weight_decay = 0.3, state = state},
+        {params = {matrix}, lr = 0.02},
+        {params = {bias}, use_muon = false, lr = 0.01, weight_decay = 0.3, state = state},
       }
       local other = fp8.optim.AdamW({twin}, {lr = 0.01, weight_decay = 0.3, state = state})
       for _ = 1, 3 do
@@ -204,7 +206,8 @@ describe("Muon refuses", function()
       {{params = {matrix}, beta1 = 0.5}, {params = {bias}, use_muon = false}})
     fails("Muon: group 2: option momentum is for groups with use_muon = true", fp8.optim.Muon,
       {{params = {matrix}}, {params = {bias}, use_muon = false, momentum = 0.5}})
-    fails("Muon: option state is for groups with use_muon = false", fp8.optim.Muon, {matrix}, {state = {format = "e4m3"}})
+    fails("Muon: option state is for groups with use_muon = false", fp8.optim.Muon, {matrix},
+      {state = {format = "e4m3"}})
     local optimizer = fp8.optim.Muon {matrix}
     optimizer.use_muon = false
     matrix.grad = fp8.ones(2, 3)

@@ -271,7 +271,7 @@ return function(random, device, pool_size)
     }
     return pick {
       {}, {rounding = pick {"stochastic", make "any"}, master_weights = make "boolean"}, {state = make "any"},
-      {ns_steps = make "small", adjust_lr = pick {"original", "match_rms_adamw", make "any"}, nesterov = make "boolean"},
+      {ns_steps = make "small", adjust_lr = pick {"match_rms_adamw", make "any"}, nesterov = make "boolean"},
       {state = state, momentum = 0.5}, {state = {format = pick {"e4m3", "e5m2"}, smallest = 0}}, make "options",
     }
   end
@@ -307,7 +307,10 @@ return function(random, device, pool_size)
   function makers.batches()
     local batches = {}
     for i = 1, random(2) do
-      batches[i] = {rule = make "rule", list = make "update_list", settings = make "step", live = random(3) == 1 and make "live" or nil}
+      batches[i] = {
+        rule = make "rule", list = make "update_list", settings = make "step",
+        live = random(3) == 1 and make "live" or nil,
+      }
       if random(2) == 1 then batches[i].first_format = make "moment_format" end
       if random(2) == 1 then batches[i].second_format = make "moment_format" end
     end
@@ -365,7 +368,9 @@ return function(random, device, pool_size)
   function makers.parameter() return fp8.rand(3, 4, {device = device}) end
 
   function makers.logits() return fp8.randn(3, 4, {device = device}) end
-  function makers.targets() return random(4) == 1 and make "index" or fp8.randint(0, 4, {3}, {device = device}) end
+  function makers.targets()
+    return random(4) == 1 and make(pick {"index", "logits"}) or fp8.randint(0, 4, {3}, {device = device})
+  end
   function makers.loss_rule()
     return random(2) == 1 and fields {weight = "losses", smoothing = "fraction", ignored = "number"} or nil
   end
@@ -388,7 +393,8 @@ return function(random, device, pool_size)
 
   function makers.loss_options()
     return random(2) == 1 and fields {
-      ignore_index = "number", label_smoothing = "fraction", class_weight = "losses", rows = "small",
+      ignore_index = "number", label_smoothing = "fraction", class_weight = "losses", weight = "losses",
+      rows = "small",
     } or nil
   end
   function makers.losses() return fp8.rand(3, {device = device}) end

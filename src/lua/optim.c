@@ -8,7 +8,7 @@ static const char *const rule_names[] = {[UPDATE_SGD] = "sgd",   [UPDATE_ADAMW] 
 static UpdateStep check_step(lua_State *L, UpdateRule rule, int index) {
   check_table(L, index);
   static const char *const roundings[] = {"nearest", "stochastic", NULL};
-  double usual_beta2 = rule == UPDATE_STABLE_ADAMW ? 0.99 : 0.999;
+  double usual_beta2 = rule == UPDATE_STABLE_ADAMW || rule == UPDATE_LION ? 0.99 : 0.999;
   UpdateSettings settings = {
       .lr = number_field(L, index, "lr", 1e-3),
       .weight_decay = number_field(L, index, "weight_decay", 0),

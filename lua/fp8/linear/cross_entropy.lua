@@ -6,7 +6,7 @@ local autograd = require "fp8.autograd"
 local as_dtype = require "fp8.linear.as_dtype"
 local check = require "fp8.linear.check"
 local check_options = require "fp8.check_options"
-local cross_entropy_options = require "fp8.ops.cross_entropy_options"
+local cross_entropy_options = require "fp8.ops.cross_entropy.options"
 local fuses = require "fp8.linear.fuses"
 local gradients = require "fp8.linear.gradients"
 local is_whole = require "fp8.is_whole"
@@ -194,7 +194,7 @@ end
 --- The loss of a linear layer's outputs: `linear_cross_entropy` below, for a layer or for a plan.
 -- @param name    of the function to name in errors
 -- @param bias    (out), or nil
--- @param options those of cross_entropy_options.lua, and rows
+-- @param options those of ops/cross_entropy/options.lua, and rows
 -- @param plan    from plan.make, or nil for products of unquantized values
 -- @param state   of the layer that calls (state.lua), or nil
 function linear_cross_entropy.apply(name, x, weight, bias, targets, options, plan, state)

@@ -31,14 +31,14 @@ local function check_group(label, group, state)
   end
   for i, parameter in ipairs(group.parameters) do
     if core.rank(parameter) ~= 2 then
-      raise(("%s: parameter %d has shape %s and is no matrix: put it into a group with use_muon = false, which AdamW " ..
-        "updates"):format(label, i, shape_text(core.shape(parameter))))
+      raise(("%s: parameter %d has shape %s and is no matrix: put it into a group with use_muon = false, which " ..
+        "AdamW updates"):format(label, i, shape_text(core.shape(parameter))))
     end
   end
 end
 
--- a · x + b · (x·xᵀ)·x + c · (x·xᵀ)²·x takes singular values from above 0 to around 1 in a few rounds. The coefficients
--- are Keller Jordan's, whose slope at 0 is steep: "Muon: an optimizer for hidden layers in neural networks" (2024),
+-- a · x + b · (x·xᵀ)·x + c · (x·xᵀ)²·x takes singular values above 0 to around 1 in a few rounds. The coefficients are
+-- Keller Jordan's, whose slope at 0 is steep: "Muon: an optimizer for hidden layers in neural networks" (2024),
 -- https://kellerjordan.github.io/posts/muon/. PyTorch has the same ones.
 local coefficients = {a = 3.4445, b = -4.7750, c = 2.0315}
 local least_norm = 1e-7

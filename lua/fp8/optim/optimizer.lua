@@ -106,8 +106,8 @@ end
 
 --- A class of optimizers.
 -- @param name     for errors and tostring
--- @param rule     which of core's updates is used, "sgd" or another of src/lua/optim.c, or a function(settings) that says
---   it of a group
+-- @param rule     which of core's updates is used, "sgd" or another of src/lua/optim.c; or a function(settings) that
+--   says it of a group
 -- @param defaults settings with their values; they become fields of the object and can be changed between steps
 -- @param names    names(settings): names of the first and the second moment, as far as they are kept
 -- @param more     nil, or {check_group = function(label, group, state) that raises an error if a group can't have its

@@ -4,9 +4,10 @@
 --   ignore_index     a label, which need not be one of the classes: rows that have it count for nothing. No label is
 --                    ignored unless this says so
 --   label_smoothing  from 0 to 1: the share of the target that goes to all classes alike
---   class_weight     (classes) weights of the labels, f32, f16 or bf16
+--   class_weight     (classes) weights of the labels, f32, f16 or bf16; in fp8.cross_entropy also called `weight`,
+--                    as in PyTorch
 --
--- They mean what they mean in PyTorch's cross_entropy (class_weight: its `weight`). A mean over no row is NaN.
+-- They mean what they mean in PyTorch's cross_entropy. A mean over no row is NaN.
 local ffi = require "ffi"
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
@@ -27,18 +28,17 @@ local function is_integer(value)
   return is_whole(type(value) == "number" and math.abs(value), 0)
 end
 
-local function check_class_weight(name, weight)
-  if not core.is_tensor(weight) then
-    raise(("%s: option class_weight must be a tensor, got %s"):format(name, type(weight)))
-  end
+-- @param label of the function and the option
+local function check_class_weight(label, weight)
+  if not core.is_tensor(weight) then raise(("%s must be a tensor, got %s"):format(label, type(weight))) end
   if not computable[core.dtype(weight)] then
-    raise(("%s: option class_weight must be f32, f16 or bf16, got %s"):format(name, core.dtype(weight)))
+    raise(("%s must be f32, f16 or bf16, got %s"):format(label, core.dtype(weight)))
   end
   if core.rank(weight) ~= 1 then
-    raise(("%s: option class_weight must have shape (classes), got %s"):format(name, shapes.text(core.shape(weight))))
+    raise(("%s must have shape (classes), got %s"):format(label, shapes.text(core.shape(weight))))
   end
   if core.requires_grad(weight) then
-    raise(name .. ": option class_weight can't require a gradient, which nothing computes; use :detach()")
+    raise(label .. " can't require a gradient, which nothing computes; use :detach()")
   end
 end
 
@@ -47,7 +47,11 @@ end
 -- @param known the options that there are, among them those above
 function cross_entropy_options.read(name, options, known)
   options = check_options(name, options, known)
-  local reduction, weight = options.reduction or "mean", options.class_weight
+  local reduction, weight, option = options.reduction or "mean", options.class_weight, "class_weight"
+  if options.weight ~= nil then
+    if weight ~= nil then raise(name .. ": options weight and class_weight are two names of one") end
+    weight, option = options.weight, "weight"
+  end
   if not reductions[reduction] then
     raise(("%s: reduction must be mean, sum or none, got %s"):format(name, tostring(reduction)))
   end
@@ -55,7 +59,7 @@ function cross_entropy_options.read(name, options, known)
     raise(("%s: option ignore_index must be an integer, got %s"):format(name, tostring(options.ignore_index)))
   end
   if weight ~= nil then
-    check_class_weight(name, weight)
+    check_class_weight(("%s: option %s"):format(name, option), weight)
     weight = core.contiguous(core.to(weight, {dtype = "f32"}))
   end
   local rule
