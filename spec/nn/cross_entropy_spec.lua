@@ -83,8 +83,8 @@ support.each_device(function(device)
 
     it("says which shapes targets have", function()
       local x = fp8.zeros(2, 3, 4, on)
-      local text = "cross_entropy: logits of shape (2, 3, 4) need targets that are labels, integers of shape (2, 4), or" ..
-        " probabilities, f32, f16 or bf16 of shape (2, 3, 4); got "
+      local text = "cross_entropy: logits of shape (2, 3, 4) need targets that are labels, integers of " ..
+        "shape (2, 4), or probabilities, f32, f16 or bf16 of shape (2, 3, 4); got "
       fails(text .. "i64 of shape (2, 3)", fp8.cross_entropy, x, fp8.zeros(2, 3, {dtype = "i64", device = device}))
       fails(text .. "i64 of shape (2, 3, 4)", fp8.cross_entropy, x,
         fp8.zeros(2, 3, 4, {dtype = "i64", device = device}))
