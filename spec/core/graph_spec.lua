@@ -170,6 +170,13 @@ describe("A captured step", function()
     support.equal(layer.weight:detach(), expected)
   end)
 
+  it("refuses to go on with parameters that their module has replaced", function()
+    local f, layer = clipped "AdamW"
+    local step = fp8.cuda.graph(f)
+    layer:to "f32"
+    fails("graph: a parameter was replaced when its module was converted or moved since the graph was captured", step)
+  end)
+
   it("refuses wrong settings before anything changes", function()
     local f, layer, optimizer = clipped "AdamW"
     local step = fp8.cuda.graph(f)

@@ -40,6 +40,8 @@ function Language:forward(tokens)
   return x:view(-1, 16):matmul(self.words.weight:t())
 end
 
+local function tokens_by_words(x) return x end
+
 support.each_device(function(device)
   local on = {device = device}
 
@@ -48,27 +50,62 @@ support.each_device(function(device)
       local block = nn.TransformerBlock(8, 2, {causal = true, dropout = 0.1, layer_scale = 0, bias = false})
       assert.equal([[
 TransformerBlock(
+  norm1: LayerNorm(8, epsilon = 1e-05, bias = false)  8 parameters
   attention: MultiHeadAttention(8, 2 heads, causal, dropout = 0.1
-    in_proj: Linear(8, 24, bias = false)
-    out_proj: Linear(8, 8, bias = false)
-  )
-  dropout: Dropout(0.1)
+    in_proj: Linear(8, 24, bias = false)  192 parameters
+    out_proj: Linear(8, 8, bias = false)  64 parameters
+  )  256 parameters
+  scale1: LayerScale(8)  8 parameters
+  norm2: LayerNorm(8, epsilon = 1e-05, bias = false)  8 parameters
   mlp: MLP(
+    fc1: Linear(8, 32, bias = false)  256 parameters
     activation: GELU()
     dropout: Dropout(0.1)
-    fc1: Linear(8, 32, bias = false)
-    fc2: Linear(32, 8, bias = false)
-  )
-  norm1: LayerNorm(8, epsilon = 1e-05, bias = false)
-  norm2: LayerNorm(8, epsilon = 1e-05, bias = false)
-  scale1: LayerScale(8)
-  scale2: LayerScale(8)
-)]], tostring(block))
-      assert.equal("Sequential(\n  1: Embedding(3, 4)\n  2: RMSNorm(4, epsilon = 0.1)\n  3: SiLU()\n)",
-        tostring(nn.Sequential(nn.Embedding(3, 4), nn.RMSNorm(4, {epsilon = 0.1}), nn.SiLU())))
+    fc2: Linear(32, 8, bias = false)  256 parameters
+  )  512 parameters
+  scale2: LayerScale(8)  8 parameters
+  dropout: Dropout(0.1)
+)  800 parameters]], tostring(block))
+      assert.equal([[
+Sequential(
+  1: Embedding(3, 4)  12 parameters
+  2: RMSNorm(4, epsilon = 0.1)  4 parameters
+  3: SiLU()
+)  16 parameters]], tostring(nn.Sequential(nn.Embedding(3, 4), nn.RMSNorm(4, {epsilon = 0.1}), nn.SiLU())))
       local model = nn.Sequential(nn.SiLU())
       model[2] = model
       assert.equal("Sequential(\n  1: SiLU()\n  2: Sequential(…)\n)", tostring(model))
+    end)
+
+    it("draws its parts in the order in which they came, functions too, and counts a shared tensor once", function()
+      local Net = nn.Module:extend "Net"
+      function Net:init()
+        self.words = nn.Embedding(1000, 1250, on)
+        self.blocks = {fp8.Linear(2, 3, on), last = nn.ReLU()}
+        self.act = fp8.tanh
+        self.again = self.words
+        self.own = tokens_by_words
+        self.frozen = fp8.ones(7, on)
+      end
+      local model = Net()
+      assert.equal(([[
+Net(
+  words: Embedding(1000, 1250)  1,250,000 parameters
+  blocks.1: Linear(2, 3, bias = true)  9 parameters
+  blocks.last: ReLU()
+  act: fp8.tanh
+  again: Embedding(1000, 1250)  1,250,000 parameters
+  own: function of FILE
+)  1,250,009 parameters]]):gsub("FILE", ("%s:%d"):format(debug.getinfo(tokens_by_words, "S").short_src,
+        debug.getinfo(tokens_by_words, "S").linedefined)), tostring(model))
+      model.act, model.words = nil, nil
+      model.act = nn.ReLU()
+      rawset(model, "behind", fp8.Linear(1, 1, {bias = false, device = device}))
+      local names = {}
+      for name in tostring(model):gmatch "\n  ([%w.]+): " do table.insert(names, name) end
+      assert.same({"blocks.1", "blocks.last", "act", "again", "own", "behind"}, names)
+      assert.equal("Linear(1, 1, bias = false)  1 parameter", tostring(model.behind))
+      assert.equal("ModuleDict(\n  a: ReLU()\n  b: SiLU()\n)", tostring(nn.ModuleDict {b = nn.SiLU(), a = nn.ReLU()}))
     end)
 
     it("gives its parts by name", function()

@@ -312,6 +312,30 @@ describe("An optimizer refuses", function()
     end
   end)
 
+  it("parameters of a converted module that are shared, in groups, and have moments in 8 bits", function()
+    local Net = fp8.nn.Module:extend "Net"
+    function Net:init()
+      self.first, self.second = fp8.Linear(3, 3), fp8.Linear(3, 3)
+      self.second.weight = self.first.weight
+    end
+    function Net:forward(input) return self.second(self.first(input)) end
+    for _, name in ipairs {"SGD", "Adam", "AdamW", "Lion", "Muon", "StableAdamW"} do
+      local net = Net()
+      local state = name ~= "Muon" and {format = "e4m3", smallest = 0} or nil
+      local biases = {params = {net.first.bias, net.second.bias}}
+      if name == "Muon" then biases.use_muon = false end
+      local optimizer = fp8.optim[name]({{params = {net.first.weight}, lr = 0.5}, biases},
+        {momentum = name == "SGD" and 0.9 or nil, state = state})
+      net(fp8.ones(1, 3)):sum():backward()
+      optimizer:step()
+      net:to "bf16"
+      assert.equal(net.first.weight, net.second.weight)
+      net(fp8.ones(1, 3, {dtype = "bf16"})):sum():backward()
+      fails(name .. ": parameter 1 was replaced when its module was converted or moved: take the parameters after " ..
+        "module:to", optimizer.step, optimizer)
+    end
+  end)
+
   it("parameters of a module that has been converted since", function()
     local model = fp8.nn.Sequential(fp8.Linear(3, 3), fp8.Linear(3, 2))
     local old = model:parameters()

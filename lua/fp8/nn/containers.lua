@@ -42,7 +42,8 @@ function ModuleDict:init(parts)
   if type(parts) ~= "table" or Module.is_module(parts) then
     raise("ModuleDict: a table of modules is needed, got " .. (type(parts) == "table" and "a module" or type(parts)))
   end
-  for key, part in next, parts do
+  local keys = {}
+  for key in next, parts do
     if type(key) ~= "string" then
       raise("ModuleDict: keys must be strings, got " .. tostring(key))
     elseif key == "" or key:find(".", 1, true) then
@@ -50,8 +51,10 @@ function ModuleDict:init(parts)
     elseif ModuleDict[key] ~= nil then
       raise(("ModuleDict: '%s' can't be a key: every module has that field"):format(key))
     end
-    self[key] = check_part("ModuleDict", "part " .. key, part)
+    keys[#keys + 1] = key
   end
+  table.sort(keys)
+  for _, key in ipairs(keys) do self[key] = check_part("ModuleDict", "part " .. key, parts[key]) end
 end
 
 jit.off(ModuleDict.init) -- nn/module.lua says why

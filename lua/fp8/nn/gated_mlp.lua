@@ -15,10 +15,11 @@ local GatedMLP = Module:extend("GatedMLP")
 -- @param options {activation = "silu" (or "gelu", "gelu_tanh", "relu", "sigmoid"), bias = false, dropout = 0, dtype =,
 --   device =}
 function GatedMLP:init(features, hidden, options)
-  local settings
-  self.activation, self.dropout, settings = hidden_options(self.class_name, features, hidden, options, choices, false)
+  local activation, dropout, settings = hidden_options(self.class_name, features, hidden, options, choices, false)
   self.gate_proj = Linear(features, hidden, settings)
+  self.activation = activation
   self.up_proj = Linear(features, hidden, settings)
+  self.dropout = dropout
   self.down_proj = Linear(hidden, features, settings)
 end
 

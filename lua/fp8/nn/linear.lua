@@ -171,9 +171,9 @@ local function recipe_text(recipe)
   return recipe.rounding == "stochastic" and text .. ", rounding: stochastic" or text
 end
 
-function Linear:__tostring()
-  local text = ("%s(%d, %d, bias = %s"):format(self.class_name, self.in_features, self.out_features, self.bias ~= nil)
-  return self.recipe and ("%s, recipe: %s)"):format(text, recipe_text(self.recipe)) or text .. ")"
+function Linear:description()
+  local text = ("%d, %d, bias = %s"):format(self.in_features, self.out_features, tostring(self.bias ~= nil))
+  return self.recipe and ("%s, recipe: %s"):format(text, recipe_text(self.recipe)) or text
 end
 
 local LinearMixed = Linear:extend("LinearMixed")

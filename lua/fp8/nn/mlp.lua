@@ -12,9 +12,10 @@ local MLP = Module:extend("MLP")
 --- fp8.nn.MLP(features, hidden [, options]): fc2(dropout(activation(fc1(x)))).
 -- @param options {activation = "gelu" (or "gelu_tanh", "silu", "relu"), bias = true, dropout = 0, dtype =, device =}
 function MLP:init(features, hidden, options)
-  local settings
-  self.activation, self.dropout, settings = hidden_options(self.class_name, features, hidden, options, choices, true)
+  local activation, dropout, settings = hidden_options(self.class_name, features, hidden, options, choices, true)
   self.fc1 = Linear(features, hidden, settings)
+  self.activation = activation
+  self.dropout = dropout
   self.fc2 = Linear(hidden, features, settings)
 end
 

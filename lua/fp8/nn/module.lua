@@ -14,6 +14,8 @@ local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
 local changes = require "fp8.changes"
 local computable = require "fp8.computable"
+local definition = require "fp8.nn.definition"
+local later = require "fp8.later"
 local nearest = require "fp8.nearest"
 local parts = require "fp8.nn.parts"
 local replaced = require "fp8.replaced"
@@ -42,7 +44,9 @@ end
 --- A new class of modules, derived from this one. Calling it makes an object and passes the arguments to `init`;
 -- calling the object calls `forward`.
 function Module:extend(class_name)
-  local class = {class_name = class_name, __call = call, __tostring = self.__tostring}
+  local class = {
+    class_name = class_name, __call = call, __tostring = self.__tostring, __newindex = definition.remember,
+  }
   class.__index = class
   return setmetatable(class, {__index = self, __call = construct})
 end
@@ -269,25 +273,10 @@ end
 --- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.
 function Module.description() return "" end
 
-local drawn = {modules = {}} -- the set of those whose text is being made
-
-local function part_lines(self)
-  local lines = {}
-  for name, part in self:children() do
-    lines[#lines + 1] = ("  %s: %s"):format(name, (tostring(part):gsub("\n", "\n  ")))
-  end
-  return lines
-end
-
---- The class name and description, and the parts on lines of their own: the tree of all modules.
-function Module:__tostring()
-  if drawn.modules[self] then return self.class_name .. "(…)" end -- it is a part of itself
-  local modules = {[self] = true}
-  for module in next, drawn.modules do modules[module] = true end
-  local lines, description = core.with(drawn, "modules", modules, part_lines, self), self:description()
-  if #lines == 0 then return ("%s(%s)"):format(self.class_name, description) end
-  return ("%s(%s\n%s\n)"):format(self.class_name, description, table.concat(lines, "\n"))
-end
+--- The class name and description, and the parts, functions too, on lines of their own in the order in which they
+-- became fields: the tree of all modules. After each that has parameters is how many elements these have, those of its
+-- parts included and those that parts share once.
+function Module:__tostring() return later "fp8.nn.text"(self) end
 
 --- Whether a value is an object of a module class.
 Module.is_module = parts.is_module

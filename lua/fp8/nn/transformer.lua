@@ -53,15 +53,13 @@ function TransformerBlock:init(features, heads, options)
   self.norm1 = norm(features, settings {bias = norm_bias})
   self.attention = MultiHeadAttention(features, heads,
     settings {causal = options.causal, bias = bias, dropout = dropout})
+  if options.layer_scale then self.scale1 = LayerScale(features, settings {initial = options.layer_scale}) end
   self.norm2 = norm(features, settings {bias = norm_bias})
   self.mlp = MLP(features, options.hidden or 4 * features,
     settings {activation = options.activation, bias = bias, dropout = dropout})
+  if options.layer_scale then self.scale2 = LayerScale(features, settings {initial = options.layer_scale}) end
   self.recompute = options.recompute or false
   if dropout > 0 then self.dropout = Dropout(dropout) end
-  if options.layer_scale then
-    self.scale1 = LayerScale(features, settings {initial = options.layer_scale})
-    self.scale2 = LayerScale(features, settings {initial = options.layer_scale})
-  end
 end
 
 -- A branch with what ends it.
