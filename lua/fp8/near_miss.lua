@@ -11,6 +11,8 @@ local function digits(name) return (name:gsub("%D", "")) end
 -- let through.
 -- @param label of the library
 local function near_miss(label, name, ...)
+  local translated = later("fp8.nearest").translated(name, ...)
+  if translated then raise(("%s.%s: it is called %s here"):format(label, name, translated)) end
   if type(name) ~= "string" or #name < shortest or name:sub(1, 1) == "_" then return end
   local found = later("fp8.nearest").name(name, 1, ...)
   if not found or digits(found) ~= digits(name) then return end

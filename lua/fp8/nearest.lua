@@ -52,8 +52,24 @@ function nearest.name(name, limit, ...)
   return best
 end
 
+-- What PyTorch's names of options are here, and the first of these.
+local translations = {
+  betas = {"beta1 and beta2", "beta1"}, eps = {"epsilon", "epsilon"}, adjust_lr_fn = {"adjust_lr", "adjust_lr"},
+}
+
+--- What an option that PyTorch calls `name` is called here, if one of the tables has it.
+function nearest.translated(name, ...)
+  local translation = translations[name]
+  if not translation then return nil end
+  for _, known in ipairs {...} do
+    if rawget(known, translation[2]) ~= nil then return translation[1] end
+  end
+end
+
 --- What an error about an unknown name ends in: "; did you mean softmax?", or nothing.
 function nearest.hint(name, ...)
+  local translated = nearest.translated(name, ...)
+  if translated then return ("; it is called %s here"):format(translated) end
   local found = nearest.name(name, nil, ...)
   return found and ("; did you mean %s?"):format(found) or ""
 end

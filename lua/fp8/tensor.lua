@@ -85,7 +85,7 @@ end
 
 metatable.__add, metatable.__sub = elementwise.add, elementwise.sub
 metatable.__mul, metatable.__div = elementwise.mul, elementwise.div
-metatable.__pow = elementwise.pow
+metatable.__pow, metatable.__mod = elementwise.pow, elementwise.remainder
 function metatable.__unm(x) return elementwise.neg(x) end
 function metatable.__len(x) return core.size(x, 1) end
 

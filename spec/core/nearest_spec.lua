@@ -51,11 +51,38 @@ describe("A misspelt field", function()
     assert.is_nil(fp8.nn[1])
   end)
 
-  it("of a module stays nil, as those that are set later", function()
+  it("of a module is one where two letters are swapped; else nil, as those that are set later", function()
     local layer = fp8.Linear(2, 2, {bias = false})
     assert.is_nil(layer.bias)
-    assert.is_nil(layer.wieght)
     assert.is_nil(layer.trainin)
+    for _ = 1, 2 do
+      fails("there is no field wieght; did you mean weight?", function() return layer.wieght end)
+      fails("there is no field froward; did you mean forward?", function() return layer:froward() end)
+    end
+    local Net = fp8.nn.Module:extend "Net"
+    function Net:init() self.norm12, self.emebdding = fp8.ones(1), 3 end
+    local net = Net()
+    assert.is_nil(net.norm21)
+    fails("did you mean emebdding?", function() return net.embedding end)
+    net.embedding = 4
+    assert.equal(4, net.embedding)
+    assert.is_nil(layer.embedding)
+    for i = 1, 1200 do assert.is_nil(layer["letters" .. ("x"):rep(i % 7) .. i]) end
+  end)
+
+  it("of an optimizer is an error, read or written, and PyTorch's names are translated", function()
+    local optimizer = fp8.optim.AdamW(fp8.Linear(2, 2))
+    fails("AdamW.weight_deacy: there is no such field; did you mean AdamW.weight_decay?", function()
+      optimizer.weight_deacy = 0
+    end)
+    fails("did you mean AdamW.epsilon?", function() return optimizer.epsilom end)
+    fails("AdamW.eps: it is called epsilon here", function() optimizer.eps = 1 end)
+    fails("AdamW: unknown option betas; it is called beta1 and beta2 here", fp8.optim.AdamW, fp8.Linear(2, 2),
+      {betas = {0.9, 0.99}})
+    assert.is_nil(optimizer.name_of_run)
+    optimizer.steps_so_far = 3
+    assert.equal(3, optimizer.steps_so_far)
+    fails("SGD: unknown option eps", fp8.optim.SGD, fp8.Linear(2, 2), {eps = 1})
   end)
 
   it("of a recipe or an option is named", function()
@@ -67,6 +94,19 @@ describe("A misspelt field", function()
 end)
 
 support.each_device(function(device)
+  it("a dtype or a device that there is not is answered with those that there are", function()
+    local x = fp8.ones(2, {device = device})
+    for _, name in ipairs {"float64", "bool", "gpu", "f64"} do
+      fails(("to: '%s' is no dtype (f32 f16 bf16 e4m3 e5m2 u8 i32 i64) and no device (cpu, cuda, cuda:N)"):format(name),
+        x.to, x, name)
+      fails(("to: '%s' is no dtype"):format(name), x.to, x, "cpu", name)
+    end
+    fails("dtype 'float32' is called f32 here", x.to, x, "float32")
+    fails('cat: tensors 1 and 2 have dtypes f32 and bf16: write :to "f32" after tensor 2', fp8.cat, {x, x:to "bf16"})
+    support.equal(fp8.tensor({5, -5}, {device = device}) % 3, fp8.tensor {2, 1})
+    support.equal(7 % fp8.tensor({4}, {device = device}), fp8.tensor {3})
+  end)
+
   it("a tensor's misspelt method is named", function()
     local x = fp8.ones(2, {device = device})
     fails("tensor: no field or method 'sofmax'; did you mean softmax?", function() return x:sofmax(1) end)

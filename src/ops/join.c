@@ -8,8 +8,8 @@ static bool check_list(const Tensor *const *list, int count, int dimension) {
   for (int i = 1; i < count; i++) {
     if (!same_device(first, list[i])) return false;
     if (list[i]->dtype != first->dtype) {
-      return error_set("tensors 1 and %d have dtypes %s and %s", i + 1, dtype_name(first->dtype),
-                       dtype_name(list[i]->dtype));
+      return error_set("tensors 1 and %d have dtypes %s and %s: write :to \"%s\" after tensor %d", i + 1,
+                       dtype_name(first->dtype), dtype_name(list[i]->dtype), dtype_name(first->dtype), i + 1);
     }
     bool fits = list[i]->rank == first->rank;
     for (int d = 0; fits && d < first->rank; d++) fits = d == dimension || list[i]->size[d] == first->size[d];

@@ -29,6 +29,8 @@ local raise = core.raise
 local Module = {class_name = "Module", training = true, unsearched = {}}
 Module.__index = Module
 
+setmetatable(Module, {__index = function(_, key) return definition.missing(Module, key) end})
+
 local function construct(class, ...)
   local object = setmetatable({}, class)
   object:init(...)

@@ -162,8 +162,9 @@ local function check_operands(q, k, v)
   end
   local dtype = core.dtype(q)
   if not computable[dtype] or core.dtype(k) ~= dtype or core.dtype(v) ~= dtype then
-    raise(("attention: q, k and v must be f32, f16 or bf16, all the same, got %s, %s and %s"):format(dtype,
-      core.dtype(k), core.dtype(v)))
+    local hint = computable[dtype] and (': write k:to "%s" and v:to "%s"'):format(dtype, dtype) or ""
+    raise(("attention: q, k and v must be f32, f16 or bf16, all the same, got %s, %s and %s%s"):format(dtype,
+      core.dtype(k), core.dtype(v), hint))
   end
   return a[rank]
 end

@@ -22,7 +22,17 @@ local function convert(x, options)
 end
 
 -- Other libraries' names of dtypes count as dtypes, whose error says what they are called here.
-local function kind_of(name) return core.dtype_called(name) and "dtype" or "device" end
+local function kind_of(name)
+  if core.dtype_called(name) then return "dtype" end
+  local base = type(name) == "string" and name:match "^[^:]*"
+  if not base or base == "cpu" or base == "cuda" then return "device" end
+  local ok, message = pcall(core.memory, name)
+  if not ok and tostring(message):find("unknown device", 1, true) then
+    core.raise(("to: '%.40s' is no dtype (f32 f16 bf16 e4m3 e5m2 u8 i32 i64) and no device (cpu, cuda, cuda:N)"):format(
+      name))
+  end
+  return "device"
+end
 
 --- The options table of the arguments of x:to and module:to: ("f16"), ("cuda"), ("cuda", "f16") or a table of options.
 function copy.to_options(first, second)

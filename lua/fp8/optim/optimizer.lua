@@ -4,6 +4,7 @@ local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local graph = require "fp8.graph"
 local is_whole = require "fp8.is_whole"
+local later = require "fp8.later"
 local live_step = require "fp8.optim.live_step"
 local moments = require "fp8.optim.moments"
 local parameters = require "fp8.optim.parameters"
@@ -13,6 +14,13 @@ local raise = core.raise
 
 local Optimizer = {}
 Optimizer.__index = Optimizer
+
+local optional = {check_group = true, expand = true} -- of a class
+
+-- A misspelt setting is an error, read or written: optimizer.weight_deacy = 0 would change nothing.
+local function check_field(class, key)
+  if not optional[key] and class.defaults[key] == nil then later "fp8.near_miss"(class.name, key, class.defaults) end
+end
 
 -- The settings that are strings: of 16-bit parameters, and of Muon.
 local choices = {
@@ -115,9 +123,18 @@ end
 --   of these}
 function Optimizer.class(name, rule, defaults, names, more)
   defaults.master_weights, defaults.rounding = false, "nearest"
-  local class = setmetatable({name = name, rule = rule, defaults = defaults, moments = names}, Optimizer)
+  local class = {name = name, rule = rule, defaults = defaults, moments = names}
+  setmetatable(class, {__index = function(_, key)
+    local method = Optimizer[key]
+    if method == nil then check_field(class, key) end
+    return method
+  end})
   for key, value in pairs(more or {}) do class[key] = value end
   class.__index = class
+  function class.__newindex(self, key, value)
+    check_field(class, key)
+    rawset(self, key, value)
+  end
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
   local settings_known, known = {}, {state = true}
   for key in pairs(defaults) do settings_known[key], known[key] = true, true end
