@@ -6,6 +6,16 @@ local shapes = {}
 --- "(3, 4)"
 function shapes.text(shape) return "(" .. table.concat(shape, ", ") .. ")" end
 
+--- "{2, 3}": where element number `i` in row-major order is in a tensor of this shape, all counted from 1.
+function shapes.position(i, shape)
+  local list, rest = {}, i - 1
+  for dimension = #shape, 1, -1 do
+    list[dimension] = rest % shape[dimension] + 1
+    rest = math.floor(rest / shape[dimension])
+  end
+  return "{" .. table.concat(list, ", ") .. "}"
+end
+
 --- A tensor as a matrix: all dimensions but the last one are rows. Not recorded.
 function shapes.as_rows(x)
   local shape = core.shape(x)

@@ -156,6 +156,7 @@ for names, kinds in ([[
   batches walk: list options
   no_grad scope recompute: callback tensor small
   memory_report: callback
+  gradcheck: callback across options
   accumulate: tensor tensor
   Function: definition
   memory reset_peak_memory synchronize set_default_device device_name event: device
@@ -236,7 +237,7 @@ function public.functions()
   end
   -- Loaded when first used.
   for _, name in ipairs {
-    "Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint", "analyze", "watch",
+    "Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint", "analyze", "watch", "gradcheck",
   } do
     assert(fp8[name])
   end
