@@ -12,6 +12,8 @@ local methods
 --
 -- event:record() marks the point that the device's work has reached, and returns the event; it can be recorded again.
 -- start:elapsed(stop) waits for both and gives the milliseconds from the one to the other.
+--   local start = fp8.event("cpu"):record()
+--   start:elapsed(fp8.event("cpu"):record()) >= 0 --> true
 return function(device)
   local event = core.event(device or "cpu")
   if not methods then

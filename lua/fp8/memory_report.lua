@@ -84,6 +84,8 @@ end
 -- @param f a function that returns a tensor with a graph; or such a tensor
 -- @return a list of {operation = name, count = how often, bytes =}, most bytes first, with the field `total`, in bytes;
 --   tostring gives a table
+--   local x = fp8.ones(100, {requires_grad = true})
+--   fp8.memory_report(function() return (x * 2):exp():sum() end)[1].operation --> "exp"
 return function(f)
   local result = f
   if type(f) == "function" then result = f() end

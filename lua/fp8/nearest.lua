@@ -34,7 +34,7 @@ end
 --- The key of one of the tables that is nearest to `name`, not counting upper and lower case: at most `limit` changes
 -- of a letter away, a third of the letters but at least one if left out. nil if there is none, or if `name` is no
 -- string.
---   nearest.name("sofmax", nil, {softmax = true, sum = true}) --> "softmax"
+--   require("fp8.nearest").name("sofmax", nil, {softmax = true, sum = true}) --> "softmax"
 function nearest.name(name, limit, ...)
   if type(name) ~= "string" or #name > longest then return nil end
   limit = limit or math.max(1, math.floor(#name / 3))

@@ -145,6 +145,9 @@ end
 -- fp8.watch.find looks at what modules compute.
 -- @param f a function, or a module
 -- @return what f returns
+--   local x = fp8.tensor({2}, {requires_grad = true})
+--   fp8.recompute(function(y) return y:square() end, x):backward()
+--   x.grad --> {4}
 return function(f, ...)
   if type(f) ~= "function" and not (getmetatable(f) and getmetatable(f).__call) then
     raise("recompute: a function or a module is needed, got " .. type(f))

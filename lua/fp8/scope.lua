@@ -22,6 +22,7 @@ jit.off(run) -- compiled code would keep f alive, and all that it refers to
 -- Errors of f pass through. A coroutine that yields inside is an error: what others make until it resumes would belong
 -- to this scope.
 -- @return what f returns
+--   fp8.scope(function() return (fp8.ones(3) + 1):sum() end):item() --> 6
 return function(f, ...)
   local leaves = {}
   f = as_function("scope", f)

@@ -13,17 +13,38 @@ for name, operation in next, require("fp8.ops").methods do methods[name] = opera
 -- fp8.where takes the condition first.
 function methods.where(x, condition, other) return elementwise.where(condition, x, other) end
 
+--- x:numel() elements in x:dim() dimensions, x:stride() elements from one position to the next of each.
+--   fp8.zeros(2, 3):numel() --> 6
+--   fp8.zeros(2, 3):dim() --> 2
+--   fp8.zeros(2, 3):stride() --> {3, 1}
+--   fp8.zeros(2, 3):t():is_contiguous() --> false
 methods.numel = core.numel
 methods.dim = core.rank
 methods.stride = core.stride
 methods.is_contiguous = core.is_contiguous
+
+--- The elements as Lua numbers: x:item() of a tensor of one, x:totable() as nested tables. Both wait for the device.
+--   fp8.tensor({1, 2}):sum():item() --> 3
+--   fp8.ones(1, 2):totable()[1][2] --> 1
 methods.item = core.item
 methods.totable = core.totable
 methods.backward = require "fp8.autograd.backward"
+
+--- x:requires_grad_([flag = true]): has x get gradients from now on, as the option requires_grad does, and returns x.
+--   fp8.zeros(2):requires_grad_().requires_grad --> true
 methods.requires_grad_ = autograd.set_requires_grad
+
+--- x:retain_grad(): keeps the gradient of a result of operations in its field grad, as those of leaves are.
+--   local x = fp8.tensor({3}, {requires_grad = true})
+--   local y = x * 2
+--   y:retain_grad();
+--   (y * y):sum():backward()
+--   y.grad --> {12}
 methods.retain_grad = autograd.retain_grad
 
 --- x:size() is a list of sizes, x:size(dim) a number.
+--   fp8.zeros(2, 3):size() --> {2, 3}
+--   fp8.zeros(2, 3):size(-1) --> 3
 function methods.size(x, dimension)
   if dimension == nil then return core.shape(x) end
   return core.size(x, dimension)
@@ -41,6 +62,9 @@ end
 -- quantizes it anew in every call; one whose recipe's map is written to this way has to be told by fp8.convert.
 -- Don't read an f32 NaN through it that comes from a file or from bits of your own (look at those as uint32_t * first):
 -- LuaJIT takes some NaNs for nil or for an address.
+--   local x = fp8.zeros(3)
+--   x:data()[1] = 5
+--   x --> {0, 5, 0}
 function methods.data(x)
   local pointer = ffi.cast(element_pointers[core.dtype(x)], core.data(x))
   core.expose(x)

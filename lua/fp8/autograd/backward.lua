@@ -32,6 +32,9 @@ end
 -- @param output tensor that requires a gradient
 -- @param grad   gradient of `output`, of its shape; may be left out for a tensor of one element (1 then)
 -- @param options {retain_graph = true} keeps the graph for another backward
+--   local x = fp8.tensor({2, 3}, {requires_grad = true});
+--   (x * x):sum():backward()
+--   x.grad --> {4, 6}
 return function(output, grad, options)
   local retain_graph = options ~= nil and check_options("backward", options, backward_options).retain_graph
   local root = edge(output)

@@ -84,6 +84,10 @@ end
 -- carries tensors through ctx:save(…) and ctx:saved(), other values in fields; ctx.needs_grad[i] says which gradients
 -- will be used.
 -- @return a function
+--   local double = fp8.Function {
+--     forward = function(_, x) return x * 2 end, backward = function(_, grad) return grad * 2 end,
+--   }
+--   double(fp8.tensor {1, 2}) --> {2, 4}
 return function(definition)
   check_definition(definition)
   local forward, backward, name = definition.forward, definition.backward, definition.name or "Function"

@@ -51,6 +51,9 @@ end
 -- @param tensors list of tensors with the same size of dimension 1
 -- @param options {batch = 64 rows, shuffle = false, seed =, drop_last = false: whether a last short batch is left out}
 -- @return an iterator that gives one batch of each tensor
+--   local sums = {}
+--   for x in fp8.data.batches({fp8.arange(5)}, {batch = 2}) do table.insert(sums, x:sum():item()) end
+--   sums --> {1, 5, 4}
 return function(tensors, options)
   local rows, settings = check_tensors(tensors), read_options(options)
   local order = {} -- by device

@@ -32,6 +32,7 @@ end
 -- @param options {device = where they go, the CPU if left out}
 -- @return u8 (n, 784), grey values from 0 to 255; u8 (n), classes from 0 to 9. They are read from the directory that
 --   the environment variable FASHION_MNIST names, or else where the Debian package puts them.
+--   fp8.data.fashion_mnist("test").shape --> {10000, 784}
 return function(split, options)
   local prefix = prefixes[split or "train"]
   if not prefix then raise(('fashion_mnist: split must be "train" or "test", got %s'):format(tostring(split))) end

@@ -122,6 +122,11 @@ end
 -- @param path    of the file
 -- @param options {device = where the tensor goes, the CPU if left out}
 -- @return a tensor of the file's shape
+--   local path = os.tmpname()
+--   local file = io.open(path, "wb")
+--   file:write "\0\0\8\1\0\0\0\3\5\6\7" -- u8, one dimension of 3
+--   file:close()
+--   fp8.data.read_idx(path) --> {5, 6, 7}
 return function(path, options)
   paths.check("read_idx", path)
   options = check_options("read_idx", options, {device = "device"})

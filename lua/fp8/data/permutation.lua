@@ -23,6 +23,7 @@ end
 --- fp8.data.permutation(count, seed [, {device =}]): the numbers from 0 to count - 1 in random order (Fisher, Yates).
 -- The same seed gives the same order everywhere, whatever other random numbers are drawn.
 -- @return i64 (count)
+--   fp8.data.permutation(4, 1):sum():item() --> 6
 return function(count, seed, options)
   for name, value in pairs {count = count or false, seed = seed or false} do
     if not is_whole(value, 0) then

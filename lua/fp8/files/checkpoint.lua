@@ -75,6 +75,8 @@ end
 -- @param path  of the file
 -- @param parts {model = module, optimizer = or nil, step = number of steps done (0), extra = table of plain values:
 --   strings, finite numbers, booleans, and tables of them with names or the numbers from 1}
+--   local model = fp8.Linear(2, 2)
+--   fp8.checkpoint.save(os.tmpname(), {model = model, step = 100, extra = {epoch = 2}}) --> nil
 function checkpoint.save(path, parts)
   check_parts("checkpoint.save", path, parts, {model = true, optimizer = true, step = true, extra = true})
   local step, extra = parts.step, parts.extra
@@ -181,6 +183,10 @@ end
 -- @param parts {model = module, optimizer = or nil to leave that part of the file out}, with the same tensors as those
 --   that were saved
 -- @return {step =, extra =}
+--   local path, model = os.tmpname(), fp8.Linear(2, 2)
+--   local optimizer = fp8.optim.AdamW(model)
+--   fp8.checkpoint.save(path, {model = model, optimizer = optimizer, step = 100})
+--   fp8.checkpoint.load(path, {model = model, optimizer = optimizer}).step --> 100
 function checkpoint.load(path, parts)
   check_parts("checkpoint.load", path, parts, {model = true, optimizer = true})
   return changes.together(load, path, parts)

@@ -89,6 +89,10 @@ end
 -- @param path    of the file
 -- @param options {device = where the tensors go (the CPU if left out), f64 = "f32" to read double precision as f32}
 -- @return table of tensors by name; table of metadata strings by name
+--   local path = os.tmpname()
+--   fp8.save(path, {x = fp8.tensor {1, 2}}, {step = "3"})
+--   fp8.load(path).x --> {1, 2}
+--   select(2, fp8.load(path)).step --> "3"
 function files.load(path, options)
   paths.check("load", path)
   options = check_options("load", options, {device = "device", f64 = true})
@@ -122,6 +126,7 @@ end
 -- @param tensors  table of tensors by name, of any dtype and device
 -- @param metadata table of strings by name, or nil; with names and shapes of the tensors they may be 100,000,000 bytes
 --   of JSON, as in the reference implementation
+--   fp8.save(os.tmpname(), {weight = fp8.zeros(2, 3)}, {note = "the first"}) --> nil
 function files.save(path, tensors, metadata)
   paths.check("save", path)
   if type(tensors) ~= "table" then raise("save: tensors must be a table, got " .. type(tensors)) end

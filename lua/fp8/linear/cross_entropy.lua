@@ -265,6 +265,8 @@ end
 --   recipe  of the products, a table as in fp8.recipes or a name there
 --   rows    of a chunk (16384, with a recipe 8192, on the CPU 1024)
 -- @return f32: one number, or losses of the targets' shape for no reduction
+--   local x, weight, targets = fp8.zeros(2, 3), fp8.ones(4, 3), fp8.tensor({0, 3}, {dtype = "i64"})
+--   fp8.linear_cross_entropy(x, weight, targets) --> math.log(4)
 function linear_cross_entropy.linear_cross_entropy(x, weight, targets, options)
   local name = "linear_cross_entropy"
   check_tensor(name, "the weight", weight)

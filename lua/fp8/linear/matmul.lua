@@ -47,9 +47,11 @@ end
 -- @param options {native = true for hardware formats; blocksize =, grad_blocksize = scales (a block length, or another
 --   scale of a recipe) of a and of the gradient; or fields of a recipe to change}
 -- @return (…, N) of a's dtype
+--   fp8.matmul_mixed(fp8.ones(2, 4), fp8.ones(4, 3)) --> {{4, 4, 4}, {4, 4, 4}}
 function linear_matmul.matmul_mixed(a, b, options) return multiply("matmul_mixed", "mixed", a, b, options) end
 
 --- a·b by the recipe `global`: a (…, K), b (K, N) and the gradient each quantized as a whole; options as above.
+--   fp8.matmul_global(fp8.ones(1, 4), fp8.ones(4, 2)) --> {{4, 4}}
 function linear_matmul.matmul_global(a, b, options) return multiply("matmul_global", "global", a, b, options) end
 
 return linear_matmul

@@ -144,6 +144,7 @@ end
 --- MXFP8 of the OCP Microscaling Formats (MX) specification, version 1.0 (2023), for training as in Rouhani et al.,
 -- "Microscaling data formats for deep learning" (2023): blocks of 32 along what each product sums over, with an E8M0
 -- scale; E4M3 throughout.
+--   fp8.recipes.mx.weight.scale_rounding --> "mx"
 recipes.mx = mx_recipe "e4m3"
 
 --- The same with gradients in E5M2.

@@ -10,6 +10,7 @@ local softmax = require "fp8.ops.softmax"
 local ReLU = Module:extend("ReLU")
 
 --- max(x, 0)
+--   fp8.nn.ReLU()(fp8.tensor {-1, 2}) --> {0, 2}
 function ReLU:forward(x, ...)
   check_one(self, "one tensor", ...)
   return elementwise.relu(x)
@@ -18,6 +19,7 @@ end
 local GELU = Module:extend("GELU")
 
 --- fp8.nn.GELU() or fp8.nn.GELU{approximate = "tanh"}: both forms of fp8.gelu.
+--   fp8.nn.GELU {approximate = "tanh"} (fp8.tensor {0}) --> {0}
 function GELU:init(options)
   self.approximate = check_options("GELU", options, {approximate = true}).approximate or "none"
   if self.approximate ~= "none" and self.approximate ~= "tanh" then
@@ -35,6 +37,7 @@ function GELU:description() return self.approximate == "tanh" and 'approximate =
 local SiLU = Module:extend("SiLU")
 
 --- x · σ(x)
+--   fp8.nn.SiLU()(fp8.tensor {0}) --> {0}
 function SiLU:forward(x, ...)
   check_one(self, "one tensor", ...)
   return elementwise.silu(x)
@@ -43,6 +46,7 @@ end
 local Tanh = Module:extend("Tanh")
 
 --- The hyperbolic tangent.
+--   fp8.nn.Tanh()(fp8.tensor {0}) --> {0}
 function Tanh:forward(x, ...)
   check_one(self, "one tensor", ...)
   return elementwise.tanh(x)
@@ -51,6 +55,7 @@ end
 local Sigmoid = Module:extend("Sigmoid")
 
 --- 1 / (1 + e^-x)
+--   fp8.nn.Sigmoid()(fp8.tensor {0}) --> {0.5}
 function Sigmoid:forward(x, ...)
   check_one(self, "one tensor", ...)
   return elementwise.sigmoid(x)
@@ -81,6 +86,8 @@ end
 return {
   ReLU = ReLU, GELU = GELU, SiLU = SiLU, Tanh = Tanh, Sigmoid = Sigmoid,
   --- fp8.nn.Softmax(dimension) and fp8.nn.LogSoftmax(dimension): x:softmax and x:log_softmax.
+  --   fp8.nn.Softmax(-1)(fp8.zeros(1, 2)) --> {{0.5, 0.5}}
+  --   fp8.nn.LogSoftmax(1)(fp8.zeros(2, 1)):exp() --> {{0.5}, {0.5}}
   Softmax = along_dimension("Softmax", softmax.softmax),
   LogSoftmax = along_dimension("LogSoftmax", softmax.log_softmax),
 }

@@ -23,6 +23,7 @@ end
 -- here in_proj.weight and in_proj.bias, and starts as this does.
 -- @param options {causal = false, bias = true, dropout = 0, dtype =, device =}; dropout is that of the attention
 --   probabilities, in training
+--   fp8.nn.MultiHeadAttention(8, 2, {causal = true})(fp8.randn(3, 5, 8)).shape --> {3, 5, 8}
 function MultiHeadAttention:init(features, heads, options)
   local name = self.class_name
   arguments.check_size(name, "features", features)

@@ -16,6 +16,8 @@ local ModuleList = Module:extend("ModuleList")
 
 --- fp8.nn.ModuleList{first, second, …} or fp8.nn.ModuleList(): modules that are fields 1, 2, …, for a forward function
 -- that calls them itself. #list is how many there are, and ipairs(list) goes through them.
+--   local layers = fp8.nn.ModuleList {fp8.Linear(4, 4), fp8.Linear(4, 2)}
+--   #layers:append(fp8.nn.ReLU()) --> 3
 function ModuleList:init(parts)
   if parts == nil then parts = {} end
   if type(parts) ~= "table" or Module.is_module(parts) then
@@ -37,6 +39,7 @@ local ModuleDict = Module:extend("ModuleDict")
 --- fp8.nn.ModuleDict{key = module, …} or fp8.nn.ModuleDict(): modules that are fields by their keys: dict.key. Keys are
 -- strings without a dot that name nothing which a module has anyway. dict:children() goes through them, in the order
 -- of their keys.
+--   fp8.nn.ModuleDict({gate = fp8.nn.Sigmoid()}).gate(fp8.zeros(1)) --> {0.5}
 function ModuleDict:init(parts)
   if parts == nil then parts = {} end
   if type(parts) ~= "table" or Module.is_module(parts) then

@@ -33,6 +33,8 @@ end
 -- @param filter nil, or a function(name, layer) that says whether to convert a layer; its name is that of its weight in
 --   model:named_parameters() without ".weight", and "" for the model itself
 -- @return the model, and the number of layers converted
+--   local model = fp8.nn.Sequential(fp8.Linear(4, 4), fp8.nn.ReLU(), fp8.Linear(4, 2))
+--   select(2, fp8.convert(model, "mixed", function(name) return name ~= "3" end)) --> 1
 return function(model, recipe, filter)
   if not Module.is_module(model) then raise("convert: model must be a module, got " .. type(model)) end
   if filter ~= nil and type(filter) ~= "function" then

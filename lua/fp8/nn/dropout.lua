@@ -6,6 +6,7 @@ local Module = require "fp8.nn.module"
 local Dropout = Module:extend("Dropout")
 
 --- fp8.nn.Dropout(probability = 0.5): fp8.dropout in training, nothing in evaluation.
+--   fp8.nn.Dropout(0.1):eval()(fp8.tensor {1, 2}) --> {1, 2}
 function Dropout:init(probability)
   if probability == nil then probability = 0.5 end
   arguments.check_probability(self.class_name, "the probability", probability)

@@ -8,6 +8,7 @@ local Module = require "fp8.nn.module"
 local Embedding = Module:extend("Embedding")
 
 --- fp8.nn.Embedding(count, features [, {dtype =, device =}]): `weight` (count, features) starts standard normal.
+--   fp8.nn.Embedding(100, 8)(fp8.tensor({3, 99}, {dtype = "i64"})).shape --> {2, 8}
 function Embedding:init(count, features, options)
   arguments.check_size(self.class_name, "count", count)
   arguments.check_size(self.class_name, "features", features)

@@ -14,6 +14,7 @@ local GatedMLP = Module:extend("GatedMLP")
 -- "relu" ReGLU, and with "sigmoid" the gated linear unit.
 -- @param options {activation = "silu" (or "gelu", "gelu_tanh", "relu", "sigmoid"), bias = false, dropout = 0, dtype =,
 --   device =}
+--   fp8.nn.GatedMLP(8, 16, {activation = "gelu"})(fp8.randn(2, 8)).shape --> {2, 8}
 function GatedMLP:init(features, hidden, options)
   local activation, dropout, settings = hidden_options(self.class_name, features, hidden, options, choices, false)
   self.gate_proj = Linear(features, hidden, settings)

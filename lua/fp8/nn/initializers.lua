@@ -1,6 +1,7 @@
 --- fp8.nn.init: PyTorch's initializers. Each fills a tensor of f32, f16 or bf16 in place, a parameter too, and returns
 -- it; numbers are those of fp8.manual_seed, drawn in f32 and rounded once. For sizes (out, in, …) the fan in is `in`
 -- times the product of the sizes after it, the fan out is `out` times that.
+--   fp8.nn.init.ones_(fp8.empty(2)) --> {1, 1}
 local autograd = require "fp8.autograd"
 local check = require "fp8.ops.check"
 local computable = require "fp8.computable"
@@ -29,12 +30,14 @@ local function number(name, parameter, value, default)
 end
 
 --- init.uniform_(x [, low = 0 [, high = 1]]): uniform in [low, high).
+--   fp8.nn.init.uniform_(fp8.empty(100), -1, 0):max():item() <= 0 --> true
 function init.uniform_(x, low, high)
   check_tensor("uniform_", x)
   return autograd.no_grad(random.uniform_, x, low, high)
 end
 
 --- init.normal_(x [, mean = 0 [, std = 1]])
+--   fp8.nn.init.normal_(fp8.empty(3), 5, 0) --> {5, 5, 5}
 function init.normal_(x, mean, std)
   check_tensor("normal_", x)
   return autograd.no_grad(random.normal_, x, mean, std)
@@ -47,11 +50,15 @@ local function fill(name, x, value)
 end
 
 --- init.constant_(x, value), init.zeros_(x), init.ones_(x)
+--   fp8.nn.init.constant_(fp8.empty(2), 3) --> {3, 3}
+--   fp8.nn.init.zeros_(fp8.empty(2)) --> {0, 0}
+--   fp8.nn.init.ones_(fp8.empty(2)) --> {1, 1}
 function init.constant_(x, value) return fill("constant_", x, number("constant_", "the value", value)) end
 function init.zeros_(x) return fill("zeros_", x, 0) end
 function init.ones_(x) return fill("ones_", x, 1) end
 
 --- init.eye_(x): ones on the diagonal of a matrix, and zeros.
+--   fp8.nn.init.eye_(fp8.empty(2, 2)) --> {{1, 0}, {0, 1}}
 function init.eye_(x)
   check_tensor("eye_", x)
   check.tensor("eye_", 1, x, 2)
@@ -67,6 +74,7 @@ local gains = {
 --- init.calculate_gain(nonlinearity [, slope]): the factor of the standard deviation that keeps the size of activations
 -- through a function: "linear", "conv1d" and its kind, "sigmoid", "tanh", "relu", "selu", or "leaky_relu", which alone
 -- has a negative slope (0.01 if left out).
+--   fp8.nn.init.calculate_gain "tanh" --> 5 / 3
 function init.calculate_gain(nonlinearity, slope)
   if nonlinearity == "leaky_relu" then
     return math.sqrt(2 / (1 + number("calculate_gain", "the slope", slope, 0.01) ^ 2))
@@ -115,6 +123,8 @@ end
 --- init.xavier_uniform_(x [, gain = 1]) and init.xavier_normal_(x [, gain = 1]): of the standard deviation
 -- gain · √(2 / (fan in + fan out)). Glorot and Bengio, "Understanding the difficulty of training deep feedforward
 -- neural networks" (2010).
+--   fp8.nn.init.xavier_uniform_(fp8.empty(30, 20)):abs():max():item() <= math.sqrt(6 / 50) --> true
+--   fp8.nn.init.xavier_normal_(fp8.empty(3, 2), 0):abs():sum():item() --> 0
 init.xavier_uniform_ = xavier("xavier_uniform_", true)
 init.xavier_normal_ = xavier("xavier_normal_", false)
 
@@ -135,6 +145,8 @@ end
 --- init.kaiming_uniform_(x [, slope = 0 [, mode = "fan_in" [, nonlinearity = "leaky_relu"]]]), and kaiming_normal_: of
 -- the standard deviation gain / √fan, with the gain of calculate_gain(nonlinearity, slope) and the fan in or, with
 -- "fan_out", the fan out. He et al., "Delving deep into rectifiers" (2015).
+--   fp8.nn.init.kaiming_uniform_(fp8.empty(30, 20)):abs():max():item() <= math.sqrt(6 / 20) --> true
+--   fp8.nn.init.kaiming_normal_(fp8.empty(3, 2), 0, "fan_out", "relu").shape --> {3, 2}
 init.kaiming_uniform_ = kaiming("kaiming_uniform_", true)
 init.kaiming_normal_ = kaiming("kaiming_normal_", false)
 
@@ -178,6 +190,7 @@ end
 -- the inverse of its distribution function, of uniform numbers. The bounds are those of the numbers, whatever mean
 -- and std are. As in PyTorch, bounds more than some 5 deviations away on one side of the mean leave nothing but the
 -- nearer one.
+--   fp8.nn.init.trunc_normal_(fp8.empty(1000), 0, 1, -1, 1):abs():max():item() <= 1 --> true
 function init.trunc_normal_(x, mean, std, low, high)
   local name = "trunc_normal_"
   check_tensor(name, x)

@@ -11,6 +11,7 @@ local LayerScale = Module:extend("LayerScale")
 --- fp8.nn.LayerScale(features [, {initial = 0, dtype =, device =}]): x · gamma, for the end of a residual branch. At 0
 -- every block starts as the identity, which keeps feature magnitudes down: Touvron et al., "Going deeper with image
 -- transformers" (2021), and Wortsman et al., "Stable and low-precision training" (2023).
+--   fp8.nn.LayerScale(2, {initial = 0.5})(fp8.tensor {{2, 4}}) --> {{1, 2}}
 function LayerScale:init(features, options)
   arguments.check_size(self.class_name, "features", features)
   options = check_options(self.class_name, options, {initial = "number", dtype = "dtype", device = "device"})

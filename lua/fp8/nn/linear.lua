@@ -69,6 +69,8 @@ Linear.unsearched = {recipe = true, plan = true, state = true}
 --   recipe  a table as in fp8.recipes, or a name there; LinearMixed has "mixed" and LinearGlobal "global" anyway
 --   native  true: hardware formats, the recipes "mixed_native" and "global_native"
 --   and any field of a recipe, which changes that field: {grad_output = {scale = "row"}, rounding = "stochastic"}
+--   fp8.Linear(4, 3, {recipe = "mx"})(fp8.randn(2, 4)).shape --> {2, 3}
+--   fp8.nn.Linear(4, 3, false).bias --> nil
 function Linear:init(in_features, out_features, options)
   local name = self.class_name
   arguments.check_size(name, "in_features", in_features)
@@ -176,6 +178,12 @@ function Linear:description()
   return self.recipe and ("%s, recipe: %s"):format(text, recipe_text(self.recipe)) or text
 end
 
+--- fp8.LinearMixed and fp8.LinearGlobal(in_features, out_features [, options or bias]): Linear with the recipes "mixed"
+-- and "global", or with native = true "mixed_native" and "global_native".
+--   fp8.LinearMixed(64, 3)(fp8.randn(2, 64)).shape --> {2, 3}
+--   fp8.nn.LinearMixed(64, 3, {native = true}).recipe.input.format --> "e4m3"
+--   fp8.nn.LinearGlobal(64, 3, {rounding = "stochastic"}).recipe.rounding --> "stochastic"
+--   fp8.LinearGlobal(64, 3).weight.shape --> {3, 64}
 local LinearMixed = Linear:extend("LinearMixed")
 LinearMixed.recipe_name = "mixed"
 

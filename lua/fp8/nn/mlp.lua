@@ -11,6 +11,7 @@ local MLP = Module:extend("MLP")
 
 --- fp8.nn.MLP(features, hidden [, options]): fc2(dropout(activation(fc1(x)))).
 -- @param options {activation = "gelu" (or "gelu_tanh", "silu", "relu"), bias = true, dropout = 0, dtype =, device =}
+--   fp8.nn.MLP(8, 32, {activation = "relu"})(fp8.randn(2, 8)).shape --> {2, 8}
 function MLP:init(features, hidden, options)
   local activation, dropout, settings = hidden_options(self.class_name, features, hidden, options, choices, true)
   self.fc1 = Linear(features, hidden, settings)

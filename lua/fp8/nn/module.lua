@@ -45,6 +45,10 @@ end
 
 --- A new class of modules, derived from this one. Calling it makes an object and passes the arguments to `init`;
 -- calling the object calls `forward`.
+--   local Double = fp8.nn.Module:extend "Double"
+--   function Double:forward(x) return x * 2 end
+--   Double()(fp8.tensor {3}) --> {6}
+--   fp8.nn.Module.is_module(Double()) --> true
 function Module:extend(class_name)
   local class = {
     class_name = class_name, __call = call, __tostring = self.__tostring, __newindex = definition.remember,
@@ -53,7 +57,8 @@ function Module:extend(class_name)
   return setmetatable(class, {__index = self, __call = construct})
 end
 
---- Replace these two.
+--- Replace these two: what a class does with the arguments that it is called with, and its objects with theirs.
+--   fp8.Linear(4, 3):forward(fp8.ones(1, 4)).shape --> {1, 3}
 function Module.init() end
 function Module:forward() raise(self.class_name .. ": this module has no forward function") end
 
@@ -78,6 +83,7 @@ end
 
 --- for name, part in module:children() do … end: the modules that are fields of this one or in plain tables there
 -- ("layers.1"), in an order that depends on names only.
+--   fp8.nn.Sequential(fp8.nn.ReLU(), fp8.nn.Tanh()):children()() --> "1"
 function Module:children()
   local list, position = parts.list(self), 0
   return interpreted(function()
@@ -90,12 +96,14 @@ function Module:children()
 end
 
 --- A list of the tensors that require a gradient, those of the module's parts included.
+--   #fp8.Linear(4, 3):parameters() --> 2
 function Module:parameters()
   local _, tensors = list_tensors(self, core.requires_grad)
   return tensors
 end
 
 --- for name, parameter in module:named_parameters() do … end; a part's names follow its own and a dot: "1.weight".
+--   fp8.nn.Sequential(fp8.Linear(4, 3)):named_parameters()() --> "1.bias"
 function Module:named_parameters()
   local names, tensors = list_tensors(self, core.requires_grad)
   local position = 0
@@ -107,6 +115,7 @@ end
 
 --- A table of all tensors by name, for fp8.save; they share the module's memory. A tensor that several parts share is
 -- there once, under its first name.
+--   fp8.Linear(4, 3):state_dict().weight.shape --> {3, 4}
 function Module:state_dict()
   local state = {}
   local names, tensors = list_tensors(self)
@@ -135,6 +144,7 @@ local function check_source(name, tensor, source)
 end
 
 --- What a tensor of this module is loaded from, given what the table has for it, or nil. To be replaced.
+--   fp8.nn.ReLU():source_of("weight", nil) --> nil
 function Module.source_of(_, _, source) return source end
 
 local most_listed = 10 -- names in an error
@@ -189,6 +199,8 @@ end
 -- the same. Nothing is copied if anything is wrong. A shared tensor may come under one or all of its names, of which
 -- the last counts, as in PyTorch.
 -- @return the module
+--   local layer = fp8.Linear(1, 1):load_state_dict {weight = fp8.tensor {{2}}, bias = fp8.tensor {1}}
+--   layer(fp8.tensor {{3}}) --> {{7}}
 function Module:load_state_dict(state)
   if type(state) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(state)) end
   changes.together(load_state_dict, self, state)
@@ -198,6 +210,7 @@ end
 local function is_float(tensor) return computable[core.dtype(tensor)] or false end
 
 --- Whether the tensor in a field of this module keeps its dtype when the module is converted. To be replaced.
+--   fp8.nn.ReLU():keeps_dtype "weight" --> false
 function Module.keeps_dtype() return false end
 
 local function move(self, options)
@@ -225,6 +238,7 @@ end
 -- float tensors only, and not for those of keeps_dtype. The module gets new tensors without gradients, so make
 -- optimizers afterwards: one made before refuses to step.
 -- @return the module
+--   fp8.Linear(4, 3):to("bf16").weight.dtype --> "bf16"
 function Module:to(...)
   changes.together(move, self, to_options(...))
   return self
@@ -245,10 +259,16 @@ end
 
 --- Sets the field `training` of the module and its parts, which modules that behave differently in training look at.
 -- @return the module
+--   fp8.nn.Dropout():eval().training --> false
+--   fp8.nn.Dropout():eval():train().training --> true
 function Module:train() return with_training(self, true) end
 function Module:eval() return with_training(self, false) end
 
 --- Drops the gradients of all parameters.
+--   local layer = fp8.Linear(4, 3)
+--   layer(fp8.ones(2, 4)):sum():backward()
+--   layer:zero_grad()
+--   layer.weight.grad --> nil
 function Module:zero_grad()
   autograd.drop_grads(self:parameters())
 end
@@ -263,6 +283,7 @@ end
 
 --- for name, module in model:named_modules() do … end; the module itself, whose name is "", then its parts and theirs,
 -- each once.
+--   select("#", fp8.nn.ReLU():named_modules()()) --> 2
 function Module:named_modules()
   local names, modules, position = {}, {}, 0
   list_modules(self, "", names, modules, {})
@@ -273,6 +294,7 @@ function Module:named_modules()
 end
 
 --- What tells this module from others of its class, for its text: "768, 12 heads". To be replaced.
+--   fp8.Linear(4, 3):description() --> "4, 3, bias = true"
 function Module.description() return "" end
 
 --- The class name and description, and the parts, functions too, on lines of their own in the order in which they

@@ -21,6 +21,7 @@ local LayerNorm = Module:extend("LayerNorm")
 
 --- fp8.nn.LayerNorm(features [, {epsilon = 1e-5, bias = true, dtype =, device =}]): fp8.layer_norm with a weight of
 -- ones and a bias of zeros to start from.
+--   fp8.nn.LayerNorm(2, {epsilon = 0})(fp8.tensor {{1, 3}}) --> {{-1, 1}}
 function LayerNorm:init(features, options)
   arguments.check_size(self.class_name, "features", features)
   options = check_options(self.class_name, options, layer_norm_options)
@@ -43,6 +44,7 @@ local RMSNorm = Module:extend("RMSNorm")
 
 --- fp8.nn.RMSNorm(features [, {epsilon = 1e-5, dtype =, device =}]): fp8.rms_norm with a weight of ones to start from.
 -- (PyTorch's epsilon is that of the dtype if none is given.)
+--   fp8.nn.RMSNorm(2, {epsilon = 0})(fp8.tensor {{3, 3}}) --> {{1, 1}}
 function RMSNorm:init(features, options)
   arguments.check_size(self.class_name, "features", features)
   options = check_options(self.class_name, options, rms_norm_options)

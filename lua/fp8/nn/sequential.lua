@@ -18,6 +18,7 @@ end
 
 --- fp8.nn.Sequential(first, second, …) or fp8.nn.Sequential{first, second, …}: each gets what the one before
 -- returned. The parts are fields 1, 2, …, and a function of one tensor will do for a part.
+--   fp8.nn.Sequential(fp8.nn.ReLU(), function(x) return x + 1 end)(fp8.tensor {-1, 2}) --> {1, 3}
 function Sequential:init(...)
   local parts, count = {...}, select("#", ...)
   if count == 1 and type((...)) == "table" and getmetatable((...)) == nil then

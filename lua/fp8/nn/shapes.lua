@@ -8,6 +8,7 @@ local view = require "fp8.ops.view"
 local Identity = Module:extend("Identity")
 
 --- fp8.nn.Identity(…): returns its input, whatever it is made with: a place where another module may be.
+--   fp8.nn.Identity()(fp8.tensor {1}) --> {1}
 function Identity:forward(x, ...)
   check_one(self, "one input", ...)
   return x
@@ -17,6 +18,7 @@ local Flatten = Module:extend("Flatten")
 
 --- fp8.nn.Flatten([first [, last]]): dimensions `first` (2 if left out: all but those of the batch) to `last` (-1) as
 -- one, as in x:flatten.
+--   fp8.nn.Flatten()(fp8.zeros(2, 3, 4)).shape --> {2, 12}
 function Flatten:init(first, last)
   self.first, self.last = first == nil and 2 or first, last == nil and -1 or last
   for _, dimension in ipairs {self.first, self.last} do

@@ -37,6 +37,7 @@ local TransformerBlock = Module:extend("TransformerBlock")
 --   recompute   whether training keeps the block's input alone for the backward pass, which computes the block again
 --               (fp8.recompute): less memory for a third more work (false)
 --   dtype, device
+--   fp8.nn.TransformerBlock(8, 2, {causal = true})(fp8.randn(3, 5, 8)).shape --> {3, 5, 8}
 function TransformerBlock:init(features, heads, options)
   local name = self.class_name
   arguments.check_size(name, "features", features)

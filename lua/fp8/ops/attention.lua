@@ -185,6 +185,7 @@ end
 -- @param k (…, keys, features), v (…, keys, values): of one dtype with q, and its leading dimensions
 -- @param options {causal = false, scale = 1 / √features, dropout = the probability with which probabilities become 0}
 -- @return (…, queries, values)
+--   fp8.attention(fp8.zeros(1, 2, 4), fp8.ones(1, 3, 4), fp8.arange(3):view(1, 3, 1)) --> {{{1}, {1}}}
 function attention.attention(q, k, v, options)
   local rule = read_options("attention", options, check_operands(q, k, v))
   check_causal(rule, core.size(q, -2), core.size(k, -2))
@@ -238,6 +239,7 @@ local packed = {
 -- @param heads   divides features
 -- @param options as for attention
 -- @return (batch, positions, features)
+--   fp8.self_attention(fp8.randn(2, 5, 3 * 8), 2, {causal = true}).shape --> {2, 5, 8}
 function attention.self_attention(x, heads, options)
   if not core.is_tensor(x) then raise("self_attention: the input must be a tensor, got " .. type(x)) end
   local shape = shape_of(x)

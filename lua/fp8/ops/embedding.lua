@@ -20,6 +20,7 @@ local looking_up = {
 -- @param weight  (count, features), f32, f16 or bf16
 -- @param indices integers from 0 to count - 1, of any shape
 -- @return indices' shape and features, of the weight's dtype
+--   fp8.embedding(fp8.tensor({{1, 2}, {3, 4}}), fp8.tensor({1, 0, 1}, {dtype = "i64"})) --> {{3, 4}, {1, 2}, {3, 4}}
 return function(weight, indices)
   local y = core.embedding(weight, indices)
   if autograd.needs_grad(weight) then

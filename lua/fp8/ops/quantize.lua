@@ -40,6 +40,9 @@ end
 -- @param blocksize power of two from 64 to 4096; 4096 if left out
 -- @param options   {rounding = "nearest" or "stochastic"}
 -- @return codes of x's shape (u8), and state = {absmax = (blocks) f32, map =, blocksize =, dtype = that of x}
+--   local codes, state = fp8.quantize_blockwise(fp8.tensor {1, -0.5, 0.25}, fp8.create_map(true, 4, 3, 8), 64)
+--   codes.dtype --> "u8"
+--   state.absmax --> {1}
 function quantize.quantize_blockwise(x, map, blocksize, options)
   blocksize = blocksize == nil and 4096 or blocksize
   check_blocksize("quantize_blockwise", blocksize)
@@ -47,6 +50,7 @@ function quantize.quantize_blockwise(x, map, blocksize, options)
 end
 
 --- map[codes[i]] · absmax of its block, in float32, rounded to state.dtype.
+--   fp8.dequantize_blockwise(fp8.quantize_blockwise(fp8.tensor {1, -0.5, 0.25}, "e4m3", 64)) --> {1, -0.5, 0.25}
 function quantize.dequantize_blockwise(codes, state)
   if type(state) == "table" then check_blocksize("dequantize_blockwise: state", state.blocksize) end
   return dequantize("dequantize_blockwise", codes, state, type(state) == "table" and state.blocksize)
@@ -54,11 +58,13 @@ end
 
 --- quantize_blockwise with one block, the whole tensor, whose elements are divided by absmax.
 -- @return codes of x's shape, and state = {absmax = (1) f32, map =, dtype = that of x}
+--   fp8.quantize(fp8.tensor {448, 1}, "e4m3") --> {448, 1}
 function quantize.quantize(x, map, options)
   return quantized("quantize", x, map, nil, options)
 end
 
 --- map[codes[i]] · absmax, in float32, rounded to state.dtype.
+--   fp8.dequantize(fp8.quantize(fp8.tensor {2, -1}, fp8.create_map())) --> {2, -1}
 function quantize.dequantize(codes, state) return dequantize("dequantize", codes, state, nil) end
 
 return quantize

@@ -13,4 +13,9 @@ local function moments() return {"first_moment", "second_moment"} end
 --   p -= lr · (m / (1 - beta1^t)) / (√(v / (1 - beta2^t)) + epsilon)
 --
 -- Parameters, settings and methods are those of fp8.optim.AdamW, whose decay is not part of the gradient.
+--   local x = fp8.ones(1, {requires_grad = true})
+--   local optimizer = fp8.optim.Adam({x}, {lr = 0.5})
+--   x:sum():backward()
+--   optimizer:step()
+--   x --> {0.5}
 return Optimizer.class("Adam", "adam", defaults, moments)

@@ -40,4 +40,9 @@ local function moments() return {"first_moment", "second_moment"} end
 -- the next step its parameters.
 --
 -- Methods: step, zero_grad, state_dict, load_state_dict. Fields: parameters, groups.
+--   local x = fp8.ones(1, {requires_grad = true})
+--   local optimizer = fp8.optim.AdamW({x}, {lr = 0.5, weight_decay = 0})
+--   x:sum():backward()
+--   optimizer:step()
+--   x --> {0.5}
 return Optimizer.class("AdamW", "adamw", defaults, moments)

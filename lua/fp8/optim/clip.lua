@@ -12,6 +12,9 @@ local name = "clip_grad_norm"
 -- @param largest a number of at least 0; math.huge only measures
 -- @return norm before scaling, an f32 tensor without dimensions on the gradients' device; if it is NaN, so are the
 --   gradients
+--   local x = fp8.ones(2, {requires_grad = true});
+--   (x * fp8.tensor {3, 4}):sum():backward()
+--   fp8.optim.clip_grad_norm({x}, 1):item() --> 5
 return function(source, largest)
   local list, grads = parameters.list(name, source), {}
   if type(largest) ~= "number" or not (largest >= 0) then

@@ -14,4 +14,9 @@ local function moments() return {"first_moment"} end
 -- Every element moves by lr, so that the paper takes a third to a tenth of AdamW's lr, and as much more weight_decay.
 -- Where the mean is 0 an element only decays; where it is NaN the element becomes NaN. Parameters, settings and methods
 -- are those of fp8.optim.AdamW; there is one moment, so that option state has no second_format.
+--   local x = fp8.ones(1, {requires_grad = true})
+--   local optimizer = fp8.optim.Lion({x}, {lr = 0.5})
+--   x:sum():backward()
+--   optimizer:step()
+--   x --> {0.5}
 return Optimizer.class("Lion", "lion", defaults, moments)

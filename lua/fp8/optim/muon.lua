@@ -168,4 +168,9 @@ end
 -- Groups and methods are those of fp8.optim.AdamW. A captured graph follows lr and weight_decay; where one of the other
 -- settings has been changed it is to be captured again, and says so. `use_muon` can't change after the optimizer was
 -- made.
+--   local layer = fp8.Linear(4, 3)
+--   local optimizer = fp8.optim.Muon {{params = {layer.weight}}, {params = {layer.bias}, use_muon = false}}
+--   layer(fp8.ones(1, 4)):sum():backward()
+--   optimizer:step()
+--   optimizer.state[1].momentum_buffer.shape --> {3, 4}
 return Optimizer.class("Muon", rule, defaults, moments, {check_group = check_group, expand = expand})

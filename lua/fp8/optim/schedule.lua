@@ -64,12 +64,17 @@ end
 --   step ≤ warmup   lr · step / warmup
 --   step < steps    final + (lr - final) · (1 + cos(π · (step - warmup) / (steps - warmup))) / 2
 --   step ≥ steps    final
+--   local rate = fp8.optim.cosine_schedule {lr = 1, steps = 100, warmup = 10}
+--   rate(5) --> 0.5
+--   rate(55) --> 0.5
 function schedules.cosine(options)
   return falling("cosine_schedule", options, function(progress) return (1 + math.cos(math.pi * progress)) / 2 end)
 end
 
 --- fp8.optim.linear_schedule{lr =, steps =, warmup = 0, final = 0}: the same with a straight line down, final +
 -- (lr - final) · (1 - (step - warmup) / (steps - warmup)).
+--   local rate = fp8.optim.linear_schedule {lr = 1, steps = 100, final = 0.5}
+--   rate(50) --> 0.75
 function schedules.linear(options)
   return falling("linear_schedule", options, function(progress) return 1 - progress end)
 end

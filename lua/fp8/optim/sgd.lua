@@ -13,4 +13,9 @@ local function moments(settings) return settings.momentum ~= 0 and {"momentum_bu
 --
 -- Parameters, settings and methods are those of fp8.optim.AdamW. Momentum is fixed to none or some when the optimizer
 -- is made.
+--   local x = fp8.ones(1, {requires_grad = true})
+--   local optimizer = fp8.optim.SGD({x}, {lr = 0.5})
+--   x:sum():backward()
+--   optimizer:step()
+--   x --> {0.5}
 return Optimizer.class("SGD", "sgd", defaults, moments)

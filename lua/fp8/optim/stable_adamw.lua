@@ -18,4 +18,9 @@ local function moments() return {"first_moment", "second_moment"} end
 --   p = p - rate · weight_decay · p - rate · m / (√v + epsilon)
 --
 -- Parameters, settings and methods are those of fp8.optim.AdamW. A NaN gradient makes its whole parameter NaN.
+--   local x = fp8.ones(1, {requires_grad = true})
+--   local optimizer = fp8.optim.StableAdamW({x}, {lr = 0.5, weight_decay = 0})
+--   x:sum():backward()
+--   optimizer:step()
+--   x --> {0.5}
 return Optimizer.class("StableAdamW", "stable_adamw", defaults, moments)

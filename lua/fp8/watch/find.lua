@@ -104,6 +104,9 @@ jit.off(look_at_gradients)
 --   in the model, "" for what f returned, tensor = "input", "output", "grad_output" (the gradient of the output), the
 --   name of a parameter, or "the gradient of " one, nonfinite = how many, first_nonfinite = position, shape =},
 --   whose tostring is a sentence; nil if all are finite
+--   local model = fp8.nn.Sequential(fp8.Linear(2, 2), fp8.nn.ReLU())
+--   model[1].weight:detach():fill_(0 / 0)
+--   fp8.watch.find(model, function() return model(fp8.ones(1, 2)) end).tensor --> "weight"
 return function(model, f)
   if not Module.is_module(model) then raise("find: a module is needed, got " .. type(model)) end
   if type(f) ~= "function" then raise("find: a function is needed, got " .. type(f)) end

@@ -315,6 +315,11 @@ end
 -- @param options {every = 10, recipe = for layers without one: what this recipe, a table or a name in fp8.recipes,
 --                would do to their tensors}
 -- @return a watcher: step(), due(), graph(f), print(count), rows(), save(path), first_bad(), close(), tostring
+--   local model = fp8.nn.Sequential(fp8.LinearMixed(8, 4))
+--   local watcher = fp8.watch(model, {every = 1})
+--   model(fp8.randn(2, 8)):sum():backward()
+--   watcher:step()
+--   watcher:rows()[1].layer --> "1"
 local function watch(model, options)
   if not Module.is_module(model) then raise("watch: a module is needed, got " .. type(model)) end
   local every, recipe = read_options(options)
