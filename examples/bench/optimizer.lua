@@ -46,7 +46,7 @@ end
 -- Bytes read and written for an element by update kernels (kernels/optim/update.cu, update_coded.cu).
 local function bytes_of(name, settings, d)
   local master, moment = settings.master_weights and d == 2 and 8 or 0, settings.state and 1 or 4
-  local moments = name == "SGD" and (settings.momentum and 1 or 0) or 2
+  local moments = name == "SGD" and (settings.momentum and 1 or 0) or name == "Lion" and 1 or 2
   local deviation = name == "StableAdamW" and d + moment or 0
   return 3 * d + master + 2 * moment * moments + deviation
 end
@@ -58,6 +58,7 @@ local kinds = {
   {"AdamW", {master_weights = true}}, {"AdamW", {rounding = "stochastic"}}, {"AdamW", {state = dynamic}, "8 bits"},
   {"AdamW", {state = dynamic, rounding = "stochastic"}, "8 bits"},
   {"AdamW", {state = dynamic, master_weights = true}, "8 bits"}, {"AdamW", {state = {format = "e4m3"}}, "e4m3"},
+  {"Adam", {}}, {"Adam", {state = dynamic}, "8 bits"}, {"Lion", {}}, {"Lion", {state = dynamic}, "8 bits"},
   {"StableAdamW", {}}, {"StableAdamW", {master_weights = true}}, {"StableAdamW", {state = dynamic}, "8 bits"},
 }
 

@@ -69,7 +69,7 @@ local fp8 = {
 
   --- Formats: 256 ascending f32 values of which the largest is 1. fp8.create_map(signed = true, exponent_bits = 5,
   -- precision_bits = 2, total_bits = 8), fp8.create_dynamic_map(signed = true, max_exponent_bits = 7, total_bits = 8)
-  -- of "8-bit approximations for parallelism in deep learning" (Dettmers, 2016), and fp8.create_linear_map(signed = true,
+  -- of "8-bit approximations for parallelism in deep learning" (Dettmers, 2016), fp8.create_linear_map(signed = true,
   -- total_bits = 8), of equal steps.
   --   fp8.create_map(true, 4, 3, 8).shape --> {256}
   --   fp8.create_dynamic_map():max():item() --> 1

@@ -53,9 +53,7 @@ function nearest.name(name, limit, ...)
 end
 
 -- What PyTorch's names of options are here, and the first of these.
-local translations = {
-  betas = {"beta1 and beta2", "beta1"}, eps = {"epsilon", "epsilon"}, adjust_lr_fn = {"adjust_lr", "adjust_lr"},
-}
+local translations = {betas = {"beta1 and beta2", "beta1"}, eps = {"epsilon", "epsilon"}}
 
 --- What an option that PyTorch calls `name` is called here, if one of the tables has it.
 function nearest.translated(name, ...)

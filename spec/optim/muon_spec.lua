@@ -60,8 +60,8 @@ local function follow(p, g, m, s)
     u = mapped(function(mean, grad) return momentum * mean + (1 - momentum) * grad end, m, g)
   end
   local rows, columns = #p, #p[1]
-  local adjusted = s.adjust_lr == "match_rms_adamw" and 0.2 * math.sqrt(math.max(rows, columns)) or
-    math.sqrt(math.max(1, rows / columns))
+  local adjusted = s.adjust_lr_fn == "match_rms_adamw" and 0.2 * math.sqrt(math.max(rows, columns)) or
+    math.sqrt(math.max(s.adjust_lr_fn and 0 or 1, rows / columns))
   return mapped(function(value, o)
     return value * (1 - s.lr * (s.weight_decay or 0.1)) - s.lr * adjusted * o
   end, p, orthogonal(u, s.ns_steps or 5)), m
@@ -75,7 +75,7 @@ support.each_device(function(device)
   describe("Muon", function()
     for i, settings in ipairs {
       {lr = 0.1}, {lr = 0.1, nesterov = false, momentum = 0.5, weight_decay = 0},
-      {lr = 0.1, adjust_lr = "match_rms_adamw", ns_steps = 3},
+      {lr = 0.1, adjust_lr_fn = "match_rms_adamw", ns_steps = 3}, {lr = 0.1, adjust_lr_fn = "spectral_unclamped"},
     } do
       it("follows the reference, but for what bf16 loses: settings " .. i, function()
         for _, shape in ipairs {{5, 5}, {12, 4}, {3, 11}, {1, 6}, {1, 1}} do
@@ -156,7 +156,7 @@ support.each_device(function(device)
       local function build()
         local layer = fp8.Linear(7, 9, on)
         return layer, fp8.optim.Muon({{params = {layer.weight}}, {params = {layer.bias}, use_muon = false, lr = 0.01}},
-          {lr = 0.05, adjust_lr = "match_rms_adamw"})
+          {lr = 0.05, adjust_lr_fn = "match_rms_adamw"})
       end
       local function train(layer, optimizer)
         for step = 1, 3 do
@@ -168,7 +168,7 @@ support.each_device(function(device)
       local layer, optimizer = build()
       train(layer, optimizer)
       local other, resumed = build()
-      resumed.adjust_lr, resumed.lr = "original", 7
+      resumed.adjust_lr_fn, resumed.lr = "original", 7
       other:load_state_dict(layer:state_dict())
       resumed:load_state_dict(optimizer:state_dict())
       train(layer, optimizer)
@@ -200,8 +200,8 @@ describe("Muon refuses", function()
 
   it("settings that are wrong, or another rule's", function()
     fails("Muon: option ns_steps must be a whole number from 1 to 99, got 0", fp8.optim.Muon, {matrix}, {ns_steps = 0})
-    fails('Muon: option adjust_lr must be "original" or "match_rms_adamw", got text', fp8.optim.Muon, {matrix},
-      {adjust_lr = "text"})
+    fails('Muon: option adjust_lr_fn must be "original", "match_rms_adamw" or "spectral_unclamped", got text',
+      fp8.optim.Muon, {matrix}, {adjust_lr_fn = "text"})
     fails("Muon: group 1: option beta1 is for groups with use_muon = false", fp8.optim.Muon,
       {{params = {matrix}, beta1 = 0.5}, {params = {bias}, use_muon = false}})
     fails("Muon: group 2: option momentum is for groups with use_muon = true", fp8.optim.Muon,

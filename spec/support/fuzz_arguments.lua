@@ -271,7 +271,7 @@ return function(random, device, pool_size)
     }
     return pick {
       {}, {rounding = pick {"stochastic", make "any"}, master_weights = make "boolean"}, {state = make "any"},
-      {ns_steps = make "small", adjust_lr = pick {"match_rms_adamw", make "any"}, nesterov = make "boolean"},
+      {ns_steps = make "small", adjust_lr_fn = pick {"match_rms_adamw", make "any"}, nesterov = make "boolean"},
       {state = state, momentum = 0.5}, {state = {format = pick {"e4m3", "e5m2"}, smallest = 0}}, make "options",
     }
   end

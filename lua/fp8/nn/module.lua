@@ -14,7 +14,7 @@ local autograd = require "fp8.autograd"
 local calls = require "fp8.nn.calls"
 local changes = require "fp8.changes"
 local computable = require "fp8.computable"
-local definition = require "fp8.nn.definition"
+local known_fields = require "fp8.nn.fields"
 local later = require "fp8.later"
 local nearest = require "fp8.nearest"
 local parts = require "fp8.nn.parts"
@@ -29,7 +29,7 @@ local raise = core.raise
 local Module = {class_name = "Module", training = true, unsearched = {}}
 Module.__index = Module
 
-setmetatable(Module, {__index = function(_, key) return definition.missing(Module, key) end})
+setmetatable(Module, {__index = function(_, key) return known_fields.missing(Module, key) end})
 
 local function construct(class, ...)
   local object = setmetatable({}, class)
@@ -51,7 +51,7 @@ end
 --   fp8.nn.Module.is_module(Double()) --> true
 function Module:extend(class_name)
   local class = {
-    class_name = class_name, __call = call, __tostring = self.__tostring, __newindex = definition.remember,
+    class_name = class_name, __call = call, __tostring = self.__tostring, __newindex = known_fields.remember,
   }
   class.__index = class
   return setmetatable(class, {__index = self, __call = construct})
@@ -300,7 +300,7 @@ function Module.description() return "" end
 --- The class name and description, and the parts, functions too, on lines of their own in the order in which they
 -- became fields: the tree of all modules. After each that has parameters is how many elements these have, those of its
 -- parts included and those that parts share once.
-function Module:__tostring() return later "fp8.nn.text"(self) end
+function Module:__tostring() return later "fp8.nn.fields.text"(self) end
 
 --- Whether a value is an object of a module class.
 Module.is_module = parts.is_module

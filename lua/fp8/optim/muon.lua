@@ -6,7 +6,7 @@ local Optimizer = require "fp8.optim.optimizer"
 local raise = core.raise
 
 local defaults = {
-  lr = 1e-3, momentum = 0.95, nesterov = true, weight_decay = 0.1, ns_steps = 5, adjust_lr = "original",
+  lr = 1e-3, momentum = 0.95, nesterov = true, weight_decay = 0.1, ns_steps = 5, adjust_lr_fn = "original",
   use_muon = true, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
 }
 
@@ -17,7 +17,7 @@ local function moments(settings)
 end
 
 -- By rule, the settings that are the other's.
-local foreign = {muon = {"beta1", "beta2", "epsilon"}, adamw = {"momentum", "nesterov", "ns_steps", "adjust_lr"}}
+local foreign = {muon = {"beta1", "beta2", "epsilon"}, adamw = {"momentum", "nesterov", "ns_steps", "adjust_lr_fn"}}
 
 local function check_group(label, group, state)
   for _, key in ipairs(foreign[group.rule]) do
@@ -73,10 +73,11 @@ local function orthogonalized(x, steps)
   return rows > columns and core.transpose(y, 1, 2) or y
 end
 
--- PyTorch's adjust_lr_fn: what makes the step of a matrix as large as that of others.
+-- What makes the step of a matrix as large as that of others.
 local adjustments = {
   original = function(rows, columns) return math.sqrt(math.max(1, rows / columns)) end,
   match_rms_adamw = function(rows, columns) return 0.2 * math.sqrt(math.max(rows, columns)) end,
+  spectral_unclamped = function(rows, columns) return math.sqrt(rows / columns) end,
 }
 
 -- The step of a matrix, of the dtype of its gradient. The buffer stays as it is.
@@ -87,10 +88,10 @@ local function direction(grad, buffer, settings)
   local after = core.sub(buffer, core.mul(core.sub(buffer, wide), fraction))
   if settings.nesterov then after = core.add(after, core.mul(core.sub(wide, after), fraction)) end
   local step = core.to(orthogonalized(after, settings.ns_steps), {dtype = core.dtype(grad)})
-  return core.mul(step, adjustments[settings.adjust_lr](rows, columns))
+  return core.mul(step, adjustments[settings.adjust_lr_fn](rows, columns))
 end
 
-local lasting = {"momentum", "nesterov", "ns_steps", "adjust_lr"} -- in a graph
+local lasting = {"momentum", "nesterov", "ns_steps", "adjust_lr_fn"} -- in a graph
 
 -- A batch of SGD for the same parameters, with these settings.
 local function batch_of(source, derive)
@@ -146,7 +147,7 @@ local function expand(batches)
 end
 
 --- fp8.optim.Muon(parameters, {lr = 1e-3, momentum = 0.95, nesterov = true, weight_decay = 0.1, ns_steps = 5,
--- adjust_lr = "original", master_weights = false, rounding = "nearest"}), as PyTorch's torch.optim.Muon computes it:
+-- adjust_lr_fn = "original", master_weights = false, rounding = "nearest"}), as PyTorch's torch.optim.Muon computes it:
 --
 --   m = momentum · m + (1 - momentum) · g
 --   u = nesterov and momentum · m + (1 - momentum) · g or m
@@ -155,9 +156,10 @@ end
 -- orthogonal(u) is near U·Vᵀ of u = U·S·Vᵀ, by ns_steps rounds of a Newton-Schulz iteration in bf16. `adjusted` is for
 -- a matrix (out, in)
 --
---   adjust_lr = "original"         √max(1, out / in), as Keller Jordan has it
---   adjust_lr = "match_rms_adamw"  0.2 · √max(out, in), which makes AdamW's lr and weight_decay fit ("Muon is scalable
---                                  for LLM training", Liu et al., 2025)
+--   adjust_lr_fn = "original"            √max(1, out / in), as Keller Jordan has it
+--   adjust_lr_fn = "match_rms_adamw"     0.2 · √max(out, in), for which AdamW's lr and weight_decay are right:
+--                                        "Muon is scalable for LLM training", Liu et al. (2025)
+--   adjust_lr_fn = "spectral_unclamped"  √(out / in)
 --
 -- Parameters are matrices. All others (biases, norms; embeddings and the last layer do better so too) go into groups
 -- with use_muon = false, which AdamW updates by the settings lr, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 and

@@ -25,7 +25,10 @@ end
 -- The settings that are strings: of 16-bit parameters, and of Muon.
 local choices = {
   rounding = {nearest = true, stochastic = true, text = '"nearest" or "stochastic"'},
-  adjust_lr = {original = true, match_rms_adamw = true, text = '"original" or "match_rms_adamw"'},
+  adjust_lr_fn = {
+    original = true, match_rms_adamw = true, spectral_unclamped = true,
+    text = '"original", "match_rms_adamw" or "spectral_unclamped"',
+  },
 }
 
 -- Betas are shares that moving averages keep: 1 would never let a gradient in. Muon's steps are those of a loop.

@@ -2,7 +2,7 @@
 -- printed in it), and their names, by which misspelt ones are noticed.
 local later = require "fp8.later"
 
-local definition = {}
+local fields = {}
 
 -- By module: {keys = list, known = set}. Keys, and not what is there: a module is kept alive by nothing here.
 local orders = setmetatable({}, {__mode = "k"})
@@ -19,16 +19,16 @@ local right, count, most = {}, 0, 1000
 --- What a field of a module is that it and its classes lack: nil, as a script may ask for one that is set later. But
 -- where two neighbouring letters are swapped in a name that modules have, it is an error.
 -- @param methods the base of all classes
-function definition.missing(methods, key)
+function fields.missing(methods, key)
   if type(key) ~= "string" or #key < shortest or names[key] or right[key] then return nil end
-  later "fp8.nn.swapped"(key, names, methods)
+  later "fp8.nn.fields.swapped"(key, names, methods)
   if count == most then right, count = {}, 0 end
   right[key], count = true, count + 1
   return nil
 end
 
 --- module[key] = value, of a field that is not there yet.
-function definition.remember(module, key, value)
+function fields.remember(module, key, value)
   rawset(module, key, value)
   if type(key) == "string" then names[key] = true end
   if not kinds[type(value)] then return end
@@ -44,9 +44,9 @@ end
 
 --- The keys of a module that have tables or functions, in the order in which they came to be there; those that were set
 -- in another way are not among them, and some may be gone.
-function definition.keys(module)
+function fields.keys(module)
   local order = orders[module]
   return order and order.keys or {}
 end
 
-return definition
+return fields

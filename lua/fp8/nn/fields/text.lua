@@ -1,6 +1,6 @@
 --- The text of a module: the tree of its parts, with their parameters counted.
 local core = require "fp8.core"
-local definition = require "fp8.nn.definition"
+local fields = require "fp8.nn.fields"
 local parts = require "fp8.nn.parts"
 
 local drawn = {modules = {}} -- the set of those whose text is being made
@@ -61,7 +61,7 @@ local function ordered(module)
       table.insert(by_key[key], part)
     end
   end
-  for _, key in ipairs(definition.keys(module)) do
+  for _, key in ipairs(fields.keys(module)) do
     local value = rawget(module, key)
     if type(value) == "function" then add(tostring(key), value) end
     for _, part in ipairs(by_key[key] or by_key[tostring(key)] or {}) do add(part.name, part.value) end
