@@ -214,8 +214,8 @@ support.each_device(function(device)
       local recipe = {input = {format = "float8_e4m3fn", scale = "row"}, weight_grad = "full"}
       refused("Linear: recipe.input.format ", {'got "float8_e4m3fn", which is called e4m3 here'},
         function() fp8.Linear(2, 2, {recipe = recipe}) end)
-      refused("to: ", {"unknown device 'float33'"}, function() x:to "float33" end)
-      refused("to: ", {"unknown device 'torch.'"}, function() x:to "torch." end)
+      refused("to: ", {"'float33' is no dtype"}, function() x:to "float33" end)
+      refused("to: ", {"'torch.' is no dtype"}, function() x:to "torch." end)
     end)
 
     it("of a layer that is not the input's is named with the casts", function()
