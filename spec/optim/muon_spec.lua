@@ -93,6 +93,24 @@ support.each_device(function(device)
       end)
     end
 
+    it("of many matrices at once is that of each, whatever their shapes and how many have one", function()
+      local together, shapes = {}, {{4, 6}, {6, 4}, {3, 3}, {4, 6}, {0, 2}, {6, 4}, {2, 7}, {4, 6}, {3, 3}}
+      for i, shape in ipairs(shapes) do
+        together[i] = parameter(shape, ({"f32", "bf16", "f16"})[i % 3 + 1])
+        together[i].grad = fp8.randn(shape, on):to(together[i].dtype)
+      end
+      local alone = {}
+      for i, x in ipairs(together) do
+        alone[i] = x:detach():clone():requires_grad_()
+        alone[i].grad = x.grad
+        fp8.optim.Muon({alone[i]}, {lr = 0.1}):step()
+      end
+      fp8.optim.Muon(together, {lr = 0.1}):step()
+      for i, x in ipairs(together) do
+        assert.is_true(x:numel() == 0 or support.error(x:detach():float(), alone[i]:detach():float()) < 5e-3)
+      end
+    end)
+
     it("makes every singular value one from 0.6 to 1.3, whatever the size of the gradient", function()
       for _, scale in ipairs {1e-4, 1, 1e25} do
         local x = fp8.zeros(8, 20, on):requires_grad_()

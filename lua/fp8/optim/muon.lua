@@ -1,5 +1,6 @@
 --- Muon: momentum whose matrices are made orthogonal before they are the step.
 local core = require "fp8.core"
+local orthogonal = require "fp8.optim.orthogonal"
 local shape_text = require("fp8.shapes").text
 local Optimizer = require "fp8.optim.optimizer"
 
@@ -37,42 +38,6 @@ local function check_group(label, group, state)
   end
 end
 
--- a · x + b · (x·xᵀ)·x + c · (x·xᵀ)²·x takes singular values above 0 to around 1 in a few rounds. The coefficients are
--- Keller Jordan's, whose slope at 0 is steep: "Muon: an optimizer for hidden layers in neural networks" (2024),
--- https://kellerjordan.github.io/posts/muon/. PyTorch has the same ones.
-local coefficients = {a = 3.4445, b = -4.7750, c = 2.0315}
-local least_norm = 1e-7
-
--- factor · x + scale · a·b in bf16, rounded once.
-local function combined(x, factor, a, b, scale)
-  local sum = core.matmul(a, b, nil, "f32")
-  if scale ~= 1 then core.mul_(sum, scale) end
-  local addend = core.to(x, {dtype = "f32"})
-  core.mul_(addend, factor)
-  core.add_(sum, addend)
-  core.free(addend)
-  local rounded = core.to(sum, {dtype = "bf16"})
-  core.free(sum)
-  return rounded
-end
-
--- Something near U·Vᵀ of the matrix x = U·S·Vᵀ, in bf16. x is f32 and is changed.
-local function orthogonalized(x, steps)
-  local rows, columns = core.size(x, 1), core.size(x, 2)
-  core.div_(x, core.clamp(core.clip_grad_norm({x}, math.huge), least_norm, nil)) -- which only measures
-  local y = core.to(x, {dtype = "bf16"})
-  if rows > columns then y = core.transpose(y, 1, 2) end -- the smaller of the two products
-  for _ = 1, steps do
-    local gram = core.matmul(y, core.transpose(y, 1, 2))
-    local polynomial = combined(gram, coefficients.b, gram, gram, coefficients.c)
-    local after = combined(y, coefficients.a, polynomial, y, 1)
-    core.free(gram)
-    core.free(polynomial)
-    y = after
-  end
-  return rows > columns and core.transpose(y, 1, 2) or y
-end
-
 -- What makes the step of a matrix as large as that of others.
 local adjustments = {
   original = function(rows, columns) return math.sqrt(math.max(1, rows / columns)) end,
@@ -80,15 +45,32 @@ local adjustments = {
   spectral_unclamped = function(rows, columns) return math.sqrt(rows / columns) end,
 }
 
--- The step of a matrix, of the dtype of its gradient. The buffer stays as it is.
-local function direction(grad, buffer, settings)
-  local rows, columns = core.size(grad, 1), core.size(grad, 2)
-  if core.numel(grad) == 0 then return grad end
+-- The mean that a buffer of momentum is going to be, or what Nesterov's looks ahead to; the buffer stays as it is.
+local function mean_of(grad, buffer, settings)
   local wide, fraction = core.to(grad, {dtype = "f32"}), 1 - settings.momentum
   local after = core.sub(buffer, core.mul(core.sub(buffer, wide), fraction))
-  if settings.nesterov then after = core.add(after, core.mul(core.sub(wide, after), fraction)) end
-  local step = core.to(orthogonalized(after, settings.ns_steps), {dtype = core.dtype(grad)})
-  return core.mul(step, adjustments[settings.adjust_lr_fn](rows, columns))
+  if not settings.nesterov then return after end
+  return core.add(after, core.mul(core.sub(wide, after), fraction))
+end
+
+-- The steps of the matrices in a list as core.update takes it, by their numbers: of the dtypes of their gradients.
+local function directions(list, settings)
+  local steps, numbers, means = {}, {}, {}
+  for number = 1, #list / 7 do
+    local grad, buffer = list[7 * number - 5], list[7 * number - 4]
+    if core.numel(grad) == 0 then
+      steps[number] = grad
+    else
+      numbers[#numbers + 1], means[#means + 1] = number, mean_of(grad, buffer, settings)
+    end
+  end
+  for i, step in ipairs(orthogonal(means, settings.ns_steps)) do
+    local grad = list[7 * numbers[i] - 5]
+    local factor = adjustments[settings.adjust_lr_fn](core.size(grad, 1), core.size(grad, 2))
+    step = core.to(step, {dtype = core.dtype(grad)})
+    steps[numbers[i]] = factor == 1 and step or core.mul(step, factor)
+  end
+  return steps
 end
 
 local lasting = {"momentum", "nesterov", "ns_steps", "adjust_lr_fn"} -- in a graph
@@ -126,10 +108,11 @@ local function expand_one(source)
     return {lr = settings.lr, weight_decay = settings.weight_decay, rounding = settings.rounding}
   end)
   local means = batch_of(source, function(settings) return {lr = settings.momentum - 1, weight_decay = -1} end)
-  for i = 1, #source.list, 7 do
-    local parameter, grad, buffer, master = source.list[i], source.list[i + 1], source.list[i + 2], source.list[i + 4]
-    append(updates, parameter, direction(grad, buffer, source.settings), master)
-    append(means, buffer, core.to(grad, {dtype = "f32"}), false)
+  local list = source.list
+  for number, step in ipairs(directions(list, source.settings)) do
+    local first = 7 * number - 6
+    append(updates, list[first], step, list[first + 4])
+    append(means, list[first + 2], core.to(list[first + 1], {dtype = "f32"}), false)
   end
   return updates, means
 end
