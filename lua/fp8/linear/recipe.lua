@@ -8,7 +8,7 @@ local recipe_check = require "fp8.linear.recipe_check"
 --
 --   local recipe = fp8.recipe("mixed", {grad_output = {scale = "row", rounding = "stochastic"}})
 --   local layer = fp8.Linear(64, 32, {recipe = recipe})
---   print(layer(fp8.randn(8, 64)):size(2)) --> 32
+--   layer(fp8.randn(8, 64)):size(2) --> 32
 --
 -- @param base    a recipe, or the name of one in fp8.recipes
 -- @param changes a table of fields of a recipe, or nil for a plain copy
