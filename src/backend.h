@@ -21,10 +21,11 @@
 #include "core/memory.h"
 #include "core/operations.h"
 #include "core/optim.h"
+#include "core/order/scan.h"
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 7 };
+enum { BACKEND_VERSION = 8 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -133,6 +134,15 @@ typedef struct Backend {
   bool (*gather)(Tensor *out, const Tensor *x, const Tensor *index);
   /* out[o][index[o][j][i]][i] += x[o][j][i]: out f32, all contiguous. */
   bool (*scatter_add)(Tensor *out, const Tensor *x, const Tensor *index);
+
+  /* --- order --- */
+  /* out[o][j][i] = the sum or product of x[o][0 … j][i], or of x[o][j … n - 1][i] in reverse: core/order/scan.h. Contiguous
+   * (outer, n, inner); out of x's dtype, or i64 for integers; may be x. */
+  bool (*scan)(Tensor *out, const Tensor *x, ScanRule rule);
+  /* The first k in order of each row of x (rows, n), n below 2^31, k at most n: values (rows, k) of x's dtype and their
+   * positions (rows, k), i64; values may be NULL. All contiguous. Ascending or descending, NaN as the largest; equal ones
+   * in the order of their positions. */
+  bool (*sort)(Tensor *values, Tensor *positions, const Tensor *x, bool descending);
 
   /* --- products --- */
   /* out (batch, m, n) = a (batch, m, k) · b (batch, k, n) + bias (n, contiguous, dtype of out) unless bias is NULL.

@@ -57,6 +57,10 @@ bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
+/* order/scan.c, order/sort.c */
+bool cpu_scan(Tensor *out, const Tensor *x, ScanRule rule);
+bool cpu_sort(Tensor *values, Tensor *positions, const Tensor *x, bool descending);
+
 /* matmul/matmul.c, matmul/triangle.c */
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
 bool cpu_matmul_add(Tensor *out, const Tensor *a, const Tensor *b);

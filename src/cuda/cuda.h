@@ -176,6 +176,10 @@ bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 
+/* order/scan.c, order/sort.c */
+bool cuda_scan(Tensor *out, const Tensor *x, ScanRule rule);
+bool cuda_sort(Tensor *values, Tensor *positions, const Tensor *x, bool descending);
+
 /* matmul/matmul.c */
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);
 bool cuda_matmul_add(Tensor *out, const Tensor *a, const Tensor *b);

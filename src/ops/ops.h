@@ -10,6 +10,7 @@
 #include "core/formats/both_ways.h"
 #include "core/operations.h"
 #include "core/optim.h"
+#include "core/order/scan.h"
 
 /* A set of dimensions: bit d stands for dimension d. */
 typedef uint32_t DimensionSet;
@@ -232,6 +233,14 @@ typedef struct Addition {
  * stay f32. */
 bool op_index_add(Tensor *out, const Addition *addition, DType dtype);
 bool op_scatter_add(Tensor *out, const Addition *addition);
+
+/* --- order (order/) --- */
+
+/* Running sums or products along a dimension, of x's dtype; those of integers are i64. (order/scan.c) */
+bool op_scan(Tensor *out, const Tensor *x, int dimension, ScanRule rule);
+/* The first `count` in order along a dimension and their positions there, from 0, as i64; stable, NaN is the largest.
+ * `values` may be NULL. (order/sort.c) */
+bool op_sort(Tensor *values, Tensor *positions, const Tensor *x, int dimension, int64_t count, bool descending);
 
 /* --- embedding (embedding.c) --- */
 

@@ -3,22 +3,6 @@
 
 #include "ops/support/support.h"
 
-/* `x` with `dimension` exchanged with the last one, contiguous; the caller releases it. */
-static bool last_and_contiguous(Tensor *out, const Tensor *x, int dimension) {
-  Tensor view = transposed(x, dimension, x->rank - 1);
-  return op_contiguous(out, &view);
-}
-
-/* hand_over for a tensor whose `dimension` was moved last: it gets its own order of dimensions again, in memory too, as
- * the results of all operations do. */
-static bool hand_back(Tensor *out, Tensor *created, int dimension, bool done) {
-  if (!done || dimension == created->rank - 1) return hand_over(out, created, done);
-  Tensor ordered = {0}, view = transposed(created, dimension, created->rank - 1);
-  done = op_contiguous(&ordered, &view);
-  tensor_release(created);
-  return hand_over(out, &ordered, done);
-}
-
 bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm) {
   Tensor input = {0}, created = {0};
   if (!check_float(x) || !last_and_contiguous(&input, x, dimension)) return false;

@@ -246,6 +246,7 @@ FP8_API int luaopen_fp8_core(lua_State *L) {
       embedding_functions,     graph_functions,         index_functions,   join_functions,     map_functions,
       matmul_functions,        normalize_functions,     optim_functions,   quantize_functions, random_functions,
       reduce_functions,        scaled_matmul_functions, softmax_functions, tensor_functions,   view_functions,
+      scan_functions,          sort_functions,
   };
   State *state = open_state(L);
   Context *outer = context_enter(state->context);

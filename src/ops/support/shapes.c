@@ -76,3 +76,16 @@ bool hand_over(Tensor *out, Tensor *created, bool done) {
   }
   return done;
 }
+
+bool last_and_contiguous(Tensor *out, const Tensor *x, int dimension) {
+  Tensor view = transposed(x, dimension, x->rank - 1);
+  return op_contiguous(out, &view);
+}
+
+bool hand_back(Tensor *out, Tensor *created, int dimension, bool done) {
+  if (!done || dimension == created->rank - 1) return hand_over(out, created, done);
+  Tensor ordered = {0}, view = transposed(created, dimension, created->rank - 1);
+  done = op_contiguous(&ordered, &view);
+  tensor_release(created);
+  return hand_over(out, &ordered, done);
+}

@@ -50,6 +50,13 @@ Tensor as_three_dimensions(const Tensor *x, int dimension);
 /* Ends an operation: gives the tensor that it created to *out if it is `done`, else releases it. Returns `done`. */
 bool hand_over(Tensor *out, Tensor *created, bool done);
 
+/* `x` with `dimension` exchanged with the last one, contiguous; the caller releases it. */
+bool last_and_contiguous(Tensor *out, const Tensor *x, int dimension);
+
+/* hand_over for a tensor whose `dimension` was moved last: it gets its own order of dimensions again, in memory too, as
+ * the results of all operations do. */
+bool hand_back(Tensor *out, Tensor *created, int dimension, bool done);
+
 /* A copy of `x` in fresh contiguous memory, with its dtype and device. */
 bool copy_contiguous(Tensor *out, const Tensor *x);
 
