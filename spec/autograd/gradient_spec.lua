@@ -122,6 +122,19 @@ case("var", function(x) return x:var() * x + x:var(2, {correction = 0, keepdim =
 case("std", function(x) return x:std() * x + x:std(1, {correction = 0}) end, any(3, 4)).step = 0.01
 case("logsumexp", function(x) return x:logsumexp() * x + x:logsumexp(1, true) end, any(3, 4))
 for dimension = 1, 3 do
+  case("cumsum " .. dimension, function(x) return x:cumsum(dimension) * x end, any(2, 3, 4))
+  case("cumprod " .. dimension, function(x) return x:cumprod(dimension) end, any(2, 3, 4))
+end
+case("cumprod beside zeros", function(x)
+  return (x * on_device_of(x, {{1, 1, 1, 1}, {1, 0, 1, 1}, {0, 1, 0, 1}}, "f32")):cumprod(2)
+end, any(3, 4))
+case("sort", function(x) return x:sort(1) * x end, apart(4, 3))
+case("sort, descending", function(x) return x:sort(-1, true) * x end, apart(3, 4))
+case("topk", function(x) return x:topk(2, 2) * x:narrow(2, 1, 2) end, apart(3, 4))
+case("kthvalue", function(x) return x:kthvalue(2, 1, true) * x end, apart(3, 4))
+case("median", function(x) return x:median() * x + x:median(2, true) end, apart(3, 4))
+case("quantile", function(x) return x:quantile(0.3) * x + x:quantile(0.7, 1) end, apart(3, 4))
+for dimension = 1, 3 do
   case("softmax " .. dimension, function(x) return x:softmax(dimension) end, any(2, 3, 4))
   case("log_softmax " .. dimension, function(x) return x:log_softmax(dimension) end, any(2, 3, 4))
 end

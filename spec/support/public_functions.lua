@@ -9,6 +9,14 @@ local kinds_of = {}
 for names, kinds in ([[
   sum mean prod max min argmax argmin logsumexp any all core.norm: tensor dimensions boolean
   norm: tensor norm dimensions boolean
+  cumsum cumprod cumsum_ cumprod_: tensor dimension
+  sort argsort: tensor dimension boolean boolean
+  core.sort core.cumsum core.cumprod: tensor dimension boolean
+  msort: tensor
+  topk: tensor small dimension boolean boolean
+  kthvalue: tensor small dimension boolean
+  median: tensor dimension boolean
+  quantile: tensor fraction dimension boolean
   var std: tensor dimensions deviation_options
   isclose allclose: tensor tensor small small boolean
   equal: tensor tensor
