@@ -23,6 +23,7 @@ local elsewhere = {
   ["fp8.normal_"] = "numbers that randn gives, in ops/random_spec", ["x:normal_"] = "see fp8.normal_",
   ["fp8.uniform_"] = "numbers that rand gives, in ops/random_spec", ["x:uniform_"] = "see fp8.uniform_",
   ["fp8.bernoulli_"] = "numbers that rand gives, in ops/random_spec", ["x:bernoulli_"] = "see fp8.bernoulli_",
+  ["fp8.quantile"] = "is between elements in order, in ops/order/quantile_spec", ["x:quantile"] = "see fp8.quantile",
   ["fp8.load"] = "reads files", ["fp8.data"] = "reads files", ["fp8.checkpoint"] = "reads files",
   ["fp8.recompute"] = "what its function returns, in spec/core/recompute_spec",
   ["fp8.nn"] = "layers are made of these functions", ["fp8.optim"] = "steps have formulas of their own, in spec/optim",

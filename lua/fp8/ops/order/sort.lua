@@ -103,8 +103,9 @@ function sort.kthvalue(x, k, dimension, keepdim)
   return along("kthvalue", x, dimension, function(row, place)
     check_count("kthvalue", row, place, k, 1)
     local values, positions = first_of(row, place, false, k)
-    return without(place, keepdim or core.rank(x) == 0, view.narrow(values, place, k, 1),
-      view.narrow(positions, place, k, 1))
+    local last = core.full({1}, k - 1, {dtype = "i64", device = core.device(x)})
+    return without(place, keepdim or core.rank(x) == 0, index.index_select(values, place, last),
+      core.index_select(positions, place, last))
   end)
 end
 
