@@ -143,6 +143,20 @@ typedef struct Backend {
    * positions (rows, k), i64; values may be NULL. All contiguous. Ascending or descending, NaN as the largest; equal ones
    * in the order of their positions. */
   bool (*sort)(Tensor *values, Tensor *positions, const Tensor *x, bool descending);
+  /* --- windows over x (images, channels, height, width), contiguous (core/window.h) --- */
+  /* out (images, channels, kernel_y, kernel_x, output_y, output_x) of x's dtype: the element of x that each element of
+   * the kernel meets in each window; 0 in the padding. Either the patches of an image lie side by side, which are the
+   * last two dimensions, or the elements of a patch, the three before these. */
+  bool (*unfold)(Tensor *out, const Tensor *x, const Window *window);
+  /* out like x: the sum of the patches' elements that unfold makes of each of x's, in float32 and in the order of the
+   * kernel's elements. The patches of an image lie side by side; both f32, f16 or bf16. */
+  bool (*fold)(Tensor *out, const Tensor *patches, const Window *window);
+  /* out (images, channels, output_y, output_x), contiguous: x and out f32, f16 or bf16. Of the largest elements index,
+   * i64 like out, gets the positions in height · width, the first of equal ones, the last NaN; it may be NULL. Means are
+   * summed in double; that of no positions is NaN, and the largest of none minus infinity at 0. */
+  bool (*pool)(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
+  /* dx from dy of the result and, of the largest elements, pool's index; sums in float32, in the order of the windows. */
+  bool (*pool_backward)(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
 
   /* --- products --- */
   /* out (batch, m, n) = a (batch, m, k) · b (batch, k, n) + bias (n, contiguous, dtype of out) unless bias is NULL.

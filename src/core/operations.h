@@ -6,6 +6,7 @@
 #include "core/number.h"
 #include "core/random.h"
 #include "core/tensor.h"
+#include "core/window.h"
 
 /* Elementwise operations, each in one line: OPERATION(EXP, exp) has the value UNARY_EXP, and Lua calls it core.exp. What
  * it computes is a line in src/cpu/elementwise and one in kernels/elementwise. The lists say what integers become. */
@@ -229,6 +230,14 @@ typedef struct NormalizeGradients {
   Tensor *x;             /* of x's shape and dtype */
   Tensor *weight, *bias; /* (columns), sums over all rows; f32, f16 or bf16 */
 } NormalizeGradients;
+
+/* Pooling by windows: of each the largest element, or the mean: the sum over `divisor`, or where that is 0 over the number
+ * of positions, the padding's included if `padded`. */
+typedef struct PoolRule {
+  Window window;
+  bool largest, padded;
+  int64_t divisor;
+} PoolRule;
 
 /* softmax(scale · q·kᵀ)·v over the keys; causal: query i sees keys up to i + keys - queries. */
 typedef struct Attention {

@@ -60,6 +60,11 @@ bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 /* order/scan.c, order/sort.c */
 bool cpu_scan(Tensor *out, const Tensor *x, ScanRule rule);
 bool cpu_sort(Tensor *values, Tensor *positions, const Tensor *x, bool descending);
+/* patches/ */
+bool cpu_unfold(Tensor *out, const Tensor *x, const Window *window);
+bool cpu_fold(Tensor *out, const Tensor *patches, const Window *window);
+bool cpu_pool(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
+bool cpu_pool_backward(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
 
 /* matmul/matmul.c, matmul/triangle.c */
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);

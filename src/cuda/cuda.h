@@ -179,6 +179,11 @@ bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
 /* order/scan.c, order/sort.c */
 bool cuda_scan(Tensor *out, const Tensor *x, ScanRule rule);
 bool cuda_sort(Tensor *values, Tensor *positions, const Tensor *x, bool descending);
+/* patches/ */
+bool cuda_unfold(Tensor *out, const Tensor *x, const Window *window);
+bool cuda_fold(Tensor *out, const Tensor *patches, const Window *window);
+bool cuda_pool(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
+bool cuda_pool_backward(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
 
 /* matmul/matmul.c */
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);

@@ -70,6 +70,15 @@ static int lfp8_narrow(lua_State *L) {
   return finish(L, op_narrow(new_tensor(L), tensor, dimension, start, length), 1);
 }
 
+/* windows(tensor, dimension, size, step): a view with a last dimension of the `size` elements of each window that begins
+ * every `step` ones of the dimension */
+static int lfp8_windows(lua_State *L) {
+  const Tensor *tensor = check_tensor(L, 1);
+  int dimension = check_dimension(L, 2, tensor->rank);
+  int64_t size = check_whole(L, 3), step = check_whole(L, 4);
+  return finish(L, op_windows(new_tensor(L), tensor, dimension, size, step), 1);
+}
+
 /* select(tensor, dimension, position): one slice, without the dimension */
 static int lfp8_select(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
@@ -102,15 +111,7 @@ static int lfp8_unsqueeze(lua_State *L) {
 }
 
 const luaL_Reg view_functions[] = {
-    {"share", lfp8_share},
-    {"view", lfp8_view},
-    {"transpose", lfp8_transpose},
-    {"t", lfp8_t},
-    {"permute", lfp8_permute},
-    {"narrow", lfp8_narrow},
-    {"select", lfp8_select},
-    {"expand", lfp8_expand},
-    {"squeeze", lfp8_squeeze},
-    {"unsqueeze", lfp8_unsqueeze},
-    {NULL, NULL},
+    {"share", lfp8_share},     {"view", lfp8_view},       {"transpose", lfp8_transpose}, {"t", lfp8_t},
+    {"permute", lfp8_permute}, {"narrow", lfp8_narrow},   {"windows", lfp8_windows},     {"select", lfp8_select},
+    {"expand", lfp8_expand},   {"squeeze", lfp8_squeeze}, {"unsqueeze", lfp8_unsqueeze}, {NULL, NULL},
 };

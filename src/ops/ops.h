@@ -99,6 +99,9 @@ bool op_transpose(Tensor *out, const Tensor *x, int dimension, int other);
 bool op_permute(Tensor *out, const Tensor *x, const int *dimensions);
 /* `start` counts from 0. */
 bool op_narrow(Tensor *out, const Tensor *x, int dimension, int64_t start, int64_t length);
+/* Windows of `size` elements that begin every `step` ones of a dimension, which counts them; a last dimension has their
+ * elements. They may overlap in memory. */
+bool op_windows(Tensor *out, const Tensor *x, int dimension, int64_t size, int64_t step);
 bool op_select(Tensor *out, const Tensor *x, int dimension, int64_t position);
 /* To the given sizes by repeating dimensions of size 1 and adding leading ones; -1 keeps a size. */
 bool op_expand(Tensor *out, const Tensor *x, int rank, const int64_t *size);
@@ -183,6 +186,34 @@ bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeB
 /* Zeros with the given probability, the rest times 1 / (1 - probability). Draws a new mask and says in *source from
  * where or, with `again`, draws that mask again. */
 bool op_dropout(Tensor *out, const Tensor *x, double probability, RandomSource *source, bool again);
+
+/* --- windows (patches/): x is (images, channels, height, width); core/window.h, backend.h. Windows come without the
+ * sizes that x has or that follow from them --- */
+
+/* Patches of x, (images, channels · kernel sides, patches), or (images, patches, channels · kernel sides) if `by_rows`. */
+bool op_unfold(Tensor *out, const Tensor *x, Window window, bool by_rows);
+/* The sum of such patches (images, channels · kernel sides, patches), of any strides, as images of four sizes. */
+bool op_fold(Tensor *out, const Tensor *patches, const int64_t *size, Window window);
+/* With the positions of the largest elements unless `index` is NULL. `ceil`: a last window may begin inside and end
+ * outside. */
+bool op_pool(Tensor *out, Tensor *index, const Tensor *x, PoolRule rule, bool ceil);
+/* The gradient of x, whose four sizes are given. */
+bool op_pool_backward(Tensor *out, const Tensor *dy, const Tensor *index, const int64_t *size, PoolRule rule,
+                      bool ceil);
+
+/* weight (outputs, channels / groups, kernel_y, kernel_x) and bias (outputs), or NULL, of x's dtype; the window's kernel is
+ * the weight's. */
+typedef struct Convolution {
+  const Tensor *x, *weight, *bias;
+  int64_t groups;
+  Window window;
+} Convolution;
+
+/* out[n][o] = bias[o] + Σ x[n][c] · weight[o][c] over the channels of o's group and the window, in float32. */
+bool op_convolution(Tensor *out, const Convolution *convolution);
+/* The gradients of x and, in `dtype`, of the weight, unless they are NULL. */
+bool op_convolution_backward(Tensor *dx, Tensor *dweight, const Convolution *convolution, const Tensor *dy,
+                             DType dtype);
 
 /* --- products (matmul.c) --- */
 

@@ -106,6 +106,25 @@ bool op_narrow(Tensor *out, const Tensor *x, int dimension, int64_t start, int64
   return share_view(out, &view);
 }
 
+bool op_windows(Tensor *out, const Tensor *x, int dimension, int64_t size, int64_t step) {
+  int64_t length = x->size[dimension];
+  if (x->rank == TENSOR_MAX_RANK)
+    return error_set("%d dimensions are too many: at most %d", x->rank + 1, TENSOR_MAX_RANK);
+  if (size < 0 || size > length) {
+    return error_set("windows of size %lld do not fit dimension %d of size %lld", (long long)size, dimension + 1,
+                     (long long)length);
+  }
+  if (step < 1) return error_set("the step must be at least 1, got %lld", (long long)step);
+  Tensor view = *x;
+  view.size[dimension] = (length - size) / step + 1;
+  view.size[x->rank] = size;
+  view.stride[x->rank] = x->stride[dimension];
+  /* Of a single window no stride is looked at, and a long step might overflow. */
+  if (view.size[dimension] > 1) view.stride[dimension] *= step;
+  view.rank++;
+  return share_view(out, &view);
+}
+
 bool op_select(Tensor *out, const Tensor *x, int dimension, int64_t position) {
   if (position < 0 || position >= x->size[dimension]) {
     return error_set("position %lld is out of range: dimension %d has size %lld", (long long)position + 1,

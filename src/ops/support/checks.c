@@ -13,6 +13,21 @@ bool same_device(const Tensor *a, const Tensor *b) {
                    device_name(tensor_device(b), second));
 }
 
+/* Whether windows of a dimension overlap: the elements of dimensions with smaller strides reach beyond one of its. All
+ * other views of a tensor without overlaps are nested. */
+static bool overlaps_itself(const Tensor *x) {
+  for (int i = 0; i < x->rank; i++) {
+    if (x->size[i] <= 1) continue;
+    int64_t reach = 0;
+    for (int d = 0; d < x->rank; d++) {
+      bool inside = x->stride[d] < x->stride[i] || (x->stride[d] == x->stride[i] && d < i);
+      if (inside && x->size[d] > 1) reach += (x->size[d] - 1) * x->stride[d];
+    }
+    if (reach >= x->stride[i]) return true;
+  }
+  return false;
+}
+
 bool check_writable(const Tensor *x) {
   for (int i = 0; i < x->rank; i++) {
     if (x->size[i] > 1 && x->stride[i] == 0) {
@@ -20,6 +35,8 @@ bool check_writable(const Tensor *x) {
                        i + 1);
     }
   }
+  if (tensor_count(x) > 0 && overlaps_itself(x))
+    return error_set("can't write to windows that overlap; use :contiguous() first");
   return true;
 }
 

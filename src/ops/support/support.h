@@ -23,7 +23,7 @@ bool check_index(const Tensor *x, const Tensor *index);
 /* Fails unless both are on one device. */
 bool same_device(const Tensor *a, const Tensor *b);
 
-/* Fails if writing to `x` would write an element twice, as in an expanded tensor. */
+/* Fails if writing to `x` would write an element twice, as in an expanded tensor or in windows that overlap. */
 bool check_writable(const Tensor *x);
 
 /* True if `a` and `b` may share memory other than by being the same view. */
