@@ -1,16 +1,16 @@
---- fp8.convert: other recipes for the linear layers of a model.
+--- fp8.convert: other recipes for the linear layers and convolutions of a model.
 local changes = require "fp8.changes"
 local core = require "fp8.core"
-local linear = require "fp8.nn.linear"
 local Module = require "fp8.nn.module"
+local takes_recipes = require("fp8.nn.product_layer").takes_recipes
 
 local raise = core.raise
 
--- Every linear layer of a module tree once: a list of {name =, layer =}.
+-- Every layer of a module tree that recipes are for once: a list of {name =, layer =}.
 local function add_layers(list, module, name, seen)
   if seen[module] then return list end
   seen[module] = true
-  if linear.is_linear(module) then list[#list + 1] = {name = name, layer = module} end
+  if takes_recipes(module) then list[#list + 1] = {name = name, layer = module} end
   for field, part in module:children() do
     add_layers(list, part, name == "" and tostring(field) or name .. "." .. tostring(field), seen)
   end
@@ -21,13 +21,13 @@ local function adopt_all(found)
   for _, change in ipairs(found) do change.layer:adopt(change.plan, change.recipe) end
 end
 
---- Has the linear layers of a model compute by a recipe from now on. The layers stay the objects that they are, with
--- their weights and biases, so that an optimizer made before still fits; histories of delayed scaling begin anew.
--- Nothing is changed if anything is wrong.
+--- Has the linear layers and convolutions (of one group) of a model compute by a recipe from now on. The layers stay the
+-- objects that they are, with their weights and biases, so that an optimizer made before still fits; histories of
+-- delayed scaling begin anew. Nothing is changed if anything is wrong.
 --
 --   fp8.convert(model, "mixed", function(name) return name ~= "head" end)
 --
--- @param model  a module: a linear layer, or one with linear layers in it, quantized ones included
+-- @param model  a module: such a layer, or one with such layers in it, quantized ones included
 -- @param recipe a table as in fp8.recipes, a name there, or false for plain products (not nil, which a misspelt
 --   variable is); or a function(name, layer) that returns one of these, or nothing for plain products
 -- @param filter nil, or a function(name, layer) that says whether to convert a layer; its name is that of its weight in

@@ -1,8 +1,12 @@
 --- fp8.nn: modules.
 local activations = require "fp8.nn.activations"
 local containers = require "fp8.nn.containers"
+local batch = require "fp8.nn.normalization.batch"
+local convolution = require "fp8.nn.patches.convolution"
+local group = require "fp8.nn.normalization.group"
 local linear = require "fp8.nn.linear"
 local normalization = require "fp8.nn.normalization"
+local pooling = require "fp8.nn.patches.pooling"
 local shapes = require "fp8.nn.shapes"
 
 return require("fp8.library")("fp8.nn", {
@@ -18,6 +22,21 @@ return require("fp8.library")("fp8.nn", {
   LinearGlobal = linear.LinearGlobal,
   LayerNorm = normalization.LayerNorm,
   RMSNorm = normalization.RMSNorm,
+  BatchNorm1d = batch.BatchNorm1d,
+  BatchNorm2d = batch.BatchNorm2d,
+  GroupNorm = group.GroupNorm,
+  InstanceNorm1d = group.InstanceNorm1d,
+  InstanceNorm2d = group.InstanceNorm2d,
+  Conv1d = convolution.Conv1d,
+  Conv2d = convolution.Conv2d,
+  MaxPool1d = pooling.MaxPool1d,
+  MaxPool2d = pooling.MaxPool2d,
+  AvgPool1d = pooling.AvgPool1d,
+  AvgPool2d = pooling.AvgPool2d,
+  AdaptiveAvgPool1d = pooling.AdaptiveAvgPool1d,
+  AdaptiveAvgPool2d = pooling.AdaptiveAvgPool2d,
+  AdaptiveMaxPool1d = pooling.AdaptiveMaxPool1d,
+  AdaptiveMaxPool2d = pooling.AdaptiveMaxPool2d,
   Embedding = require "fp8.nn.embedding",
   ReLU = activations.ReLU,
   GELU = activations.GELU,

@@ -5,7 +5,7 @@ local check_options = require "fp8.check_options"
 local comparison = require "fp8.watch.compare"
 local delayed = require("fp8.linear.operands").delayed
 local find = require "fp8.watch.find"
-local is_linear = require("fp8.nn.linear").is_linear
+local takes_recipes = require("fp8.nn.product_layer").takes_recipes
 local is_whole = require "fp8.is_whole"
 local Module = require "fp8.nn.module"
 local planning = require "fp8.linear.plan"
@@ -326,7 +326,7 @@ local function watch(model, options)
   local self = setmetatable({every = every, steps = 0, calls = 0, recording = false, layers = {}, entries = {},
     held = {}, chunks = {}, records = {}}, Watcher)
   for name, module in model:named_modules() do
-    if is_linear(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
+    if takes_recipes(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
   end
   if #self.layers == 0 then raise "watch: the model has no linear layers" end
   changes.together(begin, self)

@@ -60,8 +60,8 @@ function convolution.window(name, dimensions, sides, options)
   return window.numbers(sides, stride, dilation, before, after)
 end
 
--- Raises an error unless x, weight (outputs, channels / groups, kernel sides) and bias (outputs, or nil) fit.
-local function check(name, x, weight, bias, dimensions, groups)
+--- Raises an error unless x, weight (outputs, channels / groups, kernel sides) and bias (outputs, or nil) fit.
+function convolution.check(name, x, weight, bias, dimensions, groups)
   window.check_images(name, x, dimensions)
   check_arguments.tensor(name, 2, weight, dimensions + 2)
   local dtype, weight_dtype = core.dtype(x), core.dtype(weight)
@@ -87,7 +87,7 @@ end
 --- y of x, both with or without images.
 -- @param numbers of the window
 function convolution.apply(name, x, weight, bias, dimensions, groups, numbers)
-  check(name, x, weight, bias, dimensions, groups)
+  convolution.check(name, x, weight, bias, dimensions, groups)
   local dtype = core.dtype(x)
   local factor, addend = as_dtype(weight, dtype), bias and as_dtype(bias, dtype) or nil
   local images, kernel = window.as_images(x, dimensions), window.as_images(factor, dimensions)

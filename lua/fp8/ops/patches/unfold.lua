@@ -114,8 +114,8 @@ end
 --
 -- fp8.unfold(x, kernel_size [, {dilation = 1, padding = 0, stride = 1}]): the patches of images, nn.functional.unfold
 -- or im2col. x is (images, channels, height, width) of any dtype, with or without images; the result is (images,
--- channels · kernel sides, patches). Sizes are numbers, or lists {height, width}. (PyTorch's order without names goes on with
--- dilation; three numbers are windows of a dimension here.)
+-- channels · kernel sides, patches). Sizes are numbers, or lists {height, width}. (PyTorch's order without names goes
+-- on with dilation; three numbers are windows of a dimension here.)
 --   fp8.unfold(fp8.arange(9):view(1, 3, 3), {2, 2}) --> {{0, 1, 3, 4}, {1, 2, 4, 5}, {3, 4, 6, 7}, {4, 5, 7, 8}}
 function unfold.unfold(x, kernel, size_or_options, ...)
   if type(kernel) == "number" and type(size_or_options) == "number" then

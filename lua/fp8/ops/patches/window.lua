@@ -64,6 +64,15 @@ function window.numbers(kernel, stride, dilation, before, after)
   }
 end
 
+--- How many windows such numbers make of a height and a width.
+function window.outputs(numbers, height, width)
+  local function outputs(i, size)
+    local length = (numbers[i] - 1) * numbers[i + 4] + 1
+    return math.floor((size + numbers[i + 6] + numbers[i + 8] - length) / numbers[i + 2]) + 1
+  end
+  return outputs(1, height), outputs(2, width)
+end
+
 --- Fails unless x has `dimensions` (1 or 2) after the channels, and one before them or none.
 function window.check_images(name, x, dimensions)
   if not core.is_tensor(x) then raise(("%s: argument 1: tensor expected, got %s"):format(name, type(x))) end

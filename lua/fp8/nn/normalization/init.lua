@@ -1,21 +1,12 @@
 --- Normalization of the last dimension, as modules.
 local check_options = require "fp8.check_options"
-local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
+local epsilon_of = require("fp8.nn.normalization.arguments").epsilon
 local normalize = require "fp8.ops.normalize"
 local Module = require "fp8.nn.module"
 
 local layer_norm_options = {epsilon = "number", bias = "boolean", dtype = "dtype", device = "device"}
 local rms_norm_options = {epsilon = "number", dtype = "dtype", device = "device"}
-
--- The epsilon of the options, checked.
-local function epsilon_of(name, options)
-  local epsilon = options.epsilon or 1e-5
-  if not (epsilon >= 0 and epsilon < math.huge) then
-    core.raise(("%s: option epsilon must be a finite number of at least 0, got %s"):format(name, epsilon))
-  end
-  return epsilon
-end
 
 local LayerNorm = Module:extend("LayerNorm")
 
