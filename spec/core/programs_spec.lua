@@ -31,6 +31,13 @@ local elsewhere = {
   ["x:cpu"] = "how the reference reads every tensor", ["x:cuda"] = "there may be no such device",
 }
 
+for name in ([[
+  conv1d conv2d fold max_pool1d max_pool2d avg_pool1d avg_pool2d
+  adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
+]]):gmatch "%S+" do
+  elsewhere["fp8." .. name], elsewhere["x:" .. name] = "beside PyTorch's in ops/patches", "see fp8." .. name
+end
+
 -- Those that return none.
 local no_tensors = {}
 for name in ([[

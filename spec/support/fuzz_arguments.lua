@@ -58,6 +58,8 @@ return function(random, device, pool_size)
     function() return fp8.nn.MLP(4, 3, {device = device, dropout = 0.5}) end,
     function() return fp8.nn.GatedMLP(4, 3, {device = device, activation = "gelu"}) end,
     function() return fp8.nn.Sequential(fp8.nn.LayerNorm(4, on), fp8.nn.RMSNorm(4, on), fp8.nn.LayerScale(4, on)) end,
+    function() return fp8.nn.Sequential(fp8.nn.BatchNorm1d(4, on), fp8.nn.GroupNorm(2, 4, on)) end,
+    function() return fp8.nn.Conv1d(3, 2, 3, {device = device, recipe = "mixed"}) end,
   }
 
   -- The module of this number, made when it is first asked for.
@@ -409,6 +411,53 @@ return function(random, device, pool_size)
     return pick {{}, {causal = true}, {scale = make "number"}, {dropout = 0.5}, {causal = make "any"}}
   end
   function makers.fitting_layer_options() return pick {{device = device}, {dtype = make "dtype", device = device}} end
+  --- Images, patches and what goes with them.
+  function makers.images4() return fp8.randn(2, 3, 5, 6, {device = device, requires_grad = random(2) == 1}) end
+  function makers.images() return random(2) == 1 and make "images4" or fp8.randn(3, 5, 6, {device = device}) end
+  function makers.signals() return fp8.randn(2, 3, 5, {device = device, requires_grad = random(2) == 1}) end
+  function makers.kernel() return fp8.randn(4, 3, 2, 2, {device = device, requires_grad = random(2) == 1}) end
+  function makers.signal_kernel() return fp8.randn(4, 3, 2, {device = device, requires_grad = random(2) == 1}) end
+  function makers.columns() return fp8.randn(2, 12, 20, {device = device}) end
+  function makers.convolved() return fp8.randn(2, 4, 4, 5, {device = device}) end
+  function makers.pooled() return fp8.randn(2, 3, 2, 3, {device = device}) end
+  function makers.pooled_positions()
+    local last = random(8) == 1 and 99 or 30
+    return random(4) > 1 and fp8.randint(0, last, {2, 3, 2, 3}, {device = device, dtype = "i64"}) or nil
+  end
+  function makers.image_sizes() return {2, 3, 5, 6} end
+  function makers.five_by_six() return random(8) == 1 and make "any" or {5, 6} end
+  function makers.kernel_side() return random(8) == 1 and make "side" or {2, 2} end
+  function makers.zero() return 0 end
+  function makers.one() return 1 end
+  function makers.two() return 2 end
+  function makers.pool_rule() return pick {"max", "mean", "padded_mean", 3, make "any"} end
+  function makers.pad_mode() return pick {"constant", "reflect", "replicate", "circular", make "any"} end
+  function makers.amounts()
+    local list = {}
+    for i = 1, 2 * random(2) do list[i] = random(8) == 1 and make "side" or random(4) - 2 end
+    return list
+  end
+
+  local function options_of(names)
+    local options = {}
+    for _, name in ipairs(names) do
+      local kind = random(8) == 1 and "any" or name:find "_" and "boolean" or "side"
+      if random(4) == 1 then options[name] = make(kind) end
+    end
+    return options
+  end
+
+  function makers.window_options() return options_of {"stride", "dilation"} end
+  function makers.pool_options()
+    return options_of {"stride", "padding", "dilation", "ceil_mode", "return_indices", "count_include_pad"}
+  end
+  function makers.convolution_options()
+    local options = options_of {"stride", "padding"}
+    options.device, options.groups = device, random(4) == 1 and make "small" or nil
+    if random(3) == 1 then options.recipe = make "recipe" end
+    return options
+  end
+
   function makers.three_by_four() return {3, 4} end
   function makers.positions() return random(4) == 1 and make "index" or fp8.randint(0, 3, {3, 4}, {device = device}) end
 

@@ -95,6 +95,27 @@ for names, kinds in ([[
   linspace: dimension number small fitting_options
   one_hot: index small
   meshgrid: vectors
+  unfold: images small window_options
+  windows: tensor dimension small small
+  fold: columns five_by_six kernel_side window_options
+  pad: tensor amounts pad_mode
+  max_pool2d avg_pool2d: images small pool_options
+  max_pool1d avg_pool1d: signals small pool_options
+  adaptive_avg_pool2d adaptive_max_pool2d: images small
+  adaptive_avg_pool1d adaptive_max_pool1d: signals small
+  conv2d: images kernel features window_options
+  conv1d: signals signal_kernel features window_options
+  unfold_patches: images4 boolean two two one one one one side side side side
+  fold_patches: columns image_sizes two two one one one one zero zero zero zero
+  pool: images4 pool_rule boolean two two small small one one one one one one
+  pool_backward: pooled pooled_positions image_sizes pool_rule boolean two two two two one one zero zero zero zero
+  convolution: images4 kernel features one two two one one one one zero zero zero zero
+  convolution_backward: convolved images4 kernel one boolean dtype two two one one one one zero zero zero zero
+  Conv2d Conv1d: small small small convolution_options
+  MaxPool1d MaxPool2d AvgPool1d AvgPool2d: small pool_options
+  AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d: small
+  BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d: small fitting_layer_options
+  GroupNorm: small small fitting_layer_options
   index_select gather: tensor dimension index
   index_add: three_by_four dimension targets logits
   scatter_add: three_by_four dimension positions logits

@@ -21,8 +21,8 @@ local function adopt_all(found)
   for _, change in ipairs(found) do change.layer:adopt(change.plan, change.recipe) end
 end
 
---- Has the linear layers and convolutions (of one group) of a model compute by a recipe from now on. The layers stay the
--- objects that they are, with their weights and biases, so that an optimizer made before still fits; histories of
+--- Has the linear layers and convolutions (of one group) of a model compute by a recipe from now on. The layers stay
+-- the objects that they are, with their weights and biases, so that an optimizer made before still fits; histories of
 -- delayed scaling begin anew. Nothing is changed if anything is wrong.
 --
 --   fp8.convert(model, "mixed", function(name) return name ~= "head" end)

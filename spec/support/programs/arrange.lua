@@ -127,6 +127,46 @@ operations.roll = {
   end,
 }
 
+--- --- padding ---
+
+-- Where element `i` of a padded dimension comes from; false for zeros.
+local padding = {
+  constant = function(i, size) return i >= 0 and i < size and i end,
+  reflect = function(i, size) return size - 1 - math.abs(size - 1 - math.abs(i)) end,
+  replicate = function(i, size) return math.max(0, math.min(i, size - 1)) end,
+  circular = function(i, size) return i % size end,
+}
+
+operations.pad = {
+  takes = function(x) return #x.shape > 0 end,
+  make = function(g, x)
+    local shape = g.tensor(x).shape
+    local size = shape[#shape]
+    local mode = size > 0 and g.pick {"constant", "reflect", "replicate", "circular"} or "constant"
+    local most = mode == "reflect" and size - 1 or mode == "circular" and size or 3
+    local amounts = {}
+    for i = 1, 2 do amounts[i] = g.random(math.min(most, 3) + 1) - 1 end
+    if size > 2 and g.random(3) == 1 then amounts[g.random(2)] = -1 end
+    if #shape > 1 and mode == "constant" then amounts[3], amounts[4] = g.random(3) - 1, g.random(3) - 1 end
+    return {var(x), amounts, mode}
+  end,
+  compute = function(x, amounts, mode)
+    local shape, rank = {unpack(x.shape)}, #x.shape
+    for i = 1, #amounts, 2 do
+      local d = rank - (i - 1) / 2
+      shape[d] = shape[d] + amounts[i] + amounts[i + 1]
+    end
+    return taken(x, shape, function(position)
+      for i = 1, #amounts, 2 do
+        local d = rank - (i - 1) / 2
+        position[d] = padding[mode](position[d] - amounts[i], x.shape[d])
+        if not position[d] then return false end
+      end
+      return position
+    end)
+  end,
+}
+
 --- --- triangles ---
 
 local function diagonal(g, x) return {var(x), g.random(3) > 1 and g.random(7) - 4 or nil} end
@@ -163,7 +203,7 @@ operations.diag = {
   end,
 }
 
-for _, name in ipairs {"flip", "roll", "triu", "tril", "diag"} do
+for _, name in ipairs {"flip", "roll", "pad", "triu", "tril", "diag"} do
   operations[name].gradient = origins.gradient_of_first
 end
 

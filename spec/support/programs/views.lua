@@ -161,6 +161,24 @@ views.narrow = {
   end,
 }
 
+-- Without overlaps, which can't be written to.
+views.unfold = {
+  takes = function(x) return has_dimension(x) and #x.shape < 5 end,
+  make = function(g, x)
+    local shape = g.tensor(x).shape
+    local d = g.random(#shape)
+    local length = g.random(shape[d] + 1) - 1
+    return {var(x), g.random(2) == 1 and d or d - #shape - 1, length, math.max(length, 1) + g.random(3) - 1}
+  end,
+  compute = function(x, d, length, step)
+    d = from_first(d, #x.shape)
+    local shape, stride = with(x.shape, d, math.floor((x.shape[d] - length) / step) + 1), with(x.stride, d, 0)
+    stride[d] = x.stride[d] * step
+    shape[#shape + 1], stride[#stride + 1] = length, x.stride[d]
+    return tensor.view(x, shape, stride, x.offset)
+  end,
+}
+
 local function selected(x, d, position)
   d = from_first(d, #x.shape)
   position = from_first(position, x.shape[d])
