@@ -1,85 +1,107 @@
-/* Patches of images (unfold) in both layouts, and their sums (fold). */
+/* Patches of images (unfold) in both layouts, and their sums (fold). Neighbouring lanes read and write neighbouring
+ * elements, and each thread has several on their way at once. */
 #include "common.cuh"
 #include "patches/patches.h"
 
 namespace {
 
-enum { BLOCK = 256, TILE = 32, TILE_ROWS = 8 };
+enum { BLOCK = 256, EACH = 4, TILE = 64, TILE_ROWS = 8 };
+
+/* Quotients by a number below 2^31, which take a product and a shift where the dividend is below that, too: Granlund and
+ * Montgomery, "Division by invariant integers using multiplication" (1994). */
+struct Divider {
+  uint32_t divisor, factor;
+  int shift;
+
+  explicit Divider(int64_t number) : divisor((uint32_t)number), factor(0), shift(0) {
+    if (number <= 1) return;
+    while ((int64_t)1 << shift < number) shift++;
+    factor = (uint32_t)((((uint64_t)1 << (31 + shift)) + divisor - 1) / divisor);
+    shift--;
+  }
+
+  __device__ int64_t operator()(int64_t number) const {
+    if (divisor <= 1) return number;
+    return number <= INT32_MAX ? __umulhi((uint32_t)number, factor) >> shift : number / divisor;
+  }
+};
+
+/* One dimension, in numbers that fit in 32 bits (core/window.h), and what the kernels divide by. */
+struct Axis {
+  int input, output, kernel, stride, dilation, before;
+  Divider by_input, by_output, by_kernel, by_stride;
+
+  explicit Axis(const WindowAxis &axis)
+      : input((int)axis.input), output((int)axis.output), kernel((int)axis.kernel), stride((int)axis.stride),
+        dilation((int)axis.dilation), before((int)axis.before), by_input(axis.input), by_output(axis.output),
+        by_kernel(axis.kernel), by_stride(axis.stride) {}
+};
+
+struct Job {
+  Axis y, x;
+  int64_t images, channels;
+  Divider by_channels;
+  int64_t stride[6];
+
+  explicit Job(const PatchesPlan &plan)
+      : y(plan.window.y), x(plan.window.x), images(plan.images), channels(plan.channels), by_channels(plan.channels) {
+    for (int d = 0; d < 6; d++) stride[d] = plan.stride[d];
+  }
+};
 
 /* What the first element of a window's kernel meets: a place that may be in the padding. */
 struct Corner {
   int y, x;
-  int64_t origin; /* of channel 0, in x */
+  int64_t origin; /* of channel 0 */
 };
 
-/* Of patch `position`, of all images. */
-__device__ inline Corner corner_of(const PatchesPlan &plan, int64_t position) {
-  const WindowAxis &y = plan.window.y, &x = plan.window.x;
-  const int64_t row = divide(position, x.output), image = divide(row, y.output);
-  const int top = (int)((row - image * y.output) * y.stride - y.before);
-  const int left = (int)((position - row * x.output) * x.stride - x.before);
-  return {top, left, image * plan.channels * y.input * x.input + top * x.input + left};
+/* Of patch `position` of all images. */
+__device__ inline Corner corner_of(const Job &job, int64_t position) {
+  const int64_t row = job.x.by_output(position), image = job.y.by_output(row);
+  const int top = (int)(row - image * job.y.output) * job.y.stride - job.y.before;
+  const int left = (int)(position - row * job.x.output) * job.x.stride - job.x.before;
+  return {top, left, (image * job.channels * job.y.input + top) * job.x.input + left};
 }
 
-/* An element of the kernel, with its channel: how far it is from the window's first one. */
-struct KernelElement {
-  int64_t channel;
-  int i, j; /* in the kernel */
-  int y, x; /* in positions */
-  int64_t offset;
-};
-
-__device__ inline KernelElement kernel_element(const PatchesPlan &plan, int64_t number) {
-  const WindowAxis &y = plan.window.y, &x = plan.window.x;
-  KernelElement element;
-  const int64_t line = divide(number, x.kernel);
-  element.channel = divide(line, y.kernel);
-  element.i = (int)(line - element.channel * y.kernel);
-  element.j = (int)(number - line * x.kernel);
-  element.y = (int)(element.i * y.dilation);
-  element.x = (int)(element.j * x.dilation);
-  element.offset = (element.channel * y.input + element.y) * x.input + element.x;
-  return element;
-}
-
+/* Thread blocks take BLOCK · EACH patches, and channels in turn. `together`: the patches of all images lie side by side;
+ * else blocks take a channel of an image. */
 template <typename Word>
-__device__ inline Word element_of(const Word *x, const PatchesPlan &plan, const Corner &corner,
-                                  const KernelElement &element) {
-  const bool inside = (unsigned)(corner.y + element.y) < (unsigned)plan.window.y.input &&
-                      (unsigned)(corner.x + element.x) < (unsigned)plan.window.x.input;
-  return inside ? x[corner.origin + element.offset] : Word{};
-}
-
-/* Threads take N neighbouring patches, and some elements of them all. `together`: the patches of all images lie side by
- * side. `aligned`: the rows of patches begin at multiples of N. */
-template <typename Word, int N>
 __global__ void __launch_bounds__(BLOCK)
-    unfold_kernel(Word *out, const Word *x, bool together, bool aligned, const __grid_constant__ PatchesPlan plan) {
-  const int64_t each = plan.window.y.output * plan.window.x.output;
-  const int64_t columns = together ? plan.images * each : each;
-  const int64_t length = plan.channels * plan.window.y.kernel * plan.window.x.kernel;
-  const int64_t rows = together ? length : plan.images * length;
-  const int64_t image_size = plan.channels * plan.window.y.input * plan.window.x.input;
-  for (int64_t group = global_thread(); group * N < columns; group += global_threads()) {
-    const int64_t first = group * N;
-    Corner corner[N];
+    unfold_kernel(Word *out, const Word *x, bool together, const __grid_constant__ Job job) {
+  const int64_t image_patches = (int64_t)job.y.output * job.x.output;
+  const int64_t columns = together ? job.images * image_patches : image_patches;
+  const int64_t planes = together ? job.channels : job.images * job.channels;
+  const int64_t plane_size = (int64_t)job.y.input * job.x.input;
+  for (int64_t first = (int64_t)blockIdx.x * (BLOCK * EACH); first < columns;
+       first += (int64_t)gridDim.x * BLOCK * EACH) {
+    Corner corner[EACH];
 #pragma unroll
-    for (int k = 0; k < N; k++) corner[k] = corner_of(plan, first + k < columns ? first + k : first);
-    for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-      const int64_t image = together ? 0 : divide(row, length);
-      const KernelElement element = kernel_element(plan, row - image * length);
-      const Word *from = x + image * image_size;
-      Packed<Word, N> packed;
+    for (int k = 0; k < EACH; k++) {
+      const int64_t column = first + k * BLOCK + threadIdx.x;
+      corner[k] = corner_of(job, column < columns ? column : first);
+      if (column >= columns) corner[k].y = INT32_MIN; /* never meets anything, and is not written */
+    }
+    for (int64_t plane = blockIdx.y; plane < planes; plane += gridDim.y) {
+      const int64_t image = together ? 0 : job.by_channels(plane), channel = plane - image * job.channels;
+      const Word *from = x + plane * plane_size;
+      for (int i = 0; i < job.y.kernel; i++) {
+        Word *to = out + image * job.stride[0] + channel * job.stride[1] + i * job.stride[2] + first + threadIdx.x;
+        const int down = i * job.y.dilation;
+#pragma unroll 3
+        for (int j = 0; j < job.x.kernel; j++, to += job.stride[3]) {
+          const int right = j * job.x.dilation;
+          const int64_t offset = (int64_t)down * job.x.input + right;
+          Word value[EACH];
 #pragma unroll
-      for (int k = 0; k < N; k++) packed.element[k] = element_of(from, plan, corner[k], element);
-      Word *to = out + image * plan.stride[0] + element.channel * plan.stride[1] + element.i * plan.stride[2] +
-                 element.j * plan.stride[3] + first;
-      if (aligned && first + N <= columns) {
-        *reinterpret_cast<Packed<Word, N> *>(to) = packed;
-      } else {
+          for (int k = 0; k < EACH; k++) {
+            const bool meets = (unsigned)(corner[k].y + down) < (unsigned)job.y.input &&
+                               (unsigned)(corner[k].x + right) < (unsigned)job.x.input;
+            value[k] = meets ? from[corner[k].origin + offset] : Word{};
+          }
 #pragma unroll
-        for (int k = 0; k < N; k++) {
-          if (first + k < columns) to[k] = packed.element[k];
+          for (int k = 0; k < EACH; k++) {
+            if (corner[k].y != INT32_MIN) to[k * BLOCK] = value[k];
+          }
         }
       }
     }
@@ -89,114 +111,152 @@ __global__ void __launch_bounds__(BLOCK)
 /* Tiles of patches by elements: read with neighbouring patches in neighbouring lanes, written with neighbouring
  * elements. */
 template <typename Word>
-__global__ void __launch_bounds__(TILE *TILE_ROWS)
-    unfold_rows_kernel(Word *out, const Word *x, const __grid_constant__ PatchesPlan plan) {
+__global__ void __launch_bounds__(WARP *TILE_ROWS)
+    unfold_rows_kernel(Word *out, const Word *x, const __grid_constant__ Job job) {
   __shared__ Word tile[TILE][TILE + 1];
-  const WindowAxis &y = plan.window.y, &x_axis = plan.window.x;
-  const int64_t patches = plan.images * y.output * x_axis.output;
-  const int64_t length = plan.channels * y.kernel * x_axis.kernel;
-  const int64_t tiles = divide_up(length, TILE), count = divide_up(patches, TILE) * tiles;
+  const int64_t patches = job.images * job.y.output * job.x.output;
+  const int64_t length = job.channels * job.y.kernel * job.x.kernel;
+  const int64_t tiles = divide_up(length, (int64_t)TILE), count = divide_up(patches, (int64_t)TILE) * tiles;
   for (int64_t task = blockIdx.x; task < count; task += gridDim.x) {
     const int64_t across = divide(task, tiles);
     const int64_t first_patch = across * TILE, first_element = (task - across * tiles) * TILE;
-    const int64_t patch = first_patch + threadIdx.x;
-    if (patch < patches) {
-      const Corner corner = corner_of(plan, patch);
-      for (int r = threadIdx.y; r < TILE && first_element + r < length; r += TILE_ROWS) {
-        tile[r][threadIdx.x] = element_of(x, plan, corner, kernel_element(plan, first_element + r));
+    Corner corner[TILE / WARP];
+#pragma unroll
+    for (int k = 0; k < TILE / WARP; k++) {
+      const int64_t patch = first_patch + k * WARP + threadIdx.x;
+      corner[k] = corner_of(job, patch < patches ? patch : first_patch);
+    }
+#pragma unroll 4
+    for (int r = threadIdx.y; r < TILE; r += TILE_ROWS) {
+      const int64_t element = first_element + r < length ? first_element + r : first_element;
+      const int64_t line = job.x.by_kernel(element), channel = job.y.by_kernel(line);
+      const int down = (int)(line - channel * job.y.kernel) * job.y.dilation;
+      const int right = (int)(element - line * job.x.kernel) * job.x.dilation;
+      const Word *from = x + (channel * job.y.input + down) * job.x.input + right;
+#pragma unroll
+      for (int k = 0; k < TILE / WARP; k++) {
+        const bool meets = (unsigned)(corner[k].y + down) < (unsigned)job.y.input &&
+                           (unsigned)(corner[k].x + right) < (unsigned)job.x.input;
+        tile[r][k * WARP + threadIdx.x] = meets ? from[corner[k].origin] : Word{};
       }
     }
     __syncthreads();
-    const int64_t element = first_element + threadIdx.x;
     for (int r = threadIdx.y; r < TILE && first_patch + r < patches; r += TILE_ROWS) {
-      const int64_t row = divide(first_patch + r, x_axis.output), image = divide(row, y.output);
-      const int64_t to = image * plan.stride[0] + (row - image * y.output) * plan.stride[4] +
-                         (first_patch + r - row * x_axis.output) * plan.stride[5];
-      if (element < length) out[to + element] = tile[threadIdx.x][r];
+      const int64_t row = job.x.by_output(first_patch + r), image = job.y.by_output(row);
+      Word *to = out + image * job.stride[0] + (row - image * job.y.output) * job.stride[4] +
+                 (first_patch + r - row * job.x.output) * job.stride[5] + first_element;
+#pragma unroll
+      for (int k = threadIdx.x; k < TILE; k += WARP) {
+        if (first_element + k < length) to[k] = tile[k][r];
+      }
     }
     __syncthreads(); /* before the next tile is written */
   }
 }
 
-/* The window of which element k of the kernel meets a position, or -1. */
-__device__ inline int64_t window_at(const WindowAxis &axis, int64_t position, int64_t k) {
-  const int64_t distance = position + axis.before - k * axis.dilation;
+/* The window of which element k of the kernel meets a position; -1 if there is none. */
+template <bool STEPS> __device__ inline int window_at(const Axis &axis, int position, int k) {
+  const int distance = position + axis.before - k * axis.dilation;
   if (distance < 0) return -1;
-  const int64_t window = axis.stride == 1 ? distance : divide(distance, axis.stride);
-  return window * axis.stride == distance && window < axis.output ? window : -1;
+  const int window = STEPS ? (int)axis.by_stride(distance) : distance;
+  if (STEPS && window * axis.stride != distance) return -1;
+  return window < axis.output ? window : -1;
 }
 
-template <typename Scalar>
+/* STEPS: some stride is not 1. */
+template <typename Scalar, bool STEPS>
 __global__ void __launch_bounds__(BLOCK)
-    fold_kernel(Scalar *out, const Scalar *patches, const __grid_constant__ PatchesPlan plan) {
-  const WindowAxis &y_axis = plan.window.y, &x_axis = plan.window.x;
-  const int64_t count = plan.images * plan.channels * y_axis.input * x_axis.input;
-  for (int64_t to = global_thread(); to < count; to += global_threads()) {
-    const int64_t row = divide(to, x_axis.input), plane = divide(row, y_axis.input);
-    const int64_t image = divide(plane, plan.channels);
-    const int64_t x = to - row * x_axis.input, y = row - plane * y_axis.input;
-    const Scalar *from = patches + image * plan.stride[0] + (plane - image * plan.channels) * plan.stride[1];
-    float sum = 0;
-    for (int64_t i = 0; i < y_axis.kernel; i++) {
-      const int64_t oy = window_at(y_axis, y, i);
-      if (oy < 0) continue;
-      for (int64_t j = 0; j < x_axis.kernel; j++) {
-        const int64_t ox = window_at(x_axis, x, j);
-        if (ox < 0) continue;
-        sum += to_float(from[i * plan.stride[2] + j * plan.stride[3] + oy * plan.stride[4] + ox]);
+    fold_kernel(Scalar *out, const Scalar *patches, const __grid_constant__ Job job) {
+  const int64_t count = job.images * job.channels * job.y.input * job.x.input;
+  for (int64_t first = (int64_t)blockIdx.x * (BLOCK * EACH); first < count;
+       first += (int64_t)gridDim.x * BLOCK * EACH) {
+    int y[EACH], x[EACH];
+    const Scalar *from[EACH];
+    float sum[EACH] = {0};
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+      int64_t to = first + k * BLOCK + threadIdx.x;
+      if (to >= count) to = first;
+      const int64_t row = job.x.by_input(to), plane = job.y.by_input(row), image = job.by_channels(plane);
+      x[k] = (int)(to - row * job.x.input);
+      y[k] = (int)(row - plane * job.y.input);
+      from[k] = patches + image * job.stride[0] + (plane - image * job.channels) * job.stride[1];
+    }
+    for (int i = 0; i < job.y.kernel; i++) {
+      int64_t line[EACH];
+#pragma unroll
+      for (int k = 0; k < EACH; k++) {
+        const int window = window_at<STEPS>(job.y, y[k], i);
+        line[k] = window < 0 ? -1 : i * job.stride[2] + window * job.stride[4];
+      }
+#pragma unroll 3
+      for (int j = 0; j < job.x.kernel; j++) {
+#pragma unroll
+        for (int k = 0; k < EACH; k++) {
+          const int window = window_at<STEPS>(job.x, x[k], j);
+          if (line[k] >= 0 && window >= 0) sum[k] += to_float(from[k][line[k] + j * job.stride[3] + window]);
+        }
       }
     }
-    from_float(sum, true, out[to]);
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+      const int64_t to = first + k * BLOCK + threadIdx.x;
+      if (to < count) from_float(sum[k], true, out[to]);
+    }
   }
 }
 
-template <typename Word> cudaError_t unfold(Launch launch, void *out, const void *x, const PatchesPlan *plan) {
-  constexpr int N = sizeof(Word) < 2 ? 8 : 16 / sizeof(Word);
-  const WindowAxis *y_axis = &plan->window.y, *x_axis = &plan->window.x;
-  const int64_t each = y_axis->output * x_axis->output;
-  const bool together = plan->stride[0] == each || plan->images == 1;
-  const int64_t columns = together ? plan->images * each : each;
-  const int64_t rows = plan->channels * y_axis->kernel * x_axis->kernel * (together ? 1 : plan->images);
-  bool aligned = (uintptr_t)out % (N * sizeof(Word)) == 0;
-  for (int d = together ? 1 : 0; d < 4; d++) aligned = aligned && plan->stride[d] % N == 0;
-  const int64_t blocks = divide_up(divide_up(columns, (int64_t)N), (int64_t)BLOCK);
-  const int64_t most = (int64_t)launch.multiprocessors * 32;
-  const int across = (int)(blocks < most ? blocks : most);
-  int64_t down = divide_up(most, (int64_t)across);
-  if (down > rows) down = rows;
-  if (down > 65535) down = 65535;
-  unfold_kernel<Word, N><<<dim3(across, (unsigned)down), BLOCK, 0, launch.stream>>>(
-      static_cast<Word *>(out), static_cast<const Word *>(x), together, aligned, *plan);
+template <typename Word> cudaError_t unfold(Launch launch, Word *out, const Word *x, const PatchesPlan &plan) {
+  const int64_t image_patches = plan.window.y.output * plan.window.x.output;
+  const bool together = plan.stride[0] == image_patches || plan.images == 1;
+  const int64_t columns = together ? plan.images * image_patches : image_patches;
+  const int64_t planes = together ? plan.channels : plan.images * plan.channels;
+  const int across = grid_size(launch, columns, BLOCK * EACH, 16);
+  int64_t down = divide_up((int64_t)launch.multiprocessors * 32, (int64_t)across);
+  if (down > planes) down = planes;
+  if (down > UINT16_MAX) down = UINT16_MAX;
+  unfold_kernel<Word><<<dim3(across, (unsigned)down), BLOCK, 0, launch.stream>>>(out, x, together, Job(plan));
+  return cudaGetLastError();
+}
+
+template <typename Word> cudaError_t unfold_rows(Launch launch, Word *out, const Word *x, const PatchesPlan &plan) {
+  const int64_t patches = plan.images * plan.window.y.output * plan.window.x.output;
+  const int64_t length = plan.channels * plan.window.y.kernel * plan.window.x.kernel;
+  const int grid = grid_size(launch, divide_up(patches, (int64_t)TILE) * divide_up(length, (int64_t)TILE), 1, 64);
+  unfold_rows_kernel<Word><<<grid, dim3(WARP, TILE_ROWS), 0, launch.stream>>>(out, x, Job(plan));
+  return cudaGetLastError();
+}
+
+template <typename Scalar>
+cudaError_t fold(Launch launch, Scalar *out, const Scalar *patches, const PatchesPlan &plan) {
+  const int64_t count = plan.images * plan.channels * plan.window.y.input * plan.window.x.input;
+  const bool steps = plan.window.y.stride != 1 || plan.window.x.stride != 1;
+  const auto kernel = steps ? fold_kernel<Scalar, true> : fold_kernel<Scalar, false>;
+  kernel<<<grid_size(launch, count, BLOCK * EACH, 64), BLOCK, 0, launch.stream>>>(out, patches, Job(plan));
   return cudaGetLastError();
 }
 
 } // namespace
 
 extern "C" cudaError_t launch_unfold(Launch launch, void *out, const void *x, int word_bytes, const PatchesPlan *plan) {
-  return with_word(word_bytes, [&](auto word) { return unfold<decltype(word)>(launch, out, x, plan); });
+  return with_word(word_bytes, [&](auto word) {
+    using Word = decltype(word);
+    return unfold(launch, static_cast<Word *>(out), static_cast<const Word *>(x), *plan);
+  });
 }
 
 extern "C" cudaError_t launch_unfold_rows(Launch launch, void *out, const void *x, int word_bytes,
                                           const PatchesPlan *plan) {
-  const int64_t patches = plan->images * plan->window.y.output * plan->window.x.output;
-  const int64_t length = plan->channels * plan->window.y.kernel * plan->window.x.kernel;
-  const int grid = grid_size(launch, divide_up(patches, (int64_t)TILE) * divide_up(length, (int64_t)TILE), 1, 64);
   return with_word(word_bytes, [&](auto word) {
     using Word = decltype(word);
-    unfold_rows_kernel<Word><<<grid, dim3(TILE, TILE_ROWS), 0, launch.stream>>>(static_cast<Word *>(out),
-                                                                                static_cast<const Word *>(x), *plan);
-    return cudaGetLastError();
+    return unfold_rows(launch, static_cast<Word *>(out), static_cast<const Word *>(x), *plan);
   });
 }
 
 extern "C" cudaError_t launch_fold(Launch launch, void *out, const void *patches, DType dtype,
                                    const PatchesPlan *plan) {
-  const int64_t count = plan->images * plan->channels * plan->window.y.input * plan->window.x.input;
-  const int grid = grid_size(launch, count, BLOCK, 64);
   return with_scalar(dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
-    fold_kernel<Scalar>
-        <<<grid, BLOCK, 0, launch.stream>>>(static_cast<Scalar *>(out), static_cast<const Scalar *>(patches), *plan);
-    return cudaGetLastError();
+    return fold(launch, static_cast<Scalar *>(out), static_cast<const Scalar *>(patches), *plan);
   });
 }

@@ -89,11 +89,14 @@ local function scale_text(scale)
 end
 
 local function operand_text(operand)
+  if operand == "full" then return "full" end
+  if operand.quantize then return "by a function" end
   local text = ("%s by %s"):format(type(operand.format) == "string" and operand.format or "map",
     scale_text(operand.scale))
   if operand.scale_rounding and operand.scale_rounding ~= "none" then
     text = ("%s (%s)"):format(text, operand.scale_rounding)
   end
+  if operand.rounding then text = ("%s, %s"):format(text, operand.rounding) end
   return operand.history and ("%s, history %d"):format(text, operand.history) or text
 end
 
@@ -103,7 +106,13 @@ local function operands_text(operands, ...)
   for _, name in ipairs {...} do
     if operands[name] then texts[#texts + 1] = ("%s: %s"):format(name, operand_text(operands[name])) end
   end
+  if operands.accumulate then texts[#texts + 1] = "accumulate: " .. operands.accumulate end
   return table.concat(texts, ", ")
+end
+
+-- What a product says for itself: a word, or {operands}.
+local function product_text(product, ...)
+  return type(product) == "table" and ("{%s}"):format(operands_text(product, ...)) or product
 end
 
 --- A recipe's name in fp8.recipes, or what it says.
@@ -115,14 +124,11 @@ function ProductLayer.recipe_text(recipe)
     if published.same(recipes[name], recipe) then return name end
   end
   local text = operands_text(recipe, "input", "weight", "grad_output")
+  if recipe.forward then text = ("%s, forward: %s"):format(text, product_text(recipe.forward)) end
   if recipe.input_grad then
-    text = ("%s, input_grad: {%s}"):format(text, operands_text(recipe.input_grad, "grad_output", "weight"))
+    text = ("%s, input_grad: %s"):format(text, product_text(recipe.input_grad, "grad_output", "weight"))
   end
-  local weight_grad = recipe.weight_grad or "full"
-  if type(weight_grad) == "table" then
-    weight_grad = ("{%s}"):format(operands_text(weight_grad, "grad_output", "input"))
-  end
-  text = ("%s, weight_grad: %s"):format(text, weight_grad)
+  text = ("%s, weight_grad: %s"):format(text, product_text(recipe.weight_grad or "full", "grad_output", "input"))
   return recipe.rounding == "stochastic" and text .. ", rounding: stochastic" or text
 end
 

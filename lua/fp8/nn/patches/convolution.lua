@@ -68,10 +68,10 @@ local function of_patches(self, x)
   local shape, rank = core.shape(x), core.rank(x)
   local height, width = self.dimensions == 2 and shape[rank - 1] or 1, shape[rank]
   local images = rank == self.dimensions + 2 and shape[1] or 1
+  local sizes = {window.outputs(self.class_name, self.window, height, width)}
   local rows = rows_of(view.reshape(x, images, self.in_channels, height, width), self.window)
   local weight = view.reshape(self.weight, self.out_channels, self.in_features)
   local y = apply_linear(rows, weight, self.bias, self.plan, self.state)
-  local sizes = {window.outputs(self.window, height, width)}
   y = view.transpose(view.view(y, images, sizes[1] * sizes[2], self.out_channels), 2, 3)
   if self.dimensions == 1 then table.remove(sizes, 1) end
   table.insert(sizes, 1, self.out_channels)

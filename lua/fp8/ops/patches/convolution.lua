@@ -91,6 +91,7 @@ function convolution.apply(name, x, weight, bias, dimensions, groups, numbers)
   local dtype = core.dtype(x)
   local factor, addend = as_dtype(weight, dtype), bias and as_dtype(bias, dtype) or nil
   local images, kernel = window.as_images(x, dimensions), window.as_images(factor, dimensions)
+  window.outputs(name, numbers, core.size(images, 3), core.size(images, 4))
   local y = core.convolution(images, kernel, addend, groups, unpack(numbers))
   y = window.like(x, y, dimensions)
   if needs_grad(x, weight, bias) then

@@ -2,6 +2,7 @@
 -- without images, for the 2d forms, and (images, channels, length) for the 1d forms; f32, f16 or bf16. Arguments after
 -- the first two come in PyTorch's order or by name in a table.
 local autograd = require "fp8.autograd"
+local computable = require "fp8.computable"
 local core = require "fp8.core"
 local window = require "fp8.ops.patches.window"
 
@@ -23,7 +24,11 @@ local pooling = {
 -- What x gives by a rule as core.pool takes it, and the positions of the largest elements.
 local function pooled(name, x, dimensions, rule)
   window.check_images(name, x, dimensions)
+  if not computable[core.dtype(x)] then
+    raise(("%s: the input must be f32, f16 or bf16, got %s"):format(name, core.dtype(x)))
+  end
   local images = window.as_images(x, dimensions)
+  if rule[5] then window.outputs(name, {unpack(rule, 3)}, core.size(images, 3), core.size(images, 4)) end
   local y, positions = core.pool(images, unpack(rule))
   y = window.like(x, y, dimensions)
   if needs_grad(x) then

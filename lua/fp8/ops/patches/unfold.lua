@@ -1,6 +1,7 @@
 --- Windows of a dimension, and the patches of images.
 local autograd = require "fp8.autograd"
 local check = require "fp8.ops.check"
+local computable = require "fp8.computable"
 local core = require "fp8.core"
 local window = require "fp8.ops.patches.window"
 
@@ -48,6 +49,10 @@ local function windows(x, dimension, length, step)
   dimension = check.dimension("unfold", x, dimension)
   check.whole("unfold", "the size", length, 0)
   check.whole("unfold", "the step", step, 1)
+  if length > size(x, dimension) then
+    raise(("unfold: windows of size %d do not fit dimension %d of size %d"):format(length, dimension,
+      size(x, dimension)))
+  end
   local y = core.windows(x, dimension, length, step)
   if needs_grad(x) then
     local node = record(y, taking_windows, {x})
@@ -96,6 +101,7 @@ local unfolding = {
 local function patches(x, kernel, ...)
   window.check_images("unfold", x, 2)
   local numbers = read_window("unfold", kernel, ...)
+  window.outputs("unfold", numbers, size(x, -2), size(x, -1))
   local images = window.as_images(x, 2)
   local y = without_images(x, core.unfold_patches(images, false, unpack(numbers)))
   if needs_grad(x) then
@@ -153,6 +159,14 @@ function unfold.fold(x, output_size, kernel, ...)
   local channels = length / (numbers[1] * numbers[2])
   if channels ~= math.floor(channels) then
     raise(("fold: %d elements of a patch are no multiple of %d, the kernel's"):format(length, numbers[1] * numbers[2]))
+  end
+  local height, width = window.outputs("fold", numbers, sizes[1], sizes[2])
+  if size(x, -1) ~= height * width then
+    raise(("fold: an output of (%d, %d) has %d patches, got %d"):format(sizes[1], sizes[2], height * width,
+      size(x, -1)))
+  end
+  if not computable[core.dtype(x)] then
+    raise("fold: the input must be f32, f16 or bf16, got " .. core.dtype(x))
   end
   local columns = rank == 3 and x or core.unsqueeze(x, 1)
   local images = {size(columns, 1), channels, sizes[1], sizes[2]}

@@ -64,13 +64,18 @@ function window.numbers(kernel, stride, dilation, before, after)
   }
 end
 
---- How many windows such numbers make of a height and a width.
-function window.outputs(numbers, height, width)
-  local function outputs(i, size)
-    local length = (numbers[i] - 1) * numbers[i + 4] + 1
-    return math.floor((size + numbers[i + 6] + numbers[i + 8] - length) / numbers[i + 2]) + 1
+local function outputs(name, numbers, i, size)
+  local length, padding = (numbers[i] - 1) * numbers[i + 4] + 1, numbers[i + 6] + numbers[i + 8]
+  if length > size + padding then
+    raise(("%s: a kernel that spans %d positions does not fit a size of %d with a padding of %d"):format(name, length,
+      size, padding))
   end
-  return outputs(1, height), outputs(2, width)
+  return math.floor((size + padding - length) / numbers[i + 2]) + 1
+end
+
+--- How many windows such numbers make of a height and a width; an error if the kernel fits in nowhere.
+function window.outputs(name, numbers, height, width)
+  return outputs(name, numbers, 1, height), outputs(name, numbers, 2, width)
 end
 
 --- Fails unless x has `dimensions` (1 or 2) after the channels, and one before them or none.
