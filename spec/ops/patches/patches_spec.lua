@@ -229,6 +229,22 @@ support.each_device(function(device)
       support.same_bytes(b.grad, dy:sum({1, 3, 4}))
     end)
 
+    it("has the same gradients in both ways: of more channels, one of which is 0, patches of dy serve", function()
+      local x, w = whole(device, "f32", 2, 1, 7, 6), whole(device, "f32", 5, 1, 3, 2)
+      local wide_x, wide_w = fp8.cat({x, x * 0}, 2):requires_grad_(), fp8.cat({w, w * 0}, 2):requires_grad_()
+      x, w = x:requires_grad_(), w:requires_grad_()
+      for _, options in ipairs {{}, {padding = {1, 0}}, {padding = {2, 1}, dilation = {2, 1}}, {padding = "same"}} do
+        local y, wide_y = fp8.conv2d(x, w, nil, options), fp8.conv2d(wide_x, wide_w, nil, options)
+        local dy = whole(device, "f32", unpack(y.shape))
+        y:backward(dy)
+        wide_y:backward(dy)
+        support.same_bytes(wide_y:detach(), y:detach())
+        support.equal(wide_x.grad:narrow(2, 1, 1), x.grad)
+        support.equal(wide_w.grad:narrow(2, 1, 1), w.grad)
+        for _, tensor in ipairs {x, w, wide_x, wide_w} do tensor.grad = nil end
+      end
+    end)
+
     it("of nothing is the bias, or nothing", function()
       local x = fp8.zeros(0, 3, 4, 4, {device = device, requires_grad = true})
       local w = fp8.ones(2, 3, 3, 3, {device = device, requires_grad = true})
