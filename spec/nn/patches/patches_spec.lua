@@ -189,6 +189,15 @@ support.each_device(function(device)
       end
     end)
 
+    it("leaves the gradient that it gets as it is", function()
+      local layer, x = nn.BatchNorm2d(3, on), fp8.randn(4, 3, 2, 2, {device = device, requires_grad = true})
+      local y = layer(x)
+      local dy = fp8.randn(y.shape, on)
+      local before = dy:clone()
+      y:backward(dy)
+      support.same_bytes(dy, before)
+    end)
+
     it("counts all batches alike without a momentum", function()
       local layer = nn.BatchNorm1d(2, {momentum = false, device = device})
       for i = 1, 3 do layer(fp8.tensor({{i, 0}, {i, 2}}, on)) end

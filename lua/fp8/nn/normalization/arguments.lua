@@ -1,4 +1,5 @@
 --- What the classes of normalization check.
+local computable = require "fp8.computable"
 local core = require "fp8.core"
 local shape_text = require("fp8.shapes").text
 local view = require "fp8.ops.view"
@@ -17,6 +18,9 @@ end
 --- Raises an error unless x is an f32, f16 or bf16 tensor of so many dimensions with `channels` in its second one.
 function arguments.check_channels(name, x, channels, least, most)
   if not core.is_tensor(x) then core.raise(("%s: the input must be a tensor, got %s"):format(name, type(x))) end
+  if not computable[core.dtype(x)] then
+    core.raise(("%s: the input must be f32, f16 or bf16, got %s"):format(name, core.dtype(x)))
+  end
   local shape = core.shape(x)
   if #shape < least or #shape > most or shape[2] ~= channels then
     core.raise(("%s: the input must have %s dimensions, the second of %d channels, got shape %s"):format(name,

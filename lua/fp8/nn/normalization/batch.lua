@@ -1,13 +1,13 @@
 --- Batch normalization: Ioffe and Szegedy, "Batch normalization" (2015).
-local check = require "fp8.nn.arguments"
 local arguments = require "fp8.nn.normalization.arguments"
+local batch_norm = require "fp8.ops.normalize.batch"
 local changes = require "fp8.changes"
+local check = require "fp8.nn.arguments"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
-local recorded = require "fp8.ops.normalize.recorded"
+local shape_text = require("fp8.shapes").text
 local to = require("fp8.ops.copy").to
-local view = require "fp8.ops.view"
 local Module = require "fp8.nn.module"
 
 local known_options = {
@@ -49,41 +49,36 @@ local function enter(self, mean, variance)
   changes.copy(self.num_batches_tracked, count)
 end
 
--- x by its own statistics, in f32: its channels as rows, which layer normalization takes; recorded.
+-- x by its own statistics.
 local function by_batch(self, x)
-  local turned = view.transpose(x, 1, 2)
-  local rows = view.reshape(to(turned, "f32"), self.features, -1)
-  local count = core.size(rows, 2)
-  if count <= 1 and self.training then
-    core.raise(("%s: more than one value of each channel is needed in training"):format(self.class_name))
+  local count = core.numel(x) / self.features
+  if self.training and count <= 1 then
+    core.raise(("%s: more than one value of each channel is needed in training, got shape %s"):format(self.class_name,
+      shape_text(core.shape(x))))
   end
-  local y, mean, inverse = core.layer_norm(rows, nil, nil, self.epsilon)
+  local y, mean, variance = batch_norm(x, self.weight, self.bias, self.epsilon)
   if self.training and self.running_mean then
-    -- The unbiased estimate, of 1 / √(variance + epsilon).
-    local variance = core.clamp(core.sub(core.pow(inverse, -2), self.epsilon), 0, math.huge)
-    changes.together(enter, self, core.sum(mean, 2), core.mul(variance, count / (count - 1)))
+    changes.together(enter, self, mean, core.mul(variance, count / (count - 1))) -- the unbiased estimate
   end
-  y = recorded.layer_norm(y, rows, nil, nil, mean, inverse)
-  return view.transpose(view.view(y, core.shape(turned)), 1, 2)
+  return y
 end
 
--- x by the running statistics, in f32.
+-- x by the running statistics.
 local function by_history(self, x)
   local inverse = core.rsqrt(core.add(self.running_var, self.epsilon))
-  return elementwise.mul(elementwise.sub(to(x, "f32"), arguments.beside(x, self.running_mean)),
-    arguments.beside(x, inverse))
+  local y = elementwise.sub(to(x, "f32"), arguments.beside(x, self.running_mean))
+  y = elementwise.mul(y, arguments.beside(x, inverse))
+  if self.weight then
+    y = elementwise.add(elementwise.mul(y, arguments.beside(x, self.weight)), arguments.beside(x, self.bias))
+  end
+  return to(y, core.dtype(x))
 end
 
 --- Of x (images, channels, …), computed in f32 and rounded once to x's dtype.
 function BatchNorm:forward(x, ...)
   check.check_one(self, "one input", ...)
   arguments.check_channels(self.class_name, x, self.features, self.least, self.most)
-  local standardize = (self.training or not self.running_mean) and by_batch or by_history
-  local y = standardize(self, x)
-  if self.weight then
-    y = elementwise.add(elementwise.mul(y, arguments.beside(x, self.weight)), arguments.beside(x, self.bias))
-  end
-  return to(y, core.dtype(x))
+  return ((self.training or not self.running_mean) and by_batch or by_history)(self, x)
 end
 
 function BatchNorm:description()
