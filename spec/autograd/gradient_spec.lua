@@ -241,6 +241,42 @@ case("meshgrid", function(x, y)
 end, any(2), any(3))
 case("cat", function(x, y) return fp8.cat({x, y, x}, 2):exp() end, any(2, 1), any(2, 2))
 case("stack", function(x, y) return fp8.stack({x, y, y}, 2):exp() end, any(2, 2), any(2, 2))
+case("windows of a dimension", function(x) return x:unfold(2, 2, 1):exp() * x:unfold(2, 3, 1):sum() end, any(2, 4))
+case("windows of windows", function(x) return x:unfold(1, 2, 2):unfold(1, 2, 1):exp() end, any(5, 2))
+case("unfold and fold", function(x)
+  local columns = fp8.unfold(x, {2, 1}, {padding = {1, 0}, stride = {1, 2}, dilation = {2, 1}})
+  return fp8.fold(columns:exp(), {4, 3}, {2, 1}, {padding = {1, 0}, stride = {1, 2}, dilation = {2, 1}})
+end, any(2, 4, 3))
+for _, mode in ipairs {"constant", "reflect", "replicate", "circular"} do
+  case("pad, " .. mode, function(x) return x:pad({2, -1, 1, 1}, mode):exp() end, any(3, 4))
+end
+case("max_pool2d", function(x) return fp8.max_pool2d(x, {2, 3}, {stride = 1, padding = {0, 1}}):exp() end,
+  apart(1, 3, 4))
+case("max_pool1d", function(x) return fp8.max_pool1d(x, 2, {dilation = 2, stride = 1}):exp() end, apart(2, 1, 5))
+case("avg_pool2d", function(x) return fp8.avg_pool2d(x, 3, 2, 1, true, false):exp() end, any(2, 4, 5))
+case("adaptive pooling", function(x)
+  return fp8.adaptive_avg_pool2d(x, {2, 3}):exp() * fp8.adaptive_max_pool2d(x, {2, 3})
+end, apart(1, 3, 4))
+case("conv2d", function(x, w, b) return fp8.conv2d(x, w, b, {padding = 1}):sin() end, any(2, 2, 3, 3), any(3, 2, 2, 2),
+  any(3))
+case("conv2d in steps, of groups", function(x, w)
+  return fp8.conv2d(x, w, nil, {padding = 1, stride = {1, 2}, dilation = {2, 1}, groups = 2}):sin()
+end, any(2, 2, 4, 3), any(4, 1, 2, 2))
+case("conv1d", function(x, w, b) return fp8.conv1d(x, w, b, {padding = "same"}):sin() end, any(1, 4), any(4, 1, 3),
+  any(4))
+local function normalized(x, weight, bias, layer)
+  layer.weight, layer.bias = weight, bias
+  return layer(x):sin()
+end
+case("batch normalization", function(x, w, b)
+  return normalized(x, w, b, fp8.nn.BatchNorm1d(2, {device = x.device}))
+end, any(3, 2, 2), any(2), any(2)).step = 0.01
+case("batch normalization of running statistics", function(x, w, b)
+  return normalized(x, w, b, fp8.nn.BatchNorm1d(2, {device = x.device}):eval())
+end, any(3, 2), any(2), any(2)).step = 0.01
+case("group normalization", function(x, w, b)
+  return normalized(x, w, b, fp8.nn.GroupNorm(2, 4, {device = x.device}))
+end, any(2, 4, 2), any(4), any(4)).step = 0.01
 case("index_select with repeated positions", function(x)
   return x:index_select(1, on_device_of(x, {2, 0, 2, 2})):exp()
 end, any(3, 2))
