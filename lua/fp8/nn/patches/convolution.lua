@@ -112,6 +112,8 @@ end
 -- sides) to start from, PyTorch's default. With a recipe it is a linear layer of patches, in_channels · kernel sides
 -- features each, of which the recipe's blocks and rows are; fp8.convert reaches it too. 16-bit inputs may meet f32
 -- weights. Of its own patches a layer with a recipe keeps what that keeps of an input; fp8.recompute makes them again.
+-- While fp8.watch looks at a layer without a recipe, that is computed as a linear layer of patches, too: the same but
+-- for the order of sums.
 --   fp8.nn.Conv2d(3, 16, 3, {stride = 2, padding = 1, recipe = "mixed"})
 -- @param options in PyTorch's order without names, or in a table at the end:
 --   stride (1), padding (0; numbers, "same" or "valid"), dilation (1), groups (1; only one with a recipe), bias (true),
