@@ -114,9 +114,12 @@ local places = {
   convert = {"fp8.nn.convert"}, analyze = {"fp8.watch.analyze"}, watch = {"fp8.watch"},
   memory_report = {"fp8.memory_report"}, gradcheck = {"fp8.autograd.gradcheck"},
   load = {"fp8.files", "load"}, save = {"fp8.files", "save"}, checkpoint = {"fp8.files.checkpoint"},
+  help = {"fp8.help"}, text = {"fp8.printing.value"}, set_print_options = {"fp8.printing.options", "set"},
 }
 
 return setmetatable(fp8, {
+  later = places,
+  __tostring = function() return later "fp8.help".contents "fp8." end,
   __index = function(_, name)
     local place = places[name]
     if not place then return later "fp8.near_miss"("fp8", name, fp8, places) end

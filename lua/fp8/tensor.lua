@@ -107,6 +107,8 @@ function metatable.__newindex(x, key, value)
   end
 end
 
+metatable.properties = properties -- their names are there for the prompt
+
 metatable.__add, metatable.__sub = elementwise.add, elementwise.sub
 metatable.__mul, metatable.__div = elementwise.mul, elementwise.div
 metatable.__pow, metatable.__mod = elementwise.pow, elementwise.remainder
@@ -118,6 +120,13 @@ function metatable.__lt() raise("tensors are compared element by element with :l
 function metatable.__le() raise("tensors are compared element by element with :le() and :ge(), not with <= and >=") end
 
 function metatable.__tostring(x) return later "fp8.printing"(x) end
-function metatable.__concat(a, b) return tostring(a) .. tostring(b) end
+
+-- A tensor without dimensions is its number in a text.
+local function text_of(x)
+  if core.is_tensor(x) and core.rank(x) == 0 then return later "fp8.printing.number".element(x) end
+  return tostring(x)
+end
+
+function metatable.__concat(a, b) return text_of(a) .. text_of(b) end
 
 return methods

@@ -166,4 +166,5 @@ return setmetatable(recipes, {
     if type(name) ~= "string" then return end
     core.raise(("fp8.recipes: there is no recipe '%s'%s"):format(name, later("fp8.nearest").hint(name, recipes)))
   end,
+  __tostring = function() return later "fp8.help".contents "fp8.recipes." end,
 })

@@ -1,24 +1,24 @@
 --- tostring(tensor): a line with shape, dtype and device, then the values in aligned columns, or an excerpt of them.
 local core = require "fp8.core"
+local later = require "fp8.later"
 local number_text = require "fp8.number_text"
+local options = require "fp8.printing.options"
 local shapes = require "fp8.shapes"
 
 local dtypes = core.dtypes
 
-local largest_in_full = 200 -- elements
-local line_width = 100      -- characters
 local ellipsis = "…"
 
 -- Positions shown at either end of a shortened dimension.
 local function edge_length(rank, dimension)
-  return (rank <= 3 or dimension > rank - 2) and 3 or 1
+  return (rank <= 3 or dimension > rank - 2) and options.edge or 1
 end
 
 -- The first and last positions of every long dimension; only these leave the device. Returns the excerpt and, by
 -- dimension, the position after which something was left out.
 local function excerpt(x)
   local cuts, rank = {}, core.rank(x)
-  if core.numel(x) <= largest_in_full then return x, cuts end
+  if core.numel(x) <= options.threshold then return x, cuts end
   for dimension = 1, rank do
     local size, edge = core.size(x, dimension), edge_length(rank, dimension)
     if size > 2 * edge + 1 then
@@ -35,9 +35,12 @@ local function each_number(values, visit)
   for _, value in ipairs(values) do each_number(value, visit) end
 end
 
--- The format that shows all of these numbers well. Integers are shown in full.
-local function number_format(values, is_integer)
-  if is_integer then return "%.0f" end
+-- The format that shows all of these numbers well. Integers are shown in full, and so is float8: 14 digits hold the
+-- longest of its numbers.
+local function number_format(values, kind)
+  if kind == "integer" then return "%.0f" end
+  if options.scientific then return ("%%.%de"):format(options.precision or 4) end
+  if kind == "float8" and not options.precision then return "%.14g" end
   local whole, largest, smallest = true, 0, math.huge
   each_number(values, function(value)
     local magnitude = math.abs(value)
@@ -47,7 +50,9 @@ local function number_format(values, is_integer)
     if magnitude > 0 then smallest = math.min(smallest, magnitude) end
   end)
   if whole and largest < 1e15 then return "%.0f" end
-  return (largest >= 1e5 or smallest < 1e-4) and "%.4e" or "%.4f"
+  local precision = options.precision or 4
+  local exponents = options.scientific == nil and (largest >= 1e5 or smallest < 10 ^ -math.max(precision, 1))
+  return ("%%.%d%s"):format(precision, exponents and "e" or "f")
 end
 
 -- Large integers are int64_t, whose text ends in LL.
@@ -58,7 +63,7 @@ end
 -- The elements of a tensor, nested, and the format of the numbers.
 local function shown_values(x)
   local values = core.totable(x)
-  return values, number_format(values, dtypes[core.dtype(x)].kind == "integer")
+  return values, number_format(values, dtypes[core.dtype(x)].kind)
 end
 
 -- One row of numbers: right-aligned, continued on further lines where it is too long. `page` holds the lines so far,
@@ -66,7 +71,7 @@ end
 local function append_row(page, row)
   local line, rank = " ", #page.shape
   local function append(text, length)
-    if #line + page.width + 1 > line_width then
+    if #line + page.width + 1 > page.line_width then
       page[#page + 1] = line
       line = "   "
     end
@@ -109,7 +114,10 @@ return function(x)
   local values, format = shown_values(part)
   local width = 0
   each_number(values, function(value) width = math.max(width, #text_of(format, value)) end)
-  local page = {title, shape = shape, cuts = cuts, format = format, width = width}
+  local page = {title, shape = shape, cuts = cuts, format = format, width = width,
+    line_width = options.line_width()}
+  local maps = rank == 1 and later "fp8.printing.map"
+  if maps and maps.is_map(x) then page[2] = "  " .. maps.summary(x) end
   append_values(page, values, 1, {})
   return table.concat(page, "\n")
 end
