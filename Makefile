@@ -11,6 +11,7 @@ CUDA_ARCHS ?= 80 90
 PREFIX     ?= /usr/local
 LUADIR     ?= $(PREFIX)/share/lua/5.1
 LIBDIR     ?= $(PREFIX)/lib/lua/5.1
+BINDIR     ?= $(PREFIX)/bin
 BUILD      ?= build
 SPEC       ?= spec
 TOOL       ?= memcheck
@@ -117,10 +118,8 @@ test: ## run the specs (SPEC=spec/ops/softmax_spec.lua for one file); installs w
 bench: all ## run the benchmarks (BENCH=examples/bench/linear.lua for one of them, ARGS=--help lists its options)
 	@for file in $(BENCH); do printf '== %s\n' $$file; $(LUA) $$file $(ARGS) || exit; done
 
-repl: WITH = $(shell command -v rlwrap 2>/dev/null)
-repl: all ## an interactive LuaJIT with fp8 loaded
-	@$(LUA) -e '_PROMPT = "fp8> " fp8 = require "fp8"' \
-	  -e 'print("fp8 is loaded; try  = fp8.randn(2, 3)  and end with Ctrl-D")' -i
+repl: all ## the prompt, which is the command fp8 once that is installed
+	@$(LUA) -e 'os.exit(require "fp8.repl.command" {}, true)'
 
 # ---- Checking ---------------------------------------------------------------------------------------------------------
 
@@ -177,9 +176,14 @@ editor: ## write build/compile_commands.json, from which editors know how each f
 install: all ## install to PREFIX=/usr/local (honours DESTDIR)
 	cd lua && find fp8 -name '*.lua' -exec install -D -m 644 {} '$(DESTDIR)$(LUADIR)/{}' \;
 	cd $(BUILD) && find fp8 -name '*.so' -exec install -D -m 755 {} '$(DESTDIR)$(LIBDIR)/{}' \;
+	@mkdir -p '$(DESTDIR)$(BINDIR)'
+	printf '%s\n' '#!/usr/bin/env luajit' 'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
+	  'package.cpath = "$(LIBDIR)/?.so;" .. package.cpath' 'os.exit(require "fp8.repl.command"(arg), true)' \
+	  > '$(DESTDIR)$(BINDIR)/fp8'
+	chmod 755 '$(DESTDIR)$(BINDIR)/fp8'
 
 uninstall: ## remove what install installed
-	rm -rf '$(DESTDIR)$(LUADIR)/fp8' '$(DESTDIR)$(LIBDIR)/fp8'
+	rm -rf '$(DESTDIR)$(LUADIR)/fp8' '$(DESTDIR)$(LIBDIR)/fp8' '$(DESTDIR)$(BINDIR)/fp8'
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -12,5 +12,5 @@ dependencies = {"lua == 5.1", "lua-cjson", "lua-zlib"}
 build = {
   type = "make",
   build_variables = {CFLAGS = "$(CFLAGS) -O3"},
-  install_variables = {LUADIR = "$(LUADIR)", LIBDIR = "$(LIBDIR)"},
+  install_variables = {LUADIR = "$(LUADIR)", LIBDIR = "$(LIBDIR)", BINDIR = "$(BINDIR)"},
 }

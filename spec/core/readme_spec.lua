@@ -17,6 +17,22 @@ describe("README.md", function()
     assert.equal(2, count)
   end)
 
+  it("shows what the prompt answers", function()
+    local session = support.read_file "README.md":match "```\n(fp8> .-\n)```"
+    local typed, shown = {}, {}
+    for line in session:gmatch "[^\n]+" do
+      local input = line:match "^fp8> (.*)" or line:match "^%.%.%.> (.*)"
+      table.insert(input and typed or shown, input or line)
+    end
+    local input = os.tmpname()
+    support.write_file(input, table.concat(typed, "\n") .. "\n")
+    local ok, text = support.run(([[-e 'require "fp8.repl.command" {}' < '%s']]):format(input))
+    os.remove(input)
+    assert.is_true(ok, text)
+    assert.equal(table.concat(shown, "\n") .. "\n", text)
+    assert.is_true(#shown > 5)
+  end)
+
   it("shows examples/first.lua as it is, and that is short", function()
     local readme, example = support.read_file "README.md", support.read_file "examples/first.lua"
     assert.is_truthy(readme:find("```lua\n" .. example .. "```", 1, true))

@@ -216,6 +216,7 @@ local excluded = {
   ["core.raise"] = true, -- raises any error
   ["fp8.help"] = true, -- prints
   ["data.fashion_mnist"] = true, -- reads 45 MB each time
+  ["core.watch_interrupts"] = true, ["core.wait_for_input"] = true, -- take Ctrl-C, and wait for a key
   ["methods.data"] = true, ["core.data"] = true, -- give pointers, which nothing can check
 }
 
