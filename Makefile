@@ -121,6 +121,9 @@ bench: all ## run the benchmarks (BENCH=examples/bench/linear.lua for one of the
 repl: all ## the prompt, which is the command fp8 once that is installed
 	@$(LUA) -e 'os.exit(require "fp8.repl.command" {}, true)'
 
+pictures: all ## draw the pictures of the README again (needs gnuplot)
+	@$(LUA) examples/pictures.lua
+
 # ---- Checking ---------------------------------------------------------------------------------------------------------
 
 lint: ## luacheck, clang-format and a build with -Werror
@@ -191,7 +194,7 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: all cuda demo test bench repl lint memcheck threadcheck sanitize fuzz editor install uninstall clean help
+.PHONY: all cuda demo test bench repl pictures lint memcheck threadcheck sanitize fuzz editor install uninstall clean help
 .DEFAULT_GOAL := all
 
 -include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d)

@@ -42,7 +42,8 @@ describe("fp8.help", function()
       ["fp8.text"] = "fp8/printing/value.lua", ["fp8.set_print_options"] = "fp8/printing/options.lua",
       ["x:backward"] = "fp8/autograd/backward.lua", ["module:train"] = "fp8/nn/module.lua",
       ["fp8.nn.init.kaiming_normal_"] = "fp8/nn/initializers.lua", ["x.shape"] = "fp8/help/functions_in_c.lua",
-      ["fp8.help"] = "fp8/help/init.lua", ["fp8.data"] = "fp8/data/init.lua",
+      ["fp8.help"] = "fp8/help/init.lua", ["fp8.plot"] = "fp8/plot/init.lua", ["fp8.plot.map"] = "fp8/plot/init.lua",
+      ["fp8.data"] = "fp8/data/init.lua",
     } do
       assert.equal(file, file_of(name), name)
     end
@@ -78,17 +79,22 @@ describe("fp8.help", function()
     assert.same({}, help.options(print))
   end)
 
-  it("has right examples for what is written in C", function()
+  it("has right examples for what is written in C, for texts and for pictures", function()
     local count = 0
-    for text in support.read_file(support.path "lua/fp8/help/functions_in_c.lua"):gmatch "\n%-%-   (fp8[^\n]+)" do
-      local example, result = text:match "^(.-) %-%-> (.*)$"
-      local chunk = assert(loadstring((example and "return " or "") .. (example or text), "=" .. text))
-      local value = setfenv(chunk, environment)()
-      if fp8.is_tensor(value) then value = value:totable() end
-      if result then assert.same(setfenv(assert(loadstring("return " .. result)), environment)(), value, text) end
-      count = count + 1
+    for _, name in ipairs {"help/functions_in_c", "plot/init", "printing/options", "printing/value", "nn/linear"} do
+      for text in support.read_file(support.path("lua/fp8/" .. name .. ".lua")):gmatch "\n%-%-   ([^\n]+)" do
+        local example, result = text:match "^(.-) %-%-> (.*)$"
+        local statement = not example and text:find "^fp8[%w_.]* ?[({\"]" and name ~= "plot/init"
+        if example or statement then
+          local chunk = assert(loadstring((example and "return " or "") .. (example or text), "=" .. text))
+          local value = setfenv(chunk, environment)()
+          if fp8.is_tensor(value) then value = value:totable() end
+          if result then assert.same(setfenv(assert(loadstring("return " .. result)), environment)(), value, text) end
+          count = count + 1
+        end
+      end
     end
-    assert.is_true(count > 35)
-    fp8.manual_seed(1)
+    assert.is_true(count > 45, count)
+    fp8.set_print_options()
   end)
 end)

@@ -170,6 +170,10 @@ for kind, label in support.sorted_pairs(kinds) do
         type fp8.randm(2)\r
         wait did you mean fp8.randn?
         prompt
+        type fp8.plot({1, 2, 3}, {title = "three points"})\r
+        wait three points
+        wait ┴
+        prompt
         type ?softmax\r
         wait along a dimension
         prompt]]))

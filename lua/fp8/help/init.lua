@@ -63,7 +63,7 @@ local function entry_text(entry)
     lines[2] = "  There is no comment on it."
     return table.concat(lines, "\n")
   end
-  for _, line in ipairs(entry.block) do lines[#lines + 1] = "  " .. line end
+  for _, line in ipairs(entry.block) do lines[#lines + 1] = line == "" and "" or "  " .. line end
   lines[#lines + 1] = ("  (%s, line %d)"):format(entry.block.file, entry.block.first)
   return table.concat(lines, "\n")
 end
@@ -130,7 +130,9 @@ local function search_text(word)
   return table.concat(lines, "\n")
 end
 
-local libraries = {"fp8", "fp8.nn", "fp8.optim", "fp8.data", "fp8.cuda", "fp8.nn.init", "fp8.checkpoint", "fp8.recipes"}
+local libraries = {
+  "fp8", "fp8.nn", "fp8.optim", "fp8.data", "fp8.cuda", "fp8.nn.init", "fp8.checkpoint", "fp8.recipes", "fp8.plot",
+}
 
 -- What is in a library, below the comment on it.
 local function add_contents(texts, entry)

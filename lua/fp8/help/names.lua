@@ -20,7 +20,7 @@ local function entries()
   end
   add("fp8.", fp8)
   add("fp8.", fp8, getmetatable(fp8).later)
-  for _, library in ipairs {"nn", "optim", "data", "cuda", "checkpoint", "recipes"} do
+  for _, library in ipairs {"nn", "optim", "data", "cuda", "checkpoint", "recipes", "plot"} do
     add("fp8." .. library .. ".", fp8[library])
   end
   add("fp8.nn.init.", fp8.nn.init)
@@ -37,8 +37,8 @@ end
 local suffixes = {"", "_", "_like"} -- of names that are made in loops
 
 -- How surely a comment is about a name: by the line below it, by a list of names there, by the call that it begins
--- with, or by an example.
-local ranks = {code = 1, list = 2, call = 3, mentioned = 4}
+-- with, as what it speaks of ("x.shape: …"), or by an example.
+local ranks = {code = 1, list = 2, call = 3, subject = 4, mentioned = 5}
 
 -- Calls visit(name) for the names that lines of code define.
 local function each_definition(code, visit)
@@ -60,7 +60,8 @@ local function each_name(block, visit)
   end
   for i, line in ipairs(block) do
     for name, following in line:gmatch "[.:]([%a_][%w_]*)()%f[^%w_]" do
-      visit(name, i == 1 and line:find("^[({:]", following) and ranks.call or ranks.mentioned)
+      local mark = i == 1 and line:sub(following, following)
+      visit(name, (mark == "(" or mark == "{") and ranks.call or mark == ":" and ranks.subject or ranks.mentioned)
     end
   end
 end
