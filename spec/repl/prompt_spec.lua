@@ -201,6 +201,13 @@ for kind, label in support.sorted_pairs(kinds) do
           type y.shape\r
           wait {300, 300}
           prompt
+          type while true do pcall(function() while true do end end) end\r
+          pause 300
+          type \003
+          pause 300
+          type \003
+          wait interrupted
+          prompt
           type io.read()\r
           pause 300
           type \003

@@ -1,5 +1,6 @@
 --- fp8.help: what functions, classes and subjects are, out of the doc comments of fp8's own files.
 local comments = require "fp8.help.comments"
+local cut = require "fp8.printing.cut"
 local core = require "fp8.core"
 local later = require "fp8.later"
 local names = require "fp8.help.names"
@@ -25,13 +26,6 @@ function help.summary(what)
   local entry = names.find(what)[1]
   if not entry or not entry.block then return nil end
   return entry.name, (first_sentence(entry))
-end
-
-local function cut(text, width)
-  if #text <= width then return text end
-  local stop = width - 1
-  while text:byte(stop + 1) and text:byte(stop + 1) >= 128 and text:byte(stop + 1) < 192 do stop = stop - 1 end
-  return text:sub(1, stop) .. "…"
 end
 
 -- Lines "name  what it is", as wide as the lines that are printed.

@@ -81,6 +81,14 @@ local function open_string(line)
   if last and last.kind == "string" and last.open then return last.text:gsub("^%[=*%[", ""):gsub("^[\"']", "") end
 end
 
+-- What can be asked for after a question mark.
+local function help_words()
+  local names = {fp8 = true}
+  for _, entry in ipairs(require "fp8.help.names".all()) do names[entry.short] = true end
+  for topic in next, require "fp8.help.topics" do names[topic] = true end
+  return names
+end
+
 -- What the result of a call and an element of a list are taken to be.
 local function some_tensor() return core.empty(0) end
 
@@ -95,6 +103,7 @@ function completion.matches(session, line, first)
   end
   local start = line:match "[%w_]*$"
   local kept = line:sub(first, #line - #start)
+  if line:find "^%s*%?%s*[%w_]*$" then return select_names(help_words(), start, kept) end
   if line:find "^%s*:%a*$" then return select_names(commands.names, start, kept) end
   local path, separator = line:match "([%a_][%w_.:]*)([.:])[%w_]*$"
   if path then return select_names(fields_of(value_of(session, path), separator), start, kept) end

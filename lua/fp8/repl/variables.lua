@@ -1,5 +1,6 @@
 --- A table of a session's variables, for :who.
 local core = require "fp8.core"
+local cut = require "fp8.printing.cut"
 local shapes = require "fp8.shapes"
 local text_of = require "fp8.printing.value"
 
@@ -21,7 +22,7 @@ end
 
 local function other_row(name, value)
   local text = text_of(value):gsub("%s+", " ")
-  return {name, type(value), #text > longest and text:sub(1, longest - 1) .. "…" or text}
+  return {name, type(value), cut(text, longest)}
 end
 
 -- Rows of texts in columns, of which the last one needs no room.

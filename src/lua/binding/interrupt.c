@@ -13,14 +13,25 @@ static struct {
   pthread_t thread;
   struct sigaction before;
   _Atomic(lua_State *) running; /* what `interruptible` calls, or NULL */
-  atomic_bool watching, pending;
+  atomic_bool watching;
+  atomic_bool pending; /* Ctrl-C was pressed since the call or the waiting began */
+  atomic_bool raised;  /* that was an error of the call's */
+  atomic_bool insists; /* and was pressed again: the call caught the error, which comes now wherever it goes on */
 } prompt;
 
 static void stop(lua_State *L, lua_Debug *frame) {
   (void)frame;
-  lua_sethook(L, NULL, 0, 0);
+  atomic_store(&prompt.raised, true);
+  bool insists = atomic_load(&prompt.insists);
+  lua_sethook(L, insists ? stop : NULL, insists ? LUA_MASKCOUNT : 0, insists);
   lua_pushliteral(L, "interrupted");
   lua_error(L);
+}
+
+/* Says, to whoever is impatient, what is being waited for. */
+static void explain(void) {
+  static const char text[] = "\n(the call that runs is done first; Ctrl-\\ ends the session)\n";
+  if (write(STDERR_FILENO, text, sizeof text - 1) < 0) return;
 }
 
 /* A hook is set as luajit itself does it on Ctrl-C. Any thread may get the signal, such as one of OpenMP's. */
@@ -29,9 +40,17 @@ static void handle(int signal) {
     pthread_kill(prompt.thread, signal);
     return;
   }
-  atomic_store(&prompt.pending, true);
+  int before = errno;
+  bool again = atomic_exchange(&prompt.pending, true);
   lua_State *running = atomic_load(&prompt.running);
+  if (running && again) {
+    if (atomic_load(&prompt.raised))
+      atomic_store(&prompt.insists, true);
+    else
+      explain();
+  }
   if (running) lua_sethook(running, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+  errno = before;
 }
 
 /* watch_interrupts(boolean): whether Ctrl-C is the prompt's from now on. Calls that wait, such as io.read, end on it. */
@@ -50,15 +69,27 @@ static int lfp8_watch_interrupts(lua_State *L) {
   return 0;
 }
 
-/* interruptible(f, …) -> true and what f returns, or false and its error, which on Ctrl-C is "interrupted" */
+static void forget(void) {
+  atomic_store(&prompt.pending, false);
+  atomic_store(&prompt.raised, false);
+  atomic_store(&prompt.insists, false);
+}
+
+/* interruptible(f, …) -> true and what f returns, or false and its error, which on Ctrl-C is "interrupted". Where f
+ * catches that error, it comes again if Ctrl-C does, and is the end of f. */
 static int lfp8_interruptible(lua_State *L) {
   if (!lua_isfunction(L, 1)) argument_error(L, 1, "function expected, got %s", luaL_typename(L, 1));
+  forget();
   lua_State *outer = atomic_exchange(&prompt.running, L);
-  atomic_store(&prompt.pending, false);
   bool failed = call_protected(L, lua_gettop(L) - 1, LUA_MULTRET) != 0;
   atomic_store(&prompt.running, outer);
-  atomic_store(&prompt.pending, false);
   if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0);
+  if (atomic_load(&prompt.insists)) {
+    failed = true;
+    lua_settop(L, 0);
+    lua_pushliteral(L, "interrupted");
+  }
+  forget();
   lua_pushboolean(L, !failed);
   lua_insert(L, 1);
   return lua_gettop(L);
