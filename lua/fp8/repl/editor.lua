@@ -8,7 +8,7 @@ local editor = {}
 
 -- One that reads plain lines. On Ctrl-C the terminal itself drops what was typed.
 local function plain(interactive)
-  local reader = {name = "plain"}
+  local reader = {}
 
   function reader.read(prompt)
     if interactive then
@@ -61,7 +61,7 @@ local function marked(prompt) return (prompt:gsub("\27%[[%d;]*m", "\1%0\2")) end
 
 -- One with readline. Its own loop would keep the line on Ctrl-C, so that this one waits for each key.
 local function with_readline(readline, complete)
-  local reader = {name = "readline"}
+  local reader = {}
   readline.set_options {histfile = "", auto_add = false, completion = true}
   readline.set_readline_name "fp8"
   readline.set_complete_function(function(line, first, last)
@@ -98,13 +98,16 @@ local function with_readline(readline, complete)
 end
 
 --- What reads lines: read(prompt) gives a line, nil at the end of the input, nil and "interrupted" on Ctrl-C;
--- remember(entry) lets the arrow keys bring it back.
+-- remember(entry) lets the arrow keys bring it back. `hint` is what would make it better, or nil.
 -- @param complete (line up to the cursor, first position of the word there) -> list of words to take its place
 function editor.open(complete)
   local interactive = terminal.is_interactive()
   if not interactive or os.getenv "TERM" == "dumb" then return plain(interactive) end
   local readline = load_readline()
-  return readline and with_readline(readline, complete) or plain(interactive)
+  if readline then return with_readline(readline, complete) end
+  local reader = plain(interactive)
+  reader.hint = "Arrow keys and Tab need lua-readline (Debian: apt-get install lua-readline)"
+  return reader
 end
 
 return editor

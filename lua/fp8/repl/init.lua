@@ -69,6 +69,7 @@ function repl.run(session)
     greet()
   end
   local reader = editor.open(function(line, first) return completion.matches(session, line, first) end)
+  if reader.hint then print(reader.hint) end
   core.watch_interrupts(true)
   loop(session, reader, interactive)
   core.watch_interrupts(false)

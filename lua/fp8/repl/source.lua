@@ -48,6 +48,13 @@ end
 
 local function ends_early(message) return message:find("near '<eof>'", 1, true) ~= nil end
 
+-- Whether the text ends inside of a string that can't go on in the next line.
+local function ends_in_quotes(text)
+  local list = tokens.list(text)
+  local last = list[#list]
+  return last ~= nil and last.open and last.text:find "^[\"']" and text:sub(-1) ~= "\\"
+end
+
 -- Which message says more: one that stops at the first word knows only that this begins no statement.
 local function better_message(text, of_expression, of_statement)
   local first = text:match "^%s*([^%s]+)" or ""
@@ -85,7 +92,9 @@ function source.compile(text, name, environment)
   local _, of_statement = loadstring(text, "=" .. name)
   chunk = not of_statement and loadstring(statement, "=" .. name)
   if chunk then return prepared(chunk, environment), names end
-  if ends_early(of_expression) or ends_early(of_statement) then return nil, of_statement, true end
+  if not ends_in_quotes(text) and (ends_early(of_expression) or ends_early(of_statement)) then
+    return nil, of_statement, true
+  end
   return nil, better_message(text, of_expression, of_statement), false
 end
 
