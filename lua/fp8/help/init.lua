@@ -194,7 +194,8 @@ end
 
 --- fp8.help([name or value]): prints what it is: fp8.help "softmax", fp8.help(x.softmax), fp8.help "recipes" (a topic).
 -- A word that is no name finds what speaks of it, and fp8.help() says what there is to ask for.
---   fp8.help "softmax"
+-- fp8.help.text gives the text.
+--   fp8.help.text "softmax":match "along a dimension" --> "along a dimension"
 local function print_help(_, what) print(help.text(what)) end
 
 return setmetatable(help, {__call = print_help})

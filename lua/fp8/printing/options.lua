@@ -35,7 +35,9 @@ end
 --- fp8.set_print_options {precision =, threshold =, edge =, width =, scientific =}: how tensors are shown from now on.
 -- Options that are left out stay as they are; without a table all are as at first.
 --   fp8.set_print_options {precision = 2}
---   tostring(fp8.tensor {0.5, 1}):match "\n(.*)" --> "  0.50 1.00"
+--   local text = tostring(fp8.tensor {0.5, 1})
+--   fp8.set_print_options()
+--   text:match "\n(.*)" --> "  0.50 1.00"
 -- @param changes
 --   precision   digits after the point; 4 at first, and for float8 as many as it takes to show the number in full
 --   threshold   the most elements of a tensor that is shown whole (200)
