@@ -145,9 +145,9 @@ function help.text(what)
   for _, entry in ipairs(entries) do
     texts[#texts + 1] = entry_text(entry)
     add_contents(texts, entry)
+    if topic and entry.block and entry.block.file == topics[topic].header then topic = nil end -- the same text
   end
-  if topic and #texts == 0 then return topic_text(topic) end
-  if topic then texts[#texts + 1] = ('fp8.help "%s" is a topic, too.'):format(topic) end
+  if topic then texts[#texts + 1] = topic_text(topic) end
   if #texts > 0 then return table.concat(texts, "\n\n") end
   if type(what) == "string" then return search_text(what) end
   return "There is no help on a value like this; fp8.help() says what there is."
