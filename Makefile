@@ -169,17 +169,21 @@ fuzz: ## fuzz the readers of files and recipes (READER=idx TIME=600 for one of t
 $(BUILD)/fuzzer: spec/fuzz/fuzzer.c $(BUILD)/fp8/core.so
 	$(call say,cc)$(CC) -std=gnu11 $(CFLAGS) -fsanitize=fuzzer -Wall -Wextra $(LUAJIT_CFLAGS) -o $@ $< $(LUAJIT_LIBS)
 
-editor: ## write build/compile_commands.json, from which editors know how each file is compiled
+editor: all ## write what editors read: build/compile_commands.json, and build/annotations for the Lua language server
 	@mkdir -p build
 	@$(MAKE) --no-print-directory -nB V=1 all | sed -n 's|^\([^"]* -c -o [^ ]* \([^ ]*\)\)$$|{"directory": "$(CURDIR)", "file": "\2", "command": "\1"},|p' | \
 	  sed '1 s/^/[/; $$ s/,$$/]/' > build/compile_commands.json
+	@mkdir -p build/annotations
+	@$(LUA) -e 'io.write(require "fp8.help.annotations"())' > build/annotations/fp8.lua
 
 # ---- Installing -------------------------------------------------------------------------------------------------------
 
 install: all ## install to PREFIX=/usr/local (honours DESTDIR)
 	cd lua && find fp8 -name '*.lua' -exec install -D -m 644 {} '$(DESTDIR)$(LUADIR)/{}' \;
 	cd $(BUILD) && find fp8 -name '*.so' -exec install -D -m 755 {} '$(DESTDIR)$(LIBDIR)/{}' \;
-	@mkdir -p '$(DESTDIR)$(BINDIR)'
+	@mkdir -p '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LUADIR)/fp8/annotations'
+	if command -v luajit >/dev/null; then \
+	  $(LUA) -e 'io.write(require "fp8.help.annotations"())' > '$(DESTDIR)$(LUADIR)/fp8/annotations/fp8.lua'; fi
 	printf '%s\n' '#!/usr/bin/env luajit' 'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
 	  'package.cpath = "$(LIBDIR)/?.so;" .. package.cpath' 'os.exit(require "fp8.repl.command"(arg), true)' \
 	  > '$(DESTDIR)$(BINDIR)/fp8'

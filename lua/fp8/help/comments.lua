@@ -10,7 +10,8 @@ local folder = debug.getinfo(1, "S").source:match "^@(.*)help[/\\]comments%.lua$
 
 -- Paths in `folder`, in the order of their names.
 local function files()
-  local list, pipe = {}, io.popen(("find '%s' -name '*.lua'"):format(folder:gsub("'", "'\\''")))
+  local quoted = "'" .. folder:gsub("'", "'\\''") .. "'"
+  local list, pipe = {}, io.popen(("find %s -name '*.lua' ! -path '*/annotations/*'"):format(quoted))
   for path in pipe:lines() do list[#list + 1] = path end
   pipe:close()
   table.sort(list)

@@ -157,11 +157,11 @@ end
 -- in lines below "@param options".
 function help.options(value)
   local entry = names.find(value)[1]
-  local found, inside = {}, false
-  for _, line in ipairs(entry and entry.block or {}) do
-    for braces in line:gmatch "%b{}" do
-      for name in braces:gmatch "([%a_][%w_]*)%s*=[^=]" do found[name] = true end
-    end
+  local found, inside, block = {}, false, entry and entry.block or {}
+  for braces in table.concat(block, " "):gmatch "%b{}" do
+    for name in braces:gmatch "([%a_][%w_]*)%s*=[^=]" do found[name] = true end
+  end
+  for _, line in ipairs(block) do
     if line:find "^@" then inside = line:find "^@param %l*options" ~= nil or line:find "^@param settings" ~= nil end
     local name = inside and line:match "^  ([%a_][%w_]*)%s%s*%S"
     if name then found[name] = true end

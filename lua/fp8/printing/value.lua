@@ -30,8 +30,8 @@ local function tensor_text(x)
   if not pcall(core.shape, x) then return "a tensor that was freed" end
   local rank, dtype, device = core.rank(x), core.dtype(x), core.device(x)
   local maps = later "fp8.printing.map"
-  local source = device == "cpu" and maps.is_map(x) and maps.source(x)
-  if source then return source end
+  local source = maps.is_map(x) and maps.source(x)
+  if source then return device == "cpu" and source or ("%s:to %q"):format(source, device) end
   if rank > 1 or core.numel(x) > small_tensor then
     return ("tensor %s %s on %s"):format(dtype, shapes.text(core.shape(x)), device)
   end
