@@ -76,6 +76,9 @@ describe("The prompt behind a pipe", function()
     assert.is_truthy(text:find("input 1:1: in function 'f'", 1, true))
     assert.is_nil(text:find("repl", 1, true))
     assert.equal("there was no error\n", output_of ":trace\n")
+    text = output_of "require 'no_such_module'\n:trace\n"
+    assert.equal("module 'no_such_module' not found: … (:trace shows the rest)", text:match "^[^\n]*")
+    assert.is_truthy(text:find("no field package.preload['no_such_module']", 1, true))
   end)
 
   it("keeps the last two results", function()

@@ -108,9 +108,12 @@ end
 function Session:show_error(failure)
   local message, trace = failure, nil
   if type(failure) == "table" and failure.trace then message, trace = failure.message, own_part(failure.trace) end
-  if type(message) ~= "string" then message = shown(message) end
+  local text = type(message) == "string" and without_place(self, message) or shown(message)
   self.trace = trace
-  local text = without_place(self, message)
+  if type(message) == "string" and text:find "\n" then -- such as what `require` has to say
+    self.trace = text .. "\n" .. (trace or "")
+    text = text:match "^[^\n]*" .. " … (:trace shows the rest)"
+  end
   io.stdout:flush()
   io.stderr:write(terminal.colour("red", text .. hint(self, text)), "\n")
 end
