@@ -121,6 +121,12 @@ bench: all ## run the benchmarks (BENCH=examples/bench/linear.lua for one of the
 repl: all ## the prompt, which is the command fp8 once that is installed
 	@$(LUA) -e 'os.exit(require "fp8.repl.command" {}, true)'
 
+docs: all ## write the reference as HTML, to build/reference/html; installs LDoc first where it is missing
+	@.ci/setup docs
+	@rm -rf build/reference && mkdir -p build/reference/topics
+	@$(LUA) -e 'require "fp8.help.reference" "build/reference"'
+	@cd build/reference && ldoc --fatalwarnings .
+
 pictures: all ## draw the pictures of the README again (needs gnuplot)
 	@$(LUA) examples/pictures.lua
 
@@ -198,7 +204,7 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: all cuda demo test bench repl pictures lint memcheck threadcheck sanitize fuzz editor install uninstall clean help
+.PHONY: all cuda demo test bench repl docs pictures lint memcheck threadcheck sanitize fuzz editor install uninstall clean help
 .DEFAULT_GOAL := all
 
 -include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d)
