@@ -13,19 +13,12 @@ for name, operation in next, require("fp8.ops").methods do methods[name] = opera
 -- fp8.where takes the condition first.
 function methods.where(x, condition, other) return elementwise.where(condition, x, other) end
 
---- x:numel() elements in x:dim() dimensions, x:stride() elements from one position to the next of each.
---   fp8.zeros(2, 3):numel() --> 6
---   fp8.zeros(2, 3):dim() --> 2
---   fp8.zeros(2, 3):stride() --> {3, 1}
---   fp8.zeros(2, 3):t():is_contiguous() --> false
+-- Their doc comments are in help/functions_in_c.lua, as those of item and totable.
 methods.numel = core.numel
 methods.dim = core.rank
 methods.stride = core.stride
 methods.is_contiguous = core.is_contiguous
 
---- The elements as Lua numbers: x:item() of a tensor of one, x:totable() as nested tables. Both wait for the device.
---   fp8.tensor({1, 2}):sum():item() --> 3
---   fp8.ones(1, 2):totable()[1][2] --> 1
 methods.item = core.item
 methods.totable = core.totable
 methods.backward = require "fp8.autograd.backward"

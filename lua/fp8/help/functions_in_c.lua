@@ -43,21 +43,30 @@
 
 --- fp8.manual_seed(seed [, position]): starts the random numbers of all devices anew; with the position that
 -- fp8.random_state gave, from there on.
---   fp8.manual_seed(1)
+--   fp8.manual_seed(3)
+--   local x = fp8.rand(2)
+--   fp8.manual_seed(3)
+--   fp8.rand(2):equal(x) --> true
 
 --- fp8.random_state(): seed and position of the random numbers, which fp8.manual_seed takes to have the same follow
 -- again.
---   fp8.manual_seed(fp8.random_state())
+--   local seed, position = fp8.random_state()
+--   local x = fp8.rand(2)
+--   fp8.manual_seed(seed, position)
+--   fp8.rand(2):equal(x) --> true
 
 --- fp8.set_default_device(name): where tensors are made from now on that say no device: "cpu", "cuda", "cuda:1".
 --   fp8.set_default_device "cpu"
+--   fp8.zeros(2).device --> "cpu"
 
 --- fp8.set_default_dtype(name): what tensors are from now on that say no dtype: f32, f16 or bf16.
---   fp8.set_default_dtype "f32"
+--   fp8.set_default_dtype "f16"
+--   fp8.zeros(2).dtype --> "f16"
 
 --- fp8.set_deterministic(boolean): whether operations give the same bits whatever the number of the CPU's threads, and
 -- in every run on a GPU. Products and the derivative of gather are slower then.
---   fp8.set_deterministic(false)
+--   fp8.set_deterministic(true)
+--   fp8.is_deterministic() --> true
 
 --- fp8.is_deterministic(): what fp8.set_deterministic has set; false at first.
 --   fp8.is_deterministic() --> false
@@ -72,7 +81,8 @@
 --   fp8.create_map(true, 4, 3, 8):max():item() --> 1
 
 --- fp8.create_dynamic_map([signed [, max_exponent_bits [, total_bits]]]): the dynamic format of 8-bit optimizers, as a
--- map: its fraction has the more bits, the larger a number is. By default (true, 7, 8).
+-- map: its fraction has the more bits, the larger a number is. By default (true, 7, 8). See "8-bit approximations for
+-- parallelism in deep learning" (Dettmers, 2016).
 --   fp8.create_dynamic_map():max():item() --> 1
 
 --- fp8.create_linear_map([signed [, total_bits]]): values at equal distances, as a map. By default (true, 8).
@@ -83,7 +93,7 @@
 --   fp8.memory("cpu").in_use >= 0 --> true
 
 --- fp8.reset_peak_memory([device]): the peak that fp8.memory tells starts anew from what is in use.
---   fp8.reset_peak_memory "cpu"
+--   fp8.reset_peak_memory "cpu" --> nil
 
 --- x:numel(): the number of elements.
 --   fp8.zeros(2, 3):numel() --> 6
@@ -123,5 +133,3 @@
 
 --- fp8.version: of the module, as a string.
 --   type(fp8.version) --> "string"
-
-return {}
