@@ -117,7 +117,7 @@ return function(x)
   local page = {title, shape = shape, cuts = cuts, format = format, width = width,
     line_width = options.line_width()}
   local maps = rank == 1 and later "fp8.printing.map"
-  if maps and maps.is_map(x) then page[2] = "  " .. maps.summary(x) end
+  if maps and maps.is_map(x) then page[2] = maps.summary(x) end
   append_values(page, values, 1, {})
   return table.concat(page, "\n")
 end

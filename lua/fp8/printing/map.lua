@@ -50,7 +50,7 @@ function map.source(x)
   end)
 end
 
---- One line on a map: what made it, its range, how many values differ, and its smallest and largest steps.
+--- Two lines on a map: what made it, how many values differ and their range; the smallest and the largest steps.
 function map.summary(x)
   local values = core.totable(x)
   local different, smallest, largest, positive = 1, math.huge, 0, math.huge
@@ -59,7 +59,7 @@ function map.summary(x)
     if step > 0 then different, smallest, largest = different + 1, math.min(smallest, step), math.max(largest, step) end
     if values[i] > 0 then positive = math.min(positive, values[i]) end
   end
-  return ("%s: %d values from %g to %g, the smallest above 0 %.4g; steps from %.4g to %.4g"):format(
+  return ("  %s: %d values from %g to %g,\n  the smallest above 0 %.4g; steps from %.4g to %.4g"):format(
     map.source(x) or "a map", different, values[1], values[size], positive, smallest, largest)
 end
 
