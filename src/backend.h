@@ -157,6 +157,19 @@ typedef struct Backend {
   bool (*pool)(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
   /* dx from dy of the result and, of the largest elements, pool's index; sums in float32, in the order of the windows. */
   bool (*pool_backward)(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
+  /* count (one i64) = how many of the flags (u8, contiguous) are not 0. */
+  bool (*count_flags)(Tensor *count, const Tensor *flags);
+  /* out (count, rank of flags), i64 = the coordinates, from 0, of the flags that are not 0, in row-major order. Both
+   * contiguous. */
+  bool (*nonzero)(Tensor *out, const Tensor *flags);
+  /* out[r][i] = how many elements of sorted[r] come before values[r][i]: core/order/search.h. sorted (rows, n) f32, or i64
+   * where values are integers; values (rows, m) of any dtype, out (rows, m) i64; all
+   * contiguous. */
+  bool (*searchsorted)(Tensor *out, const Tensor *sorted, const Tensor *values, bool right);
+  /* counts (bins), i64 = how many elements of x, of any dtype, are in each bin between edges (bins + 1, f32, ascending):
+   * core/order/search.h; or, where `edges` is NULL, how many elements of an integer x have the bin's number. All
+   * contiguous. */
+  bool (*histogram)(Tensor *counts, const Tensor *x, const Tensor *edges);
 
   /* --- products --- */
   /* out (batch, m, n) = a (batch, m, k) · b (batch, k, n) + bias (n, contiguous, dtype of out) unless bias is NULL.

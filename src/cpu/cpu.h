@@ -65,6 +65,11 @@ bool cpu_unfold(Tensor *out, const Tensor *x, const Window *window);
 bool cpu_fold(Tensor *out, const Tensor *patches, const Window *window);
 bool cpu_pool(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
 bool cpu_pool_backward(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
+/* order/select.c, order/search.c, order/count.c */
+bool cpu_count_flags(Tensor *count, const Tensor *flags);
+bool cpu_nonzero(Tensor *out, const Tensor *flags);
+bool cpu_searchsorted(Tensor *out, const Tensor *sorted, const Tensor *values, bool right);
+bool cpu_histogram(Tensor *counts, const Tensor *x, const Tensor *edges);
 
 /* matmul/matmul.c, matmul/triangle.c */
 bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);

@@ -184,6 +184,11 @@ bool cuda_unfold(Tensor *out, const Tensor *x, const Window *window);
 bool cuda_fold(Tensor *out, const Tensor *patches, const Window *window);
 bool cuda_pool(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
 bool cuda_pool_backward(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
+/* order/select.c, order/search.c, order/count.c */
+bool cuda_count_flags(Tensor *count, const Tensor *flags);
+bool cuda_nonzero(Tensor *out, const Tensor *flags);
+bool cuda_searchsorted(Tensor *out, const Tensor *sorted, const Tensor *values, bool right);
+bool cuda_histogram(Tensor *counts, const Tensor *x, const Tensor *edges);
 
 /* matmul/matmul.c */
 bool cuda_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bias);

@@ -272,6 +272,18 @@ bool op_scan(Tensor *out, const Tensor *x, int dimension, ScanRule rule);
 /* The first `count` in order along a dimension and their positions there, from 0, as i64; stable, NaN is the largest.
  * `values` may be NULL. (order/sort.c) */
 bool op_sort(Tensor *values, Tensor *positions, const Tensor *x, int dimension, int64_t count, bool descending);
+/* The coordinates, from 0, of elements that are not 0: (count, rank) i64, in row-major order. Waits for the device. */
+bool op_nonzero(Tensor *out, const Tensor *x);
+/* The elements of x, one-dimensional, where `mask` is not 0; both broadcast. Waits for the device. */
+bool op_masked_select(Tensor *out, const Tensor *x, const Tensor *mask);
+/* How many elements of a row of `sorted` (…, n), which is in ascending order, come before each of `values` (…, m): those
+ * below it or, if `right`, those not above it. `sorted` may also be one row for values of any shape. Integers are compared
+ * as such, all else as float32. */
+bool op_searchsorted(Tensor *out, const Tensor *sorted, const Tensor *values, bool right);
+/* How many elements of x are between neighbours of `edges` (bins + 1, f32, ascending), the last one included: (bins) i64. */
+bool op_histogram(Tensor *out, const Tensor *x, const Tensor *edges);
+/* How often each number from 0 to bins - 1 is among the integers of x: (bins) i64. */
+bool op_bincount(Tensor *out, const Tensor *x, int64_t bins);
 
 /* --- embedding (embedding.c) --- */
 

@@ -209,7 +209,7 @@ QuantizeOptions check_quantizer(lua_State *L, int index);
 /* --- the functions, a subject a file --- */
 
 extern const luaL_Reg module_functions[], userdata_functions[], scope_functions[], argument_functions[],
-    change_functions[], interrupt_functions[];
+    change_functions[], count_functions[], interrupt_functions[], search_functions[], select_functions[];
 extern const luaL_Reg attention_functions[], compare_functions[], copy_functions[], create_functions[],
     cross_entropy_functions[], delayed_scale_functions[], device_functions[], dropout_functions[],
     elementwise_functions[], embedding_functions[], event_functions[], graph_functions[], index_functions[],
