@@ -94,6 +94,9 @@ case("maximum with a number", function(x) return fp8.maximum(x, 0.15) end, apart
 case("where, broadcast", function(x, y) return fp8.where(on_device_of(x, {{1, 0, 1}, {0, 0, 1}}, "u8"), x, y) end,
   any(2, 1), any(3))
 case("masked_fill", function(x) return x:masked_fill(on_device_of(x, {1, 0, 0}), 2) end, any(2, 3))
+case("masked_select", function(x) return x:masked_select(on_device_of(x, {{1, 0, 1}, {0, 0, 1}}, "u8")) end, any(2, 3))
+case("masked_select, broadcast", function(x) return x:masked_select(on_device_of(x, {{1, 0, 1}, {0, 1, 1}}, "u8")) end,
+  any(3))
 case("to f32 and back", function(x) return x:to("f32"):contiguous():clone() * x end, any(2, 3))
 
 -- Reductions.

@@ -95,6 +95,18 @@ local operations = {
     return core.index_add(x.shape, 1, fp8.tensor({2, 2}, {dtype = "i64", device = x.device}), x:narrow(1, 1, 2))
   end,
   gather = function(x) return x:gather(2, fp8.zeros(x:size(1), 1, {dtype = "i64", device = x.device})) end,
+  nonzero = function(x) return x:nonzero() end,
+  count_nonzero = function(x) return x:count_nonzero(1) end,
+  masked_select = function(x) return x:masked_select(x:gt(1)) end,
+  unique = function(x) return x:unique() end,
+  unique_inverse = function(x) return select(2, x:unique {return_inverse = true}) end,
+  searchsorted = function(x) return fp8.arange(3, {device = x.device}):searchsorted(x) end,
+  bucketize = function(x) return x:bucketize(fp8.arange(3, {device = x.device}), {right = true}) end,
+  histogram = function(x) return (x:histogram(3)) end,
+  histogram_of_weights = function(x) return (x:histogram(3, {weight = x, density = true})) end,
+  histc = function(x) return x:histc(4, 0, 3) end,
+  bincount = function(x) return x[1]:bincount(x[2]) end,
+  multinomial = function(x) return x:multinomial(2, true):mul(0) end,
   quantize = function(x) return fp8.quantize(x, "e4m3") end,
   fake_quantize = function(x)
     return (core.quantize(x, core.quantizer {format = fp8.create_map(true, 4, 3, 8), blocksize = 64}, "values"))

@@ -246,6 +246,17 @@ return function(random, device, pool_size)
     return pick {{}, {correction = make "number"}, {keepdim = make "boolean"}, make "options"}
   end
 
+  function makers.unique_options()
+    return pick {{}, {return_inverse = make "boolean", return_counts = make "boolean"}, make "options"}
+  end
+  function makers.search_options() return pick {{}, {right = make "boolean"}, make "options"} end
+  function makers.bins() return random(2) == 1 and make "vector" or make "size" end
+  function makers.histogram_options()
+    return pick {
+      {}, {range = {make "dimension", make "number"}}, {weight = make "tensor", density = true}, make "options",
+    }
+  end
+
   function makers.row() return fp8.zeros(11, {dtype = "i64", device = device}) end
 
   function makers.analyze_options()

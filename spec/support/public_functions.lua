@@ -119,6 +119,18 @@ for names, kinds in ([[
   index_select gather: tensor dimension index
   index_add: three_by_four dimension targets logits
   scatter_add: three_by_four dimension positions logits
+  nonzero argwhere: tensor
+  count_nonzero: tensor dimensions
+  masked_select: tensor tensor
+  unique unique_consecutive: tensor unique_options
+  searchsorted bucketize: vector tensor search_options
+  core.searchsorted: vector tensor boolean
+  histogram: tensor bins histogram_options
+  core.histogram: tensor vector
+  histc: tensor small dimension small
+  bincount: targets losses small
+  core.bincount: targets small
+  multinomial: losses small boolean
   view reshape permute expand: tensor sizes
   transpose flatten: tensor dimension dimension
   narrow: tensor dimension small small

@@ -14,7 +14,7 @@ local operations = programs.operations
 
 for _, family in ipairs {
   "activation", "arrange", "attention", "binary", "choice", "composed", "create", "normalize", "pick", "products",
-  "order.scan", "order.sort",
+  "order.scan", "order.select", "order.sort",
   "quantize", "reduce", "softmax", "statistics", "unary", "views",
 } do
   local list = require("spec.support.programs." .. family)
