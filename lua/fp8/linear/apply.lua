@@ -11,7 +11,7 @@ local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
 local products = require "fp8.linear.products"
 local shapes = require "fp8.shapes"
-local transposed_matmul = require "fp8.ops.transposed_matmul"
+local transposed_matmul = require "fp8.ops.matmul.transposed"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
 local dtype_of, free, numel = core.dtype, core.free, core.numel

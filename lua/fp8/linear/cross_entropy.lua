@@ -16,7 +16,7 @@ local planning = require "fp8.linear.plan"
 local products = require "fp8.linear.products"
 local published = require "fp8.linear.published"
 local shapes = require "fp8.shapes"
-local times_transposed = require("fp8.ops.transposed_matmul").times_transposed
+local times_transposed = require("fp8.ops.matmul.transposed").times_transposed
 
 local copy_, free, narrow, needs_grad = core.copy_, core.free, core.narrow, autograd.needs_grad
 local device_of, dtype_of, raise, view = core.device, core.dtype, core.raise, core.view

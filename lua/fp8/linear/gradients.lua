@@ -3,7 +3,7 @@
 local core = require "fp8.core"
 local as_dtype = require "fp8.linear.as_dtype"
 local products = require "fp8.linear.products"
-local transposed_matmul = require "fp8.ops.transposed_matmul"
+local transposed_matmul = require "fp8.ops.matmul.transposed"
 
 local free, matmul, transpose = core.free, core.matmul, core.transpose
 local transposed_times = transposed_matmul.transposed_times

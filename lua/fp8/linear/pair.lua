@@ -12,7 +12,7 @@ local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
 local products = require "fp8.linear.products"
 local shapes = require "fp8.shapes"
-local times_transposed = require("fp8.ops.transposed_matmul").times_transposed
+local times_transposed = require("fp8.ops.matmul.transposed").times_transposed
 
 local dtype_of, free, needs_grad = core.dtype, core.free, autograd.needs_grad
 local as_rows, as_shape, contiguous_rows = shapes.as_rows, shapes.as_shape, shapes.contiguous_rows

@@ -10,7 +10,7 @@
 local core = require "fp8.core"
 local as_dtype = require "fp8.linear.as_dtype"
 local operands = require "fp8.linear.operands"
-local transposed_matmul = require "fp8.ops.transposed_matmul"
+local transposed_matmul = require "fp8.ops.matmul.transposed"
 
 local free, matmul = core.free, core.matmul
 local scaled_matmul, scaled_matmul_add_ = core.scaled_matmul, core.scaled_matmul_add_

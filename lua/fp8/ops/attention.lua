@@ -7,7 +7,7 @@ local check_options = require "fp8.check_options"
 local computable = require "fp8.computable"
 local is_whole = require "fp8.is_whole"
 local shapes = require "fp8.shapes"
-local transposed_matmul = require "fp8.ops.transposed_matmul"
+local transposed_matmul = require "fp8.ops.matmul.transposed"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local free, matmul, matrices, shape_of, share = core.free, core.matmul, core.matrices, core.shape, core.share

@@ -7,14 +7,13 @@ local function add(target, family)
 end
 
 for _, name in ipairs {
-  "elementwise", "view", "arrange", "copy", "reduce", "statistics", "softmax", "matmul", "products", "triangle",
-  "index", "random", "order.scan", "order.sort", "order.quantile", "patches", "order.select", "order.unique", "order.search", "order.count", "order.sample",
+  "elementwise", "view", "arrange", "copy", "reduce", "statistics", "softmax", "matmul", "products", "triangle", "index", "random", "order.scan", "order.sort", "order.quantile", "patches", "order.select", "order.unique", "order.search", "order.count", "order.sample",
 } do
   add(operations.methods, require("fp8.ops." .. name))
 end
 operations.methods.to_options = nil -- takes no tensor
 add(operations.functions, operations.methods)
-for _, name in ipairs {"create", "join", "losses", "normalize"} do
+for _, name in ipairs {"create", "join", "losses", "matmul.einsum", "normalize"} do
   add(operations.functions, require("fp8.ops." .. name))
 end
 

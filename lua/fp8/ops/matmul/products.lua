@@ -5,7 +5,7 @@ local check = require "fp8.ops.check"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
-local matmul = require("fp8.ops.matmul").matmul
+local matmul = require("fp8.ops.matmul.matmul").matmul
 local shape_text = require("fp8.shapes").text
 local view = require "fp8.ops.view"
 

@@ -2,7 +2,7 @@
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local shapes = require "fp8.shapes"
-local transposed_matmul = require "fp8.ops.transposed_matmul"
+local transposed_matmul = require "fp8.ops.matmul.transposed"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local as_rows, shape_of = shapes.as_rows, core.shape
