@@ -132,8 +132,12 @@ typedef struct Backend {
   /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out (of x's dtype) and
    * index (outer, m, inner), all contiguous. */
   bool (*gather)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][index[o][j][i]][i] += x[o][j][i]: out f32, all contiguous. */
-  bool (*scatter_add)(Tensor *out, const Tensor *x, const Tensor *index);
+  /* x[o][k][i] = RULE(x[o][k][i], source[o][j][i]) with k = index[o][j][i], for all j, in place: x (outer, n, inner);
+   * index (outer, m, inner), or (m), which counts for all o and i; source (outer, m, inner), or of no dimensions, which
+   * counts for all; all contiguous. Of x's dtype, any for SET, f32, i32 or i64 for the others. Where an index comes
+   * several times, SET keeps the last where the context is deterministic, and on the CPU; the others take the values in
+   * their order there. */
+  bool (*scatter)(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule);
 
   /* --- order --- */
   /* out[o][j][i] = the sum or product of x[o][0 … j][i], or of x[o][j … n - 1][i] in reverse: core/order/scan.h. Contiguous

@@ -25,13 +25,24 @@ typedef struct IndexAddPlan {
   int32_t *narrow_index; /* room for `picks` entries */
 } IndexAddPlan;
 
+/* backend.h's scatter. */
+typedef struct ScatterPlan {
+  IndexPlan index; /* for SET, `inner` counts words of `word` bytes */
+  void *x;
+  const void *source;
+  DType dtype;
+  int word;
+  bool slices;    /* the index has one entry a pick, else one an element */
+  bool one_value; /* the source is one element */
+  bool in_order;  /* of the picks */
+  ScatterRule rule;
+} ScatterPlan;
+
 /* `inner` counts words of `word_bytes` (1, 2, 4, 8 or 16) here. */
 cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
 cudaError_t launch_index_add(Launch launch, const IndexAddPlan *plan);
 cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
-/* In the order of the picks, or in any. */
-cudaError_t launch_scatter_add(Launch launch, float *out, const void *x, DType dtype, bool in_order,
-                               const IndexPlan *plan);
+cudaError_t launch_scatter(Launch launch, const ScatterPlan *plan);
 
 #ifdef __cplusplus
 }

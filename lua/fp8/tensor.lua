@@ -5,6 +5,7 @@ local autograd = require "fp8.autograd"
 local dtypes = require("fp8.core").dtypes
 local elementwise = require "fp8.ops.elementwise"
 local later = require "fp8.later"
+local slices = require "fp8.ops.index.slices"
 
 local raise = core.raise
 
@@ -81,7 +82,7 @@ function metatable.__index(x, key)
   if method then return method end
   local property = properties[key]
   if property then return property(x) end
-  if type(key) == "number" then return methods.select(x, 1, key) end
+  if type(key) == "number" or type(key) == "table" or core.is_tensor(key) then return slices.read(x, key) end
   raise(("tensor: no field or method '%s'%s"):format(tostring(key),
     later("fp8.nearest").hint(key, methods, properties)))
 end
@@ -91,10 +92,8 @@ function metatable.__newindex(x, key, value)
     autograd.set_grad(x, value)
   elseif key == "requires_grad" then
     autograd.set_requires_grad(x, value)
-  elseif type(key) == "number" then
-    autograd.check_in_place("assignment", x, value)
-    local row = core.select(x, 1, key)
-    if core.is_tensor(value) then core.copy_(row, value) else core.fill_(row, value) end
+  elseif type(key) == "number" or type(key) == "table" or core.is_tensor(key) then
+    slices.write(x, key, value)
   else
     raise(("tensor: field '%s' can't be set"):format(tostring(key)))
   end

@@ -288,6 +288,44 @@ case("gather with repeated positions", function(x)
   return x:gather(2, on_device_of(x, {{0, 2, 2}, {1, 1, 1}})):exp()
 end, any(2, 3))
 
+case("scatter and scatter_add", function(x, s)
+  return x:scatter(2, on_device_of(x, {{0, 2}, {1, 0}}), s):exp() + x:scatter_add(1, on_device_of(x, {{1, 1, 1}}), s)
+end, any(2, 3), any(2, 3))
+for _, rule in ipairs {"sum", "prod", "amax", "amin"} do
+  for _, include_self in ipairs {true, false} do
+    case(("scatter_reduce by %s%s"):format(rule, include_self and "" or " without what is there"), function(x)
+      local start, source = x[{{1, 3}}], x[{{4, 7}}]
+      local y = start:scatter_reduce(1, on_device_of(x, {0, 2, 2, 2}), source, rule, {include_self = include_self})
+      return y:square()
+    end, apart(7))
+  end
+end
+case("index_add, index_copy and index_fill", function(x, s)
+  local positions = on_device_of(x, {2, 0})
+  return x:index_add(2, positions, s, {alpha = -2}):exp() +
+    x:index_copy(2, positions, s) * x:index_fill(-1, positions, 3)
+end, any(2, 3), any(2, 2))
+case("index_put", function(x, v)
+  local i, j = on_device_of(x, {{1}, {0}}), on_device_of(x, {2, 0})
+  return x:index_put({i, j}, v):exp() + x:index_put({i, j}, v, true)
+end, any(2, 3, 2), any(2, 1))
+case("take, take_along_dim and a mask", function(x)
+  local mask = on_device_of(x, {{1, 0, 1}, {1, 0, 1}}, "u8")
+  return x:take(on_device_of(x, {5, 5, 0, 1})) * x[mask]:exp() +
+    x:take_along_dim(on_device_of(x, {{2, 0}}), 2):reshape(-1)
+end, any(2, 3))
+case("masked_scatter", function(x, s) return x:masked_scatter(on_device_of(x, {1, 0, 1}, "u8"), s):exp() end,
+  any(2, 3), any(5))
+case("assignment to rows, slices, masks and indices", function(x, y)
+  local z = x * 2
+  z[1] = z[2] * 3 + y[1]
+  z[{{2, 3}, -1}] = y
+  z[on_device_of(x, {{0, 1, 0}, {1, 0, 0}, {0, 0, 0}}, "u8")] = y * 3
+  z[on_device_of(x, {2})] = z[on_device_of(x, {1})] + y[2]
+  return z:square()
+end, any(3, 3), any(2))
+case("einsum", function(x, y, z) return fp8.einsum("iij,jk,kl->il", x, y, z) end, any(2, 2, 3), any(3, 2), any(2, 2))
+
 local function make_inputs(inputs)
   fp8.manual_seed(#inputs)
   local made = {}

@@ -29,6 +29,8 @@ local elsewhere = {
   ["fp8.bucketize"] = "see fp8.searchsorted", ["x:bucketize"] = "see fp8.searchsorted",
   ["fp8.histogram"] = "has edges of its own, in ops/order/count_spec", ["x:histogram"] = "see fp8.histogram",
   ["fp8.histc"] = "see fp8.histogram", ["x:histc"] = "see fp8.histogram",
+  ["fp8.einsum"] = "a text and products, in ops/matmul/einsum_spec",
+  ["x:rows"] = "an iterator, in ops/index/slices_spec", ["fp8.rows"] = "an iterator",
   ["fp8.load"] = "reads files", ["fp8.data"] = "reads files", ["fp8.checkpoint"] = "reads files",
   ["fp8.recompute"] = "what its function returns, in spec/core/recompute_spec",
   ["fp8.nn"] = "layers are made of these functions", ["fp8.optim"] = "steps have formulas of their own, in spec/optim",
@@ -41,6 +43,12 @@ for name in ([[
   adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
 ]]):gmatch "%S+" do
   elsewhere["fp8." .. name], elsewhere["x:" .. name] = "beside PyTorch's in ops/patches", "see fp8." .. name
+end
+for name in ([[
+  take take_along_dim scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_add
+  index_add_ index_copy index_copy_ index_fill index_fill_ index_put index_put_ masked_scatter masked_scatter_
+]]):gmatch "%S+" do
+  elsewhere["fp8." .. name], elsewhere["x:" .. name] = "in ops/index", "in ops/index"
 end
 
 -- Those that return none.

@@ -472,6 +472,23 @@ return function(random, device, pool_size)
   function makers.three_by_four() return {3, 4} end
   function makers.positions() return random(4) == 1 and make "index" or fp8.randint(0, 3, {3, 4}, {device = device}) end
 
+  function makers.mask() return fp8.randint(0, 2, {3, 4}, {dtype = "u8", device = device}) end
+  function makers.index_list()
+    local list = {}
+    for i = 1, random(2) do list[i] = random(4) == 1 and make "index" or fp8.randint(0, 3, {2}, {device = device}) end
+    return list
+  end
+  function makers.scatter_rule() return pick {"sum", "prod", "amax", "amin", make "string"} end
+  function makers.equation()
+    return pick {"ij,jk->ik", "ij,jk", "...i,i...->...", "ii,jj->", "ab,cd->abcd", "i.j", "ij,kl", make "string"}
+  end
+  function makers.key()
+    return pick {
+      make "string", make "number", random(3), {random(3)}, {{}, {1, random(4)}}, {{1, random(3), random(3)}, -1},
+      make "mask", make "index", make "tensor", make "sizes",
+    }
+  end
+
   function makers.tensor_file() return random(4) == 1 and pick(strings) or arguments.tensor_path end
   function makers.checkpoint_file() return random(4) == 1 and pick(strings) or arguments.checkpoint_path end
   function makers.idx_file() return random(4) == 1 and pick(strings) or arguments.idx_path end

@@ -117,8 +117,6 @@ for names, kinds in ([[
   BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d: small fitting_layer_options
   GroupNorm: small small fitting_layer_options
   index_select gather: tensor dimension index
-  index_add: three_by_four dimension targets logits
-  scatter_add: three_by_four dimension positions logits
   nonzero argwhere: tensor
   count_nonzero: tensor dimensions
   masked_select: tensor tensor
@@ -131,6 +129,17 @@ for names, kinds in ([[
   bincount: targets losses small
   core.bincount: targets small
   multinomial: losses small boolean
+  take: tensor index
+  take_along_dim: logits positions dimension
+  masked_scatter masked_scatter_: logits mask logits
+  core.index_add: three_by_four dimension targets logits
+  index_add index_copy index_add_ index_copy_: logits dimension targets logits
+  index_fill index_fill_: logits dimension targets number
+  index_put index_put_: logits index_list number boolean
+  scatter scatter_add scatter_ scatter_add_: logits dimension positions logits
+  scatter_reduce scatter_reduce_: logits dimension positions logits scatter_rule
+  rows: tensor
+  einsum: equation matrix square
   view reshape permute expand: tensor sizes
   transpose flatten: tensor dimension dimension
   narrow: tensor dimension small small
@@ -206,8 +215,8 @@ for names, kinds in ([[
   set_default_dtype: dtype
   manual_seed: number small
   permutation: small small
-  __index: tensor string
-  __newindex: tensor string tensor
+  __index: logits key
+  __newindex: logits key number
   train_step forward: layer matrix
   optimize: parameters optimizer_options
   apply: definition tensor

@@ -135,6 +135,43 @@ typedef enum ReduceOp {
   REDUCE_ARGMAX
 } ReduceOp;
 
+/* What becomes of an element and one that is put there by index. SUM and PROD of integers wrap around; MAX and MIN
+ * propagate NaN. */
+typedef enum ScatterRule { SCATTER_SET, SCATTER_SUM, SCATTER_PROD, SCATTER_MAX, SCATTER_MIN } ScatterRule;
+
+PORTABLE float scatter_float(ScatterRule rule, float old, float value) {
+  switch (rule) {
+  case SCATTER_SET:
+    return value;
+  case SCATTER_SUM:
+    return old + value;
+  case SCATTER_PROD:
+    return old * value;
+  case SCATTER_MAX:
+    return value > old || value != value ? value : old;
+  case SCATTER_MIN:
+    return value < old || value != value ? value : old;
+  }
+  trap_missing_case();
+}
+
+/* Of i32 too, whose sums and products are the low bits of these. */
+PORTABLE int64_t scatter_integer(ScatterRule rule, int64_t old, int64_t value) {
+  switch (rule) {
+  case SCATTER_SET:
+    return value;
+  case SCATTER_SUM:
+    return (int64_t)((uint64_t)old + (uint64_t)value);
+  case SCATTER_PROD:
+    return (int64_t)((uint64_t)old * (uint64_t)value);
+  case SCATTER_MAX:
+    return value > old ? value : old;
+  case SCATTER_MIN:
+    return value < old ? value : old;
+  }
+  trap_missing_case();
+}
+
 typedef enum RandomKind {
   RANDOM_UNIFORM, /* [0, 1), in steps of 2^-24 for f32, 2^-11 for f16, 2^-8 for bf16 */
   RANDOM_NORMAL,

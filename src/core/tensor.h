@@ -37,6 +37,8 @@ typedef struct Storage {
   void *data; /* NULL if bytes is 0 */
   /* Counts in-place changes, so that what was derived from the contents can be known to be out of date. */
   uint64_t version;
+  /* Counts those of them that autograd has recorded: what it knows of views from before is out of date. */
+  uint64_t history;
   bool exposed;          /* a script has had a pointer to the elements, through which they change unseen */
   struct Capture *owner; /* the capture whose memory this is, or NULL (capture.h) */
   struct Range *range;   /* there */

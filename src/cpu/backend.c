@@ -74,6 +74,7 @@ static const Backend backend = {
     .nonzero = cpu_nonzero,
     .searchsorted = cpu_searchsorted,
     .histogram = cpu_histogram,
+    .scatter = cpu_scatter,
     .matmul = cpu_matmul,
     .matmul_add = cpu_matmul_add,
     .mend_triangle = cpu_mend_triangle,

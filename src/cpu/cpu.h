@@ -51,11 +51,11 @@ bool cpu_attends(const Tensor *q, const Tensor *k, const Tensor *v);
 bool cpu_attention(Tensor *y, Tensor *log_sums, const Attention *attention);
 bool cpu_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward);
 
-/* index.c */
+/* index/ */
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index);
-bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
+bool cpu_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule);
 
 /* order/scan.c, order/sort.c */
 bool cpu_scan(Tensor *out, const Tensor *x, ScanRule rule);

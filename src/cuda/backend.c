@@ -53,6 +53,7 @@ static const Backend cuda_backend = {
     .nonzero = cuda_nonzero,
     .searchsorted = cuda_searchsorted,
     .histogram = cuda_histogram,
+    .scatter = cuda_scatter,
     .matmul = cuda_matmul,
     .matmul_add = cuda_matmul_add,
     .mend_triangle = cuda_mend_triangle,

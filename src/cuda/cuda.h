@@ -174,7 +174,7 @@ bool cuda_attention_backward(const AttentionGradients *gradients, const Attentio
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
-bool cuda_scatter_add(Tensor *out, const Tensor *x, const Tensor *index);
+bool cuda_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule);
 
 /* order/scan.c, order/sort.c */
 bool cuda_scan(Tensor *out, const Tensor *x, ScanRule rule);

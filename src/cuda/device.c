@@ -142,9 +142,11 @@ const CudaDevice *cuda_used_device(int index) {
 /* Reports and clears what kernels left in the fault word; the stream must be idle. */
 static bool check_fault(CudaDevice *device) {
   static const char *const operations[FAULT_KIND_COUNT] = {
-      [FAULT_CROSS_ENTROPY] = "cross_entropy", [FAULT_INDEX_SELECT] = "index_select",
-      [FAULT_INDEX_ADD] = "index_add",         [FAULT_GATHER] = "gather",
-      [FAULT_SCATTER_ADD] = "scatter_add",
+      [FAULT_CROSS_ENTROPY] = "cross_entropy",
+      [FAULT_INDEX_SELECT] = "index_select",
+      [FAULT_INDEX_ADD] = "index_add",
+      [FAULT_GATHER] = "gather",
+      [FAULT_SCATTER] = "scatter",
   };
   long long fault = *device->fault;
   if (fault == 0) return true;

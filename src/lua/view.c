@@ -60,14 +60,14 @@ static int64_t check_position(lua_State *L, int index, int dimension, int64_t si
   return position < 0 ? position + size : position - 1;
 }
 
-/* narrow(tensor, dimension, start, length): `length` positions from `start` on */
+/* narrow(tensor, dimension, start, length[, step]): `length` positions from `start` on, 1 or `step` apart */
 static int lfp8_narrow(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int dimension = check_dimension(L, 2, tensor->rank);
   int64_t size = tensor->size[dimension];
   int64_t start = check_position(L, 3, dimension, size, size + 1);
-  int64_t length = check_whole(L, 4);
-  return finish(L, op_narrow(new_tensor(L), tensor, dimension, start, length), 1);
+  int64_t length = check_whole(L, 4), step = lua_isnoneornil(L, 5) ? 1 : check_whole(L, 5);
+  return finish(L, op_narrow(new_tensor(L), tensor, dimension, start, length, step), 1);
 }
 
 /* windows(tensor, dimension, size, step): a view with a last dimension of the `size` elements of each window that begins

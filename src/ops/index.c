@@ -1,4 +1,5 @@
-/* Picking rows or elements by index, and adding to them. */
+/* Picking rows or elements by index, and putting them there. */
+#include "core/formats/element.h"
 #include "ops/support/support.h"
 
 static bool check_index_list(const Tensor *x, const Tensor *index) {
@@ -65,13 +66,82 @@ bool op_gather(Tensor *out, const Tensor *x, int dimension, const Tensor *index)
   return run(backend_for(x)->gather, out, &created, x, index, dimension, true);
 }
 
-bool op_scatter_add(Tensor *out, const Addition *addition) {
-  const Tensor *index = addition->index, *source = addition->source;
-  if (!check_index(source, index) || !check_gather_index(addition->rank, addition->size, addition->dimension, index)) {
+/* --- scatter --- */
+
+static bool check_scatter(const Tensor *x, const Scatter *scatter) {
+  const Tensor *index = scatter->index, *source = scatter->source.tensor;
+  if (!check_index(x, index) || !check_writable(x)) return false;
+  if (scatter->slices ? !check_index_list(x, index)
+                      : !check_gather_index(x->rank, x->size, scatter->dimension, index)) {
     return false;
   }
-  if (!tensor_same_shape(source, index)) return error_set("the source and the index must have one shape");
-  Tensor created = {0};
-  if (!op_full(&created, DTYPE_F32, tensor_device(source), addition->rank, addition->size, number_of(0))) return false;
-  return run(backend_for(source)->scatter_add, out, &created, source, index, addition->dimension, true);
+  if (!source) return true;
+  if (!same_device(x, source)) return false;
+  if (scatter->rule == SCATTER_SET ? source->dtype != x->dtype
+                                   : dtype_is_float(source->dtype) != dtype_is_float(x->dtype)) {
+    return error_set("a source of dtype %s does not fit a tensor of dtype %s", dtype_name(source->dtype),
+                     dtype_name(x->dtype));
+  }
+  Tensor expected = scatter->slices ? *x : *index;
+  if (scatter->slices) expected.size[scatter->dimension] = index->size[0];
+  char text[TENSOR_SHAPE_TEXT_MAX], other[TENSOR_SHAPE_TEXT_MAX];
+  return tensor_same_shape(source, &expected) ||
+         error_set("a source of shape %s is needed, got %s", tensor_shape_text(&expected, text),
+                   tensor_shape_text(source, other));
+}
+
+/* The dtype that a rule computes in. */
+static DType scatter_dtype(ScatterRule rule, DType dtype) {
+  if (rule == SCATTER_SET || dtype == DTYPE_I64) return dtype;
+  return dtype_is_integer(dtype) ? DTYPE_I32 : DTYPE_F32;
+}
+
+/* A contiguous tensor of `dtype` with the elements of `x`, which shares no memory with `target`. */
+static bool ready_input(Tensor *out, const Tensor *x, DType dtype, const Tensor *target) {
+  if (x->dtype != dtype) return op_convert(out, x, dtype, tensor_device(x), true);
+  return x->storage == target->storage ? copy_contiguous(out, x) : op_contiguous(out, x);
+}
+
+/* Elements of u8 that were computed with in i32. */
+static bool wrap_bytes(Tensor *x) {
+  return op_binary_in_place(BINARY_REMAINDER, x, (Operand){.number = number_of(256)});
+}
+
+/* Floats that are added in the order of the index, on every device and without atomics. */
+static bool add_slices(Tensor *x, const Scatter *scatter) {
+  Addition addition = {x->rank, x->size, scatter->dimension, scatter->index, scatter->source.tensor};
+  Tensor sums = {0};
+  bool done =
+      op_index_add(&sums, &addition, DTYPE_F32) && op_binary_in_place(BINARY_ADD, x, (Operand){.tensor = &sums});
+  tensor_release(&sums);
+  return done;
+}
+
+bool op_scatter_in_place(Tensor *x, const Scatter *scatter) {
+  if (!check_scatter(x, scatter)) return false;
+  bool adds_slices = scatter->slices && scatter->rule == SCATTER_SUM && scatter->source.tensor;
+  if (adds_slices && dtype_is_float(x->dtype)) return add_slices(x, scatter);
+  Device device = tensor_device(x);
+  DType dtype = scatter_dtype(scatter->rule, x->dtype);
+  const Tensor *source = scatter->source.tensor, *index = scatter->index;
+  Tensor target = {0}, values = {0}, positions = {0};
+  bool direct = dtype == x->dtype && tensor_is_contiguous(x);
+  bool done = ready_input(&positions, index, index->dtype, x) &&
+              (source ? ready_input(&values, source, dtype, x)
+                      : op_full(&values, dtype, device, 0, NULL, number_in(x->dtype, scatter->source.number)));
+  if (done && direct) tensor_share(&target, x);
+  if (done && !direct) done = op_convert(&target, x, dtype, device, true);
+  if (done) {
+    Tensor whole = as_three_dimensions(&target, scatter->dimension);
+    Tensor from = source ? as_three_dimensions(&values, scatter->dimension) : values;
+    Tensor places = scatter->slices ? positions : as_three_dimensions(&positions, scatter->dimension);
+    done = backend_for(x)->scatter(&whole, &places, &from, scatter->rule);
+  }
+  if (done && x->dtype == DTYPE_U8 && dtype != DTYPE_U8) done = wrap_bytes(&target);
+  if (done && !direct) done = backend_for(x)->copy(x, &target, true);
+  if (done) tensor_changed(x);
+  tensor_release(&target);
+  tensor_release(&values);
+  tensor_release(&positions);
+  return done;
 }

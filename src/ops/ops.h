@@ -97,8 +97,8 @@ bool op_random(Tensor *out, DType dtype, Device device, int rank, const int64_t 
 bool op_view(Tensor *out, const Tensor *x, int rank, const int64_t *size);
 bool op_transpose(Tensor *out, const Tensor *x, int dimension, int other);
 bool op_permute(Tensor *out, const Tensor *x, const int *dimensions);
-/* `start` counts from 0. */
-bool op_narrow(Tensor *out, const Tensor *x, int dimension, int64_t start, int64_t length);
+/* `length` positions from `start`, which counts from 0, on; each `step`, at least 1, after the one before. */
+bool op_narrow(Tensor *out, const Tensor *x, int dimension, int64_t start, int64_t length, int64_t step);
 /* Windows of `size` elements that begin every `step` ones of a dimension, which counts them; a last dimension has their
  * elements. They may overlap in memory. */
 bool op_windows(Tensor *out, const Tensor *x, int dimension, int64_t size, int64_t step);
@@ -252,7 +252,7 @@ bool op_stack(Tensor *out, const Tensor *const *list, int count, int dimension);
 bool op_index_select(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
 /* out[.., i, ..] = x[.., index[.., i, ..], ..]: index has x's sizes in all other dimensions. */
 bool op_gather(Tensor *out, const Tensor *x, int dimension, const Tensor *index);
-/* Where the rows (or elements) of `source` are added at `index`, in zeros of the given shape. */
+/* Where the rows of `source` are added at `index`, in zeros of the given shape. */
 typedef struct Addition {
   int rank;
   const int64_t *size;
@@ -260,10 +260,22 @@ typedef struct Addition {
   const Tensor *index, *source;
 } Addition;
 
-/* What the derivatives of index_select and gather need. The sums are float32, rounded to `dtype`; those of scatter_add
- * stay f32. */
+/* The derivative of index_select. The sums are float32, rounded to `dtype`. */
 bool op_index_add(Tensor *out, const Addition *addition, DType dtype);
-bool op_scatter_add(Tensor *out, const Addition *addition);
+
+/* What is put where. With `slices` the index is a list of positions of the dimension, and the source has its length
+ * there and x's other sizes; else the index has x's other sizes, and the source the index's. Or the source is a number. */
+typedef struct Scatter {
+  int dimension;
+  const Tensor *index;
+  Operand source;
+  ScatterRule rule;
+  bool slices;
+} Scatter;
+
+/* x[.., index[.., i, ..], ..] = RULE(that, source[.., i, ..]) in place. SET takes a source of x's dtype; the others
+ * compute in float32, rounded once, or in integers that wrap around, from a source of any dtype that is a float if x is one. */
+bool op_scatter_in_place(Tensor *x, const Scatter *scatter);
 
 /* --- order (order/) --- */
 

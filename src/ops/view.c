@@ -93,16 +93,19 @@ bool op_permute(Tensor *out, const Tensor *x, const int *dimensions) {
   return share_view(out, &view);
 }
 
-bool op_narrow(Tensor *out, const Tensor *x, int dimension, int64_t start, int64_t length) {
+bool op_narrow(Tensor *out, const Tensor *x, int dimension, int64_t start, int64_t length, int64_t step) {
   int64_t size = x->size[dimension];
   if (length < 0) return error_set("length must be at least 0, got %lld", (long long)length);
-  if (start < 0 || start > size || length > size - start) {
+  if (step < 1) return error_set("the step must be at least 1, got %lld", (long long)step);
+  bool fits = start >= 0 && start <= size && (length == 0 || (start < size && length - 1 <= (size - 1 - start) / step));
+  if (!fits) {
     return error_set("%lld elements from position %lld leave dimension %d of size %lld", (long long)length,
                      (long long)start + 1, dimension + 1, (long long)size);
   }
   Tensor view = *x;
   view.size[dimension] = length;
   view.offset += start * x->stride[dimension];
+  if (length > 1) view.stride[dimension] *= step;
   return share_view(out, &view);
 }
 

@@ -46,7 +46,7 @@ end
 --- The node of a tensor that requires a gradient (a leaf gets its node here), false for every other value.
 local function edge(value)
   if not tracked(value) then return false end
-  local node = node_of(value)
+  local node = node_of(value, true)
   if not node then
     node = {leaf = true, sequence = 0, grad = false, shape = shape_of(value), dtype = dtype_of(value)}
     set_node(value, node)
@@ -73,9 +73,10 @@ function autograd.last_sequence() return last_sequence end
 -- dtype of the output. A gradient may have the broadcast shape or another float dtype: both are brought back to the
 -- input's. Each is freed once it has been used, and so is `grad`: a returned gradient is a handle that nothing else
 -- has, but for `grad` itself. operation.shares says that it may be that, or a view. operation.exposes says that
--- backward may give `grad` to others, who keep it. operation.adds says that backward takes a sixth argument, what has
--- arrived at the first input already (or nil), and adds it to the first gradient in passing: a residual stream is read
--- and written once. node.retained says that backward may come again: what it needs has to stay as it is.
+-- backward may give `grad` to others, who keep it. operation.is_view says that the output is a view of the first input.
+-- operation.adds says that backward takes a sixth argument, what has arrived at the first input already (or nil), and
+-- adds it to the first gradient in passing: a residual stream is read and written once. node.retained says that
+-- backward may come again: what it needs has to stay as it is.
 -- @param inputs list of the operation's inputs, false for a missing one; becomes the node's and must not be used again
 -- @param saved  list of values that backward needs (false for one it does not), or nil
 -- @param context anything else that backward needs, as node.context, or nil; goes with the graph
@@ -86,8 +87,9 @@ function autograd.record(output, operation, inputs, saved, context)
   return autograd.attach(output, operation, inputs, saved, context)
 end
 
---- `record` with nodes, or false, for inputs.
-function autograd.attach(output, operation, inputs, saved, context)
+--- `record` with nodes, or false, for inputs; with true for `assigned` of an output that there was before, and that is
+-- changed in place: tensors that share its memory can't be computed with any more where gradients are recorded.
+function autograd.attach(output, operation, inputs, saved, context, assigned)
   saved = saved or nothing
   local versions = nothing
   if saved[1] ~= nil then
@@ -100,7 +102,7 @@ function autograd.attach(output, operation, inputs, saved, context)
     inputs = inputs, saved = saved, versions = versions, context = context,
   }
   set_requires_grad(output, true)
-  set_node(output, node)
+  set_node(output, node, assigned)
   return node
 end
 

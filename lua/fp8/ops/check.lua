@@ -20,6 +20,16 @@ function check.tensor(name, position, x, rank)
   return x
 end
 
+--- Argument `position`, which must be a mask: a u8 tensor.
+function check.mask(name, position, mask)
+  check.tensor(name, position, mask)
+  if core.dtype(mask) ~= "u8" then
+    raise(("%s: argument %d: a mask of dtype u8 is needed, as x:gt(0) gives one, got %s"):format(name, position,
+      core.dtype(mask)))
+  end
+  return mask
+end
+
 --- A whole number of at least `least`.
 function check.whole(name, what, value, least)
   if not is_whole(value, least) then

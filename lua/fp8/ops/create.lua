@@ -83,10 +83,10 @@ function create.one_hot(x, classes)
   end
   check.whole("one_hot", "the number of classes", classes, 1)
   local shape, count = core.shape(x), core.numel(x)
-  local ones = core.ones({count, 1}, {dtype = "f32", device = core.device(x)})
-  local rows = core.scatter_add({count, classes}, 2, core.view(core.contiguous(x), count, 1), ones)
+  local rows = core.zeros({count, classes}, {dtype = "i64", device = core.device(x)})
+  core.scatter_(rows, 2, core.view(core.contiguous(x), count, 1), 1)
   shape[#shape + 1] = classes
-  return core.view(core.to(rows, {dtype = "i64"}), shape)
+  return core.view(rows, shape)
 end
 
 --- fp8.meshgrid(list [, indexing]): of vectors of lengths n1, n2, … views of shape (n1, n2, …), each of which holds one

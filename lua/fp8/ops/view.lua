@@ -9,7 +9,7 @@ local view = {}
 
 -- What only changes the shape: the gradient gets the input's shape back.
 local reshaping = {
-  name = "view", shares = true,
+  name = "view", shares = true, is_view = true,
   backward = function(node, grad)
     local whole = contiguous(grad)
     local reshaped = core.view(whole, node.input_shape)
@@ -74,7 +74,7 @@ function view.squeeze(x, dimension) return reshaped(core.squeeze(x, dimension), 
 function view.unsqueeze(x, dimension) return reshaped(core.unsqueeze(x, dimension), x) end
 
 local transposition = {
-  name = "transpose", shares = true,
+  name = "transpose", shares = true, is_view = true,
   backward = function(node, grad) return core.transpose(grad, node.first, node.second) end,
 }
 
@@ -97,7 +97,7 @@ function view.t(x)
 end
 
 local permutation = {
-  name = "permute", shares = true,
+  name = "permute", shares = true, is_view = true,
   backward = function(node, grad) return core.permute(grad, node.inverse) end,
 }
 
@@ -126,25 +126,28 @@ local function gradient_of_part(node, grad, cut, ...)
 end
 
 local narrowing = {
-  name = "narrow",
+  name = "narrow", is_view = true,
   backward = function(node, grad)
-    return gradient_of_part(node, grad, core.narrow, node.dimension, node.start, node.length)
+    return gradient_of_part(node, grad, core.narrow, node.dimension, node.start, node.length, node.step)
   end,
 }
 
---- x:narrow(dim, start, length): positions start to start + length - 1 of a dimension.
+--- x:narrow(dim, start, length [, step]): `length` positions of a dimension from `start` on, each `step` (1 if left
+-- out) after the one before.
 --   fp8.arange(5):narrow(1, 2, 3) --> {1, 2, 3}
-function view.narrow(x, dimension, start, length)
-  local y = core.narrow(x, dimension, start, length)
+--   fp8.arange(5):narrow(1, 1, 3, 2) --> {0, 2, 4}
+function view.narrow(x, dimension, start, length, step)
+  local y = core.narrow(x, dimension, start, length, step)
   if needs_grad(x) then
     local node = record(y, narrowing, {x})
-    node.input_shape, node.dimension, node.start, node.length = shape_of(x), dimension, start, length
+    node.input_shape, node.dimension = shape_of(x), dimension
+    node.start, node.length, node.step = start, length, step
   end
   return y
 end
 
 local selection = {
-  name = "select",
+  name = "select", is_view = true,
   backward = function(node, grad)
     return gradient_of_part(node, grad, core.select, node.dimension, node.position)
   end,
@@ -162,7 +165,7 @@ function view.select(x, dimension, position)
 end
 
 -- The tape itself brings gradients of broadcast tensors back to their shape.
-local expansion = {name = "expand", shares = true, backward = function(_, grad) return grad end}
+local expansion = {name = "expand", shares = true, is_view = true, backward = function(_, grad) return grad end}
 
 --- x:expand(sizes…): dimensions of size 1 repeated, leading ones added; -1 keeps a size. No copy.
 --   fp8.tensor({1, 2}):expand(2, -1) --> {{1, 2}, {1, 2}}

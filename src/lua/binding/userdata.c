@@ -106,24 +106,33 @@ static int lfp8_set_requires_grad(lua_State *L) {
   return 0;
 }
 
-/* autograd(tensor) -> the table attached with set_autograd, or nil */
+/* autograd(tensor[, current]) -> the table attached with set_autograd, or nil; with true for `current` an error if the
+ * tensor's memory has been assigned to since through another tensor, which changed what it was made from */
 static int lfp8_autograd(lua_State *L) {
   const TensorBox *box = (TensorBox *)to_tensor(L, 1);
   if (!box) check_tensor(L, 1);
   if (!box->has_autograd) return 0;
+  if (lua_toboolean(L, 2) && box->tensor.storage && box->history != box->tensor.storage->history) {
+    lua_pushliteral(L, "autograd: this tensor shares its memory with one that was assigned to after it was made: take "
+                       "the view after the assignment, and assign as x[{i, j}] = value, not as x[i][j] = value");
+    return raise_at_caller(L);
+  }
   lua_getfenv(L, 1);
   return 1;
 }
 
-/* set_autograd(tensor, table or nil): attaches a table that lives as long as the tensor: its environment, so that the
- * collector sees cycles through it */
+/* set_autograd(tensor, table or nil[, assigned]): attaches a table that lives as long as the tensor: its environment, so
+ * that the collector sees cycles through it. With true for `assigned` it records a change in place. */
 static int lfp8_set_autograd(lua_State *L) {
   TensorBox *box = (TensorBox *)to_tensor(L, 1);
   if (!box) check_tensor(L, 1);
-  lua_settop(L, 2);
-  if (!lua_isnil(L, 2) && !lua_istable(L, 2))
+  if (!lua_isnoneornil(L, 2) && !lua_istable(L, 2))
     argument_error(L, 2, "table or nil expected, got %s", luaL_typename(L, 2));
+  Storage *storage = box->tensor.storage;
+  if (storage && lua_toboolean(L, 3)) storage->history++;
+  lua_settop(L, 2);
   box->has_autograd = lua_istable(L, 2);
+  box->history = storage ? storage->history : 0;
   if (!box->has_autograd) lua_pushvalue(L, LUA_GLOBALSINDEX);
   lua_setfenv(L, 1);
   return 0;

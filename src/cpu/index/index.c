@@ -1,5 +1,5 @@
 /* Reading and adding to rows that an index tensor names. */
-#include "cpu/index.h"
+#include "cpu/index/index.h"
 
 #include <string.h>
 
@@ -25,8 +25,7 @@ bool check_range(const Tensor *index, int64_t limit, const char *what, const cha
   return true;
 }
 
-/* The indexed tensor has shape (outer, n, inner), the other one, and for gather and scatter_add the index, (outer,
- * m, inner). */
+/* The indexed tensor has shape (outer, n, inner), the other one, and for gather the index, (outer, m, inner). */
 typedef struct Indexing {
   char *out;
   const char *x;
@@ -91,23 +90,6 @@ static void add_rows(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-static void scatter_rows(int64_t begin, int64_t end, const void *context) {
-  const Indexing *job = context;
-  float buffer[CHUNK];
-  int64_t index_buffer[CHUNK];
-  for (int64_t task = begin; task < end; task++) {
-    int64_t outer = task / job->strips, first = task % job->strips * job->strip;
-    int n = (int)(job->inner - first < job->strip ? job->inner - first : job->strip);
-    float *out = (float *)job->out + outer * job->n * job->inner + first;
-    for (int64_t j = 0; j < job->m; j++) {
-      int64_t start = (outer * job->m + j) * job->inner + first;
-      const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
-      const int64_t *index = load_integers(job->index_dtype, job->index, start, n, index_buffer);
-      for (int i = 0; i < n; i++) out[index[i] * job->inner + i] += x[i];
-    }
-  }
-}
-
 static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
   Indexing job = {.out = tensor_data(out),
                   .x = tensor_data(x),
@@ -137,13 +119,6 @@ bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   if (direct) return true;
   convert_all(out->dtype, tensor_data(out), DTYPE_F32, sums, count);
   scratch_release(sums, bytes);
-  return true;
-}
-
-bool cpu_scatter_add(Tensor *out, const Tensor *x, const Tensor *index) {
-  if (!check_range(index, out->size[1], "index", "rows")) return false;
-  Indexing job = adding(out, x, index);
-  parallel_for(x->size[0] * job.strips, job.m * job.strip, scatter_rows, &job);
   return true;
 }
 

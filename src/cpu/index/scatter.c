@@ -1,0 +1,118 @@
+/* Putting elements or slices where an index says: over what is there, or combined with it. */
+#include "cpu/convert.h"
+#include "cpu/cpu.h"
+#include "cpu/index/index.h"
+#include "cpu/parallel.h"
+
+/* backend.h's shapes. Rows of the source are put in order by one thread, so that repeated indices do not race and no
+ * result depends on the number of threads. */
+typedef struct Scattering {
+  char *x;
+  const char *source;
+  const void *index;
+  DType dtype, index_dtype;
+  ScatterRule rule;
+  bool slices, one_value; /* the index has one entry a row, the source is one element */
+  int64_t n, m, inner;
+  int64_t strips; /* ranges of `inner` that tasks take one of */
+  int64_t strip;  /* length of such a range */
+} Scattering;
+
+/* A run of a row: x[index[i · index_step] · stride + i] takes source[i · source_step]. */
+typedef struct Run {
+  const int64_t *index;
+  int64_t stride;
+  int index_step, source_step, n;
+} Run;
+
+static int64_t target_of(const Run *run, int i) { return run->index[i * run->index_step] * run->stride + i; }
+
+/* SET of elements of so many bytes. */
+static void set_run(const Run *run, void *x, const void *source, size_t element) {
+  int step = run->source_step;
+  switch (element) {
+  case 1:
+    for (int i = 0; i < run->n; i++) ((uint8_t *)x)[target_of(run, i)] = ((const uint8_t *)source)[i * step];
+    return;
+  case 2:
+    for (int i = 0; i < run->n; i++) ((uint16_t *)x)[target_of(run, i)] = ((const uint16_t *)source)[i * step];
+    return;
+  case 4:
+    for (int i = 0; i < run->n; i++) ((uint32_t *)x)[target_of(run, i)] = ((const uint32_t *)source)[i * step];
+    return;
+  case 8:
+    for (int i = 0; i < run->n; i++) ((uint64_t *)x)[target_of(run, i)] = ((const uint64_t *)source)[i * step];
+    return;
+  }
+  trap_missing_case();
+}
+
+static void combine_floats(const Run *run, float *x, const float *source, ScatterRule rule) {
+  for (int i = 0; i < run->n; i++) {
+    float *to = x + target_of(run, i);
+    *to = scatter_float(rule, *to, source[i * run->source_step]);
+  }
+}
+
+static void combine_i32(const Run *run, int32_t *x, const int32_t *source, ScatterRule rule) {
+  for (int i = 0; i < run->n; i++) {
+    int32_t *to = x + target_of(run, i);
+    *to = (int32_t)scatter_integer(rule, *to, source[i * run->source_step]);
+  }
+}
+
+static void combine_i64(const Run *run, int64_t *x, const int64_t *source, ScatterRule rule) {
+  for (int i = 0; i < run->n; i++) {
+    int64_t *to = x + target_of(run, i);
+    *to = scatter_integer(rule, *to, source[i * run->source_step]);
+  }
+}
+
+static void put_run(const Scattering *job, const Run *run, char *x, const char *source) {
+  if (job->rule == SCATTER_SET) {
+    set_run(run, x, source, dtype_size(job->dtype));
+  } else if (job->dtype == DTYPE_F32) {
+    combine_floats(run, (float *)x, (const float *)source, job->rule);
+  } else if (job->dtype == DTYPE_I32) {
+    combine_i32(run, (int32_t *)x, (const int32_t *)source, job->rule);
+  } else {
+    combine_i64(run, (int64_t *)x, (const int64_t *)source, job->rule);
+  }
+}
+
+/* Tasks are (outer, strip of inner). */
+static void scatter_rows(int64_t begin, int64_t end, const void *context) {
+  const Scattering *job = context;
+  int64_t buffer[CHUNK], element = (int64_t)dtype_size(job->dtype);
+  for (int64_t task = begin; task < end; task++) {
+    int64_t outer = task / job->strips, first = task % job->strips * job->strip;
+    int n = (int)(job->inner - first < job->strip ? job->inner - first : job->strip);
+    char *x = job->x + (outer * job->n * job->inner + first) * element;
+    for (int64_t j = 0; j < job->m; j++) {
+      int64_t start = (outer * job->m + j) * job->inner + first;
+      Run run = {.stride = job->inner, .index_step = !job->slices, .source_step = !job->one_value, .n = n};
+      run.index = load_integers(job->index_dtype, job->index, job->slices ? j : start, job->slices ? 1 : n, buffer);
+      put_run(job, &run, x, job->source + (job->one_value ? 0 : start * element));
+    }
+  }
+}
+
+bool cpu_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule) {
+  if (!check_range(index, x->size[1], "index", "rows")) return false;
+  Scattering job = {.x = tensor_data(x),
+                    .source = tensor_data(source),
+                    .index = tensor_data(index),
+                    .dtype = x->dtype,
+                    .index_dtype = index->dtype,
+                    .rule = rule,
+                    .slices = index->rank == 1,
+                    .one_value = source->rank == 0,
+                    .n = x->size[1],
+                    .m = index->size[index->rank == 1 ? 0 : 1],
+                    .inner = x->size[2]};
+  job.strip = x->size[0] > 1 ? CHUNK : 64; /* whole cache lines, so that threads share none */
+  if (job.strip > job.inner) job.strip = job.inner;
+  job.strips = job.strip > 0 ? divide_up(job.inner, job.strip) : 0;
+  parallel_for(x->size[0] * job.strips, job.m * job.strip, scatter_rows, &job);
+  return true;
+}
