@@ -10,19 +10,38 @@
 #include "cpu/vectorize.h"
 #include "cpu/vectors.h"
 
-bool check_range(const Tensor *index, int64_t limit, const char *what, const char *things) {
-  int64_t count = tensor_count(index);
+typedef struct RangeCheck {
+  const void *index;
+  DType dtype;
+  int64_t count, limit;
+  bool *wrong; /* is set if an index is out of range */
+} RangeCheck;
+
+/* Tasks are chunks. */
+static void look_for_wrong(int64_t begin, int64_t end, const void *context) {
+  const RangeCheck *job = context;
   int64_t buffer[CHUNK];
-  for (int64_t start = 0; start < count; start += CHUNK) {
-    int n = chunk_length(count, start);
-    const int64_t *values = load_integers(index->dtype, tensor_data(index), start, n, buffer);
-    for (int i = 0; i < n; i++) {
-      if (values[i] >= 0 && values[i] < limit) continue;
-      return error_set("%s %lld is out of range: there are %lld %s", what, (long long)values[i], (long long)limit,
-                       things);
-    }
+  bool wrong = false;
+  for (int64_t task = begin; task < end; task++) {
+    int64_t start = task * CHUNK;
+    int n = chunk_length(job->count, start);
+    const int64_t *values = load_integers(job->dtype, job->index, start, n, buffer);
+    for (int i = 0; i < n; i++) wrong |= (uint64_t)values[i] >= (uint64_t)job->limit; /* negative ones are large */
   }
-  return true;
+  if (wrong) __atomic_store_n(job->wrong, true, __ATOMIC_RELAXED);
+}
+
+bool check_range(const Tensor *index, int64_t limit, const char *what, const char *things) {
+  int64_t count = tensor_count(index), value = 0;
+  bool wrong = false;
+  RangeCheck job = {tensor_data(index), index->dtype, count, limit, &wrong};
+  parallel_for(divide_up(count, CHUNK), CHUNK, look_for_wrong, &job);
+  if (!wrong) return true;
+  for (int64_t i = 0; i < count; i++) {
+    value = *load_integers(index->dtype, job.index, i, 1, &value);
+    if (value < 0 || value >= limit) break;
+  }
+  return error_set("%s %lld is out of range: there are %lld %s", what, (long long)value, (long long)limit, things);
 }
 
 /* The indexed tensor has shape (outer, n, inner), the other one, and for gather the index, (outer, m, inner). */
@@ -33,13 +52,47 @@ typedef struct Indexing {
   DType x_dtype, index_dtype;
   size_t element; /* bytes of one element of x */
   int64_t n, m, inner;
-  int64_t strips; /* ranges of `inner` that tasks take one of */
+  bool listed;    /* the index is (m), the same for all of outer */
+  int64_t strips; /* ranges of `inner`, or chunks of m, that tasks take one of */
   int64_t strip;  /* length of such a range */
 } Indexing;
 
 static int64_t index_at(const Indexing *job, int64_t position) {
   int64_t buffer;
   return *load_integers(job->index_dtype, job->index, position, 1, &buffer);
+}
+
+/* out[i] = x[index[i] · stride + i · step], elements of so many bytes. */
+static void pick(void *out, const void *x, const int64_t *index, int64_t stride, int step, int n, size_t element) {
+  switch (element) {
+  case 1:
+    for (int i = 0; i < n; i++) ((uint8_t *)out)[i] = ((const uint8_t *)x)[index[i] * stride + i * step];
+    return;
+  case 2:
+    for (int i = 0; i < n; i++) ((uint16_t *)out)[i] = ((const uint16_t *)x)[index[i] * stride + i * step];
+    return;
+  case 4:
+    for (int i = 0; i < n; i++) ((uint32_t *)out)[i] = ((const uint32_t *)x)[index[i] * stride + i * step];
+    return;
+  case 8:
+    for (int i = 0; i < n; i++) ((uint64_t *)out)[i] = ((const uint64_t *)x)[index[i] * stride + i * step];
+    return;
+  }
+  trap_missing_case();
+}
+
+/* Where inner is 1: tasks are (outer, chunk of m). */
+static void pick_elements(int64_t begin, int64_t end, const void *context) {
+  const Indexing *job = context;
+  int64_t buffer[CHUNK], element = (int64_t)job->element;
+  for (int64_t task = begin; task < end; task++) {
+    int64_t outer = task / job->strips, first = task % job->strips * CHUNK;
+    int n = chunk_length(job->m, first);
+    int64_t place = (job->listed ? 0 : outer * job->m) + first;
+    const int64_t *index = load_integers(job->index_dtype, job->index, place, n, buffer);
+    pick(job->out + (outer * job->m + first) * element, job->x + outer * job->n * element, index, 1, 0, n,
+         job->element);
+  }
 }
 
 /* Tasks are (outer, j). */
@@ -63,15 +116,25 @@ static Indexing picking(Tensor *out, const Tensor *x, const Tensor *index) {
       .n = x->size[1],
       .m = out->size[1],
       .inner = x->size[2],
+      .listed = index->rank == 1,
+      .strips = divide_up(out->size[1], CHUNK),
   };
+}
+
+static bool run_picks(const Tensor *x, const Indexing *job, ParallelBody body) {
+  if (job->inner == 1) {
+    parallel_for(x->size[0] * job->strips, job->m < CHUNK ? job->m * 2 : CHUNK * 2, pick_elements, job);
+  } else {
+    parallel_for(x->size[0] * job->m, job->inner * (job->listed ? 1 : 2), body, job);
+  }
+  return true;
 }
 
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   if (!check_range(index, x->size[1], "index", "rows")) return false;
   if (tensor_count(out) == 0) return true;
   Indexing job = picking(out, x, index);
-  parallel_for(x->size[0] * job.m, job.inner, select_rows, &job);
-  return true;
+  return run_picks(x, &job, select_rows);
 }
 
 /* Tasks are (outer, strip of inner): rows are added in order by one thread, so that repeated indices do not race and
@@ -122,27 +185,6 @@ bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   return true;
 }
 
-/* --- gather --- */
-
-/* out[i] = x[index[i] · stride + i], elements of so many bytes. */
-static void pick(void *out, const void *x, const int64_t *index, int64_t stride, int n, size_t element) {
-  switch (element) {
-  case 1:
-    for (int i = 0; i < n; i++) ((uint8_t *)out)[i] = ((const uint8_t *)x)[index[i] * stride + i];
-    return;
-  case 2:
-    for (int i = 0; i < n; i++) ((uint16_t *)out)[i] = ((const uint16_t *)x)[index[i] * stride + i];
-    return;
-  case 4:
-    for (int i = 0; i < n; i++) ((uint32_t *)out)[i] = ((const uint32_t *)x)[index[i] * stride + i];
-    return;
-  case 8:
-    for (int i = 0; i < n; i++) ((uint64_t *)out)[i] = ((const uint64_t *)x)[index[i] * stride + i];
-    return;
-  }
-  trap_missing_case();
-}
-
 /* Tasks are (outer, j). */
 static void gather_rows(int64_t begin, int64_t end, const void *context) {
   const Indexing *job = context;
@@ -153,7 +195,7 @@ static void gather_rows(int64_t begin, int64_t end, const void *context) {
       int n = chunk_length(job->inner, start);
       int64_t position = task * job->inner + start;
       const int64_t *index = load_integers(job->index_dtype, job->index, position, n, buffer);
-      pick(job->out + position * element, x + start * element, index, job->inner, n, job->element);
+      pick(job->out + position * element, x + start * element, index, job->inner, 1, n, job->element);
     }
   }
 }
@@ -162,6 +204,5 @@ bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index) {
   if (!check_range(index, x->size[1], "index", "rows")) return false;
   if (tensor_count(out) == 0) return true;
   Indexing job = picking(out, x, index);
-  parallel_for(out->size[0] * job.m, job.inner * 2, gather_rows, &job);
-  return true;
+  return run_picks(x, &job, gather_rows);
 }

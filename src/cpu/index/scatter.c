@@ -18,14 +18,16 @@ typedef struct Scattering {
   int64_t strip;  /* length of such a range */
 } Scattering;
 
-/* A run of a row: x[index[i · index_step] · stride + i] takes source[i · source_step]. */
+/* x[index[i · index_step] · stride + i · step] takes source[i · source_step]. */
 typedef struct Run {
   const int64_t *index;
   int64_t stride;
-  int index_step, source_step, n;
+  int index_step, step, source_step, n;
 } Run;
 
-static int64_t target_of(const Run *run, int i) { return run->index[i * run->index_step] * run->stride + i; }
+static int64_t target_of(const Run *run, int i) {
+  return run->index[i * run->index_step] * run->stride + i * run->step;
+}
 
 /* SET of elements of so many bytes. */
 static void set_run(const Run *run, void *x, const void *source, size_t element) {
@@ -90,9 +92,23 @@ static void scatter_rows(int64_t begin, int64_t end, const void *context) {
     char *x = job->x + (outer * job->n * job->inner + first) * element;
     for (int64_t j = 0; j < job->m; j++) {
       int64_t start = (outer * job->m + j) * job->inner + first;
-      Run run = {.stride = job->inner, .index_step = !job->slices, .source_step = !job->one_value, .n = n};
+      Run run = {.stride = job->inner, .index_step = !job->slices, .step = 1, .source_step = !job->one_value, .n = n};
       run.index = load_integers(job->index_dtype, job->index, job->slices ? j : start, job->slices ? 1 : n, buffer);
       put_run(job, &run, x, job->source + (job->one_value ? 0 : start * element));
+    }
+  }
+}
+
+/* Where inner is 1: tasks are outer. */
+static void scatter_elements(int64_t begin, int64_t end, const void *context) {
+  const Scattering *job = context;
+  int64_t buffer[CHUNK], element = (int64_t)dtype_size(job->dtype);
+  for (int64_t outer = begin; outer < end; outer++) {
+    for (int64_t first = 0; first < job->m; first += CHUNK) {
+      int64_t start = outer * job->m + first;
+      Run run = {.stride = 1, .index_step = 1, .source_step = !job->one_value, .n = chunk_length(job->m, first)};
+      run.index = load_integers(job->index_dtype, job->index, job->slices ? first : start, run.n, buffer);
+      put_run(job, &run, job->x + outer * job->n * element, job->source + (job->one_value ? 0 : start * element));
     }
   }
 }
@@ -113,6 +129,10 @@ bool cpu_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRu
   job.strip = x->size[0] > 1 ? CHUNK : 64; /* whole cache lines, so that threads share none */
   if (job.strip > job.inner) job.strip = job.inner;
   job.strips = job.strip > 0 ? divide_up(job.inner, job.strip) : 0;
-  parallel_for(x->size[0] * job.strips, job.m * job.strip, scatter_rows, &job);
+  if (job.inner == 1) {
+    parallel_for(x->size[0], job.m, scatter_elements, &job);
+  } else {
+    parallel_for(x->size[0] * job.strips, job.m * job.strip, scatter_rows, &job);
+  }
   return true;
 }

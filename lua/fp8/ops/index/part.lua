@@ -7,7 +7,7 @@ local view = require "fp8.ops.view"
 return function(x, shape, dimension)
   local own = core.shape(x)
   if #own ~= #shape then return x end
-  if dimension and dimension < 0 then dimension = dimension + #own + 1 end
+  if type(dimension) == "number" and dimension < 0 then dimension = dimension + #own + 1 end
   for d = 1, #own do
     if d ~= dimension and shape[d] < own[d] then x = view.narrow(x, d, 1, shape[d]) end
   end
