@@ -1,8 +1,12 @@
 /* Putting elements or slices where an index says: over what is there, or combined with it. */
+#include <string.h>
+
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
 #include "cpu/index/index.h"
 #include "cpu/parallel.h"
+
+enum { STRIP = 64 }; /* whole cache lines, so that threads share none */
 
 /* backend.h's shapes. Rows of the source are put in order by one thread, so that repeated indices do not race and no
  * result depends on the number of threads. */
@@ -14,8 +18,7 @@ typedef struct Scattering {
   ScatterRule rule;
   bool slices, one_value; /* the index has one entry a row, the source is one element */
   int64_t n, m, inner;
-  int64_t strips; /* ranges of `inner` that tasks take one of */
-  int64_t strip;  /* length of such a range */
+  int64_t strips; /* ranges of STRIP columns, of inner, that tasks take one of */
 } Scattering;
 
 /* x[index[i · index_step] · stride + i · step] takes source[i · source_step]. */
@@ -49,6 +52,18 @@ static void set_run(const Run *run, void *x, const void *source, size_t element)
   trap_missing_case();
 }
 
+/* SET of neighbouring elements, n of them from the source or all with its value. */
+static void set_slice(char *to, const char *source, bool one_value, int n, size_t element) {
+  if (!one_value) {
+    memcpy(to, source, (size_t)n * element);
+    return;
+  }
+  memcpy(to, source, element);
+  for (int done = 1; done < n; done *= 2) {
+    memcpy(to + (size_t)done * element, to, (size_t)(done < n - done ? done : n - done) * element);
+  }
+}
+
 static void combine_floats(const Run *run, float *x, const float *source, ScatterRule rule) {
   for (int i = 0; i < run->n; i++) {
     float *to = x + target_of(run, i);
@@ -71,8 +86,11 @@ static void combine_i64(const Run *run, int64_t *x, const int64_t *source, Scatt
 }
 
 static void put_run(const Scattering *job, const Run *run, char *x, const char *source) {
-  if (job->rule == SCATTER_SET) {
-    set_run(run, x, source, dtype_size(job->dtype));
+  size_t element = dtype_size(job->dtype);
+  if (job->rule == SCATTER_SET && job->slices && run->step == 1) {
+    set_slice(x + (size_t)(run->index[0] * run->stride) * element, source, job->one_value, run->n, element);
+  } else if (job->rule == SCATTER_SET) {
+    set_run(run, x, source, element);
   } else if (job->dtype == DTYPE_F32) {
     combine_floats(run, (float *)x, (const float *)source, job->rule);
   } else if (job->dtype == DTYPE_I32) {
@@ -82,20 +100,29 @@ static void put_run(const Scattering *job, const Run *run, char *x, const char *
   }
 }
 
-/* Tasks are (outer, strip of inner). */
+/* Columns first … last - 1 of all rows. */
+static void scatter_columns(const Scattering *job, int64_t outer, int64_t first, int64_t last) {
+  int64_t buffer[CHUNK], element = (int64_t)dtype_size(job->dtype);
+  char *x = job->x + outer * job->n * job->inner * element;
+  for (int64_t j = 0; j < job->m; j++) {
+    for (int64_t column = first; column < last; column += CHUNK) {
+      int64_t start = (outer * job->m + j) * job->inner + column;
+      Run run = {.stride = job->inner, .index_step = !job->slices, .step = 1, .source_step = !job->one_value};
+      run.n = chunk_length(last, column);
+      run.index = load_integers(job->index_dtype, job->index, job->slices ? j : start, job->slices ? 1 : run.n, buffer);
+      put_run(job, &run, x + column * element, job->source + (job->one_value ? 0 : start * element));
+    }
+  }
+}
+
+/* Tasks are (outer, strip of inner); neighbouring strips are taken together. */
 static void scatter_rows(int64_t begin, int64_t end, const void *context) {
   const Scattering *job = context;
-  int64_t buffer[CHUNK], element = (int64_t)dtype_size(job->dtype);
-  for (int64_t task = begin; task < end; task++) {
-    int64_t outer = task / job->strips, first = task % job->strips * job->strip;
-    int n = (int)(job->inner - first < job->strip ? job->inner - first : job->strip);
-    char *x = job->x + (outer * job->n * job->inner + first) * element;
-    for (int64_t j = 0; j < job->m; j++) {
-      int64_t start = (outer * job->m + j) * job->inner + first;
-      Run run = {.stride = job->inner, .index_step = !job->slices, .step = 1, .source_step = !job->one_value, .n = n};
-      run.index = load_integers(job->index_dtype, job->index, job->slices ? j : start, job->slices ? 1 : n, buffer);
-      put_run(job, &run, x, job->source + (job->one_value ? 0 : start * element));
-    }
+  for (int64_t task = begin; task < end;) {
+    int64_t outer = task / job->strips, next = (outer + 1) * job->strips < end ? (outer + 1) * job->strips : end;
+    int64_t first = (task - outer * job->strips) * STRIP, last = (next - outer * job->strips) * STRIP;
+    scatter_columns(job, outer, first, last < job->inner ? last : job->inner);
+    task = next;
   }
 }
 
@@ -125,14 +152,12 @@ bool cpu_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRu
                     .one_value = source->rank == 0,
                     .n = x->size[1],
                     .m = index->size[index->rank == 1 ? 0 : 1],
-                    .inner = x->size[2]};
-  job.strip = x->size[0] > 1 ? CHUNK : 64; /* whole cache lines, so that threads share none */
-  if (job.strip > job.inner) job.strip = job.inner;
-  job.strips = job.strip > 0 ? divide_up(job.inner, job.strip) : 0;
+                    .inner = x->size[2],
+                    .strips = divide_up(x->size[2], STRIP)};
   if (job.inner == 1) {
     parallel_for(x->size[0], job.m, scatter_elements, &job);
   } else {
-    parallel_for(x->size[0] * job.strips, job.m * job.strip, scatter_rows, &job);
+    parallel_for(x->size[0] * job.strips, job.m * (job.inner < STRIP ? job.inner : STRIP), scatter_rows, &job);
   }
   return true;
 }
