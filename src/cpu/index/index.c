@@ -53,8 +53,7 @@ typedef struct Indexing {
   size_t element; /* bytes of one element of x */
   int64_t n, m, inner;
   bool listed;    /* the index is (m), the same for all of outer */
-  int64_t strips; /* ranges of `inner`, or chunks of m, that tasks take one of */
-  int64_t strip;  /* length of such a range */
+  int64_t strips; /* ranges of STRIP columns, of inner, or chunks of m, that tasks take one of */
 } Indexing;
 
 static int64_t index_at(const Indexing *job, int64_t position) {
@@ -137,35 +136,41 @@ bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   return run_picks(x, &job, select_rows);
 }
 
-/* Tasks are (outer, strip of inner): rows are added in order by one thread, so that repeated indices do not race and
- * the sum does not depend on the number of threads. */
-static void add_rows(int64_t begin, int64_t end, const void *context) {
-  const Indexing *job = context;
+/* Columns first … last - 1 of all rows. */
+static void add_columns(const Indexing *job, int64_t outer, int64_t first, int64_t last) {
   float buffer[CHUNK];
-  for (int64_t task = begin; task < end; task++) {
-    int64_t outer = task / job->strips, first = task % job->strips * job->strip;
-    int n = (int)(job->inner - first < job->strip ? job->inner - first : job->strip);
-    for (int64_t j = 0; j < job->m; j++) {
-      int64_t row = outer * job->n + index_at(job, j);
-      float *out = (float *)job->out + row * job->inner + first;
-      add_floats(out, out, load_floats(job->x_dtype, job->x, (outer * job->m + j) * job->inner + first, n, buffer), n);
+  for (int64_t j = 0; j < job->m; j++) {
+    int64_t from = (outer * job->m + j) * job->inner, to = (outer * job->n + index_at(job, j)) * job->inner;
+    for (int64_t column = first; column < last; column += CHUNK) {
+      int n = chunk_length(last, column);
+      float *out = (float *)job->out + to + column;
+      add_floats(out, out, load_floats(job->x_dtype, job->x, from + column, n, buffer), n);
     }
   }
 }
 
+/* Tasks are (outer, strip of inner), neighbouring strips are taken together: rows are added in order by one thread, so
+ * that repeated indices do not race and the sum does not depend on the number of threads. */
+static void add_rows(int64_t begin, int64_t end, const void *context) {
+  const Indexing *job = context;
+  for (int64_t task = begin; task < end;) {
+    int64_t outer = task / job->strips, next = (outer + 1) * job->strips < end ? (outer + 1) * job->strips : end;
+    int64_t first = (task - outer * job->strips) * STRIP, last = (next - outer * job->strips) * STRIP;
+    add_columns(job, outer, first, last < job->inner ? last : job->inner);
+    task = next;
+  }
+}
+
 static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
-  Indexing job = {.out = tensor_data(out),
-                  .x = tensor_data(x),
-                  .index = tensor_data(index),
-                  .x_dtype = x->dtype,
-                  .index_dtype = index->dtype,
-                  .n = out->size[1],
-                  .m = x->size[1],
-                  .inner = x->size[2]};
-  job.strip = x->size[0] > 1 ? CHUNK : 64; /* one cache line or more of float32, so that threads share none */
-  if (job.strip > job.inner) job.strip = job.inner;
-  job.strips = job.strip > 0 ? divide_up(job.inner, job.strip) : 0;
-  return job;
+  return (Indexing){.out = tensor_data(out),
+                    .x = tensor_data(x),
+                    .index = tensor_data(index),
+                    .x_dtype = x->dtype,
+                    .index_dtype = index->dtype,
+                    .n = out->size[1],
+                    .m = x->size[1],
+                    .inner = x->size[2],
+                    .strips = divide_up(x->size[2], STRIP)};
 }
 
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
@@ -178,7 +183,7 @@ bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
   if (bytes > 0) memset(sums, 0, bytes);
   Indexing job = adding(out, x, index);
   job.out = (char *)sums;
-  parallel_for(x->size[0] * job.strips, job.m * job.strip, add_rows, &job);
+  parallel_for(x->size[0] * job.strips, job.m * (job.inner < STRIP ? job.inner : STRIP), add_rows, &job);
   if (direct) return true;
   convert_all(out->dtype, tensor_data(out), DTYPE_F32, sums, count);
   scratch_release(sums, bytes);

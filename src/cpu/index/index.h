@@ -1,8 +1,10 @@
-/* Checks that the indices in a tensor name existing rows. */
+/* What the kernels of indexing share. */
 #ifndef FP8_CPU_INDEX_H
 #define FP8_CPU_INDEX_H
 
 #include "core/tensor.h"
+
+enum { STRIP = 64 }; /* columns: whole cache lines, so that threads share none */
 
 /* Fails unless every element of `index` (contiguous integers) is in [0, limit): "`what` 12 is out of range: there
  * are 10 `things`". */

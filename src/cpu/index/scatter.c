@@ -6,8 +6,6 @@
 #include "cpu/index/index.h"
 #include "cpu/parallel.h"
 
-enum { STRIP = 64 }; /* whole cache lines, so that threads share none */
-
 /* backend.h's shapes. Rows of the source are put in order by one thread, so that repeated indices do not race and no
  * result depends on the number of threads. */
 typedef struct Scattering {
