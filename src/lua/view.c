@@ -1,10 +1,18 @@
 /* Views. */
-#include "lua/binding/binding.h"
+#include "lua/binding/scope.h"
 
-/* share(tensor): another tensor over the same memory */
+/* `out`, on top of the stack, is a view of `tensor`: autograd knows as much of it. */
+static int finish_view(lua_State *L, bool ok, Tensor *out, const Tensor *tensor) {
+  ((TensorBox *)out)->history = ((const TensorBox *)tensor)->history;
+  return finish(L, ok, 1);
+}
+
+/* share(tensor): another tensor over the same memory, of which autograd need not know anything */
 static int lfp8_share(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
-  tensor_share(new_tensor(L), tensor);
+  Tensor *out = new_tensor(L);
+  tensor_share(out, tensor);
+  ((TensorBox *)out)->history = tensor->storage->history;
   return 1;
 }
 
@@ -13,14 +21,16 @@ static int lfp8_view(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int next;
   Sizes sizes = check_sizes(L, 2, &next, NULL);
-  return finish(L, op_view(new_tensor(L), tensor, sizes.rank, sizes.size), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_view(out, tensor, sizes.rank, sizes.size), out, tensor);
 }
 
 /* transpose(tensor, dimension, dimension) */
 static int lfp8_transpose(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int dimension = check_dimension(L, 2, tensor->rank), other = check_dimension(L, 3, tensor->rank);
-  return finish(L, op_transpose(new_tensor(L), tensor, dimension, other), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_transpose(out, tensor, dimension, other), out, tensor);
 }
 
 /* t(matrix): its two dimensions exchanged; fewer dimensions stay as they are */
@@ -30,9 +40,9 @@ static int lfp8_t(lua_State *L) {
   if (tensor->rank > 2)
     argument_error(L, 1, "at most 2 dimensions expected, got shape %s", tensor_shape_text(tensor, text));
   Tensor *out = new_tensor(L);
-  if (tensor->rank == 2) return finish(L, op_transpose(out, tensor, 0, 1), 1);
-  tensor_share(out, tensor);
-  return 1;
+  bool ok = tensor->rank == 2 && op_transpose(out, tensor, 0, 1);
+  if (tensor->rank < 2) tensor_share(out, tensor);
+  return finish_view(L, ok || tensor->rank < 2, out, tensor);
 }
 
 /* permute(tensor, dimensions…): dimension i of the result is the i-th one given */
@@ -46,7 +56,8 @@ static int lfp8_permute(lua_State *L) {
     lua_replace(L, 2);
     dimensions[i] = check_dimension(L, 2, tensor->rank);
   }
-  return finish(L, op_permute(new_tensor(L), tensor, dimensions), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_permute(out, tensor, dimensions), out, tensor);
 }
 
 /* A position in a dimension of `size`, counted from 1 or, negative, from the end, up to `last`; returned counted
@@ -67,7 +78,8 @@ static int lfp8_narrow(lua_State *L) {
   int64_t size = tensor->size[dimension];
   int64_t start = check_position(L, 3, dimension, size, size + 1);
   int64_t length = check_whole(L, 4), step = lua_isnoneornil(L, 5) ? 1 : check_whole(L, 5);
-  return finish(L, op_narrow(new_tensor(L), tensor, dimension, start, length, step), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_narrow(out, tensor, dimension, start, length, step), out, tensor);
 }
 
 /* windows(tensor, dimension, size, step): a view with a last dimension of the `size` elements of each window that begins
@@ -85,7 +97,8 @@ static int lfp8_select(lua_State *L) {
   int dimension = check_dimension(L, 2, tensor->rank);
   int64_t size = tensor->size[dimension];
   int64_t position = check_position(L, 3, dimension, size, size);
-  return finish(L, op_select(new_tensor(L), tensor, dimension, position), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_select(out, tensor, dimension, position), out, tensor);
 }
 
 /* expand(tensor, sizes…): repeats dimensions of size 1 without copying; -1 keeps a size */
@@ -93,21 +106,24 @@ static int lfp8_expand(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int next;
   Sizes sizes = check_sizes(L, 2, &next, NULL);
-  return finish(L, op_expand(new_tensor(L), tensor, sizes.rank, sizes.size), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_expand(out, tensor, sizes.rank, sizes.size), out, tensor);
 }
 
 /* squeeze(tensor[, dimension]): without the dimensions of size 1, or without that one if its size is 1 */
 static int lfp8_squeeze(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   DimensionSet dimensions = check_dimensions(L, 2, tensor->rank);
-  return finish(L, op_squeeze(new_tensor(L), tensor, dimensions), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_squeeze(out, tensor, dimensions), out, tensor);
 }
 
 /* unsqueeze(tensor, dimension): with a dimension of size 1 that becomes dimension `dimension` */
 static int lfp8_unsqueeze(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
   int dimension = check_dimension(L, 2, tensor->rank + 1);
-  return finish(L, op_unsqueeze(new_tensor(L), tensor, dimension), 1);
+  Tensor *out = new_tensor(L);
+  return finish_view(L, op_unsqueeze(out, tensor, dimension), out, tensor);
 }
 
 const luaL_Reg view_functions[] = {

@@ -35,7 +35,7 @@ local nothing = {}
 local leaf_tensors = setmetatable({}, {__mode = "kv"}) -- by leaf node, as long as they live
 
 local function tracked(value)
-  return type(value) == "userdata" and requires_grad(value)
+  return type(value) == "userdata" and requires_grad(value, true)
 end
 
 --- Whether an operation on these values (tensors, numbers or nil) has to be recorded.
@@ -46,7 +46,7 @@ end
 --- The node of a tensor that requires a gradient (a leaf gets its node here), false for every other value.
 local function edge(value)
   if not tracked(value) then return false end
-  local node = node_of(value, true)
+  local node = node_of(value)
   if not node then
     node = {leaf = true, sequence = 0, grad = false, shape = shape_of(value), dtype = dtype_of(value)}
     set_node(value, node)

@@ -186,10 +186,20 @@ support.each_device(function(device)
       assert.same({{10, 8}}, fp8.no_grad(function() return view * 2 end):totable())
       assert.same({{10, 8}}, (view:detach() * 2):totable())
       assert.same({{10, 8}}, (x:view(1, 2) * 2):totable())
+      support.fails("shares its memory with one that was assigned to", function() return view:t() * 2 end)
       -- Of the tensor whose view is assigned to.
       local y = w * 2
       y:view(2, 1)[1] = 5
       support.fails("assign as x[{i, j}] = value", function() return y:sum() end)
+      -- Of one that required no gradient.
+      local z, other = fp8.zeros(2, 2, options), fp8.zeros(2, 2, options)
+      z[1][2] = w[1]
+      support.fails("assign as x[{i, j}] = value", function() return z:sum() end)
+      support.fails("assign as x[{i, j}] = value", function() z[1] = 2 end)
+      assert.same({{0, 1}, {0, 0}}, z:totable())
+      assert.equal(1, z:detach():sum():item())
+      other[1][2] = 3
+      assert.equal(3, other:sum():item())
     end)
 
     it("of a value that another operation needs is told in backward", function()

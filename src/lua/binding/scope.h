@@ -21,7 +21,7 @@ typedef struct TensorBox {
   uint64_t call; /* the number of the last call that it was an argument of */
   bool requires_grad;
   bool has_autograd; /* the userdata's environment is the table of set_autograd */
-  uint64_t history;  /* the storage's, when that table was attached */
+  uint64_t history;  /* the storage's, as of what autograd knows of this tensor */
 } TensorBox;
 
 /* Whether a call that the running one interrupts has the tensor as an argument: then it keeps its memory, which is left

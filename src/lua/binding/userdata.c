@@ -89,11 +89,18 @@ static int lfp8_is_tensor(lua_State *L) {
   return 1;
 }
 
-/* requires_grad(tensor) -> boolean, of a freed tensor too */
+/* requires_grad(tensor[, current]) -> boolean, of a freed tensor too; with true for `current` an error if its memory has been
+ * assigned to, and that recorded, through another tensor since this one was made: autograd does not know what is in it */
 static int lfp8_requires_grad(lua_State *L) {
-  const Tensor *tensor = to_tensor(L, 1);
-  if (!tensor) check_tensor(L, 1);
-  lua_pushboolean(L, get_requires_grad(tensor));
+  const TensorBox *box = (TensorBox *)to_tensor(L, 1);
+  if (!box) check_tensor(L, 1);
+  const Storage *storage = box->tensor.storage;
+  if (storage && box->history != storage->history && lua_toboolean(L, 2)) {
+    lua_pushliteral(L, "autograd: this tensor shares its memory with one that was assigned to after it was made: take "
+                       "the view after the assignment, and assign as x[{i, j}] = value, not as x[i][j] = value");
+    return raise_at_caller(L);
+  }
+  lua_pushboolean(L, box->requires_grad);
   return 1;
 }
 
@@ -106,17 +113,11 @@ static int lfp8_set_requires_grad(lua_State *L) {
   return 0;
 }
 
-/* autograd(tensor[, current]) -> the table attached with set_autograd, or nil; with true for `current` an error if the
- * tensor's memory has been assigned to since through another tensor, which changed what it was made from */
+/* autograd(tensor) -> the table attached with set_autograd, or nil */
 static int lfp8_autograd(lua_State *L) {
   const TensorBox *box = (TensorBox *)to_tensor(L, 1);
   if (!box) check_tensor(L, 1);
   if (!box->has_autograd) return 0;
-  if (lua_toboolean(L, 2) && box->tensor.storage && box->history != box->tensor.storage->history) {
-    lua_pushliteral(L, "autograd: this tensor shares its memory with one that was assigned to after it was made: take "
-                       "the view after the assignment, and assign as x[{i, j}] = value, not as x[i][j] = value");
-    return raise_at_caller(L);
-  }
   lua_getfenv(L, 1);
   return 1;
 }
@@ -132,7 +133,7 @@ static int lfp8_set_autograd(lua_State *L) {
   if (storage && lua_toboolean(L, 3)) storage->history++;
   lua_settop(L, 2);
   box->has_autograd = lua_istable(L, 2);
-  box->history = storage ? storage->history : 0;
+  if (storage) box->history = storage->history;
   if (!box->has_autograd) lua_pushvalue(L, LUA_GLOBALSINDEX);
   lua_setfenv(L, 1);
   return 0;
