@@ -126,9 +126,9 @@ typedef struct Backend {
   /* out[o][j][i] = x[o][index[j]][i]: x (outer, n, inner), out (outer, m, inner) of
    * x's dtype, index (m), all contiguous. */
   bool (*index_select)(Tensor *out, const Tensor *x, const Tensor *index);
-  /* out[o][k][i] = the sum of x[o][j][i] over all j with index[j] = k, in float32 and in the order of j; out f32, f16
-   * or bf16, all contiguous. */
-  bool (*index_add)(Tensor *out, const Tensor *x, const Tensor *index);
+  /* out[o][k][i] = the sum of x[o][j][i] over all j with index[j] = k, in float32 and in the order of j, after what out
+   * has if `adds`; out f32, f16 or bf16, all contiguous. */
+  bool (*index_add)(Tensor *out, const Tensor *x, const Tensor *index, bool adds);
   /* out[o][j][i] = x[o][index[o][j][i]][i]: x (outer, n, inner), out (of x's dtype) and
    * index (outer, m, inner), all contiguous. */
   bool (*gather)(Tensor *out, const Tensor *x, const Tensor *index);

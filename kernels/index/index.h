@@ -16,12 +16,13 @@ typedef struct IndexPlan {
   FaultWord *fault;
 } IndexPlan;
 
-/* `out`, of f32, f16 or bf16, is written as a whole; its length is below 2^31. */
+/* `out`, of f32, f16 or bf16, is written as a whole, and read before if `adds`; its length is below 2^31. */
 typedef struct IndexAddPlan {
   IndexPlan index;
   void *out;
   const void *x;
   DType out_dtype, dtype;
+  bool adds;
   int32_t *narrow_index; /* room for `picks` entries */
 } IndexAddPlan;
 

@@ -83,8 +83,10 @@ __global__ void __launch_bounds__(BLOCK)
   const int64_t column = strip * columns;
   const int width = (int)(inner - column < columns ? inner - column : columns);
   const int64_t x_begin = outer * picks * inner + column, out_begin = (outer * length + low) * inner + column;
-  for (int r = 0; r < slices; r++) {
-    for (int i = threadIdx.x; i < columns; i += BLOCK) shared.sum[r * columns + i] = 0.0f;
+  for (int r = 0; r < high - low; r++) {
+    for (int i = threadIdx.x; i < width; i += BLOCK) {
+      shared.sum[r * columns + i] = plan.adds ? load_float(plan.out, plan.out_dtype, out_begin + r * inner + i) : 0.0f;
+    }
   }
   for (int64_t first = 0; first < picks; first += BLOCK * EACH) {
     const int count = find(shared, plan.narrow_index, first, picks, low, high);

@@ -53,7 +53,7 @@ bool cpu_attention_backward(const AttentionGradients *gradients, const Attention
 
 /* index/ */
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index);
-bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index);
+bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index, bool adds);
 bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule);
 

@@ -172,7 +172,7 @@ bool cuda_attention_backward(const AttentionGradients *gradients, const Attentio
 
 /* index.c */
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index);
-bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index);
+bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index, bool adds);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule);
 

@@ -35,14 +35,15 @@ bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   return cuda_launched(device, error, "index_select kernel");
 }
 
-bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
+bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index, bool adds) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
   IndexAddPlan plan = {.index = plan_of(device, out, x, index),
                        .out = tensor_data(out),
                        .x = tensor_data(x),
                        .out_dtype = out->dtype,
-                       .dtype = x->dtype};
+                       .dtype = x->dtype,
+                       .adds = adds};
   int64_t length = plan.index.length;
   if (length > INT32_MAX) return error_set("%lld rows are too many: at most 2^31 - 1", (long long)length);
   Tensor narrow = {0};

@@ -19,6 +19,10 @@ static bool check_gather_index(int rank, const int64_t *size, int dimension, con
                    tensor_shape_text(&x, first), dimension + 1);
 }
 
+static bool index_add(Tensor *out, const Tensor *x, const Tensor *index) {
+  return backend_for(x)->index_add(out, x, index, false);
+}
+
 typedef bool (*IndexKernel)(Tensor *out, const Tensor *x, const Tensor *index);
 
 /* Runs `kernel` on contiguous three-dimensional views of created, x and, if `elementwise`, index, which is otherwise
@@ -56,7 +60,7 @@ bool op_index_add(Tensor *out, const Addition *addition, DType dtype) {
     return error_set("a source of shape %s does not fit the index and the sizes", tensor_shape_text(source, text));
   Tensor created = {0};
   if (!tensor_create(&created, dtype, tensor_device(source), rank, addition->size)) return false;
-  return run(backend_for(source)->index_add, out, &created, source, index, dimension, false);
+  return run(index_add, out, &created, source, index, dimension, false);
 }
 
 bool op_gather(Tensor *out, const Tensor *x, int dimension, const Tensor *index) {
@@ -107,27 +111,17 @@ static bool wrap_bytes(Tensor *x) {
   return op_binary_in_place(BINARY_REMAINDER, x, (Operand){.number = number_of(256)});
 }
 
-/* Floats that are added in the order of the index, on every device and without atomics. */
-static bool add_slices(Tensor *x, const Scatter *scatter) {
-  Addition addition = {x->rank, x->size, scatter->dimension, scatter->index, scatter->source.tensor};
-  Tensor sums = {0};
-  bool done =
-      op_index_add(&sums, &addition, DTYPE_F32) && op_binary_in_place(BINARY_ADD, x, (Operand){.tensor = &sums});
-  tensor_release(&sums);
-  return done;
-}
-
 bool op_scatter_in_place(Tensor *x, const Scatter *scatter) {
   if (!check_scatter(x, scatter)) return false;
-  bool adds_slices = scatter->slices && scatter->rule == SCATTER_SUM && scatter->source.tensor;
-  if (adds_slices && dtype_is_float(x->dtype)) return add_slices(x, scatter);
-  Device device = tensor_device(x);
-  DType dtype = scatter_dtype(scatter->rule, x->dtype);
   const Tensor *source = scatter->source.tensor, *index = scatter->index;
+  bool adds_rows = scatter->slices && scatter->rule == SCATTER_SUM && source && dtype_is_float(x->dtype);
+  bool takes_all = adds_rows && dtype_is_compute_float(x->dtype);
+  Device device = tensor_device(x);
+  DType dtype = takes_all ? x->dtype : scatter_dtype(scatter->rule, x->dtype);
   Tensor target = {0}, values = {0}, positions = {0};
   bool direct = dtype == x->dtype && tensor_is_contiguous(x);
   bool done = ready_input(&positions, index, index->dtype, x) &&
-              (source ? ready_input(&values, source, dtype, x)
+              (source ? ready_input(&values, source, adds_rows ? source->dtype : dtype, x)
                       : op_full(&values, dtype, device, 0, NULL, number_in(x->dtype, scatter->source.number)));
   if (done && direct) tensor_share(&target, x);
   if (done && !direct) done = op_convert(&target, x, dtype, device, true);
@@ -135,7 +129,8 @@ bool op_scatter_in_place(Tensor *x, const Scatter *scatter) {
     Tensor whole = as_three_dimensions(&target, scatter->dimension);
     Tensor from = source ? as_three_dimensions(&values, scatter->dimension) : values;
     Tensor places = scatter->slices ? positions : as_three_dimensions(&positions, scatter->dimension);
-    done = backend_for(x)->scatter(&whole, &places, &from, scatter->rule);
+    done = adds_rows ? backend_for(x)->index_add(&whole, &from, &places, true)
+                     : backend_for(x)->scatter(&whole, &places, &from, scatter->rule);
   }
   if (done && x->dtype == DTYPE_U8 && dtype != DTYPE_U8) done = wrap_bytes(&target);
   if (done && !direct) done = backend_for(x)->copy(x, &target, true);

@@ -173,14 +173,15 @@ static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
                     .strips = divide_up(x->size[2], STRIP)};
 }
 
-bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index) {
+bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index, bool adds) {
   if (!check_range(index, out->size[1], "index", "rows")) return false;
   int64_t count = tensor_count(out);
   size_t bytes = (size_t)count * sizeof(float);
   bool direct = out->dtype == DTYPE_F32;
   float *sums = direct ? tensor_data(out) : scratch_allocate(bytes);
   if (!sums && bytes > 0) return false;
-  if (bytes > 0) memset(sums, 0, bytes);
+  if (!adds && bytes > 0) memset(sums, 0, bytes);
+  if (adds && !direct) convert_all(DTYPE_F32, sums, out->dtype, tensor_data(out), count);
   Indexing job = adding(out, x, index);
   job.out = (char *)sums;
   parallel_for(x->size[0] * job.strips, job.m * (job.inner < STRIP ? job.inner : STRIP), add_rows, &job);
