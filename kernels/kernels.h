@@ -140,6 +140,22 @@ cudaError_t launch_cross_entropy_gradient(Launch launch, const CrossEntropyPlan 
 cudaError_t launch_dropout(Launch launch, void *out, const void *x, DType dtype, int64_t count, float probability,
                            RandomSource source);
 
+/* --- recurrent layers: core/operations.h, RecurrentStep and RecurrentBackward; contiguous, of f32, f16 or bf16 --- */
+
+typedef struct RecurrentPlan {
+  DType dtype;
+  bool lstm;
+  int64_t rows, hidden;
+  const void *from_input, *from_hidden, *state; /* the state before; of the backward pass, too */
+  void *hidden_after, *state_after, *saved;     /* hidden_after: of an LSTM; `saved` is read by the backward pass */
+  const void *state_after_read;                 /* of the backward pass, an LSTM's, and grad_state_after */
+  const void *grad_hidden, *grad_state_after;
+  void *grad_from_input, *grad_from_hidden, *grad_state; /* grad_from_hidden: of a GRU */
+} RecurrentPlan;
+
+cudaError_t launch_recurrent_step(Launch launch, const RecurrentPlan *plan);
+cudaError_t launch_recurrent_step_backward(Launch launch, const RecurrentPlan *plan);
+
 /* --- around products --- */
 
 /* out[r][c] = product[r][c] · scale_a[r · row_step] · scale_b[c · column_step] + bias[c], rounded once. A NULL product

@@ -13,6 +13,9 @@ __device__ inline int64_t visible_columns(const MatrixRows &x, const SoftmaxRule
   return x.columns - queries + (row - divide(row, queries) * queries) + 1;
 }
 
+/* Of a row's sum of exponentials, which is 0 only in a masked row. */
+__device__ inline float reciprocal(float sum) { return sum == 0.0f ? 0.0f : 1.0f / sum; }
+
 /* A NaN among the elements, or an infinity (whose difference from itself is NaN), reaches the sum. */
 template <typename Scalar, typename Shape>
 __global__ void __launch_bounds__(ROWS_BLOCK)
@@ -35,6 +38,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
       }
     }
     largest = combine_across<Shape::threads>(largest, max_floats);
+    if (rule.masked && largest == -INFINITY) largest = 0.0f; /* the sum is 0 then, or NaN */
     float sum = 0.0f;
 #pragma unroll
     for (int v = 0; v < Shape::vectors; v++) {
@@ -49,7 +53,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
       }
     }
     sum = sum_across<Shape>(sum);
-    const float factor = rule.logarithm ? 1.0f : 1.0f / sum, shift = rule.logarithm ? logf(sum) : 0.0f;
+    const float factor = rule.logarithm ? 1.0f : reciprocal(sum), shift = rule.logarithm ? logf(sum) : 0.0f;
 #pragma unroll
     for (int v = 0; v < Shape::vectors; v++) {
       const int i = lane + v * Shape::threads;
@@ -116,11 +120,12 @@ __global__ void __launch_bounds__(ROWS_BLOCK)
       largest = fmaxf(largest, load_float(x.data, x.dtype, begin + i) * rule.scale);
     }
     largest = combine_across<ROWS_BLOCK>(largest, max_floats);
+    if (rule.masked && largest == -INFINITY) largest = 0.0f;
     for (int64_t i = lane; i < seen; i += ROWS_BLOCK) {
       sum += expf(load_float(x.data, x.dtype, begin + i) * rule.scale - largest);
     }
     sum = sum_across<AnyShape>(sum);
-    const float factor = 1.0f / sum, log_sum = logf(sum);
+    const float factor = reciprocal(sum), log_sum = logf(sum);
     for (int64_t i = lane; i < x.columns; i += ROWS_BLOCK) {
       const float shifted = load_float(x.data, x.dtype, begin + i) * rule.scale - largest;
       const float result = rule.logarithm ? shifted - log_sum : expf(shifted) * factor;

@@ -112,14 +112,25 @@ typedef struct Backend {
    * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */
   bool (*dropout)(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
-  /* --- attention: q (batch, heads, queries, features), k and v (batch, heads, keys, features) of one dtype of f32,
-   * f16, bf16, any strides --- */
+  /* --- attention: q (batch, heads, queries, features), k and v (batch, key heads, keys, features) of one dtype of f32,
+   * f16, bf16, any strides; heads a multiple of key heads --- */
   /* Whether there is a kernel for these; NULL in a backend that has none. */
   bool (*attends)(const Tensor *q, const Tensor *k, const Tensor *v);
   /* Probabilities may be rounded to the dtype for their product with v, everything else is float32. log_sums (batch,
    * heads, queries), f32: the logarithms to base 2 of Σ e^(scale · q·k). */
   bool (*attention)(Tensor *y, Tensor *log_sums, const Attention *attention);
+  /* The gradients of k and v have a part for each head of q: (batch, heads, keys, features). */
   bool (*attention_backward)(const AttentionGradients *gradients, const AttentionBackward *backward);
+  /* out and x (outer, positions, inner, features), of one dtype of f32, f16, bf16, contiguous; core/operations.h. */
+  bool (*rotate)(Tensor *out, const Tensor *x, const Rotation *rotation);
+
+  /* --- recurrent layers: core/operations.h; all contiguous, of one dtype of f32, f16 and bf16 --- */
+  /* Of an LSTM where `hidden` is not NULL; `state` is what becomes of the step's. */
+  bool (*recurrent_step)(Tensor *hidden, Tensor *state, Tensor *saved, const RecurrentStep *step);
+  /* The gradients of both parts of the gates, which are one of an LSTM (from_hidden NULL), and of the state before, of a
+   * GRU without what comes by way of the gates. */
+  bool (*recurrent_step_backward)(Tensor *from_input, Tensor *from_hidden, Tensor *state,
+                                  const RecurrentBackward *backward);
 
   /* --- indexing: index is i64, i32 or u8, counts from 0; out of range is handled as for cross_entropy (GPU: reads
    * give 0, writes are dropped) --- */

@@ -15,8 +15,8 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
   extern __shared__ __align__(16) uint16_t shared[]; /* queries, then keys and values twice */
   const HeadTile place = head_tile(plan, plan.queries, TILE, true);
   const HeadRows queries = rows_of(plan.q, place.batch, place.head, plan.queries);
-  const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
-  const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
+  const HeadRows keys = rows_of(plan.k, place.batch, place.key_head, plan.keys);
+  const HeadRows values = rows_of(plan.v, place.batch, place.key_head, plan.keys);
   const int own = threadIdx.x / WARP * 16, first_query = place.first + own;
   const int tiles = visible_tiles(plan, place.first);
   load_tile<TILE, FEATURES>(shared, queries, place.first);

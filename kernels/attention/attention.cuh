@@ -238,7 +238,7 @@ template <typename Scalar> __device__ inline void note_maximum(const AttentionPl
 /* Thread blocks are numbered so that heads_at_once heads, whose keys and values the cache holds, come together, their
  * longest tiles first. */
 struct HeadTile {
-  int64_t batch, head, both;
+  int64_t batch, head, key_head, both;
   int first; /* row of the tile */
 };
 
@@ -251,6 +251,7 @@ __device__ inline HeadTile head_tile(const AttentionPlan &plan, int rows, int ti
   place.both = first_head + inside - turn * heads_here;
   place.batch = place.both / plan.heads;
   place.head = place.both - place.batch * plan.heads;
+  place.key_head = place.head / plan.group;
   place.first = (last_first ? tiles - 1 - turn : turn) * tile_rows;
   return place;
 }

@@ -20,6 +20,7 @@ enum { ATTENTION_MAXIMA = 256 };
 typedef struct AttentionPlan {
   DType dtype; /* f16 or bf16 */
   int64_t batch, heads;
+  int group;                   /* heads of q that share one of k and v; dk and dv have one for each of q */
   int queries, keys, features; /* features: 32, 64 or 128; the others at least 1 */
   int heads_at_once;           /* at least 1: batch · heads are gone through in sections of so many */
   bool hopper;                 /* has_hopper_attention(), 64 or 128 features, scale above 0 */

@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
     load_numbers<rows>(number, log_sums, tile * rows, plan.queries);
     load_numbers<rows>(number + rows, deltas, tile * rows, plan.queries);
   };
-  load_tile<TILE, FEATURES>(key_tile, rows_of(plan.k, place.batch, place.head, plan.keys), place.first);
-  load_tile<TILE, FEATURES>(value_tile, rows_of(plan.v, place.batch, place.head, plan.keys), place.first);
+  load_tile<TILE, FEATURES>(key_tile, rows_of(plan.k, place.batch, place.key_head, plan.keys), place.first);
+  load_tile<TILE, FEATURES>(value_tile, rows_of(plan.v, place.batch, place.key_head, plan.keys), place.first);
   if (begin < end) load(begin);
   commit_copies();
   float key_grad[FEATURES / 8][4] = {}, value_grad[FEATURES / 8][4] = {};
@@ -102,8 +102,8 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_c
   constexpr int elements = tile_elements<TILE, FEATURES>;
   extern __shared__ __align__(16) uint16_t shared[]; /* queries, dy, then keys and values twice */
   const HeadTile place = head_tile(plan, plan.queries, TILE, true);
-  const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
-  const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
+  const HeadRows keys = rows_of(plan.k, place.batch, place.key_head, plan.keys);
+  const HeadRows values = rows_of(plan.v, place.batch, place.key_head, plan.keys);
   const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * 16, first_query = place.first + own;
   const int shift = plan.keys - plan.queries, tiles = visible_tiles(plan, place.first);
   const auto load = [&](int tile) {

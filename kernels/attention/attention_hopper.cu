@@ -30,10 +30,11 @@ __device__ inline void fetch(const Maps &maps, uint16_t *shared, Rings<FEATURES>
     uint16_t *keys = shared + stage * stage_elements<FEATURES>, *values = keys + stage_elements<FEATURES> / 2;
     rings.keys.wait_empty(tile);
     arrive_expecting(&rings.keys.full[stage], bytes);
-    copy_tile<columns, FEATURES>(keys, &maps.k, &rings.keys.full[stage], tile * columns, place);
+    copy_tile<columns, FEATURES>(keys, &maps.k, &rings.keys.full[stage], tile * columns, place.key_head, place.batch);
     rings.values.wait_empty(tile);
     arrive_expecting(&rings.values.full[stage], bytes);
-    copy_tile<columns, FEATURES>(values, &maps.v, &rings.values.full[stage], tile * columns, place);
+    copy_tile<columns, FEATURES>(values, &maps.v, &rings.values.full[stage], tile * columns, place.key_head,
+                                 place.batch);
   }
 }
 
@@ -121,8 +122,8 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
   using Size = Sizes<FEATURES>;
   constexpr int bytes = Size::stages * stage_elements<FEATURES> * (int)sizeof(uint16_t);
   Maps maps;
-  if (!make_map(&maps.k, plan, plan.k, plan.keys, Size::columns) ||
-      !make_map(&maps.v, plan, plan.v, plan.keys, Size::columns)) {
+  if (!make_map(&maps.k, plan, plan.k, plan.keys, Size::columns, plan.group) ||
+      !make_map(&maps.v, plan, plan.v, plan.keys, Size::columns, plan.group)) {
     return cudaErrorNotSupported;
   }
   return start_hopper<Size>(launch, hopper_attention_kernel<Scalar, FEATURES>, plan, maps, plan.queries, bytes);

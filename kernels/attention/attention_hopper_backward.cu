@@ -32,8 +32,10 @@ __device__ inline void fetch_keys(const Maps &maps, QueryShared<FEATURES> &share
     const int stage = tile % Size::stages, first = tile * Size::columns;
     shared.ring.wait_empty(tile);
     arrive_expecting(&shared.ring.full[stage], 2 * swizzled_bytes<Size::columns, FEATURES>);
-    copy_tile<Size::columns, FEATURES>(shared.stage[stage].k, &maps.k, &shared.ring.full[stage], first, place);
-    copy_tile<Size::columns, FEATURES>(shared.stage[stage].v, &maps.v, &shared.ring.full[stage], first, place);
+    copy_tile<Size::columns, FEATURES>(shared.stage[stage].k, &maps.k, &shared.ring.full[stage], first, place.key_head,
+                                       place.batch);
+    copy_tile<Size::columns, FEATURES>(shared.stage[stage].v, &maps.v, &shared.ring.full[stage], first, place.key_head,
+                                       place.batch);
   }
 }
 
@@ -169,8 +171,9 @@ __device__ inline void fetch_queries(const AttentionPlan &plan, const Maps &maps
   const float *log_sums = plan.log_sums + place.both * plan.queries, *deltas = plan.deltas + place.both * plan.queries;
   if (!Size::in_registers && lane == 0) {
     arrive_expecting(&shared.own_rows, 2 * swizzled_bytes<Size::rows, FEATURES>);
-    copy_tile<Size::rows, FEATURES>(shared.own, &maps.k, &shared.own_rows, place.first, place);
-    copy_tile<Size::rows, FEATURES>(shared.own + shared.own_elements, &maps.v, &shared.own_rows, place.first, place);
+    copy_tile<Size::rows, FEATURES>(shared.own, &maps.k, &shared.own_rows, place.first, place.key_head, place.batch);
+    copy_tile<Size::rows, FEATURES>(shared.own + shared.own_elements, &maps.v, &shared.own_rows, place.first,
+                                    place.key_head, place.batch);
   }
   for (int tile = begin; tile < end; tile++) {
     const int turn = tile - begin, stage = turn % Size::stages, first = tile * Size::columns;
@@ -183,8 +186,10 @@ __device__ inline void fetch_queries(const AttentionPlan &plan, const Maps &maps
     __syncwarp();
     if (lane == 0) {
       arrive_expecting(&shared.ring.full[stage], bytes);
-      copy_tile<Size::columns, FEATURES>(shared.stage[stage].q, &maps.q, &shared.ring.full[stage], first, place);
-      copy_tile<Size::columns, FEATURES>(shared.stage[stage].dy, &maps.dy, &shared.ring.full[stage], first, place);
+      copy_tile<Size::columns, FEATURES>(shared.stage[stage].q, &maps.q, &shared.ring.full[stage], first, place.head,
+                                         place.batch);
+      copy_tile<Size::columns, FEATURES>(shared.stage[stage].dy, &maps.dy, &shared.ring.full[stage], first, place.head,
+                                         place.batch);
     }
     __syncwarp();
   }
@@ -213,8 +218,8 @@ __device__ inline void find_key_grads(const AttentionPlan &plan, KeyShared<FEATU
   float weight[columns / 8][4], change[columns / 8][4]; /* transposed: keys are rows */
   uint32_t left[columns / 16][4], change_left[columns / 16][4];
   OwnRows<FEATURES> k, v;
-  load_own<Scalar, FEATURES>(k, rows_of(plan.k, place.batch, place.head, plan.keys), first_key, shared.own);
-  load_own<Scalar, FEATURES>(v, rows_of(plan.v, place.batch, place.head, plan.keys), first_key,
+  load_own<Scalar, FEATURES>(k, rows_of(plan.k, place.batch, place.key_head, plan.keys), first_key, shared.own);
+  load_own<Scalar, FEATURES>(v, rows_of(plan.v, place.batch, place.key_head, plan.keys), first_key,
                              shared.own + shared.own_elements);
   if (!Size::in_registers) wait_for_phase(&shared.own_rows, 0);
   settle(key_grad);
@@ -314,12 +319,12 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
   using KeySize = KeySizes<FEATURES>;
   using QuerySize = QuerySizes<FEATURES>;
   Maps keys = {}, queries = {};
-  const bool mapped = make_map(&keys.q, plan, plan.q, plan.queries, KeySize::columns) &&
-                      make_map(&keys.dy, plan, plan.dy, plan.queries, KeySize::columns) &&
-                      make_map(&keys.k, plan, plan.k, plan.keys, KeySize::rows) &&
-                      make_map(&keys.v, plan, plan.v, plan.keys, KeySize::rows) &&
-                      make_map(&queries.k, plan, plan.k, plan.keys, QuerySize::columns) &&
-                      make_map(&queries.v, plan, plan.v, plan.keys, QuerySize::columns);
+  const bool mapped = make_map(&keys.q, plan, plan.q, plan.queries, KeySize::columns, 1) &&
+                      make_map(&keys.dy, plan, plan.dy, plan.queries, KeySize::columns, 1) &&
+                      make_map(&keys.k, plan, plan.k, plan.keys, KeySize::rows, plan.group) &&
+                      make_map(&keys.v, plan, plan.v, plan.keys, KeySize::rows, plan.group) &&
+                      make_map(&queries.k, plan, plan.k, plan.keys, QuerySize::columns, plan.group) &&
+                      make_map(&queries.v, plan, plan.v, plan.keys, QuerySize::columns, plan.group);
   if (!mapped) return cudaErrorNotSupported;
   const cudaError_t error = start_hopper<QuerySize>(launch, hopper_queries_kernel<Scalar, FEATURES>, plan, queries,
                                                     plan.queries, (int)sizeof(QueryShared<FEATURES>));

@@ -54,12 +54,11 @@ template <int ROWS, int FEATURES> constexpr int swizzled_bytes = 2 * swizzled_el
 
 /* Rows of a head from `first` on, zeros beyond the last; by one thread, which has told the barrier of the bytes. */
 template <int ROWS, int FEATURES>
-__device__ inline void copy_tile(uint16_t *tile, const CUtensorMap *map, uint64_t *barrier, int first,
-                                 const HeadTile &place) {
+__device__ inline void copy_tile(uint16_t *tile, const CUtensorMap *map, uint64_t *barrier, int first, int64_t head,
+                                 int64_t batch) {
 #pragma unroll
   for (int part = 0; part < FEATURES / SWIZZLED_ROW; part++) {
-    copy_box(tile + part * ROWS * SWIZZLED_ROW, map, barrier, part * SWIZZLED_ROW, first, (int)place.head,
-             (int)place.batch);
+    copy_box(tile + part * ROWS * SWIZZLED_ROW, map, barrier, part * SWIZZLED_ROW, first, (int)head, (int)batch);
   }
 }
 
@@ -138,8 +137,10 @@ __device__ inline void begin_columns(float (&sum)[FEATURES / 8][4], const uint32
 
 /* --- launching --- */
 
-/* A map of one tensor's positions in boxes of so many; false if the driver takes no such map. */
-bool make_map(CUtensorMap *map, const AttentionPlan &plan, const AttentionOperand &operand, int positions, int box) {
+/* A map of one tensor's positions in boxes of so many, of all heads or of those that a group shares; false if the driver
+ * takes no such map. */
+bool make_map(CUtensorMap *map, const AttentionPlan &plan, const AttentionOperand &operand, int positions, int box,
+              int group) {
   static const auto encode = [] {
     void *function = nullptr;
     cudaDriverEntryPointQueryResult found;
@@ -149,7 +150,7 @@ bool make_map(CUtensorMap *map, const AttentionPlan &plan, const AttentionOperan
   }();
   const CUtensorMapDataType type =
       plan.dtype == DTYPE_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-  const cuuint64_t sizes[4] = {(cuuint64_t)plan.features, (cuuint64_t)positions, (cuuint64_t)plan.heads,
+  const cuuint64_t sizes[4] = {(cuuint64_t)plan.features, (cuuint64_t)positions, (cuuint64_t)(plan.heads / group),
                                (cuuint64_t)plan.batch};
   const cuuint64_t strides[3] = {(cuuint64_t)operand.position * 2, (cuuint64_t)operand.head * 2,
                                  (cuuint64_t)operand.batch * 2};

@@ -51,8 +51,8 @@ template <int COUNT> __device__ inline void add_times(float (&sum)[COUNT], float
 /* y of one query, whose log_sum is known. */
 template <typename Scalar, int FEATURES>
 __device__ inline void attend_again(const AttentionPlan &plan, const HeadTile &place, int query) {
-  const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
-  const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
+  const HeadRows keys = rows_of(plan.k, place.batch, place.key_head, plan.keys);
+  const HeadRows values = rows_of(plan.v, place.batch, place.key_head, plan.keys);
   const float log_sum = plan.log_sums[place.both * plan.queries + query];
   float q[lane_features<FEATURES>], k[lane_features<FEATURES>], v[lane_features<FEATURES>];
   float y[lane_features<FEATURES>] = {};
@@ -69,8 +69,8 @@ __device__ inline void attend_again(const AttentionPlan &plan, const HeadTile &p
 /* dq of one query. */
 template <typename Scalar, int FEATURES>
 __device__ inline void find_query_grad_again(const AttentionPlan &plan, const HeadTile &place, int query) {
-  const HeadRows keys = rows_of(plan.k, place.batch, place.head, plan.keys);
-  const HeadRows values = rows_of(plan.v, place.batch, place.head, plan.keys);
+  const HeadRows keys = rows_of(plan.k, place.batch, place.key_head, plan.keys);
+  const HeadRows values = rows_of(plan.v, place.batch, place.key_head, plan.keys);
   const float log_sum = plan.log_sums[place.both * plan.queries + query];
   const float delta = plan.deltas[place.both * plan.queries + query];
   float q[lane_features<FEATURES>], dy[lane_features<FEATURES>], k[lane_features<FEATURES>], v[lane_features<FEATURES>];
@@ -95,8 +95,8 @@ __device__ inline void find_key_grads_again(const AttentionPlan &plan, const Hea
   const float *log_sums = plan.log_sums + place.both * plan.queries, *deltas = plan.deltas + place.both * plan.queries;
   float k[lane_features<FEATURES>], v[lane_features<FEATURES>], q[lane_features<FEATURES>], dy[lane_features<FEATURES>];
   float dk[lane_features<FEATURES>] = {}, dv[lane_features<FEATURES>] = {};
-  load_row<Scalar, FEATURES>(k, rows_of(plan.k, place.batch, place.head, plan.keys), key);
-  load_row<Scalar, FEATURES>(v, rows_of(plan.v, place.batch, place.head, plan.keys), key);
+  load_row<Scalar, FEATURES>(k, rows_of(plan.k, place.batch, place.key_head, plan.keys), key);
+  load_row<Scalar, FEATURES>(v, rows_of(plan.v, place.batch, place.key_head, plan.keys), key);
 #pragma unroll 1
   for (int query = max(key - (plan.keys - plan.queries), 0); query < plan.queries; query++) {
     load_row<Scalar, FEATURES>(q, queries, query);

@@ -36,6 +36,8 @@ local fp8 = {
   linear_cross_entropy = linear_cross_entropy.linear_cross_entropy,
   dropout = require "fp8.ops.dropout", embedding = require "fp8.ops.embedding",
   attention = attention.attention, self_attention = attention.self_attention,
+  alibi_slopes = require "fp8.ops.attention.alibi_slopes",
+  rotary_embedding = require "fp8.ops.attention.rotary_embedding",
 
   -- Formats and quantize.
   create_map = core.create_map, create_dynamic_map = core.create_dynamic_map,

@@ -194,10 +194,12 @@ typedef struct Operand {
 
 /* softmax(scale · x) over the last dimension, or its logarithm (with scale 1 and not causal). Causal: the last two
  * dimensions are (queries, keys), no more queries than keys, and query i sees keys 0 … i + keys - queries; the others
- * are not read, and their results and gradients are exactly 0. */
+ * are not read, and their results and gradients are exactly 0. Masked: a row of minus infinities alone gives zeros, where
+ * it else gives NaN. */
 typedef struct SoftmaxRule {
   float scale;
   bool causal;
+  bool masked;
   bool logarithm;
 } SoftmaxRule;
 
@@ -276,7 +278,37 @@ typedef struct PoolRule {
   int64_t divisor;
 } PoolRule;
 
-/* softmax(scale · q·kᵀ)·v over the keys; causal: query i sees keys up to i + keys - queries. */
+/* Turns pairs of features by angles that grow with the position: Su et al., "RoFormer: enhanced transformer with rotary
+ * position embedding" (2021). Of x (outer, positions, inner, features) the features 2i and 2i + 1 if `interleaved`, else i
+ * and i + features / 2, at position p turn by (offset + p) · base^(-2i / features), the other way if `backwards`. Angles
+ * are double, their cosines and sines are rounded to float32, and so is each step of a · cos - b · sin and
+ * b · cos + a · sin. */
+typedef struct Rotation {
+  double base;
+  int64_t offset;
+  bool interleaved, backwards;
+} Rotation;
+
+/* A step of a recurrent layer, of all rows: what the gates get from the input and, with the bias, from the hidden state
+ * before, in PyTorch's order. With σ the sigmoid function and * elementwise:
+ * GRU (3 · hidden: r, z, n): r = σ(xr + hr), z = σ(xz + hz), n = tanh(xn + r * hn), state' = (1 - z) * n + z * state.
+ * LSTM (4 · hidden: i, f, g, o), whose state is the cell: state' = σ(f) * state + σ(i) * tanh(g), and
+ * hidden' = σ(o) * tanh(state'). */
+typedef struct RecurrentStep {
+  const Tensor *from_input, *from_hidden; /* (rows, 3 or 4 · hidden) */
+  const Tensor *state;                    /* (rows, hidden) */
+} RecurrentStep;
+
+/* What its backward pass takes: `saved` (rows, 4 · hidden) of the step, r, z, n and hn or i, f, g and o after their
+ * functions; the states before and, of an LSTM, after it; and the gradients of the hidden state and, of an LSTM, of the
+ * state after it. */
+typedef struct RecurrentBackward {
+  const Tensor *saved, *state, *state_after;
+  const Tensor *grad_hidden, *grad_state_after;
+} RecurrentBackward;
+
+/* softmax(scale · q·kᵀ)·v over the keys; causal: query i sees keys up to i + keys - queries. k and v may have fewer heads
+ * than q, which a group of neighbouring heads shares then. */
 typedef struct Attention {
   const Tensor *q, *k, *v;
   float scale;

@@ -52,6 +52,15 @@ bool cpu_attention(Tensor *y, Tensor *log_sums, const Attention *attention);
 bool cpu_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward);
 
 /* index/ */
+/* attention/rotate.c */
+bool cpu_rotate(Tensor *out, const Tensor *x, const Rotation *rotation);
+
+/* recurrent.c */
+bool cpu_recurrent_step(Tensor *hidden, Tensor *state, Tensor *saved, const RecurrentStep *step);
+bool cpu_recurrent_step_backward(Tensor *from_input, Tensor *from_hidden, Tensor *state,
+                                 const RecurrentBackward *backward);
+
+/* index.c */
 bool cpu_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index, bool adds);
 bool cpu_gather(Tensor *out, const Tensor *x, const Tensor *index);

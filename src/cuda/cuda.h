@@ -165,10 +165,18 @@ bool cuda_normalize_backward(const NormalizeGradients *gradients, const Normaliz
 /* dropout.c */
 bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);
 
-/* attention.c */
+/* attention/attention.c */
 bool cuda_attends(const Tensor *q, const Tensor *k, const Tensor *v);
 bool cuda_attention(Tensor *y, Tensor *log_sums, const Attention *attention);
 bool cuda_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward);
+
+/* attention/rotate.c */
+bool cuda_rotate(Tensor *out, const Tensor *x, const Rotation *rotation);
+
+/* recurrent.c */
+bool cuda_recurrent_step(Tensor *hidden, Tensor *state, Tensor *saved, const RecurrentStep *step);
+bool cuda_recurrent_step_backward(Tensor *from_input, Tensor *from_hidden, Tensor *state,
+                                  const RecurrentBackward *backward);
 
 /* index.c */
 bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index);

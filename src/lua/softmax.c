@@ -19,11 +19,11 @@ static int lfp8_softmax_backward(lua_State *L) {
   return finish(L, op_softmax_backward(new_tensor(L), dy, y, dimension, logarithm), 1);
 }
 
-/* attention_softmax_(scores, scale, causal): in place, core/operations.h, SoftmaxRule */
+/* attention_softmax_(scores, scale, causal, masked): in place, core/operations.h, SoftmaxRule */
 static int lfp8_attention_softmax_(lua_State *L) {
   Tensor *scores = check_tensor(L, 1);
   double scale = check_double(L, 2);
-  bool ok = op_softmax_in_place(scores, scale, optional_boolean(L, 3, false));
+  bool ok = op_softmax_in_place(scores, scale, optional_boolean(L, 3, false), optional_boolean(L, 4, false));
   lua_settop(L, 1);
   return finish(L, ok, 1);
 }

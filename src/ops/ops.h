@@ -139,13 +139,24 @@ bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high);
 /* x = x · factor, an f32 of one element, which costs nothing where that is 1. x contiguous, f32, f16 or bf16. */
 bool op_scale_in_place(Tensor *x, const Tensor *factor);
 
-/* --- attention (attention.c): core/operations.h and backend.h --- */
+/* --- attention (attention/attention.c): core/operations.h and backend.h --- */
 
 /* y as a (batch, heads, queries, features) view of (batch, queries, heads, features). True without being *done where
  * the device has no kernel for these. */
 bool op_attention(Tensor *y, Tensor *log_sums, const Attention *attention, bool *done);
 /* Writes the gradients; an error where there is no kernel. */
 bool op_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward);
+/* attention/rotate.c: core/operations.h; of x any float dtype to compute in and any strides, `dimension` has the
+ * positions, the last one the features, which are even in number. */
+bool op_rotate(Tensor *out, const Tensor *x, int dimension, const Rotation *rotation);
+
+/* --- recurrent layers (recurrent.c): core/operations.h and backend.h --- */
+
+/* `hidden` is left as it is unless the gates are four: an LSTM's. */
+bool op_recurrent_step(Tensor *hidden, Tensor *state, Tensor *saved, const RecurrentStep *step);
+/* Of an LSTM where backward->state_after is not NULL; `from_hidden` is left as it is then. */
+bool op_recurrent_step_backward(Tensor *from_input, Tensor *from_hidden, Tensor *state,
+                                const RecurrentBackward *backward);
 
 /* --- reductions (reduce.c) --- */
 
@@ -159,7 +170,7 @@ bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm);
 bool op_softmax_backward(Tensor *out, const Tensor *dy, const Tensor *y, int dimension, bool logarithm);
 /* softmax(scale · x) over the last dimension of a contiguous tensor in place, and its gradient, in place of that of the
  * result y: core/operations.h, SoftmaxRule. */
-bool op_softmax_in_place(Tensor *x, double scale, bool causal);
+bool op_softmax_in_place(Tensor *x, double scale, bool causal, bool masked);
 bool op_softmax_backward_in_place(Tensor *dy, const Tensor *y, double scale, bool causal);
 
 /* --- cross-entropy (cross_entropy.c) --- */

@@ -42,9 +42,9 @@ static bool check_scores(const Tensor *x, double scale, bool causal) {
   return tensor_is_contiguous(x) || error_set("a contiguous tensor is needed");
 }
 
-bool op_softmax_in_place(Tensor *x, double scale, bool causal) {
+bool op_softmax_in_place(Tensor *x, double scale, bool causal, bool masked) {
   if (!check_scores(x, scale, causal)) return false;
-  SoftmaxRule rule = {.scale = (float)scale, .causal = causal};
+  SoftmaxRule rule = {.scale = (float)scale, .causal = causal, .masked = masked};
   if (!backend_for(x)->softmax(x, x, rule)) return false;
   tensor_changed(x);
   return true;

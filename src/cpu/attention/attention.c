@@ -81,6 +81,11 @@ static bool run(Heads job) {
 
 static int64_t floats_of_head(const Tensor *x) { return x->size[2] * x->size[3]; }
 
+/* The head of keys and values that belongs to a head of queries, counted through the batch. */
+static int64_t key_head(const Attention *attention, int64_t head) {
+  return head / (attention->q->size[1] / attention->k->size[1]);
+}
+
 static size_t block_floats(const Attention *attention) { return (size_t)(QUERY_BLOCK * attention->k->size[2]); }
 
 /* A part of the scratch space that ends where the next one begins. */
@@ -102,8 +107,8 @@ static bool forward_head(const Heads *job, int64_t head, float *scratch) {
   const Attention *attention = job->attention;
   int64_t features = attention->q->size[3], queries = attention->q->size[2];
   Rows q = rows_of_head(attention->q, head, take(&scratch, (size_t)floats_of_head(attention->q)));
-  Rows k = rows_of_head(attention->k, head, take(&scratch, (size_t)floats_of_head(attention->k)));
-  Rows v = rows_of_head(attention->v, head, take(&scratch, (size_t)floats_of_head(attention->v)));
+  Rows k = rows_of_head(attention->k, key_head(attention, head), take(&scratch, (size_t)floats_of_head(attention->k)));
+  Rows v = rows_of_head(attention->v, key_head(attention, head), take(&scratch, (size_t)floats_of_head(attention->v)));
   float *y = take(&scratch, (size_t)(QUERY_BLOCK * features)), *scores = take(&scratch, block_floats(attention));
   float *log_sums = (float *)tensor_data(job->log_sums) + head * queries;
   for (int64_t first = 0; first < queries; first += QUERY_BLOCK) {
@@ -136,8 +141,8 @@ static bool backward_head(const Heads *job, int64_t head, float *scratch) {
   int64_t features = attention->q->size[3], queries = attention->q->size[2];
   Rows q = rows_of_head(attention->q, head, take(&scratch, of_queries));
   Rows dy = rows_of_head(job->dy, head, take(&scratch, of_queries));
-  Rows k = rows_of_head(attention->k, head, take(&scratch, of_keys));
-  Rows v = rows_of_head(attention->v, head, take(&scratch, of_keys));
+  Rows k = rows_of_head(attention->k, key_head(attention, head), take(&scratch, of_keys));
+  Rows v = rows_of_head(attention->v, key_head(attention, head), take(&scratch, of_keys));
   float *dk = take(&scratch, of_keys), *dv = take(&scratch, of_keys);
   float *dq = take(&scratch, (size_t)(QUERY_BLOCK * features));
   float *probabilities = take(&scratch, block_floats(attention)), *grads = take(&scratch, block_floats(attention));

@@ -51,7 +51,12 @@ static void softmax_short_row(const Softmax *job, int64_t first, int length) {
     scale_floats(scaled, x, job->rule.scale, length);
     x = scaled;
   }
-  exp_minus(out, x, 1, max_floats(x, length), length);
+  float largest = max_floats(x, length);
+  if (job->rule.masked && largest == -INFINITY) {
+    store_zeros(job, first, length);
+    return;
+  }
+  exp_minus(out, x, 1, largest, length);
   scale_floats(out, out, 1.0f / (float)sum_floats(out, length), length);
   store_floats(job->out_dtype, job->out, first, length, out);
 }
@@ -67,6 +72,10 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
       continue;
     }
     RowSum total = row_sum(job->x_dtype, job->x, first, length, scale, NULL);
+    if (job->rule.masked && total.largest == -INFINITY) {
+      store_zeros(job, first, length);
+      continue;
+    }
     float factor = 1.0f / total.sum, logarithm = logf(total.sum);
     for (int64_t start = 0; start < length; start += CHUNK) {
       int n = chunk_length(length, start);

@@ -5,7 +5,7 @@
 static bool has_kernel(const Tensor *q, const Tensor *k, const Tensor *v, bool causal) {
   const Backend *backend = backend_for(q);
   bool fits = q->rank == 4 && k->rank == 4 && tensor_same_shape(k, v) && q->dtype == k->dtype && q->dtype == v->dtype;
-  for (int d = 0; d < 4 && fits; d++) fits = d == 2 || q->size[d] == k->size[d];
+  fits = fits && q->size[0] == k->size[0] && q->size[3] == k->size[3] && k->size[1] > 0 && q->size[1] % k->size[1] == 0;
   return fits && (!causal || q->size[2] <= k->size[2]) && backend->attends && backend->attends(q, k, v);
 }
 
@@ -38,10 +38,12 @@ bool op_attention_backward(const AttentionGradients *gradients, const AttentionB
   const Tensor *y = backward->y, *dy = backward->dy, *log_sums = backward->log_sums;
   Tensor *outputs[3] = {gradients->q, gradients->k, gradients->v};
   if (!same_device(q, k) || !same_device(q, v) || !same_device(q, log_sums) || !check_like(y, q, "y") ||
-      !check_like(dy, q, "dy") || !check_like(outputs[0], q, "dq") || !check_like(outputs[1], k, "dk") ||
-      !check_like(outputs[2], v, "dv")) {
+      !check_like(dy, q, "dy") || !check_like(outputs[0], q, "dq")) {
     return false;
   }
+  Tensor each = *k; /* a part for each head of q */
+  each.size[1] = q->size[1];
+  if (!check_like(outputs[1], &each, "dk") || !check_like(outputs[2], &each, "dv")) return false;
   if (log_sums->dtype != DTYPE_F32 || tensor_count(log_sums) != q->size[0] * q->size[1] * q->size[2] ||
       !tensor_is_contiguous(log_sums)) {
     return error_set("log_sums must be what attention returned");

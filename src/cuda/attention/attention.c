@@ -27,10 +27,10 @@ static AttentionOperand operand_of(const Tensor *x) {
   return (AttentionOperand){tensor_data(x), x->stride[0], x->stride[1], x->stride[2]};
 }
 
-/* So many heads that the cache of a data center's GPU, 40 MB or more, holds their keys and values. */
-static int heads_at_once(const Tensor *k) {
+/* So many heads that the cache of a data center's GPU, 40 MB or more, holds their keys and values, which so many share. */
+static int heads_at_once(const Tensor *k, int64_t group) {
   int64_t heads = k->size[0] * k->size[1], bytes = 2 * 2 * k->size[2] * k->size[3], fit = ((int64_t)32 << 20) / bytes;
-  return (int)(fit < 1 ? 1 : fit < heads ? fit : heads);
+  return (int)(group * (fit < 1 ? 1 : fit < heads ? fit : heads));
 }
 
 static bool hopper_is_on(void) {
@@ -47,13 +47,15 @@ static bool suits_hopper(const CudaDevice *device, const Attention *attention) {
 static AttentionPlan plan_of(const CudaDevice *device, const Tensor *y, const Tensor *log_sums,
                              const Attention *attention) {
   const Tensor *q = attention->q;
+  int64_t group = q->size[1] / attention->k->size[1];
   return (AttentionPlan){.dtype = q->dtype,
                          .batch = q->size[0],
                          .heads = q->size[1],
+                         .group = (int)group,
                          .queries = (int)q->size[2],
                          .keys = (int)attention->k->size[2],
                          .features = (int)q->size[3],
-                         .heads_at_once = heads_at_once(attention->k),
+                         .heads_at_once = heads_at_once(attention->k, group),
                          .hopper = suits_hopper(device, attention),
                          .scale = attention->scale,
                          .scale_log2 = (float)(attention->scale * M_LOG2E),
