@@ -188,6 +188,32 @@ for _, causal in ipairs {false, true} do
   case("attention to itself" .. name, function(x) return fp8.self_attention(x, 2, {causal = causal}) end,
     any(2, 4, 12)).step = 0.01
 end
+case("attention under a mask", function(q, k, v, mask)
+  return fp8.attention(q, k, v, {mask = mask, causal = true})
+end, any(2, 3, 4), any(2, 5, 4), any(2, 5, 2), any(2, 1, 5)).step = 0.01
+case("attention to itself under a mask", function(x, mask) return fp8.self_attention(x, 2, {mask = mask}) end,
+  any(2, 4, 12), any(4, 4)).step = 0.01
+case("attention with shared heads", function(q, k, v)
+  return fp8.attention(q, k, v, {enable_gqa = true, causal = true})
+end, any(4, 3, 4), any(2, 5, 4), any(2, 5, 2)).step = 0.01
+case("rotary embedding", function(x) return fp8.rotary_embedding(x, {offset = 3, interleaved = true}) end, any(2, 3, 4))
+case("rotary embedding of positions before heads", function(x)
+  return fp8.rotary_embedding(x, {dimension = 2, base = 100})
+end, any(2, 3, 2, 4))
+for _, class in ipairs {"GRU", "LSTM"} do
+  case(class, function(x, hidden, cell, weight)
+    local layer = fp8.nn[class](3, 2, {bidirectional = true, device = x.device})
+    fp8.no_grad(function()
+      for i, parameter in ipairs(layer:parameters()) do
+        parameter:copy_((fp8.arange(parameter:numel(), {dtype = "f32", device = x.device}) * 0.7 + i):sin():view(
+          parameter.shape))
+      end
+    end)
+    layer.weight_hh_l0_reverse = weight:narrow(1, 1, 2 * layer.gates)
+    local y, last = layer(x, class == "LSTM" and {hidden, cell} or hidden)
+    return y * (class == "LSTM" and last[2] or last * cell):sum(1, true):sum(-1, true)
+  end, any(4, 2, 3), any(2, 2, 2), any(2, 2, 2), any(8, 2)).step = 0.01
+end
 case("attention with dropout", function(q, k, v)
   fp8.manual_seed(6)
   return fp8.attention(q, k, v, {dropout = 0.3})

@@ -31,6 +31,12 @@ local operations = {
     local heads = x:reshape(1, 1, x:size(1), x:size(2))
     return fp8.attention(heads, heads, heads)
   end,
+  rotary_embedding = function(x) return fp8.rotary_embedding(x:reshape(2, -1)) end,
+  recurrent_step = function(x)
+    local state = core.narrow(x, 1, 1, 1):contiguous()
+    local gates = fp8.cat({state, state, state}, 2)
+    return core.recurrent_step(gates, gates, state)
+  end,
   attention_softmax = function(x)
     return core.attention_softmax_(x:clone():reshape(1, 1, x:size(1), x:size(2)), 0.5, false)
   end,

@@ -238,7 +238,7 @@ support.each_device(function(device)
       local modules = {
         fp8.Linear(4, 4, on), fp8.LinearMixed(4, 4, on), fp8.LinearGlobal(4, 4, on), nn.LayerNorm(4, on),
         nn.RMSNorm(4, on), nn.ReLU(), nn.GELU(), nn.SiLU(), nn.Dropout(0.5), nn.LayerScale(4, on), nn.MLP(4, 8, on),
-        nn.MultiHeadAttention(4, 2, on), nn.TransformerBlock(4, 2, on), nn.Sequential(nn.ReLU()),
+        nn.Sequential(nn.ReLU()),
       }
       for _, module in ipairs(modules) do
         assert.same(x.shape, module(x).shape)
@@ -247,6 +247,14 @@ support.each_device(function(device)
         fails("got a tensor as argument 2", module, x, mask)
         fails("got a number as argument 3", module, x, nil, 3)
         fails("got a boolean as argument 2", module.forward, module, x, true)
+      end
+      for _, module in ipairs {nn.MultiHeadAttention(4, 2, on), nn.TransformerBlock(4, 2, on), nn.GRU(4, 4, on)} do
+        assert.same(x.shape, module(x, nil).shape)
+        fails(module.class_name .. ": it takes ", module, x, nil, mask)
+        fails("got a number as argument 3", module, x, nil, 3)
+      end
+      for _, module in ipairs {nn.MultiHeadAttention(4, 2, on), nn.TransformerBlock(4, 2, on)} do
+        fails("options must be a table, got a tensor; a mask is option mask", module, x, mask)
       end
       local ids = fp8.zeros(3, {dtype = "i64", device = device})
       fails("Embedding: it takes a tensor of integers and nothing else", nn.Embedding(5, 4, on), ids, ids)

@@ -419,8 +419,38 @@ return function(random, device, pool_size)
   function makers.packed() return fp8.randn(2, 3, 12, {device = device, requires_grad = random(2) == 1}) end
   function makers.fraction() return pick {0, 0.5, 0.9, random(), make "number"} end
   function makers.attention_options()
-    return pick {{}, {causal = true}, {scale = make "number"}, {dropout = 0.5}, {causal = make "any"}}
+    return pick {
+      {}, {causal = true}, {scale = make "number"}, {dropout = 0.5}, {causal = make "any"}, {mask = make "any"},
+      {mask = make "score_mask"}, {mask = make "score_mask", causal = true, dropout = 0.5}, {enable_gqa = true},
+    }
   end
+  function makers.score_mask()
+    local shape = pick {{3}, {3, 3}, {1, 3}, {2, 1, 3}, {2, 1, 3, 3}, copied(pick(shapes))}
+    local options = {device = device, requires_grad = random(2) == 1}
+    return random(2) == 1 and fp8.randint(0, 2, shape, {dtype = "u8", device = device}) or fp8.randn(shape, options)
+  end
+  function makers.rotary_options()
+    return pick {
+      {}, {base = make "number"}, {offset = make "number"}, {interleaved = true}, {dimension = make "dimension"},
+      make "options",
+    }
+  end
+  function makers.fitting_rotary_options() return pick {{}, {base = make "number"}, {interleaved = true}} end
+  function makers.call_options()
+    return pick {
+      {}, {mask = make "score_mask"}, {key_padding_mask = fp8.zeros(2, 3, {dtype = "u8", device = device})},
+      {key_padding_mask = make "score_mask", mask = make "score_mask"}, {cache = make "any"},
+      {cache = fp8.nn.KeyValueCache()}, make "options",
+    }
+  end
+  function makers.recurrent_options()
+    return pick {
+      {device = device}, {device = device, bidirectional = true, num_layers = 2, dropout = 0.5},
+      {device = device, batch_first = true, bias = false}, {num_layers = make "any"}, make "options",
+    }
+  end
+  function makers.gates() return fp8.randn(2, pick {12, 12, 16, 16, 9}, {device = device}) end
+  function makers.hidden_state() return random(6) == 1 and make "any" or fp8.randn(2, 4, {device = device}) end
   function makers.fitting_layer_options() return pick {{device = device}, {dtype = make "dtype", device = device}} end
   --- Images, patches and what goes with them.
   function makers.images4() return fp8.randn(2, 3, 5, 6, {device = device, requires_grad = random(2) == 1}) end

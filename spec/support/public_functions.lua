@@ -74,7 +74,18 @@ for names, kinds in ([[
   embedding: parameter targets
   attention: heads heads heads attention_options
   self_attention: packed small attention_options
-  attention_softmax_: heads small boolean
+  attention_softmax_: heads small boolean boolean
+  alibi_slopes: small fitting_options
+  rotary_embedding: tensor rotary_options
+  rotate: heads dimension small small boolean boolean
+  recurrent_step: gates gates hidden_state
+  recurrent_step_backward: gates hidden_state hidden_state hidden_state hidden_state
+  RotaryEmbedding: small fitting_rotary_options
+  KeyValueCache: none
+  GRU LSTM: small small recurrent_options
+  GRUCell LSTMCell: small small fitting_layer_options
+  attend: packed call_options
+  recur: heads small recurrent_options
   triangle_matmul: heads across boolean
   attention_softmax_backward_: heads heads small boolean
   cat stack: list dimension
@@ -271,6 +282,24 @@ local uses = {
     local z = x * y + x:reshape(-1):softmax(1):max() - y:t():contiguous():exp():sum(1):mean()
     z:backward(z, {retain_graph = true})
     z:sum():backward()
+  end,
+  attend = function(x, options)
+    local block = fp8.nn.TransformerBlock(12, 2, {device = x.device, kv_heads = 1, rotary = {interleaved = true}})
+    local cache = fp8.nn.KeyValueCache()
+    fp8.no_grad(function()
+      for _ = 1, 2 do block(x, {cache = cache}) end
+    end)
+    cache:length()
+    tostring(cache)
+    block(x, options):sum():backward()
+  end,
+  recur = function(x, hidden, options)
+    for _, class in ipairs {"GRU", "LSTM"} do
+      local layer = fp8.nn[class](4, hidden, options)
+      local y, states = layer(x)
+      y:sum():backward()
+      layer(x, states)
+    end
   end,
   walk = function(tensors, options)
     for batch in fp8.data.batches(tensors, options) do batch:totable() end

@@ -7,6 +7,7 @@ local group = require "fp8.nn.normalization.group"
 local linear = require "fp8.nn.linear"
 local normalization = require "fp8.nn.normalization"
 local pooling = require "fp8.nn.patches.pooling"
+local recurrent = require "fp8.nn.recurrent"
 local shapes = require "fp8.nn.shapes"
 
 return require("fp8.library")("fp8.nn", {
@@ -47,7 +48,13 @@ return require("fp8.library")("fp8.nn", {
   LogSoftmax = activations.LogSoftmax,
   Dropout = require "fp8.nn.dropout",
   LayerScale = require "fp8.nn.layer_scale",
-  MultiHeadAttention = require "fp8.nn.attention",
+  MultiHeadAttention = require "fp8.nn.attention.multi_head",
+  RotaryEmbedding = require "fp8.nn.attention.rotary_embedding",
+  KeyValueCache = require "fp8.nn.attention.key_value_cache",
+  GRU = recurrent.GRU,
+  LSTM = recurrent.LSTM,
+  GRUCell = recurrent.GRUCell,
+  LSTMCell = recurrent.LSTMCell,
   MLP = require "fp8.nn.mlp",
   GatedMLP = require "fp8.nn.gated_mlp",
   TransformerBlock = require "fp8.nn.transformer",

@@ -9,20 +9,22 @@ local Dropout = require "fp8.nn.dropout"
 local LayerScale = require "fp8.nn.layer_scale"
 local MLP = require "fp8.nn.mlp"
 local Module = require "fp8.nn.module"
-local MultiHeadAttention = require "fp8.nn.attention"
+local MultiHeadAttention = require "fp8.nn.attention.multi_head"
 local recompute = require "fp8.recompute"
 
 local norms = {layer = normalization.LayerNorm, rms = normalization.RMSNorm}
 
 local known_options = {
   causal = "boolean", hidden = "number", activation = "string", bias = "boolean", dropout = "number",
-  layer_scale = "number", norm = "string", recompute = "boolean", dtype = "dtype", device = "device",
+  layer_scale = "number", norm = "string", norm_first = "boolean", kv_heads = "number", rotary = true,
+  recompute = "boolean", dtype = "dtype", device = "device",
 }
 
 local TransformerBlock = Module:extend("TransformerBlock")
 
 --- fp8.nn.TransformerBlock(features, heads [, options]): x + attention(norm1(x)), then x + mlp(norm2(x)), as GPT-2 and
--- vision transformers have it (normalization first).
+-- vision transformers have it (normalization first); or norm1(x + attention(x)), then norm2(x + mlp(x)), as the
+-- original transformer, BERT and, unless it is told otherwise, PyTorch's TransformerEncoderLayer do.
 --
 -- Parts: norm1, attention, norm2, mlp; with layer_scale also scale1 and scale2, and with dropout also dropout, which
 -- end the two branches.
@@ -34,6 +36,8 @@ local TransformerBlock = Module:extend("TransformerBlock")
 --   dropout     of attention probabilities, of the MLP's hidden features and at the end of both branches (0)
 --   layer_scale initial value of LayerScale at the end of both branches; none if left out
 --   norm        "layer" (the default) or "rms"
+--   norm_first  whether the branches begin with the normalization (true), or their sums end with it
+--   kv_heads, rotary   of MultiHeadAttention
 --   recompute   whether training keeps the block's input alone for the backward pass, which computes the block again
 --               (fp8.recompute): less memory for a third more work (false)
 --   dtype, device
@@ -53,13 +57,14 @@ function TransformerBlock:init(features, heads, options)
   if norm == norms.layer then norm_bias = bias end
   self.norm1 = norm(features, settings {bias = norm_bias})
   self.attention = MultiHeadAttention(features, heads,
-    settings {causal = options.causal, bias = bias, dropout = dropout})
+    settings {causal = options.causal, bias = bias, dropout = dropout, kv_heads = options.kv_heads,
+      rotary = options.rotary})
   if options.layer_scale then self.scale1 = LayerScale(features, settings {initial = options.layer_scale}) end
   self.norm2 = norm(features, settings {bias = norm_bias})
   self.mlp = MLP(features, options.hidden or 4 * features,
     settings {activation = options.activation, bias = bias, dropout = dropout})
   if options.layer_scale then self.scale2 = LayerScale(features, settings {initial = options.layer_scale}) end
-  self.recompute = options.recompute or false
+  self.recompute, self.norm_first = options.recompute or false, options.norm_first ~= false
   if dropout > 0 then self.dropout = Dropout(dropout) end
 end
 
@@ -69,21 +74,30 @@ local function ended(self, branch, scale)
   return self.dropout and self.dropout(branch) or branch
 end
 
-local function compute(self, x)
-  local branch = ended(self, self.attention(self.norm1(x)), self.scale1)
-  local sum, normalized = fused.sum_and_norm(self.norm2, x, branch)
-  if not sum then
-    sum = add(x, branch)
-    normalized = self.norm2(sum)
-  end
-  return add(sum, ended(self, self.mlp(normalized), self.scale2))
+-- x + branch, and the norm of that.
+local function sum_and_norm(norm, x, branch)
+  local sum, normalized = fused.sum_and_norm(norm, x, branch)
+  if sum then return sum, normalized end
+  sum = add(x, branch)
+  return sum, norm(sum)
+end
+
+local function compute(self, x, options)
+  local first = self.norm_first
+  local branch = ended(self, self.attention(first and self.norm1(x) or x, options), self.scale1)
+  local sum, normalized = sum_and_norm(first and self.norm2 or self.norm1, x, branch)
+  local hidden = ended(self, self.mlp(normalized), self.scale2)
+  if first then return add(sum, hidden) end
+  local _, y = sum_and_norm(self.norm2, normalized, hidden)
+  return y
 end
 
 --- x (batch, positions, features) to the same shape.
-function TransformerBlock:forward(x, ...)
-  arguments.check_one(self, "one sequence (batch, positions, features), whose mask is option causal,", ...)
-  if self.recompute and self.training then return recompute(compute, self, x) end
-  return compute(self, x)
+-- @param options of MultiHeadAttention's forward: {mask =, key_padding_mask =, cache =}
+function TransformerBlock:forward(x, options, ...)
+  arguments.check_one(self, "one sequence (batch, positions, features) and options of its attention", nil, ...)
+  if self.recompute and self.training then return recompute(compute, self, x, options) end
+  return compute(self, x, options)
 end
 
 return TransformerBlock

@@ -6,7 +6,7 @@
 -- adds to it what `backward` has to know.
 local core = require "fp8.core"
 local mask = require "fp8.ops.attention.mask"
-local transposed_matmul = require "fp8.ops.transposed_matmul"
+local transposed_matmul = require "fp8.ops.matmul.transposed"
 
 local free, matmul, matrices, shape_of, share = core.free, core.matmul, core.matrices, core.shape, core.share
 local transpose, view = core.transpose, core.view

@@ -1,0 +1,149 @@
+--- Multi-head attention of a sequence to itself.
+local check_options = require "fp8.check_options"
+local core = require "fp8.core"
+local arguments = require "fp8.nn.arguments"
+local attention = require "fp8.ops.attention"
+local mask = require "fp8.ops.attention.mask"
+local view = require "fp8.ops.view"
+local Linear = require("fp8.nn.linear").Linear
+local Module = require "fp8.nn.module"
+local RotaryEmbedding = require "fp8.nn.attention.rotary_embedding"
+
+local known_options = {
+  causal = "boolean", bias = "boolean", dropout = "number", kv_heads = "number", rotary = true, dtype = "dtype",
+  device = "device",
+}
+local call_options = {mask = true, key_padding_mask = true, cache = true}
+
+local MultiHeadAttention = Module:extend("MultiHeadAttention")
+
+-- Uniform in ±√(6 / (fan_in + fan_out)): Glorot and Bengio (2010), which PyTorch takes here.
+local function glorot(weight)
+  local fan_out, fan_in = core.size(weight, 1), core.size(weight, 2)
+  core.mul_(weight, math.sqrt(6 / (fan_in + fan_out)) * math.sqrt(fan_in)) -- a Linear starts in ±1 / √fan_in
+end
+
+--- fp8.nn.MultiHeadAttention(features, heads [, options]): out_proj(attention of in_proj(x)).
+--
+-- The parts are Linear layers, so that fp8.convert finds them: `in_proj` (features to those of all heads' queries, then
+-- the keys, then the values: 3 · features, fewer with kv_heads) and `out_proj`. PyTorch's nn.MultiheadAttention holds
+-- the same numbers as in_proj_weight and in_proj_bias, here in_proj.weight and in_proj.bias, and starts as this does.
+-- @param options
+--   causal   whether a position sees only those before it and itself (false)
+--   bias     of both layers (true)
+--   dropout  of the attention probabilities, in training (0)
+--   kv_heads how many heads keys and values have, each for as many heads of queries: 1 is multi-query attention (heads)
+--   rotary   true, or options of fp8.nn.RotaryEmbedding: queries and keys are turned by their positions (false)
+--   dtype, device
+function MultiHeadAttention:init(features, heads, options)
+  local name = self.class_name
+  arguments.check_size(name, "features", features)
+  arguments.check_size(name, "heads", heads)
+  if features % heads ~= 0 then core.raise(("%s: %d heads can't share %d features"):format(name, heads, features)) end
+  options = check_options(name, options, known_options)
+  self.features, self.heads, self.kv_heads = features, heads, options.kv_heads or heads
+  arguments.check_size(name, "option kv_heads", self.kv_heads)
+  if heads % self.kv_heads ~= 0 then
+    core.raise(("%s: %d heads can't share %d heads of keys and values"):format(name, heads, self.kv_heads))
+  end
+  self.causal, self.dropout = options.causal or false, options.dropout or 0
+  arguments.check_probability(name, "option dropout", self.dropout)
+  local rotary = options.rotary
+  if rotary then self.rotary = RotaryEmbedding(features / heads, type(rotary) == "table" and rotary or nil) end
+  if rotary ~= nil and type(rotary) ~= "boolean" and type(rotary) ~= "table" then
+    core.raise(("%s: option rotary must be a boolean or a table, got %s"):format(name, type(rotary)))
+  end
+  local bias = options.bias ~= false
+  local settings = {bias = bias, dtype = options.dtype, device = options.device}
+  self.in_proj = Linear(features, features / heads * (heads + 2 * self.kv_heads), settings)
+  self.out_proj = Linear(features, features, settings)
+  glorot(self.in_proj.weight)
+  if bias then
+    core.zero_(self.in_proj.bias)
+    core.zero_(self.out_proj.bias)
+  end
+end
+
+-- The mask of a call's options.
+local function mask_of(self, options, x, keys)
+  local padding = options.key_padding_mask
+  if padding == nil then return options.mask end
+  local batch = core.size(x, 1)
+  mask.check(self.class_name, "key_padding_mask", padding, {batch, keys}, core.device(x))
+  if core.rank(padding) ~= 2 then
+    core.raise(("%s: option key_padding_mask must be (batch, keys), got %d dimensions"):format(self.class_name,
+      core.rank(padding)))
+  end
+  if core.dtype(padding) == "u8" then padding = core.eq(padding, 0) end
+  padding = view.view(padding, {core.size(padding, 1), 1, 1, core.size(padding, 2)})
+  if options.mask ~= nil then
+    mask.check(self.class_name, "mask", options.mask, {batch, self.heads, core.size(x, 2), keys}, core.device(x))
+  end
+  return mask.both(options.mask, padding)
+end
+
+-- Heads `first` on of joined (batch, positions, all heads, features), as (batch, heads, positions, features).
+local function heads_of(joined, first, count)
+  return view.transpose(view.narrow(joined, 3, first, count), 2, 3)
+end
+
+-- Where keys and values are not simply those of the input's own heads.
+local function attend(self, x, cache, options)
+  local batch, positions, heads, kv_heads = core.size(x, 1), core.size(x, 2), self.heads, self.kv_heads
+  local joined = view.view(x, {batch, positions, heads + 2 * kv_heads, self.features / heads})
+  local q, k, v = heads_of(joined, 1, heads), heads_of(joined, heads + 1, kv_heads),
+    heads_of(joined, heads + kv_heads + 1, kv_heads)
+  if self.rotary then
+    local at = {offset = cache and cache:length(self) or 0}
+    q, k = self.rotary(q, at), self.rotary(k, at)
+  end
+  if cache then k, v = cache:append(self, k, v) end
+  options.mask = mask_of(self, options, x, core.size(k, 3))
+  options.key_padding_mask, options.enable_gqa = nil, kv_heads < heads
+  local y = attention.attention(q, k, v, options)
+  return view.reshape(view.transpose(y, 2, 3), {batch, positions, self.features})
+end
+
+--- x (batch, positions, features) to the same shape.
+-- @param options
+--   mask   as fp8.attention takes it, for (batch, heads, positions, keys): u8, whose ones take part (where PyTorch's
+--          nn.MultiheadAttention, unlike its scaled_dot_product_attention, leaves those out), or float, which is added
+--   key_padding_mask (batch, keys): u8, whose ones are keys that nobody sees, as PyTorch's; or float, which is added
+--   cache  an fp8.nn.KeyValueCache: the keys are those of earlier calls too, and positions go on from there
+function MultiHeadAttention:forward(x, options, ...)
+  arguments.check_one(self, "one sequence (batch, positions, features) and options", nil, ...)
+  if not core.is_tensor(x) then core.raise("MultiHeadAttention: the input must be a tensor, got " .. type(x)) end
+  if core.rank(x) ~= 3 then
+    core.raise(("MultiHeadAttention: the input must have 3 dimensions, (batch, positions, features), got %d")
+      :format(core.rank(x)))
+  end
+  if core.is_tensor(options) then
+    core.raise(self.class_name .. ": options must be a table, got a tensor; a mask is option mask or key_padding_mask")
+  end
+  options = check_options(self.class_name, options, call_options)
+  local cache = options.cache
+  if cache ~= nil and not (type(cache) == "table" and cache.append and cache.length) then
+    core.raise("MultiHeadAttention: option cache must be an fp8.nn.KeyValueCache, got " .. type(cache))
+  end
+  local rule = {
+    causal = self.causal, dropout = self.training and self.dropout or 0, mask = options.mask,
+    key_padding_mask = options.key_padding_mask,
+  }
+  local projected = self.in_proj(x)
+  if cache or self.rotary or self.kv_heads < self.heads then
+    return self.out_proj(attend(self, projected, cache, rule))
+  end
+  rule.mask = mask_of(self, rule, x, core.size(x, 2))
+  rule.key_padding_mask = nil
+  return self.out_proj(attention.self_attention(projected, self.heads, rule))
+end
+
+function MultiHeadAttention:description()
+  local text = ("%d, %d heads"):format(self.features, self.heads)
+  if self.kv_heads < self.heads then text = ("%s, %d of keys and values"):format(text, self.kv_heads) end
+  if self.causal then text = text .. ", causal" end
+  if self.dropout > 0 then text = ("%s, dropout = %g"):format(text, self.dropout) end
+  return text
+end
+
+return MultiHeadAttention
