@@ -1,5 +1,5 @@
---- A block of today's language models by hand, root mean square norms, rotary embedding, shared heads of keys and values
--- and SwiGLU, which learns to predict the next byte of a text. Options: --help.
+--- A block of today's language models by hand: RMSNorm, rotary embedding, shared heads of keys and values,
+-- and SwiGLU. It learns to predict the next byte of a text. Options: --help.
 package.path = arg[0]:gsub("[^/\\]*$", "") .. "../lib/?.lua;" .. package.path
 local fp8, options, read_text = require "fp8", require "options", require "text"
 local kinds, nn = options.kinds, fp8.nn

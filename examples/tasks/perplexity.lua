@@ -1,4 +1,4 @@
---- The perplexity of a language model on the last tenth of a text: e to the mean loss of a byte, each of which sees up to
+--- The perplexity of a language model on the last tenth of a text: e to the mean loss of a byte, which sees up to
 -- `context` bytes before it. The model is trained on the rest first. Options: --help.
 package.path = arg[0]:gsub("[^/\\]*$", "") .. "../lib/?.lua;" .. package.path
 local fp8, options, read_text = require "fp8", require "options", require "text"
