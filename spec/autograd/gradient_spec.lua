@@ -193,6 +193,9 @@ case("attention under a mask", function(q, k, v, mask)
 end, any(2, 3, 4), any(2, 5, 4), any(2, 5, 2), any(2, 1, 5)).step = 0.01
 case("attention to itself under a mask", function(x, mask) return fp8.self_attention(x, 2, {mask = mask}) end,
   any(2, 4, 12), any(4, 4)).step = 0.01
+case("attention to itself with shared heads and rotary embedding", function(x)
+  return fp8.self_attention(x, 4, {kv_heads = 2, rotary = {interleaved = true}, causal = true})
+end, any(2, 3, 32)).step = 0.01
 case("attention with shared heads", function(q, k, v)
   return fp8.attention(q, k, v, {enable_gqa = true, causal = true})
 end, any(4, 3, 4), any(2, 5, 4), any(2, 5, 2)).step = 0.01

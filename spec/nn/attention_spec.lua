@@ -108,14 +108,19 @@ support.each_device(function(device)
     end)
 
     it("with rotary embedding depends on distances alone", function()
-      local layer = nn.MultiHeadAttention(16, 2, options {rotary = true})
-      local rotary, q, k = layer.rotary, fp8.randn(2, 16, on):view(2, 1, 1, 16):narrow(4, 1, 8),
+      local rotary, q, k = nn.RotaryEmbedding(8), fp8.randn(2, 16, on):view(2, 1, 1, 16):narrow(4, 1, 8),
         fp8.randn(2, 1, 1, 8, on)
       local function score(at, from) return (rotary(q, {offset = at}) * rotary(k, {offset = from})):sum(-1) end
       support.close(score(7, 4), score(1003, 1000), 1e-4)
       assert.is_true(support.error(score(7, 4), score(9, 4)) > 1e-3)
-      assert.equal(2, select(2, tostring(layer):gsub("Linear", "")))
-      assert.is_truthy(tostring(layer):find("rotary: RotaryEmbedding(8, base = 10000)", 1, true))
+      local layer = nn.MultiHeadAttention(16, 2, options {rotary = true, causal = true})
+      assert.equal("MultiHeadAttention(16, 2 heads, rotary base = 10000, causal", (tostring(layer):match "^[^\n]*"))
+      assert.equal("RotaryEmbedding(8, base = 10000)", tostring(rotary))
+      -- The layer by hand.
+      local x = fp8.randn(2, 5, 16, on)
+      local parts = layer.in_proj(x):detach():view(2, 5, 3, 2, 8):permute(3, 1, 4, 2, 5)
+      local y = fp8.attention(rotary(parts[1]), rotary(parts[2]), parts[3], {causal = true})
+      support.close(layer(x):detach(), layer.out_proj(y:transpose(2, 3):reshape(2, 5, 16)):detach(), 1e-5)
     end)
 
     it("combines masks of both kinds with padding of both kinds", function()

@@ -422,6 +422,7 @@ return function(random, device, pool_size)
     return pick {
       {}, {causal = true}, {scale = make "number"}, {dropout = 0.5}, {causal = make "any"}, {mask = make "any"},
       {mask = make "score_mask"}, {mask = make "score_mask", causal = true, dropout = 0.5}, {enable_gqa = true},
+      {kv_heads = make "small", rotary = make "fitting_rotary_options"}, {kv_heads = make "any"},
     }
   end
   function makers.score_mask()

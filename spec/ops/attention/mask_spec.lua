@@ -134,6 +134,24 @@ support.each_device(function(device)
       end
     end)
 
+    it("packed, and turned by positions, is that of the parts", function()
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local x = fp8.randn(2, 40, 8 * 32, {device = device, dtype = dtype}):requires_grad_()
+        local other = x:detach():clone():requires_grad_()
+        local all = other:view(2, 40, 8, 32):transpose(2, 3)
+        local q, k, v = all:narrow(2, 1, 4), all:narrow(2, 5, 2), all:narrow(2, 7, 2)
+        local rotary = {base = 500}
+        local expected = fp8.attention(fp8.rotary_embedding(q, rotary), fp8.rotary_embedding(k, rotary), v,
+          {causal = true, enable_gqa = true}):transpose(2, 3):reshape(2, 40, 128)
+        local y = fp8.self_attention(x, 4, {causal = true, kv_heads = 2, rotary = rotary})
+        support.equal(y:detach(), expected:detach())
+        local dy = fp8.randn(2, 40, 128, {device = device, dtype = dtype})
+        y:backward(dy)
+        expected:backward(dy)
+        support.close(x.grad, other.grad)
+      end
+    end)
+
     it("makes no copy of the keys where a fused kernel takes them", function()
       local dtype = device == "cpu" and "f32" or "bf16"
       local options = {device = device, dtype = dtype}
@@ -150,6 +168,12 @@ support.each_device(function(device)
       fails("are needed, got (1, 4, 3, 8), (1, 2, 3, 8) and (1, 2, 3, 8)", fp8.attention, q, k, k)
       fails("the heads of q a multiple of those of k and v, got (1, 4, 3, 8), (1, 3, 3, 8)", fp8.attention, q,
         fp8.zeros(1, 3, 3, 8, on), fp8.zeros(1, 3, 3, 8, on), {enable_gqa = true})
+      fails("self_attention: option kv_heads must be a whole number that divides 4 heads, got 3", fp8.self_attention,
+        fp8.zeros(1, 3, 30, on), 4, {kv_heads = 3})
+      fails("self_attention: (batch, positions, features of queries, keys and values) is needed", fp8.self_attention,
+        fp8.zeros(1, 3, 30, on), 4, {kv_heads = 2})
+      fails("self_attention: rotary: unknown option offset", fp8.self_attention, fp8.zeros(1, 3, 24, on), 2,
+        {rotary = {offset = 1}})
       fails("option enable_gqa must be a boolean", fp8.attention, q, q, q, {enable_gqa = 1})
     end)
   end)

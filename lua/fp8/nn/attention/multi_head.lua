@@ -4,6 +4,7 @@ local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local attention = require "fp8.ops.attention"
 local mask = require "fp8.ops.attention.mask"
+local rotary_embedding = require "fp8.ops.attention.rotary_embedding"
 local view = require "fp8.ops.view"
 local Linear = require("fp8.nn.linear").Linear
 local Module = require "fp8.nn.module"
@@ -49,7 +50,10 @@ function MultiHeadAttention:init(features, heads, options)
   self.causal, self.dropout = options.causal or false, options.dropout or 0
   arguments.check_probability(name, "option dropout", self.dropout)
   local rotary = options.rotary
-  if rotary then self.rotary = RotaryEmbedding(features / heads, type(rotary) == "table" and rotary or nil) end
+  if rotary then -- which checks its options
+    local made = RotaryEmbedding(features / heads, type(rotary) == "table" and rotary or nil)
+    self.rotary = {base = made.base, interleaved = made.interleaved}
+  end
   if rotary ~= nil and type(rotary) ~= "boolean" and type(rotary) ~= "table" then
     core.raise(("%s: option rotary must be a boolean or a table, got %s"):format(name, type(rotary)))
   end
@@ -87,20 +91,19 @@ local function heads_of(joined, first, count)
   return view.transpose(view.narrow(joined, 3, first, count), 2, 3)
 end
 
--- Where keys and values are not simply those of the input's own heads.
-local function attend(self, x, cache, options)
+-- Of x (batch, positions, features of all heads), with the keys and values of earlier calls before its own.
+local function attend_cached(self, x, cache, rule, options)
   local batch, positions, heads, kv_heads = core.size(x, 1), core.size(x, 2), self.heads, self.kv_heads
   local joined = view.view(x, {batch, positions, heads + 2 * kv_heads, self.features / heads})
   local q, k, v = heads_of(joined, 1, heads), heads_of(joined, heads + 1, kv_heads),
     heads_of(joined, heads + kv_heads + 1, kv_heads)
   if self.rotary then
-    local at = {offset = cache and cache:length(self) or 0}
-    q, k = self.rotary(q, at), self.rotary(k, at)
+    local rotary = {base = self.rotary.base, interleaved = self.rotary.interleaved, offset = cache:length(self)}
+    q, k = rotary_embedding(q, rotary), rotary_embedding(k, rotary)
   end
-  if cache then k, v = cache:append(self, k, v) end
-  options.mask = mask_of(self, options, x, core.size(k, 3))
-  options.key_padding_mask, options.enable_gqa = nil, kv_heads < heads
-  local y = attention.attention(q, k, v, options)
+  local keys, values = cache:append(self, k, v)
+  rule.mask, rule.enable_gqa = mask_of(self, options, x, core.size(keys, 3)), kv_heads < heads
+  local y = attention.attention(q, keys, values, rule)
   return view.reshape(view.transpose(y, 2, 3), {batch, positions, self.features})
 end
 
@@ -125,22 +128,20 @@ function MultiHeadAttention:forward(x, options, ...)
   if cache ~= nil and not (type(cache) == "table" and cache.append and cache.length) then
     core.raise("MultiHeadAttention: option cache must be an fp8.nn.KeyValueCache, got " .. type(cache))
   end
-  local rule = {
-    causal = self.causal, dropout = self.training and self.dropout or 0, mask = options.mask,
-    key_padding_mask = options.key_padding_mask,
-  }
+  local rule = {causal = self.causal, dropout = self.training and self.dropout or 0}
   local projected = self.in_proj(x)
-  if cache or self.rotary or self.kv_heads < self.heads then
-    return self.out_proj(attend(self, projected, cache, rule))
-  end
-  rule.mask = mask_of(self, rule, x, core.size(x, 2))
-  rule.key_padding_mask = nil
+  if cache then return self.out_proj(attend_cached(self, projected, cache, rule, options)) end
+  rule.mask, rule.kv_heads = mask_of(self, options, x, core.size(x, 2)), self.kv_heads
+  rule.rotary = self.rotary
   return self.out_proj(attention.self_attention(projected, self.heads, rule))
 end
 
 function MultiHeadAttention:description()
   local text = ("%d, %d heads"):format(self.features, self.heads)
   if self.kv_heads < self.heads then text = ("%s, %d of keys and values"):format(text, self.kv_heads) end
+  if self.rotary then
+    text = ("%s, rotary base = %g%s"):format(text, self.rotary.base, self.rotary.interleaved and ", interleaved" or "")
+  end
   if self.causal then text = text .. ", causal" end
   if self.dropout > 0 then text = ("%s, dropout = %g"):format(text, self.dropout) end
   return text

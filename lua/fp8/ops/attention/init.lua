@@ -1,57 +1,21 @@
 --- Attention: softmax(scale · q·kᵀ + mask)·v, as compute.lua computes it.
-local core = require "fp8.core"
 local autograd = require "fp8.autograd"
-local check_options = require "fp8.check_options"
-local computable = require "fp8.computable"
 local compute = require "fp8.ops.attention.compute"
-local is_whole = require "fp8.is_whole"
+local computable = require "fp8.computable"
+local core = require "fp8.core"
 local mask = require "fp8.ops.attention.mask"
-local shapes = require "fp8.shapes"
+local rules = require "fp8.ops.attention.rule"
+local text = require("fp8.shapes").text
 
-local needs_grad, record = autograd.needs_grad, autograd.record
-local free, shape_of, select, transpose, view = core.free, core.shape, core.select, core.transpose, core.view
-local raise, text = core.raise, shapes.text
-local backward, forward = compute.backward, compute.forward
+local needs_grad, raise, shape_of = autograd.needs_grad, core.raise, core.shape
 
-local attention = {}
+local known_options = rules.options {enable_gqa = "boolean"}
 
-local packed_options = {causal = "boolean", scale = "number", dropout = "number", mask = true}
-local known_options = {enable_gqa = "boolean"}
-for name, kind in pairs(packed_options) do known_options[name] = kind end
-
--- The rule (compute.lua) that options say, checked.
-local function read_options(name, options, known, features)
-  options = check_options(name, options, known)
-  local scale, dropout = options.scale or 1 / math.sqrt(features), options.dropout or 0
-  if not (scale > -math.huge and scale < math.huge) then
-    raise(("%s: option scale must be finite, got %s"):format(name, scale))
-  end
-  if not (dropout >= 0 and dropout < 1) then
-    raise(("%s: option dropout must be at least 0 and below 1, got %s"):format(name, dropout))
-  end
-  return {causal = options.causal or false, scale = scale, dropout = dropout, mask = options.mask, group = 1}
-end
-
-local function remember(y, operation, inputs, saved, rule)
-  local node = record(y, operation, inputs, saved)
-  node.rule, node.owned = rule, {unpack(saved)}
-  return node
-end
-
-local function free_all(list)
-  for _, tensor in ipairs(list) do free(tensor) end
-end
-
--- Frees what core.contiguous has made of x, where that is a copy.
-local function free_copy(copy, x)
-  if copy ~= x then free(copy) end
-end
-
-local separate = {
+local operation = {
   name = "attention",
   backward = function(node, grad)
     local inputs = node.inputs
-    return {backward(grad, node.saved, node.rule, inputs[1], inputs[2], inputs[3], inputs[4])}
+    return {compute.backward(grad, node.saved, node.rule, inputs[1], inputs[2], inputs[3], inputs[4])}
   end,
 }
 
@@ -112,9 +76,9 @@ end
 --   become 0, enable_gqa = whether k and v may have fewer heads (the third dimension from the end) than q, each for as
 --   many neighbouring heads of q: Ainslie et al., "GQA" (2023); false}
 -- @return (…, queries, values)
-function attention.attention(q, k, v, options)
+local function attention(q, k, v, options)
   local features, group = check_operands(q, k, v, type(options) == "table" and options.enable_gqa == true)
-  local rule = read_options("attention", options, known_options, features)
+  local rule = rules.read("attention", options, known_options, features)
   rule.group = group
   check_causal(rule, core.size(q, -2), core.size(k, -2))
   if rule.mask ~= nil then
@@ -122,93 +86,13 @@ function attention.attention(q, k, v, options)
     scores[#scores] = core.size(k, -2)
     mask.check("attention", "mask", rule.mask, scores, core.device(q))
   end
-  local saved, y = forward(q, k, v, rule)
+  local saved, y = compute.forward(q, k, v, rule)
   if needs_grad(q, k, v) or needs_grad(rule.mask) then
-    remember(y, separate, {q, k, v, rule.mask or false}, saved, rule)
+    rules.remember(y, operation, {q, k, v, rule.mask or false}, saved, rule)
   else
-    free_all(saved)
+    rules.free_all(saved)
   end
   return y
 end
 
--- q, k or v, the number `part` of 1 to 3, in x (batch, positions, 3 · features), as (batch, heads, positions, features
--- of a head): a view.
-local function heads_of(x, part, shape)
-  local all = view(x, shape)
-  local chosen = select(all, 3, part)
-  local heads = transpose(chosen, 2, 3)
-  free(all)
-  free(chosen)
-  return heads
-end
-
-local packed = {
-  name = "self_attention",
-  backward = function(node, grad)
-    local shape = node.heads_shape
-    local batch, positions, heads, features = shape[1], shape[2], shape[4], shape[5]
-    local joined = core.contiguous(grad)
-    local split = view(joined, {batch, positions, heads, features})
-    local dy = transpose(split, 2, 3)
-    local whole = core.empty(node.input_shape, {dtype = node.dtype, device = core.device(grad)})
-    local places = {heads_of(whole, 1, shape), heads_of(whole, 2, shape), heads_of(whole, 3, shape)}
-    local grad_mask
-    if node.rule.fused then
-      compute.fused_backward(dy, node.saved, node.rule, unpack(places))
-    else
-      local parts = {backward(dy, node.saved, node.rule, true, true, true, node.inputs[2])}
-      for i = 1, 3 do core.copy_(places[i], parts[i]) end
-      grad_mask = table.remove(parts, 4)
-      free_all(parts)
-    end
-    free_all(places)
-    free_all {dy, split}
-    free_copy(joined, grad)
-    return whole, grad_mask
-  end,
-}
-
---- Attention of a sequence to itself, from one product for queries, keys and values: what MultiHeadAttention computes
--- between its two linear layers.
--- @param x       (batch, positions, 3 · features): all heads' queries, then the keys, then the values
--- @param heads   divides features
--- @param options as for attention, but for enable_gqa
---   fp8.self_attention(fp8.ones(1, 2, 3), 1) --> {{{1}, {1}}}
--- @return (batch, positions, features)
-function attention.self_attention(x, heads, options)
-  if not core.is_tensor(x) then raise("self_attention: the input must be a tensor, got " .. type(x)) end
-  local shape = shape_of(x)
-  local width = shape[3] or 0
-  if not is_whole(heads, 1) then
-    raise("self_attention: heads must be a whole number of at least 1, got " .. tostring(heads))
-  end
-  if #shape ~= 3 or width == 0 or width % (3 * heads) ~= 0 then
-    raise(("self_attention: (batch, positions, 3 · features) is needed, with features that %d heads can share, got %s")
-      :format(heads, text(shape)))
-  end
-  local batch, positions, features = shape[1], shape[2], width / 3
-  local rule = read_options("self_attention", options, packed_options, features / heads)
-  if rule.mask ~= nil then
-    mask.check("self_attention", "mask", rule.mask, {batch, heads, positions, positions}, core.device(x))
-  end
-  local heads_shape = {batch, positions, 3, heads, features / heads}
-  local input = core.contiguous(x)
-  local parts = {heads_of(input, 1, heads_shape), heads_of(input, 2, heads_shape), heads_of(input, 3, heads_shape)}
-  local saved, y = forward(parts[1], parts[2], parts[3], rule)
-  local turned = transpose(y, 2, 3)
-  local rows = core.contiguous(turned)
-  local joined = view(rows, {batch, positions, features})
-  free_all(parts)
-  free_all {y, turned}
-  free_copy(rows, turned)
-  free_copy(input, x)
-  if needs_grad(x, rule.mask) then
-    local node = remember(joined, packed, {x, rule.mask or false}, saved, rule)
-    node.heads_shape, node.input_shape = heads_shape, shape
-  else
-    free_all(saved)
-  end
-  return joined
-end
-
-return attention
+return {attention = attention, self_attention = require "fp8.ops.attention.self_attention"}
