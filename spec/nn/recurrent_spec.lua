@@ -94,6 +94,32 @@ support.each_device(function(device)
       assert.is_true(last < 0.1 * first, ("%g, then %g"):format(first, last))
     end)
 
+    it("computes the products of its inputs by a recipe", function()
+      for _, recipe in ipairs {"mixed", "rowwise", fp8.recipes.global} do
+        local quantized = nn.GRU(64, 32, {recipe = recipe, num_layers = 2, device = device})
+        local linear = fp8.Linear(64, 96, {recipe = recipe, device = device})
+        linear.weight, linear.bias = quantized.weight_ih_l0, quantized.bias_ih_l0
+        -- A layer whose inputs are the gates.
+        local plain = nn.GRU(96, 32, {bias = false, device = device})
+        fp8.no_grad(function() plain.weight_ih_l0:copy_(fp8.eye(96, on)) end)
+        plain.weight_hh_l0, plain.bias_hh_l0 = quantized.weight_hh_l0, quantized.bias_hh_l0
+        local x, dy = fp8.randn(5, 16, 64, on), fp8.randn(5, 16, 32, on)
+        local a, b = x:clone():requires_grad_(), x:clone():requires_grad_()
+        quantized.num_layers = 1
+        local y, expected = quantized(a, fp8.zeros(1, 16, 32, on)), plain(linear(b))
+        support.close(y:detach(), expected:detach(), 1e-5)
+        y:backward(dy)
+        expected:backward(dy)
+        support.close(a.grad, b.grad, 1e-4)
+        assert.is_true(support.error(y:detach(), plain(x:matmul(linear.weight:detach():t()) + linear.bias:detach())
+          :detach()) > 1e-3)
+        assert.equal(8, #quantized:parameters())
+      end
+      assert.is_truthy(nn.LSTMCell(16, 4, {recipe = "mixed", device = device})(fp8.randn(3, 16, on)))
+      fails("GRU: delayed scaling is for linear layers, which keep the history", nn.GRU, 16, 4, {recipe = "delayed"})
+      fails("GRU: there is no recipe 'mixt' in fp8.recipes", nn.GRU, 16, 4, {recipe = "mixt"})
+    end)
+
     it("goes through ten thousand steps", function()
       local layer, x = nn.GRU(2, 3, on), fp8.randn(10000, 1, 2, on):requires_grad_()
       local y, last = layer(x)

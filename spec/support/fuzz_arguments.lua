@@ -447,7 +447,8 @@ return function(random, device, pool_size)
   function makers.recurrent_options()
     return pick {
       {device = device}, {device = device, bidirectional = true, num_layers = 2, dropout = 0.5},
-      {device = device, batch_first = true, bias = false}, {num_layers = make "any"}, make "options",
+      {device = device, batch_first = true, bias = false}, {num_layers = make "any"}, {recipe = make "recipe"},
+      make "options",
     }
   end
   function makers.gates() return fp8.randn(2, pick {12, 12, 16, 16, 9}, {device = device}) end

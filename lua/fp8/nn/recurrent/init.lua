@@ -1,6 +1,5 @@
 --- Recurrent layers: GRU and LSTM, and their cells, which are a step. Weights, their order of gates and their names are
 -- PyTorch's, so that a state_dict carries over.
-local apply_linear = require "fp8.linear.apply"
 local arguments = require "fp8.nn.arguments"
 local core = require "fp8.core"
 local dropout = require "fp8.ops.dropout"
@@ -10,9 +9,8 @@ local parameters = require "fp8.nn.recurrent.parameters"
 local recurrence = require "fp8.nn.recurrent.recurrence"
 local view = require "fp8.ops.view"
 
-local known_options = {
-  num_layers = "number", bias = "boolean", batch_first = "boolean", dropout = "number", bidirectional = "boolean",
-  dtype = "dtype", device = "device",
+local layer_options = {
+  num_layers = "number", batch_first = "boolean", dropout = "number", bidirectional = "boolean",
 }
 
 local function suffix_of(layer, direction)
@@ -21,7 +19,7 @@ end
 
 local function init_layers(self, input_size, hidden_size, options)
   local name = self.class_name
-  options = parameters.read(self, input_size, hidden_size, options, known_options)
+  options = parameters.read(self, input_size, hidden_size, options, layer_options)
   self.num_layers, self.dropout = options.num_layers or 1, options.dropout or 0
   self.batch_first, self.directions = options.batch_first or false, options.bidirectional and 2 or 1
   arguments.check_size(name, "option num_layers", self.num_layers)
@@ -37,7 +35,7 @@ end
 -- One direction of a layer: its outputs, last hidden state and, of an LSTM, last cell.
 local function run_direction(self, x, layer, direction, hidden, cell)
   local suffix, index = suffix_of(layer, direction), (layer - 1) * self.directions + direction
-  local gates = apply_linear(x, self["weight_ih" .. suffix], self["bias_ih" .. suffix])
+  local gates = parameters.gates(self, x, suffix)
   local output, last, last_cell = recurrence(gates, self["weight_hh" .. suffix], self["bias_hh" .. suffix],
     view.select(hidden, 1, index), cell and view.select(cell, 1, index), direction == 2)
   core.free(gates)
@@ -97,7 +95,7 @@ local function description(self)
 end
 
 local GRU = Module:extend("GRU")
-GRU.gates = 3
+GRU.gates, GRU.unsearched = 3, parameters.unsearched
 
 --- fp8.nn.GRU(input_size, hidden_size [, options]): Cho et al., "Learning phrase representations using RNN
 -- encoder-decoder" (2014), with the reset gate on the hidden state's product, as PyTorch and cuDNN have it.
@@ -106,8 +104,19 @@ GRU.gates = 3
 -- bias_hh_l0, of the gates r, z and n one below the other; l1 and so on of further layers, with _reverse at the end
 -- those of the other direction. They start uniform in ±1 / √hidden_size. The products of the inputs are one for all
 -- steps.
--- @param options {num_layers = 1, bias = true, batch_first = false, dropout = that of the outputs of all layers but the
---   last, in training (0), bidirectional = false, dtype =, device =}
+--
+--   local gru = fp8.nn.GRU(8, 16, {batch_first = true})
+--   local outputs, last = gru(fp8.randn(2, 5, 8))           -- (2, 5, 16) and (1, 2, 16)
+--   outputs, last = gru(fp8.randn(2, 3, 8), last)           -- goes on from there
+-- @param options
+--   num_layers    (1)
+--   bias          whether there is one (true)
+--   batch_first   whether the input is (batch, steps, features), not (steps, batch, features) (false)
+--   dropout       of the outputs of all layers but the last, in training (0)
+--   bidirectional whether each layer has another one that begins with the last step (false)
+--   recipe        of the products of the inputs, as Linear takes it: a table, or a name in fp8.recipes; those of the
+--                 hidden states are plain (none)
+--   dtype, device
 function GRU:init(input_size, hidden_size, options) init_layers(self, input_size, hidden_size, options) end
 
 --- @param x      (steps, batch, input_size), (batch, steps, input_size) with batch_first, or (steps, input_size)
@@ -124,7 +133,7 @@ end
 GRU.description = description
 
 local LSTM = Module:extend("LSTM")
-LSTM.gates = 4
+LSTM.gates, LSTM.unsearched = 4, parameters.unsearched
 
 --- fp8.nn.LSTM(input_size, hidden_size [, options]): Hochreiter and Schmidhuber, "Long short-term memory" (1997), with
 -- forget gates. Parameters are as GRU's, of the gates i, f, g and o: 4 · hidden_size. Options are those of GRU.
@@ -142,8 +151,6 @@ end
 
 LSTM.description = description
 
-local cell_options = {bias = "boolean", dtype = "dtype", device = "device"}
-
 -- One step of x (batch, input_size) or (input_size).
 local function step(self, x, hidden, cell, is_lstm)
   local shape = parameters.check_input(self, x, 1, 2, "(batch, features) or (features)")
@@ -154,14 +161,14 @@ local function step(self, x, hidden, cell, is_lstm)
   if single then
     x, hidden, cell = view.unsqueeze(x, 1), view.unsqueeze(hidden, 1), cell and view.unsqueeze(cell, 1)
   end
-  local gates = view.unsqueeze(apply_linear(x, self.weight_ih, self.bias_ih), 1)
+  local gates = view.unsqueeze(parameters.gates(self, x, ""), 1)
   local _, last, last_cell = recurrence(gates, self.weight_hh, self.bias_hh, hidden, cell, false)
   if single then last, last_cell = view.squeeze(last, 1), last_cell and view.squeeze(last_cell, 1) end
   return last, last_cell
 end
 
 local function init_cell(self, input_size, hidden_size, options)
-  options = parameters.read(self, input_size, hidden_size, options, cell_options)
+  options = parameters.read(self, input_size, hidden_size, options, {})
   parameters.add(self, self.gates, input_size, "", options)
 end
 
@@ -170,10 +177,10 @@ local function cell_description(self)
 end
 
 local GRUCell = Module:extend("GRUCell")
-GRUCell.gates = 3
+GRUCell.gates, GRUCell.unsearched = 3, parameters.unsearched
 
---- fp8.nn.GRUCell(input_size, hidden_size [, {bias = true, dtype =, device =}]): a step of a GRU. Parameters weight_ih,
--- weight_hh, bias_ih and bias_hh.
+--- fp8.nn.GRUCell(input_size, hidden_size [, {bias = true, recipe =, dtype =, device =}]): a step of a GRU. Parameters
+-- weight_ih, weight_hh, bias_ih and bias_hh.
 function GRUCell:init(input_size, hidden_size, options)
   init_cell(self, input_size, hidden_size, options)
 end
@@ -189,9 +196,9 @@ end
 GRUCell.description = cell_description
 
 local LSTMCell = Module:extend("LSTMCell")
-LSTMCell.gates = 4
+LSTMCell.gates, LSTMCell.unsearched = 4, parameters.unsearched
 
---- fp8.nn.LSTMCell(input_size, hidden_size [, {bias = true, dtype =, device =}]): a step of an LSTM.
+--- fp8.nn.LSTMCell(input_size, hidden_size [, {bias = true, recipe =, dtype =, device =}]): a step of an LSTM.
 --   hidden, cell = lstm(x, {hidden, cell})
 function LSTMCell:init(input_size, hidden_size, options)
   init_cell(self, input_size, hidden_size, options)

@@ -1,7 +1,12 @@
 --- What recurrent layers and cells have in common: weights by PyTorch's names, and checks of states.
+local apply_linear = require "fp8.linear.apply"
 local arguments = require "fp8.nn.arguments"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local linear_state = require "fp8.linear.state"
+local planning = require "fp8.linear.plan"
+local published = require "fp8.linear.published"
+local recipe_check = require "fp8.linear.recipe_check"
 local shape_text = require("fp8.shapes").text
 
 local parameters = {}
@@ -16,15 +21,34 @@ local function uniform(shape, bound, options)
   return values
 end
 
---- Checks sizes and options, and notes them as fields.
-function parameters.read(module, input_size, hidden_size, options, known)
+local common_options = {bias = "boolean", recipe = true, dtype = "dtype", device = "device"}
+
+--- Checks sizes and options, of those that all have and `others`, and notes them as fields.
+function parameters.read(module, input_size, hidden_size, options, others)
   local name = module.class_name
   arguments.check_size(name, "input_size", input_size)
   arguments.check_size(name, "hidden_size", hidden_size)
+  local known = {}
+  for _, list in ipairs {common_options, others} do
+    for option, kind in pairs(list) do known[option] = kind end
+  end
   options = check_options(name, options, known)
   module.input_size, module.hidden_size = input_size, hidden_size
   module.has_bias = options.bias ~= false
+  if options.recipe ~= nil then
+    module.recipe = recipe_check.override(name, published.resolve(name, options.recipe), {})
+    module.input_products = {}
+  end
   return options
+end
+
+-- What linear.apply needs of the input's product by a recipe.
+local function product_of(module, input_size, rows)
+  local plan = planning.make(module.class_name, module.recipe, input_size, rows)
+  if plan.histories[1] then
+    core.raise(module.class_name .. ": delayed scaling is for linear layers, which keep the history")
+  end
+  return {plan = plan, state = linear_state.new(module)}
 end
 
 --- Gives a module weight_ih, weight_hh, bias_ih and bias_hh, with a suffix.
@@ -33,9 +57,22 @@ function parameters.add(module, parts, input_size, suffix, options)
   local bound, rows = 1 / math.sqrt(hidden_size), parts * hidden_size
   module["weight_ih" .. suffix] = uniform({rows, input_size}, bound, options)
   module["weight_hh" .. suffix] = uniform({rows, hidden_size}, bound, options)
+  if module.recipe then module.input_products[suffix] = product_of(module, input_size, rows) end
   if not module.has_bias then return end
   module["bias_ih" .. suffix] = uniform({rows}, bound, options)
   module["bias_hh" .. suffix] = uniform({rows}, bound, options)
+end
+
+--- The fields with tables that have no modules in them (nn/module.lua).
+parameters.unsearched = {recipe = true, input_products = true}
+
+--- What the gates get from the input, in one product.
+function parameters.gates(module, x, suffix)
+  local weight, bias = module["weight_ih" .. suffix], module["bias_ih" .. suffix]
+  local product = module.input_products and module.input_products[suffix]
+  if not product then return apply_linear(x, weight, bias) end
+  product.state.training = module.training
+  return apply_linear(x, weight, bias, product.plan, product.state)
 end
 
 --- The input, a tensor of the given numbers of dimensions, and of input_size features.
