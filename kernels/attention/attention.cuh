@@ -162,6 +162,25 @@ __device__ inline void hide(const AttentionPlan &plan, float (&score)[FRAGMENTS]
   }
 }
 
+/* Scores are multiples of log2(e). One that the mask hides is this, above minus infinity so that differences of two are
+ * numbers; what a mask adds is never so little. */
+constexpr float hidden_score = -3e38f, least_bias = -1e38f;
+
+/* What the mask adds to a score, times log2(e); minus infinity for a key that is not seen. */
+__device__ inline float mask_bias(const AttentionMask &mask, int64_t batch, int64_t head, int query, int key) {
+  const int64_t at = batch * mask.batch + head * mask.head + query * mask.query + key * mask.key;
+  const float value = load_float(mask.data, mask.dtype, at);
+  if (mask.dtype == DTYPE_U8) return value != 0.0f ? 0.0f : -INFINITY;
+  if (value == -INFINITY) return value;
+  const float bias = value * 1.44269504f;
+  return bias < least_bias ? least_bias : bias;
+}
+
+/* The same where the query or the key may not exist. */
+__device__ inline float tile_bias(const AttentionPlan &plan, int64_t batch, int64_t head, int query, int key) {
+  return query < plan.queries && key < plan.keys ? mask_bias(plan.mask, batch, head, query, key) : 0.0f;
+}
+
 /* 2^x, to two units in the last place; 0 for very negative x. */
 __device__ inline float power_of_two(float x) {
   float result;

@@ -15,6 +15,13 @@ typedef struct AttentionOperand {
   int64_t batch, head, position;
 } AttentionOperand;
 
+/* core/operations.h, Attention: element strides of (batch, heads, queries, keys); no data is no mask. */
+typedef struct AttentionMask {
+  const void *data;
+  DType dtype;
+  int64_t batch, head, query, key;
+} AttentionMask;
+
 enum { ATTENTION_MAXIMA = 256 };
 
 typedef struct AttentionPlan {
@@ -23,10 +30,11 @@ typedef struct AttentionPlan {
   int group;                   /* heads of q that share one of k and v; dk and dv have one for each of q */
   int queries, keys, features; /* features: 32, 64 or 128; the others at least 1 */
   int heads_at_once;           /* at least 1: batch · heads are gone through in sections of so many */
-  bool hopper;                 /* has_hopper_attention(), 64 or 128 features, scale above 0 */
+  bool hopper;                 /* has_hopper_attention(), 64 or 128 features, scale above 0, no mask */
   float scale, scale_log2;     /* scale_log2 = scale · log2(e) */
   bool causal;                 /* query i sees keys up to i + keys - queries, which is at least 0 */
   AttentionOperand q, k, v, y;
+  AttentionMask mask;
   AttentionOperand dy, dq, dk, dv; /* of the backward pass */
   float *log_sums, *deltas;        /* (batch, heads, queries); deltas: scratch of the backward pass */
   uint32_t *maxima;                /* ATTENTION_MAXIMA words, 0 before: of y, or of dq, dk and dv together; or NULL */

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) delta_kernel(const __grid_con
 /* HeadRows of a tile of queries: fewer where a result of 128 features fills the registers. */
 template <int FEATURES> constexpr int query_rows = FEATURES > 64 ? 32 : 64;
 
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int rows = query_rows<FEATURES>;
   constexpr int key_elements = tile_elements<TILE, FEATURES>, query_elements = tile_elements<rows, FEATURES>;
@@ -82,7 +82,9 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
 #pragma unroll
       for (int k = 0; k < 4; k++) {
         const int column = n * 8 + lane % 4 * 2 + k % 2, key = place.first + own + lane / 4 + k / 2 * 8;
-        score[n][k] = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[column]));
+        float shifted = -log_sum[column];
+        if (MASKED) shifted += tile_bias(plan, place.batch, place.head, tile * rows + column, key);
+        score[n][k] = power_of_two(fmaf(score[n][k], plan.scale_log2, shifted));
         if (plan.causal && key > tile * rows + column + shift) score[n][k] = 0;
         change[n][k] = score[n][k] * (change[n][k] - delta[column]);
       }
@@ -97,7 +99,7 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
 
 /* --- dq: a thread block takes 64 queries and goes through the keys that they see --- */
 
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
   extern __shared__ __align__(16) uint16_t shared[]; /* queries, dy, then keys and values twice */
@@ -138,7 +140,9 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_c
 #pragma unroll
       for (int k = 0; k < 4; k++) {
         const int key = tile * TILE + n * 8 + lane % 4 * 2 + k % 2, query = first_query + lane / 4 + k / 2 * 8;
-        float probability = power_of_two(fmaf(score[n][k], plan.scale_log2, -log_sum[k / 2]));
+        float shifted = -log_sum[k / 2];
+        if (MASKED) shifted += tile_bias(plan, place.batch, place.head, query, key);
+        float probability = power_of_two(fmaf(score[n][k], plan.scale_log2, shifted));
         if (key >= plan.keys || (plan.causal && key > query + shift)) probability = 0;
         change[n][k] = probability * (change[n][k] - delta[k / 2]);
       }
@@ -159,10 +163,13 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
   if (error != cudaSuccess) return error;
   constexpr int key_bytes =
       (2 * tile_elements<TILE, FEATURES> + 4 * tile_elements<rows, FEATURES>)*element + 4 * rows * (int)sizeof(float);
-  error = start(launch, keys_kernel<Scalar, FEATURES>, plan, plan.keys, key_bytes);
+  const bool masked = plan.mask.data;
+  const auto of_keys = masked ? keys_kernel<Scalar, FEATURES, true> : keys_kernel<Scalar, FEATURES, false>;
+  error = start(launch, of_keys, plan, plan.keys, key_bytes);
   if (error != cudaSuccess) return error;
   constexpr int query_bytes = 6 * tile_elements<TILE, FEATURES> * element;
-  return start(launch, queries_kernel<Scalar, FEATURES>, plan, plan.queries, query_bytes);
+  const auto of_queries = masked ? queries_kernel<Scalar, FEATURES, true> : queries_kernel<Scalar, FEATURES, false>;
+  return start(launch, of_queries, plan, plan.queries, query_bytes);
 }
 
 } // namespace

@@ -48,6 +48,13 @@ template <int COUNT> __device__ inline void add_times(float (&sum)[COUNT], float
   for (int k = 0; k < COUNT; k++) sum[k] = fmaf(factor, x[k], sum[k]);
 }
 
+/* The probability of a key for a query whose log_sum is known. */
+__device__ inline float probability_of(const AttentionPlan &plan, const HeadTile &place, int query, int key,
+                                       float product, float log_sum) {
+  const float bias = plan.mask.data ? mask_bias(plan.mask, place.batch, place.head, query, key) : 0.0f;
+  return power_of_two(fmaf(product, plan.scale_log2, bias - log_sum));
+}
+
 /* y of one query, whose log_sum is known. */
 template <typename Scalar, int FEATURES>
 __device__ inline void attend_again(const AttentionPlan &plan, const HeadTile &place, int query) {
@@ -61,7 +68,7 @@ __device__ inline void attend_again(const AttentionPlan &plan, const HeadTile &p
   for (int key = 0; key <= query + plan.keys - plan.queries; key++) {
     load_row<Scalar, FEATURES>(k, keys, key);
     load_row<Scalar, FEATURES>(v, values, key);
-    add_times(y, power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sum)), v);
+    add_times(y, probability_of(plan, place, query, key, warp_dot(q, k), log_sum), v);
   }
   store_row<Scalar, FEATURES>(plan, rows_of(plan.y, place.batch, place.head, plan.queries), query, y, 1);
 }
@@ -81,7 +88,7 @@ __device__ inline void find_query_grad_again(const AttentionPlan &plan, const He
   for (int key = 0; key <= query + plan.keys - plan.queries; key++) {
     load_row<Scalar, FEATURES>(k, keys, key);
     load_row<Scalar, FEATURES>(v, values, key);
-    const float probability = power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sum));
+    const float probability = probability_of(plan, place, query, key, warp_dot(q, k), log_sum);
     add_times(dq, probability * (warp_dot(dy, v) - delta), k);
   }
   store_row<Scalar, FEATURES>(plan, rows_of(plan.dq, place.batch, place.head, plan.queries), query, dq, plan.scale);
@@ -101,7 +108,7 @@ __device__ inline void find_key_grads_again(const AttentionPlan &plan, const Hea
   for (int query = max(key - (plan.keys - plan.queries), 0); query < plan.queries; query++) {
     load_row<Scalar, FEATURES>(q, queries, query);
     load_row<Scalar, FEATURES>(dy, grads, query);
-    const float probability = power_of_two(fmaf(warp_dot(q, k), plan.scale_log2, -log_sums[query]));
+    const float probability = probability_of(plan, place, query, key, warp_dot(q, k), log_sums[query]);
     add_times(dv, probability, dy);
     add_times(dk, probability * (warp_dot(dy, v) - deltas[query]), q);
   }
@@ -138,7 +145,8 @@ __device__ inline void finish_rows(const AttentionPlan &plan, const uint32_t (&l
 
 /* --- the ends of tiles: a warp's 16 rows of results are stored, and those with a broken lane once more --- */
 
-/* y and the log_sums, of weights 2^(scale · score). */
+/* y and the log_sums, of weights 2^(scale · score). Those of a query that sees no key are 0 and infinity, which makes all
+ * probabilities 0. */
 template <typename Scalar, int FEATURES>
 __device__ inline void finish_queries(const AttentionPlan &plan, const HeadTile &place, int first,
                                       const float (&result)[FEATURES / 8][4], const float (&maximum)[2],
@@ -148,6 +156,7 @@ __device__ inline void finish_queries(const AttentionPlan &plan, const HeadTile 
     sum[half] += shuffle_xor(sum[half], 1);
     sum[half] += shuffle_xor(sum[half], 2);
     const int row = first + (int)(threadIdx.x % WARP) / 4 + 8 * half;
+    if (plan.mask.data && maximum[half] == hidden_score) sum[half] = INFINITY;
     if (threadIdx.x % 4 == 0 && row < plan.queries) {
       plan.log_sums[place.both * plan.queries + row] = fmaf(maximum[half], scale, log2f(sum[half]));
     }

@@ -177,8 +177,8 @@ return function(random, device, pool_size)
 
   function makers.attention_fields()
     return fields {
-      q = "heads", k = "heads", v = "heads", scale = "small", causal = "boolean", y = "heads", log_sums = "losses",
-      dy = "heads", dq = "heads", dk = "heads", dv = "heads",
+      q = "heads", k = "heads", v = "heads", scale = "small", causal = "boolean", mask = "score_mask",
+      y = "heads", log_sums = "losses", dy = "heads", dq = "heads", dk = "heads", dv = "heads",
     }
   end
 
@@ -415,6 +415,7 @@ return function(random, device, pool_size)
   function makers.features() return random(3) == 1 and make "none" or fp8.rand(4, {device = device}) end
   function makers.across() return fp8.randn(2, 4, 5, {device = device, requires_grad = random(2) == 1}) end
   function makers.heads() return fp8.randn(2, 3, 4, {device = device, requires_grad = random(2) == 1}) end
+  function makers.fused_heads() return fp8.randn(2, pick {1, 2}, 3, 32, {device = device}) end
   function makers.turned_heads() return fp8.randn(2, 4, 3, {device = device}) end
   function makers.packed() return fp8.randn(2, 3, 12, {device = device, requires_grad = random(2) == 1}) end
   function makers.fraction() return pick {0, 0.5, 0.9, random(), make "number"} end

@@ -73,6 +73,7 @@ for names, kinds in ([[
   Dropout: fraction
   embedding: parameter targets
   attention: heads heads heads attention_options
+  core.attention: fused_heads fused_heads fused_heads small boolean score_mask
   self_attention: packed small attention_options
   attention_softmax_: heads small boolean boolean
   alibi_slopes: small fitting_options

@@ -307,10 +307,12 @@ typedef struct RecurrentBackward {
   const Tensor *grad_hidden, *grad_state_after;
 } RecurrentBackward;
 
-/* softmax(scale · q·kᵀ)·v over the keys; causal: query i sees keys up to i + keys - queries. k and v may have fewer heads
- * than q, which a group of neighbouring heads shares then. */
+/* softmax(scale · q·kᵀ + mask)·v over the keys; causal: query i sees keys up to i + keys - queries. k and v may have fewer
+ * heads than q, which a group of neighbouring heads shares then. A query that sees no key gets zeros. */
 typedef struct Attention {
   const Tensor *q, *k, *v;
+  const Tensor
+      *mask; /* u8, whose ones are seen, or f32, f16 or bf16; or NULL. For a backend (batch, heads, queries, keys) */
   float scale;
   bool causal;
 } Attention;

@@ -52,6 +52,55 @@ support.each_device(function(device)
       end
     end)
 
+    -- What gets a gradient itself is computed without the fused kernels.
+    it("gives with the fused kernels what it gives without", function()
+      local shapes = { -- queries, keys, features, heads of keys, causal, shape of the mask
+        {70, 300, 32, 4, false, {2, 1, 1, 300}}, {130, 130, 64, 2, true, {2, 4, 130, 130}},
+        {65, 129, 128, 4, true, {65, 129}}, {1, 260, 64, 1, false, {4, 1, 260}}, {100, 70, 64, 4, false, {100, 1}},
+        {33, 64, 24, 2, true, {2, 1, 33, 64}},
+      }
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        for i, case in ipairs(shapes) do
+          local queries, keys, features, heads, causal, shape = unpack(case)
+          local options = {device = device, dtype = dtype}
+          local q = fp8.randn(2, queries, 4, features, options):transpose(2, 3)
+          local k = fp8.randn(2, heads, keys, features, options)
+          local v = fp8.randn(2, keys, heads, features, options):transpose(2, 3)
+          local dy = fp8.randn(2, 4, queries, features, options)
+          local chosen = fp8.rand(shape, on):gt(0.3)
+          chosen:narrow(-1, 1, math.min(40, shape[#shape])):fill_(1)
+          if shape[#shape - 1] > 3 then chosen:narrow(-2, 3, 1):fill_(0) end -- a query without keys
+          local masks = {
+            chosen, fp8.randn(shape, on), fp8.where(chosen, fp8.randn(shape, options), -math.huge),
+            fp8.randn(shape, on):transpose(-1, -2):contiguous():transpose(-1, -2),
+          }
+          local function run(mask)
+            local leaves = {q:detach(), k:detach(), v:detach()}
+            for n, x in ipairs(leaves) do leaves[n] = x:requires_grad_() end
+            local y = fp8.attention(leaves[1], leaves[2], leaves[3],
+              {mask = mask, causal = causal, enable_gqa = heads < 4})
+            y:backward(dy)
+            return {y:detach(), leaves[1].grad, leaves[2].grad, leaves[3].grad}
+          end
+          local mask = masks[(i - 1) % 4 + 1]
+          local added = mask.dtype == "u8" and fp8.where(mask, fp8.zeros(shape, on), -math.huge) or mask:detach()
+          local expected, names = run(added:requires_grad_()), {"y", "dq", "dk", "dv"}
+          for n, x in ipairs(run(mask:detach())) do
+            local limit = support.tolerance[dtype] * (dtype == "f32" and 1 or 2)
+            local error = support.error(x:float(), expected[n]:float())
+            assert.is_true(error <= limit, ("%s, case %d, %s: %g"):format(dtype, i, names[n], error))
+          end
+        end
+      end
+    end)
+
+    it("of a fused kernel may not change before its gradients are computed", function()
+      local q, mask = fp8.randn(1, 2, 8, 32, {device = device, dtype = "bf16"}):requires_grad_(), fp8.zeros(8, 8, on)
+      local y = fp8.attention(q, q, q, {mask = mask}):sum()
+      mask:fill_(1)
+      fails("attention needs for its derivative was changed in place", function() y:backward() end)
+    end)
+
     it("shows a NaN, of a score or of its own", function()
       local q, k, v = inputs("f32", 16)
       local mask = fp8.zeros(5, 7, on)

@@ -112,7 +112,7 @@ static bool forward_head(const Heads *job, int64_t head, float *scratch) {
   float *y = take(&scratch, (size_t)(QUERY_BLOCK * features)), *scores = take(&scratch, block_floats(attention));
   float *log_sums = (float *)tensor_data(job->log_sums) + head * queries;
   for (int64_t first = 0; first < queries; first += QUERY_BLOCK) {
-    QueryBlock block = query_block(attention, first, scratch);
+    QueryBlock block = query_block(attention, head, first, scratch);
     if (!multiply_keys(&block, scores, q, k)) return false;
     scores_to_probabilities(&block, scores, attention->scale, log_sums + first);
     if (!sum_over_keys(&block, y, scores, v)) return false;
@@ -148,7 +148,7 @@ static bool backward_head(const Heads *job, int64_t head, float *scratch) {
   float *probabilities = take(&scratch, block_floats(attention)), *grads = take(&scratch, block_floats(attention));
   memset(dk, 0, 2 * of_keys * sizeof *dk);
   for (int64_t first = 0; first < queries; first += QUERY_BLOCK) {
-    QueryBlock block = query_block(attention, first, scratch);
+    QueryBlock block = query_block(attention, head, first, scratch);
     if (!multiply_keys(&block, probabilities, q, k)) return false;
     scores_to_probabilities(&block, probabilities, attention->scale, NULL);
     if (!add_over_queries(&block, dv, probabilities, dy) || !multiply_keys(&block, grads, dy, v)) return false;

@@ -76,14 +76,16 @@ void store_rows(const Tensor *x, int64_t head, int64_t first, int64_t count, con
 
 /* --- products --- */
 
-QueryBlock query_block(const Attention *attention, int64_t first, float *temporary) {
+QueryBlock query_block(const Attention *attention, int64_t head, int64_t first, float *temporary) {
   int64_t queries = attention->q->size[2], keys = attention->k->size[2];
   QueryBlock block = {.first = first,
                       .count = smaller(QUERY_BLOCK, queries - first),
                       .visible = keys,
                       .causal = attention->causal,
                       .shift = keys - queries,
-                      .temporary = temporary};
+                      .temporary = temporary,
+                      .mask = attention->mask};
+  if (block.mask) block.mask_start = head_offset(block.mask, head) + first * block.mask->stride[2];
   if (block.causal) block.visible = first + block.count + block.shift;
   return block;
 }
@@ -205,6 +207,25 @@ static void clear_unseen(float *weights, Piece piece) {
   memset(weights + piece.start + piece.seen, 0, (size_t)(piece.count - piece.seen) * sizeof *weights);
 }
 
+/* What the mask adds to scores of query i and n keys from `first` on, at most KEY_BLOCK: `buffer`, or the mask itself. */
+static const float *mask_values(const QueryBlock *block, int64_t i, int64_t first, int n, float *buffer) {
+  const Tensor *mask = block->mask;
+  int64_t stride = mask->stride[3], at = block->mask_start + i * mask->stride[2] + first * stride;
+  const float *values = buffer;
+  if (stride == 1) {
+    values = load_floats(mask->dtype, tensor_data(mask), at, n, buffer);
+  } else {
+    for (int j = 0; j < n; j++) convert_run(DTYPE_F32, buffer, j, mask->dtype, tensor_data(mask), at + j * stride, 1);
+  }
+  if (mask->dtype != DTYPE_U8) return values;
+  for (int j = 0; j < n; j++) buffer[j] = values[j] != 0 ? 0.0f : -INFINITY;
+  return buffer;
+}
+
+VECTORIZE static void add_scaled(float *restrict x, const float *restrict addend, float scale, int n) {
+  for (int i = 0; i < n; i++) x[i] = x[i] * scale + addend[i];
+}
+
 /* Scales the scores, of which those from `seen` on become minus infinity; returns the largest that is not NaN. */
 VECTORIZE static float scale_scores(float *x, float scale, int seen, int n) {
   float lane[LANES];
@@ -246,15 +267,23 @@ VECTORIZE static float exponentials(float *x, float largest, int n) {
   return lane[0];
 }
 
-/* A NaN among a query's scores makes their sum NaN, and with it all of its probabilities. */
-void scores_to_probabilities(const QueryBlock *block, float *scores, float scale, float *log_sums) {
+/* A NaN among a query's scores makes their sum NaN, and with it all of its probabilities. If all are minus infinity the
+ * sum is 0, and they become 0. */
+void scores_to_probabilities(const QueryBlock *block, float *scores, float attention_scale, float *log_sums) {
+  float scale = block->mask ? 1 : attention_scale; /* where there is a mask it is added to scaled scores */
+  float buffer[KEY_BLOCK];
   for (int64_t i = 0; i < block->count; i++) {
     float largest = -INFINITY;
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
+      if (block->mask) {
+        const float *values = mask_values(block, i, first, piece.seen, buffer);
+        add_scaled(scores + piece.start, values, attention_scale, piece.seen);
+      }
       float of_piece = scale_scores(scores + piece.start, scale, piece.seen, piece.length);
       largest = of_piece > largest ? of_piece : largest;
     }
+    if (block->mask && largest == -INFINITY) largest = 0;
     double total = 0;
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
@@ -263,7 +292,7 @@ void scores_to_probabilities(const QueryBlock *block, float *scores, float scale
     float sum = (float)total;
     for (int64_t first = 0; first < block->visible; first += KEY_BLOCK) {
       Piece piece = piece_of(block, i, first);
-      scale_floats(scores + piece.start, scores + piece.start, 1.0f / sum, piece.length);
+      scale_floats(scores + piece.start, scores + piece.start, sum == 0 ? 0 : 1.0f / sum, piece.length);
       clear_unseen(scores, piece);
     }
     if (log_sums) log_sums[i] = largest * 1.44269504f + vector_log2(sum);

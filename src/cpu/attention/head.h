@@ -28,11 +28,14 @@ typedef struct QueryBlock {
   int64_t first, count; /* queries */
   int64_t visible;      /* keys that the last of them sees */
   bool causal;
-  int64_t shift;    /* causal: query i sees keys up to i + shift */
-  float *temporary; /* for products that are added to others */
+  int64_t shift;      /* causal: query i sees keys up to i + shift */
+  float *temporary;   /* for products that are added to others */
+  const Tensor *mask; /* or NULL */
+  int64_t mask_start; /* its element of the first query and key */
 } QueryBlock;
 
-QueryBlock query_block(const Attention *attention, int64_t first, float *temporary);
+/* Queries of a head, counted through the batch, from `first` on. */
+QueryBlock query_block(const Attention *attention, int64_t head, int64_t first, float *temporary);
 
 /* Floats that `temporary` needs. */
 size_t temporary_floats(int64_t features);

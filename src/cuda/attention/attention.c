@@ -27,6 +27,11 @@ static AttentionOperand operand_of(const Tensor *x) {
   return (AttentionOperand){tensor_data(x), x->stride[0], x->stride[1], x->stride[2]};
 }
 
+static AttentionMask mask_of(const Tensor *x) {
+  if (!x) return (AttentionMask){0};
+  return (AttentionMask){tensor_data(x), x->dtype, x->stride[0], x->stride[1], x->stride[2], x->stride[3]};
+}
+
 /* So many heads that the cache of a data center's GPU, 40 MB or more, holds their keys and values, which so many share. */
 static int heads_at_once(const Tensor *k, int64_t group) {
   int64_t heads = k->size[0] * k->size[1], bytes = 2 * 2 * k->size[2] * k->size[3], fit = ((int64_t)32 << 20) / bytes;
@@ -40,8 +45,8 @@ static bool hopper_is_on(void) {
 }
 
 static bool suits_hopper(const CudaDevice *device, const Attention *attention) {
-  return device->capability == 90 && attention->q->size[3] >= 64 && attention->scale > 0 && has_hopper_attention() &&
-         hopper_is_on();
+  return !attention->mask && device->capability == 90 && attention->q->size[3] >= 64 && attention->scale > 0 &&
+         has_hopper_attention() && hopper_is_on();
 }
 
 static AttentionPlan plan_of(const CudaDevice *device, const Tensor *y, const Tensor *log_sums,
@@ -63,6 +68,7 @@ static AttentionPlan plan_of(const CudaDevice *device, const Tensor *y, const Te
                          .q = operand_of(q),
                          .k = operand_of(attention->k),
                          .v = operand_of(attention->v),
+                         .mask = mask_of(attention->mask),
                          .y = operand_of(y),
                          .log_sums = tensor_data(log_sums)};
 }

@@ -9,18 +9,43 @@ static bool has_kernel(const Tensor *q, const Tensor *k, const Tensor *v, bool c
   return fits && (!causal || q->size[2] <= k->size[2]) && backend->attends && backend->attends(q, k, v);
 }
 
+/* Makes *out a borrowed view of the mask of the scores' shape, and attention->mask that, if there is one. q and k go
+ * together. */
+static bool expand_mask(Tensor *out, Attention *attention) {
+  char text[TENSOR_SHAPE_TEXT_MAX], expected[TENSOR_SHAPE_TEXT_MAX];
+  const Tensor *mask = attention->mask;
+  if (!mask) return true;
+  if (mask->dtype != DTYPE_U8 && !check_compute_float(mask->dtype, "the mask")) return false;
+  if (!same_device(attention->q, mask)) return false;
+  Tensor scores = *attention->q;
+  scores.size[3] = attention->k->size[2];
+  int rank = mask->rank, added = 4 - rank;
+  bool fits = rank <= 4;
+  for (int d = 0; d < rank && fits; d++) fits = mask->size[d] == 1 || mask->size[d] == scores.size[added + d];
+  if (!fits) {
+    return error_set("the mask must broadcast to %s, got shape %s", tensor_shape_text(&scores, expected),
+                     tensor_shape_text(mask, text));
+  }
+  *out = expanded(mask, 4, scores.size);
+  attention->mask = out;
+  return true;
+}
+
 bool op_attention(Tensor *y, Tensor *log_sums, const Attention *attention, bool *done) {
   const Tensor *q = attention->q, *k = attention->k, *v = attention->v;
   *done = false;
   if (!same_device(q, k) || !same_device(q, v)) return false;
   if (!has_kernel(q, k, v, attention->causal)) return true;
+  Attention taken = *attention;
+  Tensor mask = {0};
+  if (!expand_mask(&mask, &taken)) return false;
   /* The heads of a position lie side by side, as the layer after them wants it. */
   int64_t size[4] = {q->size[0], q->size[2], q->size[1], q->size[3]};
   Tensor result = {0}, sums = {0};
   *done = tensor_create(&result, q->dtype, tensor_device(q), 4, size) &&
           tensor_create(&sums, DTYPE_F32, tensor_device(q), 3, q->size);
   if (*done) result = transposed(&result, 1, 2);
-  *done = *done && backend_for(q)->attention(&result, &sums, attention);
+  *done = *done && backend_for(q)->attention(&result, &sums, &taken);
   hand_over(log_sums, &sums, *done);
   return hand_over(y, &result, *done);
 }
@@ -58,6 +83,8 @@ bool op_attention_backward(const AttentionGradients *gradients, const AttentionB
   /* dy comes from anywhere, and may begin where the kernel takes no tensor. */
   Tensor copied = {0};
   AttentionBackward taken = *backward;
+  Tensor mask = {0};
+  if (!expand_mask(&mask, &taken.forward)) return false;
   if (!has_kernel(dy, dy, dy, false)) {
     if (!copy_contiguous(&copied, dy)) return false;
     taken.dy = &copied;

@@ -2,8 +2,8 @@
 -- tensors (core.attention), else by batched products and one pass over the scores, which are f32: those of 16-bit
 -- tensors can be larger than f16 holds, and bf16 would leave nothing of their differences.
 --
--- A rule is {scale =, causal =, dropout =, mask = or nil, group = how many heads of q share one of k and v}; `forward`
--- adds to it what `backward` has to know.
+-- A rule is {scale =, causal =, dropout =, mask = or nil, wants_mask = whether that is to get a gradient, group = how
+-- many heads of q share one of k and v}; `forward` adds to it what `backward` has to know.
 local core = require "fp8.core"
 local mask = require "fp8.ops.attention.mask"
 local transposed_matmul = require "fp8.ops.matmul.transposed"
@@ -74,12 +74,12 @@ local function summed(grad, group)
 end
 
 --- What the backward pass needs, as a list that only this file makes sense of: q, k and v, where they are a copy or the
--- tensors' own memory, then the probabilities, or y and log_sums of the fused kernel; then y.
+-- tensors' own memory, then the probabilities, or y and log_sums of the fused kernel, and the mask; then y.
 function compute.forward(q, k, v, rule)
-  if rule.dropout == 0 and not rule.mask then
-    local y, log_sums = core.attention(q, k, v, rule.scale, rule.causal)
+  if rule.dropout == 0 and not rule.wants_mask then
+    local y, log_sums = core.attention(q, k, v, rule.scale, rule.causal, rule.mask)
     rule.fused = y ~= nil
-    if y then return {share(q), share(k), share(v), share(y), log_sums}, y end
+    if y then return {share(q), share(k), share(v), share(y), log_sums, rule.mask and share(rule.mask)}, y end
   end
   q = matrices(q)
   local keys, values = repeated(k, rule.group), repeated(v, rule.group)
@@ -115,9 +115,9 @@ end
 --- Writes the gradients of q, k and v, from that of y, with the fused kernel. Those of k and v have a head for each of
 -- q.
 function compute.fused_backward(grad, saved, rule, grad_q, grad_k, grad_v)
-  local q, k, v, y, log_sums = unpack(saved)
+  local q, k, v, y, log_sums, value = unpack(saved)
   core.attention_backward {
-    q = q, k = k, v = v, scale = rule.scale, causal = rule.causal, y = y, log_sums = log_sums, dy = grad,
+    q = q, k = k, v = v, scale = rule.scale, causal = rule.causal, mask = value, y = y, log_sums = log_sums, dy = grad,
     dq = grad_q, dk = grad_k, dv = grad_v,
   }
 end

@@ -58,8 +58,8 @@ end
 
 --- softmax(scale · q·kᵀ + mask)·v over the last two dimensions: Vaswani et al., "Attention is all you need" (2017);
 -- PyTorch's scaled_dot_product_attention. For the backward pass it keeps q, k and v, and the probabilities or, of the
--- fused kernel, y. The fused kernel takes four dimensions without mask and dropout: on the CPU from 16 features on, on
--- a GPU f16 and bf16, and 32, 64 or 128 features.
+-- fused kernel, y. The fused kernel takes four dimensions without dropout, and a mask that gets no gradient: on the CPU
+-- from 16 features on, on a GPU f16 and bf16, and 32, 64 or 128 features.
 --
 -- Causal: query i sees keys up to i + keys - queries, so that the last query sees all of them; no more queries than
 -- keys. With as many of both position i sees positions up to i, as with PyTorch's is_causal; where earlier keys come

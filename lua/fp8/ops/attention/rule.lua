@@ -22,7 +22,10 @@ function rules.read(name, options, known, features)
   if not (dropout >= 0 and dropout < 1) then
     core.raise(("%s: option dropout must be at least 0 and below 1, got %s"):format(name, dropout))
   end
-  return {causal = options.causal or false, scale = scale, dropout = dropout, mask = options.mask, group = 1}
+  return {
+    causal = options.causal or false, scale = scale, dropout = dropout, group = 1, mask = options.mask,
+    wants_mask = autograd.needs_grad(options.mask),
+  }
 end
 
 --- Records y, which came of `saved` by a rule.
