@@ -16,6 +16,8 @@ local elsewhere = {
   ["fp8.cuda"] = "its functions are about devices", ["fp8.cpu"] = "how the reference reads every tensor",
   ["fp8.create_dynamic_map"] = "a list of constants, in core/golden_spec",
   ["fp8.create_linear_map"] = "a list of constants, in core/golden_spec",
+  ["fp8.alibi_slopes"] = "a list of constants, in ops/attention/mask_spec",
+  ["fp8.rotary_embedding"] = "against its definition in nn/sequence_spec",
   ["fp8.linear_cross_entropy"] = "a matmul and a cross_entropy, beside which it is in linear/cross_entropy_spec",
   ["fp8.mse_loss"] = "composed of operations that are, as all losses here are: in nn/losses_spec",
   ["fp8.l1_loss"] = "a loss", ["fp8.smooth_l1_loss"] = "a loss", ["fp8.huber_loss"] = "a loss",
