@@ -66,7 +66,6 @@ static const Backend backend = {
     .index_select = cpu_index_select,
     .index_add = cpu_index_add,
     .gather = cpu_gather,
-    .scatter_add = cpu_scatter_add,
     .scan = cpu_scan,
     .sort = cpu_sort,
     .unfold = cpu_unfold,

@@ -45,7 +45,6 @@ static const Backend cuda_backend = {
     .index_select = cuda_index_select,
     .index_add = cuda_index_add,
     .gather = cuda_gather,
-    .scatter_add = cuda_scatter_add,
     .scan = cuda_scan,
     .sort = cuda_sort,
     .unfold = cuda_unfold,

@@ -34,8 +34,9 @@ end
 
 -- Σ weight by position, in f32: in the order of the elements, but on a GPU only where that is asked for.
 local function sum_at(places, size, weight)
-  local add = core.is_deterministic() and core.index_add or core.scatter_add
-  return add({size}, 1, places, weight)
+  if core.is_deterministic() then return core.index_add({size}, 1, places, weight) end
+  local sums = core.zeros({size}, {dtype = "f32", device = core.device(weight)})
+  return core.scatter_add_(sums, 1, places, weight)
 end
 
 -- Σ weight in each bin between edges. The last edge belongs to the last bin.

@@ -21,7 +21,8 @@ end
 local sorting = {
   name = "sort",
   backward = function(node, grad, positions)
-    return core.scatter_add(node.input_shape, node.dimension, positions, grad)
+    local zeros = core.zeros(node.input_shape, {dtype = "f32", device = core.device(grad)})
+    return core.scatter_add_(zeros, node.dimension, positions, grad)
   end,
 }
 
