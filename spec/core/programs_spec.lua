@@ -57,7 +57,7 @@ end
 local no_tensors = {}
 for name in ([[
   fp8.convert fp8.analyze fp8.watch fp8.save fp8.manual_seed fp8.random_state fp8.set_default_device
-  fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipes fp8.memory
+  fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipes fp8.recipe fp8.memory
   fp8.reset_peak_memory fp8.memory_report fp8.event fp8.version fp8._VERSION
   fp8.allclose fp8.equal x:allclose x:equal
   x:numel x:dim x:stride x:is_contiguous x:item x:totable x:size x:data x:__newindex

@@ -56,9 +56,9 @@ function Linear:cross_entropy(x, targets, options)
   return linear_cross_entropy.apply("cross_entropy", x, self.weight, self.bias, targets, options, self.plan, state)
 end
 
-function Linear:__tostring()
-  local text = ("%s(%d, %d, bias = %s"):format(self.class_name, self.in_features, self.out_features, self.bias ~= nil)
-  return self.recipe and ("%s, recipe: %s)"):format(text, self.recipe_text(self.recipe)) or text .. ")"
+function Linear:description()
+  local text = ("%d, %d, bias = %s"):format(self.in_features, self.out_features, tostring(self.bias ~= nil))
+  return self.recipe and ("%s, recipe: %s"):format(text, self.recipe_text(self.recipe)) or text
 end
 
 --- fp8.LinearMixed and fp8.LinearGlobal(in_features, out_features [, options or bias]): Linear with the recipes "mixed"

@@ -7,7 +7,9 @@ local function add(target, family)
 end
 
 for _, name in ipairs {
-  "elementwise", "view", "arrange", "copy", "reduce", "statistics", "softmax", "matmul", "products", "triangle", "index", "random", "order.scan", "order.sort", "order.quantile", "patches", "order.select", "order.unique", "order.search", "order.count", "order.sample",
+  "elementwise", "view", "arrange", "copy", "reduce", "statistics", "softmax", "matmul", "triangle", "index",
+  "random", "order.scan", "order.sort", "order.quantile", "patches", "order.select", "order.unique",
+  "order.search", "order.count", "order.sample",
 } do
   add(operations.methods, require("fp8.ops." .. name))
 end

@@ -4,7 +4,7 @@
 
 #include "cpu/convert.h"
 #include "cpu/cpu.h"
-#include "cpu/index.h"
+#include "cpu/index/index.h"
 #include "cpu/memory/memory.h"
 #include "cpu/parallel.h"
 

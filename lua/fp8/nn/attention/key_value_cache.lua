@@ -80,11 +80,12 @@ jit.off(Cache.length) -- nn/module.lua says why
 
 --- fp8.nn.KeyValueCache(): an empty cache, for all attention modules of a model:
 --
---   local cache = fp8.nn.KeyValueCache()
---   local logits = model(prompt, {cache = cache})           -- a forward function that hands it on to its blocks
---   for i = 1, 100 do
---     logits = model(next_token(logits), {cache = cache})   -- one position each
+--   local cache, attention = fp8.nn.KeyValueCache(), fp8.nn.MultiHeadAttention(8, 2, {causal = true})
+--   local y = fp8.no_grad(attention, fp8.randn(1, 5, 8), {cache = cache}) -- a prompt of 5 positions
+--   for i = 1, 3 do
+--     y = fp8.no_grad(attention, y:narrow(2, y:size(2), 1), {cache = cache}) -- one position each
 --   end
+--   cache:length() --> 8
 --
 -- One is of one text, or of a batch of texts of one length. It grows as it has to, to twice its room. After an error in
 -- the middle of a step some modules have one position more than others: begin with a new cache.

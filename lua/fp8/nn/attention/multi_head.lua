@@ -29,6 +29,7 @@ end
 -- The parts are Linear layers, so that fp8.convert finds them: `in_proj` (features to those of all heads' queries, then
 -- the keys, then the values: 3 · features, fewer with kv_heads) and `out_proj`. PyTorch's nn.MultiheadAttention holds
 -- the same numbers as in_proj_weight and in_proj_bias, here in_proj.weight and in_proj.bias, and starts as this does.
+--   fp8.nn.MultiHeadAttention(8, 2, {causal = true})(fp8.randn(3, 5, 8)).shape --> {3, 5, 8}
 -- @param options
 --   causal   whether a position sees only those before it and itself (false)
 --   bias     of both layers (true)

@@ -10,8 +10,9 @@ local RotaryEmbedding = Module:extend("RotaryEmbedding")
 --- fp8.nn.RotaryEmbedding(features [, {base = 10000, interleaved = false}]): fp8.rotary_embedding of as many features.
 --
 --   local rotary = fp8.nn.RotaryEmbedding(64)
---   local q, k = rotary(q), rotary(k)                       -- (batch, heads, positions, 64)
---   local next_q = rotary(next_q, {offset = cache:length()})
+--   local q = rotary(fp8.randn(2, 4, 10, 64))               -- (batch, heads, positions, features)
+--   local next_q = rotary(fp8.randn(2, 4, 1, 64), {offset = 10})
+--   next_q.shape --> {2, 4, 1, 64}
 function RotaryEmbedding:init(features, options)
   arguments.check_size(self.class_name, "features", features)
   if features % 2 ~= 0 then

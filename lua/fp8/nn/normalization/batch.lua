@@ -92,6 +92,7 @@ end
 -- a channel, and enter the fields running_mean and running_var (of the unbiased one); after eval() these are used.
 -- Running statistics and the number of batches, num_batches_tracked, belong to the state_dict and are no parameters;
 -- the statistics stay f32 in :to "bf16".
+--   fp8.nn.BatchNorm2d(3)(fp8.randn(2, 3, 8, 8)).shape --> {2, 3, 8, 8}
 -- @param options {epsilon = 1e-5, momentum = 0.1 (the share of a batch in the running statistics, or false: all batches
 --   count alike), affine = true (weight and bias), track_running_stats = true (else x's own are used in evaluation,
 --   too), dtype =, device =}
@@ -99,6 +100,7 @@ local BatchNorm2d = BatchNorm:extend("BatchNorm2d")
 BatchNorm2d.least, BatchNorm2d.most = 4, 4
 
 --- fp8.nn.BatchNorm1d(channels [, options]): the same of x (images, channels) or (images, channels, length).
+--   fp8.nn.BatchNorm1d(1, {epsilon = 0})(fp8.tensor {{1}, {3}}) --> {{-1}, {1}}
 local BatchNorm1d = BatchNorm:extend("BatchNorm1d")
 BatchNorm1d.least, BatchNorm1d.most = 2, 3
 

@@ -23,6 +23,7 @@ end
 --- fp8.nn.GroupNorm(groups, channels [, {epsilon = 1e-5, affine = true, dtype =, device =}]): (x - mean) / √(variance +
 -- epsilon) · weight + bias of x (images, channels, …), with mean and variance over each image's groups of neighbouring
 -- channels, weight and bias by channel; computed in f32 and rounded once to x's dtype.
+--   fp8.nn.GroupNorm(1, 2, {epsilon = 0})(fp8.tensor {{1, 3}}) --> {{-1, 1}}
 function GroupNorm:init(groups, channels, options)
   local name = self.class_name
   check.check_size(name, "groups", groups)
@@ -63,10 +64,12 @@ end
 
 --- fp8.nn.InstanceNorm2d(channels [, {epsilon = 1e-5, affine = false, dtype =, device =}]): GroupNorm of each channel
 -- of each image, of x (images, channels, height, width). (PyTorch's track_running_stats is missing.)
+--   fp8.nn.InstanceNorm2d(3)(fp8.randn(2, 3, 8, 8)).shape --> {2, 3, 8, 8}
 local InstanceNorm2d = InstanceNorm:extend("InstanceNorm2d")
 InstanceNorm2d.least, InstanceNorm2d.most = 4, 4
 
 --- fp8.nn.InstanceNorm1d(channels [, options]): the same of (images, channels, length).
+--   fp8.nn.InstanceNorm1d(1, {epsilon = 0})(fp8.tensor {{{1, 3}}}) --> {{{-1, 1}}}
 local InstanceNorm1d = InstanceNorm:extend("InstanceNorm1d")
 InstanceNorm1d.least, InstanceNorm1d.most = 3, 3
 

@@ -95,7 +95,7 @@ local function text_of(value)
   return type(value) == "table" and ("{%s}"):format(table.concat(value, ", ")) or tostring(value)
 end
 
-function Convolution:__tostring()
+function Convolution:description()
   local parts = {("%d, %d, %s"):format(self.in_channels, self.out_channels, text_of(self.kernel_size))}
   for name, usual in pairs {stride = "1", padding = "0", dilation = "1", groups = "1", padding_mode = "zeros"} do
     local text = text_of(self[name])
@@ -104,7 +104,7 @@ function Convolution:__tostring()
   table.sort(parts)
   parts[#parts + 1] = not self.bias and "bias = false" or nil
   parts[#parts + 1] = self.recipe and "recipe: " .. self.recipe_text(self.recipe) or nil
-  return ("%s(%s)"):format(self.class_name, table.concat(parts, ", "))
+  return table.concat(parts, ", ")
 end
 
 --- fp8.nn.Conv2d(in_channels, out_channels, kernel_size [, options]): fp8.conv2d with a weight (out_channels,
@@ -114,7 +114,7 @@ end
 -- weights. Of its own patches a layer with a recipe keeps what that keeps of an input; fp8.recompute makes them again.
 -- While fp8.watch looks at a layer without a recipe, that is computed as a linear layer of patches, too: the same but
 -- for the order of sums.
---   fp8.nn.Conv2d(3, 16, 3, {stride = 2, padding = 1, recipe = "mixed"})
+--   fp8.nn.Conv2d(3, 16, 3, {stride = 2, padding = 1, recipe = "mixed"})(fp8.randn(2, 3, 8, 8)).shape --> {2, 16, 4, 4}
 -- @param options in PyTorch's order without names, or in a table at the end:
 --   stride (1), padding (0; numbers, "same" or "valid"), dilation (1), groups (1; only one with a recipe), bias (true),
 --   padding_mode ("zeros", "reflect", "replicate" or "circular"); sizes are numbers or lists {height, width}
@@ -124,6 +124,7 @@ Conv2d.dimensions = 2
 
 --- fp8.nn.Conv1d(in_channels, out_channels, kernel_size [, options]): the same of (images, channels, length), as
 -- fp8.conv1d.
+--   fp8.nn.Conv1d(3, 16, 5)(fp8.randn(2, 3, 12)).shape --> {2, 16, 8}
 local Conv1d = Convolution:extend("Conv1d")
 Conv1d.dimensions = 1
 

@@ -1,5 +1,15 @@
 --- Pooling as modules: fp8.nn.MaxPool2d(kernel_size, options) gives fp8.max_pool2d(x, kernel_size, options), and so do
--- the others, with their arguments. As in PyTorch these are looked at when there is an input.
+-- the others, with their arguments: fp8.nn.MaxPool1d, AvgPool1d and AvgPool2d, and with the size of the result
+-- fp8.nn.AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d and AdaptiveMaxPool2d. As in PyTorch arguments are
+-- looked at when there is an input.
+--   fp8.nn.MaxPool1d(2)(fp8.tensor {{1, 3, 2, 0}}) --> {{3, 2}}
+--   fp8.nn.MaxPool2d(2)(fp8.randn(1, 3, 8, 8)).shape --> {1, 3, 4, 4}
+--   fp8.nn.AvgPool1d(2)(fp8.tensor {{1, 3, 2, 0}}) --> {{2, 1}}
+--   fp8.nn.AvgPool2d(2, {stride = 1})(fp8.randn(1, 3, 8, 8)).shape --> {1, 3, 7, 7}
+--   fp8.nn.AdaptiveAvgPool1d(1)(fp8.tensor {{1, 3, 2, 0}}) --> {{1.5}}
+--   fp8.nn.AdaptiveAvgPool2d(1)(fp8.randn(1, 3, 8, 8)).shape --> {1, 3, 1, 1}
+--   fp8.nn.AdaptiveMaxPool1d(2)(fp8.tensor {{1, 3, 2, 0}}) --> {{3, 2}}
+--   fp8.nn.AdaptiveMaxPool2d(2)(fp8.randn(1, 3, 8, 8)).shape --> {1, 3, 2, 2}
 local check_one = require("fp8.nn.arguments").check_one
 local Module = require "fp8.nn.module"
 local pool = require "fp8.ops.patches.pool"

@@ -108,6 +108,7 @@ GRU.gates, GRU.unsearched = 3, parameters.unsearched
 --   local gru = fp8.nn.GRU(8, 16, {batch_first = true})
 --   local outputs, last = gru(fp8.randn(2, 5, 8))           -- (2, 5, 16) and (1, 2, 16)
 --   outputs, last = gru(fp8.randn(2, 3, 8), last)           -- goes on from there
+--   last.shape --> {1, 2, 16}
 -- @param options
 --   num_layers    (1)
 --   bias          whether there is one (true)
@@ -137,6 +138,7 @@ LSTM.gates, LSTM.unsearched = 4, parameters.unsearched
 
 --- fp8.nn.LSTM(input_size, hidden_size [, options]): Hochreiter and Schmidhuber, "Long short-term memory" (1997), with
 -- forget gates. Parameters are as GRU's, of the gates i, f, g and o: 4 · hidden_size. Options are those of GRU.
+--   fp8.nn.LSTM(8, 16)(fp8.randn(5, 2, 8)).shape --> {5, 2, 16}
 function LSTM:init(input_size, hidden_size, options) init_layers(self, input_size, hidden_size, options) end
 
 --- @param x      as GRU's
@@ -181,6 +183,7 @@ GRUCell.gates, GRUCell.unsearched = 3, parameters.unsearched
 
 --- fp8.nn.GRUCell(input_size, hidden_size [, {bias = true, recipe =, dtype =, device =}]): a step of a GRU. Parameters
 -- weight_ih, weight_hh, bias_ih and bias_hh.
+--   fp8.nn.GRUCell(8, 16)(fp8.randn(2, 8)).shape --> {2, 16}
 function GRUCell:init(input_size, hidden_size, options)
   init_cell(self, input_size, hidden_size, options)
 end
@@ -199,7 +202,10 @@ local LSTMCell = Module:extend("LSTMCell")
 LSTMCell.gates, LSTMCell.unsearched = 4, parameters.unsearched
 
 --- fp8.nn.LSTMCell(input_size, hidden_size [, {bias = true, recipe =, dtype =, device =}]): a step of an LSTM.
---   hidden, cell = lstm(x, {hidden, cell})
+--   local lstm = fp8.nn.LSTMCell(8, 16)
+--   local hidden, cell = lstm(fp8.randn(2, 8))
+--   hidden, cell = lstm(fp8.randn(2, 8), {hidden, cell})
+--   cell.shape --> {2, 16}
 function LSTMCell:init(input_size, hidden_size, options)
   init_cell(self, input_size, hidden_size, options)
 end

@@ -36,7 +36,7 @@ end
 local function sum_at(places, size, weight)
   if core.is_deterministic() then return core.index_add({size}, 1, places, weight) end
   local sums = core.zeros({size}, {dtype = "f32", device = core.device(weight)})
-  return core.scatter_add_(sums, 1, places, weight)
+  return core.scatter_add_(sums, 1, places, core.to(weight, {dtype = "f32"}))
 end
 
 -- Σ weight in each bin between edges. The last edge belongs to the last bin.
