@@ -62,6 +62,9 @@ end
 function Module.init() end
 function Module:forward() raise(self.class_name .. ": this module has no forward function") end
 
+-- The parameters that requires_grad_(false) has frozen.
+local frozen = setmetatable({}, {__mode = "k"})
+
 -- Full names and tensors, in an order that depends on names only; a tensor that is shared counts under its first name.
 local function list_tensors(module, wanted)
   local names, tensors, seen = {}, {}, {}
@@ -223,6 +226,7 @@ local function move(self, options)
       local new = core.to(old, converted and options or {device = options.device})
       if new ~= old then
         core.set_requires_grad(new, core.requires_grad(old))
+        frozen[new] = frozen[old]
         gone[#gone + 1] = old
       end
       moved[old] = new
@@ -263,6 +267,23 @@ end
 --   fp8.nn.Dropout():eval():train().training --> true
 function Module:train() return with_training(self, true) end
 function Module:eval() return with_training(self, false) end
+
+--- Freezes the module, which has no parameters then, those of its parts included; or, with true, gives it back those
+-- that were frozen. Optimizers take the parameters that there are when they are made.
+-- @param flag whether parameters require a gradient (true)
+-- @return the module
+--   #fp8.Linear(4, 3):requires_grad_(false):parameters() --> 0
+--   #fp8.Linear(4, 3):requires_grad_(false):requires_grad_():parameters() --> 2
+function Module:requires_grad_(flag)
+  if flag == nil then flag = true end
+  if type(flag) ~= "boolean" then raise("requires_grad_: a boolean is needed, got " .. type(flag)) end
+  local _, tensors = list_tensors(self, flag and function(tensor) return frozen[tensor] end or core.requires_grad)
+  for i = 1, #tensors do
+    autograd.set_requires_grad(tensors[i], flag)
+    frozen[tensors[i]] = not flag or nil
+  end
+  return self
+end
 
 --- Drops the gradients of all parameters.
 --   local layer = fp8.Linear(4, 3)

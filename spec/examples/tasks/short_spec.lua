@@ -1,15 +1,18 @@
--- examples/tasks, each in a tiny size: that it runs to its end and says what it is to say.
+-- Short scripts of examples/tasks, each in a tiny size: that it runs to its end and says what it is to say.
 local support = require "spec.support"
 local with_images = require "spec.support.images"
 
 describe("examples/tasks", function()
   local directory = with_images()
 
-  -- By script: options, and what the last lines say: a pattern with a number, and a check of that.
+  -- By script: options, and what it says: a pattern, and a check of what that finds.
   local function below(limit) return function(number) return number < limit end end
   local function above(limit) return function(number) return number > limit end end
   local tasks = {
     logistic_regression = {"--steps 60", "200 rows, ([%d.]+)%% right", above(85)},
+    lora = {"--width 32 --rank 8 --epochs 12", "classes 5 to 9: ([%d.]+)%%", above(60)},
+    sampling = {"--length 200 --text " .. support.path "README.md", "^.*$", function(text) return #text == 201 end},
+    gradient_histogram = {"--steps 5 --width 16", "e5m2 +tensor +([%d.]+)", above(20)},
     mlp = {"--epochs 12 --width 32", "epoch 12: ([%d.]+)%%", above(90)},
     accumulation = {"--batch 96 --parts 5 --width 32", "gradients differ by ([%d.e+-]+)", below(1e-5)},
     distillation = {"--epochs 12 --width 8", "student of the teacher: ([%d.]+)%%", above(60)},
@@ -25,18 +28,19 @@ describe("examples/tasks", function()
         local command = ("%s %s --device %s"):format(support.path("examples/tasks/" .. name .. ".lua"), options, device)
         local ok, output = support.run(command, "FASHION_MNIST=" .. directory)
         assert.is_true(ok, output)
-        local number = tonumber((output:match(pattern)))
-        assert.is_truthy(number and check(number), output)
+        local found = output:match(pattern)
+        assert.is_truthy(found and check(tonumber(found) or found), output)
       end)
     end
   end)
 
-  it("has a line in examples/README.md for every script", function()
-    local readme = support.read_file "examples/README.md"
+  it("has a line in examples/README.md for every script, and a spec", function()
+    local readme, specs = support.read_file "examples/README.md", ""
+    for path in io.popen("ls spec/examples/tasks/*"):lines() do specs = specs .. support.read_file(path) end
     for path in io.popen("ls examples/tasks"):lines() do
-      assert.is_truthy(readme:find("tasks/" .. path, 1, true), path)
+      assert.is_truthy(readme:find("`tasks/" .. path, 1, true), path)
       local name = path:match "^(.*)%.lua$"
-      assert.is_truthy(tasks[name], path .. " is not run here")
+      assert.is_truthy(tasks[name] or specs:find("[^%w_]" .. name .. "%.lua"), path)
     end
   end)
 end)
