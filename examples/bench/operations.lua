@@ -1,5 +1,5 @@
---- Operations beside torch's (operations_peers.py), each in processes of its own that take turns, so that whatever else the
--- machine does meets both alike. Options: --help.
+--- Operations beside torch's (operations_peers.py), in two processes that take turns, so that whatever else the machine does
+-- meets both alike. Options: --help.
 local here = arg[0]:gsub("[^/\\]*$", "")
 package.path = here .. "?.lua;" .. package.path
 
@@ -13,11 +13,11 @@ usage: luajit examples/bench/operations.lua [options]
   --sizes LIST      of matrices (default 16384x8192,512x512, on the CPU 4096x4096,512x512)
   --dtype LIST      f32, f16, bf16 (default f32,bf16)
   --only LIST       operations, by the names of the table with _ for a space (default all)
-  --rounds N        how often both are run (default 3, on a GPU 1)
-  --seconds N       that an operation is measured in each round (default 0.2)
+  --rounds N        how often both are run (default 5, on a GPU 2)
+  --seconds N       that an operation is measured in each round (default 0.05)
   --python NAME     an interpreter that has torch (default python3)
   --slower          only lines where fp8 takes more than 1.15 times as long
-  --alone           measures fp8 and prints lines for the table
+  --alone           measures what standard input asks for
   --help            this text
 
 Each line: microseconds of a call, fp8's and torch's, and their ratio. On the CPU they are the least of all samples; beside
@@ -145,52 +145,48 @@ local function time_on_gpu(call, seconds, device)
   return measure.median(times), measure.median(hosts)
 end
 
-local function measure_alone(settings)
+-- Answers requests from standard input, "name size dtype", each with a line of two times, or "none".
+local function serve(settings)
   fp8.manual_seed(1)
-  local chosen
-  if settings.only then
-    chosen = {}
-    for _, name in ipairs(settings.only) do chosen[name] = true end
-  end
-  for _, size in ipairs(settings.sizes) do
-    local rows, columns = size:match "^(%d+)x(%d+)$"
-    for _, dtype in ipairs(settings.dtype) do
-      -- Two sets in turn: on a GPU nothing of the one is left in the second-level cache when it is read again.
-      local sets = {}
+  local by_name = {}
+  for _, operation in ipairs(operations) do by_name[option_name(operation[1])] = operation[2] end
+  -- Two sets in turn: on a GPU nothing of the one is left in the second-level cache when it is read again.
+  local sets, sets_of = {}, nil
+  for request in io.lines() do
+    local name, rows, columns, dtype = request:match "^(%S+) (%d+)x(%d+) (%S+)$"
+    if sets_of ~= rows .. columns .. dtype then
+      for _, set in ipairs(sets) do
+        for _, tensor in pairs(set) do core.free(tensor) end
+      end
       for i = 1, 2 do sets[i] = inputs_of(tonumber(rows), tonumber(columns), dtype, settings.device) end
-      for _, operation in ipairs(operations) do
-        local name, f = operation[1], operation[2]
-        local wanted = (not chosen or chosen[option_name(name)]) and (operation.only or dtype) == dtype
-        if wanted and pcall(f, sets[1]) then
-          local time = settings.device == "cpu" and time_on_cpu or time_on_gpu
-          local function call(turn) measure.free(f(sets[turn % 2 + 1])) end
-          collectgarbage()
-          print(("%s\t%s\t%s\t%.3f\t%.3f"):format(option_name(name), size, dtype,
-            time(call, settings.seconds, settings.device)))
-        end
-      end
-      for i = 1, 2 do
-        for _, tensor in pairs(sets[i]) do core.free(tensor) end
-      end
+      sets_of = rows .. columns .. dtype
+    end
+    local f = by_name[name]
+    local function call(turn) measure.free(f(sets[turn % 2 + 1])) end
+    if pcall(call, 1) then
+      local time = settings.device == "cpu" and time_on_cpu or time_on_gpu
+      print(("%.3f %.3f"):format(time(call, settings.seconds, settings.device)))
+    else
+      print "none"
     end
   end
 end
 
--- Adds what a command measures to `table_of`, by "name size dtype": lists of {device, host}.
-local function collect(table_of, command)
-  local pipe = assert(io.popen(command))
-  local other = {}
-  for line in pipe:lines() do
-    local key, time, host = line:match "^(%S+\t%S+\t%S+)\t([%d.]+)\t([%d.]+)$"
-    if key then
-      table_of[key] = table_of[key] or {}
-      table.insert(table_of[key], {tonumber(time), tonumber(host)})
-    else
-      table.insert(other, line)
-    end
+-- A process that answers requests: ask(request) gives {time, host}, or nil.
+local function server(command)
+  local path = os.tmpname()
+  os.remove(path)
+  assert(os.execute("mkfifo " .. path) == 0, "mkfifo failed")
+  local requests = assert(io.popen(("%s > %s"):format(command, path), "w"))
+  local answers = assert(io.open(path))
+  os.remove(path)
+  return function(request)
+    requests:write(request, "\n")
+    requests:flush()
+    local answer = answers:read() or error(("'%s' has ended"):format(command), 0)
+    local time, host = answer:match "^([%d.]+) ([%d.]+)$"
+    return time and {tonumber(time), tonumber(host)}
   end
-  pipe:close()
-  if not next(table_of) then error(("'%s' measured nothing: %s"):format(command, table.concat(other, " ")), 0) end
 end
 
 local function combine(runs, on_cpu)
@@ -203,27 +199,38 @@ local function combine(runs, on_cpu)
   return result
 end
 
-local function print_table(settings, ours, theirs)
+local function print_table(settings, ask_fp8, ask_torch)
   local on_cpu = settings.device == "cpu"
   print(("%s; %s, %d rounds"):format(measure.device_name(settings.device),
     on_cpu and "the least of all samples" or "medians", settings.rounds))
   print(("%-20s %-11s %-5s %11s %11s %7s %9s"):format("operation", "size", "dtype", "fp8 µs", " torch µs", "ratio",
     on_cpu and "CPU ratio" or "host"))
   local lines, slower, faster = 0, 0, 0
+  local function print_line(name, size, dtype)
+    local request = ("%s %s %s"):format(option_name(name), size, dtype)
+    local ours, theirs = {}, {}
+    for _ = 1, settings.rounds do
+      table.insert(theirs, ask_torch(request))
+      table.insert(ours, ask_fp8(request))
+      if #ours == 0 or #theirs == 0 then return end
+    end
+    local a, b = combine(ours, on_cpu), combine(theirs, on_cpu)
+    local ratio = a[1] / b[1]
+    lines = lines + 1
+    if ratio > 1.15 then slower = slower + 1 end
+    if ratio < 1 then faster = faster + 1 end
+    if ratio > 1.15 or not settings.slower then
+      print(("%-20s %-11s %-5s %10.1f %10.1f %7.2f %9.2f"):format(name, size, dtype, a[1], b[1], ratio, a[2] / b[2]))
+    end
+  end
+  local chosen = {}
+  for _, name in ipairs(settings.only or {}) do chosen[name] = true end
   for _, size in ipairs(settings.sizes) do
     for _, dtype in ipairs(settings.dtype) do
       for _, operation in ipairs(operations) do
-        local key = ("%s\t%s\t%s"):format(option_name(operation[1]), size, dtype)
-        if ours[key] and theirs[key] then
-          local a, b = combine(ours[key], on_cpu), combine(theirs[key], on_cpu)
-          local ratio = a[1] / b[1]
-          lines = lines + 1
-          if ratio > 1.15 then slower = slower + 1 end
-          if ratio < 1 then faster = faster + 1 end
-          if ratio > 1.15 or not settings.slower then
-            print(("%-20s %-11s %-5s %10.1f %10.1f %7.2f %9.2f"):format(operation[1], size, dtype, a[1], b[1], ratio,
-              a[2] / b[2]))
-          end
+        local name = operation[1]
+        if (not settings.only or chosen[option_name(name)]) and (operation.only or dtype) == dtype then
+          print_line(name, size, dtype)
         end
       end
     end
@@ -253,20 +260,14 @@ measure.main(function()
   local settings = measure.options(usage, {
     device = text, sizes = sizes, dtype = measure.names {f32 = true, f16 = true, bf16 = true},
     only = measure.names(names), rounds = measure.whole, seconds = positive, python = text,
-  }, {dtype = {"f32", "bf16"}, seconds = 0.2, python = "python3", slower = false, alone = false})
+  }, {dtype = {"f32", "bf16"}, seconds = 0.05, python = "python3", slower = false, alone = false})
   settings.device = settings.device or measure.default_device()
   local on_cpu = settings.device == "cpu"
   settings.sizes = settings.sizes or {on_cpu and "4096x4096" or "16384x8192", "512x512"}
-  settings.rounds = settings.rounds or (on_cpu and 3 or 1)
-  if settings.alone then return measure_alone(settings) end
+  settings.rounds = settings.rounds or (on_cpu and 5 or 2)
+  if settings.alone then return serve(settings) end
 
-  local shared = (" --device %s --sizes %s --dtype %s --seconds %g%s"):format(settings.device,
-    table.concat(settings.sizes, ","), table.concat(settings.dtype, ","), settings.seconds,
-    settings.only and " --only " .. table.concat(settings.only, ",") or "")
-  local ours, theirs = {}, {}
-  for _ = 1, settings.rounds do
-    collect(theirs, ("%s %soperations_peers.py%s"):format(settings.python, here, shared))
-    collect(ours, ("luajit %s --alone%s"):format(arg[0], shared))
-  end
-  print_table(settings, ours, theirs)
+  local shared = (" --device %s --seconds %g"):format(settings.device, settings.seconds)
+  print_table(settings, server(("luajit %s --alone%s"):format(arg[0], shared)),
+    server(("%s %soperations_peers.py%s"):format(settings.python, here, shared)))
 end)

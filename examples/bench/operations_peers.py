@@ -1,8 +1,9 @@
-"""The operations of operations.lua for torch: a line for each, of its name, size, dtype and two times in microseconds,
-measured as operations.lua does."""
+"""The operations of operations.lua for torch, which asks for them one by one: a line "name size dtype" on standard input
+is answered with one of two times in microseconds, measured as there, or with "none"."""
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 
@@ -137,33 +138,28 @@ def time_on_gpu(call, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--sizes", default="512x512", help="rowsxcolumns,…")
-    parser.add_argument("--dtype", default="f32,bf16")
-    parser.add_argument("--seconds", type=float, default=0.2)
-    parser.add_argument("--only", help="operations, with _ for a space")
+    parser.add_argument("--seconds", type=float, default=0.05)
     arguments = parser.parse_args()
     torch.manual_seed(1)
     torch.set_grad_enabled(False)
-    on_cpu = arguments.device == "cpu"
-    only = arguments.only and set(arguments.only.split(","))
-    for size in arguments.sizes.split(","):
-        rows, columns = map(int, size.split("x"))
-        for dtype in arguments.dtype.split(","):
-            sets = [Inputs(rows, columns, DTYPES[dtype], arguments.device) for _ in range(2)]
-            for title, operation in OPERATIONS.items():
-                name = title.replace(" ", "_")
-                if only and name not in only:
-                    continue
+    by_name = {title.replace(" ", "_"): operation for title, operation in OPERATIONS.items()}
+    sets, sets_of = [], None
+    for request in sys.stdin:
+        name, size, dtype = request.split()
+        if sets_of != (size, dtype):
+            sets.clear()
+            rows, columns = map(int, size.split("x"))
+            sets.extend(Inputs(rows, columns, DTYPES[dtype], arguments.device) for _ in range(2))
+            sets_of = size, dtype
 
-                def call(turn):
-                    operation(sets[turn % 2])
+        def call(turn):
+            by_name[name](sets[turn % 2])
 
-                try:
-                    figures = time_on_cpu(call, arguments.seconds) if on_cpu else time_on_gpu(call, arguments.seconds)
-                except RuntimeError:  # torch does not take this dtype
-                    continue
-                print(f"{name}\t{size}\t{dtype}\t{figures[0]:.3f}\t{figures[1]:.3f}", flush=True)
-            del sets
+        try:
+            time_of = time_on_cpu if arguments.device == "cpu" else time_on_gpu
+            print("%.3f %.3f" % time_of(call, arguments.seconds), flush=True)
+        except RuntimeError:  # torch does not take this dtype
+            print("none", flush=True)
 
 
 if __name__ == "__main__":
