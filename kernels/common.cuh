@@ -47,7 +47,15 @@ struct E5M2 {
 };
 
 __device__ inline float to_float(float value) { return value; }
-__device__ inline float to_float(Half value) { return f16_to_float(value.bits); }
+__device__ inline float to_float(Half value) {
+#ifdef __CUDA_ARCH__
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+  return result;
+#else
+  return f16_to_float(value.bits);
+#endif
+}
 __device__ inline float to_float(BFloat16 value) { return bf16_to_float(value.bits); }
 __device__ inline float to_float(E4M3 value) { return e4m3_to_float(value.bits); }
 __device__ inline float to_float(E5M2 value) { return e5m2_to_float(value.bits); }
@@ -56,8 +64,21 @@ __device__ inline float to_float(int32_t value) { return (float)value; }
 __device__ inline float to_float(int64_t value) { return (float)value; }
 
 __device__ inline void from_float(float value, bool, float &out) { out = value; }
-__device__ inline void from_float(float value, bool, Half &out) { out.bits = f16_from_float(value); }
-__device__ inline void from_float(float value, bool, BFloat16 &out) { out.bits = bf16_from_float(value); }
+/* The hardware's conversions give the bits of f16_from_float and bf16_from_float, but for NaN, which stays NaN. */
+__device__ inline void from_float(float value, bool, Half &out) {
+#ifdef __CUDA_ARCH__
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(value));
+#else
+  out.bits = f16_from_float(value);
+#endif
+}
+__device__ inline void from_float(float value, bool, BFloat16 &out) {
+#ifdef __CUDA_ARCH__
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(value));
+#else
+  out.bits = bf16_from_float(value);
+#endif
+}
 __device__ inline void from_float(float value, bool saturate, E4M3 &out) {
   out.bits = e4m3_from_float(value, saturate);
 }
@@ -65,7 +86,7 @@ __device__ inline void from_float(float value, bool saturate, E5M2 &out) {
   out.bits = e5m2_from_float(value, saturate);
 }
 __device__ inline void from_float(float value, bool, uint8_t &out) {
-  out = (uint8_t)integer_from_float(value, 0, UINT8_MAX);
+  out = (uint8_t)(uint32_t)fminf(fmaxf(value, 0.0f), 255.0f); /* of NaN and 0, 0 is the larger */
 }
 __device__ inline void from_float(float value, bool, int32_t &out) {
   out = (int32_t)integer_from_float(value, INT32_MIN, INT32_MAX);

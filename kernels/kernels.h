@@ -50,6 +50,7 @@ cudaError_t launch_random(Launch launch, void *out, DType dtype, int64_t count, 
  * possible. */
 typedef struct ReducePlan {
   ReduceOp op;
+  double correction; /* of VAR and STD */
   const void *data;
   DType dtype;
   void *out;
@@ -60,7 +61,7 @@ typedef struct ReducePlan {
   int64_t outputs, length;
   bool integer;   /* accumulate in int64 */
   bool columns;   /* neighbouring lanes take neighbouring outputs, not neighbouring elements of one output */
-  bool vectorize; /* rows only: four elements at a time */
+  bool vectorize; /* f32, f16 or bf16: 16 bytes at a time, of neighbouring elements, or outputs if `columns` */
   int64_t splits, chunk;
   void *partials; /* splits · outputs · REDUCE_PARTIAL_BYTES, if splits > 1 */
 } ReducePlan;

@@ -1,11 +1,11 @@
-/* Reductions: sum, mean, product, norm, max, min and argmax over any dimensions of a strided tensor.
+/* Reductions: sum, mean, product, norm, variance, max, min and argmax over any dimensions of a strided tensor.
  *
  * Where the reduced elements lie side by side, a warp or a thread block takes one output ("rows"); where the outputs
  * lie side by side, each lane takes an output of its own ("columns"). Few outputs of many elements are cut into splits,
  * whose partial results a second kernel combines. No atomics: the same input always gives the same bits. */
 #include <type_traits>
 
-#include "common.cuh"
+#include "vectors.cuh"
 
 namespace {
 
@@ -33,6 +33,30 @@ struct Norm {
   __device__ static double combine(double a, double b) { return a + b; }
   __device__ static void finish(const ReducePlan &plan, int64_t i, double sum) {
     store_double(plan.out, plan.out_dtype, i, sqrt(sum));
+  }
+};
+
+struct Moments {
+  double sum, squares;
+};
+
+__device__ inline Moments shuffle_xor(Moments moments, int mask) {
+  return {::shuffle_xor(moments.sum, mask), ::shuffle_xor(moments.squares, mask)};
+}
+
+/* Of the differences from an output's first element: variance_of. */
+struct Variance {
+  using Value = float;
+  using Accumulator = Moments;
+  __device__ static Moments identity() { return {0, 0}; }
+  __device__ static void accept(Moments &moments, double difference, int64_t) {
+    moments.sum += difference;
+    moments.squares += difference * difference;
+  }
+  __device__ static Moments combine(Moments a, Moments b) { return {a.sum + b.sum, a.squares + b.squares}; }
+  __device__ static void finish(const ReducePlan &plan, int64_t i, Moments moments) {
+    const double variance = variance_of(moments.sum, moments.squares, plan.length, plan.correction);
+    store_double(plan.out, plan.out_dtype, i, plan.op == REDUCE_STD ? sqrt(variance) : variance);
   }
 };
 
@@ -111,13 +135,15 @@ template <typename T> __device__ inline Candidate<T> shuffle_xor(Candidate<T> ca
   return {::shuffle_xor(candidate.value, mask), ::shuffle_xor(candidate.position, mask)};
 }
 
-/* The first of the largest; NaN is larger than anything, and a position of INT64_MAX is no element yet. */
+/* The first of the largest; NaN is larger than anything, and a position of INT64_MAX is no element yet. Elements are
+ * accepted in the order of their positions. */
 template <typename T> struct Argmax {
   using Value = T;
   using Accumulator = Candidate<T>;
   __device__ static Candidate<T> identity() { return {T(0), INT64_MAX}; }
   __device__ static void accept(Candidate<T> &best, T value, int64_t position) {
-    best = combine(best, Candidate<T>{value, position});
+    const bool first = best.position == INT64_MAX, nan = value != value && best.value == best.value;
+    if (first || nan || value > best.value) best = {value, position};
   }
   __device__ static Candidate<T> combine(Candidate<T> a, Candidate<T> b) {
     if (a.position == INT64_MAX) return b;
@@ -167,11 +193,41 @@ __device__ inline int64_t strided_offset(int rank, const int64_t *size, const in
   return rank > 0 ? offset + i * stride[0] : 0;
 }
 
+/* What values are taken relative to: the first element of the output at `base`, for the variance. */
+template <typename Reducer> constexpr bool is_relative = std::is_same_v<Reducer, Variance>;
+template <typename Reducer> __device__ inline float origin_of(const ReducePlan &plan, int64_t base) {
+  return is_relative<Reducer> && plan.length > 0 ? load_float(plan.data, plan.dtype, base) : 0.0f;
+}
+
+template <typename Reducer, typename T>
+__device__ inline void accept(typename Reducer::Accumulator &accumulator, T value, int64_t position, float origin) {
+  if constexpr (is_relative<Reducer>) {
+    Reducer::accept(accumulator, (double)value - (double)origin, position);
+  } else {
+    Reducer::accept(accumulator, (typename Reducer::Value)value, position);
+  }
+}
+
 template <typename Reducer, typename Load>
-__device__ inline void accept_at(const ReducePlan &plan, int64_t base, int64_t position,
+__device__ inline void accept_at(const ReducePlan &plan, int64_t base, int64_t position, float origin,
                                  typename Reducer::Accumulator &accumulator, Load load) {
   const int64_t offset = base + strided_offset(plan.reduced_rank, plan.reduced_size, plan.reduced_stride, position);
-  Reducer::accept(accumulator, load_value(plan, offset, load), position);
+  accept<Reducer>(accumulator, load_value(plan, offset, load), position, origin);
+}
+
+/* The whole vectors of elements begin … end - 1 of the output at `base`, one in THREADS of them. */
+template <typename Reducer, typename Scalar, int THREADS>
+__device__ inline void accept_vectors(const ReducePlan &plan, int64_t base, int64_t begin, int64_t end, float origin,
+                                      typename Reducer::Accumulator &accumulator) {
+  constexpr int width = vector_width<Scalar>;
+  const auto *vectors = reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.data) + base);
+#pragma unroll 4
+  for (int64_t i = begin / width + threadIdx.x % THREADS; i < end / width; i += THREADS) {
+    float value[width];
+    unpack<Scalar>(vectors[i], value);
+#pragma unroll
+    for (int k = 0; k < width; k++) accept<Reducer>(accumulator, value[k], i * width + k, origin);
+  }
 }
 
 template <typename Reducer>
@@ -198,19 +254,20 @@ __global__ void __launch_bounds__(BLOCK) reduce_rows_kernel(const __grid_constan
     const int64_t base = strided_offset(plan.kept_rank, plan.kept_size, plan.kept_stride, output);
     const int64_t begin = split * plan.chunk;
     const int64_t end = begin + plan.chunk < plan.length ? begin + plan.chunk : plan.length;
+    const float origin = origin_of<Reducer>(plan, base);
     auto accumulator = Reducer::identity();
     int64_t scalars = begin;
-    if (plan.vectorize) { /* never with integers */
-      scalars = begin + (end - begin) / 4 * 4;
-      for (int64_t i = begin + 4 * lane; i < scalars; i += 4 * THREADS) {
-        float value[4];
-        load_vector(plan.data, plan.dtype, base + i, value);
-#pragma unroll
-        for (int k = 0; k < 4; k++) Reducer::accept(accumulator, (typename Reducer::Value)value[k], i + k);
+    if constexpr (!is_integer<typename Reducer::Value>) {
+      if (plan.vectorize) {
+        with_scalar(plan.dtype, [&](auto scalar) {
+          using Scalar = decltype(scalar);
+          accept_vectors<Reducer, Scalar, THREADS>(plan, base, begin, end, origin, accumulator);
+          scalars = end / vector_width<Scalar> * vector_width<Scalar>;
+        });
       }
     }
     for (int64_t i = scalars + lane; i < end; i += THREADS) {
-      accept_at<Reducer>(plan, base, i, accumulator, AnyOf<typename Reducer::Value>());
+      accept_at<Reducer>(plan, base, i, origin, accumulator, AnyOf<typename Reducer::Value>());
     }
     accumulator = combine_across<THREADS>(accumulator, [](auto a, auto b) { return Reducer::combine(a, b); });
     if (lane == 0) write_result<Reducer>(plan, output, split, accumulator);
@@ -229,10 +286,11 @@ __global__ void __launch_bounds__(BLOCK) reduce_columns_kernel(const __grid_cons
       const int64_t base = strided_offset(plan.kept_rank, plan.kept_size, plan.kept_stride, output);
       const int64_t begin = split * plan.chunk;
       const int64_t end = begin + plan.chunk < plan.length ? begin + plan.chunk : plan.length;
+      const float origin = origin_of<Reducer>(plan, base);
       with_loads(plan, typename Reducer::Value(), [&](auto element) {
 #pragma unroll 4
         for (int64_t i = begin + threadIdx.y; i < end; i += COLUMN_ROWS) {
-          accept_at<Reducer>(plan, base, i, accumulator, element);
+          accept_at<Reducer>(plan, base, i, origin, accumulator, element);
         }
       });
     }
@@ -241,6 +299,47 @@ __global__ void __launch_bounds__(BLOCK) reduce_columns_kernel(const __grid_cons
     if (threadIdx.y == 0 && output < plan.outputs) {
       for (int row = 1; row < COLUMN_ROWS; row++) accumulator = Reducer::combine(accumulator, shared[row][threadIdx.x]);
       write_result<Reducer>(plan, output, split, accumulator);
+    }
+    __syncthreads(); /* before the next task writes `shared` */
+  }
+}
+
+/* The same where outputs lie side by side in vectors of 16 bytes, and the reduced elements at one distance: each lane
+ * takes a vector of outputs. */
+template <typename Reducer, typename Scalar>
+__global__ void __launch_bounds__(BLOCK) reduce_vectors_kernel(const __grid_constant__ ReducePlan plan) {
+  constexpr int width = vector_width<Scalar>, tile = WARP * width;
+  __shared__ typename Reducer::Accumulator shared[COLUMN_ROWS][tile];
+  const int64_t tiles = divide_up(plan.outputs, tile);
+  for (int64_t task = blockIdx.x; task < tiles * plan.splits; task += gridDim.x) {
+    const int64_t first = task / plan.splits * tile, split = task % plan.splits;
+    const int64_t output = first + threadIdx.x * width;
+    typename Reducer::Accumulator accumulator[width];
+#pragma unroll
+    for (int k = 0; k < width; k++) accumulator[k] = Reducer::identity();
+    if (output < plan.outputs) {
+      const int64_t base = strided_offset(plan.kept_rank, plan.kept_size, plan.kept_stride, output);
+      const int64_t begin = split * plan.chunk;
+      const int64_t end = begin + plan.chunk < plan.length ? begin + plan.chunk : plan.length;
+      const Scalar *data = static_cast<const Scalar *>(plan.data) + base;
+      float origin[width];
+#pragma unroll
+      for (int k = 0; k < width; k++) origin[k] = origin_of<Reducer>(plan, base + k);
+#pragma unroll 4
+      for (int64_t i = begin + threadIdx.y; i < end; i += COLUMN_ROWS) {
+        float value[width];
+        unpack<Scalar>(*reinterpret_cast<const uint4 *>(data + i * plan.reduced_stride[0]), value);
+#pragma unroll
+        for (int k = 0; k < width; k++) accept<Reducer>(accumulator[k], value[k], i, origin[k]);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < width; k++) shared[threadIdx.y][threadIdx.x * width + k] = accumulator[k];
+    __syncthreads();
+    for (int i = threadIdx.y * WARP + threadIdx.x; i < tile && first + i < plan.outputs; i += BLOCK) {
+      auto total = shared[0][i];
+      for (int row = 1; row < COLUMN_ROWS; row++) total = Reducer::combine(total, shared[row][i]);
+      write_result<Reducer>(plan, first + i, split, total);
     }
     __syncthreads(); /* before the next task writes `shared` */
   }
@@ -266,7 +365,16 @@ constexpr int64_t warp_elements = 1024;
 
 template <typename Reducer> cudaError_t launch_reducer(Launch launch, const ReducePlan *plan) {
   static_assert(sizeof(typename Reducer::Accumulator) <= REDUCE_PARTIAL_BYTES, "a partial result must fit");
-  if (plan->columns) {
+  if (plan->columns && plan->vectorize) {
+    if constexpr (!is_integer<typename Reducer::Value>) {
+      with_scalar(plan->dtype, [&](auto scalar) {
+        using Scalar = decltype(scalar);
+        const int64_t tiles = divide_up(plan->outputs, WARP * vector_width<Scalar>);
+        const int grid = grid_size(launch, tiles * plan->splits, 1, 64);
+        reduce_vectors_kernel<Reducer, Scalar><<<grid, dim3(WARP, COLUMN_ROWS), 0, launch.stream>>>(*plan);
+      });
+    }
+  } else if (plan->columns) {
     const int grid = grid_size(launch, divide_up(plan->outputs, WARP) * plan->splits, 1, 64);
     reduce_columns_kernel<Reducer><<<grid, dim3(WARP, COLUMN_ROWS), 0, launch.stream>>>(*plan);
   } else if (plan->chunk <= warp_elements) {
@@ -296,6 +404,9 @@ extern "C" cudaError_t launch_reduce(Launch launch, const ReducePlan *plan) {
     return plan->integer ? launch_reducer<ProductInteger>(launch, plan) : launch_reducer<ProductFloat>(launch, plan);
   case REDUCE_NORM:
     return launch_reducer<Norm>(launch, plan);
+  case REDUCE_VAR:
+  case REDUCE_STD:
+    return launch_reducer<Variance>(launch, plan);
   case REDUCE_MAX:
     return plan->integer ? launch_reducer<ExtremeInteger<false>>(launch, plan)
                          : launch_reducer<ExtremeFloat<false>>(launch, plan);

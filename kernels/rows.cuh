@@ -25,7 +25,7 @@ inline bool on_vector(const void *data) { return (uintptr_t)data % sizeof(uint4)
 
 /* Calls f with the smallest shape that holds rows of `count` vectors and returns true; false if there is none. */
 template <typename F> bool with_row_shape(int64_t count, F f) {
-  if (count < 1 || count > 4 * ROWS_BLOCK) return false;
+  if (count < 1 || count > 8 * ROWS_BLOCK) return false;
   if (count <= WARP) {
     f(RowShape<WARP, 1>());
   } else if (count <= 2 * WARP) {
@@ -38,8 +38,10 @@ template <typename F> bool with_row_shape(int64_t count, F f) {
     f(RowShape<ROWS_BLOCK, 1>());
   } else if (count <= 2 * ROWS_BLOCK) {
     f(RowShape<ROWS_BLOCK, 2>());
-  } else {
+  } else if (count <= 4 * ROWS_BLOCK) {
     f(RowShape<ROWS_BLOCK, 4>());
+  } else {
+    f(RowShape<ROWS_BLOCK, 8>());
   }
   return true;
 }

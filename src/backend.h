@@ -81,8 +81,9 @@ typedef struct Backend {
 
   /* --- reductions --- */
   /* x has rank out->rank + k, its leading dimensions those of out (contiguous), its last k reduced; a reduction over
-   * no elements gives 0 for SUM and NORM, 1 for PROD, NaN for MEAN, and is refused before this for the others. */
-  bool (*reduce)(ReduceOp op, Tensor *out, const Tensor *x);
+   * no elements gives 0 for SUM and NORM, 1 for PROD, NaN for MEAN, VAR and STD, and is refused before this for the others.
+   * VAR and STD divide by the number of elements less `correction`, which is 0 for the others. */
+  bool (*reduce)(ReduceOp op, double correction, Tensor *out, const Tensor *x);
   /* Contiguous tensors of rank at least 1, 2 if causal. */
   bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);
   /* dx from dy and the output y of softmax; all contiguous; dx may be dy. */

@@ -50,7 +50,7 @@ struct Binary {
       EACH(MAXIMUM, a > b || a != a ? a : b);
       EACH(MINIMUM, a < b || a != a ? a : b);
       EACH(DIV, a / b);
-      EACH(POW, powf(a, b));
+      EACH(POW, b == 3.0f ? a * a * a : powf(a, b));
       EACH(ATAN2, atan2f(a, b));
       EACH(HYPOT, hypotf(a, b));
       EACH(LEAKY_RELU, a > 0.0f ? a : a * b);

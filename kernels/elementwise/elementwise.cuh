@@ -9,6 +9,11 @@
 /* Element offsets of vector i (of `width` elements along the innermost dimension) in each operand. */
 template <int OPERANDS>
 __device__ inline void element_offsets(const ElementwisePlan &plan, int width, int64_t i, int64_t (&offset)[OPERANDS]) {
+  if (plan.rank == 1) {
+#pragma unroll
+    for (int k = 0; k < OPERANDS; k++) offset[k] = i * width * plan.operand[k].stride[0];
+    return;
+  }
 #pragma unroll
   for (int k = 0; k < OPERANDS; k++) offset[k] = 0;
   for (int d = plan.rank - 1; d >= 0; d--) {

@@ -5,9 +5,10 @@ namespace {
 
 /* By slice: the index has one entry a pick; by element: one for every element. */
 template <typename Word, bool BY_SLICE>
-__global__ void __launch_bounds__(BLOCK) pick_kernel(Word *out, const Word *x, const __grid_constant__ IndexPlan plan) {
+__global__ void __launch_bounds__(BLOCK) pick_kernel(Word *__restrict__ out, const Word *__restrict__ x, const __grid_constant__ IndexPlan plan) {
   const int64_t count = plan.outer * plan.picks * plan.inner;
   with_integer(plan.index_dtype, [&](auto index) {
+#pragma unroll 4
     for (int64_t i = global_thread(); i < count; i += global_threads()) {
       const ElementPlace place = place_of(plan, i);
       const int64_t from = counterpart<decltype(index)>(plan, place, BY_SLICE ? place.pick : i,

@@ -123,13 +123,15 @@ typedef enum BinaryOp { BINARY_OPERATIONS(BINARY_VALUE) } BinaryOp;
 /* SUM accumulates f32 and narrower floats in float32 or better (never in one long float32 chain: relative error well
  * under 1e-5), integers in 64 bits, where they wrap around. MEAN divides the sum, which for integers is exact. PROD is of
  * doubles, or of 64-bit integers. NORM is the root of the sum of squares, of doubles, so that none overflows or
- * vanishes; integers count as floats. MAX and MIN propagate NaN. ARGMAX gives the position (from
+ * vanishes; integers count as floats, as they do for VAR and STD, of which variance_of says how they are accumulated. MAX and MIN propagate NaN. ARGMAX gives the position (from
  * 0, row-major over the reduced dimensions) of the first largest element, NaN counting as largest, in an i64 output. */
 typedef enum ReduceOp {
   REDUCE_SUM,
   REDUCE_MEAN,
   REDUCE_PROD,
   REDUCE_NORM,
+  REDUCE_VAR,
+  REDUCE_STD,
   REDUCE_MAX,
   REDUCE_MIN,
   REDUCE_ARGMAX
@@ -429,7 +431,17 @@ PORTABLE float remainder_of_floats(float rest, float b) {
 }
 
 /* Whether 64-bit integers are what the reduction computes in. */
-PORTABLE bool reduces_integers(ReduceOp op, DType dtype) { return dtype_is_integer(dtype) && op != REDUCE_NORM; }
+PORTABLE bool reduces_integers(ReduceOp op, DType dtype) {
+  return dtype_is_integer(dtype) && op != REDUCE_NORM && op != REDUCE_VAR && op != REDUCE_STD;
+}
+
+/* The variance of `count` elements, from the sums of their differences from one of them and of the squares of those. As
+ * that one counts too, the sum of the squares is at most about `count` times what is left of it. */
+PORTABLE double variance_of(double sum, double squares, int64_t count, double correction) {
+  double rest = squares - sum / (double)count * sum, divisor = (double)count - correction;
+  rest = rest < 0 ? 0 : rest; /* NaN stays */
+  return rest / (divisor > 0 ? divisor : 0);
+}
 
 /* Bits of a uniform number that the dtype holds exactly over all of [0, 1). */
 PORTABLE int uniform_bits(DType dtype) {

@@ -27,7 +27,7 @@ bool cpu_clamp(Tensor *out, const Tensor *x, Number low, Number high);
 bool cpu_scale(Tensor *x, const Tensor *factor);
 
 /* reduce/reduce.c */
-bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x);
+bool cpu_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x);
 
 /* softmax/softmax.c */
 bool cpu_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);

@@ -75,10 +75,33 @@ void *stream_direct(const Stream *stream, int64_t start, int n) {
   return stream_address(stream, start);
 }
 
+/* n times the same element. */
+VECTORIZE static void repeat(void *out, const char *in, int64_t n, size_t element) {
+  switch (element) {
+  case 1:
+    memset(out, *(const uint8_t *)in, (size_t)n);
+    return;
+  case 2:
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)out)[i] = *(const uint16_t *)in;
+    return;
+  case 4:
+    for (int64_t i = 0; i < n; i++) ((uint32_t *)out)[i] = *(const uint32_t *)in;
+    return;
+  case 8:
+    for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = *(const uint64_t *)in;
+    return;
+  }
+  trap_missing_case();
+}
+
 /* Copies n elements, `stride` bytes apart, to contiguous memory. */
 static void gather(void *out, const char *in, int64_t stride, int64_t n, size_t element) {
   if (stride == (int64_t)element) {
     memcpy(out, in, (size_t)n * element);
+    return;
+  }
+  if (stride == 0) {
+    repeat(out, in, n, element);
     return;
   }
   switch (element) {

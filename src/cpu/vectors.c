@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "core/portable.h"
+#include "core/formats/float_formats.h"
 #include "cpu/vectorize.h"
 
 VECTORIZE void scale_floats(float *out, const float *x, float factor, int n) {
@@ -20,61 +20,108 @@ VECTORIZE void add_floats(float *out, const float *a, const float *b, int n) {
   for (int i = 0; i < n; i++) out[i] = a[i] + b[i];
 }
 
-/* Independent partial results, so that a loop over them is a vector operation. */
-enum { LANES = 32 };
+/* --- of runs --- */
 
-VECTORIZE double sum_floats(const float *x, int n) {
+/* Independent partial results, so that a loop over them is a vector operation and none waits for the one before it. */
+enum { LANES = 32, EXTREME_LANES = 64 };
+
+INLINED double sum_of_lanes(double *lane) {
+  for (int j = 0; j < 16; j++) lane[j] += lane[j + 16];
+  for (int j = 0; j < 8; j++) lane[j] += lane[j + 8];
+  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+INLINED double sum(DType dtype, const void *x, int n) {
   double lane[LANES] = {0};
   int i = 0;
   for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] += (double)x[i + j];
+    for (int j = 0; j < LANES; j++) lane[j] += (double)element_at(dtype, x, i + j);
   }
-  for (; i < n; i++) lane[0] += (double)x[i];
-  for (int width = LANES / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; j++) lane[j] += lane[j + width];
-  }
-  return lane[0];
+  for (; i < n; i++) lane[i % LANES] += (double)element_at(dtype, x, i);
+  return sum_of_lanes(lane);
 }
 
-VECTORIZE double squares_from(const float *x, double from, int n) {
+INLINED double squares(DType dtype, const void *x, double from, int n) {
   double lane[LANES] = {0};
   int i = 0;
   for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] += ((double)x[i + j] - from) * ((double)x[i + j] - from);
+    for (int j = 0; j < LANES; j++) {
+      double difference = (double)element_at(dtype, x, i + j) - from;
+      lane[j] += difference * difference;
+    }
   }
-  for (; i < n; i++) lane[0] += ((double)x[i] - from) * ((double)x[i] - from);
-  for (int width = LANES / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; j++) lane[j] += lane[j + width];
+  for (; i < n; i++) {
+    double difference = (double)element_at(dtype, x, i) - from;
+    lane[i % LANES] += difference * difference;
   }
-  return lane[0];
+  return sum_of_lanes(lane);
 }
 
-VECTORIZE float max_floats(const float *x, int n) {
-  float lane[LANES];
-  for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
+/* The comparison passes NaN by, which is looked for beside it, two elements at a time. */
+INLINED float extreme(DType dtype, const void *x, bool smallest, int n) {
+  enum { HALF = EXTREME_LANES / 2 };
+  float sign = smallest ? -1.0f : 1.0f, lane[EXTREME_LANES];
+  int nan[HALF] = {0};
+  for (int j = 0; j < EXTREME_LANES; j++) lane[j] = -INFINITY;
   int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] = larger_or_nan(lane[j], x[i + j]);
+  for (; i + EXTREME_LANES <= n; i += EXTREME_LANES) {
+    for (int j = 0; j < HALF; j++) {
+      float a = sign * element_at(dtype, x, i + j), b = sign * element_at(dtype, x, i + HALF + j);
+      lane[j] = a > lane[j] ? a : lane[j];
+      lane[HALF + j] = b > lane[HALF + j] ? b : lane[HALF + j];
+      nan[j] |= __builtin_isunordered(a, b);
+    }
   }
-  for (; i < n; i++) lane[0] = larger_or_nan(lane[0], x[i]);
-  for (int width = LANES / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; j++) lane[j] = larger_or_nan(lane[j], lane[j + width]);
+  int any = 0;
+  float largest = -INFINITY;
+  for (; i < n; i++) {
+    float a = sign * element_at(dtype, x, i);
+    largest = a > largest ? a : largest;
+    any |= a != a;
   }
-  return lane[0];
+  for (int j = 0; j < HALF; j++) any |= nan[j];
+  for (int width = HALF; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) lane[j] = lane[j + width] > lane[j] ? lane[j + width] : lane[j];
+  }
+  largest = lane[0] > largest ? lane[0] : largest;
+  return any ? NAN : sign * largest;
 }
 
-VECTORIZE float min_floats(const float *x, int n) {
-  float lane[LANES];
-  for (int j = 0; j < LANES; j++) lane[j] = INFINITY;
-  int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] = smaller_or_nan(lane[j], x[i + j]);
-  }
-  for (; i < n; i++) lane[0] = smaller_or_nan(lane[0], x[i]);
-  for (int width = LANES / 2; width > 0; width /= 2) {
-    for (int j = 0; j < width; j++) lane[j] = smaller_or_nan(lane[j], lane[j + width]);
-  }
-  return lane[0];
+VECTORIZE double sum_floats(const float *x, int n) { return sum(DTYPE_F32, x, n); }
+VECTORIZE static double sum_bf16(const uint16_t *x, int n) { return sum(DTYPE_BF16, x, n); }
+VECTORIZE static double sum_f16(const uint16_t *x, int n) { return sum(DTYPE_F16, x, n); }
+
+double sum_run(DType dtype, const void *x, int n) {
+  if (dtype == DTYPE_F32) return sum_floats(x, n);
+  return dtype == DTYPE_BF16 ? sum_bf16(x, n) : sum_f16(x, n);
+}
+
+VECTORIZE double squares_from(const float *x, double from, int n) { return squares(DTYPE_F32, x, from, n); }
+VECTORIZE static double squares_of_floats(const float *x, int n) { return squares(DTYPE_F32, x, 0, n); }
+VECTORIZE static double squares_of_bf16(const uint16_t *x, int n) { return squares(DTYPE_BF16, x, 0, n); }
+VECTORIZE static double squares_of_f16(const uint16_t *x, int n) { return squares(DTYPE_F16, x, 0, n); }
+
+double squares_of_run(DType dtype, const void *x, int n) {
+  if (dtype == DTYPE_F32) return squares_of_floats(x, n);
+  return dtype == DTYPE_BF16 ? squares_of_bf16(x, n) : squares_of_f16(x, n);
+}
+
+VECTORIZE float max_floats(const float *x, int n) { return extreme(DTYPE_F32, x, false, n); }
+VECTORIZE static float max_bf16(const uint16_t *x, int n) { return extreme(DTYPE_BF16, x, false, n); }
+VECTORIZE static float max_f16(const uint16_t *x, int n) { return extreme(DTYPE_F16, x, false, n); }
+
+float max_run(DType dtype, const void *x, int n) {
+  if (dtype == DTYPE_F32) return max_floats(x, n);
+  return dtype == DTYPE_BF16 ? max_bf16(x, n) : max_f16(x, n);
+}
+
+VECTORIZE float min_floats(const float *x, int n) { return extreme(DTYPE_F32, x, true, n); }
+VECTORIZE static float min_bf16(const uint16_t *x, int n) { return extreme(DTYPE_BF16, x, true, n); }
+VECTORIZE static float min_f16(const uint16_t *x, int n) { return extreme(DTYPE_F16, x, true, n); }
+
+float min_run(DType dtype, const void *x, int n) {
+  if (dtype == DTYPE_F32) return min_floats(x, n);
+  return dtype == DTYPE_BF16 ? min_bf16(x, n) : min_f16(x, n);
 }
 
 VECTORIZE uint32_t largest_magnitude(const float *x, int n) {

@@ -4,6 +4,9 @@
 
 #include <stdint.h>
 
+#include "core/formats/float_formats.h"
+#include "cpu/vectorize.h"
+
 /* out[i] = x[i] · factor */
 void scale_floats(float *out, const float *x, float factor, int n);
 
@@ -23,10 +26,23 @@ double squares_from(const float *x, double from, int n);
 float max_floats(const float *x, int n);
 float min_floats(const float *x, int n);
 
+/* Of f32, bf16 or f16, which is a constant where this is inlined. */
+INLINED float element_at(DType dtype, const void *x, int i) {
+  if (dtype == DTYPE_F32) return ((const float *)x)[i];
+  uint16_t bits = ((const uint16_t *)x)[i];
+  return dtype == DTYPE_BF16 ? bf16_to_float(bits) : f16_to_float(bits);
+}
+
+/* sum_floats, squares_from 0, max_floats and min_floats of n elements of f32, bf16 or f16, which are not stored as floats on the way. */
+double sum_run(DType dtype, const void *x, int n);
+double squares_of_run(DType dtype, const void *x, int n);
+float max_run(DType dtype, const void *x, int n);
+float min_run(DType dtype, const void *x, int n);
+
 /* The largest bits of |x|. Magnitudes order as integers, infinity and NaN above all. */
 uint32_t largest_magnitude(const float *x, int n);
 
-static inline float larger_or_nan(float a, float b) { return b > a || b != b ? b : a; }
-static inline float smaller_or_nan(float a, float b) { return b < a || b != b ? b : a; }
+static inline float larger_or_nan(float a, float b) { return (b > a) | (b != b) ? b : a; }
+static inline float smaller_or_nan(float a, float b) { return (b < a) | (b != b) ? b : a; }
 
 #endif

@@ -142,7 +142,7 @@ bool cuda_clamp(Tensor *out, const Tensor *x, Number low, Number high);
 bool cuda_scale(Tensor *x, const Tensor *factor);
 
 /* reduce.c */
-bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x);
+bool cuda_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x);
 
 /* softmax.c */
 bool cuda_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);

@@ -31,10 +31,31 @@ static bool prefers_columns(const ReducePlan *plan) {
   return plan->length <= FEW || (!reduced_side_by_side && plan->kept_stride[plan->kept_rank - 1] == 1);
 }
 
+enum { VECTOR_BYTES = 16 };
+
+static int64_t vector_width(DType dtype) { return VECTOR_BYTES / dtype_size(dtype); }
+
+/* Vectors of neighbouring elements of one output, or of neighbouring outputs. */
+static bool allows_vectors(const ReducePlan *plan) {
+  DType dtype = plan->dtype;
+  if (dtype != DTYPE_F32 && dtype != DTYPE_F16 && dtype != DTYPE_BF16) return false;
+  if (plan->reduced_rank != 1 || !is_aligned(plan->data, VECTOR_BYTES)) return false;
+  int64_t width = vector_width(dtype);
+  int last = plan->kept_rank - 1;
+  bool side_by_side = plan->columns ? plan->kept_stride[last] == 1 && plan->kept_size[last] % width == 0 &&
+                                          plan->reduced_stride[0] % width == 0
+                                    : plan->reduced_stride[0] == 1;
+  for (int d = 0; d < (plan->columns ? last : plan->kept_rank); d++) {
+    if (plan->kept_stride[d] % width != 0) return false;
+  }
+  return side_by_side;
+}
+
 /* Cuts long reductions so that the device is busy, into chunks that are still worth a thread block each. */
 static void split(ReducePlan *plan, int multiprocessors) {
-  enum { BLOCKS_EACH = 8, ROW_CHUNK = 4096, COLUMN_CHUNK = 128, COLUMNS_A_BLOCK = 32 };
-  int64_t blocks = plan->columns ? divide_up(plan->outputs, COLUMNS_A_BLOCK) : plan->outputs;
+  enum { BLOCKS_EACH = 8, ROW_CHUNK = 4096, COLUMN_CHUNK = 128, LANES = 32 };
+  int64_t tile = plan->vectorize ? LANES * vector_width(plan->dtype) : LANES;
+  int64_t blocks = plan->columns ? divide_up(plan->outputs, tile) : plan->outputs;
   int64_t smallest = plan->columns ? COLUMN_CHUNK : ROW_CHUNK;
   int64_t wanted = divide_up((int64_t)multiprocessors * BLOCKS_EACH, blocks);
   int64_t most = divide_up(plan->length, smallest);
@@ -42,18 +63,10 @@ static void split(ReducePlan *plan, int multiprocessors) {
   plan->splits = 1;
   plan->chunk = plan->length;
   if (splits <= 1) return;
-  plan->chunk = (divide_up(plan->length, splits) + 3) / 4 * 4; /* whole vectors */
+  plan->chunk = (divide_up(plan->length, splits) + 7) / 8 * 8; /* whole vectors */
   plan->splits = divide_up(plan->length, plan->chunk);
 }
 
-static bool allows_vectors(const ReducePlan *plan) {
-  if (plan->integer || dtype_is_integer(plan->dtype) || plan->columns) return false;
-  if (plan->reduced_rank != 1 || plan->reduced_stride[0] != 1) return false;
-  for (int d = 0; d < plan->kept_rank; d++) {
-    if (plan->kept_stride[d] % 4 != 0) return false;
-  }
-  return is_aligned(plan->data, 4 * dtype_size(plan->dtype));
-}
 
 /* Sums over the rows of a contiguous matrix, which cuda_measure takes at the speed of memory. */
 static bool sums_columns(const ReducePlan *plan) {
@@ -75,11 +88,11 @@ static bool sum_columns(const CudaDevice *device, Tensor *out, const Tensor *x, 
   return known || cuda_measure(device, plan->data, plan->dtype, plan->length, plan->outputs, out, NULL);
 }
 
-bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
+bool cuda_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
   ReducePlan plan = {
-      .op = op, .data = tensor_data(x), .dtype = x->dtype, .out = tensor_data(out), .out_dtype = out->dtype};
+      .op = op, .correction = correction, .data = tensor_data(x), .dtype = x->dtype, .out = tensor_data(out), .out_dtype = out->dtype};
   plan.kept_rank = merge(x, 0, out->rank, plan.kept_size, plan.kept_stride);
   plan.reduced_rank = merge(x, out->rank, x->rank, plan.reduced_size, plan.reduced_stride);
   plan.outputs = product(plan.kept_rank, plan.kept_size);
@@ -88,8 +101,8 @@ bool cuda_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
   if (sums_columns(&plan)) return sum_columns(device, out, x, &plan);
   plan.integer = reduces_integers(op, x->dtype);
   plan.columns = prefers_columns(&plan);
-  split(&plan, device->launch.multiprocessors);
   plan.vectorize = allows_vectors(&plan);
+  split(&plan, device->launch.multiprocessors);
   Tensor partials = {0};
   if (plan.splits > 1) {
     if (!cuda_scratch(&partials, device, plan.splits * plan.outputs * REDUCE_PARTIAL_BYTES)) return false;

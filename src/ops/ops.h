@@ -160,9 +160,9 @@ bool op_recurrent_step_backward(Tensor *from_input, Tensor *from_hidden, Tensor 
 
 /* --- reductions (reduce.c) --- */
 
-/* Over a set of dimensions; those stay with size 1 if `keep`. SUM and PROD of integers are i64, MEAN and NORM of
- * integers f32, ARGMAX is i64. */
-bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
+/* Over a set of dimensions; those stay with size 1 if `keep`. SUM and PROD of integers are i64, MEAN, NORM, VAR and STD
+ * of integers f32, ARGMAX is i64; `correction` is taken from the number of elements in VAR and STD. */
+bool op_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep);
 
 /* --- softmax (softmax.c) --- */
 

@@ -8,6 +8,8 @@ static DType reduced_dtype(ReduceOp op, DType dtype) {
     return dtype_is_integer(dtype) ? DTYPE_I64 : dtype;
   case REDUCE_MEAN:
   case REDUCE_NORM:
+  case REDUCE_VAR:
+  case REDUCE_STD:
     return dtype_is_integer(dtype) ? DTYPE_F32 : dtype;
   case REDUCE_MAX:
   case REDUCE_MIN:
@@ -20,7 +22,7 @@ static DType reduced_dtype(ReduceOp op, DType dtype) {
 
 static bool needs_elements(ReduceOp op) { return op == REDUCE_MAX || op == REDUCE_MIN || op == REDUCE_ARGMAX; }
 
-bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep) {
+bool op_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x, DimensionSet dimensions, bool keep) {
   /* Kept dimensions first, reduced ones last. */
   Tensor ordered = *x, shape = {0};
   int kept = 0, position = 0;
@@ -53,5 +55,5 @@ bool op_reduce(ReduceOp op, Tensor *out, const Tensor *x, DimensionSet dimension
     result.stride[i] = stride;
     stride *= ordered.size[i];
   }
-  return hand_over(out, &created, backend_for(x)->reduce(op, &result, &ordered));
+  return hand_over(out, &created, backend_for(x)->reduce(op, correction, &result, &ordered));
 }

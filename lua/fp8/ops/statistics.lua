@@ -3,9 +3,7 @@
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
-local elementwise = require "fp8.ops.elementwise"
 local in_float32 = require "fp8.ops.in_float32"
-local reduce = require "fp8.ops.reduce"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 
@@ -15,32 +13,56 @@ local function as_float(x)
   return core.dtypes[core.dtype(x)].kind == "integer" and core.to(x, {dtype = "f32"}) or x
 end
 
--- The standard deviation: of the differences from the mean, whose squares neither overflow nor vanish.
-local function deviation(x, dimensions, correction, keepdim)
-  local differences = elementwise.sub(x, reduce.mean(x, dimensions, true))
-  local norm = reduce.norm(differences, 2, dimensions, keepdim)
-  local count = core.numel(x) / math.max(core.numel(norm), 1)
-  return elementwise.div(norm, math.sqrt(math.max(count - correction, 0)))
+-- Of x in f32: x - mean, and the gradient with the reduced dimensions back.
+local function differences(node, x, grad)
+  local mean = core.mean(x, node.dimensions, true)
+  return core.sub(x, mean), core.to(core.view(core.contiguous(grad), core.shape(mean)), {dtype = "f32"})
 end
 
-local function variance(...) return elementwise.square(deviation(...)) end
+local operations = {
+  var = {
+    name = "var",
+    backward = function(node, grad, x)
+      local difference, whole = differences(node, core.to(x, {dtype = "f32"}), grad)
+      return core.to(core.mul(core.mul(difference, 2 / node.divisor), whole), {dtype = core.dtype(x)})
+    end,
+  },
+  std = {
+    name = "std",
+    backward = function(node, grad, x)
+      local wide = core.to(x, {dtype = "f32"})
+      local difference, whole = differences(node, wide, grad)
+      local std = core.std(wide, node.dimensions, true, node.correction)
+      local slope = core.div(difference, core.mul(core.where(core.eq(std, 0), 1, std), node.divisor))
+      return core.to(core.mul(slope, whole), {dtype = core.dtype(x)})
+    end,
+  },
+}
 
 local deviation_options = {correction = "number", keepdim = "boolean"}
 
-local function measured(name, measure, x, dimensions, options)
+local function measured(name, x, dimensions, options)
   options = check_options(name, options, deviation_options)
-  return in_float32(measure, as_float(x), dimensions, options.correction or 1, options.keepdim)
+  x = as_float(x)
+  local correction = options.correction or 1
+  local y = core[name](x, dimensions, options.keepdim, correction)
+  if needs_grad(x) then
+    local node = record(y, operations[name], {x}, {x})
+    node.dimensions, node.correction = dimensions, correction
+    node.divisor = math.max(core.numel(x) / math.max(core.numel(y), 1) - correction, 0)
+  end
+  return y
 end
 
 --- x:var([dims [, {correction =, keepdim =}]]): the variance, Σ (x - mean)² / (count - correction); correction is 1 if
 -- left out (the unbiased estimate). NaN of fewer elements than that takes; of integers f32.
 --   fp8.tensor({1, 2, 3, 4}):var() --> 5 / 3
 --   fp8.tensor({{1, 3}, {2, 8}}):var(2, {correction = 0}) --> {1, 9}
-function statistics.var(x, dimensions, options) return measured("var", variance, x, dimensions, options) end
+function statistics.var(x, dimensions, options) return measured("var", x, dimensions, options) end
 
 --- x:std([dims [, {correction =, keepdim =}]]): the root of the variance. Where it is 0, so is its derivative.
 --   fp8.tensor({{1, 3}, {2, 8}}):std(2, {correction = 0}) --> {1, 3}
-function statistics.std(x, dimensions, options) return measured("std", deviation, x, dimensions, options) end
+function statistics.std(x, dimensions, options) return measured("std", x, dimensions, options) end
 
 local log_sum = {
   name = "logsumexp",

@@ -4,6 +4,7 @@
 #include "core/activation.h"
 #include "cpu/cpu.h"
 #include "cpu/elementwise/elementwise.h"
+#include "cpu/elementwise/trigonometry.h"
 #include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
@@ -31,8 +32,8 @@ INLINED float softplus(float x, float b) {
   return ((scaled > 0.0f ? scaled : 0.0f) + vector_log1p(vector_exp_down(-fabsf(scaled)))) / b;
 }
 
-/* The C library gives NaN where one of the operands is a signalling NaN, even where no other NaN counts. */
-INLINED float power(float a, float b) { return a == 1.0f || b == 0.0f ? 1.0f : powf(a, b); }
+/* A cube is two products, whether its exponent is a number or an element. */
+INLINED float power(float a, float b) { return b == 3.0f ? a * a * a : vector_pow(a, b); }
 INLINED float hypotenuse(float a, float b) {
   return fabsf(a) == INFINITY || fabsf(b) == INFINITY ? INFINITY : hypotf(a, b);
 }
@@ -75,8 +76,14 @@ VECTORIZE static void binary_floats(int op, float *restrict out, const float *co
     EACH(LOG2_BACKWARD, a / (b * LN_2));
     EACH(LOG10_BACKWARD, a / (b * LN_10));
     EACH(LOG1P_BACKWARD, a / (b + 1.0f));
-    EACH(SIN_BACKWARD, a * cosf(b));
-    EACH(COS_BACKWARD, -a * sinf(b));
+  case BINARY_SIN_BACKWARD:
+    cos_floats(out, second, n);
+    for (int i = 0; i < n; i++) out[i] *= first[i];
+    return;
+  case BINARY_COS_BACKWARD:
+    sin_floats(out, second, n);
+    for (int i = 0; i < n; i++) out[i] *= -first[i];
+    return;
     EACH(TAN_BACKWARD, a * (1.0f + b * b));
     EACH(TANH_BACKWARD, a * (1.0f - b * b));
     EACH(ERF_BACKWARD, a * (TWO_OVER_SQRT_PI * vector_exp_down(-b * b)));
@@ -93,6 +100,19 @@ VECTORIZE static void square_floats(int op, float *restrict out, const float *co
   (void)op;
   const float *restrict x = in[0];
   for (int i = 0; i < n; i++) out[i] = x[i] * x[i];
+}
+
+VECTORIZE static void cube_floats(int op, float *restrict out, const float *const *in, int n) {
+  (void)op;
+  const float *restrict x = in[0];
+  for (int i = 0; i < n; i++) out[i] = x[i] * x[i] * x[i];
+}
+
+static FloatKernel kernel_of(BinaryOp op, Operand b) {
+  bool number = op == BINARY_POW && !b.tensor;
+  if (number && b.number.value == 2) return square_floats;
+  if (number && b.number.value == 3) return cube_floats;
+  return binary_floats;
 }
 
 /* In unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
@@ -120,9 +140,8 @@ VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64
 }
 
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
-  bool square = op == BINARY_POW && !b.tensor && b.number.value == 2;
   bool integer = keeps_integers(binary_class(op)) && dtype_is_integer(out->dtype) && operand_is_integer(a) &&
                  operand_is_integer(b);
-  elementwise(out, (Operand[]){a, b}, 2, op, square ? square_floats : binary_floats, integer ? binary_integers : NULL);
+  elementwise(out, (Operand[]){a, b}, 2, op, kernel_of(op, b), integer ? binary_integers : NULL);
   return true;
 }

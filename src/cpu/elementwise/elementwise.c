@@ -17,9 +17,14 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
   const Elementwise *job = context;
   Chunk out_chunk, in_chunk[ELEMENTWISE_MAX_INPUTS];
   const float *in[ELEMENTWISE_MAX_INPUTS];
+  for (int i = 0; i < job->inputs; i++) {
+    if (!job->in[i].data) in[i] = stream_floats(&job->in[i], 0, CHUNK, &in_chunk[i]);
+  }
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
-    for (int i = 0; i < job->inputs; i++) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
+    for (int i = 0; i < job->inputs; i++) {
+      if (job->in[i].data) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
+    }
     float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
     job->float_kernel(job->op, out, in, n);
     stream_store_floats(&job->out, start, n, out, &out_chunk);
@@ -30,9 +35,14 @@ static void run_integers(int64_t begin, int64_t end, const void *context) {
   const Elementwise *job = context;
   Chunk out_chunk, in_chunk[ELEMENTWISE_MAX_INPUTS];
   const int64_t *in[ELEMENTWISE_MAX_INPUTS];
+  for (int i = 0; i < job->inputs; i++) {
+    if (!job->in[i].data) in[i] = stream_integers(&job->in[i], 0, CHUNK, &in_chunk[i]);
+  }
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
-    for (int i = 0; i < job->inputs; i++) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
+    for (int i = 0; i < job->inputs; i++) {
+      if (job->in[i].data) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
+    }
     int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
     job->integer_kernel(job->op, out, in, n);
     stream_store_wrapped_integers(&job->out, start, n, out, &out_chunk);

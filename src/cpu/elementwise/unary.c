@@ -4,6 +4,7 @@
 #include "core/activation.h"
 #include "cpu/cpu.h"
 #include "cpu/elementwise/elementwise.h"
+#include "cpu/elementwise/trigonometry.h"
 #include "cpu/elementwise/vector_math.h"
 #include "cpu/vectorize.h"
 
@@ -35,9 +36,15 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
     EACH(LOG1P, vector_log1p(x));
     EACH(SQRT, sqrtf(x));
     EACH(RSQRT, 1.0f / sqrtf(x));
-    EACH(SIN, sinf(x));
-    EACH(COS, cosf(x));
-    EACH(TAN, tanf(x));
+  case UNARY_SIN:
+    sin_floats(out, all, n);
+    return;
+  case UNARY_COS:
+    cos_floats(out, all, n);
+    return;
+  case UNARY_TAN:
+    tan_floats(out, all, n);
+    return;
     EACH(TANH, vector_tanh(x));
     EACH(ERF, vector_erf(x));
     EACH(SIGMOID, vector_sigmoid(x));

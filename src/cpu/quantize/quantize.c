@@ -151,7 +151,7 @@ static bool quantize_all(Quantize *job) {
 
 static bool sum_columns(Tensor *column_sum, const Tensor *x) {
   Tensor columns = tensor_as_transposed_matrix(x);
-  return cpu_reduce(REDUCE_SUM, column_sum, &columns);
+  return cpu_reduce(REDUCE_SUM, 0, column_sum, &columns);
 }
 
 /* All outputs but the transposed codes, which follow from the codes. */

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "cpu/parallel.h"
 #include "cpu/vectorize.h"
 #include "cpu/vectors.h"
 
@@ -11,6 +12,8 @@ static ReduceValue neutral_value(ReduceOp op, bool integer) {
   case REDUCE_SUM:
   case REDUCE_MEAN:
   case REDUCE_NORM:
+  case REDUCE_VAR:
+  case REDUCE_STD:
     return integer ? (ReduceValue){.integer = 0} : (ReduceValue){.number = 0};
   case REDUCE_PROD:
     return integer ? (ReduceValue){.integer = 1} : (ReduceValue){.number = 1};
@@ -27,7 +30,7 @@ void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t cou
   ReduceValue start = neutral_value(op, integer);
   for (int64_t i = 0; i < count; i++) {
     all.value[i] = start;
-    all.position[i] = 0;
+    all.rest[i].integer = 0; /* of a double too */
   }
 }
 
@@ -35,6 +38,22 @@ void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t cou
 
 /* Whether `later` takes the place of `earlier` as the first largest: NaN is largest. */
 static bool beats(double later, double earlier) { return later > earlier || (later != later && earlier == earlier); }
+
+bool accumulates_runs(ReduceOp op, DType dtype) {
+  bool compute_float = dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F16;
+  return compute_float && op != REDUCE_PROD && op != REDUCE_ARGMAX && !takes_moments(op);
+}
+
+void accumulate_run(ReduceOp op, Accumulators one, DType dtype, const void *x, int n) {
+  double *number = &one.value->number;
+  if (op == REDUCE_MAX) {
+    *number = (double)larger_or_nan((float)*number, max_run(dtype, x, n));
+  } else if (op == REDUCE_MIN) {
+    *number = (double)smaller_or_nan((float)*number, min_run(dtype, x, n));
+  } else {
+    *number += op == REDUCE_NORM ? squares_of_run(dtype, x, n) : sum_run(dtype, x, n);
+  }
+}
 
 /* Four chains, so that no product waits for the one before it. */
 VECTORIZE static double product_of_floats(const float *x, int n) {
@@ -52,19 +71,13 @@ void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n,
   switch (op) {
   case REDUCE_SUM:
   case REDUCE_MEAN:
-    *number += sum_floats(x, n);
+  case REDUCE_NORM:
+  case REDUCE_MAX:
+  case REDUCE_MIN:
+    accumulate_run(op, one, DTYPE_F32, x, n);
     return;
   case REDUCE_PROD:
     *number *= product_of_floats(x, n);
-    return;
-  case REDUCE_NORM:
-    *number += squares_from(x, 0, n);
-    return;
-  case REDUCE_MAX:
-    *number = (double)larger_or_nan((float)*number, max_floats(x, n));
-    return;
-  case REDUCE_MIN:
-    *number = (double)smaller_or_nan((float)*number, min_floats(x, n));
     return;
   case REDUCE_ARGMAX: {
     float largest = max_floats(x, n);
@@ -72,9 +85,12 @@ void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n,
     int i = 0;
     while (x[i] != largest && x[i] == x[i]) i++;
     *number = (double)largest;
-    *one.position = first + i;
+    one.rest->integer = first + i;
     return;
   }
+  case REDUCE_VAR: /* accumulate_moments */
+  case REDUCE_STD:
+    break;
   }
   trap_missing_case();
 }
@@ -109,7 +125,7 @@ VECTORIZE static WideSum wide_sum(const int64_t *x, int n) {
 
 static inline void add_wide(Accumulators all, int64_t i, WideSum term) {
   WideSum sum = wide_add(accumulated_sum(all, i), term);
-  all.position[i] = sum.high;
+  all.rest[i].integer = sum.high;
   all.value[i].integer = sum.low;
 }
 
@@ -140,16 +156,55 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
     int i = 0;
     while (x[i] != largest) i++;
     *integer = largest;
-    *one.position = first + i;
+    one.rest->integer = first + i;
     return;
   }
   case REDUCE_NORM: /* of floats only */
+  case REDUCE_VAR:
+  case REDUCE_STD:
     break;
   }
   trap_missing_case();
 }
 
+VECTORIZE void accumulate_moments(Accumulators one, const float *x, float origin, int n) {
+  enum { LANES = 16 };
+  double sum[LANES] = {0}, squares[LANES] = {0}, from = (double)origin;
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    for (int j = 0; j < LANES; j++) {
+      double difference = (double)x[i + j] - from;
+      sum[j] += difference;
+      squares[j] += difference * difference;
+    }
+  }
+  for (int j = 0; i < n; i++, j++) {
+    double difference = (double)x[i] - from;
+    sum[j] += difference;
+    squares[j] += difference * difference;
+  }
+  for (int width = LANES / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) {
+      sum[j] += sum[j + width];
+      squares[j] += squares[j + width];
+    }
+  }
+  one.value->number += sum[0];
+  one.rest->number += squares[0];
+}
+
 /* --- many accumulators --- */
+
+VECTORIZE void accumulate_column_moments(Accumulators all, const float *restrict x, const float *restrict origin,
+                                         int n) {
+  ReduceValue *restrict value = all.value, *restrict rest = all.rest;
+#pragma omp simd
+  for (int i = 0; i < n; i++) {
+    double difference = (double)x[i] - (double)origin[i];
+    value[i].number += difference;
+    rest[i].number += difference * difference;
+  }
+}
 
 VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const float *restrict x, int n,
                                          int64_t position) {
@@ -180,20 +235,65 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
     for (int i = 0; i < n; i++) {
       if (!beats((double)x[i], value[i].number)) continue;
       value[i].number = (double)x[i];
-      all.position[i] = position;
+      all.rest[i].integer = position;
     }
     return;
+  case REDUCE_VAR: /* accumulate_column_moments */
+  case REDUCE_STD:
+    break;
   }
   trap_missing_case();
 }
 
 /* Reading and writing the accumulators is what costs time, so four rows share it. */
-VECTORIZE void accumulate_four_rows(Accumulators all, const float *restrict x, int64_t stride, int n) {
-  ReduceValue *restrict value = all.value;
-  const float *a = x, *b = x + stride, *c = x + 2 * stride, *d = x + 3 * stride;
+INLINED void add_four_rows(bool squares, DType dtype, ReduceValue *restrict value, const char *x, int64_t stride, int n) {
+  const void *first = x, *second = x + stride, *third = x + 2 * stride, *fourth = x + 3 * stride;
 #pragma omp simd
   for (int i = 0; i < n; i++) {
-    value[i].number += ((double)a[i] + (double)b[i]) + ((double)c[i] + (double)d[i]);
+    double a = (double)element_at(dtype, first, i), b = (double)element_at(dtype, second, i);
+    double c = (double)element_at(dtype, third, i), d = (double)element_at(dtype, fourth, i);
+    value[i].number += squares ? (a * a + b * b) + (c * c + d * d) : (a + b) + (c + d);
+  }
+}
+
+INLINED float extreme_of(bool smallest, float a, float b) {
+  return smallest ? smaller_or_nan(a, b) : larger_or_nan(a, b);
+}
+
+/* In a loop a row: more comparisons in one would not be vectorized. */
+INLINED void extremes_of_four_rows(bool smallest, DType dtype, ReduceValue *restrict value, const char *x, int64_t stride,
+                                   int n) {
+  float best[CHUNK];
+#pragma omp simd
+  for (int i = 0; i < n; i++) best[i] = extreme_of(smallest, element_at(dtype, x, i), element_at(dtype, x + stride, i));
+  for (int row = 2; row < 4; row++) {
+    const void *next = x + row * stride;
+#pragma omp simd
+    for (int i = 0; i < n; i++) best[i] = extreme_of(smallest, best[i], element_at(dtype, next, i));
+  }
+#pragma omp simd
+  for (int i = 0; i < n; i++) value[i].number = (double)extreme_of(smallest, (float)value[i].number, best[i]);
+}
+
+INLINED void four_rows(ReduceOp op, DType dtype, ReduceValue *restrict value, const char *x, int64_t stride, int n) {
+  if (op == REDUCE_SUM || op == REDUCE_MEAN) {
+    add_four_rows(false, dtype, value, x, stride, n);
+  } else if (op == REDUCE_NORM) {
+    add_four_rows(true, dtype, value, x, stride, n);
+  } else if (op == REDUCE_MAX) {
+    extremes_of_four_rows(false, dtype, value, x, stride, n);
+  } else {
+    extremes_of_four_rows(true, dtype, value, x, stride, n);
+  }
+}
+
+VECTORIZE void accumulate_four_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int n) {
+  if (dtype == DTYPE_F32) {
+    four_rows(op, DTYPE_F32, all.value, x, stride, n);
+  } else if (dtype == DTYPE_BF16) {
+    four_rows(op, DTYPE_BF16, all.value, x, stride, n);
+  } else {
+    four_rows(op, DTYPE_F16, all.value, x, stride, n);
   }
 }
 
@@ -220,10 +320,12 @@ VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const 
     for (int i = 0; i < n; i++) {
       if (x[i] <= value[i].integer) continue;
       value[i].integer = x[i];
-      all.position[i] = position;
+      all.rest[i].integer = position;
     }
     return;
   case REDUCE_NORM: /* of floats only */
+  case REDUCE_VAR:
+  case REDUCE_STD:
     break;
   }
   trap_missing_case();
@@ -235,8 +337,8 @@ static bool replaces(bool smallest, bool integer, ReduceValue later, ReduceValue
   return smallest ? beats(-later.number, -earlier.number) : beats(later.number, earlier.number);
 }
 
-static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *position, ReduceValue later,
-                      int64_t later_position) {
+static void merge_one(ReduceOp op, bool integer, Accumulators one, ReduceValue later, ReduceValue later_rest) {
+  ReduceValue *value = one.value;
   switch (op) {
   case REDUCE_PROD:
     if (integer) {
@@ -253,15 +355,20 @@ static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *po
     } else if (op == REDUCE_SUM) {
       value->integer = wrapping_sum(value->integer, later.integer);
     } else {
-      add_wide((Accumulators){value, position}, 0, (WideSum){later_position, later.integer});
+      add_wide(one, 0, (WideSum){later_rest.integer, later.integer});
     }
+    return;
+  case REDUCE_VAR:
+  case REDUCE_STD:
+    value->number += later.number;
+    one.rest->number += later_rest.number;
     return;
   case REDUCE_MAX:
   case REDUCE_MIN:
   case REDUCE_ARGMAX:
     if (!replaces(op == REDUCE_MIN, integer, later, *value)) return;
     *value = later;
-    *position = later_position;
+    *one.rest = later_rest;
     return;
   }
   trap_missing_case();
@@ -269,6 +376,6 @@ static void merge_one(ReduceOp op, bool integer, ReduceValue *value, int64_t *po
 
 void accumulators_merge(ReduceOp op, bool integer, Accumulators all, Accumulators later, int64_t count) {
   for (int64_t i = 0; i < count; i++) {
-    merge_one(op, integer, &all.value[i], &all.position[i], later.value[i], later.position[i]);
+    merge_one(op, integer, (Accumulators){all.value + i, all.rest + i}, later.value[i], later.rest[i]);
   }
 }

@@ -11,11 +11,11 @@ typedef union ReduceValue {
   int64_t integer;
 } ReduceValue;
 
-/* `position` of the extreme, for ARGMAX. For the MEAN of integers, a WideSum of which `integer` is the low part and
- * `position` the high one. Otherwise unused. */
+/* `rest` is the position of the extreme, for ARGMAX. For the MEAN of integers, `value` is the low part of a WideSum and
+ * `rest` the high one; for VAR and STD they are the sums that variance_of takes. Otherwise `rest` is unused. */
 typedef struct Accumulators {
   ReduceValue *value;
-  int64_t *position;
+  ReduceValue *rest;
 } Accumulators;
 
 void accumulators_start(ReduceOp op, bool integer, Accumulators all, int64_t count);
@@ -28,11 +28,23 @@ void accumulate_run_integers(ReduceOp op, Accumulators one, const int64_t *x, in
 void accumulate_columns_floats(ReduceOp op, Accumulators all, const float *x, int n, int64_t position);
 void accumulate_columns_integers(ReduceOp op, Accumulators all, const int64_t *x, int n, int64_t position);
 
-/* Sums of floats only: the n elements of each of four rows, the rows `stride` elements apart. */
-void accumulate_four_rows(Accumulators all, const float *x, int64_t stride, int n);
+static inline bool takes_moments(ReduceOp op) { return op == REDUCE_VAR || op == REDUCE_STD; }
+
+/* n elements into one accumulator of VAR or STD, or one into each of n; origin: the first element of each output. */
+void accumulate_moments(Accumulators one, const float *x, float origin, int n);
+void accumulate_column_moments(Accumulators all, const float *x, const float *origin, int n);
+
+/* Whether there are the two functions below, which take elements as they are in memory. */
+bool accumulates_runs(ReduceOp op, DType dtype);
+
+/* n elements into one accumulator. */
+void accumulate_run(ReduceOp op, Accumulators one, DType dtype, const void *x, int n);
+
+/* The n elements, at most CHUNK, of each of four rows, the rows `stride` bytes apart. */
+void accumulate_four_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int n);
 
 static inline WideSum accumulated_sum(Accumulators all, int64_t i) {
-  return (WideSum){all.position[i], all.value[i].integer};
+  return (WideSum){all.rest[i].integer, all.value[i].integer};
 }
 
 /* Adds to `all` what `later` has from higher positions. */

@@ -11,10 +11,11 @@
 #include "cpu/reduce/kernels.h"
 #include "cpu/stream.h"
 
-enum { TASK_ELEMENTS = 65536, REDUCE_SLICES = 64 };
+enum { TASK_ELEMENTS = 65536, REDUCE_SLICES = 64, RUN = 8192 };
 
 typedef struct Reduction {
   ReduceOp op;
+  double correction;
   bool integer, columns;
   Tensor *out;
   Stream kept, reduced; /* the dimensions of x that stay and those that go; both start at its first element */
@@ -37,13 +38,24 @@ static Stream stream_of_dimensions(const Tensor *x, int first, int end) {
   return stream_of(&dimensions);
 }
 
-static void accumulate_run(const Reduction *job, Accumulators one, char *data, int64_t begin, int64_t end) {
+static void accumulate_elements(const Reduction *job, Accumulators one, char *data, int64_t begin, int64_t end) {
   Stream elements = job->reduced;
   elements.data = data;
+  int64_t element = dtype_size(elements.dtype);
+  if (elements.rank == 1 && elements.stride[0] == element && accumulates_runs(job->op, elements.dtype)) {
+    for (int64_t start = begin; start < end; start += RUN) {
+      int n = (int)(end - start < RUN ? end - start : RUN);
+      accumulate_run(job->op, one, elements.dtype, data + start * element, n);
+    }
+    return;
+  }
   Chunk chunk;
+  float buffer, origin = begin < end ? *load_floats(elements.dtype, data, 0, 1, &buffer) : 0;
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
-    if (job->integer) {
+    if (takes_moments(job->op)) {
+      accumulate_moments(one, stream_floats(&elements, start, n, &chunk), origin, n);
+    } else if (job->integer) {
       accumulate_run_integers(job->op, one, stream_integers(&elements, start, n, &chunk), n, start);
     } else {
       accumulate_run_floats(job->op, one, stream_floats(&elements, start, n, &chunk), n, start);
@@ -52,19 +64,11 @@ static void accumulate_run(const Reduction *job, Accumulators one, char *data, i
 }
 
 /* Takes rows four at a time and returns the first position left over. Needs rows at equal distances. */
-static int64_t accumulate_sums(Accumulators all, const Stream *rows, int n, int64_t begin, int64_t end) {
-  if (rows->rank > 1) return begin;
-  float buffer[4 * CHUNK];
-  int64_t distance = rows->stride[0] / dtype_size(rows->dtype);
+static int64_t accumulate_fours(ReduceOp op, Accumulators all, const Stream *rows, int n, int64_t begin, int64_t end) {
   int64_t position = begin;
+  if (rows->rank > 1 || !accumulates_runs(op, rows->dtype)) return position;
   for (; position + 4 <= end; position += 4) {
-    const char *data = stream_address(rows, position);
-    if (rows->dtype == DTYPE_F32) {
-      accumulate_four_rows(all, (const float *)data, distance, n);
-    } else {
-      for (int i = 0; i < 4; i++) load_floats(rows->dtype, data, i * distance, n, buffer + i * CHUNK);
-      accumulate_four_rows(all, buffer, CHUNK, n);
-    }
+    accumulate_four_rows(op, rows->dtype, all, stream_address(rows, position), rows->stride[0], n);
   }
   return position;
 }
@@ -73,11 +77,14 @@ static void accumulate_columns(const Reduction *job, Accumulators all, char *dat
   Stream elements = job->reduced;
   elements.data = data;
   Chunk chunk;
-  bool sums = !job->integer && (job->op == REDUCE_SUM || job->op == REDUCE_MEAN);
-  int64_t first = sums ? accumulate_sums(all, &elements, n, begin, end) : begin;
+  float buffer[CHUNK];
+  const float *origin = begin < end ? load_floats(elements.dtype, data, 0, n, buffer) : NULL;
+  int64_t first = job->integer ? begin : accumulate_fours(job->op, all, &elements, n, begin, end);
   for (int64_t position = first; position < end; position++) {
     const char *row = stream_address(&elements, position);
-    if (job->integer) {
+    if (takes_moments(job->op)) {
+      accumulate_column_moments(all, load_floats(elements.dtype, row, 0, n, chunk.floats), origin, n);
+    } else if (job->integer) {
       accumulate_columns_integers(job->op, all, load_integers(elements.dtype, row, 0, n, chunk.integers), n, position);
     } else {
       accumulate_columns_floats(job->op, all, load_floats(elements.dtype, row, 0, n, chunk.floats), n, position);
@@ -93,14 +100,16 @@ static void finish(const Reduction *job, Accumulators all, int64_t first, int n)
   float floats[CHUNK];
   double divisor = job->op == REDUCE_MEAN ? (double)job->reduced.count : 1;
   if (job->op == REDUCE_ARGMAX) {
-    store_integers(dtype, out, first, n, all.position);
+    for (int i = 0; i < n; i++) integers[i] = all.rest[i].integer;
+    store_integers(dtype, out, first, n, integers);
   } else if (job->integer && job->op != REDUCE_MEAN) {
     for (int i = 0; i < n; i++) integers[i] = all.value[i].integer;
     store_integers(dtype, out, first, n, integers);
   } else {
     for (int i = 0; i < n; i++) {
       double total = job->integer ? wide_value(accumulated_sum(all, i)) : all.value[i].number;
-      if (job->op == REDUCE_NORM) total = sqrt(total);
+      if (takes_moments(job->op)) total = variance_of(total, all.rest[i].number, job->reduced.count, job->correction);
+      if (job->op == REDUCE_NORM || job->op == REDUCE_STD) total = sqrt(total);
       floats[i] = float_to_narrow(dtype, total / divisor);
     }
     store_floats(dtype, out, first, n, floats);
@@ -110,7 +119,7 @@ static void finish(const Reduction *job, Accumulators all, int64_t first, int n)
 static void reduce_tasks(int64_t begin, int64_t end, const void *context) {
   const Reduction *job = context;
   ReduceValue values[CHUNK];
-  int64_t positions[CHUNK];
+  ReduceValue rest[CHUNK];
   for (int64_t task = begin; task < end; task++) {
     int64_t slice = task % job->slices, block = task / job->slices;
     int64_t column = block % job->tasks_a_row * job->width;
@@ -118,18 +127,18 @@ static void reduce_tasks(int64_t begin, int64_t end, const void *context) {
     int n = (int)(job->row - column < job->width ? job->row - column : job->width);
     int64_t from = slice * job->slice_length, to = from + job->slice_length;
     if (to > job->reduced.count) to = job->reduced.count;
-    Accumulators all = {values, positions};
+    Accumulators all = {values, rest};
     if (job->slices > 1) {
       int64_t place = slice * job->kept.count + first;
-      all = (Accumulators){job->partial.value + place, job->partial.position + place};
+      all = (Accumulators){job->partial.value + place, job->partial.rest + place};
     }
     accumulators_start(job->op, job->integer, all, n);
     if (job->columns) {
       accumulate_columns(job, all, stream_address(&job->kept, first), n, from, to);
     } else {
       for (int i = 0; i < n; i++) {
-        Accumulators one = {all.value + i, all.position + i};
-        accumulate_run(job, one, stream_address(&job->kept, first + i), from, to);
+        Accumulators one = {all.value + i, all.rest + i};
+        accumulate_elements(job, one, stream_address(&job->kept, first + i), from, to);
       }
     }
     if (job->slices == 1) finish(job, all, first, n);
@@ -161,26 +170,26 @@ static void plan(Reduction *job) {
 
 static bool reduce_in_slices(Reduction *job) {
   int64_t outputs = job->kept.count, places = job->slices * outputs;
-  size_t bytes = (size_t)places * (sizeof(ReduceValue) + sizeof(int64_t));
+  size_t bytes = (size_t)places * 2 * sizeof(ReduceValue);
   job->partial.value = host_allocate(bytes);
   if (!job->partial.value) return false;
-  job->partial.position = (int64_t *)(job->partial.value + places);
+  job->partial.rest = job->partial.value + places;
   int64_t blocks = outputs / job->row * job->tasks_a_row;
   parallel_for(blocks * job->slices, job->width * job->slice_length, reduce_tasks, job);
   for (int64_t slice = 1; slice < job->slices; slice++) {
-    Accumulators later = {job->partial.value + slice * outputs, job->partial.position + slice * outputs};
+    Accumulators later = {job->partial.value + slice * outputs, job->partial.rest + slice * outputs};
     accumulators_merge(job->op, job->integer, job->partial, later, outputs);
   }
   for (int64_t first = 0; first < outputs; first += CHUNK) {
-    Accumulators all = {job->partial.value + first, job->partial.position + first};
+    Accumulators all = {job->partial.value + first, job->partial.rest + first};
     finish(job, all, first, chunk_length(outputs, first));
   }
   free(job->partial.value);
   return true;
 }
 
-bool cpu_reduce(ReduceOp op, Tensor *out, const Tensor *x) {
-  Reduction job = {.op = op, .integer = reduces_integers(op, x->dtype), .out = out};
+bool cpu_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x) {
+  Reduction job = {.op = op, .correction = correction, .integer = reduces_integers(op, x->dtype), .out = out};
   job.kept = stream_of_dimensions(x, 0, out->rank);
   job.reduced = stream_of_dimensions(x, out->rank, x->rank);
   if (job.kept.count == 0) return true;

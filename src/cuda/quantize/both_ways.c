@@ -46,7 +46,7 @@ static bool quantize_squares(const CudaDevice *device, const BothWays *outputs, 
 static bool sum_columns(const BothWays *outputs, const Tensor *x) {
   if (!outputs->column_sum) return true;
   Tensor columns = tensor_as_transposed_matrix(x);
-  return cuda_reduce(REDUCE_SUM, outputs->column_sum, &columns);
+  return cuda_reduce(REDUCE_SUM, 0, outputs->column_sum, &columns);
 }
 
 bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule) {

@@ -66,7 +66,7 @@ static bool start(QuantizeJob *job, const QuantizeOutputs *outputs, const Tensor
 bool cuda_sum_columns(const QuantizeJob *job) {
   if (!job->outputs->column_sum) return true;
   Tensor columns = tensor_as_transposed_matrix(job->x);
-  return cuda_reduce(REDUCE_SUM, job->outputs->column_sum, &columns);
+  return cuda_reduce(REDUCE_SUM, 0, job->outputs->column_sum, &columns);
 }
 
 /* Column sums that have been noted with x are no part of what is left to do. */
