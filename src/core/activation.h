@@ -2,6 +2,8 @@
 #ifndef FP8_CORE_ACTIVATION_H
 #define FP8_CORE_ACTIVATION_H
 
+#include <math.h>
+
 #include "core/portable.h"
 
 #define LN_2 0.693147181f
@@ -24,15 +26,15 @@ PORTABLE float gelu_tanh_bounded(float x) {
 /* The normal distribution function below -|x|, over e^(-x²/2), of u = 1 / (1 + 0.3 |x|): a minimax fit, whose relative
  * error is below 5e-7. */
 PORTABLE float normal_tail_ratio(float u) {
-  float series = 0.11246479303f + u * -0.02062866092f;
-  series = -0.22828480601f + u * series;
-  series = 0.19188332558f + u * series;
-  series = -0.07950920612f + u * series;
-  series = 0.09620495886f + u * series;
-  series = 0.07837220281f + u * series;
-  series = 0.11023934931f + u * series;
-  series = 0.11957131326f + u * series;
-  series = 0.11968671530f + u * series;
+  float series = fmaf(u, -0.02062866092f, 0.11246479303f);
+  series = fmaf(u, series, -0.22828480601f);
+  series = fmaf(u, series, 0.19188332558f);
+  series = fmaf(u, series, -0.07950920612f);
+  series = fmaf(u, series, 0.09620495886f);
+  series = fmaf(u, series, 0.07837220281f);
+  series = fmaf(u, series, 0.11023934931f);
+  series = fmaf(u, series, 0.11957131326f);
+  series = fmaf(u, series, 0.11968671530f);
   return u * series;
 }
 

@@ -89,9 +89,11 @@ static RowMean keep(const Normalize *job, int64_t row, double exact, float inver
   return mean;
 }
 
-/* Of at most CHUNK elements, which are converted once. */
-static void normalize_short_rows(const Normalize *job, int64_t begin, int64_t end) {
-  float buffer[CHUNK], weight_buffer[CHUNK], bias_buffer[CHUNK];
+/* Of at most HELD elements, which are converted once. */
+enum { HELD = 8192 };
+
+static void normalize_held_rows(const Normalize *job, int64_t begin, int64_t end) {
+  float buffer[HELD], weight_buffer[HELD], bias_buffer[HELD];
   int n = (int)job->columns;
   const float *weight = job->weight.data ? load(job->weight, 0, n, weight_buffer) : NULL;
   const float *bias = job->bias.data ? load(job->bias, 0, n, bias_buffer) : NULL;
@@ -99,14 +101,18 @@ static void normalize_short_rows(const Normalize *job, int64_t begin, int64_t en
     const float *x = load(job->x, row * n, n, buffer);
     double exact = job->mean ? sum_floats(x, n) / n : 0;
     float inverse = inverse_of(job, squares_from(x, exact, n));
-    finish_row(job, row * n, x, keep(job, row, exact, inverse), inverse, weight, bias, n);
+    RowMean mean = keep(job, row, exact, inverse);
+    for (int start = 0; start < n; start += CHUNK) {
+      finish_row(job, row * n + start, x + start, mean, inverse, weight ? weight + start : NULL,
+                 bias ? bias + start : NULL, chunk_length(n, start));
+    }
   }
 }
 
 static void normalize_rows(int64_t begin, int64_t end, const void *context) {
   const Normalize *job = context;
-  if (job->columns <= CHUNK) {
-    normalize_short_rows(job, begin, end);
+  if (job->columns <= HELD) {
+    normalize_held_rows(job, begin, end);
     return;
   }
   float buffer[CHUNK], weight_buffer[CHUNK], bias_buffer[CHUNK];

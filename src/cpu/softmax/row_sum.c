@@ -14,14 +14,16 @@ VECTORIZE void exp_minus(float *restrict out, const float *restrict x, float sca
 
 RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale, float *kept) {
   float buffer[CHUNK], scaled[CHUNK], largest = -INFINITY;
+  bool direct = scale == 1 && (dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16);
   for (int64_t start = 0; start < length; start += CHUNK) {
     int n = chunk_length(length, start);
-    const float *x = load_floats(dtype, data, first + start, n, buffer);
-    if (scale != 1) {
-      scale_floats(scaled, x, scale, n);
-      x = scaled;
+    if (direct) {
+      const char *x = (const char *)data + (first + start) * dtype_size(dtype);
+      largest = larger_or_nan(largest, max_run(dtype, x, n));
+      continue;
     }
-    largest = larger_or_nan(largest, max_floats(x, n));
+    scale_floats(scaled, load_floats(dtype, data, first + start, n, buffer), scale, n);
+    largest = larger_or_nan(largest, max_floats(scaled, n));
   }
   double sum = 0;
   for (int64_t start = 0; start < length; start += CHUNK) {

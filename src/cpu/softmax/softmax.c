@@ -61,9 +61,16 @@ static void softmax_short_row(const Softmax *job, int64_t first, int length) {
   store_floats(job->out_dtype, job->out, first, length, out);
 }
 
+VECTORIZE static void subtract_both(float *restrict out, const float *restrict x, float largest, float logarithm, int n) {
+  for (int i = 0; i < n; i++) out[i] = (x[i] - largest) - logarithm;
+}
+
+/* Rows whose exponentials are kept until their sum is known; the results of f32 are their own place for that. */
+enum { KEPT = 8192 };
+
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   const Softmax *job = context;
-  float buffer[CHUNK], out[CHUNK], scale = job->rule.scale;
+  float buffer[CHUNK], out[CHUNK], kept[KEPT], scale = job->rule.scale;
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->length, length = visible_length(job, row);
     store_zeros(job, first + length, job->length - length);
@@ -71,7 +78,10 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
       softmax_short_row(job, first, (int)length);
       continue;
     }
-    RowSum total = row_sum(job->x_dtype, job->x, first, length, scale, NULL);
+    float *powers = NULL;
+    if (!job->rule.logarithm && job->out_dtype == DTYPE_F32 && job->out != job->x) powers = (float *)job->out + first;
+    if (!powers && !job->rule.logarithm && length <= KEPT) powers = kept;
+    RowSum total = row_sum(job->x_dtype, job->x, first, length, scale, powers);
     if (job->rule.masked && total.largest == -INFINITY) {
       store_zeros(job, first, length);
       continue;
@@ -79,11 +89,12 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
     float factor = 1.0f / total.sum, logarithm = logf(total.sum);
     for (int64_t start = 0; start < length; start += CHUNK) {
       int n = chunk_length(length, start);
-      const float *x = load_floats(job->x_dtype, job->x, first + start, n, buffer);
-      if (job->rule.logarithm) {
-        for (int i = 0; i < n; i++) out[i] = (x[i] - total.largest) - logarithm;
+      if (powers) {
+        scale_floats(out, powers + start, factor, n);
+      } else if (job->rule.logarithm) {
+        subtract_both(out, load_floats(job->x_dtype, job->x, first + start, n, buffer), total.largest, logarithm, n);
       } else {
-        exp_minus(out, x, scale, total.largest, n);
+        exp_minus(out, load_floats(job->x_dtype, job->x, first + start, n, buffer), scale, total.largest, n);
         scale_floats(out, out, factor, n);
       }
       store_floats(job->out_dtype, job->out, first + start, n, out);
