@@ -1,6 +1,7 @@
 #include "cpu/vectors.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "core/formats/float_formats.h"
 #include "cpu/vectorize.h"
@@ -22,38 +23,35 @@ VECTORIZE void add_floats(float *out, const float *a, const float *b, int n) {
 
 /* --- of runs --- */
 
-/* Independent partial results, so that a loop over them is a vector operation and none waits for the one before it. */
-enum { LANES = 32, EXTREME_LANES = 64 };
+/* Independent partial results, so that a loop over them is a vector operation and none waits for the one before it: four
+ * groups of as many doubles as a vector may have. */
+enum { WIDTH = 8, LANES = 4 * WIDTH, EXTREME_LANES = 64 };
 
-INLINED double sum_of_lanes(double *lane) {
-  for (int j = 0; j < 16; j++) lane[j] += lane[j + 16];
-  for (int j = 0; j < 8; j++) lane[j] += lane[j + 8];
-  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+INLINED double sum_of_lanes(double (*lane)[WIDTH]) {
+  double total[WIDTH];
+  for (int j = 0; j < WIDTH; j++) total[j] = (lane[0][j] + lane[2][j]) + (lane[1][j] + lane[3][j]);
+  return ((total[0] + total[4]) + (total[1] + total[5])) + ((total[2] + total[6]) + (total[3] + total[7]));
 }
 
-INLINED double sum(DType dtype, const void *x, int n) {
-  double lane[LANES] = {0};
-  int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) lane[j] += (double)element_at(dtype, x, i + j);
-  }
-  for (; i < n; i++) lane[i % LANES] += (double)element_at(dtype, x, i);
-  return sum_of_lanes(lane);
+INLINED double term(bool square, float x, double from) {
+  double difference = (double)x - from;
+  return square ? difference * difference : difference;
 }
 
-INLINED double squares(DType dtype, const void *x, double from, int n) {
-  double lane[LANES] = {0};
-  int i = 0;
-  for (; i + LANES <= n; i += LANES) {
-    for (int j = 0; j < LANES; j++) {
-      double difference = (double)element_at(dtype, x, i + j) - from;
-      lane[j] += difference * difference;
+/* Σ (x - from), or Σ (x - from)². */
+INLINED double sum(bool square, DType dtype, const void *x, double from, int n) {
+  double lane[4][WIDTH] = {0};
+  const char *data = x;
+  int i = 0, bytes = dtype == DTYPE_F32 ? 4 : 2;
+  for (; i + LANES <= n; i += LANES, data += LANES * bytes) {
+    for (int j = 0; j < WIDTH; j++) {
+      lane[0][j] += term(square, element_at(dtype, data, j), from);
+      lane[1][j] += term(square, element_at(dtype, data, WIDTH + j), from);
+      lane[2][j] += term(square, element_at(dtype, data, 2 * WIDTH + j), from);
+      lane[3][j] += term(square, element_at(dtype, data, 3 * WIDTH + j), from);
     }
   }
-  for (; i < n; i++) {
-    double difference = (double)element_at(dtype, x, i) - from;
-    lane[i % LANES] += difference * difference;
-  }
+  for (int j = 0; i < n; i++, j++) lane[0][j % WIDTH] += term(square, element_at(dtype, x, i), from);
   return sum_of_lanes(lane);
 }
 
@@ -87,19 +85,19 @@ INLINED float extreme(DType dtype, const void *x, bool smallest, int n) {
   return any ? NAN : sign * largest;
 }
 
-VECTORIZE double sum_floats(const float *x, int n) { return sum(DTYPE_F32, x, n); }
-VECTORIZE static double sum_bf16(const uint16_t *x, int n) { return sum(DTYPE_BF16, x, n); }
-VECTORIZE static double sum_f16(const uint16_t *x, int n) { return sum(DTYPE_F16, x, n); }
+VECTORIZE double sum_floats(const float *x, int n) { return sum(false, DTYPE_F32, x, 0, n); }
+VECTORIZE static double sum_bf16(const uint16_t *x, int n) { return sum(false, DTYPE_BF16, x, 0, n); }
+VECTORIZE static double sum_f16(const uint16_t *x, int n) { return sum(false, DTYPE_F16, x, 0, n); }
 
 double sum_run(DType dtype, const void *x, int n) {
   if (dtype == DTYPE_F32) return sum_floats(x, n);
   return dtype == DTYPE_BF16 ? sum_bf16(x, n) : sum_f16(x, n);
 }
 
-VECTORIZE double squares_from(const float *x, double from, int n) { return squares(DTYPE_F32, x, from, n); }
-VECTORIZE static double squares_of_floats(const float *x, int n) { return squares(DTYPE_F32, x, 0, n); }
-VECTORIZE static double squares_of_bf16(const uint16_t *x, int n) { return squares(DTYPE_BF16, x, 0, n); }
-VECTORIZE static double squares_of_f16(const uint16_t *x, int n) { return squares(DTYPE_F16, x, 0, n); }
+VECTORIZE double squares_from(const float *x, double from, int n) { return sum(true, DTYPE_F32, x, from, n); }
+VECTORIZE static double squares_of_floats(const float *x, int n) { return sum(true, DTYPE_F32, x, 0, n); }
+VECTORIZE static double squares_of_bf16(const uint16_t *x, int n) { return sum(true, DTYPE_BF16, x, 0, n); }
+VECTORIZE static double squares_of_f16(const uint16_t *x, int n) { return sum(true, DTYPE_F16, x, 0, n); }
 
 double squares_of_run(DType dtype, const void *x, int n) {
   if (dtype == DTYPE_F32) return squares_of_floats(x, n);

@@ -39,18 +39,19 @@ static Stream stream_of_dimensions(const Tensor *x, int first, int end) {
 }
 
 static void accumulate_elements(const Reduction *job, Accumulators one, char *data, int64_t begin, int64_t end) {
-  Stream elements = job->reduced;
-  elements.data = data;
-  int64_t element = dtype_size(elements.dtype);
-  if (elements.rank == 1 && elements.stride[0] == element && accumulates_runs(job->op, elements.dtype)) {
+  DType dtype = job->reduced.dtype;
+  int64_t element = dtype_size(dtype);
+  if (job->reduced.rank == 1 && job->reduced.stride[0] == element && accumulates_runs(job->op, dtype)) {
     for (int64_t start = begin; start < end; start += RUN) {
       int n = (int)(end - start < RUN ? end - start : RUN);
-      accumulate_run(job->op, one, elements.dtype, data + start * element, n);
+      accumulate_run(job->op, one, dtype, data + start * element, n);
     }
     return;
   }
+  Stream elements = job->reduced;
+  elements.data = data;
   Chunk chunk;
-  float buffer, origin = begin < end ? *load_floats(elements.dtype, data, 0, 1, &buffer) : 0;
+  float buffer, origin = begin < end ? *load_floats(dtype, data, 0, 1, &buffer) : 0;
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
     if (takes_moments(job->op)) {
