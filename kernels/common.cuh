@@ -47,15 +47,7 @@ struct E5M2 {
 };
 
 __device__ inline float to_float(float value) { return value; }
-__device__ inline float to_float(Half value) {
-#ifdef __CUDA_ARCH__
-  float result;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
-  return result;
-#else
-  return f16_to_float(value.bits);
-#endif
-}
+__device__ inline float to_float(Half value) { return f16_to_float(value.bits); }
 __device__ inline float to_float(BFloat16 value) { return bf16_to_float(value.bits); }
 __device__ inline float to_float(E4M3 value) { return e4m3_to_float(value.bits); }
 __device__ inline float to_float(E5M2 value) { return e5m2_to_float(value.bits); }

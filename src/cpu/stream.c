@@ -76,20 +76,26 @@ void *stream_direct(const Stream *stream, int64_t start, int n) {
 }
 
 /* n times the same element. */
-VECTORIZE static void repeat(void *out, const char *in, int64_t n, size_t element) {
+VECTORIZE static void repeat(void *out, const void *in, int64_t n, size_t element) {
   switch (element) {
   case 1:
     memset(out, *(const uint8_t *)in, (size_t)n);
     return;
-  case 2:
-    for (int64_t i = 0; i < n; i++) ((uint16_t *)out)[i] = *(const uint16_t *)in;
+  case 2: {
+    uint16_t value = *(const uint16_t *)in;
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)out)[i] = value;
     return;
-  case 4:
-    for (int64_t i = 0; i < n; i++) ((uint32_t *)out)[i] = *(const uint32_t *)in;
+  }
+  case 4: {
+    uint32_t value = *(const uint32_t *)in;
+    for (int64_t i = 0; i < n; i++) ((uint32_t *)out)[i] = value;
     return;
-  case 8:
-    for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = *(const uint64_t *)in;
+  }
+  case 8: {
+    uint64_t value = *(const uint64_t *)in;
+    for (int64_t i = 0; i < n; i++) ((uint64_t *)out)[i] = value;
     return;
+  }
   }
   trap_missing_case();
 }

@@ -8,17 +8,31 @@
 
 typedef struct Copy {
   Stream out, src;
+  int64_t run; /* elements that are neighbours on both sides, for copy_runs */
   bool saturate;
 } Copy;
 
-static bool is_one_run(const Stream *stream) {
-  return stream->rank == 1 && stream->stride[0] == dtype_size(stream->dtype);
+/* Neighbours in memory from the start of every so many elements on; 0 where that is too few for a call of memcpy. */
+static int64_t run_of(const Stream *out, const Stream *src) {
+  enum { LEAST_BYTES = 256 };
+  int64_t element = dtype_size(out->dtype), a = out->size[out->rank - 1], b = src->size[src->rank - 1];
+  int64_t run = a < b ? a : b;
+  bool contiguous = out->stride[out->rank - 1] == element && src->stride[src->rank - 1] == element;
+  return contiguous && run * element >= LEAST_BYTES && a % run == 0 && b % run == 0 ? run : 0;
 }
 
-static void copy_run(int64_t begin, int64_t end, const void *context) {
+/* A single run is cut in pieces, which tasks take many of at once. */
+static void copy_runs(int64_t begin, int64_t end, const void *context) {
   const Copy *job = context;
   int64_t element = dtype_size(job->out.dtype);
-  memcpy(job->out.data + begin * element, job->src.data + begin * element, (size_t)((end - begin) * element));
+  if (job->run == job->out.count) {
+    int64_t first = begin * CHUNK, last = end * CHUNK < job->run ? end * CHUNK : job->run;
+    memcpy(job->out.data + first * element, job->src.data + first * element, (size_t)((last - first) * element));
+    return;
+  }
+  for (int64_t start = begin * job->run; start < end * job->run; start += job->run) {
+    memcpy(stream_address(&job->out, start), stream_address(&job->src, start), (size_t)(job->run * element));
+  }
 }
 
 static void copy_bytes(int64_t begin, int64_t end, const void *context) {
@@ -57,10 +71,16 @@ static void copy_floats(int64_t begin, int64_t end, const void *context) {
 
 bool cpu_copy(Tensor *out, const Tensor *src, bool saturate) {
   if (out->dtype == src->dtype && transpose_copy(out, src)) return true;
-  Copy job = {stream_of(out), stream_of(src), saturate};
+  Copy job = {.out = stream_of(out), .src = stream_of(src), .saturate = saturate};
   ParallelBody body = copy_floats;
   if (out->dtype == src->dtype) {
-    body = is_one_run(&job.out) && is_one_run(&job.src) ? copy_run : copy_bytes;
+    job.run = run_of(&job.out, &job.src);
+    if (job.run > 0) {
+      bool single = job.run == job.out.count;
+      parallel_for(single ? divide_up(job.run, CHUNK) : job.out.count / job.run, single ? CHUNK : job.run, copy_runs, &job);
+      return true;
+    }
+    body = copy_bytes;
   } else if (!dtype_is_float(out->dtype) && !dtype_is_float(src->dtype)) {
     body = copy_integers;
   }

@@ -19,8 +19,8 @@ static const float largest_reduced = 0x1p20f;
 
 INLINED Quadrant quadrant_of(float x) {
   /* Adding 1.5 · 2^52 rounds to an integer, which then stands in the low bits. */
-  double shifted = (double)x * 0.63661977236758134 + 0x1.8p52, n = shifted - 0x1.8p52;
-  Quadrant quadrant = {(x - n * 0x1.921FB544p0) - n * 0x1.0B4611A626331p-34, 0};
+  double shifted = __builtin_fma((double)x, 0.63661977236758134, 0x1.8p52), n = shifted - 0x1.8p52;
+  Quadrant quadrant = {__builtin_fma(n, -0x1.0B4611A626331p-34, __builtin_fma(n, -0x1.921FB544p0, (double)x)), 0};
   memcpy(&quadrant.n, &shifted, sizeof shifted);
   return quadrant;
 }
@@ -29,18 +29,18 @@ INLINED Quadrant quadrant_of(float x) {
 
 INLINED double sin_near_0(double r) {
   double s = r * r;
-  double series = -0.0001983920138864485 + s * 2.7173380535726477e-06;
-  series = 0.008333328779738207 + s * series;
-  series = -0.16666666631563215 + s * series;
-  return r * (0.9999999999956688 + s * series);
+  double series = __builtin_fma(s, 2.7173380535726477e-06, -0.0001983920138864485);
+  series = __builtin_fma(s, series, 0.008333328779738207);
+  series = __builtin_fma(s, series, -0.16666666631563215);
+  return r * __builtin_fma(s, series, 0.9999999999956688);
 }
 
 INLINED double cos_near_0(double r) {
   double s = r * r;
-  double series = -0.001388661709558747 + s * 2.4379747528000934e-05;
-  series = 0.04166661666264678 + s * series;
-  series = -0.4999999961455023 + s * series;
-  return 0.9999999999524419 + s * series;
+  double series = __builtin_fma(s, 2.4379747528000934e-05, -0.001388661709558747);
+  series = __builtin_fma(s, series, 0.04166661666264678);
+  series = __builtin_fma(s, series, -0.4999999961455023);
+  return __builtin_fma(s, series, 0.9999999999524419);
 }
 
 INLINED float sine(float x, int64_t quarter_turns) {

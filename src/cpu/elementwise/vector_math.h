@@ -148,7 +148,7 @@ INLINED float vector_gauss(float t) {
 /* The normal distribution function Φ(x), given gauss = e^(-x²/2). */
 INLINED float vector_normal_cdf(float x, float gauss) {
   float magnitude = float_from_bits(float_to_bits(x) & 0x7FFFFFFF);
-  float tail = gauss * normal_tail_ratio(1.0f / (1.0f + 0.3f * magnitude));
+  float tail = gauss * normal_tail_ratio(1.0f / fused(0.3f, magnitude, 1.0f));
   return x < 0.0f ? tail : 1.0f - tail;
 }
 
@@ -163,23 +163,23 @@ INLINED double log2_in_double(float x) {
   double m;
   memcpy(&m, &bits, sizeof m);
   double t = (m - 1.0) / (m + 1.0), s = t * t;
-  double series = 0.41167355098848213 + s * 0.3407162278889582;
-  series = 0.5770835693909355 + s * series;
-  series = 0.9617966734349909 + s * series;
-  series = 2.885390081789999 + s * series;
+  double series = __builtin_fma(s, 0.3407162278889582, 0.41167355098848213);
+  series = __builtin_fma(s, series, 0.5770835693909355);
+  series = __builtin_fma(s, series, 0.9617966734349909);
+  series = __builtin_fma(s, series, 2.885390081789999);
   return (double)n + t * series;
 }
 
 /* 2^x for |x| up to 1000, from double; relative errors below 1e-10. */
 INLINED double exp2_in_double(double x) {
   double shifted = x + 0x1.8p52, r = x - (shifted - 0x1.8p52);
-  double series = 0.0001546975574051286 + r * 1.530372131876705e-05;
-  series = 0.0013333478408833717 + r * series;
-  series = 0.009618025530414706 + r * series;
-  series = 0.05550410906375489 + r * series;
-  series = 0.2402265121411991 + r * series;
-  series = 0.6931471805568266 + r * series;
-  series = 0.999999999959497 + r * series;
+  double series = __builtin_fma(r, 1.530372131876705e-05, 0.0001546975574051286);
+  series = __builtin_fma(r, series, 0.0013333478408833717);
+  series = __builtin_fma(r, series, 0.009618025530414706);
+  series = __builtin_fma(r, series, 0.05550410906375489);
+  series = __builtin_fma(r, series, 0.2402265121411991);
+  series = __builtin_fma(r, series, 0.6931471805568266);
+  series = __builtin_fma(r, series, 0.999999999959497);
   uint64_t bits;
   memcpy(&bits, &shifted, sizeof bits);
   bits = (bits + 1023) << 52;
