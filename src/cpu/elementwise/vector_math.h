@@ -45,15 +45,15 @@ INLINED float vector_exp(float x) {
   return x != x ? x : value;
 }
 
-/* The same of x + correction, for x up to 88: 2^n is one factor, which is 0 from 2^-127 down. */
+/* The same of x + correction, for x from -128 to 88: 2^n is one factor, which is 0 from 2^-127 down. */
 INLINED float vector_exp_of_sum(float x, float correction) {
-  ExpParts part = exp_parts(x < -128.0f ? -128.0f : x, correction);
+  ExpParts part = exp_parts(x, correction);
   int32_t exponent = part.n + 127;
   return part.value * float_from_bits((uint32_t)(exponent < 0 ? 0 : exponent) << 23);
 }
 
 /* The same for x that is not above 0, but for what rounding may have done. */
-INLINED float vector_exp_down(float x) { return vector_exp_of_sum(x, 0.0f); }
+INLINED float vector_exp_down(float x) { return vector_exp_of_sum(x < -128.0f ? -128.0f : x, 0.0f); }
 
 /* x = 2^n m with m in [sqrt(1/2), sqrt(2)); log m = 2t + rest, for t = (m - 1) / (m + 1), log m = 2 atanh(t). */
 typedef struct LogParts {
@@ -138,9 +138,11 @@ INLINED float vector_sigmoid(float x) {
   return (x < 0.0f ? power : 1.0f) / (1.0f + power);
 }
 
-/* e^(-t²/2) for t >= 0: the rounding error of the square, magnified by the exponential, is corrected. */
+/* e^(-t²/2) for t >= 0, of NaN anything: the rounding error of the square, magnified by the exponential, is corrected. As
+ * integers, floats from 0 on compare as they do, in one instruction. */
 INLINED float vector_gauss(float t) {
-  float bounded = t > 15.0f ? 15.0f : t;
+  int32_t bits = (int32_t)float_to_bits(t), most = 0x41700000; /* 15 */
+  float bounded = float_from_bits((uint32_t)(bits < most ? bits : most));
   float square = bounded * bounded, rest = fused(bounded, bounded, -square);
   return vector_exp_of_sum(square * -0.5f, rest * -0.5f);
 }
