@@ -59,6 +59,26 @@ support.each_device(function(device)
       support.fails("does not broadcast", function() x:copy_(fp8.zeros(3, 2, 3)) end)
     end)
 
+    it("of parts of matrices are right in runs, in tiles and in elements", function()
+      for _, dtype in ipairs {"u8", "bf16", "f32", "i64"} do
+        local x = fp8.randint(0, 200, {75, 143}, {device = device}):to(dtype)
+        local values = x:totable()
+        for _, part in ipairs {{1, 75, 1, 143}, {3, 70, 5, 130}, {7, 33, 1, 128}, {10, 2, 9, 3}} do
+          local view = x:narrow(1, part[1], part[2]):narrow(2, part[3], part[4])
+          local copy, transposed = view:clone():totable(), view:t():contiguous():totable()
+          local joined = fp8.cat({view, view}, 2):totable()
+          for i = 1, part[2] do
+            for j = 1, part[4] do
+              local expected = values[part[1] + i - 1][part[3] + j - 1]
+              assert.equal(expected, copy[i][j])
+              assert.equal(expected, transposed[j][i])
+              assert.equal(expected, joined[i][part[4] + j])
+            end
+          end
+        end
+      end
+    end)
+
     it("are right where source and target overlap", function()
       local x = fp8.arange(16, {device = device}):view(4, 4)
       local before = x:clone()

@@ -108,6 +108,20 @@ support.each_device(function(device)
       check_values(fp8.tensor({0.25, 8, 2 ^ 100}, {device = device}):log2(), -2, 3, 100)
     end)
 
+    it("take sines of numbers of any size", function()
+      for _, scale in ipairs {1e-20, 1, 1e3, 1e6, 1e9, 1e30} do
+        local x = fp8.randn(1000, {device = device}) * scale
+        local values = x:totable()
+        for name, f in pairs {sin = math.sin, cos = math.cos, tan = math.tan} do
+          for i, y in ipairs(x[name](x):totable()) do
+            local expected = f(values[i])
+            assert.is_true(math.abs(y - expected) <= 4e-7 * math.abs(expected), name .. " " .. values[i])
+          end
+        end
+      end
+      support.equal(fp8.tensor({math.huge, 0}, {device = device}):sin(), fp8.tensor {0 / 0, 0})
+    end)
+
     it("take a parameter", function()
       local x = fp8.tensor({-2, -0.5, 3}, {device = device})
       support.close(x:leaky_relu(0.25), fp8.tensor {-0.5, -0.125, 3})
@@ -179,6 +193,29 @@ support.each_device(function(device)
       assert.same({1, 4, 16}, (x ^ 2):totable())
       assert.same({-1, -2, -4}, (-x):totable())
       assert.same({2, 4, 16}, fp8.tensor({1, 2, 4}, {device = device}).pow(2, x):totable())
+    end)
+
+    it("take powers with the limits of C's library", function()
+      local numbers = {0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, math.huge, -math.huge, 0 / 0, 1e-40, -1e-40, 3e38, 5,
+        16777217, 0.99999, 1.00001, -1e30}
+      local bases, exponents = {}, {}
+      for _, a in ipairs(numbers) do
+        for _, b in ipairs(numbers) do table.insert(bases, a) table.insert(exponents, b) end
+      end
+      local a, b = fp8.tensor(bases, {device = device}), fp8.tensor(exponents, {device = device})
+      local found, x, y = a:pow(b):totable(), a:totable(), b:totable()
+      for i, actual in ipairs(found) do
+        local expected = fp8.tensor({x[i] ^ y[i]}):item()
+        local text = ("%g ^ %g: expected %g, got %g"):format(x[i], y[i], expected, actual)
+        if expected ~= expected then
+          assert.is_true(actual ~= actual, text)
+        elseif expected == 0 or math.abs(expected) < 1.2e-38 then
+          assert.is_true(math.abs(actual) < 1.2e-38, text)
+        else
+          assert.is_true(actual == expected or math.abs(actual - expected) <= 1e-6 * math.abs(expected), text)
+        end
+      end
+      support.equal(a:pow(3), a * a * a)
     end)
 
     it("give remainders of the divisor's sign", function()

@@ -75,6 +75,33 @@ support.each_device(function(device)
       assert.same({1, 2}, x:argmax(2):totable())
     end)
 
+    it("find extremes, NaN and variances in long rows and columns of every dtype", function()
+      for _, dtype in ipairs {"f32", "bf16", "f16"} do
+        local x = (fp8.randn(700, 1104, {device = device}) + 20):to(dtype)
+        for _, name in ipairs {"max", "min", "sum", "norm", "var", "std"} do
+          for dimension = 1, 2 do
+            -- The same by float32, of a view that no vectors fit.
+            local wide = fp8.zeros(701, 1105, {device = device}):narrow(1, 2, 700):narrow(2, 2, 1104)
+            wide:copy_(x)
+            local expected, actual = reduction(name, wide, dimension), reduction(name, x, dimension)
+            if name == "max" or name == "min" then
+              support.equal(actual:to "f32", expected)
+            else
+              support.close(actual, expected:to(dtype))
+            end
+          end
+        end
+        x:narrow(1, 333, 1):narrow(2, 777, 1):fill_(0 / 0)
+        x:narrow(1, 444, 1):narrow(2, 888, 1):fill_(-math.huge)
+        for _, name in ipairs {"max", "min"} do
+          local rows, columns = x[name](x, 2):totable(), x[name](x, 1):totable()
+          for i = 1, 700 do assert.equal(i == 333, rows[i] ~= rows[i]) end
+          for j = 1, 1104 do assert.equal(j == 777, columns[j] ~= columns[j]) end
+          assert.equal(name == "min", rows[444] == -math.huge)
+        end
+      end
+    end)
+
     it("take the first of equal elements", function()
       local x = fp8.zeros(3000, {device = device})
       assert.equal(0, x:argmax():item())

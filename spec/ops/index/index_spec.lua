@@ -27,6 +27,23 @@ support.each_device(function(device)
       assert.same({9, 2}, fp8.arange(10, options):gather(1, positions {9, 2}):totable())
     end)
 
+    it("are right along rows that take several chunks, in every dtype", function()
+      for _, dtype in ipairs {"f32", "bf16", "u8", "i64"} do
+        local x = fp8.randint(0, 200, {3, 1500}, options):to(dtype)
+        local index = fp8.randint(0, 1500, {3, 1300}, {dtype = "i64", device = device})
+        local values, places = x:totable(), index:totable()
+        local picked, chosen = x:gather(2, index):totable(), x:index_select(2, index[1]):totable()
+        for i = 1, 3 do
+          for j = 1, 1300, 7 do
+            assert.equal(values[i][places[i][j] + 1], picked[i][j])
+            assert.equal(values[i][places[1][j] + 1], chosen[i][j])
+          end
+        end
+        index:narrow(2, 1299, 1):fill_(1500)
+        support.fails("1500 is out of range", function() x:gather(2, index):totable() end)
+      end
+    end)
+
     it("refuse positions out of range", function()
       local x = fp8.arange(12, options):view(3, 4)
       for _, wrong in ipairs {3, -1, 2 ^ 33} do
@@ -47,6 +64,27 @@ support.each_device(function(device)
       local total = 0
       for i = 1, 90 do total = total + sums[i][2] end
       assert.equal(4000, total)
+    end)
+
+    it("adds rows and elements of any dtype, also where they take several chunks", function()
+      local index = fp8.randint(0, 9, {700}, {dtype = "i64", device = device})
+      local places = index:totable()
+      for _, dtype in ipairs {"f32", "f16", "bf16", "e4m3", "u8", "i64"} do
+        for _, shape in ipairs {{700, 600}, {700, 5}, {2, 700}} do
+          local x = fp8.randint(0, 3, shape, options):to(dtype)
+          local dimension = shape[1] == 700 and 1 or 2
+          local size = dimension == 1 and {9, shape[2]} or {2, 9}
+          local values, expected = x:totable(), fp8.zeros(size):totable()
+          for i = 1, shape[1] do
+            for j = 1, shape[2] do
+              local row, column = i, places[j] and places[j] + 1
+              if dimension == 1 then row, column = places[i] + 1, j end
+              expected[row][column] = expected[row][column] + values[i][j]
+            end
+          end
+          assert.same(expected, core.index_add(size, dimension, index, x, "f32"):totable())
+        end
+      end
     end)
 
     it("is the gradient of index_select along any dimension", function()
