@@ -1,5 +1,5 @@
---- Operations beside torch's (operations_peers.py), in two processes that take turns, so that whatever else the machine does
--- meets both alike. Options: --help.
+--- Operations beside torch's (operations_peers.py), in two processes that take turns, so that whatever else the machine
+-- does meets both alike. Options: --help.
 local here = arg[0]:gsub("[^/\\]*$", "")
 package.path = here .. "?.lua;" .. package.path
 
@@ -20,9 +20,10 @@ usage: luajit examples/bench/operations.lua [options]
   --alone           measures what standard input asks for
   --help            this text
 
-Each line: microseconds of a call, fp8's and torch's, and their ratio. On the CPU they are the least of all samples; beside
-them stands the ratio of the processor time of all threads. On a GPU they are medians, without waiting between calls, and
-the ratio beside them is of the time that the host takes for a call.
+Each line: microseconds of a call, fp8's and torch's, and their ratio. On the CPU they are the least of all samples;
+beside them stands the ratio of the processor time of all threads. On a GPU they are medians, without waiting between
+calls, and the ratio beside them is of the time that the host takes for a call. OMP_NUM_THREADS says how many threads
+both have on the CPU.
 ]]
 
 -- By name, what is called. `i` has x and y (rows, columns), a mask u8, and integers `rows`, `places`; where `only` is

@@ -196,11 +196,14 @@ support.each_device(function(device)
     end)
 
     it("take powers with the limits of C's library", function()
-      local numbers = {0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, math.huge, -math.huge, 0 / 0, 1e-40, -1e-40, 3e38, 5,
-        16777217, 0.99999, 1.00001, -1e30}
+      local numbers = {0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, math.huge, -math.huge, 0 / 0, 1e-40, -1e-40, 3e38,
+        5, 16777217, 0.99999, 1.00001, -1e30}
       local bases, exponents = {}, {}
       for _, a in ipairs(numbers) do
-        for _, b in ipairs(numbers) do table.insert(bases, a) table.insert(exponents, b) end
+        for _, b in ipairs(numbers) do
+          table.insert(bases, a)
+          table.insert(exponents, b)
+        end
       end
       local a, b = fp8.tensor(bases, {device = device}), fp8.tensor(exponents, {device = device})
       local found, x, y = a:pow(b):totable(), a:totable(), b:totable()
