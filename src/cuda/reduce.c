@@ -67,7 +67,6 @@ static void split(ReducePlan *plan, int multiprocessors) {
   plan->splits = divide_up(plan->length, plan->chunk);
 }
 
-
 /* Sums over the rows of a contiguous matrix, which cuda_measure takes at the speed of memory. */
 static bool sums_columns(const ReducePlan *plan) {
   enum { FEW_ROWS = 32 };
@@ -91,8 +90,12 @@ static bool sum_columns(const CudaDevice *device, Tensor *out, const Tensor *x, 
 bool cuda_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x) {
   CudaDevice *device = cuda_tensor_device(out);
   if (!device) return false;
-  ReducePlan plan = {
-      .op = op, .correction = correction, .data = tensor_data(x), .dtype = x->dtype, .out = tensor_data(out), .out_dtype = out->dtype};
+  ReducePlan plan = {.op = op,
+                     .correction = correction,
+                     .data = tensor_data(x),
+                     .dtype = x->dtype,
+                     .out = tensor_data(out),
+                     .out_dtype = out->dtype};
   plan.kept_rank = merge(x, 0, out->rank, plan.kept_size, plan.kept_stride);
   plan.reduced_rank = merge(x, out->rank, x->rank, plan.reduced_size, plan.reduced_stride);
   plan.outputs = product(plan.kept_rank, plan.kept_size);

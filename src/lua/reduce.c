@@ -23,6 +23,6 @@ static int lfp8_var(lua_State *L) { return reduce(L, REDUCE_VAR, luaL_optnumber(
 static int lfp8_std(lua_State *L) { return reduce(L, REDUCE_STD, luaL_optnumber(L, 4, 1)); }
 
 const luaL_Reg reduce_functions[] = {
-    {"sum", lfp8_sum}, {"mean", lfp8_mean}, {"prod", lfp8_prod},     {"norm", lfp8_norm},
-    {"max", lfp8_max}, {"min", lfp8_min},   {"argmax", lfp8_argmax}, {"var", lfp8_var}, {"std", lfp8_std}, {NULL, NULL},
+    {"sum", lfp8_sum}, {"mean", lfp8_mean},     {"prod", lfp8_prod}, {"norm", lfp8_norm}, {"max", lfp8_max},
+    {"min", lfp8_min}, {"argmax", lfp8_argmax}, {"var", lfp8_var},   {"std", lfp8_std},   {NULL, NULL},
 };

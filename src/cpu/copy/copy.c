@@ -77,7 +77,8 @@ bool cpu_copy(Tensor *out, const Tensor *src, bool saturate) {
     job.run = run_of(&job.out, &job.src);
     if (job.run > 0) {
       bool single = job.run == job.out.count;
-      parallel_for(single ? divide_up(job.run, CHUNK) : job.out.count / job.run, single ? CHUNK : job.run, copy_runs, &job);
+      parallel_for(single ? divide_up(job.run, CHUNK) : job.out.count / job.run, single ? CHUNK : job.run, copy_runs,
+                   &job);
       return true;
     }
     body = copy_bytes;

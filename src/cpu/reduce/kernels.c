@@ -246,7 +246,8 @@ VECTORIZE void accumulate_columns_floats(ReduceOp op, Accumulators all, const fl
 }
 
 /* Reading and writing the accumulators is what costs time, so four rows share it. */
-INLINED void add_four_rows(bool squares, DType dtype, ReduceValue *restrict value, const char *x, int64_t stride, int n) {
+INLINED void add_four_rows(bool squares, DType dtype, ReduceValue *restrict value, const char *x, int64_t stride,
+                           int n) {
   const void *first = x, *second = x + stride, *third = x + 2 * stride, *fourth = x + 3 * stride;
 #pragma omp simd
   for (int i = 0; i < n; i++) {
@@ -261,8 +262,8 @@ INLINED float extreme_of(bool smallest, float a, float b) {
 }
 
 /* In a loop a row: more comparisons in one would not be vectorized. */
-INLINED void extremes_of_four_rows(bool smallest, DType dtype, ReduceValue *restrict value, const char *x, int64_t stride,
-                                   int n) {
+INLINED void extremes_of_four_rows(bool smallest, DType dtype, ReduceValue *restrict value, const char *x,
+                                   int64_t stride, int n) {
   float best[CHUNK];
 #pragma omp simd
   for (int i = 0; i < n; i++) best[i] = extreme_of(smallest, element_at(dtype, x, i), element_at(dtype, x + stride, i));

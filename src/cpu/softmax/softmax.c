@@ -61,7 +61,8 @@ static void softmax_short_row(const Softmax *job, int64_t first, int length) {
   store_floats(job->out_dtype, job->out, first, length, out);
 }
 
-VECTORIZE static void subtract_both(float *restrict out, const float *restrict x, float largest, float logarithm, int n) {
+VECTORIZE static void subtract_both(float *restrict out, const float *restrict x, float largest, float logarithm,
+                                    int n) {
   for (int i = 0; i < n; i++) out[i] = (x[i] - largest) - logarithm;
 }
 
