@@ -33,6 +33,9 @@ __host__ __device__ inline float softplus(float x, float b) {
 
 /* Kernels of their own, as in unary.cu. */
 #define ALONE(OPERATION)                                                                                               \
+  OPERATION(POW, (b == 3.0f ? a * a * a : powf(a, b)))                                                                 \
+  OPERATION(ATAN2, atan2f(a, b))                                                                                       \
+  OPERATION(HYPOT, hypotf(a, b))                                                                                       \
   OPERATION(REMAINDER, remainder_of_floats(fmodf(a, b), b))                                                            \
   OPERATION(SIN_BACKWARD, (a * cosf(b)))                                                                               \
   OPERATION(COS_BACKWARD, (-a * sinf(b)))
@@ -50,9 +53,6 @@ struct Binary {
       EACH(MAXIMUM, a > b || a != a ? a : b);
       EACH(MINIMUM, a < b || a != a ? a : b);
       EACH(DIV, a / b);
-      EACH(POW, b == 3.0f ? a * a * a : powf(a, b));
-      EACH(ATAN2, atan2f(a, b));
-      EACH(HYPOT, hypotf(a, b));
       EACH(LEAKY_RELU, a > 0.0f ? a : a * b);
       EACH(ELU, a > 0.0f ? a : b * expm1f(a));
       EACH(SOFTPLUS, softplus(a, b));

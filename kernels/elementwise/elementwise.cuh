@@ -53,9 +53,10 @@ __device__ inline void apply_floats(const ElementwisePlan &plan, const Function 
 }
 
 /* The end comes first: after a product, or a kernel that goes forward, it is still in the cache; and what is written last
- * is where the next product begins. Rank 1 may end in less than a whole vector. */
+ * is where the next product begins. Rank 1 may end in less than a whole vector. Six thread blocks have to fit on a
+ * multiprocessor, or too few loads are on their way. */
 template <int WIDTH, typename Function>
-__global__ void __launch_bounds__(ELEMENTWISE_BLOCK)
+__global__ void __launch_bounds__(ELEMENTWISE_BLOCK, 6)
     elementwise_kernel(const __grid_constant__ ElementwisePlan plan, const Function function) {
   const int64_t vectors = plan.count / WIDTH;
   for (int64_t i = global_thread(); i < vectors; i += global_threads()) {

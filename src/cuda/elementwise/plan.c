@@ -54,13 +54,14 @@ static bool allows_vectors(const ElementwisePlan *plan, int width) {
   return true;
 }
 
-/* Eight elements where none is wider than two bytes, so that no operand moves more than 16 bytes in a vector. */
+/* Eight elements where none is wider than two bytes, so that no operand moves more than 16 bytes in a vector, and where
+ * they become bytes, of which fewer are a small part of what a thread could have on its way. */
 static int widest_vector(const ElementwisePlan *plan) {
-  bool narrow = true;
+  bool narrow = true, to_bytes = dtype_size(plan->operand[0].dtype) == 1;
   for (int k = 0; k < plan->operands; k++) {
     if (plan->operand[k].data && dtype_size(plan->operand[k].dtype) > 2) narrow = false;
   }
-  if (narrow && allows_vectors(plan, 8)) return 8;
+  if ((narrow || to_bytes) && allows_vectors(plan, 8)) return 8;
   return allows_vectors(plan, 4) ? 4 : 1;
 }
 
