@@ -15,6 +15,7 @@ usage: luajit examples/bench/operations.lua [options]
   --only LIST       operations, by the names of the table with _ for a space (default all)
   --rounds N        how often both are run (default 5, on a GPU 2)
   --seconds N       that an operation is measured in each round (default 0.05)
+  --sets N          of inputs that take turns (default 2)
   --python NAME     an interpreter that has torch (default python3)
   --slower          only lines where fp8 takes more than 1.15 times as long
   --alone           measures what standard input asks for
@@ -87,20 +88,30 @@ end
 
 local function option_name(name) return (name:gsub(" ", "_")) end
 
--- Inputs of a matrix; the images have as many values.
+-- The inputs of operations on a matrix, each made when it is first asked for; the images have as many values.
 local function inputs_of(rows, columns, dtype, device)
   local place = {dtype = dtype, device = device}
-  local function integers(limit, shape) return fp8.randint(0, limit, shape, {dtype = "i64", device = device}) end
-  local x = fp8.randn(rows, columns, place)
+  local function integers(limit, ...) return fp8.randint(0, limit, {...}, {dtype = "i64", device = device}) end
   local channels = 64
   local side = math.min(56, math.max(8, math.floor(math.sqrt(rows * columns / channels))))
   local images = math.max(1, math.floor(rows * columns / (channels * side * side)))
-  return {
-    x = x, y = fp8.randn(rows, columns, place), positive = x:abs(), mask = x:gt(0), row = fp8.randn(columns, place),
-    column = fp8.randn(rows, 1, place), rows = integers(rows, {rows}), columns = integers(columns, {columns}),
-    places = integers(columns, {rows, columns}), images = fp8.randn(images, channels, side, side, place),
-    filters = fp8.randn(channels, channels, 3, 3, place),
+  local makers = {
+    x = function() return fp8.randn(rows, columns, place) end,
+    y = function() return fp8.randn(rows, columns, place) end,
+    positive = function(i) return i.x:abs() end,
+    mask = function(i) return i.x:gt(0) end,
+    row = function() return fp8.randn(columns, place) end,
+    column = function() return fp8.randn(rows, 1, place) end,
+    rows = function() return integers(rows, rows) end,
+    columns = function() return integers(columns, columns) end,
+    places = function() return integers(columns, rows, columns) end,
+    images = function() return fp8.randn(images, channels, side, side, place) end,
+    filters = function() return fp8.randn(channels, channels, 3, 3, place) end,
   }
+  return setmetatable({}, {__index = function(inputs, name)
+    inputs[name] = makers[name](inputs)
+    return rawget(inputs, name)
+  end})
 end
 
 -- Microseconds of a call: of the device, and of the host (on the CPU, of all threads of the process).
@@ -151,7 +162,7 @@ local function serve(settings)
   fp8.manual_seed(1)
   local by_name = {}
   for _, operation in ipairs(operations) do by_name[option_name(operation[1])] = operation[2] end
-  -- Two sets in turn: on a GPU nothing of the one is left in the second-level cache when it is read again.
+  -- Sets in turn: of two, nothing of the one is left in a GPU's second-level cache when it is read again.
   local sets, sets_of = {}, nil
   for request in io.lines() do
     local name, rows, columns, dtype = request:match "^(%S+) (%d+)x(%d+) (%S+)$"
@@ -159,11 +170,12 @@ local function serve(settings)
       for _, set in ipairs(sets) do
         for _, tensor in pairs(set) do core.free(tensor) end
       end
-      for i = 1, 2 do sets[i] = inputs_of(tonumber(rows), tonumber(columns), dtype, settings.device) end
+      sets = {}
+      for i = 1, settings.sets do sets[i] = inputs_of(tonumber(rows), tonumber(columns), dtype, settings.device) end
       sets_of = rows .. columns .. dtype
     end
     local f = by_name[name]
-    local function call(turn) measure.free(f(sets[turn % 2 + 1])) end
+    local function call(turn) measure.free(f(sets[turn % #sets + 1])) end
     if pcall(call, 1) then
       local time = settings.device == "cpu" and time_on_cpu or time_on_gpu
       print(("%.3f %.3f"):format(time(call, settings.seconds, settings.device)))
@@ -260,15 +272,16 @@ measure.main(function()
   for _, operation in ipairs(operations) do names[option_name(operation[1])] = true end
   local settings = measure.options(usage, {
     device = text, sizes = sizes, dtype = measure.names {f32 = true, f16 = true, bf16 = true},
-    only = measure.names(names), rounds = measure.whole, seconds = positive, python = text,
-  }, {dtype = {"f32", "bf16"}, seconds = 0.05, python = "python3", slower = false, alone = false})
+    only = measure.names(names), rounds = measure.whole, seconds = positive, sets = measure.whole, python = text,
+  }, {dtype = {"f32", "bf16"}, seconds = 0.05, sets = 2, python = "python3", slower = false, alone = false})
   settings.device = settings.device or measure.default_device()
   local on_cpu = settings.device == "cpu"
   settings.sizes = settings.sizes or {on_cpu and "4096x4096" or "16384x8192", "512x512"}
   settings.rounds = settings.rounds or (on_cpu and 5 or 2)
   if settings.alone then return serve(settings) end
 
-  local shared = (" --device %s --seconds %g"):format(settings.device, settings.seconds)
+  local shared = (" --device %s --seconds %g --sets %d"):format(settings.device, settings.seconds,
+    settings.sets)
   print_table(settings, server(("luajit %s --alone%s"):format(arg[0], shared)),
     server(("%s %soperations_peers.py%s"):format(settings.python, here, shared)))
 end)

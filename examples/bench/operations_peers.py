@@ -74,6 +74,8 @@ for name, reduce in REDUCTIONS.items():
 
 
 class Inputs:
+    """Each is made when it is first asked for."""
+
     def __init__(self, rows, columns, dtype, device):
         def normal(*shape):
             return torch.randn(*shape, dtype=dtype, device=device)
@@ -84,12 +86,24 @@ class Inputs:
         channels = 64
         side = min(56, max(8, int((rows * columns / channels) ** 0.5)))
         images = max(1, rows * columns // (channels * side * side))
-        self.x, self.y, self.row, self.column = (
-            normal(rows, columns), normal(rows, columns), normal(columns), normal(rows, 1))
-        self.positive, self.mask = self.x.abs(), self.x > 0
-        self.rows, self.columns, self.places = (
-            integers(rows, rows), integers(columns, columns), integers(columns, rows, columns))
-        self.images, self.filters = normal(images, channels, side, side), normal(channels, channels, 3, 3)
+        self.makers = {
+            "x": lambda: normal(rows, columns),
+            "y": lambda: normal(rows, columns),
+            "positive": lambda: self.x.abs(),
+            "mask": lambda: self.x > 0,
+            "row": lambda: normal(columns),
+            "column": lambda: normal(rows, 1),
+            "rows": lambda: integers(rows, rows),
+            "columns": lambda: integers(columns, columns),
+            "places": lambda: integers(columns, rows, columns),
+            "images": lambda: normal(images, channels, side, side),
+            "filters": lambda: normal(channels, channels, 3, 3),
+        }
+
+    def __getattr__(self, name):
+        value = self.makers[name]()
+        setattr(self, name, value)
+        return value
 
 
 def time_on_cpu(call, seconds):
@@ -139,6 +153,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=0.05)
+    parser.add_argument("--sets", type=int, default=2)
     arguments = parser.parse_args()
     torch.manual_seed(1)
     torch.set_grad_enabled(False)
@@ -149,11 +164,11 @@ def main():
         if sets_of != (size, dtype):
             sets.clear()
             rows, columns = map(int, size.split("x"))
-            sets.extend(Inputs(rows, columns, DTYPES[dtype], arguments.device) for _ in range(2))
+            sets.extend(Inputs(rows, columns, DTYPES[dtype], arguments.device) for _ in range(arguments.sets))
             sets_of = size, dtype
 
         def call(turn):
-            by_name[name](sets[turn % 2])
+            by_name[name](sets[turn % len(sets)])
 
         try:
             time_of = time_on_cpu if arguments.device == "cpu" else time_on_gpu
