@@ -102,6 +102,24 @@ support.each_device(function(device)
       end
     end)
 
+    it("of 16 bits neither overflow nor vanish on the way", function()
+      local x = fp8.full({1000, 40}, 1e38, {dtype = "bf16", device = device})
+      x:narrow(1, 1, 500):mul_(-1)
+      support.equal(x:sum(1), fp8.zeros(40):to "bf16")
+      support.equal(x:t():contiguous():sum(2), fp8.zeros(40):to "bf16")
+      x:narrow(1, 10, 1):narrow(2, 3, 1):fill_(0 / 0)
+      x:narrow(1, 20, 1):narrow(2, 4, 1):fill_(math.huge)
+      local sums = x:mean(1):totable()
+      assert.is_true(sums[3] ~= sums[3] and sums[4] == math.huge and sums[5] == 0)
+      local tiny = fp8.full({1000, 40}, 2 ^ -100, {dtype = "bf16", device = device})
+      for dimension = 1, 2 do
+        local norm = 2 ^ -100 * math.sqrt(dimension == 1 and 1000 or 40)
+        support.close(tiny:norm(2, dimension), fp8.full({dimension == 1 and 40 or 1000}, norm, {dtype = "bf16"}))
+      end
+      local half = fp8.full({300, 300}, 60000, {dtype = "f16", device = device})
+      assert.same({60000, 60000}, {half:mean(1):max():item(), half:mean():item()})
+    end)
+
     it("take the first of equal elements", function()
       local x = fp8.zeros(3000, {device = device})
       assert.equal(0, x:argmax():item())

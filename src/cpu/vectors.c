@@ -55,27 +55,29 @@ INLINED double sum(bool square, DType dtype, const void *x, double from, int n) 
   return sum_of_lanes(lane);
 }
 
-/* The sum of 16-bit elements: eight of them as float32, in three roundings, to one in double. Each is 2^-24 of what was
- * added at most, where the result is rounded to 2^-9 or 2^-12 of it. A partial sum that is not finite leaves all to
- * double. */
-INLINED double sum_of_eights(DType dtype, const uint16_t *x, int n) {
+INLINED float eight_at(bool square, DType dtype, const void *x, int distance) {
+  float value[8];
+  for (int k = 0; k < 8; k++) {
+    value[k] = element_at(dtype, x, k * distance);
+    if (square) value[k] *= value[k];
+  }
+  return ((value[0] + value[1]) + (value[2] + value[3])) + ((value[4] + value[5]) + (value[6] + value[7]));
+}
+
+/* Σ x or Σ x² of 16-bit elements, whose squares float32 holds: eight of them are added in float32, to one in double. Three
+ * roundings are at most 2^-22 of what was added, where the result is rounded to 2^-9 or 2^-12 of it. A sum that is not
+ * finite, or of squares that may have vanished, is taken again in double. */
+INLINED double sum_of_eights(bool square, DType dtype, const uint16_t *x, int n) {
   enum { PARTS = 32, STEP = 8 * PARTS };
   double lane[PARTS] = {0}, total = 0;
   int i = 0;
   for (; i + STEP <= n; i += STEP) {
-    for (int j = 0; j < PARTS; j++) {
-      const uint16_t *first = x + i + j;
-      float a = element_at(dtype, first, 0) + element_at(dtype, first, PARTS);
-      float b = element_at(dtype, first, 2 * PARTS) + element_at(dtype, first, 3 * PARTS);
-      float c = element_at(dtype, first, 4 * PARTS) + element_at(dtype, first, 5 * PARTS);
-      float d = element_at(dtype, first, 6 * PARTS) + element_at(dtype, first, 7 * PARTS);
-      lane[j] += (double)((a + b) + (c + d));
-    }
+    for (int j = 0; j < PARTS; j++) lane[j] += (double)eight_at(square, dtype, x + i + j, PARTS);
   }
   for (int j = 0; j < PARTS / 2; j++) lane[j] += lane[j + PARTS / 2];
   for (int j = 0; j < PARTS / 2; j++) total += lane[j];
-  if (!(fabs(total) < INFINITY)) return sum(false, dtype, x, 0, n);
-  return total + sum(false, dtype, x + i, 0, n - i);
+  if (!(fabs(total) < INFINITY) || (square && total < 1e-25)) return sum(square, dtype, x, 0, n);
+  return total + sum(square, dtype, x + i, 0, n - i);
 }
 
 /* The comparison passes NaN by, which is looked for beside it, two elements at a time. */
@@ -109,8 +111,8 @@ INLINED float extreme(DType dtype, const void *x, bool smallest, int n) {
 }
 
 VECTORIZE double sum_floats(const float *x, int n) { return sum(false, DTYPE_F32, x, 0, n); }
-VECTORIZE static double sum_bf16(const uint16_t *x, int n) { return sum_of_eights(DTYPE_BF16, x, n); }
-VECTORIZE static double sum_f16(const uint16_t *x, int n) { return sum_of_eights(DTYPE_F16, x, n); }
+VECTORIZE static double sum_bf16(const uint16_t *x, int n) { return sum_of_eights(false, DTYPE_BF16, x, n); }
+VECTORIZE static double sum_f16(const uint16_t *x, int n) { return sum_of_eights(false, DTYPE_F16, x, n); }
 
 double sum_run(DType dtype, const void *x, int n) {
   if (dtype == DTYPE_F32) return sum_floats(x, n);
@@ -119,8 +121,8 @@ double sum_run(DType dtype, const void *x, int n) {
 
 VECTORIZE double squares_from(const float *x, double from, int n) { return sum(true, DTYPE_F32, x, from, n); }
 VECTORIZE static double squares_of_floats(const float *x, int n) { return sum(true, DTYPE_F32, x, 0, n); }
-VECTORIZE static double squares_of_bf16(const uint16_t *x, int n) { return sum(true, DTYPE_BF16, x, 0, n); }
-VECTORIZE static double squares_of_f16(const uint16_t *x, int n) { return sum(true, DTYPE_F16, x, 0, n); }
+VECTORIZE static double squares_of_bf16(const uint16_t *x, int n) { return sum_of_eights(true, DTYPE_BF16, x, n); }
+VECTORIZE static double squares_of_f16(const uint16_t *x, int n) { return sum_of_eights(true, DTYPE_F16, x, n); }
 
 double squares_of_run(DType dtype, const void *x, int n) {
   if (dtype == DTYPE_F32) return squares_of_floats(x, n);

@@ -298,6 +298,31 @@ VECTORIZE void accumulate_four_rows(ReduceOp op, DType dtype, Accumulators all, 
   }
 }
 
+INLINED void add_eight_rows(DType dtype, ReduceValue *restrict value, const char *x, int64_t stride, int n) {
+#pragma omp simd
+  for (int i = 0; i < n; i++) {
+    float a = element_at(dtype, x, i) + element_at(dtype, x + stride, i);
+    float b = element_at(dtype, x + 2 * stride, i) + element_at(dtype, x + 3 * stride, i);
+    float c = element_at(dtype, x + 4 * stride, i) + element_at(dtype, x + 5 * stride, i);
+    float d = element_at(dtype, x + 6 * stride, i) + element_at(dtype, x + 7 * stride, i);
+    value[i].number += (double)((a + b) + (c + d));
+  }
+}
+
+VECTORIZE void accumulate_eight_rows(DType dtype, Accumulators all, const void *x, int64_t stride, int n) {
+  if (dtype == DTYPE_BF16) {
+    add_eight_rows(DTYPE_BF16, all.value, x, stride, n);
+  } else {
+    add_eight_rows(DTYPE_F16, all.value, x, stride, n);
+  }
+}
+
+bool are_finite(Accumulators all, int n) {
+  bool finite = true;
+  for (int i = 0; i < n; i++) finite &= fabs(all.value[i].number) < INFINITY;
+  return finite;
+}
+
 VECTORIZE void accumulate_columns_integers(ReduceOp op, Accumulators all, const int64_t *restrict x, int n,
                                            int64_t position) {
   ReduceValue *restrict value = all.value;

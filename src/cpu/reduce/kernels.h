@@ -43,6 +43,10 @@ void accumulate_run(ReduceOp op, Accumulators one, DType dtype, const void *x, i
 /* The n elements, at most CHUNK, of each of four rows, the rows `stride` bytes apart. */
 void accumulate_four_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int n);
 
+/* Sums of f16 or bf16 only: eight rows, added in float32 (vectors.c, sum_of_eights). */
+void accumulate_eight_rows(DType dtype, Accumulators all, const void *x, int64_t stride, int n);
+bool are_finite(Accumulators all, int n);
+
 static inline WideSum accumulated_sum(Accumulators all, int64_t i) {
   return (WideSum){all.rest[i].integer, all.value[i].integer};
 }

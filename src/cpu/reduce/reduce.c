@@ -51,7 +51,7 @@ static void accumulate_elements(const Reduction *job, Accumulators one, char *da
   Stream elements = job->reduced;
   elements.data = data;
   Chunk chunk;
-  float buffer, origin = begin < end ? *load_floats(dtype, data, 0, 1, &buffer) : 0;
+  float buffer, origin = takes_moments(job->op) && begin < end ? *load_floats(dtype, data, 0, 1, &buffer) : 0;
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
     if (takes_moments(job->op)) {
@@ -64,10 +64,19 @@ static void accumulate_elements(const Reduction *job, Accumulators one, char *da
   }
 }
 
-/* Takes rows four at a time and returns the first position left over. Needs rows at equal distances. */
+/* Takes rows eight or four at a time and returns the first position left over. Needs rows at equal distances. Where the
+ * eights overflow, which may be before the sum does, they are taken again as fours. */
 static int64_t accumulate_fours(ReduceOp op, Accumulators all, const Stream *rows, int n, int64_t begin, int64_t end) {
+  bool eights = (op == REDUCE_SUM || op == REDUCE_MEAN) && (rows->dtype == DTYPE_BF16 || rows->dtype == DTYPE_F16);
   int64_t position = begin;
   if (rows->rank > 1 || !accumulates_runs(op, rows->dtype)) return position;
+  for (; eights && position + 8 <= end; position += 8) {
+    accumulate_eight_rows(rows->dtype, all, stream_address(rows, position), rows->stride[0], n);
+  }
+  if (eights && !are_finite(all, n)) {
+    accumulators_start(op, false, all, n);
+    position = begin;
+  }
   for (; position + 4 <= end; position += 4) {
     accumulate_four_rows(op, rows->dtype, all, stream_address(rows, position), rows->stride[0], n);
   }
@@ -79,11 +88,12 @@ static void accumulate_columns(const Reduction *job, Accumulators all, char *dat
   elements.data = data;
   Chunk chunk;
   float buffer[CHUNK];
-  const float *origin = begin < end ? load_floats(elements.dtype, data, 0, n, buffer) : NULL;
+  bool moments = takes_moments(job->op) && begin < end;
+  const float *origin = moments ? load_floats(elements.dtype, data, 0, n, buffer) : NULL;
   int64_t first = job->integer ? begin : accumulate_fours(job->op, all, &elements, n, begin, end);
   for (int64_t position = first; position < end; position++) {
     const char *row = stream_address(&elements, position);
-    if (takes_moments(job->op)) {
+    if (moments) {
       accumulate_column_moments(all, load_floats(elements.dtype, row, 0, n, chunk.floats), origin, n);
     } else if (job->integer) {
       accumulate_columns_integers(job->op, all, load_integers(elements.dtype, row, 0, n, chunk.integers), n, position);
