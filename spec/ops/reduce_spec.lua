@@ -116,6 +116,7 @@ support.each_device(function(device)
         local norm = 2 ^ -100 * math.sqrt(dimension == 1 and 1000 or 40)
         support.close(tiny:norm(2, dimension), fp8.full({dimension == 1 and 40 or 1000}, norm, {dtype = "bf16"}))
       end
+      support.close(tiny:t():contiguous():norm(2, 2), tiny:norm(2, 1))
       local half = fp8.full({300, 300}, 60000, {dtype = "f16", device = device})
       assert.same({60000, 60000}, {half:mean(1):max():item(), half:mean():item()})
     end)
