@@ -54,7 +54,7 @@ local operations = {
   {"cat last", function(i) return fp8.cat({i.x, i.y}, 2) end},
   {"index_select", function(i) return i.x:index_select(1, i.rows) end},
   {"index_select last", function(i) return i.x:index_select(2, i.columns) end},
-  {"its gradient", function(i) return core.index_add(core.shape(i.x), 1, i.rows, i.x, i.x.dtype) end},
+  {"gradient of index_select", function(i) return core.index_add(core.shape(i.x), 1, i.rows, i.x, i.x.dtype) end},
   {"gather", function(i) return i.x:gather(2, i.places) end},
   {"gradient of gather", function(i) return core.scatter_add(core.shape(i.x), 2, i.places, i.x) end, only = "f32"},
   {"index_add", function(i) return i.x:index_add(1, i.rows, i.y) end},
@@ -216,7 +216,7 @@ local function print_table(settings, ask_fp8, ask_torch)
   local on_cpu = settings.device == "cpu"
   print(("%s; %s, %d rounds"):format(measure.device_name(settings.device),
     on_cpu and "the least of all samples" or "medians", settings.rounds))
-  print(("%-20s %-11s %-5s %11s %11s %7s %9s"):format("operation", "size", "dtype", "fp8 µs", " torch µs", "ratio",
+  print(("%-24s %-11s %-5s %11s %11s %7s %9s"):format("operation", "size", "dtype", "fp8 µs", " torch µs", "ratio",
     on_cpu and "CPU ratio" or "host"))
   local lines, slower, faster = 0, 0, 0
   local function print_line(name, size, dtype)
@@ -233,7 +233,7 @@ local function print_table(settings, ask_fp8, ask_torch)
     if ratio > 1.15 then slower = slower + 1 end
     if ratio < 1 then faster = faster + 1 end
     if ratio > 1.15 or not settings.slower then
-      print(("%-20s %-11s %-5s %10.1f %10.1f %7.2f %9.2f"):format(name, size, dtype, a[1], b[1], ratio, a[2] / b[2]))
+      print(("%-24s %-11s %-5s %10.1f %10.1f %7.2f %9.2f"):format(name, size, dtype, a[1], b[1], ratio, a[2] / b[2]))
     end
   end
   local chosen = {}

@@ -42,7 +42,7 @@ OPERATIONS = {
     "cat last": lambda i: torch.cat([i.x, i.y], 1),
     "index_select": lambda i: i.x.index_select(0, i.rows),
     "index_select last": lambda i: i.x.index_select(1, i.columns),
-    "its gradient": lambda i: torch.zeros_like(i.x).index_add_(0, i.rows, i.x),
+    "gradient of index_select": lambda i: torch.zeros_like(i.x).index_add_(0, i.rows, i.x),
     "gather": lambda i: i.x.gather(1, i.places),
     "gradient of gather": lambda i: torch.zeros_like(i.x).scatter_add_(1, i.places, i.x),
     "index_add": lambda i: i.x.index_add(0, i.rows, i.y),
