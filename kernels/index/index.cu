@@ -3,7 +3,7 @@
 
 namespace {
 
-enum { MOST_TURNS = 32 };
+constexpr int64_t most_turns = 32;
 
 /* By slice: the index has one entry a pick; by element: one for every element. A thread block takes BLOCK · turns
  * neighbouring elements, so that what it reads of a row of x is in its cache for the next. */
@@ -27,7 +27,7 @@ template <typename Word, bool BY_SLICE>
 cudaError_t pick(Launch launch, void *out, const void *x, const IndexPlan *plan) {
   const int64_t blocks = divide_up(plan->outer * plan->picks * plan->inner, BLOCK);
   int64_t turns = blocks / (launch.multiprocessors * 8);
-  turns = turns < 1 ? 1 : turns > MOST_TURNS ? MOST_TURNS : turns;
+  turns = turns < 1 ? 1 : turns > most_turns ? most_turns : turns;
   while (divide_up(blocks, turns) > INT32_MAX) turns *= 2;
   pick_kernel<Word, BY_SLICE><<<(unsigned)divide_up(blocks, turns), BLOCK, 0, launch.stream>>>(
       static_cast<Word *>(out), static_cast<const Word *>(x), *plan, (int)turns);

@@ -59,12 +59,6 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
   trap_missing_case();
 }
 
-VECTORIZE static void quick_gelu_floats(int op, float *restrict out, const float *const *in, int n) {
-  (void)op;
-  const float *restrict x = in[0];
-  for (int i = 0; i < n; i++) out[i] = quick_gelu(x[i]);
-}
-
 /* In unsigned arithmetic, where the smallest integer is its own negative. */
 VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
   const int64_t *restrict all = in[0];
@@ -86,8 +80,6 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
 
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   bool integer = keeps_integers(unary_class(op)) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
-  bool quick = op == UNARY_GELU && dtype_size(out->dtype) <= 2;
-  elementwise(out, &(Operand){.tensor = x}, 1, op, quick ? quick_gelu_floats : unary_floats,
-              integer ? unary_integers : NULL);
+  elementwise(out, &(Operand){.tensor = x}, 1, op, unary_floats, integer ? unary_integers : NULL);
   return true;
 }

@@ -154,28 +154,6 @@ INLINED float vector_normal_cdf(float x, float gauss) {
   return x < 0.0f ? tail : 1.0f - tail;
 }
 
-/* x Φ(x) for 16-bit results, with relative errors below 3e-5: Φ(-|x|) = e^(-x²/2) u P(u) for u = 1 / (1 + 0.3 |x|). The
- * polynomials are interpolations at Chebyshev's nodes. Beyond 13.5 the exponential is 0. */
-INLINED float quick_gelu(float x) {
-  int32_t bits = (int32_t)(float_to_bits(x) & 0x7FFFFFFF), most = 0x41580000; /* 13.5 */
-  float magnitude = float_from_bits((uint32_t)(bits < most ? bits : most));
-  float power = magnitude * magnitude * -0.72134752f, shifted = power + 0x1.8p23f, r = power - (shifted - 0x1.8p23f);
-  float gauss = fused(r, 0.0096663685f, 0.0559219758f);
-  gauss = fused(r, gauss, 0.2402234903f);
-  gauss = fused(r, gauss, 0.6931210452f);
-  gauss = fused(r, gauss, 1.0f);
-  int32_t exponent = (int32_t)(float_to_bits(shifted) - 0x4B400000u) + 127;
-  gauss *= float_from_bits((uint32_t)(exponent < 0 ? 0 : exponent) << 23);
-  float u = 1.0f / fused(0.3f, magnitude, 1.0f);
-  float series = fused(u, -0.0812420961f, 0.2281136375f);
-  series = fused(u, series, -0.0302254829f);
-  series = fused(u, series, 0.1510165525f);
-  series = fused(u, series, 0.1121204127f);
-  series = fused(u, series, 0.1202160585f);
-  float tail = gauss * (u * series);
-  return x * (x < 0.0f ? tail : 1.0f - tail);
-}
-
 /* log2 of a finite x > 0 in double: x = 2^n m with m in [√½, √2), log2 m = t P(t²) for t = (m - 1) / (m + 1). Relative
  * errors below 1e-11. */
 INLINED double log2_in_double(float x) {
