@@ -8,9 +8,12 @@ int clock_gettime(int clock, void *time);
 
 local terminal = {is_terminal = ffi.C.isatty(1) == 1}
 
+-- Once: a type without a name is a new one each time, and there is room for 65536.
+local Time = ffi.typeof "struct { long seconds, nanoseconds; }"
+
 --- Seconds of a clock that only goes forward, which all processes share.
 function terminal.now()
-  local monotonic, time = 1, ffi.new "struct { long seconds, nanoseconds; }"
+  local monotonic, time = 1, Time()
   ffi.C.clock_gettime(monotonic, time)
   return tonumber(time.seconds) + tonumber(time.nanoseconds) * 1e-9
 end
