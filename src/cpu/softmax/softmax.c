@@ -43,7 +43,12 @@ static void store_zeros(const Softmax *job, int64_t first, int64_t length) {
   }
 }
 
-/* A row of at most CHUNK elements, whose exponentials are computed once. */
+VECTORIZE static void subtract_both(float *restrict out, const float *restrict x, float largest, float logarithm,
+                                    int n) {
+  for (int i = 0; i < n; i++) out[i] = (x[i] - largest) - logarithm;
+}
+
+/* A row of at most CHUNK elements, which are converted, and whose exponentials are computed, once. */
 static void softmax_short_row(const Softmax *job, int64_t first, int length) {
   float buffer[CHUNK], scaled[CHUNK], out[CHUNK];
   const float *x = load_floats(job->x_dtype, job->x, first, length, buffer);
@@ -57,13 +62,13 @@ static void softmax_short_row(const Softmax *job, int64_t first, int length) {
     return;
   }
   exp_minus(out, x, 1, largest, length);
-  scale_floats(out, out, 1.0f / (float)sum_floats(out, length), length);
+  float sum = (float)sum_floats(out, length);
+  if (job->rule.logarithm) {
+    subtract_both(out, x, largest, logf(sum), length);
+  } else {
+    scale_floats(out, out, 1.0f / sum, length);
+  }
   store_floats(job->out_dtype, job->out, first, length, out);
-}
-
-VECTORIZE static void subtract_both(float *restrict out, const float *restrict x, float largest, float logarithm,
-                                    int n) {
-  for (int i = 0; i < n; i++) out[i] = (x[i] - largest) - logarithm;
 }
 
 /* Rows whose exponentials are kept until their sum is known; the results of f32 are their own place for that. */
@@ -75,7 +80,7 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->length, length = visible_length(job, row);
     store_zeros(job, first + length, job->length - length);
-    if (length <= CHUNK && !job->rule.logarithm) {
+    if (length <= CHUNK) {
       softmax_short_row(job, first, (int)length);
       continue;
     }
