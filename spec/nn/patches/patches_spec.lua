@@ -22,7 +22,7 @@ support.each_device(function(device)
       local x = fp8.randn(2, 4, 8, 9, on)
       support.same_bytes(layer(x):detach(),
         fp8.conv2d(x, layer.weight:detach(), layer.bias:detach(), {1, 2}, {1, 0}, 2, 2))
-      support.same_bytes(layer(x[1]):detach(), layer(x)[1]:detach())
+      support.close(layer(x[1]):detach(), layer(x)[1]:detach(), 1e-6) -- products of other shapes add in another order
       assert.same({6, 2, 3}, nn.Conv1d(2, 6, 3, on).weight.shape)
       assert.is_nil(nn.Conv2d(1, 2, 3, 1, 0, 1, 1, false).bias)
       assert.is_true(layer.weight:abs():max():item() <= 1 / math.sqrt(12))
