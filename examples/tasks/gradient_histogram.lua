@@ -13,7 +13,8 @@ fp8.set_default_device(settings.device)
 fp8.manual_seed(1)
 
 local images, labels = fp8.data.fashion_mnist("train", {device = settings.device})
-local model = nn.Sequential(fp8.Linear(784, width), nn.GELU(), fp8.Linear(width, width), nn.GELU(), fp8.Linear(width, 10))
+local model = nn.Sequential(
+  fp8.Linear(784, width), nn.GELU(), fp8.Linear(width, width), nn.GELU(), fp8.Linear(width, 10))
 local optimizer, step = fp8.optim.AdamW(model, {lr = 0.002}), 0
 for x, target in fp8.data.batches({images, labels}, {batch = 100, shuffle = true, seed = 1}) do
   step = step + 1
