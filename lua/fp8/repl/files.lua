@@ -6,7 +6,7 @@ return function(text)
   folder, start = folder or "", start or text
   local path = folder:gsub("^~/", (os.getenv "HOME" or "~") .. "/")
   local quoted = "'" .. (path == "" and "." or path):gsub("'", "'\\''") .. "'"
-  local pipe = io.popen(("ls -1Ap -- %s 2>/dev/null"):format(quoted))
+  local pipe = io.popen(("LC_ALL=C ls -1Ap -- %s 2>/dev/null"):format(quoted))
   local list = {}
   for name in pipe:lines() do
     local hidden = name:sub(1, 1) == "." and start:sub(1, 1) ~= "."
