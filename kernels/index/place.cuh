@@ -16,8 +16,8 @@ struct ElementPlace {
 };
 
 __device__ inline ElementPlace place_of(const IndexPlan &plan, int64_t i) {
-  const int64_t slice = divide(i, plan.inner);
-  const int64_t outer = divide(slice, plan.picks);
+  const int64_t slice = plan.inner == 1 ? i : divide(i, plan.inner);
+  const int64_t outer = plan.outer == 1 ? 0 : divide(slice, plan.picks);
   return {outer, slice - outer * plan.picks, i - slice * plan.inner};
 }
 

@@ -65,6 +65,18 @@ support.each_device(function(device)
       assert.equal(1, places:narrow(1, 2, places:numel() - 1):gt(places:narrow(1, 1, places:numel() - 1)):all():item())
     end)
 
+    it("begins at any byte and ends anywhere", function()
+      local bytes = fp8.randint(0, 2, {20000}, options):to("u8")
+      for _, range in ipairs {{2, 19999}, {16, 4097}, {33, 4096}, {8, 12288}, {20000, 1}} do
+        local flags = bytes:narrow(1, range[1], range[2])
+        local places = flags:nonzero():view(-1)
+        assert.equal(flags:sum():item(), places:numel())
+        local found = fp8.zeros({range[2]}, options)
+        if places:numel() > 0 then found:index_fill_(1, places, 1) end
+        support.equal(found:to("u8"), flags)
+      end
+    end)
+
     it("takes NaN for something, and both zeros for nothing", function()
       local x = fp8.tensor({{0, 0 / 0}, {-0.0, 1}}, options)
       assert.same({{0, 1}, {1, 1}}, x:nonzero():totable())
