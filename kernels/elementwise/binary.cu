@@ -1,6 +1,7 @@
 /* z = f(x, y). */
 #include "elementwise/activation.cuh"
 #include "elementwise/elementwise.cuh"
+#include "vectors.cuh"
 
 namespace {
 
@@ -136,6 +137,79 @@ template <BinaryOp OP> struct Alone {
   __device__ int64_t integer(const int64_t (&in)[2]) const { return Binary{OP}.integer(in); }
 };
 
+/* --- comparing a tensor with a number: little is read and less written, so that a thread takes more at once --- */
+
+enum { COMPARED = 16 /* elements that a thread has at once */ };
+
+/* Four bytes that are 1 where f is true. */
+template <typename F> __device__ inline uint32_t compare_four(const float *value, F f) {
+  uint32_t word = 0;
+#pragma unroll
+  for (int k = 0; k < 4; k++) word |= f(value[k]) ? 1u << 8 * k : 0u;
+  return word;
+}
+
+template <typename F> __device__ inline uint4 compare_all(const float (&value)[COMPARED], F f) {
+  return make_uint4(compare_four(value, f), compare_four(value + 4, f), compare_four(value + 8, f),
+                    compare_four(value + 12, f));
+}
+
+__host__ __device__ inline bool is_comparison(BinaryOp op) {
+  return op == BINARY_EQ || op == BINARY_NE || op == BINARY_LT || op == BINARY_LE || op == BINARY_GT || op == BINARY_GE;
+}
+
+__device__ inline uint4 compare(BinaryOp op, const float (&value)[COMPARED], float b) {
+  if (op == BINARY_EQ) return compare_all(value, [=](float a) { return a == b; });
+  if (op == BINARY_NE) return compare_all(value, [=](float a) { return a != b; });
+  if (op == BINARY_LT) return compare_all(value, [=](float a) { return a < b; });
+  if (op == BINARY_LE) return compare_all(value, [=](float a) { return a <= b; });
+  if (op == BINARY_GT) return compare_all(value, [=](float a) { return a > b; });
+  return compare_all(value, [=](float a) { return a >= b; });
+}
+
+/* The end comes first, as in elementwise_kernel. */
+template <typename T>
+__global__ void __launch_bounds__(ELEMENTWISE_BLOCK)
+    compare_number_kernel(uint4 *__restrict__ out, const uint4 *__restrict__ x, int64_t groups, float number,
+                          BinaryOp op) {
+  constexpr int WIDTH = vector_width<T>, LOADS = COMPARED / WIDTH;
+  for (int64_t i = global_thread(); i < groups; i += global_threads()) {
+    const int64_t group = groups - 1 - i;
+    uint4 raw[LOADS];
+    float value[COMPARED];
+#pragma unroll
+    for (int k = 0; k < LOADS; k++) raw[k] = x[group * LOADS + k];
+#pragma unroll
+    for (int k = 0; k < LOADS; k++) {
+      float part[WIDTH];
+      unpack<T>(raw[k], part);
+#pragma unroll
+      for (int j = 0; j < WIDTH; j++) value[k * WIDTH + j] = part[j];
+    }
+    out[group] = compare(op, value, number);
+  }
+}
+
+/* Whether the kernel above takes it. */
+bool compares_number(const ElementwisePlan *plan, BinaryOp op) {
+  const ElementOperand &out = plan->operand[0], &x = plan->operand[1];
+  return is_comparison(op) && !plan->integer && plan->rank == 1 && plan->count % COMPARED == 0 && x.data &&
+         !plan->operand[2].data && out.dtype == DTYPE_U8 && out.stride[0] == 1 && x.stride[0] == 1 &&
+         (x.dtype == DTYPE_F32 || x.dtype == DTYPE_F16 || x.dtype == DTYPE_BF16) &&
+         ((uintptr_t)out.data | (uintptr_t)x.data) % sizeof(uint4) == 0;
+}
+
+cudaError_t compare_number(Launch launch, const ElementwisePlan *plan, BinaryOp op) {
+  const int64_t groups = plan->count / COMPARED;
+  const int grid = grid_size(launch, groups, ELEMENTWISE_BLOCK, 64);
+  return with_scalar(plan->operand[1].dtype, [&](auto element) {
+    compare_number_kernel<decltype(element)><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(
+        static_cast<uint4 *>(plan->operand[0].data), static_cast<const uint4 *>(plan->operand[1].data), groups,
+        plan->operand[2].number, op);
+    return cudaGetLastError();
+  });
+}
+
 } // namespace
 
 #define LAUNCH_ALONE(OP, value)                                                                                        \
@@ -143,5 +217,6 @@ template <BinaryOp OP> struct Alone {
 
 extern "C" cudaError_t launch_binary(Launch launch, const ElementwisePlan *plan, BinaryOp op) {
   ALONE(LAUNCH_ALONE)
+  if (plan->count > 0 && compares_number(plan, op)) return compare_number(launch, plan, op);
   return launch_elementwise(launch, plan, Binary{op});
 }

@@ -305,6 +305,30 @@ support.each_device(function(device)
       assert.same({1}, large:gt(large - 1):totable())
     end)
 
+    it("compare any number of elements with a number, NaN as nothing but different", function()
+      local relations = {
+        eq = function(a, b) return a == b end,
+        ne = function(a, b) return a ~= b end,
+        lt = function(a, b) return a < b end,
+        le = function(a, b) return a <= b end,
+        gt = function(a, b) return a > b end,
+        ge = function(a, b) return a >= b end,
+      }
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        for _, n in ipairs {15, 16, 33, 8192} do
+          local values = {}
+          for i = 1, n + 1 do values[i] = i % 7 == 0 and 0 / 0 or i % 5 - 2 end
+          local x = fp8.tensor(values, {dtype = dtype, device = device})
+          for name, relation in pairs(relations) do
+            for first = 1, 2 do -- the second is on no vector
+              local found = x:narrow(1, first, n)[name](x:narrow(1, first, n), 1):totable()
+              for i = 1, n do assert.equal(relation(values[first + i - 1], 1) and 1 or 0, found[i]) end
+            end
+          end
+        end
+      end
+    end)
+
     it("propagate NaN in maximum and minimum", function()
       local x = fp8.tensor({1, 0 / 0}, {device = device})
       local y = fp8.tensor({0 / 0, 1}, {device = device})
