@@ -8,7 +8,7 @@ enum { BLOCK = 256 };
 __global__ void __launch_bounds__(BLOCK) delayed_scale_kernel(const __grid_constant__ DelayedPlan plan) {
   const uint32_t magnitude = whole_maximum(plan.maxima, plan.maxima_count);
   const uint32_t largest = largest_of_history<BLOCK>(plan.history, plan.length);
-  const float scale = scale_of_history(largest, magnitude, plan.format, plan.scale_rounding);
+  const float scale = scale_of_history(largest, magnitude, &plan.rule);
   if (threadIdx.x == 0) plan.scale[0] = scale;
   if (plan.record == HISTORY_KEEP || scale != scale) return;
   if (plan.record == HISTORY_SAME) {

@@ -201,8 +201,7 @@ typedef struct DelayedPlan {
   int64_t length; /* of the history */
   const uint32_t *maxima;
   int maxima_count;
-  DType format; /* DTYPE_U8 for a map */
-  ScaleRounding scale_rounding;
+  ScaleRule rule;
   HistoryRecord record;
 } DelayedPlan;
 cudaError_t launch_delayed_scale(Launch launch, const DelayedPlan *plan);

@@ -18,6 +18,7 @@
 #define FP8_BACKEND_H
 
 #include "core/formats/both_ways.h"
+#include "core/formats/hadamard.h"
 #include "core/memory.h"
 #include "core/operations.h"
 #include "core/optim.h"
@@ -25,7 +26,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 9 };
+enum { BACKEND_VERSION = 10 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -234,7 +235,9 @@ typedef struct Backend {
   bool (*quantizes_both_ways)(const Tensor *x, const BothWaysRule *rule);
   /* Codes of x, along rows and along columns, as `quantize` makes both. */
   bool (*quantize_both_ways)(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule);
-  /* Delayed scaling: scale (one f32) for the whole of x, contiguous, of the format and scale_rounding of `quantizer`,
+  /* core/formats/hadamard.h; out of x's dtype, both contiguous. */
+  bool (*hadamard)(Tensor *out, const Tensor *x, const HadamardRule *rule);
+  /* Delayed scaling: scale (one f32) for the whole of x, contiguous, by the rule of `quantizer`,
    * from the largest element of `history` (f32, contiguous), or from x's own absmax where that is 0. NaN if x has a NaN
    * or an infinity. Then `record` says what becomes of history. */
   bool (*delayed_scale)(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,

@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(COMPARE_MOST_THREADS, 3)
   float scale = 0;
   if (pieces.maxima) {
     magnitude = whole_maximum(pieces.maxima, pieces.maxima_count);
-    scale = scale_of<ENCODING>(quantize, magnitude);
+    scale = scale_of(quantize, magnitude);
   }
   const int group = pieces.group, groups = blockDim.x / group, lane = threadIdx.x & (group - 1);
   const int64_t turns = divide_up(pieces.count, groups);
@@ -181,13 +181,14 @@ __global__ void __launch_bounds__(COMPARE_MOST_THREADS, 3)
 #pragma unroll
       for (int v = 0; v < COMPARE_VECTORS; v++) magnitude = raise<Scalar>(magnitude, raw[v]);
       magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), group, warp_magnitude[parity]);
-      scale = scale_of<ENCODING>(quantize, magnitude);
+      scale = scale_of(quantize, magnitude);
     }
     if (quantize.known_scale && piece.length > 0) {
       const int64_t block = pieces.pieces_a_block == 1 ? piece.number : divide(piece.number, pieces.pieces_a_block);
       scale = quantize.known_scale[block];
     }
-    const VectorScaling scaling = vector_scaling<Scalar, ENCODING, DIVIDE>(quantize, scale, magnitude);
+    const VectorScaling scaling =
+        vector_scaling<Scalar, ENCODING, DIVIDE>(quantize, scaling_of<ENCODING>(quantize, scale), magnitude);
     const Normalizer normalizer = normalizer_of(magnitude);
     const bool slow =
         piece.length > 0 && is_slow(scaling, quantize.known_scale != nullptr, magnitude, normalizer.factor, least);

@@ -117,9 +117,9 @@ __global__ void __launch_bounds__(BLOCK)
     const BlockPiece piece = piece_at(plan, pieces, first + threadIdx.x / group);
     float value[ELEMENTS];
     load_block_piece<Scalar, WIDTH>(plan, piece, lane, group, value);
-    float scale = 0;
+    BlockScaling scaling;
     if (plan.known_scale) {
-      if (piece.length > 0) scale = plan.known_scale[piece.block];
+      scaling = scaling_of<ENCODING>(plan, piece.length > 0 ? plan.known_scale[piece.block] : 0);
     } else {
       uint32_t magnitude = 0;
       if (!plan.magnitudes) {
@@ -127,9 +127,8 @@ __global__ void __launch_bounds__(BLOCK)
       } else if (piece.length > 0) {
         magnitude = plan.magnitudes[piece.block];
       }
-      scale = scale_of<ENCODING>(plan, magnitude);
+      scaling = scaling_of_block<ENCODING>(plan, piece.length > 0 ? piece.block : 0, magnitude);
     }
-    const BlockScaling scaling = scaling_of<ENCODING>(plan, scale);
     if (plan.scale && lane == 0 && piece.first) plan.scale[piece.block] = scaling.scale;
 #pragma unroll
     for (int v = 0; v < ELEMENTS / WIDTH; v++) {

@@ -98,29 +98,38 @@ __host__ __device__ inline float decode(const QuantizePlan &plan, const float *v
   return missing_case<float>();
 }
 
-template <Encoding ENCODING> __host__ __device__ inline DType format_of(const QuantizePlan &plan) {
-  switch (ENCODING) {
-  case ENCODING_MAP:
-    return DTYPE_U8;
-  case ENCODING_E4M3:
-    return DTYPE_E4M3;
-  case ENCODING_E5M2:
-    return DTYPE_E5M2;
-  case ENCODING_ANY:
-    return plan.format;
-  }
-  return missing_case<DType>();
-}
+static_assert(compiled_for_host<&encode<ENCODING_ANY>> && compiled_for_host<&decode<ENCODING_ANY>>);
 
-static_assert(compiled_for_host<&encode<ENCODING_ANY>> && compiled_for_host<&decode<ENCODING_ANY>> &&
-              compiled_for_host<&format_of<ENCODING_ANY>>);
-
+/* By a known scale, or one that is not in E4M3. */
 template <Encoding ENCODING> __device__ inline BlockScaling scaling_of(const QuantizePlan &plan, float scale) {
-  return block_scaling(scale, 1.0f / scale, uses_map<ENCODING>(plan) && plan.divide);
+  BlockScaling scaling = block_scaling(scale, 1.0f / scale, uses_map<ENCODING>(plan) && plan.divide);
+  if (uses_map<ENCODING>(plan)) scaling.limit = plan.rule.limit;
+  return scaling;
 }
 
-template <Encoding ENCODING> __device__ inline float scale_of(const QuantizePlan &plan, uint32_t magnitude) {
-  return scale_of_magnitude(magnitude, format_of<ENCODING>(plan), plan.scale_rounding);
+__device__ inline float scale_of(const QuantizePlan &plan, uint32_t magnitude) {
+  return scale_by_rule(magnitude, &plan.rule);
+}
+
+/* What is above the scale of a block in E4M3. */
+__device__ inline UpperScale upper_of(const QuantizePlan &plan, int64_t block) {
+  if (!plan.upper) return no_upper_scale(&plan.rule);
+  return upper_scale(&plan.rule, plan.upper[plan.upper_each > 0 ? divide(block, plan.upper_each) : 0]);
+}
+
+/* By a scale in E4M3. */
+template <Encoding ENCODING>
+__device__ inline BlockScaling scaling_under(const QuantizePlan &plan, float stored, const UpperScale &upper) {
+  BlockScaling scaling = scaling_below(stored, &upper);
+  if (uses_map<ENCODING>(plan)) scaling.limit = plan.rule.limit;
+  return scaling;
+}
+
+template <Encoding ENCODING>
+__device__ inline BlockScaling scaling_of_block(const QuantizePlan &plan, int64_t block, uint32_t magnitude) {
+  if (plan.rule.rounding != SCALE_E4M3) return scaling_of<ENCODING>(plan, scale_of(plan, magnitude));
+  const UpperScale upper = upper_of(plan, block);
+  return scaling_under<ENCODING>(plan, scale_below(magnitude, &upper), upper);
 }
 
 template <Encoding ENCODING>

@@ -2,6 +2,8 @@
 #ifndef FP8_KERNELS_QUANTIZE_H
 #define FP8_KERNELS_QUANTIZE_H
 
+#include "core/formats/hadamard.h"
+#include "core/formats/scale.h"
 #include "kernels.h"
 
 #ifdef __cplusplus
@@ -21,7 +23,9 @@ typedef struct QuantizePlan {
   DType values_dtype;  /* f32, f16 or bf16 */
   float *scale;        /* one a block; NULL if not wanted; the input of a dequantization */
   int64_t count, blocksize;
-  ScaleRounding scale_rounding;
+  ScaleRule rule;
+  const float *upper; /* with E4M3 scales: absmax of all, or one for `upper_each` blocks; else NULL */
+  int64_t upper_each; /* 0 where there is one for all */
   bool divide, stochastic;
   RandomSource random;
   const float *known_scale;   /* one a block, instead of measuring; else NULL */
@@ -42,6 +46,7 @@ typedef struct TilesPlan {
       quantize; /* known_scale, magnitudes and scale have one element a tile; blocksize and divide are unused */
   int64_t rows, columns, tile_rows, tile_columns, tiles_across;
   int patch_rows, patch_columns; /* at most TILES_SIDE; the latter a multiple of `width` unless that is 1 */
+  bool looks_up;                 /* whether nearest codes of a map are looked up; not with known scales */
   int width; /* elements in 16 bytes of x, if vectors of as many are aligned in x and values, and the
                                   * codes of one; else 1 */
 } TilesPlan;
@@ -120,6 +125,16 @@ enum { WHOLE_PATCH_ROWS = 64 };
 /* The thread blocks that a launch takes; 0 if the device may not hold them all at once. */
 int quantize_whole_grid(const WholePlan *plan, int multiprocessors);
 cudaError_t launch_quantize_whole(Launch launch, const WholePlan *plan);
+
+/* backend.h, hadamard. */
+typedef struct HadamardPlan {
+  HadamardRule rule;
+  const void *x;
+  void *out;
+  DType dtype; /* of both: f32, f16 or bf16 */
+  int64_t rows, columns;
+} HadamardPlan;
+cudaError_t launch_hadamard(Launch launch, const HadamardPlan *plan);
 
 #ifdef __cplusplus
 }

@@ -46,8 +46,11 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
   const QuantizePlan &plan = pieces.quantize;
   Encoder<ENCODING> encoder(stage, plan.map);
   if (DIVIDE && sizeof(Scalar) == 4) encoder.scale_by(0x1p-24f);
-  float scale = 0, sum[VECTORS][width] = {};
-  if (pieces.maxima) scale = scale_of<ENCODING>(plan, whole_maximum(pieces.maxima, pieces.maxima_count));
+  float sum[VECTORS][width] = {};
+  BlockScaling general = scaling_of<ENCODING>(plan, 0);
+  if (pieces.maxima) {
+    general = scaling_of_block<ENCODING>(plan, 0, whole_maximum(pieces.maxima, pieces.maxima_count));
+  }
   const int group = pieces.group, groups = blockDim.x / group, lane = threadIdx.x & (group - 1);
   const int64_t turns = divide_up(pieces.count, groups);
   int parity = 0;
@@ -68,13 +71,13 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
     }
     const int64_t block = pieces.pieces_a_block == 1 ? piece.number : divide(piece.number, pieces.pieces_a_block);
     if (plan.known_scale) {
-      if (piece.length > 0) scale = plan.known_scale[block];
+      if (piece.length > 0) general = scaling_of<ENCODING>(plan, plan.known_scale[block]);
     } else if (!pieces.maxima) {
-      scale = scale_of<ENCODING>(plan, magnitude);
+      general = scaling_of_block<ENCODING>(plan, piece.length > 0 ? block : 0, magnitude);
     }
     const bool first = lane == 0 && piece.length > 0 && piece.number == block * pieces.pieces_a_block;
-    if (plan.scale && first) plan.scale[block] = scale;
-    const VectorScaling scaling = vector_scaling<Scalar, ENCODING, DIVIDE>(plan, scale, magnitude);
+    if (plan.scale && first) plan.scale[block] = general.scale;
+    const VectorScaling scaling = vector_scaling<Scalar, ENCODING, DIVIDE>(plan, general, magnitude);
     if (__any_sync(all_lanes, scaling.slow)) {
       quantize_slowly<Scalar, ENCODING>(plan, scaling.general, piece.begin, piece.length, lane, group);
     } else {

@@ -31,7 +31,7 @@ template <typename Scalar> __device__ inline void load_run(const void *data, int
 template <typename Scalar, Encoding ENCODING>
 __device__ inline uint4 codes_of_run(const QuantizePlan &plan, float scale, const uint4 (&raw)[sizeof(Scalar)]) {
   constexpr int width = vector_width<Scalar>;
-  const VectorScaling scaling = vector_scaling<Scalar, ENCODING, false>(plan, scale, 0);
+  const VectorScaling scaling = vector_scaling<Scalar, ENCODING, false>(plan, scaling_of<ENCODING>(plan, scale), 0);
   NoStage stage;
   const Encoder<ENCODING> encoder(stage, nullptr);
   uint32_t word[sizeof(Scalar)][width / 4];
@@ -94,16 +94,16 @@ __device__ inline void write_sums(const TransposePlan &turn, int64_t patch_row, 
 /* --- the scale --- */
 
 /* Of a history, which gives none where it is all 0; then `maxima` counts. */
-template <Encoding ENCODING> __device__ inline float scale_from_history(const TransposePlan &turn) {
+__device__ inline float scale_from_history(const TransposePlan &turn) {
   const uint32_t largest = largest_of_history<BLOCK>(turn.history, turn.history_length);
   const uint32_t own = largest == 0 ? whole_maximum(turn.maxima, turn.maxima_count) : 0;
-  return scale_of_history(largest, own, format_of<ENCODING>(turn.quantize), turn.quantize.scale_rounding);
+  return scale_of_history(largest, own, &turn.quantize.rule);
 }
 
-template <Encoding ENCODING> __device__ inline float scale_of_plan(const TransposePlan &turn) {
+__device__ inline float scale_of_plan(const TransposePlan &turn) {
   const QuantizePlan &plan = turn.quantize;
-  if (turn.history) return scale_from_history<ENCODING>(turn);
-  return turn.maxima ? scale_of<ENCODING>(plan, whole_maximum(turn.maxima, turn.maxima_count)) : plan.known_scale[0];
+  if (turn.history) return scale_from_history(turn);
+  return turn.maxima ? scale_of(plan, whole_maximum(turn.maxima, turn.maxima_count)) : plan.known_scale[0];
 }
 
 /* --- the kernel --- */
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(BLOCK, 3)
   __shared__ __align__(16) uint4 chunks[SIDE * RUNS];
   __shared__ std::conditional_t<SUM, PatchSums, NoSums> sums;
   const QuantizePlan &plan = turn.quantize;
-  const float scale = scale_of_plan<ENCODING>(turn);
+  const float scale = scale_of_plan(turn);
   uint32_t largest = 0;
   if (plan.scale && blockIdx.x == 0 && threadIdx.x == 0) plan.scale[0] = scale;
   const int64_t patches_across = divide_up(turn.columns, SIDE), patches = divide_up(turn.rows, SIDE) * patches_across;

@@ -22,9 +22,11 @@ template <typename Scalar> constexpr float largest_divisor = sizeof(Scalar) == 2
 
 /* `magnitude`: the bits of the largest |x|, needed only where the scale was given from outside. */
 template <typename Scalar, Encoding ENCODING, bool DIVIDE>
-__device__ inline VectorScaling vector_scaling(const QuantizePlan &plan, float scale, uint32_t magnitude) {
+__device__ inline VectorScaling vector_scaling(const QuantizePlan &plan, const BlockScaling &general,
+                                               uint32_t magnitude) {
+  const float scale = general.scale;
   VectorScaling scaling;
-  scaling.general = scaling_of<ENCODING>(plan, scale);
+  scaling.general = general;
   scaling.inverse = scaling.general.empty ? 0.0f : scaling.general.inverse;
   scaling.divisor = scaling.general.empty ? 1.0f : scale;
   scaling.vanishing = DIVIDE ? floorf(scaling.divisor * 0.5f) * 0x1p-149f : 0;
@@ -33,9 +35,10 @@ __device__ inline VectorScaling vector_scaling(const QuantizePlan &plan, float s
   } else {
     scaling.slow = !scaling.general.empty && scaling.general.divide;
     /* A power of two that could not be rounded up: elements may lie outside of the look-up. */
-    if (ENCODING == ENCODING_MAP && plan.scale_rounding) scaling.slow = scaling.slow || scale >= 0x1p127f;
+    if (ENCODING == ENCODING_MAP && plan.rule.rounding && isinf(plan.rule.limit))
+      scaling.slow = scaling.slow || scale >= 0x1p127f;
   }
-  if (ENCODING == ENCODING_MAP && plan.known_scale && !scaling.general.empty) {
+  if (ENCODING == ENCODING_MAP && plan.known_scale && isinf(plan.rule.limit) && !scaling.general.empty) {
     scaling.slow = scaling.slow || !(float_from_bits(magnitude) * fabsf(scaling.inverse) <= LOOKUP_LIMIT);
   }
   return scaling;
@@ -96,6 +99,11 @@ __device__ inline void encode_vector(const Encoder<ENCODING> &encoder, const Vec
   for (int k = 0; k < width; k++) {
     value[k] = DIVIDE ? quotient<Scalar>(value[k], scaling.divisor, scaling.inverse, scaling.vanishing)
                       : value[k] * scaling.inverse;
+  }
+  if (ENCODING == ENCODING_MAP && !isinf(scaling.general.limit)) {
+    const float limit = scaling.general.limit;
+#pragma unroll
+    for (int k = 0; k < width; k++) value[k] = fminf(fmaxf(value[k], -limit), limit);
   }
 #pragma unroll
   for (int k = 0; k < width / 4; k++) {

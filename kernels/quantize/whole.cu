@@ -119,11 +119,11 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT) quantize_whole_kernel(const _
   cooperative_groups::this_grid().sync();
 
   if (whole.sum) finish_sums(whole, place);
-  const float scale = scale_of<ENCODING>(plan, largest_of_grid(whole));
+  const float scale = scale_of(plan, largest_of_grid(whole));
   if (plan.scale && blockIdx.x == 0) {
     for (int64_t i = threadIdx.x; i < whole.scale_count; i += BLOCK) plan.scale[i] = scale;
   }
-  const VectorScaling scaling = vector_scaling<Scalar, ENCODING, DIVIDE>(plan, scale, 0);
+  const VectorScaling scaling = vector_scaling<Scalar, ENCODING, DIVIDE>(plan, scaling_of<ENCODING>(plan, scale), 0);
 #pragma unroll
   for (int i = 0; i < passes<Scalar>; i++) {
     const int patch_row = place.row + i * rows_at_once<Scalar>;

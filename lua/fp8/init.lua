@@ -15,6 +15,7 @@ core.set_source_prefix(debug.getinfo(1, "S").source:match("^(.*[/\\])") or "@fp8
 
 local attention = require "fp8.ops.attention"
 local autograd = require "fp8.autograd"
+local formats = require "fp8.linear.formats"
 local later = require "fp8.later"
 local linear_cross_entropy = require "fp8.linear.cross_entropy"
 local linear_matmul = require "fp8.linear.matmul"
@@ -41,7 +42,8 @@ local fp8 = {
 
   -- Formats and quantize.
   create_map = core.create_map, create_dynamic_map = core.create_dynamic_map,
-  create_linear_map = core.create_linear_map,
+  create_linear_map = core.create_linear_map, create_float_map = formats.create_float_map,
+  formats = formats.formats, code_bits = formats.code_bits, hadamard = quantize.hadamard,
   quantize_blockwise = quantize.quantize_blockwise, dequantize_blockwise = quantize.dequantize_blockwise,
   quantize = quantize.quantize, dequantize = quantize.dequantize,
   matmul_mixed = linear_matmul.matmul_mixed, matmul_global = linear_matmul.matmul_global,

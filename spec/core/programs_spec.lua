@@ -18,6 +18,9 @@ local elsewhere = {
   ["fp8.create_linear_map"] = "a list of constants, in core/golden_spec",
   ["fp8.alibi_slopes"] = "a list of constants, in ops/attention/mask_spec",
   ["fp8.rotary_embedding"] = "against its definition in nn/sequence_spec",
+  ["fp8.create_float_map"] = "a list of constants, in linear/formats_spec",
+  ["fp8.code_bits"] = "codes as other libraries write them, in linear/formats_spec",
+  ["fp8.hadamard"] = "beside the quantization that it is for, in linear/formats_spec",
   ["fp8.linear_cross_entropy"] = "a matmul and a cross_entropy, beside which it is in linear/cross_entropy_spec",
   ["fp8.mse_loss"] = "composed of operations that are, as all losses here are: in nn/losses_spec",
   ["fp8.l1_loss"] = "a loss", ["fp8.smooth_l1_loss"] = "a loss", ["fp8.huber_loss"] = "a loss",
@@ -57,8 +60,8 @@ end
 local no_tensors = {}
 for name in ([[
   fp8.convert fp8.analyze fp8.watch fp8.save fp8.manual_seed fp8.random_state fp8.set_default_device
-  fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipes fp8.recipe fp8.memory
-  fp8.reset_peak_memory fp8.memory_report fp8.event fp8.version fp8._VERSION
+  fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipe fp8.recipes
+  fp8.formats fp8.memory fp8.reset_peak_memory fp8.memory_report fp8.event fp8.version fp8._VERSION
   fp8.allclose fp8.equal x:allclose x:equal
   x:numel x:dim x:stride x:is_contiguous x:item x:totable x:size x:data x:__newindex
 ]]):gmatch "%S+" do no_tensors[name] = true end

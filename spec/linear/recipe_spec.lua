@@ -1,5 +1,6 @@
 -- Recipes: every format, scale and rounding of a linear layer against the slow reference, and what is refused.
 local fp8 = require "fp8"
+local planning = require "fp8.linear.plan"
 local reference = require "spec.support.reference"
 local support = require "spec.support"
 local check_linear = require "spec.support.linear_check"
@@ -15,11 +16,12 @@ local recipe_of, rules_of
 function recipe_of(rules)
   local recipe = {}
   for field, value in support.sorted_pairs(rules) do
-    local format, scale, scale_rounding = value[1], value[2], value[3]
+    local format, scale, scale_rounding, more = value[1], value[2], value[3], value[4]
     if type(value) == "string" then
       recipe[field] = value
     elseif format then
       recipe[field] = {format = map_of[format] or format, scale = scale, scale_rounding = scale_rounding}
+      for name, of_more in pairs(more or {}) do recipe[field][name] = of_more end
     else
       recipe[field] = recipe_of(value)
     end
@@ -34,12 +36,23 @@ function rules_of(recipe)
     if type(value) == "string" then
       rules[field] = field ~= "rounding" and value or nil
     elseif value.format then
-      rules[field] = {list_of[value.format] or value.format, value.scale, value.scale_rounding}
+      local more = {}
+      for name, of_operand in pairs(value) do more[name] = of_operand end
+      if more.signs == "random" then more.signs = planning.random_signs(more.hadamard) end
+      rules[field] = {list_of[value.format] or value.format, value.scale, value.scale_rounding, more}
     else
       rules[field] = rules_of(value)
     end
   end
   return rules
+end
+
+--- A recipe without stochastic rounding, whose results follow from its inputs.
+local function to_nearest(recipe)
+  local copy = {}
+  for field, value in pairs(recipe) do copy[field] = type(value) == "table" and to_nearest(value) or value end
+  if copy.rounding then copy.rounding = "nearest" end
+  return copy
 end
 
 local function rules_with(format, grad_format, input, weight, grad_output, weight_grad)
@@ -91,11 +104,11 @@ support.each_device(function(device)
     for name, recipe in support.sorted_pairs(fp8.recipes) do
       if name ~= "delayed" then
         it("computes what it says: " .. name, function()
-          local rules = rules_of(recipe)
           for _, sizes in ipairs {{{150}, 160, 144}, {{144}, 160, 144}, {{3, 7}, 33, 70}, {{1}, 5, 1}} do
             local shape, inputs, outputs = unpack(sizes)
             for _, dtype in ipairs(inputs > 100 and {"bf16"} or {"f32", "f16"}) do
-              local layer = fp8.Linear(inputs, outputs, {dtype = dtype, device = device, recipe = name})
+              local layer = fp8.Linear(inputs, outputs, {dtype = dtype, device = device, recipe = to_nearest(recipe)})
+              local rules = rules_of(layer.recipe)
               check_linear(layer, rules,
                 {device = device, dtype = dtype, shape = shape, inputs = inputs, outputs = outputs})
             end
@@ -333,8 +346,30 @@ describe("A wrong recipe", function()
       refused({"recipe.weight.scale_rounding must be"},
         changed("weight", {format = "e4m3", scale = "row", scale_rounding = rounding}))
     end
-    refused({"recipe.weight.scale_rounding", "mx", "maps"},
-      changed("weight", {format = fp8.create_map(), scale = {1, 32}, scale_rounding = "mx"}))
+    local function operand(fields)
+      local whole = {format = "e2m1", scale = {1, 16}}
+      for field, value in pairs(fields) do whole[field] = value end
+      return changed("weight", whole)
+    end
+    refused({"recipe.weight.second_scale must be", "rows"}, operand {second_scale = "rows"})
+    refused({"recipe.weight.second_scale", "e4m3"}, operand {second_scale = "tensor"})
+    refused({"recipe.weight.second_scale", "{1, columns}"},
+      operand {scale = {16, 16}, scale_rounding = "e4m3", second_scale = "row"})
+    for _, value in ipairs {0, -1, 0 / 0, 1 / 0, "2", {}} do
+      refused({"recipe.weight.headroom must be"}, operand {headroom = value})
+      refused({"recipe.weight.constant_scale must be"}, operand {constant_scale = value})
+    end
+    refused({"recipe.weight.headroom", "e4m3"}, operand {headroom = 2, scale_rounding = "e4m3"})
+    refused({"recipe.weight.constant_scale", "history"},
+      operand {constant_scale = 2, scale = "tensor", history = 2})
+    refused({"recipe.weight.history", "e4m3"}, operand {scale_rounding = "e4m3", scale = "tensor", history = 2})
+    refused({"recipe.weight.hadamard must be", "24"}, operand {hadamard = 24})
+    refused({"recipe.weight.hadamard", "history"}, operand {hadamard = 16, scale = "tensor", history = 2})
+    refused({"recipe.weight.signs", "hadamard"}, operand {signs = "random"})
+    for _, signs in ipairs {"fixed", {1, -1}, 3, true} do
+      refused({'recipe.weight.signs must be "random" or a list of 16'}, operand {hadamard = 16, signs = signs})
+    end
+    refused({"recipe.forward", "transformed alike", "hadamard = 16"}, operand {hadamard = 16})
     for _, history in ipairs {0, -1, 1.5, "16", 2 ^ 21, true, {}} do
       refused({"recipe.weight.history must be"},
         changed("weight", {format = "e4m3", scale = "tensor", history = history}))

@@ -167,7 +167,6 @@ support.each_device(function(device)
       fails("(4)", positional.dequantize, x:to("e4m3"), fp8.zeros(3, {device = device}), "e4m3", {2, 2})
       fails("(4)", positional.quantize, x, "e4m3", {2, 2}, nil, fp8.zeros(5, {device = device}))
       fails("scale rounding", positional.quantize, x, "e4m3", nil, nil, nil, nil, nil, nil, "up")
-      fails("mx", positional.quantize, x, map, nil, nil, nil, nil, nil, nil, "mx")
     end)
   end)
 

@@ -103,9 +103,20 @@ return function(random, device, pool_size)
   function makers.map()
     return pick {
       fp8.create_map(), fp8.create_map(true, 4, 3, 8), fp8.create_dynamic_map(), "e4m3", "e5m2", fp8.randn(256),
-      fp8.zeros(256),
+      fp8.zeros(256), "e2m1", "int8", "nf4",
     }
   end
+  function makers.format_name() return pick {"e2m1", "int4", "e3m2", "nf4", "e4m3", "e9"} end
+  function makers.transform_length() return pick {16, 32, 64, 128, 16, 3, 0} end
+  function makers.signs()
+    local signs = {}
+    for i = 1, pick {16, 32, 3} do signs[i] = pick {1, -1} end
+    return pick {signs, false} or nil
+  end
+  function makers.float_options()
+    return pick {{}, {bias = random(9)}, {infinity = true}, {signed = false}, {bias = "3"}, {bits = 3}}
+  end
+  function makers.packing() return pick {{}, {packed = true}, {packed = 1}} end
 
   function makers.number() return pick(random(8) == 1 and integers or random(3) == 1 and numbers or whole) end
   function makers.small() return random(4) end

@@ -1,14 +1,16 @@
 --- Runs a linear layer and compares it with the design's table in plain Lua.
 --
--- A recipe in the reference's terms: input, weight and grad_output are {format, scale, scale_rounding}, or {quantize =
--- f} of numbers; nil or "full" is what stays as it is. input_grad and weight_grad are {operands of that product alone}
--- or "full", the latter also "quantized"; forward is nil or "full".
+-- A recipe in the reference's terms: input, weight and grad_output are {format, scale, scale_rounding, more}, where
+-- `more` is a table of the other fields of a recipe's operand or nil, with signs as a list; or {quantize = f} of
+-- numbers; nil or "full" is what stays as it is. input_grad and weight_grad are {operands of that product alone} or
+-- "full", the latter also "quantized"; forward is nil or "full".
 local assert = require "luassert"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
 local support = require "spec.support"
 
-local function quantized(x, rule, rows, columns, dtype)
+-- @param down whether the product sums over rows
+local function quantized(x, rule, rows, columns, dtype, down)
   if not rule or rule == "full" then return x end
   if rule.quantize then
     local values = {}
@@ -16,7 +18,11 @@ local function quantized(x, rule, rows, columns, dtype)
     return values
   end
   local scale = rule[2] == "block" and reference.block_length(columns) or rule[2]
-  return reference.fake_quantize(x, rule[1], scale, {rows, columns}, dtype, rule[3])
+  local more = rule[4]
+  if more and more.hadamard then
+    x = reference.hadamard(x, more.hadamard, down, more.signs, {rows, columns}, reference.round[dtype])
+  end
+  return reference.fake_quantize(x, rule[1], scale, {rows, columns}, dtype, rule[3], nil, more)
 end
 
 --- y, dx, dweight, dbias of x (n, in), weight (out, in), bias (out) or nil and dy (n, out), all lists.
@@ -36,12 +42,12 @@ local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
   local of_input, of_weight = rules.input_grad or {}, rules.weight_grad
   if of_input == "full" then of_input = {grad_output = "full", weight = "full"} end
   local dx = reference.matmul(quantized(dy, of_input.grad_output or rules.grad_output, n, outputs, dtype),
-    quantized(weight, of_input.weight or rules.weight, outputs, inputs, dtype), n, outputs, inputs)
+    quantized(weight, of_input.weight or rules.weight, outputs, inputs, dtype, true), n, outputs, inputs)
   local left, right = dy, x
   if of_weight and of_weight ~= "full" then
     if of_weight == "quantized" then of_weight = {} end
-    left = quantized(dy, of_weight.grad_output or rules.grad_output, n, outputs, dtype)
-    right = quantized(x, of_weight.input or rules.input, n, inputs, dtype)
+    left = quantized(dy, of_weight.grad_output or rules.grad_output, n, outputs, dtype, true)
+    right = quantized(x, of_weight.input or rules.input, n, inputs, dtype, true)
   end
   local dweight = reference.matmul(left, right, outputs, n, inputs, true)
   return y, dx, dweight, bias and dbias

@@ -168,6 +168,11 @@ for names, kinds in ([[
   create_map: boolean small small small
   create_dynamic_map: boolean small small
   create_linear_map: boolean small
+  fp8.create_float_map: small small float_options
+  core.create_float_map: small small small boolean boolean
+  code_bits: codes format_name packing
+  fp8.hadamard: tensor transform_length signs
+  core.hadamard: tensor transform_length boolean string
   quantize_blockwise: tensor map blocksize
   dequantize_blockwise fp8.dequantize: codes quantized_state
   fp8.quantize: tensor map

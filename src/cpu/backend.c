@@ -86,6 +86,7 @@ static const Backend backend = {
     .dequantize = cpu_dequantize,
     .quantizes_both_ways = NULL,
     .quantize_both_ways = NULL,
+    .hadamard = cpu_hadamard,
     .delayed_scale = cpu_delayed_scale,
     .compare = cpu_compare,
     .update = cpu_update,

@@ -91,6 +91,7 @@ bool cpu_scaled_matmul(Tensor *out, const ScaledProduct *product);
 /* quantize/quantize.c */
 bool cpu_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cpu_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cpu_hadamard(Tensor *out, const Tensor *x, const HadamardRule *rule);
 
 /* delayed_scale.c */
 bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,

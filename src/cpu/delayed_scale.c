@@ -10,7 +10,7 @@ bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Qu
   float *past = tensor_data(history), *out = tensor_data(scale);
   int64_t length = tensor_count(history);
   uint32_t largest = range_magnitude(DTYPE_F32, past, 0, length);
-  *out = scale_of_history(largest, magnitude, quantizer->format, quantizer->scale_rounding);
+  *out = scale_of_history(largest, magnitude, &quantizer->rule);
   if (*out != *out) return true;
   float absmax = float_from_bits(magnitude);
   switch (record) {

@@ -70,6 +70,7 @@ static const Backend cuda_backend = {
     .dequantize = cuda_dequantize,
     .quantizes_both_ways = cuda_quantizes_both_ways,
     .quantize_both_ways = cuda_quantize_both_ways,
+    .hadamard = cuda_hadamard,
     .delayed_scale = cuda_delayed_scale,
     .compare = cuda_compare,
     .compares_quantized = cuda_compares_quantized,

@@ -58,14 +58,15 @@ static int64_t most_in_registers(const Tensor *x) {
   return (int64_t)COMPARE_MOST_THREADS * COMPARE_VECTORS * (VECTOR / dtype_size(x->dtype));
 }
 
-static bool takes_map(const MapTable *table) {
-  return table->lookup.half > 0 && table->value[map_nearest(table->midpoint, table->start, 0)] == 0;
+static bool takes_map(const Quantizer *quantizer) {
+  const MapTable *table = &quantizer->map->table;
+  return cuda_looks_up(quantizer) && table->value[map_nearest(table->midpoint, table->start, 0)] == 0;
 }
 
 bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType dtype) {
   if (!is_whole_vectors(x) || quantizer->stochastic || quantizer->tile_rows > 0) return false;
-  if (dtype != x->dtype && dtype != DTYPE_F32) return false;
-  if (quantizer->map && !takes_map(&quantizer->map->table)) return false;
+  if (quantizer->rule.rounding == SCALE_E4M3 || (dtype != x->dtype && dtype != DTYPE_F32)) return false;
+  if (quantizer->map && !takes_map(quantizer)) return false;
   bool whole_vectors = quantizer->blocksize % (VECTOR / dtype_size(x->dtype)) == 0;
   return is_one_block(x, quantizer) || (whole_vectors && quantizer->blocksize <= most_in_registers(x));
 }

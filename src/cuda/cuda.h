@@ -211,6 +211,7 @@ bool cuda_scales_runs(int index);
 /* quantize/quantize.c */
 bool cuda_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
 bool cuda_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const Quantizer *quantizer);
+bool cuda_hadamard(Tensor *out, const Tensor *x, const HadamardRule *rule);
 
 /* quantize/activated.c */
 bool cuda_quantizes_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer);

@@ -26,8 +26,7 @@ bool cuda_scale_from_history(const CudaDevice *device, const Tensor *scale, cons
                          .length = tensor_count(history),
                          .maxima = maxima,
                          .maxima_count = count,
-                         .format = plan->format,
-                         .scale_rounding = plan->scale_rounding,
+                         .rule = plan->rule,
                          .record = record};
   return cuda_launched(device, launch_delayed_scale(device->launch, &delayed), "delayed scale kernel");
 }
@@ -39,7 +38,7 @@ bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Q
   if (!device) return false;
   bool done = measure(device, x, &maxima);
   if (done) {
-    QuantizePlan plan = {.format = quantizer->format, .scale_rounding = quantizer->scale_rounding};
+    QuantizePlan plan = {.rule = quantizer->rule};
     done = cuda_scale_from_history(device, scale, &plan, history, tensor_data(&maxima.words), maxima.count, record);
   }
   tensor_release(&maxima.words);

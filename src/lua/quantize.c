@@ -1,4 +1,5 @@
 /* Quantization, and back. */
+#include <float.h>
 #include <string.h>
 
 #include "lua/binding/binding.h"
@@ -14,12 +15,13 @@ static Format format_field(lua_State *L, int table) {
     return format;
   }
   if (type != LUA_TSTRING) {
-    argument_error(L, table, "map or name of a float8 type expected, got %s",
+    argument_error(L, table, "map or name of a format expected, got %s",
                    type == LUA_TNIL ? "nothing" : luaL_typename(L, -1));
   }
   const char *name = plain_text(L, -1);
-  if (!name || !dtype_parse(name, &format.hardware) || !dtype_is_float8(format.hardware)) {
-    argument_error(L, table, "format '%.40s' is not e4m3 or e5m2", lua_tostring(L, -1));
+  if (name) format.small = small_format_called(name);
+  if (!format.small && (!name || !dtype_parse(name, &format.hardware) || !dtype_is_float8(format.hardware))) {
+    argument_error(L, table, "there is no format '%.40s'", lua_tostring(L, -1));
   }
   lua_pop(L, 1);
   return format;
@@ -63,21 +65,52 @@ static void push_metatable(lua_State *L) {
   state_now()->quantizers = lua_topointer(L, -1);
 }
 
-/* quantizer{format = a map or "e4m3" or "e5m2", blocksize = a block length, a tile {rows, columns}, or nil for the whole
- * tensor, rounding = "nearest" or "stochastic", scale_rounding = "none", "power_of_two" or "mx" (core/formats/scale.h)} */
+/* A positive number, or 0 for nil. */
+static float positive_field(lua_State *L, int table, const char *name) {
+  float number = 0;
+  if (push_field(L, table, name) != LUA_TNIL) {
+    check_field_type(L, table, name, LUA_TNUMBER);
+    number = (float)lua_tonumber(L, -1);
+    if (!(number > 0 && number <= FLT_MAX)) argument_error(L, table, "%s must be a positive float32 number", name);
+  }
+  lua_pop(L, 1);
+  return number;
+}
+
+/* What goes with scales in E4M3 and what does not. */
+static void check_levels(lua_State *L, int table, const QuantizeOptions *options) {
+  bool e4m3 = options->scale_rounding == SCALE_E4M3;
+  if (options->upper != UPPER_NONE && !e4m3) argument_error(L, table, "second_scale is for scales of 'e4m3'");
+  if (e4m3 && (options->headroom > 0 || options->constant_scale > 0)) {
+    argument_error(L, table, "scales of 'e4m3' have no headroom and are not constant");
+  }
+}
+
+/* quantizer{format = a map or the name of a format, blocksize = a block length, a tile {rows, columns}, or nil for the
+ * whole tensor, rounding = "nearest" or "stochastic", scale_rounding = "none", "power_of_two", "mx", "ceil", "even",
+ * "rceil" or "e4m3", second_scale = "none", "tensor" or "row", headroom =, constant_scale = numbers (core/formats/scale.h)} */
 static int lfp8_quantizer(lua_State *L) {
   static const char *const roundings[] = {"nearest", "stochastic", NULL};
-  static const char *const scale_roundings[] = {
-      [SCALE_EXACT] = "none", [SCALE_POWER_OF_TWO] = "power_of_two", [SCALE_MX] = "mx", NULL};
-  static const char *const fields[] = {"format", "blocksize", "rounding", "scale_rounding", NULL};
+  static const char *const scale_roundings[] = {[SCALE_EXACT] = "none", [SCALE_POWER_OF_TWO] = "power_of_two",
+                                                [SCALE_MX] = "mx",      [SCALE_CEIL] = "ceil",
+                                                [SCALE_EVEN] = "even",  [SCALE_RCEIL] = "rceil",
+                                                [SCALE_E4M3] = "e4m3",  NULL};
+  static const char *const uppers[] = {[UPPER_NONE] = "none", [UPPER_TENSOR] = "tensor", [UPPER_ROW] = "row", NULL};
+  static const char *const fields[] = {"format",   "blocksize",      "rounding",     "scale_rounding",
+                                       "headroom", "constant_scale", "second_scale", NULL};
   check_fields(L, 1, fields);
   QuantizeOptions options = {
       .format = format_field(L, 1),
       .blocks = blocks_field(L, 1),
       .stochastic = choice_field(L, 1, "rounding", roundings, "rounding must be 'nearest' or 'stochastic'") == 1,
       .scale_rounding = (ScaleRounding)choice_field(L, 1, "scale_rounding", scale_roundings,
-                                                    "scale rounding must be 'none', 'power_of_two' or 'mx'"),
+                                                    "scale rounding must be 'none', 'power_of_two', 'mx', 'ceil', "
+                                                    "'even', 'rceil' or 'e4m3'"),
+      .headroom = positive_field(L, 1, "headroom"),
+      .constant_scale = positive_field(L, 1, "constant_scale"),
+      .upper = (UpperLevel)choice_field(L, 1, "second_scale", uppers, "second_scale must be 'none', 'tensor' or 'row'"),
   };
+  check_levels(L, 1, &options);
   QuantizeOptions *quantizer = lua_newuserdata(L, sizeof *quantizer);
   *quantizer = options;
   push_metatable(L);
@@ -255,6 +288,25 @@ static int lfp8_quantize_both_ways(lua_State *L) {
   return finish(L, op_quantize_both_ways(&outputs, x, &along_rows, &along_columns), summing ? 5 : 4);
 }
 
+/* hadamard(x, length, down, signs or nil): x transformed in groups of `length`, of its rows or, if `down`, of its columns
+ * as a matrix; signs is a text of as many + and - (core/formats/hadamard.h) */
+static int lfp8_hadamard(lua_State *L) {
+  lua_settop(L, 4);
+  const Tensor *x = check_tensor(L, 1);
+  double length = check_double(L, 2);
+  HadamardRule rule = {.length = (int)length, .down = lua_toboolean(L, 3)};
+  if (length != 16 && length != 32 && length != 64 && length != 128) {
+    argument_error(L, 2, "16, 32, 64 or 128 expected, got %.14g", length);
+  }
+  if (!lua_isnil(L, 4)) {
+    size_t count = 0;
+    const char *signs = luaL_checklstring(L, 4, &count);
+    if ((int64_t)count != rule.length) argument_error(L, 4, "%d signs expected, got %d", rule.length, (int)count);
+    for (int i = 0; i < rule.length; i++) rule.negative[i / 32] |= (uint32_t)(signs[i] == '-') << (i % 32);
+  }
+  return finish(L, op_hadamard(new_tensor(L), x, &rule), 1);
+}
+
 const luaL_Reg quantize_functions[] = {
     {"quantizer", lfp8_quantizer},
     {"quantize", lfp8_quantize},
@@ -262,5 +314,6 @@ const luaL_Reg quantize_functions[] = {
     {"quantize_cross_entropy", lfp8_quantize_cross_entropy},
     {"dequantize", lfp8_dequantize},
     {"quantize_both_ways", lfp8_quantize_both_ways},
+    {"hadamard", lfp8_hadamard},
     {NULL, NULL},
 };

@@ -9,9 +9,10 @@ static CompareRule compare_rule(const Tensor *x, const Quantizer *quantizer) {
                       .tile_columns = quantizer->tile_columns,
                       .columns = columns_of(x)};
   if (quantizer->map) {
-    const float *value = quantizer->map->table.value;
-    rule.low = value[0] - (value[1] - value[0]) * 0.5f;
-    rule.high = value[MAP_SIZE - 1] + (value[MAP_SIZE - 1] - value[MAP_SIZE - 2]) * 0.5f;
+    const float *first = &quantizer->map->table.value[quantizer->map->first];
+    const float *last = &quantizer->map->table.value[quantizer->map->last];
+    rule.low = first[0] - (first[1] - first[0]) * 0.5f;
+    rule.high = last[0] + (last[0] - last[-1]) * 0.5f;
   } else {
     rule.high = quantizer->format == DTYPE_E4M3 ? E4M3_LARGEST + 16 : E5M2_LARGEST + 4096;
     rule.low = -rule.high;
@@ -64,7 +65,7 @@ bool op_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor
 static bool quantize_and_compare(Tensor *row, const Tensor *x, const QuantizeOptions *options) {
   Tensor values = {0}, scale = {0};
   QuantizeOutputs outputs = {.scale = &scale};
-  if (options->format.map) {
+  if (!format_is_hardware(options->format)) {
     outputs.values = &values;
   } else {
     outputs.codes = &values;
@@ -78,7 +79,7 @@ static bool quantize_and_compare(Tensor *row, const Tensor *x, const QuantizeOpt
 bool op_compare_quantized(Tensor *row, const Tensor *x, const QuantizeOptions *options) {
   Quantizer quantizer;
   const Backend *backend = backend_for(x);
-  DType dtype = options->format.map ? options->dtype : DTYPE_F32;
+  DType dtype = !format_is_hardware(options->format) ? options->dtype : DTYPE_F32;
   if (!check_compared(row, x, NULL, NULL) || !check_compute_float(options->dtype, "dtype") ||
       !make_quantizer(&quantizer, x, options)) {
     return false;

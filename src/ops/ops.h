@@ -8,6 +8,8 @@
 
 #include "core/capture/capture.h"
 #include "core/formats/both_ways.h"
+#include "core/formats/hadamard.h"
+#include "core/formats/small.h"
 #include "core/operations.h"
 #include "core/optim.h"
 #include "core/order/scan.h"
@@ -315,11 +317,18 @@ bool op_embedding(Tensor *out, const Tensor *weight, const Tensor *index);
 
 /* --- quantization (quantize/quantize.c) --- */
 
-/* What scripts say of a quantization: a map (an f32 CPU tensor of 256 values) or, where that is NULL, a float8 type. */
+/* What scripts say of a quantization: a map (an f32 CPU tensor of 256 values), a small format or, where both are NULL, a
+ * float8 type. */
 typedef struct Format {
   const Tensor *map;
+  const SmallFormat *small;
   DType hardware;
 } Format;
+
+static inline bool format_is_hardware(Format format) { return !format.map && !format.small; }
+
+/* What is above scales in E4M3 (core/formats/scale.h, UpperScale). */
+typedef enum UpperLevel { UPPER_NONE, UPPER_TENSOR, UPPER_ROW } UpperLevel;
 
 /* What shares a scale: blocks of `length` elements; or tiles, where `length` is 0 and `rows` is not; or all. Lengths and
  * sides may exceed the tensor's. */
@@ -332,6 +341,8 @@ typedef struct QuantizeOptions {
   Format format;
   Blocks blocks;
   ScaleRounding scale_rounding;
+  float headroom, constant_scale; /* core/formats/scale.h, ScaleRule; 0 where scripts say nothing */
+  UpperLevel upper;
   bool stochastic;
   const Tensor *known_scale; /* core/formats/quantizer.h, Quantizer; or NULL */
   DType dtype;               /* of values */
@@ -360,6 +371,8 @@ bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tens
  * several, matrices with a row for each, of any strides. (quantize/both_ways.c) */
 bool op_quantize_both_ways(const BothWays *outputs, const Tensor *x, const QuantizeOptions *along_rows,
                            const QuantizeOptions *along_columns);
+/* core/formats/hadamard.h. (quantize/hadamard.c) */
+bool op_hadamard(Tensor *out, const Tensor *x, const HadamardRule *rule);
 /* Of the options, the format, the blocks and the dtype of the result count. */
 bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const QuantizeOptions *options);
 

@@ -79,6 +79,12 @@ end
 -- @param x       (rows, columns)
 -- @param options as core.quantize takes them: known =, dtype =
 function operands.values(x, operand, outputs, options)
+  if operand.hadamard then
+    local transformed = core.hadamard(x, operand.hadamard, operand.down or false, operand.transform_signs)
+    local values, scale = quantize(transformed, operand.quantizer, outputs, options)
+    free(transformed)
+    return values, scale
+  end
   if operand.quantizer then return quantize(x, operand.quantizer, outputs, options) end
   local dtype = options and options.dtype or dtype_of(x)
   if operand.quantize then return values_of_function(x, operand, dtype) end

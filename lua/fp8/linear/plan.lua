@@ -14,16 +14,19 @@
 --                are made in one go
 --   without_runs the same plan without products by runs, if it has some (`plan.on`)
 --
--- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, history =, history_field =,
--- quantizer =}, where blocksize is a block length, a tile {rows, columns} or nil for the whole tensor, and the
--- quantizer, which core functions take, says the same as the format, the blocksize and both roundings. What several
--- products take in the same form is one table in all of them. A native product is one of codes, not of values; it is by
+-- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, second_scale =, headroom =,
+-- constant_scale =, hadamard =, transform_signs =, down =, history =, history_field =, quantizer =}, where blocksize is
+-- a block length, a tile {rows, columns} or nil for the whole tensor, and the quantizer, which core functions take,
+-- says the same as the format, the blocksize, both roundings and the other fields of scales. With `hadamard` it is
+-- first transformed, by these signs, along its rows or `down` its columns. What several products take in the same form
+-- is one table in all of them. A native product is one of codes, not of values; it is by
 -- `runs` where sums of 128 terms have scales of their own.
 local core = require "fp8.core"
+local formats = require "fp8.linear.formats"
 local recipe_check = require "fp8.linear.recipe_check"
 
 local dtype_of, scales_runs = core.dtype, core.scales_runs
-local is_hardware = recipe_check.is_hardware
+local is_hardware = formats.is_hardware
 
 local plan = {}
 
@@ -36,8 +39,8 @@ function plan.block_length(features)
   return length
 end
 
--- The blocks of an operand with so many columns, as core.quantize takes them.
-local function blocks_of(scale, columns)
+--- The blocks of an operand with so many columns, as core.quantize takes them.
+function plan.blocks_of(scale, columns)
   if scale == "tensor" then return nil end
   if scale == "row" then return math.max(columns, 1) end
   if scale == "column" then return {all_rows, 1} end
@@ -53,21 +56,51 @@ end
 
 local full = {full = true} -- an operand that is left alone
 
+-- The same value for what an operand says and what it leaves out.
+local usual_values = {scale_rounding = "none", second_scale = "none"}
+local function said(operand, field)
+  local value = operand[field]
+  return value ~= usual_values[field] and value or nil
+end
+
+--- The signs that "random" stands for: a list of `length` times 1 or -1, always the same, so that a network that goes
+-- on from a file has those that it had. The upper bits of the generator of Lehmer, with the multiplier 48271.
+function plan.random_signs(length)
+  local state, signs = length, {}
+  for i = 1, length do
+    state = state * 48271 % 2147483647
+    signs[i] = state < 2^30 and 1 or -1
+  end
+  return signs
+end
+
+-- Signs as core.hadamard takes them.
+local function signs_of(operand)
+  local signs, length = operand.signs, operand.hadamard
+  if not signs then return nil end
+  if signs == "random" then signs = plan.random_signs(length) end
+  local text = {}
+  for i = 1, length do text[i] = signs[i] < 0 and "-" or "+" end
+  return table.concat(text)
+end
+
 -- `made` is the plan that is being made.
 local function planned(made, operand, columns, name)
   if operand == "full" then return full end
   if operand.quantize then
     return {quantize = operand.quantize, name = name:match "grad_output$" or name:match "%a+$"}
   end
-  local scale_rounding = operand.scale_rounding
   local result = {
-    format = operand.format, scale = operand.scale, blocksize = blocks_of(operand.scale, columns),
-    rounding = rounding_of(made, operand), scale_rounding = scale_rounding ~= "none" and scale_rounding or nil,
+    format = operand.format, scale = operand.scale, blocksize = plan.blocks_of(operand.scale, columns),
+    rounding = rounding_of(made, operand), scale_rounding = said(operand, "scale_rounding"),
+    second_scale = said(operand, "second_scale"), headroom = operand.headroom, constant_scale = operand.constant_scale,
+    hadamard = operand.hadamard, signs = operand.signs, transform_signs = signs_of(operand),
     history = operand.history,
   }
   result.quantizer = core.quantizer {
     format = result.format, blocksize = result.blocksize, rounding = result.rounding,
-    scale_rounding = result.scale_rounding,
+    scale_rounding = result.scale_rounding, second_scale = result.second_scale, headroom = result.headroom,
+    constant_scale = result.constant_scale,
   }
   if operand.history then
     result.history_field = name .. "_history"
@@ -87,12 +120,14 @@ local function own_or(made, usual, operand, columns, name)
   if operand == "full" or operand.quantize then
     return operand.quantize and operand.quantize == usual.quantize and usual or planned(made, operand, columns, name)
   end
-  local rounding = operand.scale_rounding ~= "none" and operand.scale_rounding or nil
-  if operand.format == usual.format and same_scale(operand.scale, usual.scale) and rounding == usual.scale_rounding and
-    rounding_of(made, operand) == usual.rounding and not operand.history and not usual.history then
-    return usual
+  local same = same_scale(operand.scale, usual.scale) and rounding_of(made, operand) == usual.rounding and
+    not operand.history and not usual.history
+  for _, field in ipairs {
+    "format", "scale_rounding", "second_scale", "headroom", "constant_scale", "hadamard", "signs",
+  } do
+    same = same and said(operand, field) == usual[field]
   end
-  return planned(made, operand, columns, name)
+  return same and usual or planned(made, operand, columns, name)
 end
 
 local side = 16 -- of a product by runs: its sizes are multiples of this
@@ -101,7 +136,7 @@ local run = 128 -- terms, whose sums FP8 tensor cores can scale before they are 
 -- Whether an operand has a scale for every run of what is summed over, along rows or columns, and of 1 or `run` others.
 local function has_runs(operand, along)
   local scale = operand.scale
-  if type(scale) ~= "table" or not is_hardware[operand.format] then return false end
+  if type(scale) ~= "table" or operand.hadamard or not is_hardware(operand.format) then return false end
   local length, across = scale[along == "row" and 2 or 1], scale[along == "row" and 1 or 2]
   return length == run and (across == 1 or across == run)
 end
@@ -113,7 +148,8 @@ end
 -- @param with_runs whether there may be a product by runs
 local function product(left, left_scale, right, right_scale, fast, with_runs)
   local function fits(operand, scale)
-    return is_hardware[operand.format] and (operand.scale == "tensor" or operand.scale == scale) or false
+    local fitting = operand.scale == "tensor" or operand.scale == scale
+    return is_hardware(operand.format) and not operand.hadamard and fitting or false
   end
   local plain = fits(left, left_scale) and fits(right, right_scale)
   local runs = with_runs and has_runs(left, left_scale) and has_runs(right, right_scale) and
@@ -122,6 +158,14 @@ local function product(left, left_scale, right, right_scale, fast, with_runs)
     left = left, right = right, native = plain or runs, runs = runs, fast = fast,
     repeats = plain and left.scale ~= "tensor" and right.scale == "tensor",
   }
+end
+
+-- The operand as one product transforms it: "row" or "column" is what that sums over.
+local function along(operand, direction)
+  if not operand.hadamard then return operand end
+  local copy = {down = direction == "column"}
+  for field, value in pairs(operand) do copy[field] = value end
+  return copy
 end
 
 -- Whether codes for two products, along rows for one and along columns for the other, are made together.
@@ -217,6 +261,13 @@ function plan.make(name, recipe, in_features, out_features)
     operands.second_grad_output =
       own_or(made, made.grad_output, of_weight.grad_output, out_features, "weight_grad_grad_output")
     operands.input = own_or(made, made.input, of_weight.input, in_features, "weight_grad_input")
+  end
+  operands.forward_input = along(operands.forward_input, "row")
+  operands.forward_weight = along(operands.forward_weight, "row")
+  operands.grad_output, operands.weight = along(operands.grad_output, "row"), along(operands.weight, "column")
+  if operands.input then
+    operands.second_grad_output, operands.input =
+      along(operands.second_grad_output, "column"), along(operands.input, "column")
   end
   local fits = in_features % side == 0 and out_features % side == 0
   complete(made, operands, fits, in_features, out_features)

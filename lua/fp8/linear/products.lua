@@ -70,7 +70,8 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories)
   local y = times_transposed(values, weight.values, bias)
   if again and not transposing and not operand.full and numel(values) <= few_values then return y, {values = values} end
   free(values)
-  return y, again and scale and {scale = scale, transposed = transposed} or nil
+  local known_again = again and scale and operand.scale_rounding ~= "e4m3"
+  return y, known_again and {scale = scale, transposed = transposed} or nil
 end
 
 --- Whether `forward_of_activated` can take the place of `forward`: what the product for dW needs of its left operand is
@@ -128,7 +129,7 @@ local function quantized_grad(dy, operand, wants, sum_dtype, histories, source)
   if source then return form_of_source(dy, source, operand, wants, sum_dtype, histories) end
   local known, quantizer = delayed(dy, operand, histories), operand.quantizer
   local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
-  if not quantizer then
+  if not quantizer or operand.hadamard then
     local sum = sum_dtype and core.sum(as_dtype(dy, sum_dtype), 1) or nil
     return {values = values_of(dy, operand, "values"), sum = sum}
   elseif not (wants.codes or wants.transposed) then

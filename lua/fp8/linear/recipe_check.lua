@@ -1,6 +1,6 @@
 --- What a recipe has to be like (recipes.lua), and what is wrong with one that isn't, by the name of the field.
 local core = require "fp8.core"
-local dtypes = require("fp8.core").dtypes
+local formats = require "fp8.linear.formats"
 local is_whole = require "fp8.is_whole"
 local later = require "fp8.later"
 
@@ -11,7 +11,10 @@ local recipe_check = {}
 local operands = {"input", "weight", "grad_output"}
 -- The operands that a product may have of its own: y has those of the recipe.
 local products = {forward = {}, input_grad = {"grad_output", "weight"}, weight_grad = {"grad_output", "input"}}
-local operand_fields = {format = true, scale = true, scale_rounding = true, history = true, rounding = true}
+local operand_fields = {
+  format = true, scale = true, scale_rounding = true, second_scale = true, headroom = true, constant_scale = true,
+  hadamard = true, signs = true, history = true, rounding = true,
+}
 local recipe_fields = {
   input = true, weight = true, grad_output = true, forward = true, input_grad = true, weight_grad = true,
   rounding = true,
@@ -19,15 +22,17 @@ local recipe_fields = {
 local roundings = {nearest = true, stochastic = true}
 local accumulations = {fast = true, accurate = true}
 local scale_names = {tensor = true, row = true, column = true, block = true}
-local scale_roundings = {none = true, power_of_two = true, mx = true}
-local hardware = {}
-for name, dtype in pairs(dtypes) do hardware[name] = dtype.kind == "float8" or nil end
+local scale_roundings = {
+  none = true, power_of_two = true, mx = true, ceil = true, even = true, rceil = true, e4m3 = true,
+}
+local second_scales = {none = true, tensor = true, row = true}
+local hadamards = {[16] = true, [32] = true, [64] = true, [128] = true}
 local longest_history = 2^20
 local accepted_scales = '"tensor", "row", "column", "block", a block length (a whole number of at least 1) or ' ..
   "{rows, columns}"
 
---- The fields of a recipe, and the formats that are hardware types: sets.
-recipe_check.fields, recipe_check.is_hardware = recipe_fields, hardware
+--- The fields of a recipe, and those of an operand: sets.
+recipe_check.fields, recipe_check.operand_fields = recipe_fields, operand_fields
 
 local function shown(value)
   return type(value) == "string" and ('"%s"'):format(value) or
@@ -45,39 +50,100 @@ local function check_map(map)
 end
 
 local function check_format(where, format)
-  if hardware[format] then return end
+  if formats.is_hardware(format) ~= nil then return end
   if not core.is_tensor(format) then
     local called = core.dtype_called(format)
-    raise(('%s.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got %s%s'):format(where, shown(format),
-      hardware[called] and (", which is called %s here"):format(called) or ""))
+    raise(("%s.format must be a map (a tensor of 256 values) or one of %s, got %s%s"):format(where,
+      table.concat(formats.names(), ", "), shown(format),
+      formats.is_hardware(called) and (", which is called %s here"):format(called) or ""))
   end
   local ok, message = pcall(check_map, format)
   if ok then return end
   raise(("%s.format: %s"):format(where, message:gsub("^.-quantize: ", ""):gsub("^.-version: argument 1: ", "")))
 end
 
-local function check_scale(where, scale)
+--- Raises an error that calls it `name` unless `scale` is one that recipes know.
+function recipe_check.check_scale(name, scale)
   if scale_names[scale] or is_whole(scale, 1) then return end
   if type(scale) == "table" then
     local count = 0
     for _ in next, scale do count = count + 1 end
     local rows, columns = rawget(scale, 1), rawget(scale, 2)
     if count == 2 and is_whole(rows, 1) and is_whole(columns, 1) then return end
-    raise(("%s.scale must be %s, got a table of %d that is not two whole numbers of at least 1"):format(where,
-      accepted_scales, count))
+    raise(("%s must be %s, got a table of %d that is not two whole numbers of at least 1"):format(name, accepted_scales,
+      count))
   end
-  raise(("%s.scale must be %s, got %s"):format(where, accepted_scales, shown(scale)))
+  raise(("%s must be %s, got %s"):format(name, accepted_scales, shown(scale)))
 end
 
 local function check_scale_rounding(where, operand)
   local rounding = operand.scale_rounding
   if rounding == nil then return end
   if not scale_roundings[rounding] then
-    raise(('%s.scale_rounding must be "none", "power_of_two" or "mx", got %s'):format(where, shown(rounding)))
+    raise(('%s.scale_rounding must be "none", "power_of_two", "mx", "ceil", "even", "rceil" or "e4m3", got %s'):format(
+      where, shown(rounding)))
   end
-  if rounding == "mx" and not hardware[operand.format] then
-    raise(('%s.scale_rounding: "mx" is for the formats "e4m3" and "e5m2", not for maps'):format(where))
+end
+
+local function check_second_scale(where, operand)
+  local second, scale = operand.second_scale, operand.scale
+  if second == nil then return end
+  if not second_scales[second] then
+    raise(('%s.second_scale must be "none", "tensor" or "row", got %s'):format(where, shown(second)))
   end
+  if second == "none" then return end
+  if operand.scale_rounding ~= "e4m3" then
+    raise(('%s.second_scale is for scale_rounding = "e4m3", got %s'):format(where, shown(operand.scale_rounding)))
+  end
+  if second == "row" and scale ~= "row" and not (type(scale) == "table" and scale[1] == 1) then
+    raise(('%s.second_scale: "row" is for a scale of {1, columns} or "row", got %s'):format(where, shown(scale)))
+  end
+end
+
+local function check_positive(where, operand, field)
+  local value = operand[field]
+  if value == nil then return end
+  if type(value) ~= "number" or not (value > 0 and value < 2^128) then
+    raise(("%s.%s must be a number above 0 that float32 can hold, got %s"):format(where, field, shown(value)))
+  end
+  if operand.scale_rounding == "e4m3" then
+    raise(('%s.%s has no meaning beside scale_rounding = "e4m3"'):format(where, field))
+  end
+  if operand.history ~= nil and field == "constant_scale" then
+    raise(("%s.constant_scale has no meaning beside a history"):format(where))
+  end
+end
+
+-- A list of 1 and -1, or else `other`.
+local function check_signs(where, signs, length, other)
+  if signs == nil or signs == other then return end
+  local right = type(signs) == "table" and #signs == length
+  for i = 1, right and length or 0 do right = right and (signs[i] == 1 or signs[i] == -1) end
+  if not right then
+    local also = other and ('"%s" or '):format(other) or ""
+    raise(("%ssigns must be %sa list of %d times 1 or -1, got %s"):format(where, also, length, shown(signs)))
+  end
+end
+
+--- Raises an error unless there is a Hadamard transform of this length, with these signs or nil.
+function recipe_check.check_transform(where, length, signs)
+  if not hadamards[length] then
+    raise(("%s: length must be 16, 32, 64 or 128, got %s"):format(where, shown(length)))
+  end
+  check_signs(where .. ": ", signs, length)
+end
+
+local function check_hadamard(where, operand)
+  local length = operand.hadamard
+  if length == nil then
+    if operand.signs ~= nil then raise(where .. ".signs has no meaning without hadamard") end
+    return
+  end
+  if not hadamards[length] then
+    raise(("%s.hadamard must be 16, 32, 64 or 128, got %s"):format(where, shown(length)))
+  end
+  if operand.history ~= nil then raise(where .. ".hadamard has no meaning beside a history") end
+  check_signs(where .. ".", operand.signs, length, "random")
 end
 
 local function check_history(where, operand)
@@ -88,6 +154,9 @@ local function check_history(where, operand)
   end
   if operand.scale ~= "tensor" then
     raise(('%s.history is for scale = "tensor", got %s'):format(where, shown(operand.scale)))
+  end
+  if operand.scale_rounding == "e4m3" then
+    raise(('%s.history has no meaning beside scale_rounding = "e4m3"'):format(where))
   end
 end
 
@@ -124,8 +193,12 @@ function recipe_check.check_operand(where, operand)
   if type(operand) == "table" and operand.quantize ~= nil then return check_function(where, operand) end
   check_fields(where, operand, operand_fields, '{format =, scale =} or "full"')
   check_format(where, operand.format)
-  check_scale(where, operand.scale)
+  recipe_check.check_scale(where .. ".scale", operand.scale)
   check_scale_rounding(where, operand)
+  check_second_scale(where, operand)
+  check_positive(where, operand, "headroom")
+  check_positive(where, operand, "constant_scale")
+  check_hadamard(where, operand)
   check_history(where, operand)
   check_rounding(where .. ".", operand.rounding)
 end
@@ -153,6 +226,32 @@ function recipe_check.check_field(where, field)
   raise(("%s: unknown field %s%s"):format(where, tostring(field), later("fp8.nearest").hint(field, recipe_fields)))
 end
 
+-- What is transformed in an operand: "none" or what the transform is.
+local function transform_text(operand)
+  if type(operand) ~= "table" or not operand.hadamard then return "none" end
+  local signs = operand.signs
+  return ("hadamard = %d, signs = %s"):format(operand.hadamard,
+    type(signs) == "table" and "{" .. table.concat(signs, ", ") .. "}" or tostring(signs))
+end
+
+-- A transform cancels out of a product that both its operands have been through, along what it sums over.
+local function check_transforms(where, recipe)
+  for name, pair in pairs {
+    forward = {"input", "weight"}, input_grad = products.input_grad, weight_grad = products.weight_grad,
+  } do
+    local own = recipe[name]
+    local computed = own ~= "full" and not (name == "weight_grad" and own == nil)
+    local first, second = recipe[pair[1]], recipe[pair[2]]
+    if type(own) == "table" then
+      first, second = own[pair[1]] == nil and first or own[pair[1]], own[pair[2]] == nil and second or own[pair[2]]
+    end
+    if computed and transform_text(first) ~= transform_text(second) then
+      raise(("%s.%s: both operands of a product are transformed alike, got %s of %s and %s of %s"):format(where, name,
+        transform_text(first), pair[1], transform_text(second), pair[2]))
+    end
+  end
+end
+
 --- Raises an error that names the first wrong field of a recipe.
 -- @param name of the function to name in errors
 function recipe_check.check(name, recipe)
@@ -164,6 +263,7 @@ function recipe_check.check(name, recipe)
     check_product(prefix .. product, product, recipe[product])
   end
   check_rounding(prefix, recipe.rounding)
+  check_transforms(name .. ": recipe", recipe)
 end
 
 -- A copy of a table of fields with those of `changes`; those of both, operands, one by one if `depth` is more than 1.

@@ -96,6 +96,10 @@ local function operand_text(operand)
   if operand.scale_rounding and operand.scale_rounding ~= "none" then
     text = ("%s (%s)"):format(text, operand.scale_rounding)
   end
+  for _, field in ipairs {"second_scale", "headroom", "constant_scale", "hadamard"} do
+    local value = operand[field]
+    if value and value ~= "none" then text = ("%s, %s %s"):format(text, field:gsub("_", " "), value) end
+  end
   if operand.rounding then text = ("%s, %s"):format(text, operand.rounding) end
   return operand.history and ("%s, history %d"):format(text, operand.history) or text
 end

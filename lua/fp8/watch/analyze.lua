@@ -112,8 +112,8 @@ end
 -- `relative_error` (the largest), and what x itself is like: compare.lua says what each means. Values are rounded to
 -- nearest.
 -- @param x       f32, f16 or bf16
--- @param options {formats = list of "e4m3", "e5m2" (hardware types), "e4m3_map", "e5m2_map", "dynamic", "linear", maps,
---                 and operands {format =, scale =, scale_rounding =} as in fp8.recipes; with names as keys where that
+-- @param options {formats = list of names in fp8.formats, "e4m3_map", "e5m2_map", "dynamic", "linear", maps, and
+--                 operands {format =, scale =, scale_rounding =, …} as in fp8.recipes; with names as keys where that
 --                 suits, scales = list for formats that come without one}; left out: the four E4M3 and E5M2, with
 --                 "tensor", "row" and "block"
 --   fp8.analyze(fp8.randn(64, 64), {formats = {"e4m3"}, scales = {"row"}}).e4m3.row.snr > 20 --> true

@@ -63,6 +63,9 @@ function comparison.quantize(row, x, operand, dtype, known)
     local matrix = shapes.as_rows(core.contiguous(x))
     return core.compare(row, matrix, operands.values(matrix, operand, "values", {dtype = dtype}))
   end
+  if operand.hadamard then
+    x = core.hadamard(x, operand.hadamard, operand.down or false, operand.transform_signs)
+  end
   core.compare_quantized(row, x, operand.quantizer, known, dtype)
 end
 
@@ -83,7 +86,11 @@ function comparison.scale_name(operand)
   if operand.quantize then return nil end
   local scale, rounding = operand.scale, operand.scale_rounding
   local name = type(scale) == "table" and table.concat(scale, "x") or tostring(scale)
-  return rounding and rounding ~= "none" and name .. "_" .. rounding or name
+  if rounding and rounding ~= "none" then name = name .. "_" .. rounding end
+  if operand.second_scale and operand.second_scale ~= "none" then name = name .. "_" .. operand.second_scale end
+  if operand.constant_scale then name = ("%s_constant_%.9g"):format(name, operand.constant_scale) end
+  if operand.headroom then name = ("%s_headroom_%.9g"):format(name, operand.headroom) end
+  return operand.hadamard and ("%s_hadamard_%d"):format(name, operand.hadamard) or name
 end
 
 --- "12 non-finite values, first at (10, 355) of shape (2048, 384)", of statistics with some.

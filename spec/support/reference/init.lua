@@ -3,6 +3,7 @@
 -- Doubles hold the exact product of two float32 values, and a sum or quotient rounded to double and then to float32 is
 -- rounded correctly, so one conversion after an operation gives IEEE float32.
 local ffi = require "ffi"
+local formats = require "spec.support.reference.formats"
 
 local reference = {}
 
@@ -101,37 +102,37 @@ function reference.dequantize(codes, absmax, map, blocksize)
   return result
 end
 
-local largest = {e4m3 = 448, e5m2 = 57344}
+for name, round_small in pairs(formats.round) do reference.round[name] = round_small end
+reference.scale, reference.hadamard = formats.scale, formats.hadamard
 
---- The scale of a block with this absmax: of a map (a list) or hardware format, rounded as a recipe says.
-function reference.scale(absmax, format, scale_rounding)
-  if absmax ~= absmax or absmax == math.huge then return 0 / 0 end
-  if scale_rounding == "mx" then
-    local _, exponent = math.frexp(absmax) -- of a mantissa from 0.5 up to 1
-    if absmax == 0 then exponent = -1000 end
-    return 2 ^ math.max(exponent - 1 - (format == "e4m3" and 8 or 15), -127)
+-- The largest magnitude of elements, NaN if one is not finite.
+local function absmax_of(x, positions)
+  local absmax = 0
+  for _, i in ipairs(positions) do
+    local magnitude = math.abs(x[i])
+    if magnitude ~= magnitude or magnitude == math.huge then return 0 / 0 end
+    absmax = math.max(absmax, magnitude)
   end
-  local scale = type(format) == "table" and absmax or f32(absmax / largest[format])
-  if scale_rounding ~= "power_of_two" or scale == 0 then return scale end
-  local mantissa, exponent = math.frexp(scale)
-  if mantissa == 0.5 then exponent = exponent - 1 end
-  return 2 ^ math.max(-126, math.min(exponent, 127))
+  return absmax
+end
+
+-- The same as below, for scales in E4M3 under the absmax `upper`, if there is one.
+local function quantize_below(x, positions, format, round_to, out, upper)
+  local scale, inverse = formats.e4m3_scale(absmax_of(x, positions), upper, format, reference.round.e4m3)
+  for _, i in ipairs(positions) do
+    local s = f32(x[i] * inverse)
+    local value = type(format) == "table" and format[reference.nearest(format, s) + 1] or reference.round[format](s)
+    out[i] = scale ~= scale and scale or round_to(f32(value * scale))
+  end
+  return scale
 end
 
 -- Quantizes the elements at `positions` of the list x as one block, into `out`; `known` is its scale, or nil. Returns
 -- its scale.
-local function quantize_block(x, positions, format, divide, round_to, out, scale_rounding, known)
-  local absmax = 0
-  for _, i in ipairs(positions) do
-    local magnitude = math.abs(x[i])
-    if magnitude ~= magnitude or magnitude == math.huge then
-      absmax = 0 / 0
-      break
-    end
-    absmax = math.max(absmax, magnitude)
-  end
+local function quantize_block(x, positions, format, divide, round_to, out, scale_rounding, known, more)
+  local absmax = absmax_of(x, positions)
   local is_map = type(format) == "table"
-  local scale = known and absmax == absmax and known or reference.scale(absmax, format, scale_rounding)
+  local scale = known and absmax == absmax and known or reference.scale(absmax, format, scale_rounding, more)
   divide = divide or f32(1 / scale) == math.huge
   for _, i in ipairs(positions) do
     if scale ~= scale or scale == 0 then
@@ -147,14 +148,15 @@ end
 
 --- Quantizes and dequantizes.
 -- @param x      list of float32 values, row-major
--- @param format list of 256 values, or "e4m3" or "e5m2"
+-- @param format list of 256 values, or the name of a format
 -- @param scale  "tensor", "row", "column", a block length, or {rows, columns}
 -- @param shape  {rows, columns} of x
 -- @param dtype  that of the result
--- @param scale_rounding nil, "none", "power_of_two" or "mx"
+-- @param scale_rounding as in a recipe
 -- @param known  the scale, instead of that of absmax, or nil
+-- @param more   {headroom =, constant_scale =, second_scale =} of a recipe, or nil
 -- @return list of values, list of scales in the order of their blocks
-function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding, known)
+function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding, known, more)
   local columns = shape[2]
   local group_of
   if scale == "tensor" then
@@ -180,9 +182,21 @@ function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding,
     table.insert(groups[group], i)
   end
   local divide = scale == "tensor" and type(format) == "table"
+  local round_to, upper_of = reference.round[dtype or "f32"], {}
+  local second = more and more.second_scale or "none"
   for i, group in ipairs(order) do
-    scales[i] =
-      quantize_block(x, groups[group], format, divide, reference.round[dtype or "f32"], out, scale_rounding, known)
+    local positions = groups[group]
+    if scale_rounding == "e4m3" then
+      local row = second == "row" and math.floor((positions[1] - 1) / columns) or 0
+      if second ~= "none" and not upper_of[row] then
+        local all = {}
+        for j = 1, second == "row" and columns or #x do all[j] = row * columns + j end
+        upper_of[row] = absmax_of(x, all)
+      end
+      scales[i] = quantize_below(x, positions, format, round_to, out, upper_of[row])
+    else
+      scales[i] = quantize_block(x, positions, format, divide, round_to, out, scale_rounding, known, more)
+    end
   end
   return out, scales
 end

@@ -58,7 +58,7 @@ static float smallest_threshold(const float *midpoint) {
   return smallest;
 }
 
-void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start) {
+void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start, float limit) {
   lookup->half = lookup->positive = 0;
   /* 0 has to have the code of the smallest positive number. */
   if (map_nearest(midpoint, start, 0) != map_nearest(midpoint, start, 0x1p-149f)) return;
@@ -70,7 +70,7 @@ void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start
   Target target = {midpoint, start, ldexpf(1, 124 + exponent)};
   for (int bits = 1; bits <= MOST_BITS; bits++) {
     lookup->shift = 23 - bits;
-    int32_t above = (int32_t)(float_to_bits(LOOKUP_LIMIT * lookup->factor) >> lookup->shift) + 1;
+    int32_t above = (int32_t)(float_to_bits(limit * lookup->factor) >> lookup->shift) + 1;
     if (above <= LOOKUP_HALF && fill(lookup, &target, above, above)) {
       lookup->half = above;
       return;

@@ -15,7 +15,7 @@
 
 enum { LOOKUP_HALF = 2048 };
 
-/* Numbers up to this magnitude may be looked up: a little more than x · (1 / absmax) reaches. */
+/* Numbers up to this magnitude may be looked up in a map of a script: a little more than x · (1 / absmax) reaches. */
 #define LOOKUP_LIMIT 1.25f
 
 typedef struct MapLookup {
@@ -26,10 +26,10 @@ typedef struct MapLookup {
   uint32_t entry[2 * LOOKUP_HALF]; /* from bucket -half on, at a multiple of 16 bytes */
 } MapLookup;
 
-/* Fills the look-up of the map that map_nearest searches with these midpoints and starts. */
-void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start);
+/* Fills the look-up of the map that map_nearest searches with these midpoints and starts, for numbers up to `limit`. */
+void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start, float limit);
 
-/* A word whose upper 8 bits are the code of `scaled`, which is at most LOOKUP_LIMIT in magnitude; `origin` is the entry
+/* A word whose upper 8 bits are the code of `scaled`, which is at most the limit in magnitude; `origin` is the entry
  * of bucket 0. */
 PORTABLE uint32_t lookup_word(const uint32_t *origin, int shift, float factor, float scaled) {
   /* The sum makes +0 of -0 and leaves the sign of what underflows. */

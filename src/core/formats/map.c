@@ -20,17 +20,18 @@ static float bucket_lowest(uint32_t bucket) {
   return float_from_bits((ordered & 0x80000000u) ? ordered ^ 0x80000000u : ~ordered);
 }
 
-static void fill_table(MapTable *table, const float values[MAP_SIZE]) {
+static void fill_table(MapTable *table, const float values[MAP_SIZE], int first, int last, float limit) {
   memcpy(table->value, values, sizeof table->value);
   for (int i = 0; i + 1 < MAP_SIZE; i++) table->midpoint[i] = (values[i] + values[i + 1]) * 0.5f;
-  table->midpoint[MAP_SIZE - 1] = INFINITY;
+  for (int i = 0; i < first; i++) table->midpoint[i] = -INFINITY;
+  for (int i = last; i < MAP_SIZE; i++) table->midpoint[i] = INFINITY;
   uint32_t below = 0;
   for (uint32_t bucket = 0; bucket < MAP_BUCKETS; bucket++) {
     float lowest = bucket_lowest(bucket);
     while (below < MAP_SIZE - 1 && table->midpoint[below] < lowest) below++;
     table->start[bucket] = (uint8_t)below;
   }
-  lookup_build(&table->lookup, table->midpoint, table->start);
+  lookup_build(&table->lookup, table->midpoint, table->start, limit);
 }
 
 static void free_map(Map *map) {
@@ -86,12 +87,13 @@ static bool make_room(MapCache *cache) {
   return true;
 }
 
-Map *map_compile(const float values[MAP_SIZE]) {
+Map *map_compile(const float values[MAP_SIZE], int first, int last, float limit) {
   MapCache *cache = cache_of(context_now);
   if (!cache) return NULL;
   for (int i = 0; i < cache->count; i++) {
     Map *map = cache->map[i];
-    if (memcmp(map->table.value, values, sizeof map->table.value) == 0) {
+    bool same = map->first == first && map->last == last;
+    if (same && memcmp(map->table.value, values, sizeof map->table.value) == 0) {
       map->last_use = ++cache->clock;
       return map;
     }
@@ -99,7 +101,9 @@ Map *map_compile(const float values[MAP_SIZE]) {
   if (!check_values(values) || !make_room(cache)) return NULL;
   Map *map = host_allocate_zeroed(1, sizeof *map);
   if (!map) return NULL;
-  fill_table(&map->table, values);
+  map->first = first;
+  map->last = last;
+  fill_table(&map->table, values, first, last, limit);
   map->last_use = ++cache->clock;
   cache->map[cache->count++] = map;
   return map;
@@ -133,6 +137,33 @@ bool map_create_float(float value[MAP_SIZE], bool has_sign, int exponent_bits, i
   }
   double largest = 0;
   for (int i = 0; i < MAP_SIZE; i++) largest = fmax(largest, entries[i]);
+  for (int i = 0; i < MAP_SIZE; i++) value[i] = (float)(entries[i] / largest);
+  qsort(value, MAP_SIZE, sizeof value[0], compare_floats);
+  return true;
+}
+
+bool map_create_ieee(float value[MAP_SIZE], const FloatFormat *format) {
+  enum { MOST_BIAS = 256 };
+  int bits = format->exponent_bits + format->mantissa_bits + format->has_sign;
+  if (format->exponent_bits < 1 || format->mantissa_bits < 0 || bits < 2 || bits > 8) {
+    return error_set(
+        "exponent_bits must be at least 1, mantissa_bits at least 0, and both with the sign 2 to 8, got %d and %d",
+        format->exponent_bits, format->mantissa_bits);
+  }
+  if (abs(format->bias) > MOST_BIAS) {
+    return error_set("bias must be from %d to %d, got %d", -MOST_BIAS, MOST_BIAS, format->bias);
+  }
+  int fractions = 1 << format->mantissa_bits, exponents = (1 << format->exponent_bits) - format->infinity, count = 0;
+  double entries[MAP_SIZE] = {0}, largest = 0;
+  for (int code = 0; code < exponents * fractions; code++) {
+    int exponent = code / fractions;
+    double fraction = (double)(code % fractions) / fractions;
+    double entry = exponent == 0 ? ldexp(fraction, 1 - format->bias) : ldexp(1 + fraction, exponent - format->bias);
+    entries[count++] = entry;
+    if (format->has_sign) entries[count++] = -entry;
+    largest = fmax(largest, entry);
+  }
+  if (largest == 0) return error_set("there is no number but 0 in this format");
   for (int i = 0; i < MAP_SIZE; i++) value[i] = (float)(entries[i] / largest);
   qsort(value, MAP_SIZE, sizeof value[0], compare_floats);
   return true;

@@ -12,7 +12,7 @@ enum { MAP_SIZE = 256, MAP_BUCKETS = 4096 };
 /* What searches read; copied to GPUs as it is. */
 typedef struct MapTable {
   float value[MAP_SIZE];
-  /* midpoint[i] = (value[i] + value[i + 1]) * 0.5, the last one infinite. */
+  /* midpoint[i] = (value[i] + value[i + 1]) * 0.5, the last one infinite; infinite below the first code in use, too. */
   float midpoint[MAP_SIZE];
   /* Buckets are ranges of float32 with equal upper 12 bits, in ascending order; start[b] counts the midpoints below
    * every value of bucket b. */
@@ -30,14 +30,16 @@ enum { MAP_FORMS = DEVICE_MAX };
 
 typedef struct Map {
   MapTable table;
+  int first, last; /* the codes that numbers get: all of them, but of a small format those of its values */
   uint64_t last_use;
   MapForm form[DEVICE_KINDS_MOST][MAP_FORMS]; /* by kind of device, and what its backend counts by */
 } Map;
 
 /* The compiled form of 256 ascending finite float32 values: the same object as long as the map stays in the context's
  * cache of the most recently used ones, at least until the next call. NULL with an error if the values are not ascending
- * or not finite. */
-Map *map_compile(const float values[MAP_SIZE]);
+ * or not finite. Those before position `first` are equal to it, those after `last` to that, and no number gets their codes;
+ * numbers up to `limit` may be looked up. */
+Map *map_compile(const float values[MAP_SIZE], int first, int last, float limit);
 
 typedef struct MapCache MapCache;
 
@@ -48,6 +50,15 @@ void map_cache_release(MapCache *cache);
  * the sign being total_bits, 2 to 8), normalized so that the largest is 1. Source: bitsandbytes,
  * functional.create_fp8_map. */
 bool map_create_float(float value[MAP_SIZE], bool has_sign, int exponent_bits, int precision_bits, int total_bits);
+
+/* Numbers with exponent and mantissa bits as IEEE 754 has them, subnormal ones included: with the exponent field E and the
+ * fraction f, f · 2^(1 - bias) for E = 0 and (1 + f) · 2^(E - bias) above; `infinity`: the largest E is none of a number.
+ * Divided by the largest, and zeros fill up. exponent_bits is at least 1; with mantissa_bits and the sign 2 to 8. */
+typedef struct FloatFormat {
+  int exponent_bits, mantissa_bits, bias;
+  bool infinity, has_sign;
+} FloatFormat;
+bool map_create_ieee(float value[MAP_SIZE], const FloatFormat *format);
 
 /* The dynamic tree data type of Dettmers, "8-bit approximations for parallelism in deep learning" (2016), as
  * bitsandbytes' create_dynamic_map computes it: 1 to 7 exponent bits (bitsandbytes: max_exponent_bits), total_bits 2
@@ -82,8 +93,8 @@ PORTABLE uint8_t map_stochastic(const float *entry, const float *midpoint, const
     if (code == 0) return 0;
     code--;
   }
-  while (code < MAP_SIZE - 1 && value >= entry[code + 1]) code++;
-  if (code == MAP_SIZE - 1) return (uint8_t)code;
+  while (midpoint[code] != INFINITY && value >= entry[code + 1]) code++;
+  if (midpoint[code] == INFINITY) return (uint8_t)code;
   float passed = (value - entry[code]) / (entry[code + 1] - entry[code]);
   return (uint8_t)(code + ((float)(random >> 8) * 0x1p-24f < passed));
 }

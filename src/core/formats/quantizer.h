@@ -10,10 +10,12 @@
 /* How a tensor becomes codes. The tensor's elements in row-major order are cut into blocks of `blocksize`, the last
  * maybe short; or, where tile_rows is not 0, the tensor is cut as a matrix (its last dimension, and all others as one)
  * into tiles, those at the right and lower edge maybe short, in row-major order. Each block or tile has its absmax and
- * from that its scale: scale_of_magnitude in core/formats/scale.h. One with a NaN or an infinity has the scale NaN.
+ * from that its scale: core/formats/scale.h. One with a NaN or an infinity has the scale NaN; so have all below an upper
+ * scale that is NaN.
  *
  * With a map: s = x / scale if `divide`, or if 1 / scale overflows to infinity, else x · (1 / scale); s = 0 if scale is
- * 0 or NaN; the code is map_nearest of s, or map_stochastic. Decoding: value[code] · scale.
+ * 0 or NaN, and is cut off at the rule's limit; the code is map_nearest of s, or map_stochastic. Decoding: value[code] ·
+ * scale.
  *
  * With a hardware format (map NULL): s as above with divide false; the code is s cast to `format`, saturating, to
  * nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) · scale.
@@ -24,7 +26,9 @@ typedef struct Quantizer {
   DType format;      /* DTYPE_E4M3 or DTYPE_E5M2 where map is NULL; DTYPE_U8 otherwise: the dtype of codes */
   int64_t blocksize; /* at least 1; means nothing for tiles */
   int64_t tile_rows, tile_columns; /* at least 1; 0 for blocks */
-  ScaleRounding scale_rounding;
+  ScaleRule rule;
+  const Tensor *upper; /* with E4M3 scales: absmax of all of x, or of each row, f32; else NULL */
+  int64_t upper_each;  /* blocks that have one of these together */
   bool divide;
   bool stochastic;
   RandomSource random;

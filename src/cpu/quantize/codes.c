@@ -52,7 +52,27 @@ void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes,
 }
 
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude) {
-  return scale_of_magnitude(magnitude, quantizer->format, quantizer->scale_rounding);
+  return scale_by_rule(magnitude, &quantizer->rule);
+}
+
+BlockScaling scaling_with(const Quantizer *quantizer, float scale) {
+  BlockScaling scaling = block_scaling(scale, 1.0f / scale, quantizer->map && quantizer->divide);
+  scaling.limit = quantizer->rule.limit;
+  return scaling;
+}
+
+static UpperScale upper_of(const Quantizer *quantizer, int64_t block) {
+  if (!quantizer->upper) return no_upper_scale(&quantizer->rule);
+  const float *absmax = tensor_data(quantizer->upper);
+  return upper_scale(&quantizer->rule, absmax[quantizer->upper_each > 0 ? block / quantizer->upper_each : 0]);
+}
+
+BlockScaling scaling_of_block(const Quantizer *quantizer, int64_t block, uint32_t magnitude) {
+  if (quantizer->rule.rounding != SCALE_E4M3) return scaling_with(quantizer, quantizer_scale(quantizer, magnitude));
+  const UpperScale upper = upper_of(quantizer, block);
+  BlockScaling scaling = scaling_below(scale_below(magnitude, &upper), &upper);
+  scaling.limit = quantizer->rule.limit;
+  return scaling;
 }
 
 uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end) {

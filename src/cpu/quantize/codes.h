@@ -16,8 +16,12 @@ void encode_scaled(const Quantizer *quantizer, const Search *search, uint8_t *co
 /* out = what a code stands for · scale */
 void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes, float scale, int n);
 
-/* scale_of_magnitude by the quantizer's rules. */
+/* scale_by_rule, for scales without others above them. */
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude);
+
+/* What scales the elements of a block, with a scale that is known, or of so large a magnitude. */
+BlockScaling scaling_with(const Quantizer *quantizer, float scale);
+BlockScaling scaling_of_block(const Quantizer *quantizer, int64_t block, uint32_t magnitude);
 
 /* The bits of the largest magnitude of elements first … end - 1: on this thread, and on all of them. */
 uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end);

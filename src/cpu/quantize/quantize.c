@@ -24,7 +24,7 @@ typedef struct Quantize {
   int64_t count, blocksize;
   /* Of the long block that is at work: */
   int64_t first;
-  float block_scale;
+  BlockScaling block_scaling;
 } Quantize;
 
 /* The end of `length` elements from `first`, or the limit if that comes first. */
@@ -34,13 +34,9 @@ static int64_t end_of(int64_t first, int64_t length, int64_t limit) {
 
 /* --- codes --- */
 
-VECTORIZE static void scale_values(float *restrict out, const float *restrict x, float scale, bool divide, int n) {
-  const BlockScaling scaling = block_scaling(scale, 1.0f / scale, divide);
+VECTORIZE static void scale_values(float *restrict out, const float *restrict x, const BlockScaling *block, int n) {
+  const BlockScaling scaling = *block;
   for (int i = 0; i < n; i++) out[i] = scaled_element(x[i], &scaling);
-}
-
-static void scale_block(const Quantize *job, float *scaled, const float *x, float scale, int n) {
-  scale_values(scaled, x, scale, job->quantizer->map && job->quantizer->divide, n);
 }
 
 static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int n, float scale) {
@@ -66,12 +62,13 @@ static void write_chunk(const Quantize *job, float *values, int64_t start, int n
 }
 
 /* Elements first … end - 1, all of one block. */
-static void quantize_range(const Quantize *job, int64_t first, int64_t end, float scale) {
+static void quantize_range(const Quantize *job, int64_t first, int64_t end, const BlockScaling *scaling) {
   float buffer[CHUNK], values[CHUNK];
+  if (!job->codes && !job->out) return;
   for (int64_t start = first; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
-    scale_block(job, values, load_floats(job->x_dtype, job->x, start, n, buffer), scale, n);
-    write_chunk(job, values, start, n, n, &scale);
+    scale_values(values, load_floats(job->x_dtype, job->x, start, n, buffer), scaling, n);
+    write_chunk(job, values, start, n, n, &scaling->scale);
   }
 }
 
@@ -81,11 +78,11 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t block = begin; block < end; block++) {
     int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
-    float scale = job->known_scale
-                      ? job->known_scale[block]
-                      : quantizer_scale(job->quantizer, range_magnitude(job->x_dtype, job->x, first, last));
-    if (job->scale) job->scale[block] = scale;
-    quantize_range(job, first, last, scale);
+    BlockScaling scaling =
+        job->known_scale ? scaling_with(job->quantizer, job->known_scale[block])
+                         : scaling_of_block(job->quantizer, block, range_magnitude(job->x_dtype, job->x, first, last));
+    if (job->scale) job->scale[block] = scaling.scale;
+    quantize_range(job, first, last, &scaling);
   }
 }
 
@@ -97,12 +94,14 @@ static void quantize_together(const Quantize *job, int64_t begin, int64_t end) {
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
   for (int first = 0, i = 0; first < n; first += length, i++) {
     int count = (int)end_of(first, length, n) - first;
-    scale[i] = job->known_scale ? job->known_scale[begin + i]
-                                : quantizer_scale(job->quantizer, largest_magnitude(x + first, count));
-    if (job->scale) job->scale[begin + i] = scale[i];
-    scale_block(job, values + first, x + first, scale[i], count);
+    BlockScaling scaling = job->known_scale
+                               ? scaling_with(job->quantizer, job->known_scale[begin + i])
+                               : scaling_of_block(job->quantizer, begin + i, largest_magnitude(x + first, count));
+    scale[i] = scaling.scale;
+    if (job->scale) job->scale[begin + i] = scaling.scale;
+    scale_values(values + first, x + first, &scaling, count);
   }
-  write_chunk(job, values, start, n, length, scale);
+  if (job->codes || job->out) write_chunk(job, values, start, n, length, scale);
 }
 
 static void quantize_short_blocks(int64_t begin, int64_t end, const void *context) {
@@ -116,16 +115,16 @@ static void quantize_short_blocks(int64_t begin, int64_t end, const void *contex
 /* Elements of the long block that is at work. */
 static void quantize_long_range(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
-  quantize_range(job, job->first + begin, job->first + end, job->block_scale);
+  quantize_range(job, job->first + begin, job->first + end, &job->block_scaling);
 }
 
 static void quantize_long_blocks(Quantize *job) {
   for (int64_t block = 0; job->first < job->count; block++) {
     int64_t end = end_of(job->first, job->blocksize, job->count);
-    job->block_scale = job->known_scale
-                           ? job->known_scale[block]
-                           : quantizer_scale(job->quantizer, parallel_magnitude(job->x_dtype, job->x, job->first, end));
-    if (job->scale) job->scale[block] = job->block_scale;
+    job->block_scaling = job->known_scale ? scaling_with(job->quantizer, job->known_scale[block])
+                                          : scaling_of_block(job->quantizer, block,
+                                                             parallel_magnitude(job->x_dtype, job->x, job->first, end));
+    if (job->scale) job->scale[block] = job->block_scaling.scale;
     parallel_chunks(end - job->first, 1, quantize_long_range, job);
     job->first = end;
   }

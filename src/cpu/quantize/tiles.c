@@ -34,8 +34,8 @@ typedef struct Unit {
 
 /* Scales of up to WIDTH columns. */
 typedef struct ColumnScales {
-  float scale[WIDTH], inverse[WIDTH];
-  bool divide, broken; /* whether any column's inverse is infinite, any scale NaN */
+  float scale[WIDTH], inverse[WIDTH]; /* the inverse is 0 where elements count as 0 */
+  bool divide, broken;                /* whether any column's inverse is infinite, any scale NaN */
 } ColumnScales;
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -72,7 +72,7 @@ VECTORIZE static void raise_magnitudes(uint32_t *restrict largest, const float *
   }
 }
 
-static void measure(const Tiles *job, const Unit *unit, float scale[WIDTH]) {
+static void measure(const Tiles *job, const Unit *unit, BlockScaling scaling[WIDTH]) {
   uint32_t largest[WIDTH] = {0};
   for (int64_t column = unit->column; column < unit->end_column; column += WIDTH) {
     int n = (int)smaller(unit->end_column - column, WIDTH);
@@ -86,32 +86,45 @@ static void measure(const Tiles *job, const Unit *unit, float scale[WIDTH]) {
       if (of_column[i] > *of_tile) *of_tile = of_column[i];
     }
   }
-  for (int64_t i = 0; i < unit->tiles; i++) scale[i] = quantizer_scale(job->quantizer, largest[i]);
+  for (int64_t i = 0; i < unit->tiles; i++) {
+    scaling[i] = scaling_of_block(job->quantizer, unit->tile + i, largest[i]);
+  }
 }
 
-/* Of n columns from `column` on; `scale` has one for each of the unit's tiles. */
-static void spread(ColumnScales *columns, const Tiles *job, const Unit *unit, const float *scale, int64_t column,
-                   int n) {
+static void take_known(const Tiles *job, const Unit *unit, const float *scale, BlockScaling scaling[WIDTH]) {
+  for (int64_t i = 0; i < unit->tiles; i++) scaling[i] = scaling_with(job->quantizer, scale[unit->tile + i]);
+}
+
+/* Of n columns from `column` on; `scaling` has one for each of the unit's tiles. */
+static void spread(ColumnScales *columns, const Tiles *job, const Unit *unit, const BlockScaling *scaling,
+                   int64_t column, int n) {
   columns->divide = columns->broken = false;
   for (int i = 0; i < n; i++) {
-    float of_tile = scale[(column - unit->column + i) / job->tile_columns];
-    columns->scale[i] = of_tile;
-    columns->inverse[i] = 1.0f / of_tile;
-    columns->broken |= of_tile != of_tile;
-    columns->divide |= isinf(columns->inverse[i]) && of_tile != 0;
+    const BlockScaling *of_tile = &scaling[(column - unit->column + i) / job->tile_columns];
+    columns->scale[i] = of_tile->scale;
+    columns->inverse[i] = of_tile->empty ? 0 : of_tile->inverse;
+    columns->broken |= of_tile->broken;
+    columns->divide |= isinf(columns->inverse[i]);
   }
 }
 
 /* --- rows --- */
 
-VECTORIZE static void scale_row(float *restrict out, const float *restrict x, const float *restrict scale,
-                                const float *restrict inverse, int n) {
-  for (int i = 0; i < n; i++) out[i] = scale_is_empty(scale[i]) ? 0.0f : x[i] * inverse[i];
+VECTORIZE static void scale_row(float *restrict out, const float *restrict x, const float *restrict inverse, int n) {
+  for (int i = 0; i < n; i++) out[i] = inverse[i] == 0 ? 0.0f : x[i] * inverse[i];
 }
 
 static void divide_row(float *out, const float *x, const ColumnScales *columns, int n) {
   for (int i = 0; i < n; i++) {
-    if (isinf(columns->inverse[i]) && columns->scale[i] != 0) out[i] = x[i] / columns->scale[i];
+    if (isinf(columns->inverse[i])) out[i] = x[i] / columns->scale[i];
+  }
+}
+
+/* As scaled_element cuts them off. */
+VECTORIZE static void limit_row(float *restrict scaled, float limit, int n) {
+  for (int i = 0; i < n; i++) {
+    float below = scaled[i] > limit ? limit : scaled[i];
+    scaled[i] = below < -limit ? -limit : below;
   }
 }
 
@@ -123,8 +136,9 @@ VECTORIZE static void break_codes(uint8_t *restrict codes, const float *restrict
 static void encode_row(const Tiles *job, const ColumnScales *columns, uint8_t *codes, int64_t start, int n) {
   float buffer[WIDTH], scaled[WIDTH];
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
-  scale_row(scaled, x, columns->scale, columns->inverse, n);
+  scale_row(scaled, x, columns->inverse, n);
   if (columns->divide) divide_row(scaled, x, columns, n);
+  if (job->search) limit_row(scaled, job->quantizer->rule.limit, n);
   encode_scaled(job->quantizer, job->search, codes, scaled, start, n);
   if (columns->broken && !job->search) break_codes(codes, columns->scale, n);
 }
@@ -143,14 +157,17 @@ static void quantize_units(int64_t begin, int64_t end, const void *context) {
   const Tiles *job = context;
   for (int64_t number = begin; number < end; number++) {
     Unit unit = unit_at(job, number);
-    float measured[WIDTH];
-    if (!job->known_scale) measure(job, &unit, measured);
-    const float *scale = job->known_scale ? job->known_scale + unit.tile : measured;
-    for (int64_t i = 0; job->scale && i < unit.tiles; i++) job->scale[unit.tile + i] = scale[i];
+    BlockScaling scaling[WIDTH];
+    if (job->known_scale) {
+      take_known(job, &unit, job->known_scale, scaling);
+    } else {
+      measure(job, &unit, scaling);
+    }
+    for (int64_t i = 0; job->scale && i < unit.tiles; i++) job->scale[unit.tile + i] = scaling[i].scale;
     for (int64_t column = unit.column; column < unit.end_column; column += WIDTH) {
       int n = (int)smaller(unit.end_column - column, WIDTH);
       ColumnScales columns;
-      spread(&columns, job, &unit, scale, column, n);
+      spread(&columns, job, &unit, scaling, column, n);
       for (int64_t row = unit.row; row < unit.end_row; row++) {
         int64_t start = row * job->columns + column;
         uint8_t buffer[WIDTH], *codes = job->codes ? job->codes + start : buffer;
@@ -165,10 +182,12 @@ static void dequantize_units(int64_t begin, int64_t end, const void *context) {
   const Tiles *job = context;
   for (int64_t number = begin; number < end; number++) {
     Unit unit = unit_at(job, number);
+    BlockScaling scaling[WIDTH];
+    take_known(job, &unit, job->scale, scaling);
     for (int64_t column = unit.column; column < unit.end_column; column += WIDTH) {
       int n = (int)smaller(unit.end_column - column, WIDTH);
       ColumnScales columns;
-      spread(&columns, job, &unit, job->scale + unit.tile, column, n);
+      spread(&columns, job, &unit, scaling, column, n);
       for (int64_t row = unit.row; row < unit.end_row; row++) {
         int64_t start = row * job->columns + column;
         decode_row(job, &columns, job->codes + start, start, n);

@@ -11,7 +11,8 @@ static bool suits(const Tensor *x) {
 bool cuda_quantizes_made(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer) {
   enum { SIDE = 16 };
   int64_t count = tensor_count(x), columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
-  bool formatted = !quantizer->map && !quantizer->stochastic && !outputs->values;
+  bool formatted =
+      !quantizer->map && quantizer->rule.rounding != SCALE_E4M3 && !quantizer->stochastic && !outputs->values;
   bool one_scale = quantizer->tile_rows == 0 && quantizer->blocksize >= count;
   if (!formatted || !one_scale || (x->dtype != DTYPE_F16 && x->dtype != DTYPE_BF16)) return false;
   return count >= cuda_least_noted && columns % SIDE == 0 && count / columns % SIDE == 0 && suits(x);

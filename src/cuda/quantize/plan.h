@@ -8,6 +8,9 @@
 /* A plan to quantize `count` elements: everything but the data pointers and dtypes. */
 bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count);
 
+/* Whether all numbers that a quantizer scales can be looked up in its map, but for those with known scales. */
+bool cuda_looks_up(const Quantizer *quantizer);
+
 /* Whether what is made of the elements of x, 16-bit ones, can be quantized without being written: of a large matrix, with
  * one scale and a hardware format, as codes, transposed codes or both. */
 bool cuda_quantizes_made(const QuantizeOutputs *outputs, const Tensor *x, const Quantizer *quantizer);
@@ -16,7 +19,7 @@ bool cuda_quantizes_made(const QuantizeOutputs *outputs, const Tensor *x, const 
 bool cuda_transpose_plan(TransposePlan *plan, const CudaDevice *device, const QuantizeOutputs *outputs, const Tensor *x,
                          const Quantizer *quantizer);
 
-/* Delayed scaling from maxima, `count` words; the format and the rounding of scales are those of the plan. */
+/* Delayed scaling from maxima, `count` words; the rule is that of the plan. */
 bool cuda_scale_from_history(const CudaDevice *device, const Tensor *scale, const QuantizePlan *plan,
                              const Tensor *history, const uint32_t *maxima, int count, HistoryRecord record);
 

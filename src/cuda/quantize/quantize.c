@@ -8,7 +8,9 @@ bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quan
       .format = quantizer->format,
       .count = count,
       .blocksize = quantizer->blocksize < count ? quantizer->blocksize : count,
-      .scale_rounding = quantizer->scale_rounding,
+      .rule = quantizer->rule,
+      .upper = quantizer->upper ? tensor_data(quantizer->upper) : NULL,
+      .upper_each = quantizer->upper_each,
       .divide = quantizer->map && quantizer->divide,
       .stochastic = quantizer->stochastic,
       .random = quantizer->random,
@@ -30,10 +32,15 @@ bool cuda_transpose_plan(TransposePlan *plan, const CudaDevice *device, const Qu
   return true;
 }
 
+bool cuda_looks_up(const Quantizer *quantizer) {
+  bool within = !isinf(quantizer->rule.limit) || !scale_may_saturate(&quantizer->rule);
+  return within && quantizer->map->table.lookup.half > 0;
+}
+
 static bool allows_fast_kernels(const QuantizeJob *job) {
   const QuantizePlan *plan = &job->plan;
   enum { VECTOR = 16 };
-  if (plan->stochastic || (job->quantizer->map && job->quantizer->map->table.lookup.half == 0)) return false;
+  if (plan->stochastic || (job->quantizer->map && !cuda_looks_up(job->quantizer))) return false;
   if (plan->values && plan->values_dtype != plan->dtype) return false;
   return plan->count % job->vector == 0 && is_aligned(plan->x, VECTOR) && is_aligned(plan->values, VECTOR) &&
          is_aligned(plan->codes, VECTOR);
@@ -89,6 +96,7 @@ static int plan_whole(const QuantizeJob *job, WholePlan *whole) {
   enum { MOST_ROWS_SUMMED = 4096, SIDE = 4 };
   const QuantizeOutputs *outputs = job->outputs;
   *whole = (WholePlan){.quantize = job->plan, .rows = job->rows, .columns = job->columns};
+  if (job->plan.rule.rounding == SCALE_E4M3) return 0;
   if (!job->fast || !job->measurable || job->plan.known_scale || job->plan.blocksize != job->plan.count) return 0;
   if (outputs->transposed) {
     whole->transposed = tensor_data(outputs->transposed);
@@ -160,8 +168,8 @@ static bool quantize_transposed(const QuantizeJob *job) {
 static bool allows_transposing(const QuantizeJob *job) {
   enum { SIDE = 16 };
   bool one_scale = job->quantizer->tile_rows == 0 && job->plan.blocksize == job->plan.count;
-  return job->fast && job->measurable && !job->plan.values && one_scale && job->rows % SIDE == 0 &&
-         job->columns % SIDE == 0 && is_aligned(tensor_data(job->outputs->transposed), SIDE);
+  return job->fast && job->measurable && !job->plan.values && one_scale && job->plan.rule.rounding != SCALE_E4M3 &&
+         job->rows % SIDE == 0 && job->columns % SIDE == 0 && is_aligned(tensor_data(job->outputs->transposed), SIDE);
 }
 
 /* The codes first, then their transpose. */

@@ -18,6 +18,8 @@ static TilesPlan describe(const QuantizePlan *plan, const Quantizer *quantizer, 
     tiles.tile_rows = divide_up(tiles.rows, TILES_SIDE) * TILES_SIDE;
   }
   tiles.tiles_across = divide_up(columns, tiles.tile_columns);
+  tiles.looks_up = plan->map && !plan->known_scale && !plan->stochastic && cuda_looks_up(quantizer) &&
+                   (!isinf(plan->rule.limit) || plan->rule.rounding == SCALE_EXACT);
   return tiles;
 }
 

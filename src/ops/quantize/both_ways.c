@@ -18,8 +18,13 @@ static int64_t column_run(const Quantizer *quantizer, int64_t rows, int64_t colu
 static int64_t square_side(const Quantizer *along_rows, const Quantizer *along_columns) {
   int64_t side = along_rows->tile_rows;
   bool alike = along_rows->tile_columns == side && along_columns->tile_rows == side &&
-               along_columns->tile_columns == side && along_rows->scale_rounding == along_columns->scale_rounding;
+               along_columns->tile_columns == side && along_rows->rule.rounding == along_columns->rule.rounding;
   return alike && side > 1 ? side : 0;
+}
+
+/* Whether the rounding says all of a rule, and a scale follows from absmax alone. */
+static bool is_usual(const ScaleRule *rule) {
+  return rule->rounding != SCALE_E4M3 && rule->headroom == 1 && rule->constant == 0;
 }
 
 static bool make_rule(BothWaysRule *rule, const Tensor *x, const Quantizer *along_rows,
@@ -29,15 +34,16 @@ static bool make_rule(BothWaysRule *rule, const Tensor *x, const Quantizer *alon
   *rule = (BothWaysRule){.format = along_rows->format,
                          .row_run = row_run(along_rows, rows, columns),
                          .column_run = column_run(along_columns, rows, columns),
-                         .row_rounding = along_rows->scale_rounding,
-                         .column_rounding = along_columns->scale_rounding};
+                         .row_rounding = along_rows->rule.rounding,
+                         .column_rounding = along_columns->rule.rounding};
   int64_t side = square_side(along_rows, along_columns);
   if (side > 0) {
     rule->squares = true;
     rule->row_run = rule->column_run = side;
   }
   bool nearest = !along_rows->map && !along_columns->map && !along_rows->stochastic && !along_columns->stochastic;
-  return nearest && along_rows->format == along_columns->format && rule->row_run > 0 && rule->column_run > 0;
+  return nearest && is_usual(&along_rows->rule) && is_usual(&along_columns->rule) &&
+         along_rows->format == along_columns->format && rule->row_run > 0 && rule->column_run > 0;
 }
 
 /* A view of scales (runs, elements) as one row of them an element, or as a vector where each has but one. */

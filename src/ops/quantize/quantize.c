@@ -9,7 +9,11 @@ bool check_quantize_outputs(const QuantizeOutputs *outputs, const Tensor *x, con
   if (options->scale_count > 0 && (options->blocks.length > 0 || options->blocks.rows > 0)) {
     return error_set("only the scale of a whole tensor is repeated");
   }
-  if (outputs->transposed && options->format.map) return error_set("only codes of e4m3 and e5m2 can be transposed");
+  if (options->known_scale && options->scale_rounding == SCALE_E4M3) {
+    return error_set("scales of 'e4m3' can't be known before");
+  }
+  if (outputs->transposed && !format_is_hardware(options->format))
+    return error_set("only codes of e4m3 and e5m2 can be transposed");
   return true;
 }
 
@@ -56,10 +60,16 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
            op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
+  Tensor upper = {0};
+  if (done && options->upper != UPPER_NONE && tensor_count(x) > 0) {
+    done = measure_upper_scales(&upper, &input, options->upper);
+    quantizer.upper = &upper;
+  }
   if (done && quantizer.stochastic) quantizer.random = op_next_random(tensor_count(x));
   done = done && backend_for(x)->quantize(&targets, &input, &quantizer);
   tensor_release(&input);
   tensor_release(&known);
+  tensor_release(&upper);
   return hand_over_quantized(outputs, created, done);
 }
 

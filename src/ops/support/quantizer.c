@@ -1,9 +1,14 @@
 #include "ops/support/quantizer.h"
 
 static bool compile_format(Quantizer *quantizer, Format format) {
-  if (!format.map) {
+  if (format_is_hardware(format)) {
     quantizer->format = format.hardware;
     return true;
+  }
+  quantizer->format = DTYPE_U8;
+  if (format.small) {
+    quantizer->map = small_format_map(format.small);
+    return quantizer->map != NULL;
   }
   const Tensor *map = format.map;
   char text[TENSOR_SHAPE_TEXT_MAX], name[DEVICE_NAME_MAX];
@@ -13,8 +18,7 @@ static bool compile_format(Quantizer *quantizer, Format format) {
   }
   float values[MAP_SIZE];
   if (!op_to_host(map, values)) return false;
-  quantizer->format = DTYPE_U8;
-  quantizer->map = map_compile(values);
+  quantizer->map = map_compile(values, 0, MAP_SIZE - 1, LOOKUP_LIMIT);
   return quantizer->map != NULL;
 }
 
@@ -47,18 +51,59 @@ static void set_blocks(Quantizer *quantizer, const Tensor *x, Blocks blocks) {
   }
 }
 
+static ScaleRule rule_of(const QuantizeOptions *options) {
+  Format format = options->format;
+  ScaleRule rule = scale_rule(format_is_hardware(format) ? format.hardware : DTYPE_U8, options->scale_rounding);
+  if (format.small) {
+    rule.largest = rule.limit = format.small->largest;
+    rule.exponent = format.small->exponent;
+    rule.mantissa_bits = format.small->mantissa_bits;
+  }
+  if (options->headroom > 0) rule.headroom = options->headroom;
+  rule.constant = options->constant_scale;
+  return rule;
+}
+
+/* How many blocks follow one another in each row; false if some lie in several. */
+static bool blocks_of_rows(Quantizer *quantizer, const Tensor *x) {
+  int64_t columns = columns_of(x);
+  if (tensor_count(x) == 0) return true;
+  if (quantizer->tile_rows > 0) {
+    quantizer->upper_each = divide_up(columns, quantizer->tile_columns);
+    return quantizer->tile_rows == 1;
+  }
+  quantizer->upper_each = columns / quantizer->blocksize;
+  return columns % quantizer->blocksize == 0;
+}
+
 bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options) {
-  const Tensor *map = options->format.map;
   Blocks blocks = options->blocks;
-  *quantizer = (Quantizer){.divide = map && blocks.length == 0 && blocks.rows == 0,
-                           .scale_rounding = options->scale_rounding,
+  *quantizer = (Quantizer){.divide = options->format.map && blocks.length == 0 && blocks.rows == 0,
+                           .rule = rule_of(options),
                            .stochastic = options->stochastic};
   set_blocks(quantizer, x, blocks);
-  if (map && options->scale_rounding == SCALE_MX) {
-    return error_set("scales of 'mx' are for e4m3 and e5m2, not for maps");
+  if (options->upper == UPPER_ROW && !blocks_of_rows(quantizer, x)) {
+    return error_set("a second scale for each row needs blocks that lie in one row each");
   }
   if (!compile_format(quantizer, options->format)) return false;
   return !options->stochastic || op_check_random();
+}
+
+bool measure_upper_scales(Tensor *upper, const Tensor *x, UpperLevel level) {
+  Quantizer absmax = {.format = DTYPE_E4M3, .blocksize = columns_of(x), .rule = scale_rule(DTYPE_U8, SCALE_EXACT)};
+  Device device = tensor_device(x);
+  int64_t scales = level == UPPER_ROW ? tensor_count(x) / absmax.blocksize : 1;
+  if (!tensor_create(upper, DTYPE_F32, device, 1, &scales)) return false;
+  if (level == UPPER_ROW) {
+    QuantizeOutputs outputs = {.scale = upper};
+    return backend_for(x)->quantize(&outputs, x, &absmax);
+  }
+  /* Without a history to speak of, the scale is that of x itself. */
+  Tensor history = {0};
+  bool done = tensor_create(&history, DTYPE_F32, device, 1, &scales) && backend_for(x)->fill(&history, number_of(0)) &&
+              backend_for(x)->delayed_scale(upper, x, &history, &absmax, HISTORY_KEEP);
+  tensor_release(&history);
+  return done;
 }
 
 int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks) {

@@ -8,6 +8,9 @@
  * form of a map divides by absmax, as bitsandbytes' quantize does. */
 bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options);
 
+/* The absmax of all of a contiguous x, or of each row: what is above scales in E4M3. */
+bool measure_upper_scales(Tensor *upper, const Tensor *x, UpperLevel level);
+
 /* How many scales there are: one for a whole tensor, an empty one too. */
 int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks);
 
