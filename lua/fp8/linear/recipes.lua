@@ -16,15 +16,29 @@
 --
 -- An operand is "full", which leaves it as it is; {quantize = f}, where f is a function of the script; or a table:
 --
---   format   a map of 256 values (fp8.create_map and its like), or the name of a hardware type: "e4m3" (largest value
---            448) or "e5m2" (57344)
+--   format   a map of 256 values (fp8.create_map and its like), or the name of a format in fp8.formats: "e4m3", "e5m2",
+--            which are hardware types, "e2m1", "e2m3", "e3m2", "int8", "int4", "nf4"
 --   scale    what shares one absmax: "tensor" (everything); "row"; "column"; {rows, columns}, a tile of the matrix,
 --            those at its edges maybe short; a block length: that many elements, row-major, across row ends; "block":
 --            such a block, of the smallest power of two from 64 to 4096 that is at least the number of columns, or 4096
 --   scale_rounding  nil or "none": the scale is absmax / largest (a map's largest value counting as 1);
---            "power_of_two": that, rounded up to a power of two; "mx": that of the OCP Microscaling Formats (MX)
---            specification, 2^(⌊log2(absmax)⌋ - 8) for "e4m3" and - 15 for "e5m2", beyond which elements saturate.
---            src/core/formats/scale.h has the exact rules
+--            "power_of_two": that, rounded up to a power of two of at least 2^-126, and 0 for 0; "rceil": NVIDIA's rule
+--            for MXFP8, the same but at least 2^-127, for 0 too; "mx": that of the OCP Microscaling Formats (MX)
+--            specification, 2^(⌊log2(absmax)⌋ - e), where 2^e is the largest power of two of the format ("e4m3": 8,
+--            "e5m2": 15, "e2m1" and "e2m3": 2, "e3m2": 4, "int8": 6, "int4": 2, others: 0), beyond which elements
+--            saturate; "ceil": ⌈log2(absmax)⌉ instead; "even": that of absmax rounded to the format's mantissa bits;
+--            "e4m3": absmax / largest rounded to E4M3, as NVFP4 has it. src/core/formats/scale.h has the exact rules
+--   second_scale  above scales in "e4m3": "tensor": a float32 one for all of the operand, from its absmax; "row": one
+--            for each row, for scales of parts of rows; nil or "none"
+--   headroom a number with which absmax is multiplied first: more than 1 leaves room (2 is Transformer Engine's margin
+--            = 1), less lets the largest elements saturate
+--   constant_scale  a number that codes are multiplied with, whatever the absmax: only a NaN or an infinity
+--            changes it
+--   hadamard 16, 32, 64 or 128: the operand is first transformed in groups of so many elements along what the
+--            product sums over, x · diag(s) · H / √n with the Hadamard matrix H, and rounded to its dtype; what whole
+--            groups leave of a row or column stays as it is. Both operands of a product are transformed alike, which
+--            leaves it what it would be without rounding. Such a product multiplies values
+--   signs    s: a list of 1 and -1; "random": drawn once and for all; nil: 1
 --   rounding that of this operand: "nearest" or "stochastic"; the recipe's unless it is given
 --   history  n: delayed scaling, for scale = "tensor". The scale comes from the largest absmax of the last n training
 --            steps instead of that of this one (for the first step it is its own), and what is larger saturates. The
@@ -113,7 +127,9 @@ recipes.rowwise_high_precision_weight_grad = {
   rounding = "nearest",
 }
 
-local function tile(rows, columns) return {format = "e4m3", scale = {rows, columns}} end
+local function tile(rows, columns, scale_rounding)
+  return {format = "e4m3", scale = {rows, columns}, scale_rounding = scale_rounding}
+end
 
 --- DeepSeek-AI, "DeepSeek-V3 technical report" (2024), section 3.3: activations and gradients in tiles of 1 × 128
 -- along what is summed over, weights in blocks of 128 × 128, E4M3 throughout. (There the backward pass makes the
@@ -126,17 +142,18 @@ recipes.blocks = {
   rounding = "nearest",
 }
 
-local function mx(format, along)
-  return {format = format, scale = along == "rows" and {32, 1} or {1, 32}, scale_rounding = "mx"}
+local function mx(format, along, scale_rounding)
+  return {format = format, scale = along == "rows" and {32, 1} or {1, 32}, scale_rounding = scale_rounding or "mx"}
 end
 
-local function mx_recipe(grad_format)
+local function mx_recipe(grad_format, scale_rounding, usual)
+  local format = usual or "e4m3"
   return {
-    input = mx("e4m3", "columns"),
-    weight = mx("e4m3", "columns"),
-    grad_output = mx(grad_format, "columns"),
-    input_grad = {weight = mx("e4m3", "rows")},
-    weight_grad = {grad_output = mx(grad_format, "rows"), input = mx("e4m3", "rows")},
+    input = mx(format, "columns", scale_rounding),
+    weight = mx(format, "columns", scale_rounding),
+    grad_output = mx(grad_format, "columns", scale_rounding),
+    input_grad = {weight = mx(format, "rows", scale_rounding)},
+    weight_grad = {grad_output = mx(grad_format, "rows", scale_rounding), input = mx(format, "rows", scale_rounding)},
     rounding = "nearest",
   }
 end
@@ -157,6 +174,88 @@ recipes.delayed = {
   input = {format = "e4m3", scale = "tensor", history = 1024},
   weight = {format = "e4m3", scale = "tensor", history = 1024},
   grad_output = {format = "e5m2", scale = "tensor", history = 1024},
+  weight_grad = "quantized",
+  rounding = "nearest",
+}
+
+--- The same with NVIDIA's rule for scales, "rceil", which lets nothing saturate: Transformer Engine's MXFP8BlockScaling
+-- recipe as it comes. (There a NaN in a block stays alone.)
+recipes.mxfp8 = mx_recipe("e4m3", "rceil")
+
+--- MXFP6 in E3M2, of the same specification and paper: weights, activations and gradients in 6 bits.
+recipes.mxfp6 = mx_recipe("e3m2", "mx", "e3m2")
+
+--- NVIDIA Transformer Engine's Float8BlockScaling recipe: that of DeepSeek-V3 with scales that are powers of two.
+recipes.float8_blocks = {
+  input = tile(1, 128, "power_of_two"),
+  weight = tile(128, 128, "power_of_two"),
+  grad_output = tile(1, 128, "power_of_two"),
+  weight_grad = {grad_output = tile(128, 1, "power_of_two"), input = tile(128, 1, "power_of_two")},
+  rounding = "nearest",
+}
+
+local function nvfp4(rows, columns, rounding, signs)
+  return {
+    format = "e2m1", scale = {rows, columns}, scale_rounding = "e4m3", second_scale = "tensor", rounding = rounding,
+    hadamard = signs and 16, signs = signs,
+  }
+end
+
+-- Transformer Engine's: bit i of 0xD7E8 set.
+local nvfp4_signs = {1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1}
+
+--- NVFP4 as NVIDIA Transformer Engine's NVFP4BlockScaling recipe has it, from "Pretraining large language models with
+-- NVFP4" (NVIDIA, 2025): E2M1 in blocks of 16, weights in 16 × 16, with E4M3 scales and one of float32 above; a
+-- Hadamard transform of the operands of dW; gradients rounded stochastically. The same codes and scales as there, bit
+-- for bit. (There a stochastic rounding has 8 random bits, here 24; a NaN becomes 6 there; and the paper leaves the
+-- first and last layers in 16 bits, which is for the script to do. Here values are rounded to the dtype of x before
+-- they are multiplied.)
+recipes.nvfp4 = {
+  input = nvfp4(1, 16),
+  weight = nvfp4(16, 16),
+  grad_output = nvfp4(1, 16, "stochastic"),
+  weight_grad = {grad_output = nvfp4(16, 1, "stochastic", nvfp4_signs), input = nvfp4(16, 1, nil, nvfp4_signs)},
+  rounding = "nearest",
+}
+
+local function mxfp4(along)
+  local operand = mx("e2m1", along)
+  operand.headroom, operand.hadamard, operand.signs = 4 / 3, 64, "random"
+  return operand
+end
+
+--- Tseng et al., "Training LLMs with MXFP4" (2025): the gradients' products in MXFP4 after a Hadamard transform with
+-- random signs, rounded stochastically and scaled so that nothing saturates; the forward pass in full. (There elements
+-- are multiplied with 3/4 below a scale from absmax, and products with 16/9; here the scale is that of 4/3 absmax. And
+-- there signs are drawn anew for every product.)
+recipes.mxfp4 = {
+  input = "full",
+  weight = "full",
+  grad_output = "full",
+  input_grad = {grad_output = mxfp4 "columns", weight = mxfp4 "rows"},
+  weight_grad = {grad_output = mxfp4 "rows", input = mxfp4 "rows"},
+  rounding = "stochastic",
+}
+
+local function int8(scale) return {format = "int8", scale = scale} end
+
+--- SwitchBack in its first form, with 8-bit integers: Wortsman et al. (2023), algorithm 1.
+recipes.int8_switchback = {
+  input = int8 "row",
+  weight = int8 "tensor",
+  grad_output = int8 "row",
+  weight_grad = "full",
+  rounding = "nearest",
+}
+
+local function constant(format) return {format = format, scale = "tensor", constant_scale = 1} end
+
+--- Casts without scales, for networks whose activations, weights and gradients are about 1 by construction: Blake et
+-- al., "Unit scaling: out-of-the-box low-precision training" (2023).
+recipes.unit = {
+  input = constant "e4m3",
+  weight = constant "e4m3",
+  grad_output = constant "e5m2",
   weight_grad = "quantized",
   rounding = "nearest",
 }
