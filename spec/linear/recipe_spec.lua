@@ -47,11 +47,12 @@ function rules_of(recipe)
   return rules
 end
 
---- A recipe without stochastic rounding, whose results follow from its inputs.
+--- A recipe without stochastic rounding and signs that are drawn, whose results follow from its inputs.
 local function to_nearest(recipe)
   local copy = {}
   for field, value in pairs(recipe) do copy[field] = type(value) == "table" and to_nearest(value) or value end
   if copy.rounding then copy.rounding = "nearest" end
+  if copy.signs == "step" then copy.signs = "random" end
   return copy
 end
 
@@ -75,6 +76,32 @@ support.each_device(function(device)
         support.equal(layer.weight.grad, fp8.zeros(16, 32))
         support.equal(layer.bias.grad, fp8.zeros(16))
       end
+    end
+  end)
+
+  it("shows what is not finite, and keeps what is, with every recipe on " .. device, function()
+    for name, recipe in support.sorted_pairs(fp8.recipes) do
+      local layer = fp8.Linear(64, 32, {recipe = recipe, device = device})
+      local function run(x)
+        layer:zero_grad()
+        x = x:to(device):requires_grad_()
+        local y = layer(x)
+        y:backward(fp8.ones(y.shape, {device = device}))
+        return y:detach(), layer.weight.grad
+      end
+      local x = fp8.randn(40, 64)
+      x[3]:narrow(1, 20, 1):fill_(0 / 0)
+      local y, dweight = run(x)
+      assert.is_true(y[3]:isnan():all():item() == 1, name)
+      assert.is_true(dweight:isnan():any():item() == 1, name)
+      for _, size in ipairs {1e-42, 1e-30, 1e30} do
+        layer = fp8.Linear(64, 32, {recipe = recipe, device = device})
+        y, dweight = run(fp8.rand(40, 64) * size)
+        assert.is_true(y:isfinite():all():item() == 1, ("%s of %g"):format(name, size))
+        assert.is_true(dweight:isfinite():all():item() == 1, ("%s of %g"):format(name, size))
+      end
+      layer.weight:detach():zero_()
+      support.equal(layer(fp8.randn(7, 64, {device = device})):detach(), layer.bias:detach():view(1, 32):expand(7, 32))
     end
   end)
 
@@ -143,6 +170,31 @@ support.each_device(function(device)
         check_linear(layer, rules, setup)
         layer:zero_grad()
         check_linear(layer, rules, setup) -- with the weight as it was quantized before
+      end
+    end)
+
+    it("may draw the signs of its Hadamard transforms, for both operands of a product", function()
+      local function operand(scale) return {format = "e4m3", scale = scale, hadamard = 32, signs = "step"} end
+      local layer = fp8.Linear(96, 64, {device = device, recipe = {
+        input = operand "row", weight = operand "row", grad_output = operand "row",
+        input_grad = {weight = operand "column"},
+        weight_grad = {grad_output = operand "column", input = operand "column"},
+      }})
+      local plain = fp8.Linear(96, 64, {device = device})
+      plain:load_state_dict(layer:state_dict())
+      local x, dy = fp8.randn(70, 96, {device = device}), fp8.randn(70, 64, {device = device})
+      local function run(linear)
+        local leaf = x:clone():requires_grad_()
+        linear:zero_grad()
+        local y = linear(leaf)
+        linear(leaf) -- another step between a pass forward and its pass back
+        y:backward(dy)
+        return {y:detach(), leaf.grad, linear.weight.grad, linear.bias.grad}
+      end
+      local first, second, expected = run(layer), run(layer), run(plain)
+      for i = 1, 4 do
+        assert.is_true(support.error(first[i], expected[i]) < 0.06)
+        assert.equal(i == 4, fp8.equal(first[i], second[i]))
       end
     end)
 
@@ -367,7 +419,7 @@ describe("A wrong recipe", function()
     refused({"recipe.weight.hadamard", "history"}, operand {hadamard = 16, scale = "tensor", history = 2})
     refused({"recipe.weight.signs", "hadamard"}, operand {signs = "random"})
     for _, signs in ipairs {"fixed", {1, -1}, 3, true} do
-      refused({'recipe.weight.signs must be "random" or a list of 16'}, operand {hadamard = 16, signs = signs})
+      refused({'recipe.weight.signs must be "random", "step" or a list of 16'}, operand {hadamard = 16, signs = signs})
     end
     refused({"recipe.forward", "transformed alike", "hadamard = 16"}, operand {hadamard = 16})
     for _, history in ipairs {0, -1, 1.5, "16", 2 ^ 21, true, {}} do

@@ -9,7 +9,9 @@ local free, matmul, transpose = core.free, core.matmul, core.transpose
 local transposed_times = transposed_matmul.transposed_times
 
 local function free_all(form)
-  for _, tensor in pairs(form) do free(tensor) end
+  for name, tensor in pairs(form) do
+    if name ~= "signs" then free(tensor) end
+  end
 end
 
 jit.off(free_all) -- nn/module.lua says why
@@ -40,7 +42,7 @@ return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, s
   if plan and (input_dtype or for_weight) then
     local first, second
     first, second, grad_bias = products.grad_forms(dy, plan, input_dtype, for_weight, bias_dtype, histories,
-      source)
+      source, context.weight)
     if first then grad_x = products.input_grad(first, context.weight, plan, input_dtype) end
     if for_weight then
       grad_weight = products.weight_grad(second, x, context.kept, plan, weight_dtype, histories,

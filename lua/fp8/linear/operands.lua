@@ -74,13 +74,23 @@ local function values_of_function(x, operand, dtype)
   return values == x and share(x) or values
 end
 
+--- Signs that are drawn for one product, as core.hadamard takes them; nil for an operand whose signs are not.
+function operands.drawn_signs(operand)
+  if operand.signs ~= "step" then return nil end
+  local bits = core.totable(core.randint(0, 2, {operand.hadamard}, {dtype = "i32", device = "cpu"}))
+  for i, bit in ipairs(bits) do bits[i] = bit == 0 and "+" or "-" end
+  return table.concat(bits)
+end
+
 --- What a product that takes no codes multiplies in place of x: values, and what else `outputs` names of an operand
 -- that is neither full nor a function's.
 -- @param x       (rows, columns)
 -- @param options as core.quantize takes them: known =, dtype =
-function operands.values(x, operand, outputs, options)
+-- @param signs   those that have been drawn for the product, or nil
+function operands.values(x, operand, outputs, options, signs)
   if operand.hadamard then
-    local transformed = core.hadamard(x, operand.hadamard, operand.down or false, operand.transform_signs)
+    local transformed =
+      core.hadamard(x, operand.hadamard, operand.down or false, signs or operand.transform_signs)
     local values, scale = quantize(transformed, operand.quantizer, outputs, options)
     free(transformed)
     return values, scale
@@ -124,15 +134,15 @@ local function new_form(weight, operand, dtype, record)
 end
 
 local function store(kept, operand, form)
-  if not kept or operand.rounding or operand.full or operand.quantize then return end
+  if not kept or operand.rounding or operand.full or operand.quantize or operand.signs == "step" then return end
   kept[operand] = kept[operand] or {}
   copy_to(kept[operand], form)
 end
 
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =, turned_scale = nil or the same in
--- another order} for products of codes, {values =} of `dtype` for others. A layer keeps the last of these for each
--- operand: it serves again as long as the weight has not changed, as core.contents tells. A stochastic one is drawn
--- anew each time, and so is that of a script's function.
+-- another order} for products of codes, {values =, signs = if they were drawn} of `dtype` for others. A layer
+-- keeps the last of these for each operand: it serves again as long as the weight has not changed, as core.contents
+-- tells. A stochastic one is drawn anew each time, as are signs, and so is that of a script's function.
 -- @param wants one of plan.weight_forms
 -- @param kept  state.quantized_weight, or nil
 local function quantized_weight(weight, operand, wants, dtype, kept, histories)
@@ -144,7 +154,8 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
   local options = (known or repeats) and {known = known, repeats = repeats} or nil
   local form = new_form(weight, operand, dtype, record)
   if not (wants.codes or wants.transposed) then
-    form.values = operands.values(weight, operand, "values", {known = known, dtype = dtype})
+    form.signs = operands.drawn_signs(operand)
+    form.values = operands.values(weight, operand, "values", {known = known, dtype = dtype}, form.signs)
   elseif wants.transposed and not (wants.codes or wants.values) then
     form.transposed, form.scale = quantize(weight, quantizer, "transposed scale", options)
   elseif wants.codes and wants.transposed and type(operand.scale) == "table" and not operand.rounding then
@@ -216,7 +227,7 @@ end
 --- What the backward pass keeps of a form, for itself: the cache frees its own when the weight changes. By name and as
 -- a list.
 function operands.shared_forms(weight)
-  local shared = {}
+  local shared = {signs = weight.signs}
   for _, name in ipairs(forms) do
     if weight[name] then
       local tensor = share(weight[name])

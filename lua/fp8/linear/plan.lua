@@ -74,10 +74,10 @@ function plan.random_signs(length)
   return signs
 end
 
--- Signs as core.hadamard takes them.
+-- Signs as core.hadamard takes them, unless products draw them.
 local function signs_of(operand)
   local signs, length = operand.signs, operand.hadamard
-  if not signs then return nil end
+  if not signs or signs == "step" then return nil end
   if signs == "random" then signs = plan.random_signs(length) end
   local text = {}
   for i = 1, length do text[i] = signs[i] < 0 and "-" or "+" end

@@ -65,7 +65,7 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories)
     values = dequantize(codes, scale, operand.quantizer, dtype)
     free(codes)
   else
-    values, scale = values_of(x, operand, again and "values scale" or "values", options)
+    values, scale = values_of(x, operand, again and "values scale" or "values", options, weight.signs)
   end
   local y = times_transposed(values, weight.values, bias)
   if again and not transposing and not operand.full and numel(values) <= few_values then return y, {values = values} end
@@ -125,13 +125,14 @@ function products.with_kept(list, kept)
 end
 
 -- dy in the forms that products need, and db, which comes out of the same pass.
-local function quantized_grad(dy, operand, wants, sum_dtype, histories, source)
+-- @param signs those of its Hadamard transform, if they were drawn
+local function quantized_grad(dy, operand, wants, sum_dtype, histories, source, signs)
   if source then return form_of_source(dy, source, operand, wants, sum_dtype, histories) end
   local known, quantizer = delayed(dy, operand, histories), operand.quantizer
   local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
   if not quantizer or operand.hadamard then
     local sum = sum_dtype and core.sum(as_dtype(dy, sum_dtype), 1) or nil
-    return {values = values_of(dy, operand, "values"), sum = sum}
+    return {values = values_of(dy, operand, "values", nil, signs), sum = sum, signs = signs}
   elseif not (wants.codes or wants.transposed) then
     local values, sum = quantize(dy, quantizer, sum_dtype and "values sum" or "values", options)
     return {values = values, sum = sum}
@@ -156,7 +157,8 @@ end
 -- @param source nil, or if takes_source: an object that makes the gradient from dy, which is something else then, and
 --   quantizes it. source:quantize(dy, operand, outputs, options, histories) is core.quantize of that, with the scale
 --   from the operand's history if it has one
-function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories, source)
+-- @param weight the form of W for dx
+function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories, source, weight)
   local wants, first, second = plan.grad_forms, nil, nil
   local both = for_input and for_weight and wants.both
   if for_input and for_weight and plan.both_ways.grad_output then
@@ -167,11 +169,13 @@ function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histori
     return first, second, sum
   end
   if for_input then
-    first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories, source)
+    first = quantized_grad(dy, plan.input_grad.left, both or wants.first, sum_dtype, histories, source,
+      weight.signs)
   end
   if for_weight and not both then
-    second = quantized_grad(dy, plan.weight_grad.left, wants.second, not first and sum_dtype or nil, histories,
-      source)
+    local operand = plan.weight_grad.left
+    second = quantized_grad(dy, operand, wants.second, not first and sum_dtype or nil, histories, source,
+      operands.drawn_signs(operand))
   end
   local sum = (first or second).sum
   ;(first or second).sum = nil
@@ -223,7 +227,7 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories, sum)
     local transposed, scale = quantize(x, operand.quantizer, "transposed scale", options)
     return product_of_codes(product, dy, transposed, scale, dtype, sum)
   end
-  local values = values_of(x, operand, "values", options)
+  local values = values_of(x, operand, "values", options, dy.signs)
   local grad = transposed_times(dy.values, values, dtype)
   free(values)
   return grad

@@ -26,6 +26,7 @@ local scale_roundings = {
   none = true, power_of_two = true, mx = true, ceil = true, even = true, rceil = true, e4m3 = true,
 }
 local second_scales = {none = true, tensor = true, row = true}
+local drawn_signs = {random = true, step = true}
 local hadamards = {[16] = true, [32] = true, [64] = true, [128] = true}
 local longest_history = 2^20
 local accepted_scales = '"tensor", "row", "column", "block", a block length (a whole number of at least 1) or ' ..
@@ -114,13 +115,13 @@ local function check_positive(where, operand, field)
   end
 end
 
--- A list of 1 and -1, or else `other`.
-local function check_signs(where, signs, length, other)
-  if signs == nil or signs == other then return end
+-- A list of 1 and -1, or else one of `others`.
+local function check_signs(where, signs, length, others)
+  if signs == nil or others and others[signs] then return end
   local right = type(signs) == "table" and #signs == length
   for i = 1, right and length or 0 do right = right and (signs[i] == 1 or signs[i] == -1) end
   if not right then
-    local also = other and ('"%s" or '):format(other) or ""
+    local also = others and '"random", "step" or ' or ""
     raise(("%ssigns must be %sa list of %d times 1 or -1, got %s"):format(where, also, length, shown(signs)))
   end
 end
@@ -143,7 +144,7 @@ local function check_hadamard(where, operand)
     raise(("%s.hadamard must be 16, 32, 64 or 128, got %s"):format(where, shown(length)))
   end
   if operand.history ~= nil then raise(where .. ".hadamard has no meaning beside a history") end
-  check_signs(where .. ".", operand.signs, length, "random")
+  check_signs(where .. ".", operand.signs, length, drawn_signs)
 end
 
 local function check_history(where, operand)
@@ -236,10 +237,8 @@ end
 
 -- A transform cancels out of a product that both its operands have been through, along what it sums over.
 local function check_transforms(where, recipe)
-  for name, pair in pairs {
-    forward = {"input", "weight"}, input_grad = products.input_grad, weight_grad = products.weight_grad,
-  } do
-    local own = recipe[name]
+  for _, name in ipairs {"forward", "input_grad", "weight_grad"} do
+    local own, pair = recipe[name], name == "forward" and {"input", "weight"} or products[name]
     local computed = own ~= "full" and not (name == "weight_grad" and own == nil)
     local first, second = recipe[pair[1]], recipe[pair[2]]
     if type(own) == "table" then

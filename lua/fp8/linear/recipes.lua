@@ -38,7 +38,8 @@
 --            product sums over, x · diag(s) · H / √n with the Hadamard matrix H, and rounded to its dtype; what whole
 --            groups leave of a row or column stays as it is. Both operands of a product are transformed alike, which
 --            leaves it what it would be without rounding. Such a product multiplies values
---   signs    s: a list of 1 and -1; "random": drawn once and for all; nil: 1
+--   signs    s: a list of 1 and -1; "random": drawn once and for all; "step": drawn anew each time that the product is
+--            computed; nil: 1
 --   rounding that of this operand: "nearest" or "stochastic"; the recipe's unless it is given
 --   history  n: delayed scaling, for scale = "tensor". The scale comes from the largest absmax of the last n training
 --            steps instead of that of this one (for the first step it is its own), and what is larger saturates. The
@@ -220,14 +221,13 @@ recipes.nvfp4 = {
 
 local function mxfp4(along)
   local operand = mx("e2m1", along)
-  operand.headroom, operand.hadamard, operand.signs = 4 / 3, 64, "random"
+  operand.headroom, operand.hadamard, operand.signs = 4 / 3, 64, "step"
   return operand
 end
 
 --- Tseng et al., "Training LLMs with MXFP4" (2025): the gradients' products in MXFP4 after a Hadamard transform with
 -- random signs, rounded stochastically and scaled so that nothing saturates; the forward pass in full. (There elements
--- are multiplied with 3/4 below a scale from absmax, and products with 16/9; here the scale is that of 4/3 absmax. And
--- there signs are drawn anew for every product.)
+-- are multiplied with 3/4 below a scale from absmax, and products with 16/9; here the scale is that of 4/3 absmax.)
 recipes.mxfp4 = {
   input = "full",
   weight = "full",
