@@ -30,11 +30,11 @@ local formats = {
   e5m2 = fp8.create_map(true, 5, 2, 8),
   dynamic = fp8.create_dynamic_map(),
 }
-local maps, hardware = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}
+local maps, hardware, small = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}, {"e2m1", "e3m2", "int8"}
 
 -- What is measured: a title, the bytes that one value costs (d: those of the tensor's dtype), and a function that makes
--- the call. `format` is a map or, in the second list, the name of a hardware format. Scales are not in the bytes: at
--- most 4 in 256 values.
+-- the call. `format` is a map or, in the second list, the name of a hardware format. Scales are not in the bytes, at
+-- most 4 in 256 values, but for small blocks.
 
 local function fake_quantize(blocksize, sums)
   return function(format, dtype)
@@ -113,6 +113,29 @@ local function of_casts(d, columns)
   }
 end
 
+local function in_tiles(rows, columns, scale_rounding, second_scale, outputs)
+  return function(format)
+    local quantizer = core.quantizer {
+      format = format, blocksize = {rows, columns}, scale_rounding = scale_rounding, second_scale = second_scale,
+    }
+    return function(x) return core.quantize(x, quantizer, outputs or "values") end
+  end
+end
+
+-- Scales are 4 bytes for so many values that they count here.
+local function of_small(d)
+  return {
+    {"values, 1 x 16, E4M3", 2 * d, in_tiles(1, 16, "e4m3")},
+    {"… one scale above (NVFP4)", 3 * d, in_tiles(1, 16, "e4m3", "tensor")},
+    {"… 16 x 16", 3 * d, in_tiles(16, 16, "e4m3", "tensor")},
+    {"… 16 x 1", 3 * d, in_tiles(16, 1, "e4m3", "tensor")},
+    {"values, 1 x 32, MX", 2 * d, in_tiles(1, 32, "mx")},
+    {"… 32 x 1", 2 * d, in_tiles(32, 1, "mx")},
+    {"codes, 1 x 16, E4M3", d + 1.25, in_tiles(1, 16, "e4m3", nil, "codes scale")},
+    {"codes, 1 x 32, MX", d + 1.125, in_tiles(1, 32, "mx", nil, "codes scale")},
+  }
+end
+
 local function of_others(d)
   local function transpose(_, _, x)
     local codes = core.quantize(x, core.quantizer {format = "e4m3"}, "codes")
@@ -122,6 +145,9 @@ local function of_others(d)
   return {
     {"column sums", d, column_sum},
     {"transpose of codes", 2, transpose},
+    {"Hadamard 16, rows", 2 * d, function() return function(x) return core.hadamard(x, 16, false) end end},
+    {"Hadamard 16, columns", 2 * d, function() return function(x) return core.hadamard(x, 16, true) end end},
+    {"Hadamard 64, columns", 2 * d, function() return function(x) return core.hadamard(x, 64, true) end end},
   }
 end
 
@@ -156,7 +182,7 @@ local function bench(dtype, options)
     print((table.concat(header):gsub("%s+$", "")))
     for _, kernel in ipairs(kernels) do
       local name, bytes, make_call = unpack(kernel)
-      local cells = {(name:find("…", 1, true) and "%-32s %7d" or "%-30s %7d"):format(name, bytes)}
+      local cells = {(name:find("…", 1, true) and "%-32s %7.4g" or "%-30s %7.4g"):format(name, bytes)}
       for _, column in ipairs(columns) do
         local seconds = seconds_of(make_call(format_of(column), dtype, pool[1]))
         local moved = bytes * count / seconds
@@ -170,6 +196,7 @@ local function bench(dtype, options)
 
   print_rows("maps", of_maps(d), maps, function(name) return formats[name] end)
   print_rows("hardware formats", of_casts(d, shape.columns), hardware, function(name) return name end)
+  print_rows("small formats", of_small(d), small, function(name) return name end)
   print_rows("others", of_others(d), {""}, function() end)
 end
 

@@ -86,17 +86,66 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   }
 }
 
+/* Blocks of less than this many elements are scaled all at once, with a scale for every element. */
+enum { SPREAD_BELOW = 64 };
+
+VECTORIZE static void spread(float *restrict out, float value, int n) {
+  for (int i = 0; i < n; i++) out[i] = value;
+}
+
+/* As scaled_element does it where nothing is divided: the inverse is 0 where elements count as 0. */
+VECTORIZE static void scale_each(float *restrict out, const float *restrict x, const float *restrict inverse,
+                                 float limit, int n) {
+  for (int i = 0; i < n; i++) {
+    float scaled = inverse[i] == 0 ? 0.0f : x[i] * inverse[i];
+    scaled = scaled > limit ? limit : scaled;
+    out[i] = scaled < -limit ? -limit : scaled;
+  }
+}
+
+static BlockScaling scaling_at(const Quantize *job, int64_t block, const float *x, int n) {
+  return job->known_scale ? scaling_with(job->quantizer, job->known_scale[block])
+                          : scaling_of_block(job->quantizer, block, largest_magnitude(x, n));
+}
+
+/* quantize_together for very short blocks; false if elements have to be divided. */
+static bool quantize_spread(const Quantize *job, int64_t begin, int64_t end, const float *x, int n) {
+  const int64_t start = begin * job->blocksize;
+  const int length = (int)job->blocksize;
+  float scale[CHUNK], inverse[CHUNK], values[CHUNK];
+  bool broken = false;
+  for (int first = 0; begin < end; first += length, begin++) {
+    int count = (int)end_of(first, length, n) - first;
+    BlockScaling scaling = scaling_at(job, begin, x + first, count);
+    if (scaling.divide && !scaling.empty) return false;
+    if (job->scale) job->scale[begin] = scaling.scale;
+    broken |= scaling.broken;
+    spread(scale + first, scaling.scale, count);
+    spread(inverse + first, scaling.empty ? 0.0f : scaling.inverse, count);
+  }
+  if (!job->codes && !job->out) return true;
+  uint8_t buffer[CHUNK], *codes = job->codes ? job->codes + start : buffer;
+  scale_each(values, x, inverse, job->search ? job->quantizer->rule.limit : INFINITY, n);
+  encode_scaled(job->quantizer, job->search, codes, values, start, n);
+  for (int i = 0; broken && !job->search && i < n; i++) codes[i] = scale[i] != scale[i] ? FLOAT8_NAN : codes[i];
+  if (!job->out) return true;
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  decode_scaled(job->quantizer, out, codes, 1.0f, n);
+  multiply_floats(out, out, scale, n);
+  store_floats(job->out_dtype, job->out, start, n, out);
+  return true;
+}
+
 /* Blocks begin … end - 1, which are at most CHUNK elements together. */
 static void quantize_together(const Quantize *job, int64_t begin, int64_t end) {
   const int64_t start = begin * job->blocksize;
   const int length = (int)job->blocksize, n = (int)(end_of(start, (end - begin) * length, job->count) - start);
   float buffer[CHUNK], values[CHUNK], scale[CHUNK];
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
+  if (length < SPREAD_BELOW && quantize_spread(job, begin, end, x, n)) return;
   for (int first = 0, i = 0; first < n; first += length, i++) {
     int count = (int)end_of(first, length, n) - first;
-    BlockScaling scaling = job->known_scale
-                               ? scaling_with(job->quantizer, job->known_scale[begin + i])
-                               : scaling_of_block(job->quantizer, begin + i, largest_magnitude(x + first, count));
+    BlockScaling scaling = scaling_at(job, begin + i, x + first, count);
     scale[i] = scaling.scale;
     if (job->scale) job->scale[begin + i] = scaling.scale;
     scale_values(values + first, x + first, &scaling, count);
