@@ -60,6 +60,29 @@ template <> struct Encoder<ENCODING_MAP> {
   }
 };
 
+/* A map's grid: words are the numbers that the codes stand for. */
+template <> struct Encoder<ENCODING_GRID> {
+  FormatGrid grid;
+
+  __device__ explicit Encoder(const FormatGrid &of_map) : grid(of_map) {}
+  __device__ void scale_by(float) {}
+
+  __device__ void encode(const float *scaled, uint32_t (&word)[4]) const {
+#pragma unroll
+    for (int k = 0; k < 4; k++) word[k] = float_to_bits(grid_nearest(&grid, scaled[k]));
+  }
+  __device__ uint32_t codes(const uint32_t (&word)[4]) const {
+    uint32_t result = 0;
+#pragma unroll
+    for (int k = 0; k < 4; k++) result |= (uint32_t)grid_code(&grid, float_from_bits(word[k])) << 8 * k;
+    return result;
+  }
+  __device__ void decode(const uint32_t (&word)[4], float *result) const {
+#pragma unroll
+    for (int k = 0; k < 4; k++) result[k] = float_from_bits(word[k]);
+  }
+};
+
 /* E4M3 or E5M2: word[0] is the four codes, the others are unused. */
 template <Encoding ENCODING> struct Encoder {
   __device__ Encoder(NoStage &, const MapTable *) {}
@@ -105,5 +128,15 @@ template <Encoding ENCODING> struct Encoder {
     numbers(word[0] >> 16, result[2], result[3]);
   }
 };
+
+/* The plan's; the whole thread block together. */
+template <Encoding ENCODING>
+__device__ inline Encoder<ENCODING> make_encoder(typename StageOf<ENCODING>::Type &stage, const QuantizePlan &plan) {
+  if constexpr (ENCODING == ENCODING_GRID) {
+    return Encoder<ENCODING>(plan.grid);
+  } else {
+    return Encoder<ENCODING>(stage, plan.map);
+  }
+}
 
 #endif

@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(BLOCK)
     quantize_kernel(const __grid_constant__ QuantizePlan plan, const BlockPieces pieces) {
   __shared__ __align__(16) MapTable table;
   __shared__ uint32_t warp_magnitude[2][BLOCK / WARP];
-  if (uses_map<ENCODING>(plan)) stage_table(&table, plan.map, sizeof table);
+  if (ENCODING != ENCODING_GRID && uses_map<ENCODING>(plan)) stage_table(&table, plan.map, sizeof table);
   const bool stochastic = ENCODING == ENCODING_ANY ? plan.stochastic : STOCHASTIC;
   const int group = pieces.group, groups = BLOCK / group;
   const int lane = threadIdx.x % group;
@@ -197,6 +197,7 @@ cudaError_t run(Launch launch, const QuantizePlan &plan) {
 
 template <typename Scalar> cudaError_t run_vectors(Launch launch, const QuantizePlan &plan) {
   constexpr int width = 16 / sizeof(Scalar);
+  if (plan.grid.bits > 0 && plan.stochastic) return run<Scalar, width, ENCODING_GRID, true>(launch, plan);
   return with_encoding(plan, [&](auto encoding) {
     constexpr Encoding value = decltype(encoding)::value;
     return plan.stochastic ? run<Scalar, width, value, true>(launch, plan)

@@ -11,9 +11,9 @@
 constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;
 
-/* ENCODING_ANY looks at the plan in every call, for rarely used shapes; the others leave only their own code in a
- * kernel. */
-enum Encoding { ENCODING_MAP, ENCODING_E4M3, ENCODING_E5M2, ENCODING_ANY };
+/* ENCODING_GRID is a map that has a grid, ENCODING_MAP any map. ENCODING_ANY looks at the plan in every call, for rarely used
+ * shapes; the others leave only their own code in a kernel. */
+enum Encoding { ENCODING_MAP, ENCODING_GRID, ENCODING_E4M3, ENCODING_E5M2, ENCODING_ANY };
 
 __host__ __device__ inline Encoding encoding_of(const QuantizePlan &plan) {
   switch (plan.format) {
@@ -40,7 +40,7 @@ template <> constexpr Encoding encoding_of_code<E5M2> = ENCODING_E5M2;
 
 template <Encoding ENCODING> struct EncodingIs { static constexpr Encoding value = ENCODING; };
 
-/* f of the plan's encoding as a type. */
+/* f of the plan's encoding as a type, a map being ENCODING_MAP. */
 template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
   switch (encoding_of(plan)) {
   case ENCODING_MAP:
@@ -49,6 +49,7 @@ template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
     return f(EncodingIs<ENCODING_E4M3>());
   case ENCODING_E5M2:
     return f(EncodingIs<ENCODING_E5M2>());
+  case ENCODING_GRID:
   case ENCODING_ANY:
     break;
   }
@@ -61,7 +62,7 @@ template <Encoding ENCODING> __host__ __device__ inline Encoding encoding_in(con
 }
 
 template <Encoding ENCODING> __device__ inline bool uses_map(const QuantizePlan &plan) {
-  return ENCODING == ENCODING_ANY ? plan.map != nullptr : ENCODING == ENCODING_MAP;
+  return ENCODING == ENCODING_ANY ? plan.map != nullptr : ENCODING == ENCODING_MAP || ENCODING == ENCODING_GRID;
 }
 
 /* `random` is 32 uniform bits, unused unless `stochastic`. */
@@ -72,6 +73,9 @@ __host__ __device__ inline uint8_t encode(const QuantizePlan &plan, const MapTab
   case ENCODING_MAP:
     return stochastic ? map_stochastic(table.value, table.midpoint, table.start, scaled, random)
                       : map_nearest(table.midpoint, table.start, scaled);
+  case ENCODING_GRID:
+    return grid_code(&plan.grid,
+                     stochastic ? grid_stochastic(&plan.grid, scaled, random) : grid_nearest(&plan.grid, scaled));
   case ENCODING_E4M3:
     return stochastic ? e4m3_stochastic(scaled, random) : e4m3_from_float(scaled, true);
   case ENCODING_E5M2:
@@ -88,6 +92,8 @@ __host__ __device__ inline float decode(const QuantizePlan &plan, const float *v
   switch (encoding_in<ENCODING>(plan)) {
   case ENCODING_MAP:
     return value[code];
+  case ENCODING_GRID:
+    return grid_value(&plan.grid, code);
   case ENCODING_E4M3:
     return e4m3_to_float(code);
   case ENCODING_E5M2:

@@ -2,6 +2,7 @@
 #ifndef FP8_KERNELS_QUANTIZE_H
 #define FP8_KERNELS_QUANTIZE_H
 
+#include "core/formats/grid.h"
 #include "core/formats/hadamard.h"
 #include "core/formats/scale.h"
 #include "kernels.h"
@@ -15,6 +16,7 @@ enum { QUANTIZE_PIECE = 4096 };
 
 typedef struct QuantizePlan {
   const MapTable *map; /* on the device; NULL for a hardware format */
+  FormatGrid grid;     /* of a map, if it has one */
   DType format;        /* e4m3 or e5m2 without a map */
   const void *x;       /* of a quantization */
   DType dtype;         /* of x: f32, f16 or bf16 */

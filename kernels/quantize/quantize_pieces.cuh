@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
   __shared__ typename StageOf<ENCODING>::Type stage;
   __shared__ uint32_t warp_magnitude[2][WARP];
   const QuantizePlan &plan = pieces.quantize;
-  Encoder<ENCODING> encoder(stage, plan.map);
+  Encoder<ENCODING> encoder = make_encoder<ENCODING>(stage, plan);
   if (DIVIDE && sizeof(Scalar) == 4) encoder.scale_by(0x1p-24f);
   float sum[VECTORS][width] = {};
   BlockScaling general = scaling_of<ENCODING>(plan, 0);
@@ -129,6 +129,7 @@ cudaError_t run_encoding(Launch launch, const PiecesPlan &plan) {
 
 template <typename Scalar> cudaError_t run_pieces(Launch launch, const PiecesPlan &plan) {
   if (plan.quantize.divide) return run_encoding<Scalar, ENCODING_MAP, true>(launch, plan);
+  if (plan.quantize.grid.bits > 0) return run_encoding<Scalar, ENCODING_GRID, false>(launch, plan);
   return with_encoding(plan.quantize, [&](auto encoding) {
     return run_encoding<Scalar, decltype(encoding)::value, false>(launch, plan);
   });

@@ -59,6 +59,8 @@ template <int WIDTH> __device__ inline BlockScaling scaling_of_column(const Colu
   return scaling;
 }
 
+template <Encoding ENCODING> constexpr bool is_of_map = ENCODING == ENCODING_MAP || ENCODING == ENCODING_GRID;
+
 /* Nearest codes by an encoder. */
 template <int WIDTH, Encoding ENCODING>
 __device__ inline void encode_nearest(const Encoder<ENCODING> &encoder, float limit, const ColumnScales<WIDTH> &columns,
@@ -67,7 +69,7 @@ __device__ inline void encode_nearest(const Encoder<ENCODING> &encoder, float li
   for (int k = 0; k < WIDTH; k++) {
     const BlockScaling scaling = scaling_of_column<WIDTH>(columns, k);
     value[k] = columns.plain ? value[k] * columns.inverse[k] : scaled_element(value[k], &scaling);
-    if (ENCODING == ENCODING_MAP) value[k] = fminf(fmaxf(value[k], -limit), limit);
+    if (is_of_map<ENCODING>) value[k] = fminf(fmaxf(value[k], -limit), limit);
   }
 #pragma unroll
   for (int k = 0; k < WIDTH; k += 4) {
@@ -77,7 +79,7 @@ __device__ inline void encode_nearest(const Encoder<ENCODING> &encoder, float li
 #pragma unroll
     for (int j = 0; j < 4; j++) codes.element[k + j] = (uint8_t)(four >> 8 * j);
   }
-  if constexpr (ENCODING != ENCODING_MAP) {
+  if constexpr (!is_of_map<ENCODING>) {
     if (columns.plain) return;
 #pragma unroll
     for (int k = 0; k < WIDTH; k++) {
@@ -107,7 +109,7 @@ template <Encoding ENCODING> struct TilesEncoder {
   float limit;
   const float *value;
   __device__ TilesEncoder(Stage &stage, const QuantizePlan &plan)
-      : encoder(stage, plan.map), limit(isinf(plan.rule.limit) ? LOOKUP_LIMIT : plan.rule.limit) {
+      : encoder(make_encoder<ENCODING>(stage, plan)), limit(isinf(plan.rule.limit) ? LOOKUP_LIMIT : plan.rule.limit) {
     value = entries_of(stage);
   }
   __device__ static const float *entries_of(const LookupStage &stage) { return stage.value; }
@@ -246,6 +248,7 @@ template <typename Scalar, int WIDTH, Encoding ENCODING> cudaError_t run(Launch 
 
 template <typename Scalar> cudaError_t run_format(Launch launch, const TilesPlan &plan) {
   constexpr int width = vector_width<Scalar>;
+  if (plan.quantize.grid.bits > 0 && !plan.quantize.stochastic) return run<Scalar, width, ENCODING_GRID>(launch, plan);
   if (plan.looks_up) return run<Scalar, width, ENCODING_MAP>(launch, plan);
   if (plan.quantize.map || plan.quantize.stochastic) return run<Scalar, width, ENCODING_ANY>(launch, plan);
   return with_float8(plan.quantize.format,

@@ -100,7 +100,7 @@ __device__ inline void encode_vector(const Encoder<ENCODING> &encoder, const Vec
     value[k] = DIVIDE ? quotient<Scalar>(value[k], scaling.divisor, scaling.inverse, scaling.vanishing)
                       : value[k] * scaling.inverse;
   }
-  if (ENCODING == ENCODING_MAP && !isinf(scaling.general.limit)) {
+  if (ENCODING == ENCODING_GRID || (ENCODING == ENCODING_MAP && !isinf(scaling.general.limit))) {
     const float limit = scaling.general.limit;
 #pragma unroll
     for (int k = 0; k < width; k++) value[k] = fminf(fmaxf(value[k], -limit), limit);
@@ -108,7 +108,7 @@ __device__ inline void encode_vector(const Encoder<ENCODING> &encoder, const Vec
 #pragma unroll
   for (int k = 0; k < width / 4; k++) {
     encoder.encode(value + 4 * k, word[k]);
-    if (ENCODING != ENCODING_MAP && scaling.general.broken) word[k][0] = 0x7F7F7F7Fu;
+    if (ENCODING != ENCODING_MAP && ENCODING != ENCODING_GRID && scaling.general.broken) word[k][0] = 0x7F7F7F7Fu;
   }
 }
 

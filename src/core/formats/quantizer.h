@@ -2,6 +2,7 @@
 #ifndef FP8_CORE_QUANTIZER_H
 #define FP8_CORE_QUANTIZER_H
 
+#include "core/formats/grid.h"
 #include "core/formats/map.h"
 #include "core/formats/scale.h"
 #include "core/random.h"
@@ -23,6 +24,7 @@
  * Stochastic rounding of element i takes word i % 4 of random_block(random, i / 4). */
 typedef struct Quantizer {
   Map *map;
+  FormatGrid grid;   /* of a map's values, if they have one: a faster way to the same codes */
   DType format;      /* DTYPE_E4M3 or DTYPE_E5M2 where map is NULL; DTYPE_U8 otherwise: the dtype of codes */
   int64_t blocksize; /* at least 1; means nothing for tiles */
   int64_t tile_rows, tile_columns; /* at least 1; 0 for blocks */

@@ -3,6 +3,7 @@
 #ifndef FP8_CORE_SMALL_H
 #define FP8_CORE_SMALL_H
 
+#include "core/formats/grid.h"
 #include "core/formats/map.h"
 
 enum { MAP_ZERO = 128 };
@@ -14,6 +15,7 @@ typedef struct SmallFormat {
   int exponent;      /* of the largest power of two */
   int mantissa_bits; /* of a number, not counting the leading one */
   float largest, smallest_normal, smallest;
+  FormatGrid grid;
 } SmallFormat;
 
 enum { SMALL_FORMATS = 6 };

@@ -8,6 +8,7 @@ bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quan
       .format = quantizer->format,
       .count = count,
       .blocksize = quantizer->blocksize < count ? quantizer->blocksize : count,
+      .grid = quantizer->grid,
       .rule = quantizer->rule,
       .upper = quantizer->upper ? tensor_data(quantizer->upper) : NULL,
       .upper_each = quantizer->upper_each,

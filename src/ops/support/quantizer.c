@@ -8,6 +8,7 @@ static bool compile_format(Quantizer *quantizer, Format format) {
   quantizer->format = DTYPE_U8;
   if (format.small) {
     quantizer->map = small_format_map(format.small);
+    quantizer->grid = format.small->grid;
     return quantizer->map != NULL;
   }
   const Tensor *map = format.map;
