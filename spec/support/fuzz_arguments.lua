@@ -193,6 +193,10 @@ return function(random, device, pool_size)
     }
   end
 
+  function makers.recipe_changes()
+    return pick {{rounding = "stochastic"}, {input = make "operand"}, {forward = "full"}, {inputs = 1}, {}}
+  end
+
   function makers.recipe()
     local names = {}
     for name in pairs(fp8.recipes) do names[#names + 1] = name end

@@ -184,6 +184,7 @@ for names, kinds in ([[
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
   convert: layer recipe filter
+  fp8.recipe: recipe recipe_changes
   with: layer string callback callback
   finally: callback callback tensor
   core.scope: callback tensor callback
