@@ -98,6 +98,24 @@ $(BUILD)/kernels/%.cu.o: kernels/%.cu Makefile
 	@mkdir -p $(@D)
 	$(call say,nvcc)$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
+# ---- Several processes ------------------------------------------------------------------------------------------------
+
+# Where MPI (Open MPI's or MPICH's mpicc) or NCCL's header is found. NCCL itself is looked for when it is first needed.
+MPICC ?= $(shell command -v mpicc 2>/dev/null)
+NCCL := $(firstword $(wildcard $(CUDA)/include/nccl.h /usr/include/nccl.h /usr/local/include/nccl.h))
+DISTRIBUTED_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(sort $(wildcard src/distributed/*.c)))
+
+ifneq ($(MPICC)$(and $(NVCC),$(NCCL)),)
+all: $(BUILD)/fp8/distributed.so
+endif
+
+$(BUILD)/fp8/distributed.so: $(DISTRIBUTED_OBJECTS) $(BUILD)/fp8/core.so
+	$(call say,link)$(CC) -o $@ $(DISTRIBUTED_OBJECTS) $(LINK_FLAGS) -Wl,-rpath,'$$ORIGIN' \
+	  -L$(@D) -l:core.so $(if $(MPICC),$(shell $(MPICC) -show 2>/dev/null | tr ' ' '\n' | grep -E '^-(L|l|Wl)')) -ldl
+
+$(BUILD)/src/distributed/mpi.c.o: C_FLAGS += $(if $(MPICC),-DFP8_MPI $(shell $(MPICC) -show 2>/dev/null | tr ' ' '\n' | grep '^-I'))
+$(BUILD)/src/distributed/nccl.c.o: C_FLAGS += $(if $(and $(NVCC),$(NCCL)),-DFP8_NCCL -I$(CUDA)/include -I$(dir $(NCCL)))
+
 # ---- Running ----------------------------------------------------------------------------------------------------------
 
 LUA = LUA_PATH='lua/?.lua;lua/?/init.lua;;' LUA_CPATH='$(BUILD)/?.so;;' $(WITH) luajit
@@ -207,4 +225,4 @@ help: ## list the targets
 .PHONY: all cuda demo test bench repl docs pictures lint memcheck threadcheck sanitize fuzz editor install uninstall clean help
 .DEFAULT_GOAL := all
 
--include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d)
+-include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(DISTRIBUTED_OBJECTS:.o=.d)

@@ -73,7 +73,7 @@ end
 
 -- Loaded when first used: by field, a module, and the field in it if not the module itself.
 local places = {
-  nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"},
+  nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"}, distributed = {"fp8.distributed"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
   convert = {"fp8.nn.convert"}, analyze = {"fp8.watch.analyze"}, watch = {"fp8.watch"},
   memory_report = {"fp8.memory_report"}, gradcheck = {"fp8.autograd.gradcheck"},

@@ -165,3 +165,10 @@ bool cuda_synchronize(int index) {
   if (!device || !cuda_check_not_capturing(device, "waiting for the device")) return false;
   return cuda_check(cudaStreamSynchronize(device->launch.stream), "cudaStreamSynchronize") && check_fault(device);
 }
+
+/* The stream of the current context's work on a device, for distributed/nccl.c, whose work is part of that; NULL with an
+ * error. */
+FP8_API void *fp8_cuda_stream(int index) {
+  const CudaDevice *device = cuda_device(index);
+  return device ? device->launch.stream : NULL;
+}
