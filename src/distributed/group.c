@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/context.h"
 #include "distributed/channel.h"
 
 enum { CALL_MAX = 256, VERDICT_MAX = 500, GROUP_MAX = 4096 };
@@ -34,7 +35,7 @@ bool group_fail(const char *format, ...) {
   va_start(arguments, format);
   if (!failure[0]) vsnprintf(failure, sizeof failure, format, arguments);
   va_end(arguments);
-  return error_set("%s", failure);
+  return context_current() && error_set("%s", failure); /* there is none when the process ends */
 }
 
 bool group_fail_transfer(Outcome outcome) {
@@ -234,31 +235,35 @@ static bool start(Group *out, double timeout) {
 
 static bool on_cpu(const Tensor *tensor) { return tensor_device(tensor).kind == DEVICE_CPU; }
 
+static bool computes(void) {
+  return group.reduces || error_set("without MPI only tensors on GPUs travel: start the processes with mpirun");
+}
+
 static bool all_reduce(Tensor *x, Reduction reduction) {
   tensor_changing(x);
-  return on_cpu(x) ? channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction);
+  return on_cpu(x) ? computes() && channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction);
 }
 
 static bool broadcast(Tensor *x, int source) {
   if (group.rank != source) tensor_changing(x);
-  return on_cpu(x) ? channel->broadcast(x, source) : nccl_broadcast(x, source);
+  return on_cpu(x) ? computes() && channel->broadcast(x, source) : nccl_broadcast(x, source);
 }
 
 static bool all_gather(Tensor *out, const Tensor *x) {
-  return on_cpu(x) ? channel->all_gather(out, x) : nccl_all_gather(out, x);
+  return on_cpu(x) ? computes() && channel->all_gather(out, x) : nccl_all_gather(out, x);
 }
 
 static bool reduce_scatter(Tensor *out, const Tensor *x, Reduction reduction) {
-  return on_cpu(x) ? channel->reduce_scatter(out, x, reduction) : nccl_reduce_scatter(out, x, reduction);
+  return on_cpu(x) ? computes() && channel->reduce_scatter(out, x, reduction) : nccl_reduce_scatter(out, x, reduction);
 }
 
 static bool send_to(const Tensor *x, int rank) {
-  return on_cpu(x) ? channel->send_tensor(x, rank) : nccl_send(x, rank);
+  return on_cpu(x) ? computes() && channel->send_tensor(x, rank) : nccl_send(x, rank);
 }
 
 static bool receive_from(Tensor *x, int rank) {
   tensor_changing(x);
-  return on_cpu(x) ? channel->receive_tensor(x, rank) : nccl_receive(x, rank);
+  return on_cpu(x) ? computes() && channel->receive_tensor(x, rank) : nccl_receive(x, rank);
 }
 
 FP8_API const Distributed *fp8_distributed_open(void) {
