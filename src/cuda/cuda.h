@@ -26,6 +26,8 @@ typedef struct CudaDevice {
   cudaMemPool_t pool;
   cudaStream_t
       side;       /* for what must be done at once while `launch.stream` is captured; NULL before the first capture */
+  cudaStream_t beside;     /* for what goes on beside the work (beside.c); NULL before it is first needed */
+  cudaEvent_t fork, join;  /* where it begins and ends */
   bool preparing; /* the work is a rehearsal for a capture */
   bool capturing;
   int graphs;              /* captured and not released */
@@ -87,6 +89,7 @@ const MapTable *cuda_map_table(const CudaDevice *device, Map *map);
 void cuda_release_retired_maps(CudaDevice *device);
 
 extern const Allocator cuda_allocator;
+void cuda_release_beside(CudaDevice *device);
 /* Gives cached memory back, at the end of a context. */
 void cuda_release_memory(CudaDevice *device);
 /* The same of what products need. */

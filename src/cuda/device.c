@@ -96,6 +96,7 @@ static void release_devices(void *data) {
     cuda_release_products(device);
     cuda_release_memory(device);
     if (device->side) cudaStreamDestroy(device->side);
+    cuda_release_beside(device);
     cudaStreamDestroy(device->launch.stream);
     cudaFreeHost((void *)device->fault);
   }
@@ -164,11 +165,4 @@ bool cuda_synchronize(int index) {
   CudaDevice *device = cuda_device(index);
   if (!device || !cuda_check_not_capturing(device, "waiting for the device")) return false;
   return cuda_check(cudaStreamSynchronize(device->launch.stream), "cudaStreamSynchronize") && check_fault(device);
-}
-
-/* The stream of the current context's work on a device, for distributed/nccl.c, whose work is part of that; NULL with an
- * error. */
-FP8_API void *fp8_cuda_stream(int index) {
-  const CudaDevice *device = cuda_device(index);
-  return device ? device->launch.stream : NULL;
 }

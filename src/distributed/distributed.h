@@ -38,7 +38,10 @@ typedef struct Distributed {
   bool (*agree)(const char *call);
   /* The same of two ranks. */
   bool (*agree_with)(int rank, const char *call);
-  bool (*all_reduce)(Tensor *x, Reduction reduction);
+  /* `beside`: nothing that is enqueued later waits for it, until `join`; matters on GPUs only. */
+  bool (*all_reduce)(Tensor *x, Reduction reduction, bool beside);
+  /* What is enqueued from now on waits for what goes on beside it on the device of x. */
+  bool (*join)(const Tensor *x);
   bool (*broadcast)(Tensor *x, int source);
   /* out: x of each rank one after the other. */
   bool (*all_gather)(Tensor *out, const Tensor *x);

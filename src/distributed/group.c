@@ -239,10 +239,12 @@ static bool computes(void) {
   return group.reduces || error_set("without MPI only tensors on GPUs travel: start the processes with mpirun");
 }
 
-static bool all_reduce(Tensor *x, Reduction reduction) {
+static bool all_reduce(Tensor *x, Reduction reduction, bool beside) {
   tensor_changing(x);
-  return on_cpu(x) ? computes() && channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction);
+  return on_cpu(x) ? computes() && channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction, beside);
 }
+
+static bool join(const Tensor *x) { return on_cpu(x) || nccl_join(x); }
 
 static bool broadcast(Tensor *x, int source) {
   if (group.rank != source) tensor_changing(x);
@@ -274,6 +276,7 @@ FP8_API const Distributed *fp8_distributed_open(void) {
       .agree = agree,
       .agree_with = agree_with,
       .all_reduce = all_reduce,
+      .join = join,
       .broadcast = broadcast,
       .all_gather = all_gather,
       .reduce_scatter = reduce_scatter,

@@ -7,8 +7,12 @@
 
 static bool refuse(void) { return error_set("fp8 was built without NCCL, which tensors on GPUs need"); }
 
-bool nccl_all_reduce(Tensor *x, Reduction reduction) {
-  (void)x, (void)reduction;
+bool nccl_all_reduce(Tensor *x, Reduction reduction, bool beside) {
+  (void)x, (void)reduction, (void)beside;
+  return refuse();
+}
+bool nccl_join(const Tensor *x) {
+  (void)x;
   return refuse();
 }
 bool nccl_broadcast(Tensor *x, int source) {
@@ -56,7 +60,13 @@ static struct {
   __typeof__(ncclRecv) *receive;
 } nccl;
 
-static void *(*stream_of)(int index); /* cuda.so's */
+/* Those of cuda/beside.c. */
+static struct {
+  void *(*stream)(int index);
+  void *(*fork)(int index);
+  bool (*join)(int index);
+} cuda;
+
 static ncclComm_t communicator;
 static int communicator_device;
 
@@ -65,7 +75,7 @@ static int communicator_device;
 static bool find(void *library, const char *name, void *function) {
   void *symbol = dlsym(library, name);
   memcpy(function, &symbol, sizeof symbol);
-  return symbol || error_set("NCCL has no %s: it is too old", name);
+  return symbol || error_set("there is no %s: the library is of another version", name);
 }
 
 static bool load(void) {
@@ -86,18 +96,17 @@ static bool load(void) {
 }
 
 /* The CUDA backend, which is loaded, lies beside this library. */
-static bool find_stream(void) {
-  if (stream_of) return true;
+static bool find_streams(void) {
+  if (cuda.stream) return true;
   Dl_info own;
   char path[4096] = "";
   if (dladdr((void *)&communicator, &own) != 0) snprintf(path, sizeof path, "%s", own.dli_fname);
   char *name = strrchr(path, '/');
   if (name) snprintf(name, sizeof path - (size_t)(name - path), "/cuda.so");
   void *library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-  void *symbol = library ? dlsym(library, "fp8_cuda_stream") : NULL;
-  if (!symbol) return error_set("%s is not loaded, or of another build of fp8", path);
-  memcpy(&stream_of, &symbol, sizeof symbol);
-  return true;
+  if (!library) return error_set("%s is not loaded", path);
+  return find(library, "fp8_cuda_fork", &cuda.fork) && find(library, "fp8_cuda_join", &cuda.join) &&
+         find(library, "fp8_cuda_stream", &cuda.stream);
 }
 
 static bool check(ncclResult_t result, const char *call) {
@@ -113,7 +122,7 @@ typedef struct Invitation {
 static bool open_communicator(int device) {
   Invitation invitation;
   memset(&invitation, 0, sizeof invitation);
-  bool ready = load() && find_stream() && stream_of(device);
+  bool ready = load() && find_streams() && cuda.stream(device);
   if (group_now()->rank == 0 && ready) invitation.valid = nccl.get_unique_id(&invitation.id) == ncclSuccess;
   if (!group_share(&invitation, sizeof invitation)) return false;
   if (!ready) return false;
@@ -131,7 +140,7 @@ static cudaStream_t stream_for(const Tensor *x) {
     error_set("this rank works with cuda:%d, the tensor is on cuda:%d", communicator_device, device);
     return NULL;
   }
-  return stream_of(device);
+  return cuda.stream(device);
 }
 
 void nccl_close(bool failed) {
@@ -195,13 +204,16 @@ static ncclRedOp_t operation_of(Reduction reduction) {
 
 /* --- the table's functions --- */
 
-bool nccl_all_reduce(Tensor *x, Reduction reduction) {
+bool nccl_all_reduce(Tensor *x, Reduction reduction, bool beside) {
   cudaStream_t stream = stream_for(x);
+  if (stream && beside) stream = cuda.fork(communicator_device);
   void *data = tensor_data(x);
   return stream && check(nccl.all_reduce(data, data, (size_t)tensor_count(x), sum_type(x->dtype),
                                          operation_of(reduction), communicator, stream),
                          "ncclAllReduce");
 }
+
+bool nccl_join(const Tensor *x) { return stream_for(x) && cuda.join(communicator_device); }
 
 bool nccl_broadcast(Tensor *x, int source) {
   cudaStream_t stream = stream_for(x);

@@ -79,10 +79,14 @@ static Reduction check_reduction(lua_State *L, int index) {
 
 /* The following ones -> true, or false and the reason; their tensors are contiguous. */
 
-/* distributed_all_reduce(x, reduction) */
+/* distributed_all_reduce(x, reduction [, whether beside the work that follows]) */
 static int lfp8_distributed_all_reduce(lua_State *L) {
-  return answer(L, check_library(L)->all_reduce(check_contiguous(L, 1), check_reduction(L, 2)));
+  return answer(L, check_library(L)->all_reduce(check_contiguous(L, 1), check_reduction(L, 2),
+                                                optional_boolean(L, 3, false)));
 }
+
+/* distributed_join(x): on the device of x, what follows waits for what goes on beside */
+static int lfp8_distributed_join(lua_State *L) { return answer(L, check_library(L)->join(check_tensor(L, 1))); }
 
 /* distributed_broadcast(x, source) */
 static int lfp8_distributed_broadcast(lua_State *L) {
@@ -115,6 +119,7 @@ const luaL_Reg distributed_functions[] = {
     {"distributed_start", lfp8_distributed_start},
     {"distributed_agree", lfp8_distributed_agree},
     {"distributed_all_reduce", lfp8_distributed_all_reduce},
+    {"distributed_join", lfp8_distributed_join},
     {"distributed_broadcast", lfp8_distributed_broadcast},
     {"distributed_all_gather", lfp8_distributed_all_gather},
     {"distributed_reduce_scatter", lfp8_distributed_reduce_scatter},

@@ -1,6 +1,7 @@
 --- tensor:backward(): gradients of leaves, by the walk back over the tape (walk.lua).
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local awaited = require "fp8.autograd.awaited"
 local check_options = require "fp8.check_options"
 local shape_text = require("fp8.shapes").text
 local walk = require "fp8.autograd.walk"
@@ -39,5 +40,8 @@ return function(output, grad, options)
   local retain_graph = options ~= nil and check_options("backward", options, backward_options).retain_graph
   local root = edge(output)
   if not root then raise("backward: this tensor does not require a gradient") end
-  autograd.accumulate(walk(root, first_gradient(output, grad), grad, retain_graph))
+  local waiting = awaited.new()
+  local arrived = walk(root, first_gradient(output, grad), grad, retain_graph, nil, waiting)
+  if not waiting then return autograd.accumulate(arrived) end
+  autograd.accumulate(waiting:finish(arrived))
 end

@@ -125,23 +125,25 @@ local function note_written(leaf)
   end
 end
 
-local function accumulate(arrived)
+local function accumulate(arrived, replaces)
   for i = 1, #arrived, 2 do
     local node, grad = arrived[i], arrived[i + 1]
     note_written(node)
-    if node.grad then changes.add(node.grad, grad) else changes.set(node, "grad", grad) end
+    if node.grad and not replaces[node] then changes.add(node.grad, grad) else changes.set(node, "grad", grad) end
   end
 end
 
 --- Adds gradients that belong to nobody else to those of nodes: node, gradient, node, gradient, …; all or none.
-function autograd.accumulate(arrived)
-  if changes.are_open() then return accumulate(arrived) end
+-- @param replaces nil, or a set of nodes whose gradient goes instead
+function autograd.accumulate(arrived, replaces)
+  replaces = replaces or nothing
+  if changes.are_open() then return accumulate(arrived, replaces) end
   local fields, count = new_table(3 * #arrived / 2, 0), 0
   local sums
   for i = 1, #arrived, 2 do
     local node, grad = arrived[i], arrived[i + 1]
     if now.written then note_written(node) end
-    if node.grad then
+    if node.grad and not replaces[node] then
       sums = sums or {}
       sums[#sums + 1], sums[#sums + 2] = node.grad, grad
     else

@@ -120,10 +120,12 @@ end
 -- @param given        the caller's own handle, or nil
 -- @param retain_graph whether the graph stays
 -- @param ends         nil, or a function of a node: whether the walk ends there, too, as at leaves
+-- @param awaited      nil, or what is to be told of leaves whose gradients are complete (awaited.lua)
 -- @return a list node, gradient, node, gradient, …: of leaves, other ends and nodes with retains_grad, each gradient in
 --   memory of its own but for those of other ends
-return function(root, first, given, retain_graph, ends)
+return function(root, first, given, retain_graph, ends, awaited)
   local nodes = sorted_nodes(root, ends)
+  if awaited then awaited:expect(nodes) end
   -- lent: the nodes whose gradients may be in memory that others have, too.
   local walk = {grads = {[root] = first}, lent = {}, given = given}
   local grads, lent = walk.grads, walk.lent
@@ -141,6 +143,7 @@ return function(root, first, given, retain_graph, ends)
     end
     if not is_end then
       if grad then differentiate(node, grad, walk, retain_graph) end
+      if awaited then awaited:passed(node.inputs, grads) end
       if not retain_graph then release(node) end
     end
   end

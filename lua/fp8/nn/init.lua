@@ -38,6 +38,7 @@ return require("fp8.library")("fp8.nn", {
   AdaptiveAvgPool2d = pooling.AdaptiveAvgPool2d,
   AdaptiveMaxPool1d = pooling.AdaptiveMaxPool1d,
   AdaptiveMaxPool2d = pooling.AdaptiveMaxPool2d,
+  DataParallel = require "fp8.nn.data_parallel",
   Embedding = require "fp8.nn.embedding",
   ReLU = activations.ReLU,
   GELU = activations.GELU,

@@ -1,0 +1,149 @@
+--- What happens to a model's gradients in a backward pass (autograd/awaited.lua): they become their means over all ranks.
+--
+-- Each gradient is copied into a bucket as soon as it is complete, and a bucket travels once it is full and those before
+-- it have been sent, while others are still computed. After the first pass buckets follow the order in which gradients
+-- came. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
+local core = require "fp8.core"
+local autograd = require "fp8.autograd"
+local awaited = require "fp8.autograd.awaited"
+local buckets = require "fp8.distributed.buckets"
+local collectives = require "fp8.distributed.collectives"
+local group = require "fp8.distributed.group"
+local random = require "fp8.distributed.random"
+
+local Reducer = {}
+Reducer.__index = Reducer
+
+local name = "backward"
+local count = 0 -- of reducers
+
+--- @param parameters list of leaves
+-- @param options    {bucket = bytes, gradient_dtype =}
+-- @param after      function that is called when the gradients have been averaged
+function Reducer.new(parameters, options, after)
+  count = count + 1
+  local self = setmetatable({
+    parameters = parameters, options = options, after = after, number = count, syncing = true, position = {}, leaves = {},
+    ordered = false, came = {},
+  }, Reducer)
+  local order = {}
+  for i, parameter in ipairs(parameters) do
+    local leaf = autograd.edge(parameter)
+    self.leaves[i], self.position[leaf], order[i] = leaf, i, #parameters + 1 - i
+  end
+  self:arrange(order)
+  awaited.register(self.leaves, self)
+  return self
+end
+
+function Reducer:arrange(order)
+  self.buckets, self.places = buckets.make(self.parameters, order, self.options.bucket, self.options.gradient_dtype)
+end
+
+function Reducer:begin()
+  self.came, self.next, self.is_here, self.missing = {}, 1, {}, {}
+  for i, bucket in ipairs(self.buckets) do self.missing[i], bucket.number = #bucket.parts, i end
+end
+
+-- Sends the buckets that are complete, in their order.
+local function send_complete(self)
+  while self.next <= #self.buckets and self.missing[self.next] == 0 do
+    buckets.send(name, self.next, #self.buckets, self.buckets[self.next], group.of(name))
+    self.next = self.next + 1
+  end
+end
+
+local function arrive(self, position)
+  local number = self.places[position].bucket.number
+  self.missing[number] = self.missing[number] - 1
+  send_complete(self)
+end
+
+function Reducer:ready(leaf, grad)
+  local position = self.position[leaf]
+  self.came[#self.came + 1], self.is_here[position] = position, true
+  if not self.syncing then return end
+  local view = self.places[position].view
+  core.copy_(view, grad)
+  if leaf.unsynced and leaf.grad then core.add_(view, leaf.grad) end
+  arrive(self, position)
+end
+
+-- Those that have got nothing here may have got something elsewhere.
+local function send_rest(self)
+  for position, leaf in ipairs(self.leaves) do
+    if not self.is_here[position] then
+      local view = self.places[position].view
+      if leaf.unsynced and leaf.grad then core.copy_(view, leaf.grad) else core.fill_(view, 0) end
+      arrive(self, position)
+    end
+  end
+end
+
+-- By position, whether a parameter has a gradient on any rank.
+local function used_anywhere(self)
+  local used, hash = {}, {}
+  for position, leaf in ipairs(self.leaves) do
+    used[position] = (self.is_here[position] or leaf.unsynced and leaf.grad) and 1 or 0
+    if used[position] == 0 then hash[#hash + 1] = position end
+  end
+  local unused = #hash == 0 and "none" or table.concat(hash, " ", 1, math.min(#hash, 20)) .. " of " .. #hash
+  if core.distributed_agree("the parameters without a gradient: " .. unused) and #hash <= 20 then return used end
+  local flags = collectives.all_reduce_(core.tensor(used, {dtype = "i32", device = "cpu"}), "max")
+  local all = core.data(flags)
+  for position = 1, #used do used[position] = all[position - 1] end
+  return used
+end
+
+-- The next buckets follow the order in which gradients came on rank 0.
+local function follow_order(self)
+  if self.ordered then return end
+  local order, seen = {}, {}
+  for _, position in ipairs(self.came) do
+    order[#order + 1], seen[position] = position, true
+  end
+  for position = #self.parameters, 1, -1 do
+    if not seen[position] then order[#order + 1] = position end
+  end
+  local shared = collectives.broadcast_(core.tensor(order, {dtype = "i32", device = "cpu"}), 0)
+  self:arrange(core.totable(shared))
+  self.ordered = true
+end
+
+-- Puts means into the gradients that have arrived, and into new ones where none did.
+local function take(self, arrived, used)
+  local replaces, taken = {}, {}
+  for i = 1, #arrived, 2 do
+    local position = self.position[arrived[i]]
+    if position then
+      core.copy_(arrived[i + 1], self.places[position].view)
+      taken[position] = true
+    end
+  end
+  for position, leaf in ipairs(self.leaves) do
+    if used[position] ~= 0 and not taken[position] then
+      local grad = core.to(core.clone(self.places[position].view), {dtype = leaf.dtype})
+      arrived[#arrived + 1], arrived[#arrived + 2] = leaf, grad
+    end
+    if leaf.unsynced then replaces[leaf] = true end
+    leaf.unsynced = false
+  end
+  return replaces
+end
+
+function Reducer:finish(arrived)
+  random.finish()
+  if not self.syncing then
+    for position in pairs(self.is_here) do self.leaves[position].unsynced = true end
+    return arrived
+  end
+  send_rest(self)
+  local used = used_anywhere(self)
+  for _, bucket in ipairs(self.buckets) do buckets.wait(name, bucket) end
+  local replaces = take(self, arrived, used)
+  follow_order(self)
+  self.after()
+  return arrived, replaces
+end
+
+return Reducer
