@@ -24,14 +24,14 @@ function Reducer.new(parameters, options, after)
   count = count + 1
   local self = setmetatable({
     parameters = parameters, options = options, after = after, number = count, syncing = true, position = {}, leaves = {},
-    ordered = false, came = {},
+    ordered = false, came = {}, alone = group.of(name).size == 1,
   }, Reducer)
   local order = {}
   for i, parameter in ipairs(parameters) do
     local leaf = autograd.edge(parameter)
     self.leaves[i], self.position[leaf], order[i] = leaf, i, #parameters + 1 - i
   end
-  self:arrange(order)
+  if not self.alone then self:arrange(order) end
   awaited.register(self.leaves, self)
   return self
 end
@@ -41,6 +41,7 @@ function Reducer:arrange(order)
 end
 
 function Reducer:begin()
+  if self.alone then return end
   self.came, self.next, self.is_here, self.missing = {}, 1, {}, {}
   for i, bucket in ipairs(self.buckets) do self.missing[i], bucket.number = #bucket.parts, i end
 end
@@ -60,6 +61,7 @@ local function arrive(self, position)
 end
 
 function Reducer:ready(leaf, grad)
+  if self.alone then return end
   local position = self.position[leaf]
   self.came[#self.came + 1], self.is_here[position] = position, true
   if not self.syncing then return end
@@ -90,9 +92,7 @@ local function used_anywhere(self)
   local unused = #hash == 0 and "none" or table.concat(hash, " ", 1, math.min(#hash, 20)) .. " of " .. #hash
   if core.distributed_agree("the parameters without a gradient: " .. unused) and #hash <= 20 then return used end
   local flags = collectives.all_reduce_(core.tensor(used, {dtype = "i32", device = "cpu"}), "max")
-  local all = core.data(flags)
-  for position = 1, #used do used[position] = all[position - 1] end
-  return used
+  return core.totable(flags)
 end
 
 -- The next buckets follow the order in which gradients came on rank 0.
@@ -133,6 +133,7 @@ end
 
 function Reducer:finish(arrived)
   random.finish()
+  if self.alone then return arrived end
   if not self.syncing then
     for position in pairs(self.is_here) do self.leaves[position].unsynced = true end
     return arrived

@@ -97,12 +97,11 @@ function DataParallel:init(model, options)
   if not is_whole(bucket, 1) then
     raise("DataParallel: option bucket must be a whole number of bytes of at least 1, got " .. tostring(bucket))
   end
-  local members = later "fp8.distributed.group".of "DataParallel"
+  local alone = later "fp8.distributed.group".of("DataParallel").size == 1
   self.module = model
   local tensors = tensors_of(model)
   self.shared = {tensors = tensors, versions = {}}
-  if members.size == 1 then return end
-  same_everywhere(tensors.all)
+  if not alone then same_everywhere(tensors.all) end
   for i, buffer in ipairs(tensors.buffers) do self.shared.versions[i] = core.version(buffer) end
   self.shared.reducer = later "fp8.distributed.reducer".new(tensors.parameters,
     {bucket = bucket, gradient_dtype = options.gradient_dtype}, function() after_backward(self) end)
@@ -113,7 +112,7 @@ function DataParallel:forward(...)
   for _, parameter in ipairs(self.shared.tensors.parameters) do
     if replaced[parameter] then raise "DataParallel: the model was converted or moved: make it anew after model:to" end
   end
-  if self.shared.reducer and self.training and autograd.is_recording() and not graph.capturing() then
+  if self.training and autograd.is_recording() and not graph.capturing() then
     later "fp8.distributed.random".begin()
   end
   return self.module(...)
@@ -124,9 +123,7 @@ end
 --   fp8.distributed.init()
 --   fp8.nn.DataParallel(fp8.Linear(2, 3)):no_sync(function() return 1 end) --> 1
 function DataParallel:no_sync(f, ...)
-  local reducer = self.shared.reducer
-  if not reducer then return f(...) end
-  return core.with(reducer, "syncing", false, f, ...)
+  return core.with(self.shared.reducer, "syncing", false, f, ...)
 end
 
 --- The model's own, so that a file does not tell how many processes there were.

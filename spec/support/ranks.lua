@@ -1,0 +1,73 @@
+--- Runs scripts of spec/fixtures/distributed in several processes.
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+local ranks = {}
+
+local function output_of(command)
+  local pipe = io.popen(command)
+  local output = pipe:read "*a"
+  pipe:close()
+  return output
+end
+
+local library = package.searchpath("fp8.core", package.cpath):gsub("core(%.%w+)$", "distributed%1")
+
+--- How processes can be started here: "mpirun" where fp8 was built with MPI, "gpus", one on each, where there are
+-- several and NCCL; nil and the reason where in no way.
+function ranks.launcher()
+  local file = io.open(library)
+  if not file then return nil, "fp8 was built without MPI" end
+  file:close()
+  if output_of("command -v mpirun") ~= "" and output_of("ldd " .. library):find "libmpi" then return "mpirun" end
+  if fp8.cuda.device_count() > 1 then return "gpus" end
+  return nil, "MPI is missing: there is no mpirun, or fp8 was built without it"
+end
+
+local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+-- What starts `count` processes of a command and waits for them; the exit status is 0 if all of theirs are.
+local function together(launcher, count, command)
+  if launcher == "mpirun" then return ("mpirun -n %d %s"):format(count, command) end
+  local rendezvous, lines = os.tmpname(), {}
+  os.remove(rendezvous)
+  for rank = 0, count - 1 do
+    lines[#lines + 1] = ("WORLD_SIZE=%d RANK=%d LOCAL_RANK=%d FP8_RENDEZVOUS=%s %s & p%d=$!"):format(count, rank, rank,
+      rendezvous, command, rank)
+  end
+  lines[#lines + 1] = "code=0"
+  for rank = 0, count - 1 do lines[#lines + 1] = ("wait $p%d || code=$?"):format(rank) end
+  lines[#lines + 1] = "exit $code"
+  return "sh -c " .. quoted(table.concat(lines, "\n"))
+end
+
+--- Runs a script; returns its output, errors included, and its exit status.
+-- @param options {launcher =, count = of ranks, environment = {NAME = text}}
+function ranks.run(script, options)
+  local words = {
+    "OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+    "OMPI_MCA_rmaps_base_oversubscribe=1", "LUA_PATH=" .. quoted(package.path), "LUA_CPATH=" .. quoted(package.cpath),
+  }
+  for name, value in pairs(options.environment or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
+  local command = "luajit " .. quoted(support.fixture("distributed/" .. script))
+  local output = output_of(("export %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\""):format(table.concat(words, " "),
+    together(options.launcher, options.count, command)))
+  local text, status = output:match "^(.*)%(status (%d+)%)%s*$"
+  return text, tonumber(status)
+end
+
+--- Calls f(launcher, count) inside of a busted block for each number of processes there can be, or skips it with the
+-- reason.
+function ranks.each_count(f)
+  local busted = require "busted"
+  local launcher, reason = ranks.launcher()
+  if not launcher then
+    busted.it("needs several processes", function() busted.pending(reason) end)
+    return
+  end
+  for _, count in ipairs(launcher == "mpirun" and {2, 3, 4} or {fp8.cuda.device_count()}) do
+    busted.describe(("with %d ranks by %s"):format(count, launcher), function() f(launcher, count) end)
+  end
+end
+
+return ranks
