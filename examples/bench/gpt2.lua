@@ -21,7 +21,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --context N      tokens of a sequence (1024, 64)
   --shortest N     another length in every step, from this to the context; no graph then (default: all of the context)
   --vocabulary N   different tokens (50304, 512)
-  --batch N        sequences in a step (32, 4)
+  --batch N        sequences in a step, of all ranks together (32, 4)
   --rows N         tokens whose logits are in memory at once (default: what layer:cross_entropy takes)
   --recompute      the backward pass computes the blocks again instead of keeping what is in them
   --optimizer NAME adamw or stable_adamw (default adamw)
@@ -30,6 +30,8 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --clip X         largest norm of the gradient; 0 for any (default 1)
   --steps N        steps that are timed (30, 20)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
+  --gradient-dtype NAME  what gradients are averaged over ranks in (default: that of the parameters)
+  --sustained      time all steps together, without rests between them, as is done with several ranks
   --eager          on a GPU: no graph
   --profile        also time the parts of a step, one by one, and list what is kept for the backward pass
   --help           this text
@@ -37,7 +39,8 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
 Tokens are random, parameters have --dtype with float32 masters in the optimizer, and the embedding is the last layer's
 weight. A step is all of it: gradients to zero, forward, backward, clipping, optimizer. CPU ms are those of all threads.
 Peak memory is that of the model, the optimizer and the step; held is the most that tensors and what waits for the next
-ones had of the device.
+ones had of the device. Started by mpirun -n N, N ranks share each batch; the figures are of all ranks, the memory and
+the CPU ms of rank 0.
 ]]
 
 local kinds = options.kinds
@@ -51,7 +54,11 @@ local readers = {
   state = {options.one_of(unpack(stepping.state_names)), "f32, 8bit, e4m3 or e5m2"},
   rounding = {options.one_of("nearest", "stochastic"), "nearest or stochastic"},
   clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
+  gradient_dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
 }
+
+local rank, ranks = fp8.distributed.init()
+local print = rank == 0 and print or function() end
 
 local gpu_sizes = {
   layers = 12, width = 768, heads = 12, context = 1024, vocabulary = 50304, batch = 32, steps = 30,
@@ -63,13 +70,16 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, profile = false, recompute = false, lr = 6e-4, beta2 = 0.95,
+    optimizer = "adamw", clip = 1, eager = false, sustained = false, profile = false, recompute = false, lr = 6e-4, beta2 = 0.95,
     weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()
+  if settings.device == "cuda" then settings.device = fp8.distributed.device() end
   for name, value in pairs(settings.device == "cpu" and cpu_sizes or gpu_sizes) do
     settings[name] = settings[name] or value
   end
+  if settings.batch % ranks ~= 0 then error(("--batch must be a multiple of the %d ranks"):format(ranks), 0) end
+  settings.share = settings.batch / ranks
   settings.shortest = settings.shortest or settings.context
   if settings.shortest > settings.context then error("--shortest must be at most --context", 0) end
   settings.eager = settings.eager or settings.shortest < settings.context
@@ -99,9 +109,10 @@ local function make_training(precision, settings)
   }
   stepping.initialize(model, 0.02, settings.layers)
   stepping.convert(model, recipe, settings)
+  if ranks > 1 then fp8.nn.DataParallel(model, {gradient_dtype = settings.gradient_dtype}) end
   local optimizer = stepping.optimizer(model, settings)
-  fp8.manual_seed(2) -- the same tokens, whatever convert has drawn
-  local shape, on_device = {settings.batch, settings.context}, {dtype = "i64", device = device}
+  fp8.manual_seed(2 + rank) -- the same tokens, whatever convert has drawn
+  local shape, on_device = {settings.share, settings.context}, {dtype = "i64", device = device}
   local all_inputs, all_targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)
   local inputs, targets = all_inputs, all_targets
   local take_step = stepping.make({
@@ -131,6 +142,19 @@ local function noting(step, most, device)
   end
 end
 
+-- Seconds of a step among as many on all ranks as the options say.
+local function time_together(step, settings)
+  for _ = 1, 3 do step() end
+  local core = require "fp8.core"
+  core.synchronize(settings.device)
+  fp8.distributed.barrier()
+  local start = measure.now()
+  for _ = 1, settings.steps do step() end
+  core.synchronize(settings.device)
+  fp8.distributed.barrier()
+  return (measure.now() - start) / settings.steps
+end
+
 -- Prints the figures of a precision; returns the parts, and the seconds of a step.
 local function bench(precision, settings)
   fp8.reset_peak_memory(settings.device)
@@ -139,10 +163,12 @@ local function bench(precision, settings)
   step = noting(step, most, settings.device)
   local loss = step():item() -- the first one captures
   local steps, start = 0, os.clock()
-  local seconds = measure.time(function()
+  local function counted()
     steps = steps + 1
     step()
-  end, {device = settings.device, samples = settings.steps, seconds = 20}) * 1e-6
+  end
+  local seconds = (ranks > 1 or settings.sustained) and time_together(counted, settings) or
+    measure.time(counted, {device = settings.device, samples = settings.steps, seconds = 20}) * 1e-6
   local processor_seconds = (os.clock() - start) / steps
   local tokens = settings.batch * (settings.shortest + settings.context) / 2
   print(("%-16s %9.2f %9.2f %12.0f %9.1f %9.2f %9.2f   %.3f"):format(precision, seconds * 1e3, processor_seconds * 1e3,
@@ -160,8 +186,8 @@ end
 
 measure.main(function()
   local settings = read_options()
-  print(("%s; %d layers of width %d, context %d, vocabulary %d, batch %d; medians of %d"):format(
-    measure.device_name(settings.device), settings.layers, settings.width, settings.context, settings.vocabulary,
+  print(("%s%s; %d layers of width %d, context %d, vocabulary %d, batch %d; medians of %d"):format(
+    ranks > 1 and ranks .. " x " or "", measure.device_name(settings.device), settings.layers, settings.width, settings.context, settings.vocabulary,
     settings.batch, settings.steps))
   print(("%-16s %9s %9s %12s %9s %9s %9s   %s"):format("precision", "ms a step", "CPU ms", "tokens/s", "TFLOP/s",
     "peak GiB", "held GiB", "first loss"))

@@ -1,0 +1,84 @@
+-- A network that several ranks train is that of one process with the same global batches:
+-- spec/fixtures/distributed/training.lua.
+local fp8 = require "fp8"
+local ranks = require "spec.support.ranks"
+
+-- The weights after training, and the norms of all steps' gradients.
+local function train(launcher, count, environment)
+  local path, variables = os.tmpname(), {OUT = false}
+  for name, value in pairs(environment or {}) do variables[name] = value end
+  variables.OUT = path
+  local output, status = ranks.run("training.lua", {launcher = launcher, count = count, environment = variables})
+  assert.equal("", output)
+  assert.equal(0, status)
+  local state = fp8.load(path)
+  os.remove(path)
+  return state
+end
+
+local function largest_difference(expected, found)
+  local largest = 0
+  for name, tensor in pairs(expected) do
+    local norm = tensor:float():norm():item()
+    local difference = (found[name]:float() - tensor:float()):norm():item()
+    largest = math.max(largest, norm == 0 and difference or difference / norm)
+  end
+  return largest
+end
+
+describe("DataParallel", function()
+  ranks.each_count(function(launcher, count)
+    local alone = launcher == "mpirun" and "mpirun" or "gpus"
+
+    it("makes the weights of one process, whatever each rank begins with", function()
+      local expected = train(alone, 1)
+      assert.is_true(largest_difference(expected, train(launcher, count, {SEEDS = "1"})) < 1e-6)
+    end)
+
+    it("gives the same bits in every run", function()
+      assert.equal(0, largest_difference(train(launcher, count, {STEPS = "20"}),
+        train(launcher, count, {STEPS = "20"})))
+    end)
+
+    if count < 4 then
+      it("adds gradients up without averaging them in no_sync", function()
+        local expected = train(alone, 1, {ACCUMULATE = "1"})
+        assert.is_true(largest_difference(expected, train(launcher, count, {ACCUMULATE = "1"})) < 1e-6)
+      end)
+
+      it("sends gradients in one bucket or in one of each parameter", function()
+        local expected = train(launcher, count, {BUCKET = "1", STEPS = "10"})
+        assert.is_true(largest_difference(expected, train(launcher, count, {STEPS = "10"})) < 1e-6)
+      end)
+
+      it("averages gradients in another dtype", function()
+        local difference = largest_difference(train(alone, 1, {STEPS = "10"}),
+          train(launcher, count, {GRADIENT_DTYPE = "bf16", STEPS = "10"}))
+        assert.is_true(difference < 1e-2 and difference > 1e-6)
+      end)
+
+      -- The script checks that all ranks end with the same weights.
+      for name, variable in pairs {
+        ["parameters that one rank does not use"] = "UNUSED", ["running means"] = "BUFFERS",
+        ["histories of delayed scaling"] = "DELAYED",
+      } do
+        it("keeps ranks together with " .. name, function()
+          train(launcher, count, {[variable] = "1", STEPS = "10"})
+        end)
+      end
+    end
+  end)
+
+  it("of a script that was started alone is the model", function()
+    fp8.distributed.init()
+    local model = fp8.nn.DataParallel(fp8.Linear(2, 3))
+    model(fp8.ones(1, 2)):sum():backward()
+    assert.same({3, 2}, model.module.weight.grad.shape)
+    assert.same({1, 1}, model.module.weight.grad:totable()[1])
+    assert.is_truthy(model:state_dict().weight)
+    assert.has_error(function() fp8.nn.DataParallel(3) end)
+    assert.has_error(function() fp8.nn.DataParallel(fp8.Linear(2, 3), {bucket = 0}) end)
+    model.module:to "bf16"
+    assert.has_error(function() model(fp8.ones(1, 2)) end)
+  end)
+end)
