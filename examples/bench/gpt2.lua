@@ -70,8 +70,8 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, sustained = false, profile = false, recompute = false, lr = 6e-4, beta2 = 0.95,
-    weight_decay = 0.1,
+    optimizer = "adamw", clip = 1, eager = false, sustained = false, profile = false, recompute = false,
+    lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()
   if settings.device == "cuda" then settings.device = fp8.distributed.device() end
@@ -187,8 +187,8 @@ end
 measure.main(function()
   local settings = read_options()
   print(("%s%s; %d layers of width %d, context %d, vocabulary %d, batch %d; medians of %d"):format(
-    ranks > 1 and ranks .. " x " or "", measure.device_name(settings.device), settings.layers, settings.width, settings.context, settings.vocabulary,
-    settings.batch, settings.steps))
+    ranks > 1 and ranks .. " x " or "", measure.device_name(settings.device), settings.layers, settings.width,
+    settings.context, settings.vocabulary, settings.batch, settings.steps))
   print(("%-16s %9s %9s %12s %9s %9s %9s   %s"):format("precision", "ms a step", "CPU ms", "tokens/s", "TFLOP/s",
     "peak GiB", "held GiB", "first loss"))
   for _, precision in ipairs(settings.compare) do

@@ -11,6 +11,7 @@ local helpers = {
     vectors = "what several kernels of the CPU do with runs of float32",
   },
   ["src/cuda"] = {
+    beside = "the streams that src/distributed works on: the CPU has none",
     map = "copies of maps on a device: the CPU reads the map itself",
     measure = "absmax in two passes, for reductions and scales of large tensors, and what is noted of it",
   },

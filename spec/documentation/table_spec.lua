@@ -8,15 +8,16 @@ local section = text:match "## The API at a glance\n(.-)\n## " or text:match "##
 
 -- What the beginning of a list says of the names in it, longest first.
 local libraries = {
-  {"fp8.nn.init.", fp8.nn.init}, {"fp8.checkpoint.", fp8.checkpoint}, {"fp8.watch.", fp8.watch},
-  {"fp8.optim.", fp8.optim}, {"fp8.data.", fp8.data}, {"fp8.cuda.", fp8.cuda}, {"fp8.nn.", fp8.nn}, {"fp8.", fp8},
+  {"fp8.distributed.", fp8.distributed}, {"fp8.nn.init.", fp8.nn.init}, {"fp8.checkpoint.", fp8.checkpoint},
+  {"fp8.watch.", fp8.watch}, {"fp8.optim.", fp8.optim}, {"fp8.data.", fp8.data}, {"fp8.cuda.", fp8.cuda},
+  {"fp8.nn.", fp8.nn}, {"fp8.", fp8},
   {"x:", require "fp8.tensor"},
 }
 
 -- What is no function, class or library of them, and what the text below the table is about.
 local without = {
   ["fp8.version"] = true, ["fp8._VERSION"] = true, ["fp8.nn"] = true, ["fp8.optim"] = true, ["fp8.data"] = true,
-  ["fp8.cuda"] = true, ["fp8.checkpoint"] = true, ["fp8.nn.init"] = true,
+  ["fp8.cuda"] = true, ["fp8.distributed"] = true, ["fp8.checkpoint"] = true, ["fp8.nn.init"] = true,
 }
 
 --- The names of a list of code without what is in parentheses, braces and brackets: {prefix, name, …}.

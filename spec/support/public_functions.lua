@@ -222,6 +222,7 @@ for names, kinds in ([[
   checkpoint.save: string parts
   checkpoint.load: checkpoint_file parts
   batches walk: list options
+  DataParallel: layer options
   no_grad scope recompute: callback tensor small
   memory_report: callback
   gradcheck: callback across options
@@ -250,7 +251,7 @@ end
 
 local excluded = {
   ["core.set_backend_loader"] = true, ["core.set_source_prefix"] = true, -- they change what errors and devices are
-  ["core.backend_open"] = true, -- runs the code of the library that it is given
+  ["core.backend_open"] = true, ["core.distributed_open"] = true, -- runs the code of the library that it is given
   ["core.set_autograd"] = true, -- what the tape itself writes
   ["core.raise"] = true, -- raises any error
   ["fp8.help"] = true, -- prints
@@ -336,6 +337,7 @@ function public.functions()
   add("init", fp8.nn.init)
   add("optim", fp8.optim)
   add("data", fp8.data)
+  add("distributed", fp8.distributed)
   add("checkpoint", fp8.checkpoint)
   add("methods", require "fp8.tensor")
   add("core", core)

@@ -14,7 +14,7 @@ end
 local library = package.searchpath("fp8.core", package.cpath):gsub("core(%.%w+)$", "distributed%1")
 
 --- How processes can be started here: "mpirun" where fp8 was built with MPI, "gpus", one on each, where there are
--- several and NCCL; nil and the reason where in no way.
+-- several; nil and the reason where in no way.
 function ranks.launcher()
   local file = io.open(library)
   if not file then return nil, "fp8 was built without MPI" end
@@ -50,8 +50,8 @@ function ranks.run(script, options)
   }
   for name, value in pairs(options.environment or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
   local command = "luajit " .. quoted(support.fixture("distributed/" .. script))
-  local output = output_of(("export %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\""):format(table.concat(words, " "),
-    together(options.launcher, options.count, command)))
+  local output = output_of(("export %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\""):format(
+    table.concat(words, " "), together(options.launcher, options.count, command)))
   local text, status = output:match "^(.*)%(status (%d+)%)%s*$"
   return text, tonumber(status)
 end

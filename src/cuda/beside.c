@@ -11,8 +11,10 @@ FP8_API void *fp8_cuda_stream(int index) {
 static bool open_beside(CudaDevice *device) {
   if (device->beside) return true;
   cudaStream_t stream = NULL;
-  if ((!device->fork && !cuda_check(cudaEventCreateWithFlags(&device->fork, cudaEventDisableTiming), "cudaEventCreate")) ||
-      (!device->join && !cuda_check(cudaEventCreateWithFlags(&device->join, cudaEventDisableTiming), "cudaEventCreate")) ||
+  if ((!device->fork &&
+       !cuda_check(cudaEventCreateWithFlags(&device->fork, cudaEventDisableTiming), "cudaEventCreate")) ||
+      (!device->join &&
+       !cuda_check(cudaEventCreateWithFlags(&device->join, cudaEventDisableTiming), "cudaEventCreate")) ||
       !cuda_check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags")) {
     return false;
   }

@@ -25,10 +25,10 @@ typedef struct CudaDevice {
   Launch launch;  /* the stream, and the number of multiprocessors */
   cudaMemPool_t pool;
   cudaStream_t
-      side;       /* for what must be done at once while `launch.stream` is captured; NULL before the first capture */
-  cudaStream_t beside;     /* for what goes on beside the work (beside.c); NULL before it is first needed */
-  cudaEvent_t fork, join;  /* where it begins and ends */
-  bool preparing; /* the work is a rehearsal for a capture */
+      side; /* for what must be done at once while `launch.stream` is captured; NULL before the first capture */
+  cudaStream_t beside;    /* for what goes on beside the work (beside.c); NULL before it is first needed */
+  cudaEvent_t fork, join; /* where it begins and ends */
+  bool preparing;         /* the work is a rehearsal for a capture */
   bool capturing;
   int graphs;              /* captured and not released */
   FaultWord *fault;        /* in host memory */

@@ -84,9 +84,8 @@ static bool verdict_error(const Verdict *verdict) {
     return true;
   case 1:
     return error_set("%s", verdict->text);
-  default:
-    return group_fail("%s", verdict->text);
   }
+  return group_fail("%s", verdict->text);
 }
 
 static bool decide(const char *call, double deadline) {
@@ -149,9 +148,14 @@ static bool agree_until(const char *call, double deadline) {
   return same;
 }
 
-static bool agree(const char *call) { return group.size == 1 || agree_until(call, group_deadline()); }
+static bool agree(const char *call) {
+  if (!channel) return error_set("the ranks have not been joined");
+  return group.size == 1 || agree_until(call, group_deadline());
+}
 
 static bool agree_with(int rank, const char *call) {
+  if (!channel) return error_set("the ranks have not been joined");
+  if (rank < 0 || rank >= group.size || rank == group.rank) return error_set("rank %d is none of the others", rank);
   if (failure[0]) return error_set("an earlier call has failed: %s", failure);
   char own[CALL_MAX] = "", other[CALL_MAX];
   snprintf(own, sizeof own, "%s", call);
@@ -235,37 +239,56 @@ static bool start(Group *out, double timeout) {
 
 static bool on_cpu(const Tensor *tensor) { return tensor_device(tensor).kind == DEVICE_CPU; }
 
-static bool computes(void) {
-  return group.reduces || error_set("without MPI only tensors on GPUs travel: start the processes with mpirun");
+static bool is_here(const Tensor *x) {
+  if (!channel) return error_set("the ranks have not been joined");
+  return !on_cpu(x) || group.reduces ||
+         error_set("without MPI only tensors on GPUs travel: start the processes with mpirun");
+}
+
+static bool is_rank(int rank) {
+  return (rank >= 0 && rank < group.size) || error_set("there is no rank %d among %d", rank, group.size);
+}
+
+/* Whether `many` has what `one` has of each rank. */
+static bool is_of_all(const Tensor *many, const Tensor *one) {
+  return (many->dtype == one->dtype && device_equal(tensor_device(many), tensor_device(one)) &&
+          tensor_count(many) == tensor_count(one) * group.size) ||
+         error_set("one tensor must have %d times the elements of the other, in one dtype, on one device", group.size);
 }
 
 static bool all_reduce(Tensor *x, Reduction reduction, bool beside) {
+  if (!is_here(x)) return false;
   tensor_changing(x);
-  return on_cpu(x) ? computes() && channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction, beside);
+  return on_cpu(x) ? channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction, beside);
 }
 
 static bool join(const Tensor *x) { return on_cpu(x) || nccl_join(x); }
 
 static bool broadcast(Tensor *x, int source) {
+  if (!is_here(x) || !is_rank(source)) return false;
   if (group.rank != source) tensor_changing(x);
-  return on_cpu(x) ? computes() && channel->broadcast(x, source) : nccl_broadcast(x, source);
+  return on_cpu(x) ? channel->broadcast(x, source) : nccl_broadcast(x, source);
 }
 
 static bool all_gather(Tensor *out, const Tensor *x) {
-  return on_cpu(x) ? computes() && channel->all_gather(out, x) : nccl_all_gather(out, x);
+  if (!is_here(x) || !is_of_all(out, x)) return false;
+  return on_cpu(x) ? channel->all_gather(out, x) : nccl_all_gather(out, x);
 }
 
 static bool reduce_scatter(Tensor *out, const Tensor *x, Reduction reduction) {
-  return on_cpu(x) ? computes() && channel->reduce_scatter(out, x, reduction) : nccl_reduce_scatter(out, x, reduction);
+  if (!is_here(x) || !is_of_all(x, out)) return false;
+  return on_cpu(x) ? channel->reduce_scatter(out, x, reduction) : nccl_reduce_scatter(out, x, reduction);
 }
 
 static bool send_to(const Tensor *x, int rank) {
-  return on_cpu(x) ? computes() && channel->send_tensor(x, rank) : nccl_send(x, rank);
+  if (!is_here(x) || !is_rank(rank)) return false;
+  return on_cpu(x) ? channel->send_tensor(x, rank) : nccl_send(x, rank);
 }
 
 static bool receive_from(Tensor *x, int rank) {
+  if (!is_here(x) || !is_rank(rank)) return false;
   tensor_changing(x);
-  return on_cpu(x) ? computes() && channel->receive_tensor(x, rank) : nccl_receive(x, rank);
+  return on_cpu(x) ? channel->receive_tensor(x, rank) : nccl_receive(x, rank);
 }
 
 FP8_API const Distributed *fp8_distributed_open(void) {

@@ -83,15 +83,15 @@ static bool load(void) {
   if (loaded) return true;
   const char *path = getenv("FP8_NCCL");
   void *library = dlopen(path ? path : "libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
-  if (!library) return error_set("NCCL can't be loaded, which tensors on GPUs need (FP8_NCCL may name it): %s", dlerror());
-  loaded = find(library, "ncclGetUniqueId", &nccl.get_unique_id) &&
-           find(library, "ncclCommInitRank", &nccl.comm_init_rank) &&
-           find(library, "ncclCommDestroy", &nccl.comm_destroy) && find(library, "ncclCommAbort", &nccl.comm_abort) &&
-           find(library, "ncclGetErrorString", &nccl.get_error_string) &&
-           find(library, "ncclAllReduce", &nccl.all_reduce) && find(library, "ncclBroadcast", &nccl.broadcast) &&
-           find(library, "ncclAllGather", &nccl.all_gather) &&
-           find(library, "ncclReduceScatter", &nccl.reduce_scatter) && find(library, "ncclSend", &nccl.send) &&
-           find(library, "ncclRecv", &nccl.receive);
+  if (!library)
+    return error_set("NCCL can't be loaded, which tensors on GPUs need (FP8_NCCL may name it): %s", dlerror());
+  loaded =
+      find(library, "ncclGetUniqueId", &nccl.get_unique_id) &&
+      find(library, "ncclCommInitRank", &nccl.comm_init_rank) && find(library, "ncclCommDestroy", &nccl.comm_destroy) &&
+      find(library, "ncclCommAbort", &nccl.comm_abort) && find(library, "ncclGetErrorString", &nccl.get_error_string) &&
+      find(library, "ncclAllReduce", &nccl.all_reduce) && find(library, "ncclBroadcast", &nccl.broadcast) &&
+      find(library, "ncclAllGather", &nccl.all_gather) && find(library, "ncclReduceScatter", &nccl.reduce_scatter) &&
+      find(library, "ncclSend", &nccl.send) && find(library, "ncclRecv", &nccl.receive);
   return loaded;
 }
 
@@ -160,9 +160,8 @@ static ncclDataType_t bytes_type(DType dtype) {
     return ncclFloat16;
   case 4:
     return ncclUint32;
-  default:
-    return ncclUint64;
   }
+  return ncclUint64; /* 8 */
 }
 
 /* What sums are computed in; float8 tensors have none. */
@@ -218,9 +217,9 @@ bool nccl_join(const Tensor *x) { return stream_for(x) && cuda.join(communicator
 bool nccl_broadcast(Tensor *x, int source) {
   cudaStream_t stream = stream_for(x);
   void *data = tensor_data(x);
-  return stream && check(nccl.broadcast(data, data, (size_t)tensor_count(x), bytes_type(x->dtype), source,
-                                        communicator, stream),
-                         "ncclBroadcast");
+  return stream &&
+         check(nccl.broadcast(data, data, (size_t)tensor_count(x), bytes_type(x->dtype), source, communicator, stream),
+               "ncclBroadcast");
 }
 
 bool nccl_all_gather(Tensor *out, const Tensor *x) {
@@ -246,16 +245,16 @@ static cudaStream_t stream_for_two(const Tensor *x) {
 
 bool nccl_send(const Tensor *x, int rank) {
   cudaStream_t stream = stream_for_two(x);
-  return stream && check(nccl.send(tensor_data(x), (size_t)tensor_count(x), bytes_type(x->dtype), rank, communicator,
-                                   stream),
-                         "ncclSend");
+  return stream &&
+         check(nccl.send(tensor_data(x), (size_t)tensor_count(x), bytes_type(x->dtype), rank, communicator, stream),
+               "ncclSend");
 }
 
 bool nccl_receive(Tensor *x, int rank) {
   cudaStream_t stream = stream_for_two(x);
-  return stream && check(nccl.receive(tensor_data(x), (size_t)tensor_count(x), bytes_type(x->dtype), rank,
-                                      communicator, stream),
-                         "ncclRecv");
+  return stream &&
+         check(nccl.receive(tensor_data(x), (size_t)tensor_count(x), bytes_type(x->dtype), rank, communicator, stream),
+               "ncclRecv");
 }
 
 #endif

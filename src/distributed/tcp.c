@@ -218,8 +218,8 @@ static bool join_all(Hello *all, double deadline) {
     struct sockaddr_in other = {
         .sin_family = AF_INET, .sin_port = htons(all[rank].port), .sin_addr.s_addr = all[rank].address};
     peers[rank] = connect_to(other, rank, deadline);
-    done = peers[rank] >= 0 && (tcp_send(rank, &hello, sizeof hello, deadline) == OUTCOME_DONE ||
-                                error_set("rank %d has ended", rank));
+    done = peers[rank] >= 0 &&
+           (tcp_send(rank, &hello, sizeof hello, deadline) == OUTCOME_DONE || error_set("rank %d has ended", rank));
   }
   for (int rank = own_rank + 1; rank < ranks && done; rank++) {
     Hello other;

@@ -4,8 +4,8 @@
 --
 --   begin(self)              a walk begins that leads to leaves of it
 --   ready(self, leaf, grad)  the gradient of a leaf is complete; still the walk's own
---   finish(self, arrived)    the walk is over; returns a list as `arrived`, node, gradient, …, with its leaves' own, and
---                            a set of nodes whose gradient this one replaces, or nil
+--   finish(self, arrived)    the walk is over; returns a list as `arrived`, node, gradient, …, with its leaves' own,
+--                            and a set of nodes whose gradient this one replaces, or nil
 --   number                   reducers finish in ascending order
 local awaited = {}
 awaited.__index = awaited

@@ -64,10 +64,10 @@ end
 -- One pass over the rows of tensors, which may be on any device; the batches are where their tensors are. The same seed
 -- gives the same order everywhere; without one the order comes from fp8's generator, which fp8.manual_seed sets.
 -- @param tensors list of tensors with the same size of dimension 1
--- Several processes (fp8.distributed) each take their share of every batch, rank 0 the first rows, so that together they
--- go through the same batches in the same order whatever their number:
+-- Several processes (fp8.distributed) each take their share of every batch, rank 0 the first rows, so that together
+-- they go through the same batches in the same order whatever their number:
 --
---   fp8.data.batches(tensors, {batch = 128, rank = fp8.distributed.rank(), ranks = fp8.distributed.size()})
+--     fp8.data.batches(tensors, {batch = 128, rank = fp8.distributed.rank(), ranks = fp8.distributed.size()})
 --
 -- @param options {batch = 64 rows, shuffle = false, seed =, drop_last = false: whether a last short batch is left out,
 --   rank = 0, ranks = 1}

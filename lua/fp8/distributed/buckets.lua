@@ -43,8 +43,8 @@ end
 
 --- Has a bucket's buffer become the mean over all ranks, beside what is computed meanwhile.
 function buckets.send(name, number, count, bucket, members)
-  local call = ("the gradients of a backward pass, part %d of %d: %d elements in %s"):format(number, count, bucket.count,
-    bucket.dtype)
+  local call = ("the gradients of a backward pass, part %d of %d: %d elements in %s"):format(number, count,
+    bucket.count, bucket.dtype)
   local same, reason = core.distributed_agree(call)
   if not same then group.fail(name, reason) end
   local buffer = bucket.buffer

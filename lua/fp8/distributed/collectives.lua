@@ -1,4 +1,4 @@
---- What all ranks do together with tensors. Before anything is sent, they agree on what it is (src/distributed/group.c).
+--- What all ranks do together with tensors. Before anything is sent they agree on it (src/distributed/group.c).
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local group = require "fp8.distributed.group"
@@ -77,12 +77,12 @@ local function in_place(name, f, x, argument, members)
   return x
 end
 
---- fp8.distributed.all_reduce_(x, reduction): each element becomes the sum over all ranks, or their "mean", "max", "min"
--- or "product". Sums of bf16 and f16 tensors are float32 on the CPU, and as NCCL has them on GPUs. Float8 tensors are
--- refused: their codes have scales.
+--- fp8.distributed.all_reduce_(x, reduction): each element becomes the sum over all ranks, or its "mean", "max",
+-- "min" or "product". Sums of bf16 and f16 tensors are float32 on the CPU, and as NCCL has them on GPUs. Float8
+-- tensors are refused: their codes have scales.
 -- @return x
 --   fp8.distributed.init()
---   fp8.distributed.all_reduce_(fp8.ones(2)) --> {1, 1} with one process
+--   fp8.distributed.all_reduce_(fp8.ones(2)) --> {1, 1}
 function collectives.all_reduce_(x, reduction)
   local name = "all_reduce_"
   local members = group.of(name)
@@ -97,6 +97,7 @@ end
 
 --- fp8.distributed.broadcast_(x, source): x becomes that of rank `source` (0), bit for bit, of any dtype.
 -- @return x
+--   fp8.distributed.init()
 --   fp8.distributed.broadcast_(fp8.ones(2), 0) --> {1, 1}
 function collectives.broadcast_(x, source)
   local name = "broadcast_"
@@ -124,6 +125,7 @@ end
 --- fp8.distributed.all_gather(x): the tensors of all ranks, in their order, joined along the first dimension, of any
 -- dtype; numbers become a list.
 -- @param x of the same shape on all ranks
+--   fp8.distributed.init()
 --   fp8.distributed.all_gather(fp8.tensor {1, 2}) --> {1, 2}
 function collectives.all_gather(x)
   local name = "all_gather"
@@ -138,6 +140,7 @@ end
 --- fp8.distributed.reduce_scatter(x, reduction): what all_reduce_ would make of x, of which each rank gets its share of
 -- rows: rank 0 the first ones.
 -- @param x whose first dimension is a multiple of the number of ranks
+--   fp8.distributed.init()
 --   fp8.distributed.reduce_scatter(fp8.tensor {1, 2}) --> {1, 2}
 function collectives.reduce_scatter(x, reduction)
   local name = "reduce_scatter"
@@ -164,8 +167,10 @@ local function message(x, from, to)
   return ("%s from rank %d to rank %d"):format(describe("a message", x), from, to)
 end
 
---- fp8.distributed.send(x, rank): sends x to another rank, which has to call recv_ with a tensor of this shape and dtype.
---   pcall(fp8.distributed.send, fp8.ones(2), 1) --> false, as there is no rank 1
+--- fp8.distributed.send(x, rank): sends x to another rank, which has to call recv_ with a tensor of its shape and
+-- dtype.
+--   local sent = pcall(fp8.distributed.send, fp8.ones(2), 1) -- there is no rank 1
+--   sent --> false
 function collectives.send(x, rank)
   local members = group.of "send"
   check_untracked("send", x)
@@ -178,7 +183,8 @@ end
 
 --- fp8.distributed.recv_(x, rank): x becomes what another rank sends to this one.
 -- @return x
---   pcall(fp8.distributed.recv_, fp8.ones(2), 1) --> false, as there is no rank 1
+--   local received = pcall(fp8.distributed.recv_, fp8.ones(2), 1) -- there is no rank 1
+--   received --> false
 function collectives.recv_(x, rank)
   local members = group.of "recv_"
   check_tensor("recv_", x)
@@ -189,6 +195,7 @@ function collectives.recv_(x, rank)
 end
 
 --- fp8.distributed.barrier(): waits until all ranks have called it.
+--   fp8.distributed.init()
 --   fp8.distributed.barrier() --> nil
 function collectives.barrier()
   if group.of("barrier").size > 1 then agree("barrier", "barrier()") end

@@ -1,8 +1,8 @@
---- What happens to a model's gradients in a backward pass (autograd/awaited.lua): they become their means over all ranks.
+--- What happens to a model's gradients in a backward pass (autograd/awaited.lua): they become means over all ranks.
 --
--- Each gradient is copied into a bucket as soon as it is complete, and a bucket travels once it is full and those before
--- it have been sent, while others are still computed. After the first pass buckets follow the order in which gradients
--- came. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
+-- Each gradient is copied into a bucket as soon as it is complete, and a bucket travels once it is full and those
+-- before it have been sent, while others are still computed. After the first pass buckets follow the order in which
+-- gradients came. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local awaited = require "fp8.autograd.awaited"
@@ -23,8 +23,8 @@ local count = 0 -- of reducers
 function Reducer.new(parameters, options, after)
   count = count + 1
   local self = setmetatable({
-    parameters = parameters, options = options, after = after, number = count, syncing = true, position = {}, leaves = {},
-    ordered = false, came = {}, alone = group.of(name).size == 1,
+    parameters = parameters, options = options, after = after, number = count, syncing = true, position = {},
+    leaves = {}, ordered = false, came = {}, alone = group.of(name).size == 1,
   }, Reducer)
   local order = {}
   for i, parameter in ipairs(parameters) do

@@ -20,7 +20,8 @@ local function entries()
   end
   add("fp8.", fp8)
   add("fp8.", fp8, getmetatable(fp8).later)
-  for _, library in ipairs {"nn", "optim", "data", "cuda", "checkpoint", "recipes", "plot"} do
+  for _, library in ipairs {"nn", "optim", "data", "cuda", "checkpoint", "recipes", "plot",
+    "distributed"} do
     local found, container = pcall(function() return fp8[library] end) -- not where a package of Debian's is missing
     if found and type(container) == "table" then add("fp8." .. library .. ".", container) end
   end

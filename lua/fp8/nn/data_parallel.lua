@@ -76,12 +76,12 @@ end
 --- fp8.nn.DataParallel(model, {bucket = 25 · 2^20, gradient_dtype = nil}): the model, on each rank with its share of a
 -- batch, whose gradients after backward are the means over all ranks (fp8.distributed).
 --
---   fp8.distributed.init()
---   local model = fp8.nn.DataParallel(Net())
---   local optimizer = fp8.optim.AdamW(model)
+--     fp8.distributed.init()
+--     local model = fp8.nn.DataParallel(Net())
+--     local optimizer = fp8.optim.AdamW(model)
 --
--- All ranks begin with the weights of rank 0, and make the same steps. What ranks do must be alike: the same number of
--- backward passes, each from a loss of this model that is a mean over as many rows. A parameter that gets no gradient on
+-- All ranks begin with the weights of rank 0, and make the same steps. What ranks do must be alike: as many backward
+-- passes, each from a loss of this model that is a mean over as many rows. A parameter that gets no gradient on
 -- a rank counts as 0 there; one that gets none anywhere has none. Histories of delayed scaling become the maxima over
 -- ranks, and other tensors that forward changes (BatchNorm's running means) those of rank 0. From forward to the end of
 -- backward, in training, random numbers are each rank's own, and the same everywhere else.

@@ -212,8 +212,8 @@ extern const luaL_Reg module_functions[], userdata_functions[], scope_functions[
     change_functions[], count_functions[], interrupt_functions[], search_functions[], select_functions[];
 extern const luaL_Reg attention_functions[], compare_functions[], copy_functions[], create_functions[],
     cross_entropy_functions[], delayed_scale_functions[], device_functions[], distributed_functions[],
-    dropout_functions[], elementwise_functions[], embedding_functions[], event_functions[], graph_functions[], index_functions[],
-    join_functions[], map_functions[], matmul_functions[], normalize_functions[], optim_functions[],
+    dropout_functions[], elementwise_functions[], embedding_functions[], event_functions[], graph_functions[],
+    index_functions[], join_functions[], map_functions[], matmul_functions[], normalize_functions[], optim_functions[],
     patches_functions[], quantize_functions[], random_functions[], recurrent_functions[], reduce_functions[],
     rotate_functions[], scaled_matmul_functions[], scan_functions[], softmax_functions[], sort_functions[],
     tensor_functions[], view_functions[];

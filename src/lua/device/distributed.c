@@ -81,8 +81,8 @@ static Reduction check_reduction(lua_State *L, int index) {
 
 /* distributed_all_reduce(x, reduction [, whether beside the work that follows]) */
 static int lfp8_distributed_all_reduce(lua_State *L) {
-  return answer(L, check_library(L)->all_reduce(check_contiguous(L, 1), check_reduction(L, 2),
-                                                optional_boolean(L, 3, false)));
+  return answer(
+      L, check_library(L)->all_reduce(check_contiguous(L, 1), check_reduction(L, 2), optional_boolean(L, 3, false)));
 }
 
 /* distributed_join(x): on the device of x, what follows waits for what goes on beside */
@@ -100,8 +100,8 @@ static int lfp8_distributed_all_gather(lua_State *L) {
 
 /* distributed_reduce_scatter(out, x, reduction) */
 static int lfp8_distributed_reduce_scatter(lua_State *L) {
-  return answer(L, check_library(L)->reduce_scatter(check_contiguous(L, 1), check_contiguous(L, 2),
-                                                    check_reduction(L, 3)));
+  return answer(
+      L, check_library(L)->reduce_scatter(check_contiguous(L, 1), check_contiguous(L, 2), check_reduction(L, 3)));
 }
 
 /* distributed_send(x, rank) */
