@@ -5,6 +5,7 @@ package.path = arg[0]:gsub("[^/\\]*$", "") .. "lib/?.lua;" .. package.path
 local fp8 = require "fp8"
 local LanguageModel = require "language_model"
 local options = require "options"
+local ranks = require "ranks"
 local read_text = require "text"
 local stepping = require "stepping"
 local training = require "training"
@@ -16,7 +17,7 @@ usage: luajit examples/gpt.lua [options]                                    (def
   --width N        features (384, 128)
   --heads N        of attention (6, 4)
   --context N      bytes that it sees (256, 64)
-  --batch N        sequences in a step (64, 16)
+  --batch N        sequences in a step, of all ranks together (64, 16)
   --steps N        (1500, 600)
   --layer-scale    every block begins as the identity: its branches are scaled by 0 at first
   --evaluate-every N   steps between looks at the last tenth of the text, which it does not learn (default: at the end)
@@ -115,11 +116,11 @@ local function experiment(settings)
       device = settings.device,
     }
     stepping.initialize(model, 0.02, settings.layers)
-    local starts = fp8.zeros(settings.batch, on_device)
+    local starts = fp8.zeros(ranks.share_of(settings.batch), on_device)
     local run = {model = model, steps = settings.steps, units = settings.batch * settings.context}
 
     function run.feed()
-      starts:copy_(fp8.randint(0, #learned - settings.context, {settings.batch}, on_device))
+      starts:copy_(ranks.share(fp8.randint(0, #learned - settings.context, {settings.batch}, on_device)))
     end
 
     function run.loss()
@@ -130,7 +131,7 @@ local function experiment(settings)
     function run.evaluate() return {validation = validation_loss(model, held_out, offsets, settings)} end
 
     function run.finish()
-      if settings.sample == 0 then return end
+      if settings.sample == 0 or not ranks.is_first then return end
       fp8.manual_seed(seed)
       print(("\n%s\n"):format(fp8.no_grad(sample, model, settings.sample, settings)))
     end

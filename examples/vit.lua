@@ -5,6 +5,7 @@ package.path = arg[0]:gsub("[^/\\]*$", "") .. "lib/?.lua;" .. package.path
 
 local fp8 = require "fp8"
 local options = require "options"
+local ranks = require "ranks"
 local training = require "training"
 
 local usage = [[
@@ -12,7 +13,7 @@ usage: luajit examples/vit.lua [options]                                    (def
   --layers N       transformer blocks (4, 2)
   --width N        features (128, 64)
   --heads N        of attention (4, 2)
-  --batch N        images in a step (512, 128)
+  --batch N        images in a step, of all ranks together (512, 128)
   --epochs N       passes over the images (30, 4)
   --images N       training images, of 60,000 (60000, 20000)
   --layer-scale    every block begins as the identity: its branches are scaled by 0 at first
@@ -114,7 +115,8 @@ local function experiment(settings)
   local function build(precision, seed)
     local model = VisionTransformer(settings, precision.dtype)
     local grey = normalized:to(precision.dtype)
-    local chosen, ways = fp8.zeros(settings.batch, on_device), fp8.zeros(settings.batch, on_device)
+    local share = ranks.share_of(settings.batch)
+    local chosen, ways = fp8.zeros(share, on_device), fp8.zeros(share, on_device)
     local order, order_epoch
     local run = {model = model, steps = settings.epochs * batches, units = settings.batch}
 
@@ -127,8 +129,8 @@ local function experiment(settings)
       if epoch ~= order_epoch then
         order, order_epoch = fp8.data.permutation(train.count, seed * 1000 + epoch, {device = device}), epoch
       end
-      chosen:copy_(order:narrow(1, batch * settings.batch + 1, settings.batch))
-      ways:copy_(fp8.randint(0, views:size(1), {settings.batch}, on_device))
+      chosen:copy_(ranks.share(order:narrow(1, batch * settings.batch + 1, settings.batch)))
+      ways:copy_(ranks.share(fp8.randint(0, views:size(1), {settings.batch}, on_device)))
     end
 
     function run.loss()

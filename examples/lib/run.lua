@@ -3,6 +3,7 @@ local fp8 = require "fp8"
 local locate = require "locate"
 local make_loss_log = require "loss_log"
 local make_report = require "report"
+local ranks = require "ranks"
 local resume = require "resume"
 local stepping = require "stepping"
 
@@ -38,7 +39,7 @@ local function is_finite(number) return math.abs(number) < math.huge end
 -- @param metrics of the state, or nil
 local function wrong_state(run, experiment, metrics)
   if not locate.all_finite(run.model:parameters()) then return "a parameter is not finite after it" end
-  local loss = fp8.no_grad(fp8.scope, function() return run.loss():item() end)
+  local loss = ranks.mean({fp8.no_grad(fp8.scope, function() return run.loss():item() end)})[1]
   if not is_finite(loss) then return ("the loss is %g after it"):format(loss) end
   for _, metric in ipairs(metrics and experiment.metrics or {}) do
     local value = metrics[metric.key]
@@ -52,6 +53,7 @@ return function(experiment, precision, seed, settings, log)
   fp8.manual_seed(seed)
   local run = experiment.build(precision, seed)
   stepping.convert(run.model, precision.recipe, settings)
+  ranks.join(run.model)
   local optimizer = stepping.optimizer(run.model, settings)
   local warmup = settings.warmup or math.floor(run.steps / 10)
   local schedule = fp8.optim.cosine_schedule {lr = settings.lr, warmup = warmup, steps = run.steps}
@@ -107,14 +109,14 @@ return function(experiment, precision, seed, settings, log)
     local to_save = path and (is_last or is_multiple(settings.checkpoint_every))
     local to_evaluate = is_last or is_multiple(settings.evaluate_every)
     if full or to_save or to_evaluate or step == done + 1 then
-      local values = losses.read()
+      local values = ranks.mean(losses.read())
       local bad = losses.first_bad(values)
       if bad then return fail(("the loss is %g"):format(values[bad]), reported + bad, step) end
       metrics = to_evaluate and report.pause(evaluate, run, seed, step) or nil
       local wrong = (to_save or to_evaluate) and report.pause(wrong_state, run, experiment, metrics)
       report.losses(values, step, not wrong and metrics or nil, schedule)
       if wrong then return fail(wrong, step, step) end
-      if to_save then report.pause(save, step) end
+      if to_save then report.pause(ranks.first, save, step) end
       report.pause(function() snapshot = locate.snapshot(run.model, optimizer, snapshot) end)
       reported = step
     end

@@ -13,6 +13,7 @@
 local csv = require "csv"
 local fp8 = require "fp8"
 local options = require "options"
+local ranks = require "ranks"
 local run_once = require "run"
 local stepping = require "stepping"
 local terminal = require "terminal"
@@ -86,6 +87,7 @@ function training.options(program, usage, readers, values, sizes)
   for name, value in pairs(values.device == "cpu" and sizes.cpu or sizes.cuda) do
     if values[name] == nil then values[name] = value end
   end
+  ranks.begin(values)
   return values
 end
 
