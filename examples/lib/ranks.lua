@@ -38,10 +38,4 @@ function ranks.join(model)
   if size > 1 then fp8.nn.DataParallel(model) end
 end
 
---- Calls f(…) on the first rank, while the others wait for it.
-function ranks.first(f, ...)
-  if rank == 0 then f(...) end
-  fp8.distributed.barrier()
-end
-
 return ranks

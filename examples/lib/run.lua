@@ -116,7 +116,7 @@ return function(experiment, precision, seed, settings, log)
       local wrong = (to_save or to_evaluate) and report.pause(wrong_state, run, experiment, metrics)
       report.losses(values, step, not wrong and metrics or nil, schedule)
       if wrong then return fail(wrong, step, step) end
-      if to_save then report.pause(ranks.first, save, step) end
+      if to_save then report.pause(save, step) end
       report.pause(function() snapshot = locate.snapshot(run.model, optimizer, snapshot) end)
       reported = step
     end

@@ -71,7 +71,15 @@ local function encode(what, value)
   return text
 end
 
---- Writes a checkpoint, at once as seen from outside: a process that is killed meanwhile leaves the one before.
+-- fp8.distributed where this process is one of several.
+local function joined()
+  local distributed = package.loaded["fp8.distributed"]
+  return distributed and distributed.is_initialized() and distributed.size() > 1 and distributed
+end
+
+--- Writes a checkpoint, at once as seen from outside: a process that is killed meanwhile leaves the one before. Of
+-- several processes (fp8.distributed) all call it, the first one writes, and the others go on when it has; any number
+-- of processes can go on from it.
 -- @param path  of the file
 -- @param parts {model = module, optimizer = or nil, step = number of steps done (0), extra = table of plain values:
 --   strings, finite numbers, booleans, and tables of them with names or the numbers from 1}
@@ -93,10 +101,13 @@ function checkpoint.save(path, parts)
   end
   local tensors = add({}, parts.model:state_dict(), "model.")
   if parts.optimizer then add(tensors, parts.optimizer:state_dict(), "optimizer.") end
-  files.save(path, tensors, {
+  local metadata = {
     kind = kind, step = ("%d"):format(step or 0), random = encode("random", {kept_seed(seed), position}),
     extra = encode("extra", extra or {}),
-  })
+  }
+  local distributed = joined()
+  if not distributed or distributed.rank() == 0 then files.save(path, tensors, metadata) end
+  if distributed then distributed.barrier() end
 end
 
 -- The settings of an optimizer are text, and may be longer in one of the two.

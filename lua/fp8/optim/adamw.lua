@@ -39,6 +39,10 @@ local function moments() return {"first_moment", "second_moment"} end
 -- step. A second moment above 0 stays above 0. A NaN or an infinity in a block makes all of its moments NaN, and with
 -- the next step its parameters.
 --
+-- `shard = true`, which is no field either, of several processes (fp8.distributed): what is kept for a parameter is on
+-- one rank, which updates it and sends it to the others; all have the same gradients (fp8.nn.DataParallel) and take the
+-- same steps. state_dict, and with it fp8.checkpoint.save, is then called by all ranks and gives the whole.
+--
 -- Methods: step, zero_grad, state_dict, load_state_dict. Fields: parameters, groups.
 --   local x = fp8.ones(1, {requires_grad = true})
 --   local optimizer = fp8.optim.AdamW({x}, {lr = 0.5, weight_decay = 0})

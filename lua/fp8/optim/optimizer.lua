@@ -15,7 +15,7 @@ local raise = core.raise
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
-local optional = {check_group = true, expand = true} -- of a class
+local optional = {check_group = true, expand = true, shard = true} -- of a class, or an object
 
 -- A misspelt setting is an error, read or written: optimizer.weight_deacy = 0 would change nothing.
 local function check_field(class, key)
@@ -93,12 +93,22 @@ function Optimizer:settings_at(batch, step)
   return batch.derive and batch.derive(settings) or settings
 end
 
--- What is kept for a parameter: tensors by name, and the number of its steps.
-local function new_entry(parameter, group, master_weights)
+-- What is kept for a parameter: tensors by name, and the number of its steps. The tensors only if `here`.
+local function new_entry(parameter, group, master_weights, here)
   local entry = {steps = 0}
+  if not here then return entry end
   moments.begin(entry, parameter, group.moments, group.formats)
   if master_weights and core.dtype(parameter) ~= "f32" then entry.master = core.to(parameter, {dtype = "f32"}) end
   return entry
+end
+
+--- What is kept for parameter number `position` before its first step.
+function Optimizer:fresh_entry(position)
+  local group = self.groups[1]
+  for i = 2, #self.groups do
+    if self.groups[i].first <= position then group = self.groups[i] end
+  end
+  return new_entry(self.parameters[position], group, resolved(self, group).master_weights, true)
 end
 
 -- What a group needs beside its settings: its rule, names of moments, their formats (false for f32), and its first
@@ -113,6 +123,16 @@ local function complete(self, group, label, shared, first)
   if own == nil then own = shared end
   if self.check_group then self.check_group(label, group, own) end
   group.formats, group.state = moments.read(label, own, group.moments), nil
+end
+
+-- Random numbers that ranks draw for parameters of their own would not be those of the others any more.
+local function new_shard(self)
+  for i = 0, #self.groups do
+    if (i == 0 and self or self.groups[i]).rounding == "stochastic" then
+      raise(self.name .. ': option shard does not go together with rounding = "stochastic"')
+    end
+  end
+  return later "fp8.distributed.shard".new(self.name, self.parameters)
 end
 
 --- A class of optimizers.
@@ -139,7 +159,7 @@ function Optimizer.class(name, rule, defaults, names, more)
     rawset(self, key, value)
   end
   function class.__tostring(self) return ("%s(%d parameters, lr = %g)"):format(name, #self.parameters, self.lr) end
-  local settings_known, known = {}, {state = true}
+  local settings_known, known, not_settings = {}, {state = true, shard = true}, {state = true, shard = true}
   for key in pairs(defaults) do settings_known[key], known[key] = true, true end
   local function check_settings(label, options)
     for key, value in pairs(check_options(label, options, settings_known)) do
@@ -148,8 +168,12 @@ function Optimizer.class(name, rule, defaults, names, more)
   end
   local function check(label, options)
     for key, value in pairs(check_options(label, options, known)) do
-      if key ~= "state" then check_setting(label, key, value, defaults[key]) end
+      if not not_settings[key] then check_setting(label, key, value, defaults[key]) end
     end
+  end
+  local function check_group(label, options)
+    if options.shard ~= nil then raise(label .. ": option shard is one of all groups together") end
+    check(label, options)
   end
   return function(source, settings)
     check(name, settings)
@@ -158,15 +182,20 @@ function Optimizer.class(name, rule, defaults, names, more)
       self[key] = default
       if settings and settings[key] ~= nil then self[key] = settings[key] end
     end
-    self.groups = parameters.groups(name, source, check)
+    self.groups = parameters.groups(name, source, check_group)
     self.parameters, self.state = {}, {}
+    for _, group in ipairs(self.groups) do
+      for _, parameter in ipairs(group.parameters) do self.parameters[#self.parameters + 1] = parameter end
+    end
+    if settings and settings.shard then rawset(self, "shard", new_shard(self)) end
+    local count = 0
     for i, group in ipairs(self.groups) do
       local label = #self.groups > 1 and ("%s: group %d"):format(name, i) or name
-      complete(self, group, label, settings and settings.state, #self.parameters + 1)
+      complete(self, group, label, settings and settings.state, count + 1)
       local own = resolved(self, group)
       for _, parameter in ipairs(group.parameters) do
-        self.parameters[#self.parameters + 1] = parameter
-        self.state[#self.parameters] = new_entry(parameter, group, own.master_weights)
+        count = count + 1
+        self.state[count] = new_entry(parameter, group, own.master_weights, not self.shard or self.shard:has(count))
       end
     end
     return self
@@ -188,13 +217,14 @@ end
 
 -- Parameters with gradients that one update can take: of one group, with equally many steps, on one device.
 local function collect_batches(self)
-  local batches = {}
+  local batches, found = {}, false
   for _, group in ipairs(self.groups) do
     local first, names, scales = #batches + 1, group.moments, group.scales
     for i, parameter in ipairs(group.parameters) do
       parameters.check_current(self.name, group.first + i - 1, parameter)
       local grad = autograd.grad(parameter)
-      if grad then
+      found = found or grad ~= nil
+      if grad and (not self.shard or self.shard:has(group.first + i - 1)) then
         local entry = self.state[group.first + i - 1]
         local batch = batch_for(batches, first, group, entry.steps, core.device(parameter))
         local list = batch.list
@@ -207,9 +237,9 @@ local function collect_batches(self)
       end
     end
   end
-  if #batches == 0 then raise(self.name .. ": no parameter has a gradient: backward() gives them theirs") end
+  if not found then raise(self.name .. ": no parameter has a gradient: backward() gives them theirs") end
   for _, batch in ipairs(batches) do batch.settings = self:settings_at(batch, batch.steps + 1) end
-  return self.expand and self.expand(batches) or batches
+  return self.expand and #batches > 0 and self.expand(batches) or batches
 end
 
 --- Updates every parameter that has a gradient, in place; an error if none has. While a graph is captured nothing is
@@ -224,7 +254,8 @@ function Optimizer:step()
       count = count + 1
     end
   end
-  core.update(batches, fields, count)
+  if #batches > 0 then core.update(batches, fields, count) end
+  if self.shard then self.shard:exchange() end
 end
 
 --- Drops the gradients of all parameters.
@@ -237,6 +268,7 @@ end
 -- (sharing the optimizer's memory), "steps", how many each has had, and "settings", text, of the optimizer and its
 -- groups. Moments in 8 bits are codes, with "1.first_moment_scale" and, where the format is a map,
 -- "1.first_moment_map".
+-- With the option shard all ranks call it, and all get the whole.
 Optimizer.state_dict = state.save
 
 --- Takes over what state_dict returned for parameters of the same shapes in the same groups, settings included; tensors

@@ -63,9 +63,9 @@ end
 
 -- All tensors that are kept: their names, and they in the same order. (Lists and no function that is called for each:
 -- nn/module.lua says why.)
-local function list_tensors(self)
+local function list_tensors(entries)
   local names, tensors = {}, {}
-  for i, entry in ipairs(self.state) do
+  for i, entry in ipairs(entries) do
     for key, value in pairs(entry) do
       if core.is_tensor(value) then names[#names + 1], tensors[#tensors + 1] = ("%d.%s"):format(i, key), value end
     end
@@ -81,13 +81,16 @@ end
 
 --- optimizer:state_dict(), see optimizer.lua.
 function state.save(self)
-  local steps = {}
-  for i, entry in ipairs(self.state) do steps[i] = entry.steps end
+  local steps, entries = {}, self.state
+  if self.shard then
+    entries = self.shard:gather(entries, function(position) return self:fresh_entry(position) end)
+  end
+  for i, entry in ipairs(entries) do steps[i] = entry.steps end
   local dict = {
     steps = core.tensor(steps, {dtype = "i64", device = "cpu"}),
     settings = text_tensor(settings_text(self)),
   }
-  local names, tensors = list_tensors(self)
+  local names, tensors = list_tensors(entries)
   for i, name in ipairs(names) do dict[name] = core.share(tensors[i]) end
   return dict
 end
@@ -111,8 +114,9 @@ local function check_formats(self, dict)
   for _, group in ipairs(self.groups) do
     for i = group.first, group.first + #group.parameters - 1 do
       for _, moment in ipairs(group.moments) do
-        local name, own = ("%d.%s"):format(i, moment), core.dtype(self.state[i][moment])
-        local found = core.is_tensor(dict[name]) and core.dtype(dict[name]) or own
+        local name, kept = ("%d.%s"):format(i, moment), self.state[i][moment]
+        local own = kept and core.dtype(kept) -- nothing of what another rank keeps
+        local found = own and core.is_tensor(dict[name]) and core.dtype(dict[name]) or own
         if found ~= own then
           raise(("load_state_dict: %s is %s in the optimizer, %s in the table: the option state of both must be the " ..
             "same"):format(name, own, found))
@@ -152,11 +156,17 @@ local function read_steps(self, dict)
   return steps
 end
 
+-- Whether a name is one of what another rank keeps.
+local function is_elsewhere(self, name)
+  local position = self.shard and tonumber(tostring(name):match "^(%d+)%.")
+  return position and self.shard.owners[position] and not self.shard:has(position)
+end
+
 local function load(self, dict)
   if type(dict) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(dict)) end
   local known = {steps = true, settings = true}
   local steps = read_steps(self, dict)
-  local names, tensors = list_tensors(self)
+  local names, tensors = list_tensors(self.state)
   check_formats(self, dict)
   for i, name in ipairs(names) do
     known[name] = true
@@ -164,7 +174,7 @@ local function load(self, dict)
     if is_map(name) then check_map(dict, name, tensors[i]) end
   end
   for name in pairs(dict) do
-    if not known[name] then
+    if not known[name] and not is_elsewhere(self, name) then
       raise(("load_state_dict: the optimizer keeps no tensor %s"):format(tostring(name)))
     end
   end
