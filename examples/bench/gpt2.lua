@@ -31,6 +31,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --steps N        steps that are timed (30, 20)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --gradient-dtype NAME  what gradients are averaged over ranks in (default: that of the parameters)
+  --shard          each rank keeps the optimizer's states of some parameters only
   --sustained      time all steps together, without rests between them, as is done with several ranks
   --eager          on a GPU: no graph
   --profile        also time the parts of a step, one by one, and list what is kept for the backward pass
@@ -70,7 +71,7 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, sustained = false, profile = false, recompute = false,
+    optimizer = "adamw", clip = 1, eager = false, shard = false, sustained = false, profile = false, recompute = false,
     lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()

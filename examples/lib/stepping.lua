@@ -43,7 +43,7 @@ stepping.state_names = {"f32", "8bit", "e4m3", "e5m2"}
 --- The optimizer of the options, with weight decay on matrices only. 16-bit parameters have masters unless they are
 -- rounded stochastically.
 -- @param settings {optimizer = "adamw" or "stable_adamw", lr =, beta2 =, weight_decay =, state = one of state_names or
---   nil for f32, rounding = "nearest", "stochastic" or nil for nearest}
+--   nil for f32, shard = true for states shared out among ranks, rounding = "nearest", "stochastic" or nil for nearest}
 function stepping.optimizer(model, settings)
   local matrices, others = {}, {}
   for _, parameter in ipairs(model:parameters()) do
@@ -52,7 +52,7 @@ function stepping.optimizer(model, settings)
   local class = settings.optimizer == "adamw" and fp8.optim.AdamW or fp8.optim.StableAdamW
   return class({{parameters = matrices, weight_decay = settings.weight_decay}, {parameters = others, weight_decay = 0}},
     {lr = settings.lr, beta2 = settings.beta2, state = states[settings.state or "f32"](),
-      rounding = settings.rounding, master_weights = settings.rounding ~= "stochastic"})
+      shard = settings.shard, rounding = settings.rounding, master_weights = settings.rounding ~= "stochastic"})
 end
 
 --- A step, a function that returns a loss, as a cheaper one: on the CPU what it made is freed at once; on a GPU it runs

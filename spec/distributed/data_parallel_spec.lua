@@ -41,10 +41,17 @@ describe("DataParallel", function()
     end)
 
     if count < 4 then
-      it("adds gradients up without averaging them in no_sync", function()
-        local expected = train(alone, 1, {ACCUMULATE = "1"})
-        assert.is_true(largest_difference(expected, train(launcher, count, {ACCUMULATE = "1"})) < 1e-6)
-      end)
+      for name, variable in pairs {
+        ["adds gradients up without averaging them in no_sync"] = "ACCUMULATE",
+        ["adds up the gradients of several passes"] = "KEEP",
+        ["goes with optimizer states that are shared out"] = "SHARD",
+      } do
+        it(name, function()
+          local expected = train(alone, 1, {[variable] = "1", STEPS = "20"})
+          local found = train(launcher, count, {[variable] = "1", STEPS = "20"})
+          assert.is_true(largest_difference(expected, found) < 1e-6)
+        end)
+      end
 
       it("sends gradients in one bucket or in one of each parameter", function()
         local expected = train(launcher, count, {BUCKET = "1", STEPS = "10"})

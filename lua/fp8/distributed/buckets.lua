@@ -6,6 +6,11 @@ local buckets = {}
 
 local bytes_of = core.dtypes
 
+-- Elements at whose multiples parameters begin, so that kernels find them aligned.
+local alignment = 64
+
+local function padded(count) return math.ceil(count / alignment) * alignment end
+
 -- A bucket: {first =, parts = list of positions, dtype =, device =, count = elements, buffer =}
 local function begin_bucket(dtype, device) return {parts = {}, dtype = dtype, device = device, count = 0} end
 
@@ -19,7 +24,7 @@ function buckets.make(parameters, order, bytes, dtype)
   for _, position in ipairs(order) do
     local parameter = parameters[position]
     local own, device = dtype or core.dtype(parameter), core.device(parameter)
-    local key, count = own .. " " .. device, core.numel(parameter)
+    local key, count = own .. " " .. device, padded(core.numel(parameter))
     local bucket = open[key]
     if not bucket or bucket.count > 0 and (bucket.count + count) * bytes_of[own].size > bytes then
       bucket = begin_bucket(own, device)

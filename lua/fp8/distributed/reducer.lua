@@ -2,7 +2,8 @@
 --
 -- Each gradient is copied into a bucket as soon as it is complete, and a bucket travels once it is full and those
 -- before it have been sent, while others are still computed. After the first pass buckets follow the order in which
--- gradients came. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
+-- gradients came. What becomes .grad is the bucket's memory, unless that has another dtype. Nothing but names and shapes
+-- decides what is sent, which is thus the same on all ranks.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local awaited = require "fp8.autograd.awaited"
@@ -60,14 +61,21 @@ local function arrive(self, position)
   send_complete(self)
 end
 
+-- Whether the bucket has what earlier passes left in .grad, and the leaf's own passes have added to it.
+local function holds(place, leaf) return leaf.grad and rawequal(leaf.grad, place.handle) end
+
 function Reducer:ready(leaf, grad)
   if self.alone then return end
   local position = self.position[leaf]
   self.came[#self.came + 1], self.is_here[position] = position, true
   if not self.syncing then return end
-  local view = self.places[position].view
-  core.copy_(view, grad)
-  if leaf.unsynced and leaf.grad then core.add_(view, leaf.grad) end
+  local place = self.places[position]
+  if holds(place, leaf) then
+    core.add_(place.view, grad)
+  else
+    core.copy_(place.view, grad)
+    if leaf.unsynced and leaf.grad then core.add_(place.view, leaf.grad) end
+  end
   arrive(self, position)
 end
 
@@ -75,8 +83,10 @@ end
 local function send_rest(self)
   for position, leaf in ipairs(self.leaves) do
     if not self.is_here[position] then
-      local view = self.places[position].view
-      if leaf.unsynced and leaf.grad then core.copy_(view, leaf.grad) else core.fill_(view, 0) end
+      local place = self.places[position]
+      if not holds(place, leaf) then
+        if leaf.unsynced and leaf.grad then core.copy_(place.view, leaf.grad) else core.fill_(place.view, 0) end
+      end
       arrive(self, position)
     end
   end
@@ -86,7 +96,8 @@ end
 local function used_anywhere(self)
   local used, hash = {}, {}
   for position, leaf in ipairs(self.leaves) do
-    used[position] = (self.is_here[position] or leaf.unsynced and leaf.grad) and 1 or 0
+    local kept = leaf.grad and (leaf.unsynced or holds(self.places[position], leaf))
+    used[position] = (self.is_here[position] or kept) and 1 or 0
     if used[position] == 0 then hash[#hash + 1] = position end
   end
   local unused = #hash == 0 and "none" or table.concat(hash, " ", 1, math.min(#hash, 20)) .. " of " .. #hash
@@ -110,23 +121,33 @@ local function follow_order(self)
   self.ordered = true
 end
 
--- Puts means into the gradients that have arrived, and into new ones where none did.
+-- The mean gradient of a parameter: the bucket's memory, or a tensor of its own where that has another dtype.
+local function mean_of(place, leaf)
+  if place.bucket.dtype ~= leaf.dtype then return core.to(place.view, {dtype = leaf.dtype}) end
+  place.handle = core.share(place.view)
+  return place.handle
+end
+
+-- Puts means into the place of the gradients that have arrived, and adds those of leaves where none did.
 local function take(self, arrived, used)
   local replaces, taken = {}, {}
+  local function replace(leaf, position)
+    replaces[leaf] = leaf.unsynced or holds(self.places[position], leaf) or nil
+    leaf.unsynced = false
+    return mean_of(self.places[position], leaf)
+  end
   for i = 1, #arrived, 2 do
     local position = self.position[arrived[i]]
     if position then
-      core.copy_(arrived[i + 1], self.places[position].view)
-      taken[position] = true
+      core.free(arrived[i + 1])
+      arrived[i + 1], taken[position] = replace(arrived[i], position), true
     end
   end
   for position, leaf in ipairs(self.leaves) do
     if used[position] ~= 0 and not taken[position] then
-      local grad = core.to(core.clone(self.places[position].view), {dtype = leaf.dtype})
-      arrived[#arrived + 1], arrived[#arrived + 2] = leaf, grad
+      arrived[#arrived + 1] = leaf
+      arrived[#arrived + 1] = replace(leaf, position)
     end
-    if leaf.unsynced then replaces[leaf] = true end
-    leaf.unsynced = false
   end
   return replaces
 end
