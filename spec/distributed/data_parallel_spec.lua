@@ -5,7 +5,7 @@ local ranks = require "spec.support.ranks"
 
 -- The weights after training, and the norms of all steps' gradients.
 local function train(launcher, count, environment)
-  local path, variables = os.tmpname(), {OUT = false}
+  local path, variables = os.tmpname(), {}
   for name, value in pairs(environment or {}) do variables[name] = value end
   variables.OUT = path
   local output, status = ranks.run("training.lua", {launcher = launcher, count = count, environment = variables})
@@ -40,7 +40,7 @@ describe("DataParallel", function()
         train(launcher, count, {STEPS = "20"})))
     end)
 
-    if count < 4 then
+    if count == 2 then
       for name, variable in pairs {
         ["adds gradients up without averaging them in no_sync"] = "ACCUMULATE",
         ["adds up the gradients of several passes"] = "KEEP",
@@ -49,6 +49,22 @@ describe("DataParallel", function()
         it(name, function()
           local expected = train(alone, 1, {[variable] = "1", STEPS = "20"})
           local found = train(launcher, count, {[variable] = "1", STEPS = "20"})
+          assert.is_true(largest_difference(expected, found) < 1e-6)
+        end)
+      end
+
+      for others, victim in pairs {[1] = "all", [launcher == "mpirun" and 3 or 2] = "one"} do
+        it(("goes on with %d ranks from its checkpoint after %s of two was killed"):format(others, victim), function()
+          local checkpoint = os.tmpname()
+          os.remove(checkpoint)
+          local _, status = ranks.run("training.lua", {launcher = launcher, count = count, environment = {
+            STEPS = "30", SHARD = "1", CHECKPOINT = checkpoint, KILL = "17", VICTIM = victim, OUT = "/dev/null",
+          }})
+          assert.not_equal(0, status)
+          local found = train(launcher, others, {STEPS = "30", SHARD = "1", CHECKPOINT = checkpoint})
+          os.remove(checkpoint)
+          local expected = train(alone, 1, {STEPS = "30"})
+          expected.norms = nil
           assert.is_true(largest_difference(expected, found) < 1e-6)
         end)
       end

@@ -2,8 +2,8 @@
 --
 -- Each gradient is copied into a bucket as soon as it is complete, and a bucket travels once it is full and those
 -- before it have been sent, while others are still computed. After the first pass buckets follow the order in which
--- gradients came. What becomes .grad is the bucket's memory, unless that has another dtype. Nothing but names and shapes
--- decides what is sent, which is thus the same on all ranks.
+-- gradients came. What becomes .grad is the bucket's memory, unless that has another dtype. Nothing but names and
+-- shapes decides what is sent, which is thus the same on all ranks.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local awaited = require "fp8.autograd.awaited"
