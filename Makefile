@@ -111,7 +111,7 @@ endif
 
 $(BUILD)/fp8/distributed.so: $(DISTRIBUTED_OBJECTS) $(BUILD)/fp8/core.so
 	$(call say,link)$(CC) -o $@ $(DISTRIBUTED_OBJECTS) $(LINK_FLAGS) -Wl,-rpath,'$$ORIGIN' \
-	  -L$(@D) -l:core.so $(if $(MPICC),$(shell $(MPICC) -show 2>/dev/null | tr ' ' '\n' | grep -E '^-(L|l|Wl)')) -ldl
+	  -L$(@D) -l:core.so $(if $(MPICC),$(shell $(MPICC) -show 2>/dev/null | tr ' ' '\n' | grep -E '^-(L|l|Wl)')) -lpthread -ldl
 
 $(BUILD)/src/distributed/mpi.c.o: C_FLAGS += $(if $(MPICC),-DFP8_MPI $(shell $(MPICC) -show 2>/dev/null | tr ' ' '\n' | grep '^-I'))
 $(BUILD)/src/distributed/nccl.c.o: C_FLAGS += $(if $(and $(NVCC),$(NCCL)),-DFP8_NCCL -I$(CUDA)/include -I$(dir $(NCCL)))

@@ -13,12 +13,17 @@ end
 
 local library = package.searchpath("fp8.core", package.cpath):gsub("core(%.%w+)$", "distributed%1")
 
+--- Whether there is the library that processes need.
+function ranks.has_library()
+  local file = io.open(library)
+  if file then file:close() end
+  return file ~= nil
+end
+
 --- How processes can be started here: "mpirun" where fp8 was built with MPI, "gpus", one on each, where there are
 -- several; nil and the reason where in no way.
 function ranks.launcher()
-  local file = io.open(library)
-  if not file then return nil, "fp8 was built without MPI" end
-  file:close()
+  if not ranks.has_library() then return nil, "MPI is missing: fp8 was built without it" end
   if output_of("command -v mpirun") ~= "" and output_of("ldd " .. library):find "libmpi" then return "mpirun" end
   if fp8.cuda.device_count() > 1 then return "gpus" end
   return nil, "MPI is missing: there is no mpirun, or fp8 was built without it"
@@ -32,8 +37,9 @@ local function together(launcher, count, command)
   local rendezvous, lines = os.tmpname(), {}
   os.remove(rendezvous)
   for rank = 0, count - 1 do
-    lines[#lines + 1] = ("WORLD_SIZE=%d RANK=%d LOCAL_RANK=%d FP8_RENDEZVOUS=%s %s & p%d=$!"):format(count, rank, rank,
-      rendezvous, command, rank)
+    local meeting = launcher == "port" and "" or "FP8_RENDEZVOUS=" .. rendezvous
+    lines[#lines + 1] = ("WORLD_SIZE=%d RANK=%d LOCAL_RANK=%d %s %s & p%d=$!"):format(count, rank, rank, meeting,
+      command, rank)
   end
   lines[#lines + 1] = "code=0"
   for rank = 0, count - 1 do lines[#lines + 1] = ("wait $p%d || code=$?"):format(rank) end
@@ -42,7 +48,7 @@ local function together(launcher, count, command)
 end
 
 --- Runs a script; returns its output, errors included, and its exit status.
--- @param options {launcher =, count = of ranks, environment = {NAME = text}}
+-- @param options {launcher = as above, or "port" for one without a file, count = of ranks, environment = {NAME = text}}
 function ranks.run(script, options)
   local words = {
     "OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",

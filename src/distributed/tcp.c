@@ -2,15 +2,19 @@
  * process is connected to every other one. They learn who they are from the variables of torchrun (RANK, WORLD_SIZE,
  * LOCAL_RANK) or Slurm, and find rank 0 at the port after MASTER_PORT of MASTER_ADDR, which torchrun itself listens at,
  * or by a file that all of them see, whose path is in FP8_RENDEZVOUS. */
+#define _GNU_SOURCE /* POLLRDHUP */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/memory.h"
@@ -231,6 +235,32 @@ static bool join_all(Hello *all, double deadline) {
   return done;
 }
 
+/* --- where another process has died, this one may be waiting for a GPU that waits for it, and would for ever --- */
+
+/* Seconds in which a process may notice by itself, and say what it was doing. */
+static const double patience = 5;
+
+static void *watch(void *unused) {
+  (void)unused;
+  struct pollfd *watched = malloc((size_t)ranks * sizeof *watched);
+  if (!watched) return NULL;
+  for (int rank = 0; rank < ranks; rank++) watched[rank] = (struct pollfd){peers[rank], POLLRDHUP, 0};
+  while (poll(watched, (nfds_t)ranks, -1) < 0 && errno == EINTR) continue;
+  int gone = 0;
+  while (gone < ranks - 1 && watched[gone].revents == 0) gone++;
+  struct timespec pause = {(time_t)patience, 0};
+  nanosleep(&pause, NULL);
+  fprintf(stderr, "fp8: rank %d of %d: rank %d has ended, and nothing else goes on here: this rank ends too\n",
+          own_rank, ranks, gone);
+  fflush(stderr);
+  _exit(1);
+}
+
+static void begin_watch(void) {
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, watch, NULL) == 0) pthread_detach(thread);
+}
+
 static bool tcp_open(Group *group, double deadline) {
   own_rank = number_of("RANK", "SLURM_PROCID");
   ranks = number_of("WORLD_SIZE", "SLURM_NTASKS");
@@ -246,6 +276,7 @@ static bool tcp_open(Group *group, double deadline) {
   bool done = own_rank == 0 ? gather_all(all, deadline) : join_all(all, deadline);
   wait_end();
   free(all);
+  if (done) begin_watch();
   *group = (Group){.rank = own_rank, .size = ranks, .local_rank = local < 0 ? 0 : local, .medium = "TCP"};
   return done;
 }
