@@ -97,6 +97,12 @@ topics.graphs = {
   see = {"fp8.cuda.graph", "fp8.event"},
 }
 
+topics.processes = {
+  line = "several GPUs: ranks, collectives, data parallel training",
+  header = "fp8/distributed/init.lua",
+  see = {"fp8.distributed.init", "fp8.nn.DataParallel", "fp8.data.batches", "fp8.distributed.all_reduce_"},
+}
+
 topics.prompt = {
   line = "what the prompt can do",
   [[
