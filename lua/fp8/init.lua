@@ -78,6 +78,8 @@ local places = {
   convert = {"fp8.nn.convert"}, analyze = {"fp8.watch.analyze"}, watch = {"fp8.watch"},
   memory_report = {"fp8.memory_report"}, gradcheck = {"fp8.autograd.gradcheck"},
   load = {"fp8.files", "load"}, save = {"fp8.files", "save"}, checkpoint = {"fp8.files.checkpoint"},
+  from_data = {"fp8.exchange.from_data"},
+  from_dlpack = {"fp8.exchange.dlpack", "from_dlpack"}, to_dlpack = {"fp8.exchange.dlpack", "to_dlpack"},
   help = {"fp8.help"}, plot = {"fp8.plot"},
   text = {"fp8.printing.value"}, set_print_options = {"fp8.printing.options", "set"},
 }

@@ -65,6 +65,9 @@ function methods.data(x)
   return pointer
 end
 
+-- Loaded when it is first used.
+function methods.to_dlpack(x) return later "fp8.exchange.dlpack".to_dlpack(x) end
+
 local properties = {
   dtype = core.dtype,
   device = core.device,

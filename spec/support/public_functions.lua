@@ -258,6 +258,8 @@ local excluded = {
   ["data.fashion_mnist"] = true, -- reads 45 MB each time
   ["core.watch_interrupts"] = true, ["core.wait_for_input"] = true, -- take Ctrl-C, and wait for a key
   ["methods.data"] = true, ["core.data"] = true, -- give pointers, which nothing can check
+  ["methods.to_dlpack"] = true, ["fp8.to_dlpack"] = true, ["core.to_dlpack"] = true,
+  ["core.from_data"] = true, ["core.from_dlpack"] = true, -- take them
 }
 
 --- What objects do that public functions return.

@@ -7,10 +7,16 @@
 #include "core/capture/capture.h"
 #include "core/context.h"
 
-static Storage *storage_create(Device device, size_t bytes) {
+/* A storage without memory, which its context does not count yet. */
+static Storage *storage_describe(Device device, size_t bytes) {
   Storage *storage = host_allocate(sizeof *storage);
+  if (storage) *storage = (Storage){.references = 1, .context = context_now, .device = device, .bytes = bytes};
+  return storage;
+}
+
+static Storage *storage_create(Device device, size_t bytes) {
+  Storage *storage = storage_describe(device, bytes);
   if (!storage) return NULL;
-  *storage = (Storage){.references = 1, .context = context_now, .device = device, .bytes = bytes};
   if (bytes > 0) {
     storage->data = capture_owns(device) ? capture_allocate(storage) : memory_allocate(device, bytes);
     if (!storage->data) {
@@ -28,12 +34,14 @@ void storage_release(Storage *storage) {
   for (int kind = 0; kind < NOTE_KINDS; kind++) {
     if (storage->note[kind].found) storage_release(storage->note[kind].found);
   }
+  Lender lender = storage->lender;
   if (storage->owner) {
     capture_free(storage);
-  } else if (storage->data) {
+  } else if (storage->data && !lender.release) {
     memory_release(storage->device, storage->data, storage->bytes);
   }
   free(storage);
+  if (lender.release) lender.release(context, lender.owner);
   context_release(context);
   if (before != context) context_enter(before);
 }
@@ -54,19 +62,63 @@ static bool count_bytes(DType dtype, int rank, const int64_t *size, size_t *byte
   return true;
 }
 
-bool tensor_create(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
-  if (rank > TENSOR_MAX_RANK) return error_set("%d dimensions are too many: at most %d", rank, TENSOR_MAX_RANK);
-  size_t bytes = 0;
-  if (!count_bytes(dtype, rank, size, &bytes)) return false;
-  Storage *storage = storage_create(device, bytes);
-  if (!storage) return false;
-  *out = (Tensor){.storage = storage, .dtype = dtype, .rank = rank};
+/* The contiguous tensor of these sizes over all of a storage. */
+static Tensor tensor_of(Storage *storage, DType dtype, int rank, const int64_t *size) {
+  Tensor tensor = {.storage = storage, .dtype = dtype, .rank = rank};
   int64_t stride = 1;
   for (int i = rank - 1; i >= 0; i--) {
-    out->size[i] = size[i];
-    out->stride[i] = stride;
+    tensor.size[i] = size[i];
+    tensor.stride[i] = stride;
     stride *= size[i] > 0 ? size[i] : 1;
   }
+  return tensor;
+}
+
+static bool check_rank(int rank) {
+  return rank <= TENSOR_MAX_RANK || error_set("%d dimensions are too many: at most %d", rank, TENSOR_MAX_RANK);
+}
+
+bool tensor_create(Tensor *out, DType dtype, Device device, int rank, const int64_t *size) {
+  size_t bytes = 0;
+  if (!check_rank(rank) || !count_bytes(dtype, rank, size, &bytes)) return false;
+  Storage *storage = storage_create(device, bytes);
+  if (!storage) return false;
+  *out = tensor_of(storage, dtype, rank, size);
+  return true;
+}
+
+/* Bytes from the first element to the end of the last one; there is one. */
+static bool count_reach(DType dtype, int rank, const int64_t *size, const int64_t *stride, size_t *bytes) {
+  int64_t last = 0;
+  for (int i = 0; i < rank; i++) {
+    int64_t distance = 0;
+    if (stride[i] < 0) return error_set("stride %lld of dimension %d is negative", (long long)stride[i], i + 1);
+    if (__builtin_mul_overflow(size[i] - 1, stride[i], &distance) || __builtin_add_overflow(last, distance, &last))
+      return error_set("strides are too large: they overflow 63 bits");
+  }
+  if (__builtin_add_overflow(last, 1, &last) || __builtin_mul_overflow(last, dtype_size(dtype), &last))
+    return error_set("strides are too large: they overflow 63 bits");
+  *bytes = (size_t)last;
+  return true;
+}
+
+bool tensor_borrow(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const int64_t *stride,
+                   void *data, Lender lender) {
+  size_t bytes = 0;
+  if (!check_rank(rank) || !count_bytes(dtype, rank, size, &bytes)) return false;
+  bool strided = stride && bytes > 0;
+  if (strided && !count_reach(dtype, rank, size, stride, &bytes)) return false;
+  if (bytes > 0 && !data) return error_set("the address is NULL");
+  if ((uintptr_t)data % (uintptr_t)dtype_size(dtype) != 0)
+    return error_set("the address is no multiple of the %d bytes of an element", (int)dtype_size(dtype));
+  Storage *storage = storage_describe(device, bytes);
+  if (!storage) return false;
+  if (bytes > 0) storage->data = data;
+  storage->exposed = true;
+  storage->lender = lender;
+  context_hold(storage->context);
+  *out = tensor_of(storage, dtype, rank, size);
+  if (strided) memcpy(out->stride, stride, (size_t)rank * sizeof *stride);
   return true;
 }
 

@@ -29,6 +29,12 @@ typedef struct Note {
   int64_t columns; /* of column sums */
 } Note;
 
+/* Whoever lent memory: release(context, owner) tells that nothing of fp8 has it any more. */
+typedef struct Lender {
+  void (*release)(struct Context *context, void *owner); /* NULL for memory of fp8's own */
+  void *owner;
+} Lender;
+
 typedef struct Storage {
   int references;
   struct Context *context; /* that it was made for */
@@ -45,6 +51,7 @@ typedef struct Storage {
   struct Storage *previous_in_capture, *next_in_capture;
   uint64_t used_by; /* the number of the last capture that used it */
   Note note[NOTE_KINDS];
+  Lender lender;
 } Storage;
 
 /* Drops a reference. */
@@ -66,6 +73,12 @@ FP8_API bool tensor_create(Tensor *out, DType dtype, Device device, int rank, co
 
 /* tensor_create with the shape and device of `like`. */
 FP8_API bool tensor_create_like(Tensor *out, const Tensor *like, DType dtype);
+
+/* Makes *out a tensor over memory that is lent to it, of `stride` in elements (none may be negative) or, if that is NULL,
+ * contiguous. Scripts know of the memory, as if they had a pointer to it. Fails as tensor_create does; the lender is then
+ * not told anything. */
+bool tensor_borrow(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, const int64_t *stride,
+                   void *data, Lender lender);
 
 /* Makes *out another view of the same storage as `tensor` and takes a reference. */
 FP8_API void tensor_share(Tensor *out, const Tensor *tensor);

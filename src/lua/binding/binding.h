@@ -38,6 +38,7 @@ typedef struct State {
   const void *quantizers; /* their metatable */
   lua_Alloc lua_allocate; /* the Lua state's own allocator, and what it is called with */
   void *lua_arena;
+  lua_State *lenders;       /* a thread of its own, to drop references to the owners of lent memory (exchange.c) */
   char source_prefix[1024]; /* Lua code whose source begins with this is part of fp8: errors are raised above it */
 } State;
 
@@ -209,7 +210,8 @@ QuantizeOptions check_quantizer(lua_State *L, int index);
 /* --- the functions, a subject a file --- */
 
 extern const luaL_Reg module_functions[], userdata_functions[], scope_functions[], argument_functions[],
-    change_functions[], count_functions[], interrupt_functions[], search_functions[], select_functions[];
+    change_functions[], count_functions[], exchange_functions[], interrupt_functions[], search_functions[],
+    select_functions[];
 extern const luaL_Reg attention_functions[], compare_functions[], copy_functions[], create_functions[],
     cross_entropy_functions[], delayed_scale_functions[], device_functions[], distributed_functions[],
     dropout_functions[], elementwise_functions[], embedding_functions[], event_functions[], graph_functions[],

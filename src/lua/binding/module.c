@@ -148,6 +148,9 @@ static State *open_state(lua_State *L) {
   context->owner = state;
   context->collect = collect_garbage;
   lua_rawset(L, LUA_REGISTRYINDEX);
+  lua_pushlightuserdata(L, state);
+  state->lenders = lua_newthread(L);
+  lua_rawset(L, LUA_REGISTRYINDEX);
   state->lua_allocate = lua_getallocf(L, &state->lua_arena);
   lua_setallocf(L, allocate_for_lua, state);
   return state;
@@ -240,14 +243,17 @@ static void push_dtypes(lua_State *L) {
  * writes. */
 FP8_API int luaopen_fp8_core(lua_State *L) {
   static const luaL_Reg *const families[] = {
-      argument_functions,      attention_functions, change_functions,        compare_functions,       copy_functions,
-      count_functions,         create_functions,    cross_entropy_functions, delayed_scale_functions, device_functions,
-      distributed_functions,   dropout_functions,   elementwise_functions,   embedding_functions,     event_functions,
-      graph_functions,         index_functions,     interrupt_functions,     join_functions,          map_functions,
-      matmul_functions,        module_functions,    normalize_functions,     optim_functions,         patches_functions,
-      quantize_functions,      random_functions,    recurrent_functions,     reduce_functions,        rotate_functions,
-      scaled_matmul_functions, scan_functions,      scope_functions,         search_functions,        select_functions,
-      softmax_functions,       sort_functions,      tensor_functions,        userdata_functions,      view_functions,
+      argument_functions,      attention_functions, change_functions,      compare_functions,
+      copy_functions,          count_functions,     create_functions,      cross_entropy_functions,
+      delayed_scale_functions, device_functions,    distributed_functions, dropout_functions,
+      elementwise_functions,   embedding_functions, event_functions,       exchange_functions,
+      graph_functions,         index_functions,     interrupt_functions,   join_functions,
+      map_functions,           matmul_functions,    module_functions,      normalize_functions,
+      optim_functions,         patches_functions,   quantize_functions,    random_functions,
+      recurrent_functions,     reduce_functions,    rotate_functions,      scaled_matmul_functions,
+      scan_functions,          scope_functions,     search_functions,      select_functions,
+      softmax_functions,       sort_functions,      tensor_functions,      userdata_functions,
+      view_functions,
   };
   State *state = open_state(L);
   Context *outer = context_enter(state->context);
