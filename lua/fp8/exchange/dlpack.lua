@@ -39,10 +39,10 @@ for name, dtype in next, dtypes do names[("%d %d"):format(codes[name], 8 * dtype
 
 local dlpack = {}
 
---- fp8.to_dlpack(x), x:to_dlpack(): x for another library, without a copy: a cdata `DLManagedTensor *`. Whoever takes it
--- calls its deleter once, in the thread that uses this Lua state; until then the memory stays, whatever becomes of x and of
--- the Lua state. Where nobody takes it, call `m.deleter(m)`. What is written through it, autograd does not see. On a GPU, x
--- has been computed when this returns. All dtypes have a number in DLPack.
+--- fp8.to_dlpack(x), x:to_dlpack(): x for another library, without a copy: a cdata `DLManagedTensor *`. Whoever takes
+-- it calls its deleter once, in the thread that uses this Lua state; until then the memory stays, whatever becomes of
+-- x and of the Lua state. Where nobody takes it, call `m.deleter(m)`. What is written through it, autograd does not
+-- see. On a GPU, x has been computed when this returns. All dtypes have a number in DLPack.
 -- @return the pointer; its address for a library that wants a number is `tonumber(ffi.cast("intptr_t", m))`
 --   local m = fp8.ones(2, 3):to_dlpack()
 --   m.dl_tensor.ndim --> 2

@@ -35,11 +35,11 @@ local function bytes_of(shape, dtype)
 end
 
 --- fp8.from_data(cdata, shape, dtype [, owner]): a tensor on the CPU over memory that is there already. What is written
--- through either is seen through the other. An array of FFI (`ffi.new`) is kept alive by the tensor and its views, and its
--- size is checked; of one in a struct, the struct has to be the owner. Memory behind a pointer is the script's affair: it
--- has to have as many elements, and to stay valid until nothing refers to the tensor and its views any more. `owner` is
--- any Lua value that is kept alive until then, such as a cdata with a finalizer of `ffi.gc` that frees the memory.
--- Autograd does not see what is written through the cdata, as with x:data().
+-- through either is seen through the other. An array of FFI (`ffi.new`) is kept alive by the tensor and its views,
+-- and its size is checked; of one in a struct, the struct has to be the owner. Memory behind a pointer is the
+-- script's affair: it has to have as many elements, and to stay valid until nothing refers to the tensor and its
+-- views any more. `owner` is any Lua value that is kept alive until then, such as a cdata with a finalizer of
+-- `ffi.gc` that frees the memory. Autograd does not see what is written through the cdata, as with x:data().
 -- @param cdata an array or a pointer to the elements, as x:data() gives them: float, uint16_t (f16 and bf16), uint8_t,
 --   int32_t, int64_t; or bytes (void, char, uint8_t) for any dtype
 -- @param shape list of sizes

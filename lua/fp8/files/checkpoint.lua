@@ -106,7 +106,7 @@ function checkpoint.save(path, parts)
     extra = encode("extra", extra or {}),
   }
   local distributed = joined()
-  if not distributed or distributed.rank() == 0 then files.save(path, tensors, metadata) end
+  if not distributed or distributed.rank() == 0 then files.save_safetensors(path, tensors, metadata) end
   if distributed then distributed.barrier() end
 end
 
@@ -140,7 +140,7 @@ end
 
 -- What a file holds: its tensors as {model =, optimizer =}, and what stood in the metadata.
 local function read(path)
-  local all, metadata = files.load(path)
+  local all, metadata = files.load_safetensors(path)
   local function value_of(name)
     local value = metadata[name] and plain_text.decode(metadata[name])
     if type(value) ~= "table" then raise(("checkpoint.load: %s: its %s can't be read"):format(path, name)) end

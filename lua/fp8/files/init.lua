@@ -1,28 +1,18 @@
---- fp8.load and fp8.save: safetensors files.
-local bit = require "bit"
-local ffi = require "ffi"
+--- fp8.load and fp8.save: safetensors files, and those of NumPy (.npy, .npz), of tables (.csv) and of pictures (.png),
+-- by the end of their names.
 local write_atomically = require("fp8.files.atomic_file").write
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local elements = require "fp8.files.elements"
+local later = require "fp8.later"
 local paths = require "fp8.files.paths"
 local safetensors = require "fp8.files.safetensors"
 
-ffi.cdef "size_t fread(void *data, size_t size, size_t count, void *file);"
-
-local C = ffi.C
 local raise = core.raise
 
 local files = {}
 
-local doubles_at_once = 65536
-local nan = 0 / 0
-
-local booleans = setmetatable({}, {__mode = "k"}) -- the tensors that were read from BOOL
-
--- One of these may have been written to.
-local function is_boolean(tensor)
-  return booleans[tensor] and (core.numel(tensor) == 0 or core.item(core.max(tensor)) <= 1) or false
-end
+local others = {npy = "fp8.files.npy", npz = "fp8.files.npz", csv = "fp8.files.csv", png = "fp8.files.png"}
 
 local function fail(message, ...) error({message = message:format(...)}, 0) end
 
@@ -34,42 +24,14 @@ local function guarded(caller, path, f, ...)
   raise(("%s: %s: %s"):format(caller, path, message))
 end
 
-local function read_bytes(file, address, bytes)
-  if tonumber(C.fread(address, 1, bytes, file)) ~= bytes then fail("can't read: the file is shorter than it was") end
+-- What reads and writes files that are called so, if that is no safetensors file; and how their names end.
+local function format_of(path)
+  local ending = path:match "%.([%w]+)$"
+  local name = ending and others[ending:lower()]
+  return name and later(name), ending
 end
 
--- A NaN may have any bits. LuaJIT keeps what isn't a number in those that no processor makes: read as a number such a
--- NaN would be nil, or an address.
-local function read_doubles(file, address, count)
-  local target, buffer = ffi.cast("float *", address), ffi.new("double[?]", math.min(count, doubles_at_once))
-  local words = ffi.cast("uint32_t *", buffer)
-  for start = 0, count - 1, doubles_at_once do
-    local length = math.min(count - start, doubles_at_once)
-    read_bytes(file, buffer, 8 * length)
-    for i = 0, length - 1 do
-      local high = bit.band(words[2 * i + 1], 0x7FFFFFFF)
-      local is_nan = high > 0x7FF00000 or high == 0x7FF00000 and words[2 * i] ~= 0
-      target[start + i] = is_nan and nan or buffer[i]
-    end
-  end
-end
-
-local function read_tensor(file, entry, device)
-  local tensor = core.empty(entry.shape, {dtype = entry.dtype, device = "cpu"})
-  if entry.is_double then
-    read_doubles(file, core.data(tensor), entry.count)
-  elseif entry.bytes > 0 then
-    read_bytes(file, core.data(tensor), entry.bytes)
-  end
-  if device then tensor = core.to(tensor, {device = device}) end
-  if entry.is_boolean then booleans[tensor] = true end
-  return tensor
-end
-
-local function read_file(file, options)
-  local size, reason = file:seek("end")
-  if not size then fail("can't read: %s", reason) end
-  file:seek("set", 0)
+local function read_safetensors(file, size, options)
   local start, why = file:read(safetensors.start_bytes)
   if not start and why then fail("can't read: %s", why) end
   if not start or #start < 8 then fail("the file is too short to be a safetensors file: %d bytes", size) end
@@ -78,62 +40,106 @@ local function read_file(file, options)
   local text = length > 0 and file:read(length) or ""
   if #text < length then fail("can't read: the file is shorter than it was") end
   local entries, metadata = safetensors.read_header(text, size - 8 - length, options)
-  local tensors = {}
-  for _, entry in ipairs(entries) do tensors[entry.name] = read_tensor(file, entry, options.device) end
+  local tensors, read = {}, elements.reader(file)
+  for _, entry in ipairs(entries) do tensors[entry.name] = elements.read(read, entry, options.device) end
   return tensors, metadata
 end
 
---- Reads a safetensors file.
--- Types: F32, F16, BF16, F8_E4M3, F8_E5M2, U8, I32, I64, and BOOL as u8; these tensors are BOOL again where fp8.save
--- writes them.
--- @param path    of the file
--- @param options {device = where the tensors go (the CPU if left out), f64 = "f32" to read double precision as f32}
--- @return table of tensors by name; table of metadata strings by name
---   local path = os.tmpname()
---   fp8.save(path, {x = fp8.tensor {1, 2}}, {step = "3"})
---   fp8.load(path).x --> {1, 2}
---   select(2, fp8.load(path)).step --> "3"
-function files.load(path, options)
-  paths.check("load", path)
-  options = check_options("load", options, {device = "device", f64 = true})
+local function read_file(read, file, options)
+  local size, reason = file:seek("end")
+  if not size then fail("can't read: %s", reason) end
+  file:seek("set", 0)
+  return read(file, size, options)
+end
+
+local function load(format, path, options)
+  options = check_options("load", options, format and format.options or {device = "device", f64 = true})
   if options.f64 ~= nil and options.f64 ~= "f32" then
     raise('load: option f64 must be "f32", got ' .. tostring(options.f64))
   end
   local file, reason = paths.open(path)
   if not file then raise("load: " .. reason) end
   return guarded("load", path, function()
-    local ok, tensors, metadata = pcall(read_file, file, options)
+    local ok, tensors, more = pcall(read_file, format and format.read or read_safetensors, file, options)
     file:close()
     if not ok then error(tensors, 0) end
-    return tensors, metadata
+    return tensors, more
   end)
 end
 
-local function save(path, tensors, metadata)
-  local header, entries = safetensors.write_header(tensors, metadata, is_boolean)
+--- Reads a safetensors file, whatever its name ends in.
+function files.load_safetensors(path, options)
+  paths.check("load", path)
+  return load(nil, path, options)
+end
+
+--- Reads a file: a safetensors file, unless its name ends in .npy, .npz or .csv.
+-- Types of safetensors: F32, F16, BF16, F8_E4M3, F8_E5M2, U8, I32, I64, and BOOL as u8; of NumPy's files: float32,
+-- float16, uint8, int32, int64, and bool as u8. What was boolean is so again where fp8.save writes it. F64, float64, is
+-- read by request.
+-- @param path    of the file
+-- @param options {device = where the tensors go (the CPU if left out), f64 = "f32" to read double precision as f32,
+--   dtype = of a .csv file's tensor (f32 if left out)}
+-- @return of a safetensors file a table of tensors by name, and a table of metadata strings by name; of .npz a table
+--   of tensors by name; of .npy a tensor; of .csv a tensor of rows and columns, and the list of the columns' names
+--   where the first line has such. In a .csv file, lines that are empty or begin with # are left out.
+--   local path = os.tmpname()
+--   fp8.save(path, {x = fp8.tensor {1, 2}}, {step = "3"})
+--   fp8.load(path).x --> {1, 2}
+--   select(2, fp8.load(path)).step --> "3"
+function files.load(path, options)
+  paths.check("load", path)
+  local format, ending = format_of(path)
+  if format and not format.read then raise(("load: %s: .%s files can be written, not read"):format(path, ending)) end
+  return load(format, path, options)
+end
+
+local function save_safetensors(path, tensors, metadata)
+  local header, entries = safetensors.write_header(tensors, metadata, elements.is_boolean)
   write_atomically(path, function(put)
     put(header, #header)
     for _, entry in ipairs(entries) do
-      local elements = core.contiguous(core.to(entry.tensor, {device = "cpu"}))
-      if entry.bytes > 0 then put(core.data(elements), entry.bytes) end
+      local values = elements.on_cpu(entry.tensor)
+      if entry.bytes > 0 then put(core.data(values), entry.bytes) end
     end
   end)
 end
 
---- Writes a safetensors file. It appears under its name only when it is complete and on the disk: whatever happens, a
--- file that was there before is whole until then (atomic_file.lua).
--- @param path     of the file
--- @param tensors  table of tensors by name, of any dtype and device
--- @param metadata table of strings by name, or nil; with names and shapes of the tensors they may be 100,000,000 bytes
---   of JSON, as in the reference implementation
---   fp8.save(os.tmpname(), {weight = fp8.zeros(2, 3)}, {note = "the first"}) --> nil
-function files.save(path, tensors, metadata)
+--- Writes a safetensors file, whatever its name ends in.
+function files.save_safetensors(path, tensors, metadata)
   paths.check("save", path)
   if type(tensors) ~= "table" then raise("save: tensors must be a table, got " .. type(tensors)) end
   if metadata ~= nil and type(metadata) ~= "table" then
     raise("save: metadata must be a table of strings, got " .. type(metadata))
   end
-  guarded("save", path, save, path, tensors, metadata)
+  guarded("save", path, save_safetensors, path, tensors, metadata)
+end
+
+--- Writes a file: a safetensors file, unless its name ends in .npy, .npz, .csv or .png. It appears under its name
+-- only when it is complete and on the disk: whatever happens, a file that was there before is whole until then
+-- (atomic_file.lua).
+--
+-- A .png file is a picture of a tensor of shape (height, width) or (1 to 4, height, width): grey, grey and alpha,
+-- colours, colours and alpha. Numbers from 0 to 1 go from black to white, others to the nearer of both, and NaN to
+-- black; a u8 tensor has 0 to 255. The option range = {black, white} says other numbers, of any dtype.
+-- @param path     of the file
+-- @param tensors  table of tensors by name, of any dtype and device; for .npy, .csv and .png one tensor. NumPy has f32,
+--   f16, u8, i32 and i64; a .csv file is of 1 or 2 dimensions
+-- @param metadata of a safetensors file: table of strings by name, or nil; with names and shapes of the tensors they
+--   may be 100,000,000 bytes of JSON, as in the reference implementation. Of other files, options: for .npz {compress
+--   = true}, for .csv {names = list of the columns' names}, for .png {range = {black, white}}
+--   fp8.save(os.tmpname(), {weight = fp8.zeros(2, 3)}, {note = "the first"}) --> nil
+--   local path = os.tmpname() .. ".csv"
+--   fp8.save(path, fp8.tensor {{1, 2}, {3, 4.5}}, {names = {"step", "loss"}})
+--   local x, names = fp8.load(path)
+--   os.remove(path)
+--   x --> {{1, 2}, {3, 4.5}}
+function files.save(path, tensors, metadata)
+  paths.check("save", path)
+  local format = format_of(path)
+  if not format then return files.save_safetensors(path, tensors, metadata) end
+  local options = check_options("save", metadata, format.save_options or {})
+  guarded("save", path, function() write_atomically(path, format.writer(tensors, options)) end)
 end
 
 return files

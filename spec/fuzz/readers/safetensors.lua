@@ -74,7 +74,7 @@ tensor '…' overlaps another one
 return {
   files = {
     "lua/fp8/files/init.lua", "lua/fp8/files/safetensors.lua", "lua/fp8/files/json.lua", "lua/fp8/files/paths.lua",
-    "lua/fp8/files/atomic_file.lua",
+    "lua/fp8/files/atomic_file.lua", "lua/fp8/files/elements.lua",
   },
   kinds = kinds,
   memory = function(bytes) return #bytes end,
