@@ -103,6 +103,35 @@ topics.processes = {
   see = {"fp8.distributed.init", "fp8.nn.DataParallel", "fp8.data.batches", "fp8.distributed.all_reduce_"},
 }
 
+topics.files = {
+  line = "safetensors, NumPy's files, tables, pictures",
+  [[
+  fp8.save("model.safetensors", model:state_dict(), {note = "the first"})
+  local tensors, metadata = fp8.load "model.safetensors"
+  fp8.save("x.npy", x)                        -- NumPy: one array; x.npz has several, {compress = true} packs them
+  fp8.save("losses.csv", losses, {names = {"step", "loss"}})
+  fp8.save("weight.png", weight, {range = {-0.1, 0.1}})
+
+The end of the name says what a file is; all others are safetensors files. Pictures are only written. A file appears under
+its name when it is whole. fp8.checkpoint keeps a whole run.]],
+  see = {"fp8.load", "fp8.save", "fp8.checkpoint", "fp8.data.read_idx"},
+}
+
+topics.embedding = {
+  line = "fp8 in C programs, memory that other libraries have, fork",
+  [[
+A C program opens a Lua state, loads a script that says require "fp8", and calls it; examples/embedding is one. Arrays of
+the program's become tensors without a copy, and tensors go to other libraries by DLPack:
+
+  local x = fp8.from_data(ffi.cast("float *", pointer), {rows, columns}, "f32", owner)
+  local m = x:to_dlpack()
+  local y = fp8.from_dlpack(m)
+
+Several Lua states share nothing; each is used by one thread at a time. A child process, by fork, can't go on with fp8
+where its parent had begun to compute, and every call says so.]],
+  see = {"fp8.from_data", "fp8.from_dlpack", "x:to_dlpack", "x:data"},
+}
+
 topics.prompt = {
   line = "what the prompt can do",
   [[
