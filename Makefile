@@ -45,6 +45,9 @@ C_FLAGS = -std=gnu11 $(CFLAGS) -ffp-contract=off -fno-math-errno -fno-trapping-m
 # unload it. Lua's own symbols come from the interpreter.
 LINK_FLAGS = -shared $(CFLAGS) $(LDFLAGS) -Wl,-z,nodelete -Wl,--as-needed
 
+# What was built, as far as it was asked for: a library of an earlier build is none of them.
+LIBRARIES := $(BUILD)/fp8/core.so
+
 all: $(BUILD)/fp8/core.so ## build the CPU part and, where nvcc is found, the CUDA part (the default)
 	@:
 
@@ -79,6 +82,7 @@ NVCC_FLAGS = -std=c++17 $(NVCCFLAGS) --fmad=false -Xcompiler -fPIC,-fvisibility=
 
 ifneq ($(and $(NVCC),$(CUDA_OBJECTS)),)
 all: $(BUILD)/fp8/cuda.so
+LIBRARIES += $(BUILD)/fp8/cuda.so
 endif
 
 cuda: ## build the CUDA part, or say why it cannot be built
@@ -202,19 +206,16 @@ editor: all ## write what editors read: build/compile_commands.json, and build/a
 
 # ---- Installing -------------------------------------------------------------------------------------------------------
 
+PLACES = DESTDIR='$(DESTDIR)' LUADIR='$(LUADIR)' LIBDIR='$(LIBDIR)' BINDIR='$(BINDIR)'
+
 install: all ## install to PREFIX=/usr/local (honours DESTDIR)
-	cd lua && find fp8 -name '*.lua' -exec install -D -m 644 {} '$(DESTDIR)$(LUADIR)/{}' \;
-	cd $(BUILD) && find fp8 -name '*.so' -exec install -D -m 755 {} '$(DESTDIR)$(LIBDIR)/{}' \;
-	@mkdir -p '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LUADIR)/fp8/annotations'
-	if command -v luajit >/dev/null; then \
-	  $(LUA) -e 'io.write(require "fp8.help.annotations"())' > '$(DESTDIR)$(LUADIR)/fp8/annotations/fp8.lua'; fi
-	printf '%s\n' '#!/usr/bin/env luajit' 'package.path = "$(LUADIR)/?.lua;$(LUADIR)/?/init.lua;" .. package.path' \
-	  'package.cpath = "$(LIBDIR)/?.so;" .. package.cpath' 'os.exit(require "fp8.repl.command"(arg), true)' \
-	  > '$(DESTDIR)$(BINDIR)/fp8'
-	chmod 755 '$(DESTDIR)$(BINDIR)/fp8'
+	$(PLACES) .ci/install install $(LIBRARIES)
 
 uninstall: ## remove what install installed
-	rm -rf '$(DESTDIR)$(LUADIR)/fp8' '$(DESTDIR)$(LIBDIR)/fp8' '$(DESTDIR)$(BINDIR)/fp8'
+	$(PLACES) .ci/install uninstall
+
+deb: all ## write a Debian package of what install installs, for the release of Debian that it is made on
+	@.ci/deb '$(patsubst fp8-%.rockspec,%,$(wildcard fp8-*.rockspec))' $(LIBRARIES)
 
 clean: ## remove everything that was built
 	rm -rf build
@@ -222,7 +223,7 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-.PHONY: all cuda demo test bench repl docs pictures lint memcheck threadcheck sanitize fuzz editor install uninstall clean help
+.PHONY: all cuda demo test bench repl docs pictures lint memcheck threadcheck sanitize fuzz editor install uninstall deb clean help
 .DEFAULT_GOAL := all
 
 -include $(CORE_OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(DISTRIBUTED_OBJECTS:.o=.d)

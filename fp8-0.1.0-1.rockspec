@@ -8,7 +8,9 @@ description = {
 -- `luarocks make` builds the clone it is run in; nothing is fetched.
 source = {url = "file://."}
 -- LuaJIT. The C libraries (OpenBLAS, oneDNN, LuaJIT's headers) are found by the Makefile, which names what is missing.
-dependencies = {"lua == 5.1", "lua-cjson", "lua-zlib"}
+-- lua-cjson and lua-zlib may be Debian's, which luarocks does not know of: it would fetch them again. fp8 names them where
+-- they are missing, with the packages.
+dependencies = {"lua == 5.1"}
 build = {
   type = "make",
   build_variables = {CFLAGS = "$(CFLAGS) -O3"},

@@ -1,5 +1,8 @@
 --- fp8: 8-bit floating-point training. Tensors on the CPU and on CUDA devices, number formats as data, and linear
 -- layers that compute in them.
+if not rawget(_G, "jit") then
+  error("fp8 needs LuaJIT: " .. _VERSION .. " has no FFI. Run the script with luajit (apt-get install luajit)", 0)
+end
 local ffi = require "ffi"
 
 -- OpenMP's threads spin for milliseconds while they wait for work, which on a machine that others use too takes the
@@ -80,7 +83,7 @@ local places = {
   load = {"fp8.files", "load"}, save = {"fp8.files", "save"}, checkpoint = {"fp8.files.checkpoint"},
   from_data = {"fp8.exchange.from_data"},
   from_dlpack = {"fp8.exchange.dlpack", "from_dlpack"}, to_dlpack = {"fp8.exchange.dlpack", "to_dlpack"},
-  help = {"fp8.help"}, plot = {"fp8.plot"},
+  info = {"fp8.help.info"}, help = {"fp8.help"}, plot = {"fp8.plot"},
   text = {"fp8.printing.value"}, set_print_options = {"fp8.printing.options", "set"},
 }
 

@@ -2,7 +2,7 @@
 -- the sizes as big-endian u32, then the elements, big-endian. Compressed ones (gzip) are inflated as they are read.
 local bit = require "bit"
 local ffi = require "ffi"
-local zlib = require "zlib"
+local zlib = require "fp8.files.package" "zlib"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local dtypes = require("fp8.core").dtypes

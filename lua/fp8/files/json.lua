@@ -1,6 +1,6 @@
 --- JSON: lua-cjson's decoder, and strings written without its encoder, since that ends the process where memory is
 -- short, and keeps a buffer of up to twelve times the longest string.
-local cjson = require "cjson"
+local cjson = require "fp8.files.package" "cjson"
 local ffi = require "ffi"
 
 ffi.cdef [[

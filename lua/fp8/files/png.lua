@@ -1,5 +1,5 @@
 --- .png, a tensor as a picture (https://www.w3.org/TR/png): 8 bits a sample, compressed by zlib.
-local zlib = require "zlib"
+local zlib = require "fp8.files.package" "zlib"
 local core = require "fp8.core"
 local ffi = require "ffi"
 local elements = require "fp8.files.elements"

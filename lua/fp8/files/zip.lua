@@ -2,7 +2,7 @@
 -- format is PKWARE's APPNOTE.TXT, 6.3. Reading trusts nothing that an archive says: members may not overlap, nothing
 -- is asked of memory that the file can't hold, and the checksums have to be right.
 local ffi = require "ffi"
-local zlib = require "zlib"
+local zlib = require "fp8.files.package" "zlib"
 
 local zip = {}
 

@@ -112,16 +112,16 @@ topics.files = {
   fp8.save("losses.csv", losses, {names = {"step", "loss"}})
   fp8.save("weight.png", weight, {range = {-0.1, 0.1}})
 
-The end of the name says what a file is; all others are safetensors files. Pictures are only written. A file appears under
-its name when it is whole. fp8.checkpoint keeps a whole run.]],
+The end of the name says what a file is; all others are safetensors files. Pictures are only written. A file appears
+under its name when it is whole. fp8.checkpoint keeps a whole run.]],
   see = {"fp8.load", "fp8.save", "fp8.checkpoint", "fp8.data.read_idx"},
 }
 
 topics.embedding = {
   line = "fp8 in C programs, memory that other libraries have, fork",
   [[
-A C program opens a Lua state, loads a script that says require "fp8", and calls it; examples/embedding is one. Arrays of
-the program's become tensors without a copy, and tensors go to other libraries by DLPack:
+A C program opens a Lua state, loads a script that says require "fp8", and calls it; examples/embedding is one. Arrays
+of the program's become tensors without a copy, and tensors go to other libraries by DLPack:
 
   local x = fp8.from_data(ffi.cast("float *", pointer), {rows, columns}, "f32", owner)
   local m = x:to_dlpack()
