@@ -4,7 +4,8 @@ local support = require "spec.support"
 describe("The program of examples/embedding", function()
   it("does what its page says", function()
     local page = support.read_file(support.path "examples/embedding/README.md")
-    local build, printed = page:match "```\ncc %-O2 %-o embed embed%.c ([^\n]*)\n%./embed\n```\n\nprints\n\n```\n(.-)```"
+    local build = page:match "\ncc %-O2 %-o embed embed%.c ([^\n]*)\n%./embed\n```"
+    local printed = page:match "\nprints\n\n```\n(.-)```"
     local program = os.tmpname()
     finally(function() os.remove(program) end)
     -- Where pkg-config knows another place for LuaJIT, that counts.

@@ -23,8 +23,8 @@ local function processor()
   end
   local threads = select(2, (found_in("/proc/cpuinfo", "^(.*)$") or ""):gsub("processor%s*:", ""))
   local limit = os.getenv "OMP_NUM_THREADS"
-  return ("%s, %s threads%s%s"):format(name, threads > 0 and threads or "?", limit and (", OMP_NUM_THREADS=%s"):format(limit) or "",
-    #list > 0 and ", " .. table.concat(list, " ") or "")
+  return ("%s, %s threads%s%s"):format(name, threads > 0 and threads or "?",
+    limit and (", OMP_NUM_THREADS=%s"):format(limit) or "", #list > 0 and ", " .. table.concat(list, " ") or "")
 end
 
 -- The files of the shared libraries that are in the process.
