@@ -190,7 +190,6 @@ describe("fp8.from_dlpack", function()
       x = fp8.from_dlpack(fp8.ones(2):to_dlpack())
       y = fp8.from_data(ffi.new "float[4]", {4}, "f32")
       z = fp8.from_dlpack(y:to_dlpack())
-      lost = fp8.ones(3):to_dlpack()
       print "end"
     ]]
     assert.is_true(ok, output)

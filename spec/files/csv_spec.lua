@@ -68,6 +68,7 @@ describe("A .csv file", function()
       ["row 2, column 2: an empty field is not a number"] = "1,2\n3,\n",
       ['row 3, column 1: "x" is not a number'] = "a\n1\nx\n", ["row 1: a quote is not closed"] = '"a,b\n1,2',
       ["row 1: there is text after a quote"] = '"a"b\n1', ["row 1 has a zero byte"] = "1,2\0",
+      ["row 1 has a carriage return inside"] = "a\r1\n",
       ['row 2, column 1: "0x10" is not a number'] = "1\n0x10", ['column 1: "1LL"'] = "1\n1LL",
       ['column 1: "1.2.3"'] = "1\n1.2.3", ['column 1: "1i"'] = "1\n1i", ['column 1: "1e"'] = "1\n1e",
     } do

@@ -4,7 +4,7 @@
 local support = require "spec.support"
 local check = require "spec.fuzz.check"
 
-local names = {"safetensors", "idx", "checkpoint", "recipe"}
+local names = {"safetensors", "idx", "checkpoint", "recipe", "npy", "npz", "csv"}
 
 local outcomes = {} -- by READER/FILE
 for line in support.read_file(support.fixture "fuzz/outcomes.txt"):gmatch "[^\n]+" do

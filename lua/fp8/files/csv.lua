@@ -88,6 +88,8 @@ function csv.read(file, _, options)
     local line = text:sub(position, stop - 1)
     row, position = row + 1, stop + 1
     if line:find "%z" then fail("row %d has a zero byte: this is no text", row) end
+    line = line:gsub("\r$", "")
+    if line:find("\r", 1, true) then fail("row %d has a carriage return inside", row) end
     if row == 1 then line = line:gsub("^\239\187\191", "") end
     if line:find "%S" and not line:find "^#" then
       local fields = fields_of(line, row)

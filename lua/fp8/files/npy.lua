@@ -87,8 +87,8 @@ function npy.read_header(text, bytes, options)
   if bytes < 8 + width then fail "the file ends within its header" end
   local low, high, third, fourth = text(width):byte(1, 4)
   local length = low + 256 * high + 65536 * (third or 0) + 16777216 * (fourth or 0)
-  if length > bytes - 8 - width then fail "the file ends within its header" end
   if length > largest_header then fail("a header of %.0f bytes is too long", length) end
+  if length > bytes - 8 - width then fail "the file ends within its header" end
   local entry = read_dictionary(text(length), options)
   local rest = bytes - 8 - width - length
   if rest ~= entry.bytes then fail("%.0f bytes of elements are needed, the file has %.0f", entry.bytes, rest) end
