@@ -11,6 +11,8 @@ local csv = {options = {device = "device", dtype = true}, save_options = {names 
 
 local function fail(message, ...) error({message = message:format(...)}, 0) end
 
+local byte_order_mark = "\239\187\191" -- of UTF-8, which some programs begin a file with
+
 local function trimmed(text) return text:match "^%s*(.-)%s*$" end
 
 -- The fields of a line. One in quotes may have commas, and quotes that are written twice.
@@ -90,7 +92,7 @@ function csv.read(file, _, options)
     if line:find "%z" then fail("row %d has a zero byte: this is no text", row) end
     line = line:gsub("\r$", "")
     if line:find("\r", 1, true) then fail("row %d has a carriage return inside", row) end
-    if row == 1 then line = line:gsub("^\239\187\191", "") end
+    if row == 1 then line = line:gsub("^" .. byte_order_mark, "") end
     if line:find "%S" and not line:find "^#" then
       local fields = fields_of(line, row)
       if not columns and has_names(fields) then
@@ -121,7 +123,7 @@ local function text_of(number)
 end
 
 local function quoted(name)
-  if not name:find '[",%s#]' and name ~= "" then return name end
+  if not name:find '[",%s#]' and not name:find(byte_order_mark, 1, true) and name ~= "" then return name end
   return '"' .. name:gsub('"', '""') .. '"'
 end
 
