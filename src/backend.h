@@ -151,6 +151,9 @@ typedef struct Backend {
    * several times, SET keeps the last where the context is deterministic, and on the CPU; the others take the values in
    * their order there. */
   bool (*scatter)(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule);
+  /* Whether scatter takes f16 and bf16, too, for SUM with a source of x's dtype: sums in float32, rounded once. x (outer, n,
+   * inner) and index (outer, m, inner); NULL in a backend where it never does. */
+  bool (*sums_rows)(const Tensor *x, const Tensor *index);
 
   /* --- order --- */
   /* out[o][j][i] = the sum or product of x[o][0 … j][i], or of x[o][j … n - 1][i] in reverse: core/order/scan.h. Contiguous

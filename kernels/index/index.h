@@ -24,6 +24,9 @@ typedef struct IndexAddPlan {
   DType out_dtype, dtype;
   bool adds;
   int32_t *narrow_index; /* room for `picks` entries */
+  const int32_t *sorted_index;
+  const int64_t *positions; /* in the index, of the entries of the sorted one */
+  int32_t *starts;          /* room for length + 1 */
 } IndexAddPlan;
 
 /* backend.h's scatter. */
@@ -41,9 +44,17 @@ typedef struct ScatterPlan {
 
 /* `inner` counts words of `word_bytes` (1, 2, 4, 8 or 16) here. */
 cudaError_t launch_index_select(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
+/* The index in 32 bits, -1 for an entry out of range, which is reported. */
+cudaError_t launch_narrow_index(Launch launch, const IndexAddPlan *plan);
 cudaError_t launch_index_add(Launch launch, const IndexAddPlan *plan);
+/* With the sorted index, where both tensors lie on vectors. */
+bool index_add_fits_vectors(const IndexAddPlan *plan);
+cudaError_t launch_index_add_sorted(Launch launch, const IndexAddPlan *plan);
 cudaError_t launch_gather(Launch launch, void *out, const void *x, int word_bytes, const IndexPlan *plan);
 cudaError_t launch_scatter(Launch launch, const ScatterPlan *plan);
+/* Sums in rows of at most SCATTER_ROW_MOST elements of f32, f16 or bf16, of which the source is too; `inner` is 1. */
+enum { SCATTER_ROW_MOST = 12288 };
+cudaError_t launch_scatter_rows(Launch launch, const ScatterPlan *plan);
 
 #ifdef __cplusplus
 }

@@ -15,7 +15,6 @@ enum {
   AT_ONCE = 4          /* slices that are on their way from memory */
 };
 
-/* The index in 32 bits, -1 for an entry out of range, which is reported. */
 __global__ void __launch_bounds__(BLOCK) narrow_index_kernel(int32_t *out, const __grid_constant__ IndexPlan plan) {
   with_integer(plan.index_dtype, [&](auto element) {
     for (int64_t i = global_thread(); i < plan.picks; i += global_threads()) {
@@ -115,15 +114,14 @@ __global__ void __launch_bounds__(BLOCK)
 
 } // namespace
 
+extern "C" cudaError_t launch_narrow_index(Launch launch, const IndexAddPlan *plan) {
+  const int grid = grid_size(launch, plan->index.picks, BLOCK, 8);
+  narrow_index_kernel<<<grid, BLOCK, 0, launch.stream>>>(plan->narrow_index, plan->index);
+  return cudaGetLastError();
+}
+
 extern "C" cudaError_t launch_index_add(Launch launch, const IndexAddPlan *plan) {
   const IndexPlan &index = plan->index;
-  if (index.outer == 0 || index.length == 0 || index.inner == 0) return cudaSuccess;
-  if (index.picks > 0) {
-    const int grid = grid_size(launch, index.picks, BLOCK, 8);
-    narrow_index_kernel<<<grid, BLOCK, 0, launch.stream>>>(plan->narrow_index, index);
-    cudaError_t error = cudaGetLastError();
-    if (error != cudaSuccess) return error;
-  }
   const int columns = (int)(index.inner < COLUMNS ? index.inner : (int64_t)COLUMNS);
   const int64_t strips = divide_up(index.inner, columns);
   /* As many slices as fit, since the index is read once for each thread block, but the device should be busy. */

@@ -1,30 +1,12 @@
 /* Patches of images (unfold) in both layouts, and their sums (fold). Neighbouring lanes read and write neighbouring
  * elements, and each thread has several on their way at once. */
 #include "common.cuh"
+#include "patches/divider.cuh"
 #include "patches/patches.h"
 
 namespace {
 
 enum { BLOCK = 256, EACH = 4, TILE = 64, TILE_ROWS = 8 };
-
-/* Quotients by a number below 2^31, which take a product and a shift where the dividend is below that, too: Granlund and
- * Montgomery, "Division by invariant integers using multiplication" (1994). */
-struct Divider {
-  uint32_t divisor, factor;
-  int shift;
-
-  explicit Divider(int64_t number) : divisor((uint32_t)number), factor(0), shift(0) {
-    if (number <= 1) return;
-    while ((int64_t)1 << shift < number) shift++;
-    factor = (uint32_t)((((uint64_t)1 << (31 + shift)) + divisor - 1) / divisor);
-    shift--;
-  }
-
-  __device__ int64_t operator()(int64_t number) const {
-    if (divisor <= 1) return number;
-    return number <= INT32_MAX ? __umulhi((uint32_t)number, factor) >> shift : number / divisor;
-  }
-};
 
 /* One dimension, in numbers that fit in 32 bits (core/window.h), and what the kernels divide by. */
 struct Axis {

@@ -46,6 +46,7 @@ static const Backend cuda_backend = {
     .index_add = cuda_index_add,
     .gather = cuda_gather,
     .scatter = cuda_scatter,
+    .sums_rows = cuda_sums_rows,
     .scan = cuda_scan,
     .sort = cuda_sort,
     .unfold = cuda_unfold,

@@ -186,6 +186,7 @@ bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_index_add(Tensor *out, const Tensor *x, const Tensor *index, bool adds);
 bool cuda_gather(Tensor *out, const Tensor *x, const Tensor *index);
 bool cuda_scatter(Tensor *x, const Tensor *index, const Tensor *source, ScatterRule rule);
+bool cuda_sums_rows(const Tensor *x, const Tensor *index);
 
 /* order/scan.c, order/sort.c */
 bool cuda_scan(Tensor *out, const Tensor *x, ScanRule rule);

@@ -106,6 +106,19 @@ static bool ready_input(Tensor *out, const Tensor *x, DType dtype, const Tensor 
   return x->storage == target->storage ? copy_contiguous(out, x) : op_contiguous(out, x);
 }
 
+/* Whether the backend adds elements of f16 and bf16 to rows as they are. */
+static bool sums_rows(const Tensor *x, const Scatter *scatter) {
+  const Tensor *source = scatter->source.tensor;
+  const Backend *backend = backend_for(x);
+  if (!backend->sums_rows || scatter->rule != SCATTER_SUM || scatter->slices || !source || source->dtype != x->dtype ||
+      !dtype_is_compute_float(x->dtype)) {
+    return false;
+  }
+  Tensor whole = as_three_dimensions(x, scatter->dimension);
+  Tensor places = as_three_dimensions(scatter->index, scatter->dimension);
+  return backend->sums_rows(&whole, &places);
+}
+
 /* Elements of u8 that were computed with in i32. */
 static bool wrap_bytes(Tensor *x) {
   return op_binary_in_place(BINARY_REMAINDER, x, (Operand){.number = number_of(256)});
@@ -115,7 +128,7 @@ bool op_scatter_in_place(Tensor *x, const Scatter *scatter) {
   if (!check_scatter(x, scatter)) return false;
   const Tensor *source = scatter->source.tensor, *index = scatter->index;
   bool adds_rows = scatter->slices && scatter->rule == SCATTER_SUM && source && dtype_is_float(x->dtype);
-  bool takes_all = adds_rows && dtype_is_compute_float(x->dtype);
+  bool takes_all = (adds_rows && dtype_is_compute_float(x->dtype)) || sums_rows(x, scatter);
   Device device = tensor_device(x);
   DType dtype = takes_all ? x->dtype : scatter_dtype(scatter->rule, x->dtype);
   Tensor target = {0}, values = {0}, positions = {0};

@@ -51,8 +51,8 @@ static int lfp8_fold_patches(lua_State *L) {
   return finish(L, op_fold(new_tensor(L), patches, sizes.size, window), 1);
 }
 
-/* The rule of pooling at `index`: "max", "mean" (of all positions) or "padded_mean", or a number for what sums are divided
- * by; then whether a last window may end outside; then a window, or for adaptive pooling the two sizes of its result. */
+/* The rule of pooling at `index`: "max", "max_alone", "mean" (of all positions) or "padded_mean", or a number for what sums
+ * are divided by; then whether a last window may end outside; then a window, or for adaptive pooling the two sizes of its result. */
 static PoolRule check_pool_rule(lua_State *L, int index, bool *ceil) {
   PoolRule rule = {0};
   if (lua_type(L, index) == LUA_TNUMBER) {
@@ -60,10 +60,10 @@ static PoolRule check_pool_rule(lua_State *L, int index, bool *ceil) {
     if (rule.divisor == 0) argument_error(L, index, "a divisor other than 0 expected");
   } else {
     const char *name = plain_text(L, index);
-    rule.largest = name && strcmp(name, "max") == 0;
+    rule.largest = name && (strcmp(name, "max") == 0 || strcmp(name, "max_alone") == 0);
     rule.padded = name && strcmp(name, "padded_mean") == 0;
     if (!rule.largest && !rule.padded && !(name && strcmp(name, "mean") == 0))
-      argument_error(L, index, "max, mean, padded_mean or a number expected");
+      argument_error(L, index, "max, max_alone, mean, padded_mean or a number expected");
   }
   *ceil = optional_boolean(L, index + 1, false);
   if (lua_gettop(L) > index + 3) {
@@ -75,12 +75,13 @@ static PoolRule check_pool_rule(lua_State *L, int index, bool *ceil) {
   return rule;
 }
 
-/* pool(x, rule, ceil, window… or sizes…): and of the largest elements their positions in height · width, from 0 */
+/* pool(x, rule, ceil, window… or sizes…): and by "max" the positions of the largest elements in height · width, from 0 */
 static int lfp8_pool(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
   bool ceil;
   PoolRule rule = check_pool_rule(L, 2, &ceil);
-  Tensor *out = new_tensor(L), *index = rule.largest ? new_tensor(L) : NULL;
+  Tensor *out = new_tensor(L), *index = NULL;
+  if (rule.largest && strcmp(plain_text(L, 2), "max") == 0) index = new_tensor(L);
   return finish(L, op_pool(out, index, x, rule, ceil), index ? 2 : 1);
 }
 

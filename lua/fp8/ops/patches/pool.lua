@@ -21,15 +21,18 @@ local pooling = {
   end,
 }
 
--- What x gives by a rule as core.pool takes it, and the positions of the largest elements.
-local function pooled(name, x, dimensions, rule)
+-- What x gives by a rule as core.pool takes it, and the positions of the largest elements where the gradient or `indices`
+-- asks for them.
+local function pooled(name, x, dimensions, rule, indices)
   window.check_images(name, x, dimensions)
   if not computable[core.dtype(x)] then
     raise(("%s: the input must be f32, f16 or bf16, got %s"):format(name, core.dtype(x)))
   end
   local images = window.as_images(x, dimensions)
   if rule[5] then window.outputs(name, {unpack(rule, 3)}, core.size(images, 3), core.size(images, 4)) end
-  local y, positions = core.pool(images, unpack(rule))
+  local kind = rule[1]
+  if kind == "max" and not indices and not needs_grad(x) then kind = "max_alone" end
+  local y, positions = core.pool(images, kind, unpack(rule, 2))
   y = window.like(x, y, dimensions)
   if needs_grad(x) then
     local node = record(y, pooling, {x}, {positions or false})
@@ -59,7 +62,8 @@ local max_known = {stride = true, padding = true, dilation = true, ceil_mode = "
 
 local function max_pool(name, x, dimensions, kernel, ...)
   local options = window.named(name, max_names, max_known, ...)
-  local y, positions = pooled(name, x, dimensions, rule_of(name, "max", dimensions, kernel, options))
+  local y, positions = pooled(name, x, dimensions, rule_of(name, "max", dimensions, kernel, options),
+    options.return_indices)
   if not options.return_indices then return y end
   return y, window.like(x, core.share(positions), dimensions)
 end
@@ -101,9 +105,9 @@ function pool.avg_pool2d(x, kernel, ...) return avg_pool("avg_pool2d", x, 2, ker
 --   fp8.avg_pool1d(fp8.tensor({{3, 1, 2, 4}}), 2) --> {{2, 3}}
 function pool.avg_pool1d(x, kernel, ...) return avg_pool("avg_pool1d", x, 1, kernel, ...) end
 
-local function adaptive(name, kind, x, dimensions, output_size)
+local function adaptive(name, kind, x, dimensions, output_size, indices)
   local sizes = window.pair(name, "the output size", output_size, dimensions, 0, 1)
-  return pooled(name, x, dimensions, {kind, false, sizes[1], sizes[2]})
+  return pooled(name, x, dimensions, {kind, false, sizes[1], sizes[2]}, indices)
 end
 
 --- fp8.adaptive_avg_pool2d(x, output_size): means of so many windows as equal as they can be, a number or a list
@@ -123,7 +127,7 @@ local adaptive_known = {return_indices = "boolean"}
 
 local function adaptive_max(name, x, dimensions, output_size, ...)
   local options = window.named(name, {"return_indices"}, adaptive_known, ...)
-  local y, positions = adaptive(name, "max", x, dimensions, output_size)
+  local y, positions = adaptive(name, "max", x, dimensions, output_size, options.return_indices)
   if not options.return_indices then return y end
   return y, window.like(x, core.share(positions), dimensions)
 end
