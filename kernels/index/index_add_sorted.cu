@@ -65,10 +65,9 @@ extern "C" cudaError_t launch_index_add_sorted(Launch launch, const IndexAddPlan
     using Out = decltype(out);
     return with_scalar(plan->dtype, [&](auto in) {
       using In = decltype(in);
-      constexpr int N = vector_width<Out> > vector_width<In> ? vector_width<Out> : vector_width<In>;
+      constexpr int N = vector_width < Out >> vector_width<In> ? vector_width<Out> : vector_width<In>;
       const int64_t vectors = plan->index.outer * plan->index.length * (plan->index.inner / N);
-      index_add_sorted_kernel<Out, In, N>
-          <<<grid_size(launch, vectors, BLOCK, 256), BLOCK, 0, launch.stream>>>(*plan);
+      index_add_sorted_kernel<Out, In, N><<<grid_size(launch, vectors, BLOCK, 256), BLOCK, 0, launch.stream>>>(*plan);
       return cudaGetLastError();
     });
   });

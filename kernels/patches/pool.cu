@@ -71,7 +71,8 @@ __global__ void __launch_bounds__(BLOCK)
   for (int64_t task = global_thread(); task < squares.tasks; task += global_threads()) {
     const int row = (int)squares.by_vectors(task), plane = (int)squares.by_rows(row);
     const int y = row - plane * rows, vector = (int)task - row * squares.vectors;
-    const uint4 *from = static_cast<const uint4 *>(plan.in) + ((int64_t)plane * height + 2 * y) * squares.vectors + vector;
+    const uint4 *from =
+        static_cast<const uint4 *>(plan.in) + ((int64_t)plane * height + 2 * y) * squares.vectors + vector;
     const uint4 upper = read_once(from), lower = read_once(from + squares.vectors);
     float above[WIDTH], below[WIDTH], largest[WINDOWS];
     unpack<Scalar>(upper, above);
@@ -186,11 +187,13 @@ __global__ void __launch_bounds__(BLOCK) pool_backward_kernel(const __grid_const
 bool are_squares(const PoolPlan &plan, int width) {
   const WindowAxis *axes[] = {&plan.rule.window.y, &plan.rule.window.x};
   for (const WindowAxis *axis : axes) {
-    if (axis->adaptive || axis->kernel != 2 || axis->stride != 2 || axis->dilation != 1 || axis->before != 0) return false;
+    if (axis->adaptive || axis->kernel != 2 || axis->stride != 2 || axis->dilation != 1 || axis->before != 0)
+      return false;
     if (2 * axis->output > axis->input) return false;
   }
   return axes[1]->input % width == 0 && on_vector(plan.in) && on_vector(plan.out) && on_vector(plan.index) &&
-         plan.planes * axes[0]->input * axes[1]->input / width <= INT32_MAX && axes[0]->input * axes[1]->input <= INT32_MAX;
+         plan.planes * axes[0]->input * axes[1]->input / width <= INT32_MAX &&
+         axes[0]->input * axes[1]->input <= INT32_MAX;
 }
 
 /* The side of small windows; 0 of others. */

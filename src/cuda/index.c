@@ -35,14 +35,16 @@ bool cuda_index_select(Tensor *out, const Tensor *x, const Tensor *index) {
   return cuda_launched(device, error, "index_select kernel");
 }
 
-/* How many entries of the index all thread blocks that look through the whole of it may look at: in more it is sorted. */
-#define MOST_LOOKED_AT ((int64_t)1 << 25)
+/* How many entries of the index one thread block, and all that look through the whole of it, may look at: a longer one is
+ * sorted, unless slices get so many entries that the few threads of the sums would be what takes time. */
+enum { MOST_ENTRIES = 1 << 15, MOST_LOOKED_AT = 1 << 25, MOST_OF_A_SLICE = 64 };
 
 /* Thread blocks that look through it have 8192 elements of the output each. */
 static bool is_sorted_better(const IndexAddPlan *plan) {
   const IndexPlan *index = &plan->index;
-  int64_t blocks = index->outer * index->length * index->inner / 8192;
-  return index_add_fits_vectors(plan) && index->picks <= INT32_MAX && blocks >= MOST_LOOKED_AT / index->picks;
+  const int64_t blocks = index->outer * index->length * index->inner / 8192, picks = index->picks;
+  return index_add_fits_vectors(plan) && picks <= INT32_MAX && picks / MOST_OF_A_SLICE <= index->length &&
+         (picks >= MOST_ENTRIES || blocks >= MOST_LOOKED_AT / picks);
 }
 
 static bool add_sorted(CudaDevice *device, IndexAddPlan *plan, const Tensor *narrow) {
@@ -105,7 +107,8 @@ enum {
 
 bool cuda_sums_rows(const Tensor *x, const Tensor *index) {
   const CudaDevice *device = cuda_tensor_device(x);
-  if (!device || context_current()->deterministic || index->rank != 3 || !dtype_is_compute_float(x->dtype)) return false;
+  if (!device || context_current()->deterministic || index->rank != 3 || !dtype_is_compute_float(x->dtype))
+    return false;
   const int64_t rows = x->size[0], length = x->size[1], picks = index->size[1];
   if (x->size[2] != 1 || length > SCATTER_ROW_MOST || picks > INT32_MAX / 2) return false;
   if (x->dtype == DTYPE_F32 && picks < length / SPARSE) return false;

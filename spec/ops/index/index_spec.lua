@@ -7,6 +7,44 @@ support.each_device(function(device)
   local options = {device = device}
   local function positions(values, dtype) return fp8.tensor(values, {dtype = dtype or "i64", device = device}) end
 
+  describe("Sums by an index", function()
+    local function whole(dtype, ...) return fp8.randint(-3, 4, {...}, options):to(dtype) end
+
+    it("of many slices are those in the order of the index", function()
+      local rows, picks, width = 1000, 50000, 8
+      local index = fp8.randint(0, rows / 2, {picks}, {dtype = "i64", device = device})
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local x, source = whole(dtype, rows, width), whole(dtype, picks, width)
+        local sums, places, added = x:float():totable(), index:totable(), source:float():totable()
+        for i = 1, picks do
+          local sum = sums[places[i] + 1]
+          for j = 1, width do sum[j] = sum[j] + added[i][j] end
+        end
+        support.equal(x:index_add(1, index, source), fp8.tensor(sums, options):to(dtype))
+        support.equal(core.index_add({rows, width}, 1, index, source, "f32"),
+          fp8.zeros(rows, width, options):index_add(1, index, source:float()))
+      end
+    end)
+
+    it("of elements of rows are rounded once", function()
+      for _, dtype in ipairs {"f32", "f16", "bf16"} do
+        for _, size in ipairs {{3, 50, 70}, {200, 24, 9}, {2, 30, 5000}} do
+          local rows, length, picks = unpack(size)
+          local x, source = whole(dtype, rows, length), whole(dtype, rows, picks)
+          local index = fp8.randint(0, length, {rows, picks}, {dtype = "i64", device = device})
+          local sums, places, added = x:float():totable(), index:totable(), source:float():totable()
+          for i = 1, rows do
+            for j = 1, picks do
+              local to = places[i][j] + 1
+              sums[i][to] = sums[i][to] + added[i][j]
+            end
+          end
+          support.equal(x:scatter_add(2, index, source), fp8.tensor(sums, options):to(dtype))
+        end
+      end
+    end)
+  end)
+
   describe("index_select and gather", function()
     it("pick rows of any dimension, positions counting from 0", function()
       local x = fp8.arange(24, options):view(2, 3, 4)

@@ -135,6 +135,39 @@ support.each_device(function(device)
       end
     end)
 
+    it("finds the largest of squares and small windows where a search of all of them does", function()
+      local nan = 0 / 0
+      for _, dtype in ipairs(floats) do
+        for _, size in ipairs {{3, 16, 24}, {2, 7, 16}, {5, 6, 10}} do
+          local x = whole(device, dtype, unpack(size))
+          x[1][2][3]:fill_(nan)
+          for _, given in ipairs {{2, 2, 0}, {2, 1, 1}, {3, 2, 1}} do
+            local side, stride, padding = unpack(given)
+            local values = x:float():totable()
+            local y, positions = fp8.max_pool2d(x, side, stride, padding, {return_indices = true})
+            support.same_bytes(y, fp8.max_pool2d(x, side, stride, padding))
+            local found, where_from = y:float():totable(), positions:totable()
+            for c = 1, size[1] do
+              for i = 1, y:size(2) do
+                for j = 1, y:size(3) do
+                  local best, place = -math.huge, nil
+                  for u = 0, side - 1 do
+                    for v = 0, side - 1 do
+                      local a, b = (i - 1) * stride - padding + u, (j - 1) * stride - padding + v
+                      local value = values[c][a + 1] and values[c][a + 1][b + 1]
+                      if value and (value > best or value ~= value) then best, place = value, a * size[3] + b end
+                    end
+                  end
+                  assert.equal(tostring(best):gsub("-nan", "nan"), tostring(found[c][i][j]):gsub("-nan", "nan"))
+                  assert.equal(place, where_from[c][i][j])
+                end
+              end
+            end
+          end
+        end
+      end
+    end)
+
     it("takes NaN for the largest, the first of equal ones, and minus infinity for something", function()
       local nan, inf = 0 / 0, math.huge
       local x = fp8.tensor({{1, nan, 3, 2, 2, 2, -inf, -inf, -inf}}, on):requires_grad_()
@@ -185,6 +218,20 @@ support.each_device(function(device)
   end)
 
   describe("A convolution", function()
+    it("of large images together is that of each", function()
+      local x, bias = whole(device, "f32", 3, 4, 32, 40), whole(device, "f32", 5)
+      for _, side in ipairs {1, 3} do
+        local weight, padding = whole(device, "f32", 5, 4, side, side), {padding = (side - 1) / 2}
+        for _, dtype in ipairs(floats) do
+          local own, filters, offset = x:to(dtype), weight:to(dtype), bias:to(dtype)
+          local y = fp8.conv2d(own, filters, offset, padding)
+          for i = 1, 3 do
+            support.same_bytes(fp8.conv2d(own:narrow(1, i, 1), filters, offset, padding), y:narrow(1, i, 1))
+          end
+        end
+      end
+    end)
+
     it("is exact where sums are, in every float dtype and with f32 weights", function()
       for _, case in ipairs {{{2, 4, 7, 6}, {6, 4, 3, 3}, 1}, {{3, 4, 5, 5}, {8, 2, 1, 1}, 2}} do
         local x, w = whole(device, "f32", unpack(case[1])), whole(device, "f32", unpack(case[2]))

@@ -52,7 +52,8 @@ static int lfp8_fold_patches(lua_State *L) {
 }
 
 /* The rule of pooling at `index`: "max", "max_alone", "mean" (of all positions) or "padded_mean", or a number for what sums
- * are divided by; then whether a last window may end outside; then a window, or for adaptive pooling the two sizes of its result. */
+ * are divided by; then whether a last window may end outside; then a window, or for adaptive pooling the two sizes of its
+ * result. */
 static PoolRule check_pool_rule(lua_State *L, int index, bool *ceil) {
   PoolRule rule = {0};
   if (lua_type(L, index) == LUA_TNUMBER) {

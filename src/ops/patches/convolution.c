@@ -157,6 +157,37 @@ bool multiply_images(const ConvolutionPlan *plan, Tensor *y, const Tensor *weigh
   return done;
 }
 
+/* Whether images have enough patches each for products of their own, whose rows begin on vectors: then these are y, and
+ * nothing has to be copied. */
+static bool are_apart(const ConvolutionPlan *plan) {
+  return plan->groups == 1 && plan->images > 1 && plan->patches >= 1024 && plan->patches % 8 == 0;
+}
+
+/* y of some images, x, as a product for each image. */
+static bool multiply_apart(const ConvolutionPlan *plan, Tensor *y, const Tensor *weight, const Tensor *x,
+                           const Tensor *bias) {
+  const int64_t images = y->size[0];
+  Tensor patches = {0}, source = matrices(x, images, plan->length, plan->patches); /* of a whole image */
+  bool done = true;
+  if (!plan->whole) {
+    const int64_t stride[] = {plan->length * plan->patches, plan->patches, 1};
+    done = tensor_create(&patches, plan->dtype, plan->device, 3, source.size);
+    if (done) {
+      Tensor target = patches_view(&patches, &plan->window, images, plan->channels, stride);
+      done = plan->backend->unfold(&target, x, &plan->window);
+      source = patches;
+    }
+  }
+  if (done) {
+    Tensor target = matrices(y, images, plan->outputs, plan->patches);
+    Tensor factor = matrices(weight, images, plan->outputs, plan->length);
+    factor.stride[0] = 0;
+    done = plan->backend->matmul(&target, &factor, &source, NULL) && finish_images(plan, y, y, bias);
+  }
+  tensor_release(&patches);
+  return done;
+}
+
 bool op_convolution(Tensor *out, const Convolution *convolution) {
   ConvolutionPlan plan;
   const Tensor *bias = convolution->bias;
@@ -169,6 +200,10 @@ bool op_convolution(Tensor *out, const Convolution *convolution) {
   for (int64_t first = 0; done && tensor_count(&created) > 0 && first < plan.images; first += plan.chunk) {
     int64_t count = plan.images - first < plan.chunk ? plan.images - first : plan.chunk;
     Tensor some = images_of(&x, first, count), y = images_of(&created, first, count), patches = {0};
+    if (are_apart(&plan)) {
+      done = multiply_apart(&plan, &y, &weight, &some, bias);
+      continue;
+    }
     Tensor factor = matrices(&weight, plan.groups, plan.g_outputs, plan.g_length);
     done = unfold_images(&plan, &patches, &some) && multiply_images(&plan, &y, &factor, &patches, bias);
     tensor_release(&patches);

@@ -26,8 +26,8 @@ local over = {1, 3} -- what statistics are taken over
 local function statistics(x, scale, epsilon)
   local scaled = scale == 1 and x or mul(x, scale)
   local shift = core.to(core.mean(scaled, over, true), {dtype = "f32"})
+  local d = sub(scaled, shift)
   if scaled ~= x then free(scaled) end
-  local d = differences(x, shift, scale)
   local rest = core.mean(d, over, true)
   local root = mul(core.norm(d, over, true), 1 / math.sqrt(core.numel(d) / math.max(core.numel(rest), 1)))
   local size = core.abs(rest)

@@ -21,8 +21,8 @@ local pooling = {
   end,
 }
 
--- What x gives by a rule as core.pool takes it, and the positions of the largest elements where the gradient or `indices`
--- asks for them.
+-- What x gives by a rule as core.pool takes it, and the positions of the largest elements where the gradient or
+-- `indices` asks for them.
 local function pooled(name, x, dimensions, rule, indices)
   window.check_images(name, x, dimensions)
   if not computable[core.dtype(x)] then
