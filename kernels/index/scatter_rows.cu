@@ -38,10 +38,11 @@ __global__ void __launch_bounds__(BLOCK) scatter_rows_kernel(const __grid_consta
 #pragma unroll
       for (int k = 0; k < AT_ONCE; k++) {
         if (first + k * BLOCK >= picks) break;
-        if (to[k] >= 0 && (int64_t)to[k] < length) {
-          atomicAdd(&sum[to[k]], to_float(value[k]));
+        const int64_t place = to[k];
+        if (place >= 0 && place < length) {
+          atomicAdd(&sum[place], to_float(value[k]));
         } else {
-          report_fault(plan.index.fault, FAULT_SCATTER, (int64_t)to[k]);
+          report_fault(plan.index.fault, FAULT_SCATTER, place);
         }
       }
     }

@@ -6,7 +6,10 @@
 
 namespace {
 
-enum { BLOCK = 256, EACH = 4, TILE = 64, TILE_ROWS = 8 };
+enum { BLOCK = 256, EACH = 4, TILE_ROWS = 8 };
+
+/* The side of a tile in shared memory, of which a thread block has 48 KiB. */
+template <typename Word> constexpr int tile_side = sizeof(Word) > 8 ? 32 : 64;
 
 /* One dimension, in numbers that fit in 32 bits (core/window.h), and what the kernels divide by. */
 struct Axis {
@@ -95,40 +98,41 @@ __global__ void __launch_bounds__(BLOCK)
 template <typename Word>
 __global__ void __launch_bounds__(WARP *TILE_ROWS)
     unfold_rows_kernel(Word *out, const Word *x, const __grid_constant__ Job job) {
-  __shared__ Word tile[TILE][TILE + 1];
+  constexpr int side = tile_side<Word>;
+  __shared__ Word tile[side][side + 1];
   const int64_t patches = job.images * job.y.output * job.x.output;
   const int64_t length = job.channels * job.y.kernel * job.x.kernel;
-  const int64_t tiles = divide_up(length, (int64_t)TILE), count = divide_up(patches, (int64_t)TILE) * tiles;
+  const int64_t tiles = divide_up(length, (int64_t)side), count = divide_up(patches, (int64_t)side) * tiles;
   for (int64_t task = blockIdx.x; task < count; task += gridDim.x) {
     const int64_t across = divide(task, tiles);
-    const int64_t first_patch = across * TILE, first_element = (task - across * tiles) * TILE;
-    Corner corner[TILE / WARP];
+    const int64_t first_patch = across * side, first_element = (task - across * tiles) * side;
+    Corner corner[side / WARP];
 #pragma unroll
-    for (int k = 0; k < TILE / WARP; k++) {
+    for (int k = 0; k < side / WARP; k++) {
       const int64_t patch = first_patch + k * WARP + threadIdx.x;
       corner[k] = corner_of(job, patch < patches ? patch : first_patch);
     }
 #pragma unroll 4
-    for (int r = threadIdx.y; r < TILE; r += TILE_ROWS) {
+    for (int r = threadIdx.y; r < side; r += TILE_ROWS) {
       const int64_t element = first_element + r < length ? first_element + r : first_element;
       const int64_t line = job.x.by_kernel(element), channel = job.y.by_kernel(line);
       const int down = (int)(line - channel * job.y.kernel) * job.y.dilation;
       const int right = (int)(element - line * job.x.kernel) * job.x.dilation;
       const Word *from = x + (channel * job.y.input + down) * job.x.input + right;
 #pragma unroll
-      for (int k = 0; k < TILE / WARP; k++) {
+      for (int k = 0; k < side / WARP; k++) {
         const bool meets = (unsigned)(corner[k].y + down) < (unsigned)job.y.input &&
                            (unsigned)(corner[k].x + right) < (unsigned)job.x.input;
         tile[r][k * WARP + threadIdx.x] = meets ? from[corner[k].origin] : Word{};
       }
     }
     __syncthreads();
-    for (int r = threadIdx.y; r < TILE && first_patch + r < patches; r += TILE_ROWS) {
+    for (int r = threadIdx.y; r < side && first_patch + r < patches; r += TILE_ROWS) {
       const int64_t row = job.x.by_output(first_patch + r), image = job.y.by_output(row);
       Word *to = out + image * job.stride[0] + (row - image * job.y.output) * job.stride[4] +
                  (first_patch + r - row * job.x.output) * job.stride[5] + first_element;
 #pragma unroll
-      for (int k = threadIdx.x; k < TILE; k += WARP) {
+      for (int k = threadIdx.x; k < side; k += WARP) {
         if (first_element + k < length) to[k] = tile[k][r];
       }
     }
@@ -204,7 +208,8 @@ template <typename Word> cudaError_t unfold(Launch launch, Word *out, const Word
 template <typename Word> cudaError_t unfold_rows(Launch launch, Word *out, const Word *x, const PatchesPlan &plan) {
   const int64_t patches = plan.images * plan.window.y.output * plan.window.x.output;
   const int64_t length = plan.channels * plan.window.y.kernel * plan.window.x.kernel;
-  const int grid = grid_size(launch, divide_up(patches, (int64_t)TILE) * divide_up(length, (int64_t)TILE), 1, 64);
+  constexpr int64_t side = tile_side<Word>;
+  const int grid = grid_size(launch, divide_up(patches, side) * divide_up(length, side), 1, 64);
   unfold_rows_kernel<Word><<<grid, dim3(WARP, TILE_ROWS), 0, launch.stream>>>(out, x, Job(plan));
   return cudaGetLastError();
 }
