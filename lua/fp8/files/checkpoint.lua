@@ -5,12 +5,17 @@
 --   print(found.step, found.extra.best)
 --
 -- Tensors are called as in the state_dict that they come from, after "model." or "optimizer."; the rest is JSON in the
--- metadata. Numbers survive to the last bit.
+-- metadata. Numbers survive to the last bit. What fp8.convert gave the model is remembered, too:
+--
+--   local found = fp8.checkpoint.read("run.safetensors")
+--   fp8.convert(model, found.recipes, found.step)
+--   fp8.checkpoint.load("run.safetensors", {model = model})
 local changes = require "fp8.changes"
 local core = require "fp8.core"
 local files = require "fp8.files"
 local is_whole = require "fp8.is_whole"
 local paths = require "fp8.files.paths"
+local plain_recipes = require "fp8.files.plain_recipes"
 local plain_text = require "fp8.files.plain_text"
 local shapes = require "fp8.shapes"
 local Module = require "fp8.nn.module"
@@ -101,9 +106,11 @@ function checkpoint.save(path, parts)
   end
   local tensors = add({}, parts.model:state_dict(), "model.")
   if parts.optimizer then add(tensors, parts.optimizer:state_dict(), "optimizer.") end
+  local given = rawget(parts.model, "given_recipes") -- nn/convert/init.lua
+  local recipes = given and plain_recipes.plain(given.recipes)
   local metadata = {
     kind = kind, step = ("%d"):format(step or 0), random = encode("random", {kept_seed(seed), position}),
-    extra = encode("extra", extra or {}),
+    extra = encode("extra", extra or {}), recipes = recipes and encode("recipes", recipes),
   }
   local distributed = joined()
   if not distributed or distributed.rank() == 0 then files.save_safetensors(path, tensors, metadata) end
@@ -139,29 +146,34 @@ local function check_tensors(path, part, expected, found)
 end
 
 -- What a file holds: its tensors as {model =, optimizer =}, and what stood in the metadata.
-local function read(path)
+-- @param where names the caller in errors
+local function read(where, path)
   local all, metadata = files.load_safetensors(path)
   local function value_of(name)
     local value = metadata[name] and plain_text.decode(metadata[name])
-    if type(value) ~= "table" then raise(("checkpoint.load: %s: its %s can't be read"):format(path, name)) end
+    if type(value) ~= "table" then raise(("%s: %s: its %s can't be read"):format(where, path, name)) end
     return value
   end
   if metadata.kind ~= kind then
-    raise(("checkpoint.load: %s is no checkpoint: its metadata does not say '%s'"):format(path, kind))
+    raise(("%s: %s is no checkpoint: its metadata does not say '%s'"):format(where, path, kind))
   end
   local tensors = {model = {}, optimizer = {}}
   for name, tensor in pairs(all) do
     local part = tensors[name:match "^%a+" or ""]
-    if not part then raise(("checkpoint.load: %s: tensor '%s' belongs to nothing"):format(path, name)) end
+    if not part then raise(("%s: %s: tensor '%s' belongs to nothing"):format(where, path, name)) end
     part[name] = tensor
   end
   local found = {step = tonumber(metadata.step), random = value_of "random", extra = value_of "extra"}
-  if not is_whole(found.step, 0) then raise(("checkpoint.load: %s: its step can't be read"):format(path)) end
+  if not is_whole(found.step, 0) then raise(("%s: %s: its step can't be read"):format(where, path)) end
   local seed, position = seed_of(found.random[1]), found.random[2]
   if not seed or not is_whole(position, 0) then
-    raise(("checkpoint.load: %s: its random state can't be read"):format(path))
+    raise(("%s: %s: its random state can't be read"):format(where, path))
   end
   found.random = {seed, position}
+  if metadata.recipes then
+    found.recipes = plain_recipes.recipes(value_of "recipes")
+    if not found.recipes then raise(("%s: %s: its recipes can't be read"):format(where, path)) end
+  end
   return tensors, found
 end
 
@@ -175,7 +187,7 @@ local function load_optimizer(path, optimizer, state)
 end
 
 local function load(path, parts)
-  local tensors, found = read(path)
+  local tensors, found = read("checkpoint.load", path)
   check_tensors(path, "model", add({}, parts.model:state_dict(), "model."), tensors.model)
   if parts.optimizer then
     if not next(tensors.optimizer) then raise(("checkpoint.load: %s has no optimizer"):format(path)) end
@@ -184,7 +196,19 @@ local function load(path, parts)
   end
   parts.model:load_state_dict(without("model.", tensors.model))
   changes.seed(found.random[1], found.random[2])
-  return {step = found.step, extra = found.extra}
+  return {step = found.step, extra = found.extra, recipes = found.recipes}
+end
+
+--- What a checkpoint says, without a change to anything.
+-- @return {step =, extra =, recipes = as fp8.convert gave them to the model, in the form of recipes by name; nil where
+--   it gave none, or some with functions in them}
+--   local path = os.tmpname()
+--   fp8.checkpoint.save(path, {model = fp8.convert(fp8.Linear(2, 2), "mx"), step = 100})
+--   fp8.checkpoint.read(path).recipes.default --> "mx"
+function checkpoint.read(path)
+  paths.check("checkpoint.read", path)
+  local _, found = read("checkpoint.read", path)
+  return {step = found.step, extra = found.extra, recipes = found.recipes}
 end
 
 --- Reads a checkpoint into a model, its optimizer and the generator of random numbers, after which training goes on
@@ -193,7 +217,7 @@ end
 -- @param path  of the file
 -- @param parts {model = module, optimizer = or nil to leave that part of the file out}, with the same tensors as those
 --   that were saved
--- @return {step =, extra =}
+-- @return {step =, extra =, recipes = as checkpoint.read gives them}
 --   local path, model = os.tmpname(), fp8.Linear(2, 2)
 --   local optimizer = fp8.optim.AdamW(model)
 --   fp8.checkpoint.save(path, {model = model, optimizer = optimizer, step = 100})

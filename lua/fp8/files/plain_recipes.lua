@@ -1,0 +1,47 @@
+--- Recipes as plain values, for the metadata of files, and back: maps become {["256 values"] = …}.
+local core = require "fp8.core"
+
+local plain_recipes = {}
+
+local of_map = "256 values" -- the one field of a map
+local map_size = 256
+
+--- The plain form of a recipe, or of recipes by name; nil for one with a function in it.
+function plain_recipes.plain(value)
+  if core.is_tensor(value) then
+    return {[of_map] = core.totable(core.to(value, {dtype = "f32", device = "cpu"}))}
+  elseif type(value) == "function" then
+    return nil
+  elseif type(value) ~= "table" then
+    return value
+  end
+  local copy = {}
+  for key, part in pairs(value) do
+    copy[key] = plain_recipes.plain(part)
+    if copy[key] == nil then return nil end
+  end
+  return copy
+end
+
+-- The map in a plain form, which came out of a file; nil where it is none.
+local function map_of(values)
+  if type(values) ~= "table" or #values ~= map_size then return nil end
+  for i = 1, map_size do
+    if type(values[i]) ~= "number" then return nil end
+  end
+  return core.tensor(values, {dtype = "f32", device = "cpu"})
+end
+
+--- The recipe again; nil where the plain form is of none.
+function plain_recipes.recipes(value)
+  if type(value) ~= "table" then return value end
+  if value[of_map] ~= nil then return map_of(value[of_map]) end
+  local copy = {}
+  for key, part in pairs(value) do
+    copy[key] = plain_recipes.recipes(part)
+    if copy[key] == nil then return nil end
+  end
+  return copy
+end
+
+return plain_recipes

@@ -1,0 +1,163 @@
+-- fp8.convert with recipes by name and by step, and the checkpoints that remember them.
+local fp8 = require "fp8"
+local support = require "spec.support"
+
+local fails = support.fails
+
+-- A model with layers called blocks.1.fc1, blocks.1.fc2, …, blocks.11.fc2 and head.
+local function build(device)
+  local Block = fp8.nn.Module:extend "Block"
+  function Block:init()
+    self.fc1, self.fc2 = fp8.Linear(8, 8, {device = device}), fp8.Linear(8, 8, {device = device})
+  end
+  function Block:forward(x) return x + self.fc2(self.fc1(x)) end
+  local Net = fp8.nn.Module:extend "Net"
+  function Net:init()
+    self.blocks = {}
+    for i = 1, 11 do self.blocks[i] = Block() end
+    self.head = fp8.Linear(8, 4, {device = device})
+  end
+  function Net:forward(x)
+    for _, block in ipairs(self.blocks) do x = block(x) end
+    return self.head(x)
+  end
+  return Net()
+end
+
+-- The names of the recipes of all layers: "plain" where there is none.
+local function recipes_of(model)
+  local found = {}
+  for name, module in model:named_modules() do
+    if fp8.nn.Linear.forward == module.forward then
+      found[name] = module.recipe and module.recipe_text(module.recipe) or "plain"
+    end
+  end
+  return found
+end
+
+support.each_device(function(device)
+  describe("fp8.convert by name", function()
+    local model
+    before_each(function() model = build(device) end)
+
+    it("gives each layer what the most exact name says", function()
+      local same, count = fp8.convert(model, {
+        default = "mx", ["blocks.1.*"] = false, ["blocks.1?.*"] = "rowwise", ["*.fc2"] = "global",
+        ["blocks.1.fc1"] = "mixed", head = fp8.recipes.blocks,
+      })
+      assert.equal(model, same)
+      assert.equal(23, count)
+      local found = recipes_of(model)
+      assert.equal("mixed", found["blocks.1.fc1"]) -- its own name
+      assert.equal("plain", found["blocks.1.fc2"]) -- 9 characters beside 4
+      assert.equal("mx", found["blocks.2.fc1"])
+      assert.equal("global", found["blocks.2.fc2"])
+      assert.equal("rowwise", found["blocks.10.fc1"])
+      assert.equal("rowwise", found["blocks.11.fc2"])
+      assert.equal("blocks", found.head)
+    end)
+
+    it("computes what layers converted one by one do", function()
+      local other = build(device):load_state_dict(model:state_dict())
+      fp8.convert(model, {default = false, ["*.fc1"] = "mixed", head = "global"})
+      for i = 1, 11 do fp8.convert(other.blocks[i].fc1, "mixed") end
+      fp8.convert(other.head, "global")
+      local x = fp8.randn(5, 8, {device = device})
+      support.same_bytes(model(x):detach(), other(x):detach())
+      assert.is_true(support.error(model(x):detach(), fp8.convert(other, false)(x):detach()) > 1e-4)
+    end)
+
+    it("takes a name that is a layer's and has the letters of patterns", function()
+      local layers = fp8.nn.ModuleDict {["a-b+c%d"] = fp8.Linear(4, 4), ["a-bbc%d"] = fp8.Linear(4, 4)}
+      fp8.convert(layers, {default = false, ["a-b+c%d"] = "mx"})
+      local count = 0
+      for _, module in layers:named_modules() do count = count + (module.recipe and 1 or 0) end
+      assert.equal(1, count)
+    end)
+
+    it("changes recipes after a step, and leaves layers alone whose recipe stays", function()
+      local recipes = {
+        default = "delayed", ["blocks.*"] = "mx", until_step = 3,
+        after = {default = "delayed", ["blocks.*"] = "mixed", until_step = 5},
+      }
+      local counts, x = {}, fp8.randn(4, 8, {device = device})
+      for step = 1, 7 do
+        counts[step] = select(2, fp8.convert(model, recipes, step))
+        model(x):sum():backward()
+        local largest = model.head.input_history and model.head.input_history:max():item()
+        if step <= 5 then assert.is_true(largest > 0) else assert.is_nil(largest) end
+        local found = recipes_of(model)
+        assert.equal(step <= 3 and "mx" or step <= 5 and "mixed" or "plain", found["blocks.3.fc2"])
+        assert.equal(step <= 5 and "delayed" or "plain", found.head)
+      end
+      assert.same({23, 0, 0, 22, 0, 23, 0}, counts)
+      assert.equal(23, select(2, fp8.convert(model, recipes, 1))) -- and back
+      assert.equal(23, select(2, fp8.convert(model, recipes))) -- without a step: anew
+    end)
+
+    it("refuses what fits nothing, and changes nothing", function()
+      fp8.convert(model, "global")
+      local function refuses(text, recipes, step)
+        fails("convert: " .. text, fp8.convert, model, recipes, step)
+        for _, recipe in pairs(recipes_of(model)) do assert.equal("global", recipe) end
+      end
+      refuses("no layer is called block.1.*; did you mean blocks.1.*?", {default = "mx", ["block.1.*"] = false})
+      refuses("no layer is called blocks.1.fc3; did you mean blocks.1.fc1?", {default = "mx", ["blocks.1.fc3"] = false})
+      refuses("no layer is called untill_step; did you mean until_step?", {default = "mx", untill_step = 3})
+      refuses("no layer is called tail", {default = "mx", tail = "mx"})
+      refuses("layer blocks.1.fc1 is called *.1.fc1 and block*1, which say as much and differ",
+        {default = "mx", ["*.1.fc1"] = "mixed", ["block*1"] = false})
+      refuses("there is no recipe 'mixd' in fp8.recipes; did you mean mixed?", {default = "mx", head = "mixd"})
+      refuses("recipe must be a table or the name of one, got number", {default = 3})
+      refuses("until_step must be a whole number of at least 1, got 0", {default = "mx", until_step = 0})
+      refuses("until_step must be a whole number of at least 1, got nil", {default = "mx", after = "mixed"})
+      refuses("until_step must be a whole number of at least 4, got 3",
+        {default = "mx", until_step = 3, after = {default = "mixed", until_step = 3}})
+      refuses("there is no recipe 'mxi'", {default = "mx", until_step = 3, after = "mxi"})
+      refuses("no layer is called tail", {default = "mx", until_step = 3, after = {default = false, tail = "mx"}})
+      refuses("the names of layers must be strings, got 1", {default = "mx", "mixed"})
+      refuses("recipes by name need a default", {["blocks.*"] = "mx"})
+      refuses("with recipes by name, the third argument must be the number of a step, got function", {default = "mx"},
+        function() return true end)
+      refuses("with recipes by name, the third argument must be the number of a step, got 1.5", {default = "mx"}, 1.5)
+    end)
+
+    it("is remembered by checkpoints", function()
+      local path = os.tmpname()
+      local function remembered(recipes, step)
+        fp8.convert(model, recipes, step)
+        fp8.checkpoint.save(path, {model = model, step = step})
+        local found = fp8.checkpoint.read(path)
+        local loaded = fp8.checkpoint.load(path, {model = model})
+        assert.equal(fp8.text(found), fp8.text(loaded))
+        return found
+      end
+      local recipes = {
+        default = fp8.recipe("mx", {weight = {scale = {16, 16}}}), ["blocks.1.*"] = false, head = "delayed",
+        until_step = 540, after = {default = "mixed", until_step = 580},
+      }
+      local found = remembered(recipes, 7)
+      assert.equal(7, found.step)
+      assert.same(recipes, found.recipes)
+      local other = build(device)
+      fails("it has model.head.grad_output_history", fp8.checkpoint.load, path, {model = other})
+      fp8.convert(other, found.recipes, found.step)
+      fp8.checkpoint.load(path, {model = other})
+      assert.same(recipes_of(model), recipes_of(other))
+
+      local map = fp8.create_map(true, 3, 4, 8)
+      found = remembered({default = fp8.recipe("mixed", {input = {format = map}})}, 1).recipes
+      support.equal(found.default.input.format, map)
+      assert.equal("block", found.default.input.scale)
+      assert.same({default = "rowwise"}, remembered("rowwise").recipes)
+      assert.same({default = false}, remembered(false).recipes)
+      assert.is_nil(remembered(function() return "mx" end).recipes)
+      local own = {quantize = function(x) return x end}
+      assert.is_nil(remembered({default = "mx", head = {input = own, weight = own, grad_output = own}}).recipes)
+      fp8.save(path, {}, {kind = "fp8 checkpoint 1", step = "0", random = "[1,0]", extra = "{}",
+        recipes = '{"default":{"256 values":[1]}}'})
+      fails("checkpoint.read: " .. path .. ": its recipes can't be read", fp8.checkpoint.read, path)
+      os.remove(path)
+    end)
+  end)
+end)
