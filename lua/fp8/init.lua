@@ -79,6 +79,7 @@ local places = {
   nn = {"fp8.nn"}, optim = {"fp8.optim"}, data = {"fp8.data"}, distributed = {"fp8.distributed"},
   Linear = {"fp8.nn", "Linear"}, LinearMixed = {"fp8.nn", "LinearMixed"}, LinearGlobal = {"fp8.nn", "LinearGlobal"},
   convert = {"fp8.nn.convert"}, analyze = {"fp8.watch.analyze"}, watch = {"fp8.watch"},
+  sensitivity = {"fp8.watch.sensitivity"},
   memory_report = {"fp8.memory_report"}, gradcheck = {"fp8.autograd.gradcheck"},
   load = {"fp8.files", "load"}, save = {"fp8.files", "save"}, checkpoint = {"fp8.files.checkpoint"},
   from_data = {"fp8.exchange.from_data"},

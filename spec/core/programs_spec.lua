@@ -59,7 +59,7 @@ end
 -- Those that return none.
 local no_tensors = {}
 for name in ([[
-  fp8.convert fp8.analyze fp8.watch fp8.save fp8.manual_seed fp8.random_state fp8.set_default_device
+  fp8.convert fp8.analyze fp8.watch fp8.sensitivity fp8.save fp8.manual_seed fp8.random_state fp8.set_default_device
   fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipe fp8.recipes
   fp8.formats fp8.memory fp8.reset_peak_memory fp8.memory_report fp8.event fp8.version fp8._VERSION
   fp8.allclose fp8.equal x:allclose x:equal
@@ -83,8 +83,8 @@ describe("Random programs", function()
       end
     end
     for _, name in ipairs {
-      "nn", "optim", "data", "Linear", "LinearMixed", "LinearGlobal", "convert", "analyze", "watch", "load", "save",
-      "checkpoint", "memory_report",
+      "nn", "optim", "data", "Linear", "LinearMixed", "LinearGlobal", "convert", "analyze", "watch", "sensitivity",
+      "load", "save", "checkpoint", "memory_report",
     } do
       assert.is_truthy(fp8[name])
     end

@@ -96,8 +96,8 @@ local function public_names()
     end
   end
   for _, name in ipairs {
-    "nn", "optim", "data", "Linear", "LinearMixed", "LinearGlobal", "convert", "analyze", "watch", "memory_report",
-    "gradcheck", "load", "save", "checkpoint",
+    "nn", "optim", "data", "Linear", "LinearMixed", "LinearGlobal", "convert", "analyze", "watch", "sensitivity",
+    "memory_report", "gradcheck", "load", "save", "checkpoint",
   } do
     assert(fp8[name] ~= nil)
   end

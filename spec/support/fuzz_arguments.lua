@@ -132,6 +132,20 @@ return function(random, device, pool_size)
   function makers.history() return fp8.rand(random(4), {device = device}) end
   function makers.filter() return random(2) == 1 and function(name) return #name > 0 end or nil end
 
+  function makers.filter_or_step() return make(pick {"filter", "small", "any"}) end
+  function makers.recipe_or_names()
+    if random(2) == 1 then return make "recipe" end
+    return {
+      default = make(pick {"recipe", "boolean"}), ["*"] = random(3) == 1 and make(pick {"recipe", "any"}) or nil,
+      until_step = random(2) == 1 and make "small" or nil, after = random(3) == 1 and make "recipe_or_names" or nil,
+    }
+  end
+  function makers.sensitivity_options()
+    return pick {
+      {}, {filter = make "filter", by = pick {"gradient", "output", "loss"}}, {by = make "any"}, make "options",
+    }
+  end
+
   function makers.operand()
     local operand = {format = make "map", scale = pick {"tensor", "row", "column", "block", make "blocks"}}
     if random(3) == 1 then operand.scale_rounding = make "scale_rounding" end

@@ -183,7 +183,7 @@ for names, kinds in ([[
   core.quantize_both_ways: tensor quantizer quantizer dtype
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
-  convert: layer recipe filter
+  convert: layer recipe_or_names filter_or_step
   fp8.recipe: recipe recipe_changes
   with: layer string callback callback
   finally: callback callback tensor
@@ -194,6 +194,7 @@ for names, kinds in ([[
   compare_quantized: row tensor quantizer none dtype
   analyze: tensor analyze_options
   fp8.watch watch_run: layer watch_options
+  sensitivity measure: layer recipe_or_names sensitivity_options
   find: layer callback
   scaled_matmul: codes8 scale codes8 scale dtype scaled_options
   scaled_matmul_add_: codes_sum codes8 scale codes8 scale
@@ -221,6 +222,7 @@ for names, kinds in ([[
   save: string state
   checkpoint.save: string parts
   checkpoint.load: checkpoint_file parts
+  checkpoint.read: checkpoint_file
   batches walk: list options
   DataParallel: layer options
   no_grad scope recompute: callback tensor small
@@ -284,6 +286,10 @@ local uses = {
     tostring(watcher)
     watcher:close()
   end,
+  measure = function(layer, recipe, options)
+    local x = fp8.ones(2, 4, {device = layer:parameters()[1].device})
+    tostring(fp8.sensitivity(layer, function() return layer(x):sum() end, recipe, options))
+  end,
   apply = function(definition, x)
     local y = fp8.Function(definition)(x)
     y:sum():backward()
@@ -328,7 +334,8 @@ function public.functions()
   end
   -- Loaded when first used.
   for _, name in ipairs {
-    "Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint", "analyze", "watch", "gradcheck",
+    "Linear", "LinearMixed", "LinearGlobal", "convert", "load", "save", "checkpoint", "analyze", "watch", "sensitivity",
+    "gradcheck",
   } do
     assert(fp8[name])
   end

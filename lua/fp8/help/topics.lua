@@ -86,9 +86,9 @@ fp8.checkpoint a whole run.]],
 }
 
 topics.watching = {
-  line = "where the numbers break: analyze, watch, find",
+  line = "where the numbers break: analyze, watch, find, sensitivity",
   header = "fp8/watch/init.lua",
-  see = {"fp8.analyze", "fp8.watch", "fp8.watch.find"},
+  see = {"fp8.analyze", "fp8.watch", "fp8.watch.find", "fp8.sensitivity"},
 }
 
 topics.graphs = {

@@ -55,6 +55,13 @@ function comparison.read(rows, index)
   }
 end
 
+--- Σx² and Σ(x - v)² of row `index`, in double; NaN if x holds a NaN or an infinity.
+function comparison.sums(rows, index)
+  local row = ffi.cast(pointer, core.data(rows))[index]
+  if row.nonfinite > 0 then return 0 / 0, 0 / 0 end
+  return row.square_sum, row.error_square_sum
+end
+
 --- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`.
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
