@@ -206,6 +206,27 @@ function state_changes.actions(device, directory)
     return function() fp8.convert(model, delayed) end, function() return plan_text(model) end, model
   end
 
+  actions["convert by name, at a step"] = function()
+    local model = model_and_input()
+    local recipes = {default = delayed, ["3"] = "mx", until_step = 3}
+    fp8.convert(model, recipes, 3)
+    return function() fp8.convert(model, recipes, 4) end,
+      function() return {plan_text(model), rawget(model, "given_recipes")} end, model
+  end
+
+  actions["sensitivity"] = function()
+    local model = fp8.convert(model_and_input(), delayed)
+    local input = fp8.randn(5, 6, on)
+    local whole = fp8.nn.Sequential(model, fp8.nn.BatchNorm1d(3, on))
+    whole(input):square():sum():backward()
+    return function()
+      fp8.sensitivity(whole, function() return whole(input):square():sum() end, {default = "mx", ["1.1"] = false})
+    end, function()
+      return {plan_text(model), whole:state_dict(), whole:parameters(), rawget(whole, "forward") or "none",
+        model[1].state.recorded, {fp8.random_state()}}
+    end, whole
+  end
+
   actions["layers with histories"] = function()
     local model, x = model_and_input(), fp8.randn(5, 6, on)
     fp8.convert(model, delayed)
