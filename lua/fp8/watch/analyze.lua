@@ -1,4 +1,5 @@
 --- fp8.analyze: what formats and scalings would do to a tensor.
+local blocks = require "fp8.watch.blocks"
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
 local comparison = require "fp8.watch.compare"
@@ -14,7 +15,7 @@ local maps = {
   e4m3_map = recipes.mixed.input.format, e5m2_map = recipes.mixed.grad_output.format,
   dynamic = core.create_dynamic_map(), linear = core.create_linear_map(),
 }
-local own_options = {formats = true, scales = true}
+local own_options = {formats = true, scales = true, blocks = "boolean"}
 local default_formats = {"e4m3", "e5m2", "e4m3_map", "e5m2_map"}
 local default_scales = {"tensor", "row", "block"}
 
@@ -24,7 +25,7 @@ local function read_options(options)
   local scales = options.scales == nil and default_scales or options.scales
   if type(formats) ~= "table" then formats = {formats} end
   if type(scales) ~= "table" then scales = {scales} end
-  return formats, scales
+  return formats, scales, options.blocks
 end
 
 -- {label =, operand =} of one element of `formats`: an operand with its scale, or one for each of `scales`.
@@ -79,17 +80,18 @@ local Analysis = {}
 Analysis.__index = Analysis
 
 local headings = {"snr", "underflow", "saturated", "relative_error"}
+local headings_of_blocks = {"snr", "underflow", "saturated", "relative_error", "blocks", "dominated", "exponents"}
 
 function Analysis:__tostring()
   local first = self[1]
   local title = ("%s of shape %s: absmax %.4g, rms %.4g, mean %.3g, %.0f zeros"):format(self.dtype,
     shapes.text(self.shape), first.absmax, first.rms, first.mean, first.zeros)
   if first.nonfinite > 0 then title = title .. ", " .. comparison.nonfinite_text(first, self.shape) end
-  local rows = {{"format", "scale"}}
-  for i, name in ipairs(headings) do rows[1][i + 2] = comparison.columns[name][1] end
+  local rows, shown = {{"format", "scale"}}, first.blocks and headings_of_blocks or headings
+  for i, name in ipairs(shown) do rows[1][i + 2] = comparison.columns[name][1] end
   for _, entry in ipairs(self) do
     local row = {entry.format, entry.scale}
-    for i, name in ipairs(headings) do row[i + 2] = comparison.columns[name][2](entry) end
+    for i, name in ipairs(shown) do row[i + 2] = comparison.columns[name][2](entry) end
     rows[#rows + 1] = row
   end
   return title .. "\n" .. table.concat(comparison.align(rows, 2), "\n")
@@ -110,27 +112,33 @@ end
 -- A row has `format` and `scale`, names (maps that have none are "map", "map2", …; a scale rounding is part of the
 -- scale's: "tensor", "1x32", "1x32_mx"), `snr` in dB, `underflow` and `saturated` (shares of the non-zero elements),
 -- `relative_error` (the largest), and what x itself is like: compare.lua says what each means. Values are rounded to
--- nearest.
+-- nearest. With blocks = true it also has `blocks`, `dominated`, `exponents` and `spread`, of the blocks that share a
+-- scale: blocks.lua.
 -- @param x       f32, f16 or bf16
 -- @param options {formats = list of names in fp8.formats, "e4m3_map", "e5m2_map", "dynamic", "linear", maps, and
 --                 operands {format =, scale =, scale_rounding =, …} as in fp8.recipes; with names as keys where that
---                 suits, scales = list for formats that come without one}; left out: the four E4M3 and E5M2, with
---                 "tensor", "row" and "block"
+--                 suits, scales = list for formats that come without one, blocks = false}; left out: the four E4M3 and
+--                 E5M2, with "tensor", "row" and "block"
 --   fp8.analyze(fp8.randn(64, 64), {formats = {"e4m3"}, scales = {"row"}}).e4m3.row.snr > 20 --> true
 return function(x, options)
   if not core.is_tensor(x) then raise("analyze: a tensor is needed, got " .. type(x)) end
   local dtype = core.dtype(x)
   if not computable[dtype] then raise("analyze: the tensor must be f32, f16 or bf16, got " .. dtype) end
-  local candidates, rules = all_candidates(read_options(options)), {}
+  local formats, scales, of_blocks = read_options(options)
+  local candidates, rules = all_candidates(formats, scales), {}
   for i, candidate in ipairs(candidates) do
     rules[i] = planning.operand("analyze: " .. candidate.label, candidate.operand, features_of(x))
   end
-  local rows = comparison.new_rows(core.device(x), #candidates)
-  for i, rule in ipairs(rules) do comparison.quantize(core.select(rows, 1, i), x, rule, "f32") end
+  local rows = blocks.new_rows(core.device(x), of_blocks, #candidates)
+  for i, rule in ipairs(rules) do
+    local compared, part = blocks.parts(core.select(rows, 1, i))
+    comparison.quantize(compared, x, rule, "f32")
+    if part then blocks.write(part, x, rule) end
+  end
   rows = core.to(rows, {device = "cpu"})
   local result, by_format = setmetatable({shape = core.shape(x), dtype = dtype}, Analysis), {}
   for i, candidate in ipairs(candidates) do
-    local entry = comparison.read(rows, i - 1)
+    local entry = blocks.read(rows, i - 1, of_blocks)
     entry.format, entry.scale = candidate.label, comparison.scale_name(candidate.operand)
     result[i] = entry
     by_format[entry.format] = by_format[entry.format] or {}

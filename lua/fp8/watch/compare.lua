@@ -28,6 +28,11 @@ function comparison.new_rows(device, ...)
   return core.zeros(sizes, {dtype = "i64", device = device})
 end
 
+-- Row `index` (from 0) of rows of `words` elements on the CPU.
+local function row_at(rows, index, words)
+  return ffi.cast(pointer, ffi.cast("const int64_t *", core.data(rows)) + index * (words or comparison.words))[0]
+end
+
 local function share(part, whole) return whole > 0 and part / whole or 0 end
 
 --- The statistics in row `index` (from 0) of rows on the CPU:
@@ -41,8 +46,9 @@ local function share(part, whole) return whole > 0 and part / whole or 0 end
 --   saturated                share of them that the format's range cut off: more than half of the range's last step
 --   relative_error           the largest |x - v| / |x| of elements that did not become 0
 --
-function comparison.read(rows, index)
-  local row = ffi.cast(pointer, core.data(rows))[index]
+-- @param words of a row, if there is more in it
+function comparison.read(rows, index, words)
+  local row = row_at(rows, index, words)
   local count, zeros, nonfinite = tonumber(row.count), tonumber(row.zeros), tonumber(row.nonfinite)
   local finite, first = count - nonfinite, tonumber(row.first_nonfinite)
   local snr = 10 * math.log10(row.square_sum / row.error_square_sum)
@@ -57,7 +63,7 @@ end
 
 --- Σx² and Σ(x - v)² of row `index`, in double; NaN if x holds a NaN or an infinity.
 function comparison.sums(rows, index)
-  local row = ffi.cast(pointer, core.data(rows))[index]
+  local row = row_at(rows, index)
   if row.nonfinite > 0 then return 0 / 0, 0 / 0 end
   return row.square_sum, row.error_square_sum
 end
@@ -125,6 +131,12 @@ comparison.columns = {
   saturated = {"saturated %", function(entry) return share_text(entry.saturated) end},
   relative_error = {"largest rel. error", function(entry) return number_text("%.3g", entry.relative_error) end},
   nonfinite = {"non-finite", function(entry) return ("%.0f"):format(entry.nonfinite) end},
+  blocks = {"blocks", function(entry) return ("%.0f"):format(entry.blocks) end},
+  dominated = {"dominated %", function(entry) return share_text(entry.dominated) end},
+  exponents = {"log2 absmax", function(entry)
+    local list = entry.exponents
+    return list and ("%.1f..%.1f..%.1f"):format(list[1], list[3], list[5]) or "-"
+  end},
 }
 
 --- Lines of a table of texts, first row the headings: the first `left` columns to the left, the others to the right.

@@ -1,4 +1,5 @@
 --- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
+local blocks = require "fp8.watch.blocks"
 local changes = require "fp8.changes"
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
@@ -29,7 +30,7 @@ local watchers = setmetatable({}, {__mode = "kv"}) -- by layer
 
 -- --- what is watched ---
 
-local own_options = {every = true, recipe = true}
+local own_options = {every = true, recipe = true, blocks = "boolean"}
 
 local function read_options(options)
   options = check_options("watch", options, own_options)
@@ -42,13 +43,14 @@ local function read_options(options)
   elseif type(recipe) == "table" then
     published.check("watch", recipe)
   end
-  return every, recipe
+  return every, recipe, options.blocks
 end
 
 -- Replaces entry.record, what its row is of; a record itself never changes, since recorded steps share it.
 local function write_row(self, layer, entry, x, operand)
   self.calls = self.calls + 1
   entry.record = {order = self.calls, shape = shape_of(x), operand = operand}
+  if entry.blocks then blocks.write(entry.blocks, x, operand) end
   if not operand then return core.compare(entry.row, x) end
   local known = layer[operand.history_field] and delayed(x, operand, {tensors = layer, record = false})
   comparison.quantize(entry.row, x, operand, dtype_of(x), known)
@@ -122,17 +124,19 @@ local function make_rows(self)
   end
   if device == self.device then return self.current end
   if self.device then add_chunk(self, self.history) end -- the layers were moved
-  local current = comparison.new_rows(device, #self.entries)
-  local history = comparison.new_rows(device, room, #self.entries)
+  local current = blocks.new_rows(device, self.blocks, #self.entries)
+  local history = blocks.new_rows(device, self.blocks, room, #self.entries)
   core.keep(current)
   core.keep(history)
   changes.set(self, "device", device)
   changes.set(self, "current", current)
   changes.set(self, "history", history)
   for i, entry in ipairs(self.entries) do
-    local row = core.select(current, 1, i)
+    local row, part = blocks.parts(core.select(current, 1, i))
     core.keep(row)
+    if part then core.keep(part) end
     changes.set(entry, "row", row)
+    changes.set(entry, "blocks", part)
   end
   return current
 end
@@ -238,7 +242,10 @@ end
 local function close(self)
   stop_recording(self)
   for _, part in ipairs(self.layers) do changes.set(watchers, part.layer, nil) end
-  for _, entry in ipairs(self.entries) do changes.set(entry, "row", nil) end
+  for _, entry in ipairs(self.entries) do
+    changes.set(entry, "row", nil)
+    changes.set(entry, "blocks", nil)
+  end
   changes.set(self, "closed", true)
   changes.set(self, "current", nil)
   changes.set(self, "history", nil)
@@ -250,7 +257,10 @@ function Watcher:close()
   if self.closed then return end
   fetch(self)
   local rows = {self.current, self.history}
-  for i, entry in ipairs(self.entries) do rows[i + 2] = entry.row end
+  for _, entry in ipairs(self.entries) do
+    rows[#rows + 1] = entry.row
+    rows[#rows + 1] = entry.blocks
+  end
   changes.together(close, self)
   for i = 1, #rows do core.free(rows[i]) end
 end
@@ -275,7 +285,7 @@ function Watcher:each_row(visit, last)
     for s = last and #chunk.held or 1, #chunk.held do
       local held = chunk.held[s]
       for e, entry in ipairs(self.entries) do
-        local row, record = comparison.read(rows, (s - 1) * #self.entries + e - 1), held.records[e]
+        local row, record = blocks.read(rows, (s - 1) * #self.entries + e - 1, self.blocks), held.records[e]
         if row.count > 0 then
           row.step, row.layer, row.tensor = held.step, entry.layer, entry.tensor
           if record.operand then
@@ -313,7 +323,8 @@ end
 -- What quantizing does is worked out beside the layer, rounding to nearest, so that a watched run stays the same.
 -- @param model   a module with linear layers
 -- @param options {every = 10, recipe = for layers without one: what this recipe, a table or a name in fp8.recipes,
---                would do to their tensors}
+--                would do to their tensors, blocks = true: to record what the blocks are like that share a scale, too
+--                (blocks.lua), of what is quantized}
 -- @return a watcher: step(), due(), graph(f), print(count), rows(), save(path), first_bad(), close(), tostring
 --   local model = fp8.nn.Sequential(fp8.LinearMixed(8, 4))
 --   local watcher = fp8.watch(model, {every = 1})
@@ -322,9 +333,9 @@ end
 --   watcher:rows()[1].layer --> "1"
 local function watch(model, options)
   if not Module.is_module(model) then raise("watch: a module is needed, got " .. type(model)) end
-  local every, recipe = read_options(options)
-  local self = setmetatable({every = every, steps = 0, calls = 0, recording = false, layers = {}, entries = {},
-    held = {}, chunks = {}, records = {}}, Watcher)
+  local every, recipe, of_blocks = read_options(options)
+  local self = setmetatable({every = every, blocks = of_blocks, steps = 0, calls = 0, recording = false, layers = {},
+    entries = {}, held = {}, chunks = {}, records = {}}, Watcher)
   for name, module in model:named_modules() do
     if takes_recipes(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
   end

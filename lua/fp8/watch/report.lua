@@ -25,7 +25,13 @@ local function is_worse(a, b)
 end
 
 local headings = {"absmax", "rms", "snr", "underflow", "saturated", "relative_error", "nonfinite"}
-local of_quantization = {snr = true, underflow = true, saturated = true, relative_error = true}
+local headings_of_blocks = {
+  "absmax", "snr", "underflow", "saturated", "nonfinite", "blocks", "dominated", "exponents",
+}
+local of_quantization = {
+  snr = true, underflow = true, saturated = true, relative_error = true, blocks = true, dominated = true,
+  exponents = true, spread = true,
+}
 
 -- The table of the last recorded step, its worst `count` rows.
 local function last_table(self, count)
@@ -33,12 +39,12 @@ local function last_table(self, count)
   self:each_row(function(row, record) list[#list + 1] = {row = row, record = record} end, true)
   if #list == 0 then return "nothing recorded yet" end
   table.sort(list, is_worse)
-  local rows = {{"layer", "tensor", "format", "scale"}}
-  for i, name in ipairs(headings) do rows[1][i + 4] = comparison.columns[name][1] end
+  local rows, shown = {{"layer", "tensor", "format", "scale"}}, self.blocks and headings_of_blocks or headings
+  for i, name in ipairs(shown) do rows[1][i + 4] = comparison.columns[name][1] end
   for i = 1, math.min(count, #list) do
     local row = list[i].row
     local cells = {row.layer, row.tensor, row.format or "-", row.scale or "-"}
-    for k, name in ipairs(headings) do
+    for k, name in ipairs(shown) do
       cells[k + 4] = (row.format or not of_quantization[name]) and comparison.columns[name][2](row) or "-"
     end
     rows[i + 1] = cells
@@ -62,20 +68,26 @@ local fields = {
   "mean", "snr", "underflow", "saturated", "relative_error",
 }
 
+local fields_of_blocks = {"blocks", "dominated", "spread", "exponents"}
+
 local function csv_text(value)
   if value == nil then return "" end
+  if type(value) == "table" then return table.concat(value, " ") end
   if type(value) == "number" then return number_text("%.9g", value) end
   return value:find '[,"\n]' and '"' .. value:gsub('"', '""') .. '"' or value
 end
 
 --- Writes all that was recorded as comma-separated values: a row a tensor and step, the fields of rows(), snr to
--- relative_error empty where nothing is quantized. Waits for the device.
+-- relative_error empty where nothing is quantized; with those of blocks.lua where they are recorded, the exponents with
+-- spaces between them. Waits for the device.
 function report:save(path)
   paths.check("save", path)
-  local lines = {table.concat(fields, ",")}
+  local columns = {unpack(fields)}
+  for _, field in ipairs(self.blocks and fields_of_blocks or {}) do columns[#columns + 1] = field end
+  local lines = {table.concat(columns, ",")}
   self:each_row(function(row)
     local cells = {}
-    for i, field in ipairs(fields) do
+    for i, field in ipairs(columns) do
       cells[i] = csv_text((row.format or not of_quantization[field]) and row[field] or nil)
     end
     lines[#lines + 1] = table.concat(cells, ",")
