@@ -292,13 +292,16 @@ return function(random, device, pool_size)
     local formats = {pick {"e4m3", "e5m2", "e4m3_map", "dynamic", "linear"}, make "map"}
     if random(3) == 1 then formats[pick {2, "mine", "shape"}] = make "any" end
     return pick {
-      {blocks = make "boolean"}, {formats = formats}, {formats = formats, blocks = true, scales = {pick {"tensor", "row", "block", 3, {2, 2}}}},
+      {blocks = make "boolean"}, {formats = formats},
+      {formats = formats, blocks = true, scales = {pick {"tensor", "row", "block", 3, {2, 2}}}},
       {formats = {{format = make "map", scale = make "any"}}}, {scales = make "any"}, make "options", nil,
     }
   end
 
   function makers.watch_options()
-    return pick {{}, {every = make "small"}, {every = 1, recipe = "global", blocks = true}, {recipe = make "any"}, make "options"}
+    return pick {
+      {}, {every = make "small"}, {every = 1, recipe = "global", blocks = true}, {recipe = make "any"}, make "options",
+    }
   end
 
   function makers.step()
