@@ -3,11 +3,9 @@
 package.path = arg[0]:gsub("[^/\\]*$", "") .. "lib/?.lua;" .. package.path
 
 local fp8 = require "fp8"
-local LanguageModel = require "language_model"
+local language_experiment = require "language_experiment"
 local options = require "options"
 local ranks = require "ranks"
-local read_text = require "text"
-local stepping = require "stepping"
 local training = require "training"
 
 local usage = [[
@@ -25,52 +23,13 @@ usage: luajit examples/gpt.lua [options]                                    (def
   --prompt TEXT    what they go on from (a new line)
 ]]
 
-local own_readers = {
-  text = options.kinds.path, layers = options.kinds.whole, width = options.kinds.whole, heads = options.kinds.whole,
-  context = options.kinds.whole, batch = options.kinds.whole, steps = options.kinds.whole,
-  evaluate_every = options.kinds.whole, sample = options.kinds.count, prompt = options.kinds.text,
-}
+local own_readers = language_experiment.readers()
+own_readers.sample, own_readers.prompt = options.kinds.count, options.kinds.text
 
 local sizes = {
   cuda = {layers = 6, width = 384, heads = 6, context = 256, batch = 64, steps = 1500, lr = 1e-3},
   cpu = {layers = 3, width = 128, heads = 4, context = 64, batch = 16, steps = 600, lr = 2e-3},
 }
-
-local vocabulary = 256
-
--- The text as what is learned and the tenth at its end, and a short one that tells it from others.
-local function load_text(settings)
-  local text, content = read_text(settings.text, settings.device)
-  local bytes, least = #text, 10 * (settings.context + 1)
-  if bytes < least then
-    error(("the text has %d bytes: a context of %d needs at least %d"):format(bytes, settings.context, least), 0)
-  end
-  local learned = bytes - math.floor(bytes / 10)
-  return text:narrow(1, 1, learned), text:narrow(1, learned + 1, bytes - learned), content
-end
-
--- Inputs (n, context) and targets (n · context) at these positions of a text, i64 (n).
-local function windows(text, starts, offsets)
-  local count, length = #starts, #offsets
-  local places = (starts:unsqueeze(2) + offsets):view(-1)
-  local inputs = text:index_select(1, places):view(count, length)
-  return inputs, text:index_select(1, places + 1)
-end
-
--- Mean loss a byte, in nats, over windows side by side.
-local function validation_loss(model, text, offsets, settings)
-  local context, sum = settings.context, 0
-  local count = math.floor((#text - 1) / context)
-  for first = 0, count - 1, settings.batch do
-    local rows = math.min(settings.batch, count - first)
-    sum = sum + fp8.scope(function()
-      local starts = fp8.arange(first, first + rows, 1, {dtype = "i64", device = settings.device}) * context
-      local inputs, targets = windows(text, starts, offsets)
-      return fp8.cross_entropy(model(inputs), targets, {reduction = "sum"}):item()
-    end)
-  end
-  return sum / (count * context)
-end
 
 -- The position in a list of weights where a number from 0 to 1 falls.
 local function pick(weights, number)
@@ -104,46 +63,20 @@ local function sample(model, count, settings)
   return (table.concat(written):gsub("[^\n\32-\126]", "."))
 end
 
+-- The experiment, with what the model writes at the end of a run.
 local function experiment(settings)
-  local learned, held_out, content = load_text(settings)
-  local on_device = {dtype = "i64", device = settings.device}
-  local offsets = fp8.arange(0, settings.context, 1, on_device)
-
-  local function build(precision, seed)
-    local model = LanguageModel {
-      vocabulary = vocabulary, context = settings.context, layers = settings.layers, width = settings.width,
-      heads = settings.heads, layer_scale = settings.layer_scale and 0 or nil, dtype = precision.dtype,
-      device = settings.device,
-    }
-    stepping.initialize(model, 0.02, settings.layers)
-    local starts = fp8.zeros(ranks.share_of(settings.batch), on_device)
-    local run = {model = model, steps = settings.steps, units = settings.batch * settings.context}
-
-    function run.feed()
-      starts:copy_(ranks.share(fp8.randint(0, #learned - settings.context, {settings.batch}, on_device)))
-    end
-
-    function run.loss()
-      local inputs, targets = windows(learned, starts, offsets)
-      return fp8.cross_entropy(model(inputs), targets)
-    end
-
-    function run.evaluate() return {validation = validation_loss(model, held_out, offsets, settings)} end
-
+  local work = language_experiment.new("gpt", settings)
+  local build = work.build
+  function work.build(precision, seed)
+    local run = build(precision)
     function run.finish()
       if settings.sample == 0 or not ranks.is_first then return end
       fp8.manual_seed(seed)
-      print(("\n%s\n"):format(fp8.no_grad(sample, model, settings.sample, settings)))
+      print(("\n%s\n"):format(fp8.no_grad(sample, run.model, settings.sample, settings)))
     end
-
     return run
   end
-
-  return {
-    name = "gpt", unit = "bytes", build = build,
-    metrics = {{name = "nats a byte", key = "validation", format = "%.4f"}},
-    settings = {"layers", "width", "heads", "context", "batch", "steps", "layer_scale"}, content = {text = content},
-  }
+  return work
 end
 
 options.main("gpt", function()

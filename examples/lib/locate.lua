@@ -8,9 +8,12 @@ local function same_shape(a, b)
   return #a.shape == #b.shape and table.concat(a.shape, " ") == table.concat(b.shape, " ")
 end
 
--- Copies the tensors of a table into another one, or a new one.
+-- Copies the tensors of a table into another one, or a new one, which has no others then.
 local function copy_tensors(source, target)
   target = target or {}
+  for name in pairs(target) do
+    if not source[name] then target[name] = nil end
+  end
   for name, tensor in pairs(source) do
     if target[name] and same_shape(target[name], tensor) then
       target[name]:copy_(tensor)

@@ -49,6 +49,12 @@ function resume.identity(experiment, run, precision, seed, warmup, settings)
   return values
 end
 
+--- The steps that are done in a checkpoint, nil if there is none.
+function resume.step(path)
+  if not path or is_file(path) == nil then return nil end
+  return fp8.checkpoint.read(path).step
+end
+
 --- Reads a checkpoint, if there is one, and makes sure that it is of this run.
 -- @param path     of it, or nil
 -- @param parts    as for fp8.checkpoint.load

@@ -59,6 +59,8 @@ return function(experiment, precision, seed, settings, log)
   local schedule = fp8.optim.cosine_schedule {lr = settings.lr, warmup = warmup, steps = run.steps}
   local path = own_path(settings.checkpoint, settings, precision, seed)
   local identity = path and resume.identity(experiment, run, precision, seed, warmup, settings)
+  local saved = resume.step(path)
+  if saved then stepping.convert(run.model, precision.recipe, settings, saved) end
   local found = resume.load(path, {model = run.model, optimizer = optimizer}, identity)
   local done, extra = found and found.step or 0, found and found.extra or {}
   if found then print(("%s %s goes on from step %d of %s"):format(experiment.name, precision.name, done, path)) end
@@ -70,6 +72,9 @@ return function(experiment, precision, seed, settings, log)
   local snapshot, reported = locate.snapshot(run.model, optimizer), done
 
   local function begin(step)
+    if stepping.convert(run.model, precision.recipe, settings, step) > 0 then
+      take_step, compute, update = stepping.make(run, optimizer, settings)
+    end
     seed_step(seed, step)
     optimizer.lr = schedule(step)
     run.feed(step)
@@ -83,12 +88,13 @@ return function(experiment, precision, seed, settings, log)
   -- The end of a run in which `what` is wrong at a step, after `last` steps.
   local function fail(what, step, last)
     if run.watcher then run.watcher:close() end
+    stepping.convert(run.model, precision.recipe, settings, reported) -- as it was in the snapshot
     local place = locate.find(run.model, optimizer, snapshot, reported + 1, last, {
       compute = function(n)
         begin(n)
         return compute()
       end,
-      update = update,
+      update = function() update() end,
       look = function()
         local loss = run.loss()
         evaluate(run, seed, last)

@@ -6,10 +6,23 @@ local stepping = {}
 -- Whether a linear layer is in one of the transformer's blocks, by its name.
 local function in_blocks(name) return name:find "^blocks%." ~= nil end
 
+--- Whether this is not one recipe but recipes by name, as fp8.convert takes them.
+function stepping.is_by_name(recipe) return type(recipe) == "table" and recipe.default ~= nil end
+
+--- Which layers take a recipe, as fp8.convert and fp8.sensitivity take it: nil for all.
+function stepping.filter(recipe, settings)
+  return settings.convert == "blocks" and not stepping.is_by_name(recipe) and in_blocks or nil
+end
+
 --- Gives a recipe, or none, to the linear layers of a transformer: with settings.convert = "blocks" to those in its
--- blocks only, since what comes before and after them is small or sensitive.
-function stepping.convert(model, recipe, settings)
-  if recipe then fp8.convert(model, recipe, settings.convert == "blocks" and in_blocks or nil) end
+-- blocks only, since what comes before and after them is small or sensitive. Recipes by name say themselves which.
+-- @param step that comes next, or nil before the first one
+-- @return the number of layers that have another recipe now
+function stepping.convert(model, recipe, settings, step)
+  if not recipe or step and not stepping.is_by_name(recipe) then return 0 end
+  local which = step or 1
+  if not stepping.is_by_name(recipe) then which = stepping.filter(recipe, settings) end
+  return select(2, fp8.convert(model, recipe, which))
 end
 
 -- Whether a linear layer's output is added to what goes past its block.
@@ -73,10 +86,20 @@ function stepping.repeated(step, device)
   end
 end
 
--- Whether a layer rounds stochastically.
+-- Whether a recipe, or a part of one, rounds stochastically.
+local function rounds_at_random(recipe)
+  if type(recipe) ~= "table" then return false end
+  if recipe.rounding == "stochastic" then return true end
+  for _, part in pairs(recipe) do
+    if rounds_at_random(part) then return true end
+  end
+  return false
+end
+
+-- Whether a layer does.
 local function is_random(model)
   for _, module in model:named_modules() do
-    if module.recipe and module.recipe.rounding == "stochastic" then return true end
+    if rounds_at_random(module.recipe) then return true end
   end
   return false
 end

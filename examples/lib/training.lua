@@ -7,6 +7,10 @@
 --   settings list of the options that a run must share with a checkpoint which it goes on from
 --   content  what else it must share: texts by the name of what they stand for; nil for nothing
 --   row      what the first column of the table is called; nil for "precision"
+--   recipes  more recipes by name, or nil
+--   adapt    nil, or adapt(recipe), which returns what takes its place in the runs
+--   summarize  nil, or summarize(precisions, results), which takes the place of the table; results[name] is a list of
+--            the runs' metrics with seed, loss, seconds and rate, and `failures`, a list of what stopped the others
 --   build    build(precision, seed) returns a run: {model =, steps = in all, units = of a step, feed = function(step)
 --            that writes the step's input into fixed tensors, loss = function() of those, evaluate = function() that
 --            returns a table of metrics by key, finish = function() or nil, called at the end}
@@ -106,21 +110,26 @@ local function read_recipes(path)
   return recipes
 end
 
+-- Whether it takes a model to tell what is wrong with a recipe.
+local function needs_model(recipe) return type(recipe) == "function" or stepping.is_by_name(recipe) end
+
 --- The precisions that --compare names, as {name =, dtype =, recipe = what fp8.convert takes}.
-function training.precisions(settings)
+-- @param more recipes by name, beside those of fp8.recipes, or nil
+function training.precisions(settings, more)
+  more = more or {}
   local own = settings.recipes and read_recipes(settings.recipes) or {}
   local list = {}
   for i, name in ipairs(settings.compare) do
-    local recipe = own[name] or rawget(fp8.recipes, name)
+    local recipe = own[name] or rawget(fp8.recipes, name) or more[name]
     if not recipe and not plain[name] then
       local known = {}
-      for _, names in ipairs {plain, fp8.recipes, own} do
+      for _, names in ipairs {plain, fp8.recipes, own, more} do
         for known_name in pairs(names) do known[#known + 1] = tostring(known_name) end
       end
       table.sort(known)
       error(("there is no precision '%s'; known are %s"):format(name, table.concat(known, ", ")), 0)
     end
-    if recipe and type(recipe) ~= "function" then -- what is wrong with it shows before any run
+    if recipe and not needs_model(recipe) then -- what is wrong with it shows before any run
       fp8.convert(fp8.nn.Linear(1, 1, {device = "cpu"}), recipe)
     end
     list[i] = {name = name, dtype = recipe and settings.dtype or name, recipe = recipe or nil}
@@ -128,8 +137,9 @@ function training.precisions(settings)
   return list
 end
 
--- The mean of values and, of several, their standard deviation, as text.
-local function mean_text(values, metric)
+--- The mean of values and, of several, their standard deviation, as text.
+-- @param metric {format =, factor = 1}
+function training.mean_text(values, metric)
   local sum, squares = 0, 0
   for _, value in ipairs(values) do sum = sum + value end
   local mean = sum / #values
@@ -137,13 +147,30 @@ local function mean_text(values, metric)
   local factor = metric.factor or 1
   local text = metric.format:format(mean * factor)
   if #values == 1 then return text end
-  return ("%s ± %s"):format(text, metric.format:format(math.sqrt(squares / (#values - 1)) * factor))
+  local deviation = metric.format:gsub("%+", ""):format(math.sqrt(squares / (#values - 1)) * factor)
+  return ("%s ± %s"):format(text, deviation)
 end
 
--- Text filled up with spaces to a width in characters, not bytes.
-local function padded(text, width)
-  local length = select(2, text:gsub("[^\128-\191]", ""))
-  return (" "):rep(width - length) .. text
+-- Characters of a text, which are not its bytes.
+local function length_of(text) return select(2, text:gsub("[^\128-\191]", "")) end
+
+-- Text filled up with spaces to a width.
+local function padded(text, width) return (" "):rep(width - length_of(text)) .. text end
+
+--- Prints rows of texts as columns, the first and the last to the left.
+function training.print_rows(rows)
+  local widths = {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, length_of(cell)) end
+  end
+  for _, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do
+      local is_left = i == 1 or i == #row
+      cells[i] = is_left and cell .. (" "):rep(widths[i] - length_of(cell)) or padded(cell, widths[i])
+    end
+    print((table.concat(cells, "  "):gsub("%s+$", "")))
+  end
 end
 
 local function print_row(first, cells)
@@ -167,17 +194,17 @@ local function print_table(experiment, precisions, results)
     for i, column in ipairs(columns) do
       local values = {}
       for _, result in ipairs(ended) do values[#values + 1] = result[column.key] end
-      cells[i] = #values > 0 and mean_text(values, column) or "-"
+      cells[i] = #values > 0 and training.mean_text(values, column) or "-"
     end
     print_row(precision.name, cells)
     for _, failure in ipairs(ended.failures) do print("  " .. failure) end
   end
 end
 
--- A function for a recipe shows what is wrong with it on a model only: before any run, too.
+-- A function for a recipe, or recipes by name, show what is wrong with them on a model only: before any run, too.
 local function try_recipes(experiment, precisions, settings)
   for _, precision in ipairs(precisions) do
-    if type(precision.recipe) == "function" then
+    if needs_model(precision.recipe) then
       local model = experiment.build(precision, settings.seed).model
       local ok, failure = pcall(stepping.convert, model, precision.recipe, settings)
       if not ok then
@@ -205,13 +232,18 @@ function training.tabulate(experiment, precisions, settings, run)
         table.insert(results[precision.name].failures, ("seed %d: %s"):format(seed, failure))
         all_well = false
       else
+        result.seed = seed
         table.insert(results[precision.name], result)
       end
       jit.flush() -- compiled code holds the functions that it was compiled for, and they the model
       collectgarbage() -- so that it makes room for the next
     end
   end
-  print_table(experiment, precisions, results)
+  if experiment.summarize then
+    experiment.summarize(precisions, results)
+  else
+    print_table(experiment, precisions, results)
+  end
   return all_well
 end
 
@@ -219,7 +251,10 @@ end
 -- ends; the others go on.
 -- @return whether all runs ended well
 function training.compare(experiment, settings)
-  local precisions = training.precisions(settings)
+  local precisions = training.precisions(settings, experiment.recipes)
+  for _, precision in ipairs(experiment.adapt and precisions or {}) do
+    precision.recipe = precision.recipe and experiment.adapt(precision.recipe)
+  end
   local columns = {"precision", "seed", "step", "loss", "lr", experiment.unit .. "_per_second", "seconds"}
   for _, metric in ipairs(experiment.metrics) do columns[#columns + 1] = metric.key end
   local log = csv.open(settings.csv, columns, settings.checkpoint ~= nil)
