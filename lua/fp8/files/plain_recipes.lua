@@ -5,6 +5,7 @@ local plain_recipes = {}
 
 local of_map = "256 values" -- the one field of a map
 local map_size = 256
+local largest = 2 ^ 128 - 2 ^ 104 -- of a float32
 
 --- The plain form of a recipe, or of recipes by name; nil for one with a function in it.
 function plain_recipes.plain(value)
@@ -27,7 +28,7 @@ end
 local function map_of(values)
   if type(values) ~= "table" or #values ~= map_size then return nil end
   for i = 1, map_size do
-    if type(values[i]) ~= "number" then return nil end
+    if type(values[i]) ~= "number" or math.abs(values[i]) > largest then return nil end
   end
   return core.tensor(values, {dtype = "f32", device = "cpu"})
 end

@@ -15,8 +15,8 @@ local parts = {model = model, optimizer = optimizer}
 
 local words = {
   "__metadata__", "dtype", "shape", "data_offsets", "F32", "BF16", "F64", "U8", "I32", "I64", "kind", "step", "random",
-  "extra", "fp8 checkpoint 1", "fp8 checkpoint 2", "0", "1e3", "-1", "0x10", "9007199254740992", "[1,2]", "[1]", "[]",
-  "{}", "null", "[null,1]", "[1,9007199254740992]",
+  "extra", "recipes", "fp8 checkpoint 1", "fp8 checkpoint 2", "0", "1e3", "-1", "0x10", "9007199254740992",
+  "[1,2]", "[1]", "[]", "{}", "null", "[null,1]", "[1,9007199254740992]",
   '{\\"a\\":null}', '{\\"a\\":1e999}', '{\\"a\\":[1,{\\"b\\":\\"c\\"}]}',
   "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]", "model.1.weight", "model.1.bias", "model.3.weight", "model.3.input_history",
   "optimizer.1.momentum_buffer", "optimizer.steps", "optimizer.settings", "optimizer.3.master", "other.1", "",
@@ -63,7 +63,9 @@ local function verify(read_before, _, path)
     local part, own = name:match "^(%a+)%.(.*)$"
     if name ~= "optimizer.settings" then compare.same(name, text, before[part][own]) end
   end
+  rawset(model, "given_recipes", found.recipes and {recipes = found.recipes, phase = 1})
   fp8.checkpoint.save(path, {model = model, optimizer = optimizer, step = found.step, extra = found.extra})
+  rawset(model, "given_recipes", nil)
   begin_again()
   compare.same("checkpoint", found, fp8.checkpoint.load(path, parts))
   compare.same("state", before, state())
@@ -78,6 +80,7 @@ local kinds = {
   "checkpoint.load: FILE: its random can't be read",
   "checkpoint.load: FILE: its random state can't be read",
   "checkpoint.load: FILE: its extra can't be read",
+  "checkpoint.load: FILE: its recipes can't be read",
   "checkpoint.load: FILE is of another …: it has no …, … here",
   "checkpoint.load: FILE is of another …: it has …, …, which is not here",
   "checkpoint.load: FILE is of another …: … is … there and … here",

@@ -76,7 +76,8 @@ function by_name.choose(where, recipes, names)
     local best, other = best_names(recipes, layer)
     if other and recipes[other] ~= recipes[best] then
       if other < best then best, other = other, best end
-      raise(("%s: layer %s is called %s and %s, which say as much and differ"):format(where, layer, best, other))
+      local what = layer == "" and "the model" or "layer " .. layer
+      raise(("%s: %s is called %s and %s, which say as much and differ"):format(where, what, best, other))
     end
     chosen[layer] = recipes[best or "default"]
   end
