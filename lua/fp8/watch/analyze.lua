@@ -117,8 +117,8 @@ end
 -- @param x       f32, f16 or bf16
 -- @param options {formats = list of names in fp8.formats, "e4m3_map", "e5m2_map", "dynamic", "linear", maps, and
 --                 operands {format =, scale =, scale_rounding =, …} as in fp8.recipes; with names as keys where that
---                 suits, scales = list for formats that come without one, blocks = false}; left out: the four E4M3 and
---                 E5M2, with "tensor", "row" and "block"
+--                 suits, scales = list for formats that come without one}; left out: the four E4M3 and E5M2, with
+--                 "tensor", "row" and "block"
 --   fp8.analyze(fp8.randn(64, 64), {formats = {"e4m3"}, scales = {"row"}}).e4m3.row.snr > 20 --> true
 return function(x, options)
   if not core.is_tensor(x) then raise("analyze: a tensor is needed, got " .. type(x)) end
