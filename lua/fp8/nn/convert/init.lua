@@ -57,8 +57,8 @@ end
 --   fp8.convert(model, "mixed", function(name) return name ~= "head" end)
 --   fp8.convert(model, {default = "mx", ["blocks.1.*"] = false, head = "rowwise"})
 --
--- In names * stands for any characters and ? for one; where several fit a layer, the most exact counts, and one that fits
--- no layer is an error. Recipes by name may change at a step, and fp8.checkpoint remembers them:
+-- In names * stands for any characters and ? for one; where several fit a layer, the most exact counts, and one that
+-- fits no layer is an error. Recipes by name may change at a step, and fp8.checkpoint remembers them:
 --
 --   local recipes = {default = "mx", ["blocks.1.*"] = false, until_step = 540, after = false}
 --   for step = 1, 600 do
