@@ -354,7 +354,7 @@ support.each_device(function(device)
     it("records what the same steps record without a graph", function()
       local function run(with_graph)
         local step, feed, model = training()
-        local watcher = fp8.watch(model, {every = 4})
+        local watcher = fp8.watch(model, {every = 4, blocks = true})
         local work, losses = with_graph and watcher:graph(step) or step, {}
         for i = 1, 13 do
           feed(i)
@@ -376,6 +376,11 @@ support.each_device(function(device)
         for _, name in ipairs {"count", "nonfinite"} do assert.equal(row[name], other[name]) end
         assert.is_true(math.abs(row.rms - other.rms) <= 1e-3 * row.rms)
         if row.format then assert.is_true(math.abs(row.snr - other.snr) < 0.2) end
+        assert.equal(row.blocks, other.blocks)
+        assert.is_true(not row.format or row.blocks > 0)
+        for k, exponent in ipairs(row.exponents or {}) do
+          assert.is_true(math.abs(exponent - other.exponents[k]) < 0.01)
+        end
       end
     end)
   end)

@@ -1,6 +1,6 @@
---- What the blocks are like that share a scale, as fp8.analyze and fp8.watch tell where they are asked for it: blocks of
--- the tensor as it comes. All is computed on the tensor's device, in sizes that do not depend on the values, and nothing
--- waits for it.
+--- What the blocks are like that share a scale, as fp8.analyze and fp8.watch tell where they are asked for it: blocks
+-- of the tensor as it comes. All is computed on the tensor's device, in sizes that do not depend on the values, and
+-- nothing waits for it.
 local ffi = require "ffi"
 local autograd = require "fp8.autograd"
 local comparison = require "fp8.watch.compare"
