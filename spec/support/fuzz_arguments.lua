@@ -140,6 +140,10 @@ return function(random, device, pool_size)
       until_step = random(2) == 1 and make "small" or nil, after = random(3) == 1 and make "recipe_or_names" or nil,
     }
   end
+  function makers.labelled()
+    if random(4) == 1 then return make(pick {"callback", "list", "any"}) end
+    return {fp8.randn(2, 4, {device = device}), fp8.zeros(2, {dtype = "i64", device = device})}
+  end
   function makers.sensitivity_options()
     return pick {
       {}, {filter = make "filter", by = pick {"gradient", "output", "loss"}}, {by = make "any"}, make "options",

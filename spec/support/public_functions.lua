@@ -194,7 +194,9 @@ for names, kinds in ([[
   compare_quantized: row tensor quantizer none dtype
   analyze: tensor analyze_options
   fp8.watch watch_run: layer watch_options
-  sensitivity measure: layer recipe_or_names sensitivity_options
+  sensitivity: layer labelled recipe_or_names sensitivity_options
+  measure: layer recipe_or_names sensitivity_options
+  fp8.recipe: recipe
   find: layer callback
   scaled_matmul: codes8 scale codes8 scale dtype scaled_options
   scaled_matmul_add_: codes_sum codes8 scale codes8 scale

@@ -43,16 +43,34 @@ local function changing_tensors(model, kept)
   return list
 end
 
-local function write_back(list)
-  for _, entry in ipairs(list) do
-    if core.version(entry.tensor) ~= entry.version then changes.copy(entry.tensor, entry.copy) end
-  end
-end
+-- The rest of this part undoes a pass, and allocates nothing: it may follow an error for lack of memory.
 
 -- Gives tensors back the values that they had.
 local function restore_tensors(list)
-  changes.together(write_back, list)
-  for _, entry in ipairs(list) do entry.version = core.version(entry.tensor) end
+  for i = 1, #list do
+    local entry = list[i]
+    if core.version(entry.tensor) ~= entry.version then
+      core.copy_(entry.tensor, entry.copy)
+      entry.version = core.version(entry.tensor)
+    end
+  end
+end
+
+-- Sets a field, nil included, unless it has that value.
+local function restore_field(object, field, value)
+  if rawget(object, field) ~= value then rawset(object, field, value) end
+end
+
+local function give_back(self)
+  local before = self.before
+  for i = 1, #before do
+    local entry = before[i]
+    restore_field(entry.layer, "plan", entry.plan)
+    restore_field(entry.layer, "state", entry.state)
+  end
+  restore_field(self.model, "forward", self.forward)
+  core.manual_seed(self.seed, self.position)
+  restore_tensors(self.tensors)
 end
 
 --- Passes of `f`, a function without arguments that returns the loss and maybe the model's output.
@@ -82,16 +100,6 @@ local function take_plans(self, plans)
       rawset(layer, "state", copied_state(layer))
     end
   end
-end
-
-local function give_back(self)
-  for _, entry in ipairs(self.before) do
-    rawset(entry.layer, "plan", entry.plan)
-    rawset(entry.layer, "state", entry.state)
-  end
-  rawset(self.model, "forward", self.forward)
-  restore_tensors(self.tensors)
-  core.manual_seed(self.seed, self.position)
 end
 
 local function check_loss(loss)
