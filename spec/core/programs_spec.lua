@@ -63,7 +63,7 @@ for name in ([[
   fp8.set_default_dtype fp8.set_deterministic fp8.is_deterministic fp8.is_tensor fp8.recipe fp8.recipes
   fp8.formats fp8.memory fp8.reset_peak_memory fp8.memory_report fp8.event fp8.version fp8._VERSION
   fp8.allclose fp8.equal x:allclose x:equal
-  x:numel x:dim x:stride x:is_contiguous x:item x:totable x:size x:data x:__newindex
+  x:to_dlpack x:numel x:dim x:stride x:is_contiguous x:item x:totable x:size x:data x:__newindex
 ]]):gmatch "%S+" do no_tensors[name] = true end
 
 -- What every program does besides its operations.

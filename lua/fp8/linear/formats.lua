@@ -19,7 +19,7 @@ local formats = {}
 -- e4m3, e5m2, e2m1, e2m3 and e3m2 are those of the OCP (8-bit Floating Point and Microscaling Formats specifications,
 -- 2023), int8 and int4 symmetric integers, nf4 is QLoRA's (Dettmers et al., 2023).
 --
---   print(fp8.formats.e2m1.largest) --> 6
+--   fp8.formats.e2m1.largest --> 6
 formats.formats = {
   e4m3 = {bits = 8, largest = 448, smallest_normal = 2^-6, smallest = 2^-9, hardware = true},
   e5m2 = {bits = 8, largest = 57344, smallest_normal = 2^-14, smallest = 2^-16, hardware = true},
@@ -51,7 +51,7 @@ end
 --- A map of the numbers that so many exponent and mantissa bits make, as IEEE 754 has them: with subnormal numbers,
 -- which create_map leaves out. Divided by the largest of them, like all maps.
 --
---   print(fp8.create_float_map(3, 4):max():item()) --> 1
+--   fp8.create_float_map(3, 4):max() --> 1
 --
 -- @param exponent_bits at least 1; with mantissa_bits and the sign 2 to 8 bits
 -- @param mantissa_bits at least 0
@@ -81,7 +81,7 @@ end
 -- mantissa; of int8 and int4 the two's complement; of nf4 the position among its 16 values. A zero has no sign.
 --
 --   local codes = fp8.quantize(fp8.tensor {6, -0.5, 1}, "e2m1")
---   print(fp8.code_bits(codes, "e2m1"):totable()[2]) --> 9
+--   fp8.code_bits(codes, "e2m1"):totable()[2] --> 9
 --
 -- @param codes   of quantize or quantize_blockwise with a format of this name
 -- @param format  the name; not that of a dtype, whose codes are its bits

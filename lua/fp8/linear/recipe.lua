@@ -19,7 +19,7 @@ return function(base, changes)
     core.raise("recipe: changes must be a table, got " .. type(changes))
   end
   for field in pairs(changes or {}) do recipe_check.check_field("recipe", field) end
-  local altered = recipe_check.copied(recipe_check.override(recipe, changes or {}))
+  local altered = recipe_check.override(recipe, changes or {})
   recipe_check.check("recipe", altered)
-  return altered
+  return recipe_check.copied(altered)
 end
