@@ -11,7 +11,9 @@ local failure -- why the CUDA part could not be loaded, once that has been tried
 -- false and the reason.
 local function open()
   if failure then return false, failure end
-  local path = package.searchpath("fp8.core", package.cpath):gsub("core(%.%w+)$", "cuda%1")
+  local core_path = package.searchpath("fp8.core", package.cpath)
+  if not core_path then return false, "no CUDA: fp8's core.so can't be looked up now" end -- there is no memory for it, say
+  local path = core_path:gsub("core(%.%w+)$", "cuda%1")
   local file = io.open(path)
   if not file then
     failure = "no CUDA: fp8 was built without it (there is no " .. path .. ")"

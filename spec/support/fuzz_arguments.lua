@@ -392,13 +392,14 @@ return function(random, device, pool_size)
   end
 
   function makers.state()
-    local module = make "layer"
+    local module = make "layer":requires_grad_() -- another call may have frozen it
     return pick {module:state_dict(), {}, {weight = make "tensor"}, fp8.optim.SGD(module):state_dict()}
   end
 
   --- What a checkpoint is of; often the parts of the one at checkpoint_path.
   function makers.parts()
     local model = random(2) == 1 and layer(1) or make "layer"
+    model:requires_grad_() -- another call may have frozen it
     local parts = {model = model, optimizer = random(2) == 1 and fp8.optim.AdamW(model) or nil}
     if random(4) == 1 then parts[pick {"model", "optimizer", "step", "extra"}] = make "any" end
     return parts

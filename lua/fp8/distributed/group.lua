@@ -20,7 +20,9 @@ end
 
 -- From beside the core.so that is loaded, as cuda.lua does.
 local function open(variable, count)
-  local path = package.searchpath("fp8.core", package.cpath):gsub("core(%.%w+)$", "distributed%1")
+  local core_path = package.searchpath("fp8.core", package.cpath)
+  if not core_path then raise "init: fp8's core.so can't be looked up now" end -- there is no memory for it, say
+  local path = core_path:gsub("core(%.%w+)$", "distributed%1")
   local file = io.open(path)
   if not file then
     raise(("init: %s says that there are %d processes, but fp8 was built without MPI and NCCL (there is no %s)"):format(

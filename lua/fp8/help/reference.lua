@@ -11,7 +11,8 @@ local libraries = {
   {"fp8.nn.init.", "init", "Initial values"}, {"fp8.optim.", "optim", "Optimizers and schedules"},
   {"fp8.recipes.", "recipes", "Published recipes"}, {"fp8.data.", "data", "Data"},
   {"fp8.cuda.", "cuda", "CUDA devices"}, {"fp8.checkpoint.", "checkpoint", "Checkpoints"},
-  {"fp8.watch.", "watch", "Watching"}, {"fp8.plot.", "plot", "Pictures"},
+  {"fp8.distributed.", "distributed", "Several processes"}, {"fp8.watch.", "watch", "Watching"},
+  {"fp8.plot.", "plot", "Pictures"},
 }
 
 -- The library that a name belongs to: that of the longest prefix.
