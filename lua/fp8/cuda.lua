@@ -12,7 +12,7 @@ local failure -- why the CUDA part could not be loaded, once that has been tried
 local function open()
   if failure then return false, failure end
   local core_path = package.searchpath("fp8.core", package.cpath)
-  if not core_path then return false, "no CUDA: fp8's core.so can't be looked up now" end -- there is no memory for it, say
+  if not core_path then return false, "no CUDA: fp8's core.so can't be looked up now" end -- for lack of memory, say
   local path = core_path:gsub("core(%.%w+)$", "cuda%1")
   local file = io.open(path)
   if not file then
