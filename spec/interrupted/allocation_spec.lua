@@ -3,8 +3,8 @@
 -- own. FP8_ALLOCATION_STRIDE=1 fails all of them instead of every twenty-third.
 --
 -- Some libraries can't go on without memory, so that what they need is there before they are called, and their own
--- allocations are spared here: lua-cjson, OpenBLAS and OpenMP end the process, oneDNN and, where a capture begins, CUDA's
--- driver write to what they have not got.
+-- allocations are spared here: lua-cjson, OpenBLAS and OpenMP end the process, oneDNN and, where a capture begins,
+-- CUDA's driver write to what they have not got.
 local support = require "spec.support"
 
 local stride = tonumber(os.getenv "FP8_ALLOCATION_STRIDE") or 23
