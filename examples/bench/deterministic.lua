@@ -4,6 +4,7 @@ package.path = arg[0]:gsub("[^/\\]*$", "") .. "?.lua;" .. package.path
 
 local fp8 = require "fp8"
 local core = require "fp8.core"
+local added_up = require "fp8.ops.index.added_up"
 local measure = require "measure"
 
 local usage = [[
@@ -68,8 +69,7 @@ local function compare_sums(dtype, options)
     local index = core.randint(0, length, {outer, picks}, {device = options.device, dtype = "i64"})
     local dy = core.randn({outer, picks}, place)
     compare(("gather's gradient, %d × %d values"):format(outer, picks), options, function()
-      local sums = core.zeros({outer, length}, {dtype = "f32", device = options.device})
-      measure.free(core.scatter_add_(sums, 2, index, dy))
+      measure.free(added_up({outer, length}, 2, index, dy))
     end)
     measure.free(index, dy)
   end

@@ -5,6 +5,7 @@ package.path = here .. "?.lua;" .. package.path
 
 local fp8 = require "fp8"
 local core = require "fp8.core"
+local added_up = require "fp8.ops.index.added_up"
 local measure = require "measure"
 
 local usage = [[
@@ -26,11 +27,6 @@ beside them stands the ratio of the processor time of all threads. On a GPU they
 calls, and the ratio beside them is of the time that the host takes for a call. OMP_NUM_THREADS says how many threads
 both have on the CPU.
 ]]
-
--- The gradient of gather: values added up by position.
-local function added_up(shape, places, x)
-  return core.scatter_add_(core.zeros(shape, {dtype = "f32", device = core.device(x)}), 2, places, x)
-end
 
 -- By name, what is called. `i` has x and y (rows, columns), a mask u8, and integers `rows`, `places`; where `only` is
 -- there, the operation is measured in that dtype alone. A method that is missing is left out of the table.
@@ -61,7 +57,7 @@ local operations = {
   {"index_select last", function(i) return i.x:index_select(2, i.columns) end},
   {"gradient of index_select", function(i) return core.index_add(core.shape(i.x), 1, i.rows, i.x, i.x.dtype) end},
   {"gather", function(i) return i.x:gather(2, i.places) end},
-  {"gradient of gather", function(i) return added_up(core.shape(i.x), i.places, i.x) end, only = "f32"},
+  {"gradient of gather", function(i) return added_up(core.shape(i.x), 2, i.places, i.x) end, only = "f32"},
   {"index_add", function(i) return i.x:index_add(1, i.rows, i.y) end},
   {"scatter_add", function(i) return i.x:scatter_add(2, i.places, i.y) end},
   {"softmax", function(i) return i.x:softmax(-1) end},

@@ -1,5 +1,6 @@
 --- fp8.cuda: the CUDA devices, whose part of fp8 is loaded when a script first asks for one.
 local core = require "fp8.core"
+local beside_core = require "fp8.beside_core"
 local event = require "fp8.event"
 local graph = require "fp8.graph"
 
@@ -7,13 +8,11 @@ local devices = {}
 
 local failure -- why the CUDA part could not be loaded, once that has been tried
 
--- Loads cuda.so from beside the core.so that is loaded: another one would bring another core with it. Returns true, or
--- false and the reason.
+-- Loads cuda.so. Returns true, or false and the reason.
 local function open()
   if failure then return false, failure end
-  local core_path = package.searchpath("fp8.core", package.cpath)
-  if not core_path then return false, "no CUDA: fp8's core.so can't be looked up now" end -- for lack of memory, say
-  local path = core_path:gsub("core(%.%w+)$", "cuda%1")
+  local path = beside_core "cuda"
+  if not path then return false, "no CUDA: fp8's core.so can't be looked up now" end
   local file = io.open(path)
   if not file then
     failure = "no CUDA: fp8 was built without it (there is no " .. path .. ")"

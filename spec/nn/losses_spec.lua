@@ -1,18 +1,12 @@
 -- Losses against PyTorch: results and all gradients (spec/fixtures/losses.py).
 local fp8 = require "fp8"
 local support = require "spec.support"
+local layer_cases = require "spec.support.layer_cases"
 
 local fails = support.fails
 local tensors = fp8.load(support.fixture "losses.safetensors")
 
---- The tensors of a case under one of its prefixes, by what follows.
-local function part_of(case, part)
-  local found, prefix = {}, case .. "." .. part .. "."
-  for name, tensor in support.sorted_pairs(tensors) do
-    if name:sub(1, #prefix) == prefix then found[name:sub(#prefix + 1)] = tensor end
-  end
-  return found
-end
+local function part_of(case, part) return layer_cases.part_of(tensors, case, part) end
 
 -- By case: the function and its options.
 local cases = {

@@ -2,42 +2,15 @@
 -- rotary embedding, recurrent layers, and modules under masks. Outputs and all gradients.
 local fp8 = require "fp8"
 local support = require "spec.support"
+local layer_cases = require "spec.support.layer_cases"
 
 local nn = fp8.nn
 local tensors = fp8.load(support.fixture "sequence.safetensors")
 
-local function part_of(case, part)
-  local found, prefix = {}, case .. "." .. part .. "."
-  for name, tensor in support.sorted_pairs(tensors) do
-    if name:sub(1, #prefix) == prefix then found[name:sub(#prefix + 1)] = tensor end
-  end
-  return found
-end
-
-local function is_float(tensor) return tensor.dtype == "f32" end
-
-local function check(actual, expected, limit, name)
-  local found = support.error(actual:detach():to{device = "cpu", dtype = "f32"}, expected)
-  assert.is_true(found <= limit, ("%s: relative error %g is above %g"):format(name, found, limit))
-end
-
---- Runs f on the inputs of a case and compares everything.
 local function compare(case, f, device, dtype)
-  local inputs = part_of(case, "in")
-  for key, tensor in support.sorted_pairs(inputs) do
-    local moved = tensor:to{device = device, dtype = is_float(tensor) and dtype or nil}:clone()
-    inputs[key] = is_float(tensor) and moved:requires_grad_() or moved
-  end
   -- The states of recurrent layers are rounded at every step.
-  local limit = support.tolerance[dtype] * (dtype == "f32" and 1 or case:find "^%a+%.deep" and 6 or 3)
-  local y = f(inputs)
-  assert.equal(dtype, y.dtype)
-  check(y, tensors[case .. ".y"], limit, "y")
-  y:backward(tensors[case .. ".dy"]:to{device = device, dtype = y.dtype})
-  for key, grad in support.sorted_pairs(part_of(case, "grad")) do
-    assert.equal(inputs[key].dtype, inputs[key].grad.dtype)
-    check(inputs[key].grad, grad, limit, "gradient of " .. key)
-  end
+  local depth = dtype == "f32" and 1 or case:find "^%a+%.deep" and 6 or 3
+  layer_cases.compare(tensors, case, f, {device = device, dtype = dtype, result_dtype = dtype, depth = depth})
 end
 
 local function attention(options)

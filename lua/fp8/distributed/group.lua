@@ -1,5 +1,6 @@
 --- The group of processes that this one belongs to, and its library, which is loaded when a script joins the others.
 local core = require "fp8.core"
+local beside_core = require "fp8.beside_core"
 local cuda = require "fp8.cuda"
 
 local raise = core.raise
@@ -18,11 +19,9 @@ local function launched()
   end
 end
 
--- From beside the core.so that is loaded, as cuda.lua does.
 local function open(variable, count)
-  local core_path = package.searchpath("fp8.core", package.cpath)
-  if not core_path then raise "init: fp8's core.so can't be looked up now" end -- there is no memory for it, say
-  local path = core_path:gsub("core(%.%w+)$", "distributed%1")
+  local path = beside_core "distributed"
+  if not path then raise "init: fp8's core.so can't be looked up now" end
   local file = io.open(path)
   if not file then
     raise(("init: %s says that there are %d processes, but fp8 was built without MPI and NCCL (there is no %s)"):format(

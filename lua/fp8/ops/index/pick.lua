@@ -1,5 +1,6 @@
 --- Picking from tensors. Positions inside an index tensor count from 0, as class labels do.
 local core = require "fp8.core"
+local added_up = require "fp8.ops.index.added_up"
 local autograd = require "fp8.autograd"
 local broadcast = require "fp8.ops.index.broadcast"
 local check = require "fp8.ops.check"
@@ -31,8 +32,7 @@ end
 local gathering = {
   name = "gather",
   backward = function(node, grad, positions)
-    local zeros = core.zeros(node.input_shape, {dtype = "f32", device = core.device(grad)})
-    return core.scatter_add_(zeros, node.dimension, positions, grad)
+    return added_up(node.input_shape, node.dimension, positions, grad)
   end,
 }
 

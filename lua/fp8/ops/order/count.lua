@@ -4,6 +4,7 @@
 local check = require "fp8.ops.check"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local added_up = require "fp8.ops.index.added_up"
 local create = require "fp8.ops.create"
 local shape_text = require("fp8.shapes").text
 
@@ -35,8 +36,7 @@ end
 -- Σ weight by position, in f32: in the order of the elements, but on a GPU only where that is asked for.
 local function sum_at(places, size, weight)
   if core.is_deterministic() then return core.index_add({size}, 1, places, weight) end
-  local sums = core.zeros({size}, {dtype = "f32", device = core.device(weight)})
-  return core.scatter_add_(sums, 1, places, core.to(weight, {dtype = "f32"}))
+  return added_up({size}, 1, places, core.to(weight, {dtype = "f32"}))
 end
 
 -- Σ weight in each bin between edges. The last edge belongs to the last bin.

@@ -5,6 +5,7 @@
 local autograd = require "fp8.autograd"
 local check = require "fp8.ops.check"
 local core = require "fp8.core"
+local added_up = require "fp8.ops.index.added_up"
 local index = require "fp8.ops.index"
 local view = require "fp8.ops.view"
 
@@ -21,8 +22,7 @@ end
 local sorting = {
   name = "sort",
   backward = function(node, grad, positions)
-    local zeros = core.zeros(node.input_shape, {dtype = "f32", device = core.device(grad)})
-    return core.scatter_add_(zeros, node.dimension, positions, grad)
+    return added_up(node.input_shape, node.dimension, positions, grad)
   end,
 }
 
