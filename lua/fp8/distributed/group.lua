@@ -61,10 +61,16 @@ function group.fail(name, reason)
   raise(("%s: rank %d of %d: %s"):format(name, members.rank, members.size, reason))
 end
 
---- The device of this rank: a GPU of its own where there are GPUs, one after the other on each machine.
+--- The device of this rank: a GPU of its own where there are GPUs, one after the other on each machine; an error on the
+-- ranks that have none left.
 function group.device()
   local count = cuda.device_count()
-  return count == 0 and "cpu" or ("cuda:%d"):format(members.local_rank % count)
+  if count == 0 then return "cpu" end
+  if members.local_rank >= count then
+    group.fail("device", ("GPUs of this machine: %d, and each rank needs one of its own: start fewer ranks, "
+      .. "or all on the CPU with CUDA_VISIBLE_DEVICES= "):format(count))
+  end
+  return ("cuda:%d"):format(members.local_rank)
 end
 
 return group
