@@ -6,8 +6,10 @@
 
 #include <cuda_runtime_api.h>
 
-#include "backend.h"
 #include "core/arange.h"
+#include "core/formats/scale.h"
+#include "core/operations.h"
+#include "core/random.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -2,6 +2,7 @@
 #ifndef FP8_KERNELS_COMPARE_H
 #define FP8_KERNELS_COMPARE_H
 
+#include "core/formats/quantizer.h"
 #include "quantize/quantize.h"
 
 #ifdef __cplusplus

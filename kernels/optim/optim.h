@@ -2,6 +2,8 @@
 #ifndef FP8_KERNELS_OPTIM_H
 #define FP8_KERNELS_OPTIM_H
 
+#include "core/formats/map.h"
+#include "core/optim.h"
 #include "kernels.h"
 
 #ifdef __cplusplus

@@ -2,6 +2,7 @@
 #ifndef FP8_KERNELS_ORDER_SCAN_H
 #define FP8_KERNELS_ORDER_SCAN_H
 
+#include "core/order/scan.h"
 #include "kernels.h"
 
 #ifdef __cplusplus

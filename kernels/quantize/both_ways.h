@@ -2,6 +2,7 @@
 #ifndef FP8_KERNELS_QUANTIZE_BOTH_WAYS_H
 #define FP8_KERNELS_QUANTIZE_BOTH_WAYS_H
 
+#include "core/formats/scale.h"
 #include "kernels.h"
 
 #ifdef __cplusplus

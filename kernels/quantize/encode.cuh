@@ -3,6 +3,7 @@
 #ifndef FP8_ENCODE_CUH
 #define FP8_ENCODE_CUH
 
+#include "core/formats/lookup.h"
 #include "quantize/quantize.cuh"
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890

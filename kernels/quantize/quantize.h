@@ -4,6 +4,7 @@
 
 #include "core/formats/grid.h"
 #include "core/formats/hadamard.h"
+#include "core/formats/map.h"
 #include "core/formats/scale.h"
 #include "kernels.h"
 
