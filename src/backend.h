@@ -17,6 +17,7 @@
 #ifndef FP8_BACKEND_H
 #define FP8_BACKEND_H
 
+#include "core/convolution.h"
 #include "core/formats/both_ways.h"
 #include "core/formats/hadamard.h"
 #include "core/memory.h"
@@ -26,7 +27,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 11 };
+enum { BACKEND_VERSION = 12 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -177,6 +178,10 @@ typedef struct Backend {
   bool (*pool)(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
   /* dx from dy of the result and, of the largest elements, pool's index; sums in float32, in the order of the windows. */
   bool (*pool_backward)(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
+  /* The result of a convolution from the other two tensors, without patches, where *done is true then; else it has to be
+   * computed with them, as in a backend where this is NULL. Contiguous, none of the sizes 0; x and y have one dtype, f32,
+   * f16 or bf16, and so has the weight, or f32 where it is the result. Sums in float32; float32 products use no TF32. */
+  bool (*convolve)(const ConvolutionTensors *tensors, bool *done);
   /* count (one i64) = how many of the flags (u8, contiguous) are not 0. */
   bool (*count_flags)(Tensor *count, const Tensor *flags);
   /* out (count, rank of flags), i64 = the coordinates, from 0, of the flags that are not 0, in row-major order. Both

@@ -15,6 +15,8 @@ except ImportError:
 
 from torch.nn import functional
 
+torch.backends.cudnn.allow_tf32 = False  # float32 is float32, as it is here, and in torch's products
+
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 OPERATIONS = {

@@ -53,6 +53,7 @@ static const Backend cuda_backend = {
     .fold = cuda_fold,
     .pool = cuda_pool,
     .pool_backward = cuda_pool_backward,
+    .convolve = cuda_convolve,
     .count_flags = cuda_count_flags,
     .nonzero = cuda_nonzero,
     .searchsorted = cuda_searchsorted,

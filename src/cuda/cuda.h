@@ -16,6 +16,7 @@ typedef struct FreeList {
 enum { FREE_LISTS = 89 };
 
 struct Blas;
+struct Convolutions;
 struct RetiredMap;
 
 /* A GPU that a context has used. Everything that the context has it do runs in order on one stream. */
@@ -40,8 +41,9 @@ typedef struct CudaDevice {
   size_t unmarked_bytes;  /* allocated since the last mark (memory.c) */
   cudaEvent_t marks[2];   /* NULL before they are first needed; next_mark is the older one */
   int next_mark;
-  struct Blas *blas;          /* matmul/product.c; NULL before the first product */
-  struct RetiredMap *retired; /* map.c */
+  struct Blas *blas;                 /* matmul/product.c; NULL before the first product */
+  struct Convolutions *convolutions; /* patches/convolution.c; NULL before the first one */
+  struct RetiredMap *retired;        /* map.c */
 } CudaDevice;
 
 /* The kind that these devices have. */
@@ -94,6 +96,8 @@ void cuda_release_beside(CudaDevice *device);
 void cuda_release_memory(CudaDevice *device);
 /* The same of what products need. */
 void cuda_release_products(CudaDevice *device);
+/* The same of what convolutions need. */
+void cuda_release_convolutions(CudaDevice *device);
 
 static inline bool is_aligned(const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; }
 
@@ -196,6 +200,7 @@ bool cuda_unfold(Tensor *out, const Tensor *x, const Window *window);
 bool cuda_fold(Tensor *out, const Tensor *patches, const Window *window);
 bool cuda_pool(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
 bool cuda_pool_backward(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
+bool cuda_convolve(const ConvolutionTensors *tensors, bool *done);
 /* order/select.c, order/search.c, order/count.c */
 bool cuda_count_flags(Tensor *count, const Tensor *flags);
 bool cuda_nonzero(Tensor *out, const Tensor *flags);

@@ -94,6 +94,7 @@ static void release_devices(void *data) {
     if (!device->launch.stream || !make_current(i)) continue;
     cuda_release_retired_maps(device);
     cuda_release_products(device);
+    cuda_release_convolutions(device);
     cuda_release_memory(device);
     if (device->side) cudaStreamDestroy(device->side);
     cuda_release_beside(device);

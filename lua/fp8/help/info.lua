@@ -27,19 +27,32 @@ local function processor()
     limit and (", OMP_NUM_THREADS=%s"):format(limit) or "", #list > 0 and ", " .. table.concat(list, " ") or "")
 end
 
+-- What of cuDNN is missing on a machine with a GPU, or nil; loads it where the GPU part would.
+local function missing_cudnn()
+  local path = os.getenv "FP8_CUDNN"
+  if path == "none" then return "no cuDNN: FP8_CUDNN is none" end
+  local folder = found_in("/proc/self/maps", "(/[^\n]*/)libcublasLt[^\n]*") or ""
+  local loaded, reason = package.loadlib(path or "libcudnn.so.9", "*")
+  if loaded or not path and package.loadlib(folder .. "libcudnn.so.9", "*") then return nil end
+  return ("no cuDNN 9 (convolutions on GPUs, several times as fast): FP8_CUDNN may name its library; %s"):format(reason)
+end
+
 -- The files of the shared libraries that are in the process.
 local function libraries()
+  local missing = fp8.cuda.is_available() and missing_cudnn()
   local maps, list, seen = found_in("/proc/self/maps", "^(.*)$") or "", {}, {}
   for path in maps:gmatch "(/[^\n]*)" do
     local name = path:match "[^/]*$"
-    for _, wanted in ipairs {"openblas", "dnnl", "gomp", "cublasLt", "libcuda", "libluajit"} do
+    for _, wanted in ipairs {"openblas", "dnnl", "gomp", "cublasLt", "libcudnn.so", "libcuda", "libluajit"} do
       if name:find(wanted, 1, true) and not seen[path] then
         seen[path] = true
         list[#list + 1] = path
       end
     end
   end
-  return #list > 0 and table.concat(list, "\n             ") or "not known"
+  if #list == 0 then list[1] = "not known" end
+  list[#list + 1] = missing or nil
+  return table.concat(list, "\n             ")
 end
 
 local function memory() return found_in("/proc/meminfo", "MemTotal:%s*(%d+)") end

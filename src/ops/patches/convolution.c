@@ -1,4 +1,4 @@
-/* Convolutions as products of patches. */
+/* Convolutions: a backend's own, or products of patches. */
 #include "ops/patches/convolution.h"
 
 #include "ops/support/product.h"
@@ -48,6 +48,13 @@ bool convolution_plan(ConvolutionPlan *plan, const Convolution *convolution) {
                             .outputs = weight->size[0],
                             .groups = convolution->groups};
   return fit_window(&plan->window, &x->size[2], false) && convolution_finish_plan(plan);
+}
+
+bool convolve(const ConvolutionPlan *plan, ConvolutionResult result, const Tensor *x, const Tensor *weight,
+              const Tensor *y, bool *done) {
+  ConvolutionTensors tensors = {.result = result, .window = plan->window, .x = x, .weight = weight, .y = y};
+  *done = false;
+  return !plan->backend->convolve || plan->backend->convolve(&tensors, done);
 }
 
 Tensor images_of(const Tensor *x, int64_t first, int64_t count) {
@@ -133,8 +140,8 @@ static Operand bias_operand(Tensor *view, const Tensor *bias, int64_t images, in
   return (Operand){.tensor = view};
 }
 
-/* Writes product (outputs, images, patches) + bias to y (images, outputs, patches), which may be the product where there
- * is one image. */
+/* Writes product (outputs, images, patches) + bias to y (images, outputs, patches); or adds the bias to y, if that is the
+ * product. */
 static bool finish_images(const ConvolutionPlan *plan, Tensor *y, const Tensor *product, const Tensor *bias) {
   int64_t images = y->size[0];
   Tensor target = matrices(y, images, plan->outputs, plan->patches), view;
@@ -188,6 +195,24 @@ static bool multiply_apart(const ConvolutionPlan *plan, Tensor *y, const Tensor 
   return done;
 }
 
+/* y (images, outputs, height, width) of all images, with patches of some at a time. */
+static bool multiply_chunks(const ConvolutionPlan *plan, Tensor *y, const Tensor *x, const Tensor *weight,
+                            const Tensor *bias) {
+  bool done = true;
+  for (int64_t first = 0; done && first < plan->images; first += plan->chunk) {
+    int64_t count = plan->images - first < plan->chunk ? plan->images - first : plan->chunk;
+    Tensor some = images_of(x, first, count), y_some = images_of(y, first, count), patches = {0};
+    if (are_apart(plan)) {
+      done = multiply_apart(plan, &y_some, weight, &some, bias);
+      continue;
+    }
+    Tensor factor = matrices(weight, plan->groups, plan->g_outputs, plan->g_length);
+    done = unfold_images(plan, &patches, &some) && multiply_images(plan, &y_some, &factor, &patches, bias);
+    tensor_release(&patches);
+  }
+  return done;
+}
+
 bool op_convolution(Tensor *out, const Convolution *convolution) {
   ConvolutionPlan plan;
   const Tensor *bias = convolution->bias;
@@ -196,17 +221,13 @@ bool op_convolution(Tensor *out, const Convolution *convolution) {
   Tensor created = {0}, x = {0}, weight = {0};
   const int64_t size[] = {plan.images, plan.outputs, plan.window.y.output, plan.window.x.output};
   if (!tensor_create(&created, plan.dtype, plan.device, 4, size)) return false;
-  bool done = op_contiguous(&x, convolution->x) && op_contiguous(&weight, convolution->weight);
-  for (int64_t first = 0; done && tensor_count(&created) > 0 && first < plan.images; first += plan.chunk) {
-    int64_t count = plan.images - first < plan.chunk ? plan.images - first : plan.chunk;
-    Tensor some = images_of(&x, first, count), y = images_of(&created, first, count), patches = {0};
-    if (are_apart(&plan)) {
-      done = multiply_apart(&plan, &y, &weight, &some, bias);
-      continue;
+  bool done = op_contiguous(&x, convolution->x) && op_contiguous(&weight, convolution->weight), direct = false;
+  if (done && tensor_count(&created) > 0) {
+    done = plan.channels == 0 || convolve(&plan, CONVOLUTION_OUTPUT, &x, &weight, &created, &direct);
+    if (done) {
+      done =
+          direct ? finish_images(&plan, &created, &created, bias) : multiply_chunks(&plan, &created, &x, &weight, bias);
     }
-    Tensor factor = matrices(&weight, plan.groups, plan.g_outputs, plan.g_length);
-    done = unfold_images(&plan, &patches, &some) && multiply_images(&plan, &y, &factor, &patches, bias);
-    tensor_release(&patches);
   }
   tensor_release(&x);
   tensor_release(&weight);

@@ -24,6 +24,10 @@ bool convolution_plan(ConvolutionPlan *plan, const Convolution *convolution);
 /* The rest of a plan whose window, sizes and groups are set. Fails if sizes overflow. */
 bool convolution_finish_plan(ConvolutionPlan *plan);
 
+/* Without patches, where the backend can: *done says whether it was. */
+bool convolve(const ConvolutionPlan *plan, ConvolutionResult result, const Tensor *x, const Tensor *weight,
+              const Tensor *y, bool *done);
+
 /* A borrowed view of `count` images from `first` on. */
 Tensor images_of(const Tensor *x, int64_t first, int64_t count);
 /* A borrowed view of contiguous memory as (groups, rows, columns). */

@@ -139,6 +139,17 @@ static bool differentiate(const ConvolutionPlan *plan, Tensor *dx, Tensor *sum, 
   return done;
 }
 
+/* The same of the weight's gradient in any dtype, which is rounded once. */
+static bool differentiate_and_round(const ConvolutionPlan *plan, Tensor *dx, Tensor *dweight, const Tensor *x,
+                                    const Tensor *weight, const Tensor *dy) {
+  if (!dweight || dweight->dtype == DTYPE_F32) return differentiate(plan, dx, dweight, x, weight, dy);
+  Tensor sum = {0};
+  bool done = tensor_create_like(&sum, dweight, DTYPE_F32) && differentiate(plan, dx, &sum, x, weight, dy) &&
+              plan->backend->copy(dweight, &sum, true);
+  tensor_release(&sum);
+  return done;
+}
+
 bool op_convolution_backward(Tensor *dx, Tensor *dweight, const Convolution *convolution, const Tensor *dy,
                              DType dtype) {
   ConvolutionPlan plan;
@@ -146,17 +157,22 @@ bool op_convolution_backward(Tensor *dx, Tensor *dweight, const Convolution *con
       (dweight && !check_compute_float(dtype, "the weight's gradient"))) {
     return false;
   }
-  Tensor created = {0}, sum = {0}, gradient = {0}, x = {0}, weight = {0}, grad = {0};
+  Tensor created = {0}, gradient = {0}, x = {0}, weight = {0}, grad = {0};
   bool done = op_contiguous(&x, convolution->x) && op_contiguous(&weight, convolution->weight) &&
               op_contiguous(&grad, dy) && (!dx || tensor_create_like(&created, &x, plan.dtype)) &&
-              (!dweight || tensor_create(&sum, DTYPE_F32, plan.device, 4, convolution->weight->size));
-  if (done && tensor_count(&grad) > 0 && plan.channels > 0) {
-    done = differentiate(&plan, dx ? &created : NULL, dweight ? &sum : NULL, &x, &weight, &grad);
-  } else if (done) {
-    done = (!dx || plan.backend->fill(&created, number_of(0))) && (!dweight || plan.backend->fill(&sum, number_of(0)));
+              (!dweight || tensor_create_like(&gradient, &weight, dtype));
+  bool has_dx = !dx, has_dweight = !dweight;
+  if (done && (tensor_count(&grad) == 0 || plan.channels == 0)) {
+    done = (!dx || plan.backend->fill(&created, number_of(0))) &&
+           (!dweight || plan.backend->fill(&gradient, number_of(0)));
+    has_dx = has_dweight = true;
   }
-  done = done && (!dweight || op_convert(&gradient, &sum, dtype, plan.device, true));
-  tensor_release(&sum);
+  if (done && !has_dx) done = convolve(&plan, CONVOLUTION_INPUT, &created, &weight, &grad, &has_dx);
+  if (done && !has_dweight && (dtype == plan.dtype || dtype == DTYPE_F32))
+    done = convolve(&plan, CONVOLUTION_WEIGHT, &x, &gradient, &grad, &has_dweight);
+  if (done && !(has_dx && has_dweight)) {
+    done = differentiate_and_round(&plan, has_dx ? NULL : &created, has_dweight ? NULL : &gradient, &x, &weight, &grad);
+  }
   tensor_release(&x);
   tensor_release(&weight);
   tensor_release(&grad);

@@ -116,7 +116,8 @@ local function convolve(name, dimensions, x, weight, bias, ...)
 end
 
 --- fp8.conv2d(x, weight [, bias [, {stride = 1, padding = 0, dilation = 1, groups = 1}]]): y[o] = bias[o] + Σ x[c] ·
--- weight[o][c] over the channels c of o's group and the positions of the kernel; sums are float32.
+-- weight[o][c] over the channels c of o's group and the positions of the kernel; sums are float32. On GPUs cuDNN
+-- computes it where it is installed.
 -- @param x      (images, channels, height, width), with or without images, f32, f16 or bf16
 -- @param weight (outputs, channels / groups, kernel height, kernel width) of x's dtype, or f32
 -- @param bias   (outputs), or nil

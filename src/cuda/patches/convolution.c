@@ -1,0 +1,152 @@
+/* Convolutions by cuDNN, where it is installed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/context.h"
+#include "cuda/patches/convolution_engine.h"
+
+enum { BUCKETS = 256, ENGINES_MOST = 4096 };
+
+/* The engines of a device. */
+typedef struct Convolutions {
+  const Cudnn *cudnn;
+  CudnnHandle handle;
+  int count;
+  ConvolutionEngine *bucket[BUCKETS];
+} Convolutions;
+
+/* --- opening --- */
+
+static Convolutions *open_convolutions(CudaDevice *device, const Cudnn *cudnn) {
+  if (device->convolutions) return device->convolutions;
+  Convolutions *opened = host_allocate_zeroed(1, sizeof *opened);
+  if (!opened) return NULL;
+  opened->cudnn = cudnn;
+  cuda_enter_device_call();
+  int status = cudnn->create(&opened->handle);
+  if (status == CUDNN_SUCCESS) {
+    status = cudnn->set_stream(opened->handle, device->launch.stream);
+    if (status != CUDNN_SUCCESS) cudnn->destroy(opened->handle);
+  }
+  cuda_leave_device_call();
+  if (!cudnn_check(cudnn, status, "cudnnCreate (FP8_CUDNN=none does without cuDNN)")) {
+    free(opened);
+    return NULL;
+  }
+  return device->convolutions = opened;
+}
+
+static void release_engines(Convolutions *opened) {
+  for (int i = 0; i < BUCKETS; i++) {
+    while (opened->bucket[i]) {
+      ConvolutionEngine *engine = opened->bucket[i];
+      opened->bucket[i] = engine->next;
+      convolution_engine_release(opened->cudnn, engine);
+    }
+  }
+  opened->count = 0;
+}
+
+void cuda_release_convolutions(CudaDevice *device) {
+  if (!device->convolutions) return;
+  release_engines(device->convolutions);
+  device->convolutions->cudnn->destroy(device->convolutions->handle);
+  free(device->convolutions);
+  device->convolutions = NULL;
+}
+
+/* --- finding it again --- */
+
+/* The largest power of two, at most 64, that divides the address. */
+static uint8_t alignment(const Tensor *tensor) {
+  uintptr_t low = (uintptr_t)tensor_data(tensor) & 63;
+  return (uint8_t)(low ? low & -low : 64);
+}
+
+static ConvolutionProblem problem_of(const ConvolutionTensors *tensors) {
+  const WindowAxis *axes[] = {&tensors->window.y, &tensors->window.x};
+  const Tensor *x = tensors->x, *weight = tensors->weight, *y = tensors->y;
+  ConvolutionProblem problem = {
+      .images = x->size[0],
+      .channels = x->size[1],
+      .outputs = y->size[1],
+      .groups = x->size[1] / weight->size[1],
+      .alignment_x = alignment(x),
+      .alignment_weight = alignment(weight),
+      .alignment_y = alignment(y),
+      .dtype = (uint8_t)x->dtype,
+      .weight_dtype = (uint8_t)weight->dtype,
+      .result = (uint8_t)tensors->result,
+      .deterministic = context_current()->deterministic,
+  };
+  for (int i = 0; i < 2; i++) {
+    problem.input[i] = (int32_t)axes[i]->input;
+    problem.output[i] = (int32_t)axes[i]->output;
+    problem.kernel[i] = (int32_t)axes[i]->kernel;
+    problem.stride[i] = (int32_t)axes[i]->stride;
+    problem.dilation[i] = (int32_t)axes[i]->dilation;
+    problem.before[i] = (int32_t)axes[i]->before;
+    problem.after[i] = (int32_t)axes[i]->after;
+  }
+  return problem;
+}
+
+/* Mixes the key's words; the upper half is well mixed. */
+static uint32_t hash(const ConvolutionProblem *problem) {
+  uint64_t word[sizeof *problem / sizeof(uint64_t)], value = 0;
+  memcpy(word, problem, sizeof word);
+  for (size_t i = 0; i < sizeof word / sizeof word[0]; i++) {
+    value = (value ^ word[i]) * 0x9E3779B97F4A7C15u;
+    value ^= value >> 29;
+  }
+  return (uint32_t)(value >> 32);
+}
+
+/* The problem's engine, which is made at first; NULL with an error. Engines that a graph may have are never released. */
+static ConvolutionEngine *find_engine(Convolutions *opened, const ConvolutionRun *run) {
+  const CudaDevice *device = run->device;
+  ConvolutionProblem problem = problem_of(run->tensors);
+  ConvolutionEngine **bucket = &opened->bucket[hash(&problem) % BUCKETS];
+  for (ConvolutionEngine *engine = *bucket; engine; engine = engine->next) {
+    if (memcmp(&engine->problem, &problem, sizeof problem) == 0) return engine;
+  }
+  if (opened->count >= ENGINES_MOST && device->graphs == 0 && !device->capturing) {
+    if (!cuda_check(cudaStreamSynchronize(device->launch.stream), "cudaStreamSynchronize")) return NULL;
+    release_engines(opened);
+  }
+  ConvolutionEngine *engine = convolution_engine_make(run, &problem);
+  if (!engine) return NULL;
+  engine->next = *bucket;
+  opened->count++;
+  return *bucket = engine;
+}
+
+/* At the third use, or in a rehearsal, as of products (matmul/product.c). */
+static bool should_tune(const CudaDevice *device, const ConvolutionEngine *engine) {
+  enum { USES = 2 };
+  if (engine->tuned || engine->problem.deterministic || device->capturing) return false;
+  return (engine->uses >= USES || device->preparing) && cuda_setting("FP8_TUNE", true);
+}
+
+/* Whether elements can be counted in 32 bits, as some engines do. */
+static bool are_small(const ConvolutionTensors *tensors) {
+  return tensor_count(tensors->x) <= INT32_MAX && tensor_count(tensors->weight) <= INT32_MAX &&
+         tensor_count(tensors->y) <= INT32_MAX;
+}
+
+bool cuda_convolve(const ConvolutionTensors *tensors, bool *done) {
+  const Cudnn *cudnn;
+  *done = false;
+  if (!cudnn_find(&cudnn)) return false;
+  if (!cudnn || !are_small(tensors)) return true;
+  CudaDevice *device = cuda_tensor_device(tensors->x);
+  Convolutions *opened = device ? open_convolutions(device, cudnn) : NULL;
+  if (!opened) return false;
+  ConvolutionRun run = {.device = device, .cudnn = cudnn, .handle = opened->handle, .tensors = tensors};
+  ConvolutionEngine *engine = find_engine(opened, &run);
+  if (!engine || engine->count == 0) return engine != NULL;
+  if (should_tune(device, engine)) convolution_tune(&run, engine);
+  if (device->capturing) engine->tuned = true; /* what a graph has stays */
+  if (engine->uses < UINT32_MAX) engine->uses++;
+  return *done = convolution_execute(&run, &engine->choices[0]);
+}

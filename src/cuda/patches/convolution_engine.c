@@ -1,0 +1,281 @@
+/* Engines. cuDNN's heuristic puts likely fast ones first; those are taken whose arithmetic is that of sums of
+ * products in float32. */
+#include "cuda/patches/convolution_engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CANDIDATES = 128 };
+
+static const int64_t workspace_most = (int64_t)1 << 30;
+
+static const int64_t id_x = 'x', id_weight = 'w', id_y = 'y';
+
+void convolution_choice_release(const Cudnn *cudnn, ConvolutionChoice *choice) {
+  if (choice->plan) cudnn->destroy_descriptor(choice->plan);
+  cudnn->destroy_descriptor(choice->config);
+}
+
+void convolution_engine_release(const Cudnn *cudnn, ConvolutionEngine *engine) {
+  while (engine->count > 0) convolution_choice_release(cudnn, &engine->choices[--engine->count]);
+  while (engine->descriptor_count > 0) cudnn->destroy_descriptor(engine->descriptors[--engine->descriptor_count]);
+  free(engine);
+}
+
+/* --- making an engine: the first call that fails is the last --- */
+
+typedef struct Making {
+  const Cudnn *cudnn;
+  CudnnHandle handle;
+  ConvolutionEngine *engine;
+  int status;
+} Making;
+
+/* A descriptor that the engine keeps; NULL where the status says why not. */
+static CudnnDescriptor create(Making *making, CudnnKind kind) {
+  CudnnDescriptor descriptor = NULL;
+  if (making->status == CUDNN_SUCCESS) making->status = making->cudnn->create_descriptor(kind, &descriptor);
+  if (making->status != CUDNN_SUCCESS) return NULL;
+  return making->engine->descriptors[making->engine->descriptor_count++] = descriptor;
+}
+
+static void set(Making *making, CudnnDescriptor descriptor, int attribute, CudnnType type, int64_t count,
+                const void *elements) {
+  if (making->status == CUDNN_SUCCESS)
+    making->status = making->cudnn->set_attribute(descriptor, attribute, type, count, elements);
+}
+
+static void finalize(Making *making, CudnnDescriptor descriptor) {
+  if (making->status == CUDNN_SUCCESS) making->status = making->cudnn->finalize(descriptor);
+}
+
+static int32_t data_type(DType dtype) {
+  switch (dtype) {
+  case DTYPE_F32:
+    return CUDNN_DATA_FLOAT;
+  case DTYPE_F16:
+    return CUDNN_DATA_HALF;
+  case DTYPE_BF16:
+    return CUDNN_DATA_BFLOAT16;
+  case DTYPE_E4M3:
+  case DTYPE_E5M2:
+  case DTYPE_U8:
+  case DTYPE_I32:
+  case DTYPE_I64:
+    break;
+  }
+  trap_missing_case();
+}
+
+static CudnnDescriptor describe_tensor(Making *making, const Tensor *tensor, const int64_t *id, int64_t alignment) {
+  CudnnDescriptor descriptor = create(making, CUDNN_TENSOR);
+  int32_t type = data_type(tensor->dtype);
+  const int64_t *size = tensor->size, stride[] = {size[1] * size[2] * size[3], size[2] * size[3], size[3], 1};
+  set(making, descriptor, CUDNN_TENSOR_TYPE, CUDNN_DATA_TYPE, 1, &type);
+  set(making, descriptor, CUDNN_TENSOR_SIZES, CUDNN_INT64, 4, size);
+  set(making, descriptor, CUDNN_TENSOR_STRIDES, CUDNN_INT64, 4, stride);
+  set(making, descriptor, CUDNN_TENSOR_ID, CUDNN_INT64, 1, id);
+  set(making, descriptor, CUDNN_TENSOR_ALIGNMENT, CUDNN_INT64, 1, &alignment);
+  finalize(making, descriptor);
+  return descriptor;
+}
+
+static CudnnDescriptor describe_window(Making *making, const Window *window) {
+  CudnnDescriptor descriptor = create(making, CUDNN_CONVOLUTION);
+  const WindowAxis *y = &window->y, *x = &window->x;
+  const int32_t type = CUDNN_DATA_FLOAT, mode = CUDNN_CROSS_CORRELATION;
+  const int64_t dimensions = 2;
+  const int64_t stride[] = {y->stride, x->stride}, dilation[] = {y->dilation, x->dilation},
+                before[] = {y->before, x->before}, after[] = {y->after, x->after};
+  set(making, descriptor, CUDNN_CONVOLUTION_COMPUTE_TYPE, CUDNN_DATA_TYPE, 1, &type);
+  set(making, descriptor, CUDNN_CONVOLUTION_MODE, CUDNN_MODE, 1, &mode);
+  set(making, descriptor, CUDNN_CONVOLUTION_DIMENSIONS, CUDNN_INT64, 1, &dimensions);
+  set(making, descriptor, CUDNN_CONVOLUTION_STRIDES, CUDNN_INT64, dimensions, stride);
+  set(making, descriptor, CUDNN_CONVOLUTION_DILATIONS, CUDNN_INT64, dimensions, dilation);
+  set(making, descriptor, CUDNN_CONVOLUTION_PADDING_BEFORE, CUDNN_INT64, dimensions, before);
+  set(making, descriptor, CUDNN_CONVOLUTION_PADDING_AFTER, CUDNN_INT64, dimensions, after);
+  finalize(making, descriptor);
+  return descriptor;
+}
+
+static CudnnKind operation_kind(ConvolutionResult result, int *first_attribute) {
+  switch (result) {
+  case CONVOLUTION_OUTPUT:
+    *first_attribute = CUDNN_FORWARD_ALPHA;
+    return CUDNN_CONVOLUTION_FORWARD;
+  case CONVOLUTION_INPUT:
+    *first_attribute = CUDNN_BACKWARD_DATA_ALPHA;
+    return CUDNN_CONVOLUTION_BACKWARD_DATA;
+  case CONVOLUTION_WEIGHT:
+    *first_attribute = CUDNN_BACKWARD_FILTER_ALPHA;
+    return CUDNN_CONVOLUTION_BACKWARD_FILTER;
+  }
+  trap_missing_case();
+}
+
+/* The graph of the one operation. */
+static CudnnDescriptor describe_graph(Making *making, const ConvolutionTensors *tensors) {
+  const ConvolutionProblem *problem = &making->engine->problem;
+  CudnnDescriptor x = describe_tensor(making, tensors->x, &id_x, problem->alignment_x);
+  CudnnDescriptor weight = describe_tensor(making, tensors->weight, &id_weight, problem->alignment_weight);
+  CudnnDescriptor y = describe_tensor(making, tensors->y, &id_y, problem->alignment_y);
+  CudnnDescriptor window = describe_window(making, &tensors->window);
+  int first;
+  CudnnDescriptor operation = create(making, operation_kind(tensors->result, &first));
+  const int shift = first - CUDNN_FORWARD_ALPHA;
+  const float one = 1, zero = 0;
+  set(making, operation, CUDNN_FORWARD_ALPHA + shift, CUDNN_FLOAT, 1, &one);
+  set(making, operation, CUDNN_FORWARD_BETA + shift, CUDNN_FLOAT, 1, &zero);
+  set(making, operation, CUDNN_FORWARD_CONVOLUTION + shift, CUDNN_DESCRIPTOR, 1, &window);
+  set(making, operation, CUDNN_FORWARD_WEIGHT + shift, CUDNN_DESCRIPTOR, 1, &weight);
+  set(making, operation, CUDNN_FORWARD_X + shift, CUDNN_DESCRIPTOR, 1, &x);
+  set(making, operation, CUDNN_FORWARD_Y + shift, CUDNN_DESCRIPTOR, 1, &y);
+  finalize(making, operation);
+  CudnnDescriptor graph = create(making, CUDNN_OPERATION_GRAPH);
+  set(making, graph, CUDNN_GRAPH_HANDLE, CUDNN_HANDLE, 1, &making->handle);
+  set(making, graph, CUDNN_GRAPH_OPERATIONS, CUDNN_DESCRIPTOR, 1, &operation);
+  finalize(making, graph);
+  return graph;
+}
+
+/* Whether such arithmetic keeps what backend.h promises: float32 products are no TF32, sums are float32, and exact where
+ * they can be, which transforms don't keep. */
+static bool is_allowed_note(int note, bool is_float32) {
+  switch (note) {
+  case CUDNN_NOTE_TENSOR_CORE:
+    return !is_float32;
+  case CUDNN_NOTE_DOWN_CONVERT_INPUTS:
+  case CUDNN_NOTE_REDUCED_PRECISION_REDUCTION:
+  case CUDNN_NOTE_FFT:
+  case CUDNN_NOTE_NONDETERMINISTIC:
+  case CUDNN_NOTE_WINOGRAD:
+  case CUDNN_NOTE_WINOGRAD_TILE_4:
+  case CUDNN_NOTE_WINOGRAD_TILE_6:
+  case CUDNN_NOTE_WINOGRAD_TILE_13:
+    return false;
+  }
+  return true;
+}
+
+static bool is_allowed(const Cudnn *cudnn, CudnnDescriptor config, bool is_float32) {
+  CudnnDescriptor engine;
+  int32_t notes[CUDNN_NOTE_COUNT];
+  int64_t count = 0;
+  if (cudnn->create_descriptor(CUDNN_ENGINE, &engine) != CUDNN_SUCCESS) return false;
+  bool allowed =
+      cudnn->get_attribute(config, CUDNN_CONFIG_ENGINE, CUDNN_DESCRIPTOR, 1, &count, &engine) == CUDNN_SUCCESS &&
+      cudnn->get_attribute(engine, CUDNN_ENGINE_NOTES, CUDNN_NOTE, CUDNN_NOTE_COUNT, &count, notes) == CUDNN_SUCCESS;
+  for (int64_t i = 0; allowed && i < count; i++) allowed = is_allowed_note(notes[i], is_float32);
+  cudnn->destroy_descriptor(engine);
+  return allowed;
+}
+
+/* Adds what the heuristic proposes to the engine's choices, likely fastest first. */
+static void collect(Making *making, CudnnDescriptor graph, int32_t mode) {
+  const Cudnn *cudnn = making->cudnn;
+  ConvolutionEngine *engine = making->engine;
+  CudnnDescriptor heuristic, configs[CANDIDATES];
+  int64_t created = 0, found = 0;
+  if (cudnn->create_descriptor(CUDNN_ENGINE_HEURISTIC, &heuristic) != CUDNN_SUCCESS) return;
+  while (created < CANDIDATES && cudnn->create_descriptor(CUDNN_ENGINE_CONFIG, &configs[created]) == CUDNN_SUCCESS) {
+    created++;
+  }
+  bool asked = cudnn->set_attribute(heuristic, CUDNN_HEURISTIC_GRAPH, CUDNN_DESCRIPTOR, 1, &graph) == CUDNN_SUCCESS &&
+               cudnn->set_attribute(heuristic, CUDNN_HEURISTIC_MODE, CUDNN_HEURISTIC, 1, &mode) == CUDNN_SUCCESS &&
+               cudnn->finalize(heuristic) == CUDNN_SUCCESS &&
+               cudnn->get_attribute(heuristic, CUDNN_HEURISTIC_RESULTS, CUDNN_DESCRIPTOR, created, &found, configs) ==
+                   CUDNN_SUCCESS;
+  for (int64_t i = 0; i < created; i++) {
+    bool taken = asked && i < found && engine->count < CONVOLUTION_CHOICES &&
+                 is_allowed(cudnn, configs[i], engine->problem.dtype == DTYPE_F32);
+    if (taken) {
+      engine->choices[engine->count++] = (ConvolutionChoice){.config = configs[i]};
+    } else {
+      cudnn->destroy_descriptor(configs[i]);
+    }
+  }
+  cudnn->destroy_descriptor(heuristic);
+}
+
+bool convolution_choice_plan(const ConvolutionRun *run, ConvolutionChoice *choice) {
+  const Cudnn *cudnn = run->cudnn;
+  CudnnDescriptor plan;
+  int64_t count;
+  if (cudnn->create_descriptor(CUDNN_EXECUTION_PLAN, &plan) != CUDNN_SUCCESS) return false;
+  bool made =
+      cudnn->set_attribute(plan, CUDNN_PLAN_HANDLE, CUDNN_HANDLE, 1, &run->handle) == CUDNN_SUCCESS &&
+      cudnn->set_attribute(plan, CUDNN_PLAN_CONFIG, CUDNN_DESCRIPTOR, 1, &choice->config) == CUDNN_SUCCESS &&
+      cudnn->finalize(plan) == CUDNN_SUCCESS &&
+      cudnn->get_attribute(plan, CUDNN_PLAN_WORKSPACE, CUDNN_INT64, 1, &count, &choice->workspace) == CUDNN_SUCCESS &&
+      choice->workspace <= workspace_most;
+  if (made) {
+    choice->plan = plan;
+  } else {
+    cudnn->destroy_descriptor(plan);
+  }
+  return made;
+}
+
+/* Leaves out choices until the first has its plan. */
+static void plan_first(const ConvolutionRun *run, ConvolutionEngine *engine) {
+  while (engine->count > 0 && !convolution_choice_plan(run, &engine->choices[0])) {
+    convolution_choice_release(run->cudnn, &engine->choices[0]);
+    engine->count--;
+    memmove(engine->choices, engine->choices + 1, (size_t)engine->count * sizeof engine->choices[0]);
+  }
+}
+
+/* The status's category says that this convolution is none for cuDNN. */
+static bool is_refusal(int status) { return status / 1000 == CUDNN_BAD_PARAM || status / 1000 == CUDNN_NOT_SUPPORTED; }
+
+ConvolutionEngine *convolution_engine_make(const ConvolutionRun *run, const ConvolutionProblem *problem) {
+  ConvolutionEngine *engine = host_allocate_zeroed(1, sizeof *engine);
+  if (!engine) return NULL;
+  engine->problem = *problem;
+  Making making = {.cudnn = run->cudnn, .handle = run->handle, .engine = engine};
+  cuda_enter_device_call();
+  CudnnDescriptor graph = describe_graph(&making, run->tensors);
+  if (making.status == CUDNN_SUCCESS) {
+    collect(&making, graph, CUDNN_MODE_A);
+    plan_first(run, engine);
+  }
+  if (making.status == CUDNN_SUCCESS && engine->count == 0) {
+    collect(&making, graph, CUDNN_MODE_FALLBACK);
+    plan_first(run, engine);
+  }
+  cuda_leave_device_call();
+  if (making.status != CUDNN_SUCCESS && !is_refusal(making.status)) {
+    cudnn_check(run->cudnn, making.status, "a cuDNN operation");
+    convolution_engine_release(run->cudnn, engine);
+    return NULL;
+  }
+  return engine;
+}
+
+/* --- computing --- */
+
+static int execute(const ConvolutionRun *run, const ConvolutionChoice *choice, void *workspace) {
+  const Cudnn *cudnn = run->cudnn;
+  const ConvolutionTensors *tensors = run->tensors;
+  const int64_t ids[] = {id_x, id_weight, id_y};
+  void *const pointers[] = {tensor_data(tensors->x), tensor_data(tensors->weight), tensor_data(tensors->y)};
+  CudnnDescriptor pack;
+  int status = cudnn->create_descriptor(CUDNN_VARIANT_PACK, &pack);
+  if (status != CUDNN_SUCCESS) return status;
+  status = cudnn->set_attribute(pack, CUDNN_PACK_IDS, CUDNN_INT64, 3, ids);
+  if (status == CUDNN_SUCCESS) status = cudnn->set_attribute(pack, CUDNN_PACK_POINTERS, CUDNN_POINTER, 3, pointers);
+  if (status == CUDNN_SUCCESS) status = cudnn->set_attribute(pack, CUDNN_PACK_WORKSPACE, CUDNN_POINTER, 1, &workspace);
+  if (status == CUDNN_SUCCESS) status = cudnn->finalize(pack);
+  if (status == CUDNN_SUCCESS) status = cudnn->execute(run->handle, choice->plan, pack);
+  cudnn->destroy_descriptor(pack);
+  return status;
+}
+
+bool convolution_execute(const ConvolutionRun *run, const ConvolutionChoice *choice) {
+  Tensor workspace = {0};
+  if (choice->workspace > 0 && !cuda_scratch(&workspace, run->device, choice->workspace)) return false;
+  int status = execute(run, choice, choice->workspace > 0 ? tensor_data(&workspace) : NULL);
+  tensor_release(&workspace);
+  return cudnn_check(run->cudnn, status, "cudnnBackendExecute") &&
+         cuda_launched(run->device, cudaSuccess, "cudnnBackendExecute");
+}
