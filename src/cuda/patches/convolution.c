@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/context.h"
 #include "cuda/patches/convolution_engine.h"
 
 enum { BUCKETS = 256, ENGINES_MOST = 4096 };
@@ -77,7 +76,6 @@ static ConvolutionProblem problem_of(const ConvolutionTensors *tensors) {
       .dtype = (uint8_t)x->dtype,
       .weight_dtype = (uint8_t)weight->dtype,
       .result = (uint8_t)tensors->result,
-      .deterministic = context_current()->deterministic,
   };
   for (int i = 0; i < 2; i++) {
     problem.input[i] = (int32_t)axes[i]->input;
@@ -121,13 +119,6 @@ static ConvolutionEngine *find_engine(Convolutions *opened, const ConvolutionRun
   return *bucket = engine;
 }
 
-/* At the third use, or in a rehearsal, as of products (matmul/product.c). */
-static bool should_tune(const CudaDevice *device, const ConvolutionEngine *engine) {
-  enum { USES = 2 };
-  if (engine->tuned || engine->problem.deterministic || device->capturing) return false;
-  return (engine->uses >= USES || device->preparing) && cuda_setting("FP8_TUNE", true);
-}
-
 /* Whether elements can be counted in 32 bits, as some engines do. */
 static bool are_small(const ConvolutionTensors *tensors) {
   return tensor_count(tensors->x) <= INT32_MAX && tensor_count(tensors->weight) <= INT32_MAX &&
@@ -144,9 +135,6 @@ bool cuda_convolve(const ConvolutionTensors *tensors, bool *done) {
   if (!opened) return false;
   ConvolutionRun run = {.device = device, .cudnn = cudnn, .handle = opened->handle, .tensors = tensors};
   ConvolutionEngine *engine = find_engine(opened, &run);
-  if (!engine || engine->count == 0) return engine != NULL;
-  if (should_tune(device, engine)) convolution_tune(&run, engine);
-  if (device->capturing) engine->tuned = true; /* what a graph has stays */
-  if (engine->uses < UINT32_MAX) engine->uses++;
-  return *done = convolution_execute(&run, &engine->choices[0]);
+  if (!engine || !engine->plan) return engine != NULL;
+  return *done = convolution_execute(&run, engine);
 }

@@ -1,9 +1,8 @@
-/* Engines. cuDNN's heuristic puts likely fast ones first; those are taken whose arithmetic is that of sums of
- * products in float32. */
+/* Engines. cuDNN's heuristic puts likely fast ones first; the first is taken whose arithmetic is that of
+ * sums of products in float32. */
 #include "cuda/patches/convolution_engine.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { CANDIDATES = 128 };
 
@@ -11,14 +10,8 @@ static const int64_t workspace_most = (int64_t)1 << 30;
 
 static const int64_t id_x = 'x', id_weight = 'w', id_y = 'y';
 
-void convolution_choice_release(const Cudnn *cudnn, ConvolutionChoice *choice) {
-  if (choice->plan) cudnn->destroy_descriptor(choice->plan);
-  cudnn->destroy_descriptor(choice->config);
-}
-
 void convolution_engine_release(const Cudnn *cudnn, ConvolutionEngine *engine) {
-  while (engine->count > 0) convolution_choice_release(cudnn, &engine->choices[--engine->count]);
-  while (engine->descriptor_count > 0) cudnn->destroy_descriptor(engine->descriptors[--engine->descriptor_count]);
+  while (engine->count > 0) cudnn->destroy_descriptor(engine->descriptors[--engine->count]);
   free(engine);
 }
 
@@ -36,7 +29,7 @@ static CudnnDescriptor create(Making *making, CudnnKind kind) {
   CudnnDescriptor descriptor = NULL;
   if (making->status == CUDNN_SUCCESS) making->status = making->cudnn->create_descriptor(kind, &descriptor);
   if (making->status != CUDNN_SUCCESS) return NULL;
-  return making->engine->descriptors[making->engine->descriptor_count++] = descriptor;
+  return making->engine->descriptors[making->engine->count++] = descriptor;
 }
 
 static void set(Making *making, CudnnDescriptor descriptor, int attribute, CudnnType type, int64_t count,
@@ -170,8 +163,26 @@ static bool is_allowed(const Cudnn *cudnn, CudnnDescriptor config, bool is_float
   return allowed;
 }
 
-/* Adds what the heuristic proposes to the engine's choices, likely fastest first. */
-static void collect(Making *making, CudnnDescriptor graph, int32_t mode) {
+/* Gives the engine the plan of a configuration; leaves it without one where that can't be computed. */
+static void try_plan(Making *making, CudnnDescriptor config) {
+  const Cudnn *cudnn = making->cudnn;
+  CudnnDescriptor plan;
+  int64_t workspace = 0, count;
+  if (cudnn->create_descriptor(CUDNN_EXECUTION_PLAN, &plan) != CUDNN_SUCCESS) return;
+  bool made = cudnn->set_attribute(plan, CUDNN_PLAN_HANDLE, CUDNN_HANDLE, 1, &making->handle) == CUDNN_SUCCESS &&
+              cudnn->set_attribute(plan, CUDNN_PLAN_CONFIG, CUDNN_DESCRIPTOR, 1, &config) == CUDNN_SUCCESS &&
+              cudnn->finalize(plan) == CUDNN_SUCCESS &&
+              cudnn->get_attribute(plan, CUDNN_PLAN_WORKSPACE, CUDNN_INT64, 1, &count, &workspace) == CUDNN_SUCCESS;
+  if (!made || workspace > workspace_most) {
+    cudnn->destroy_descriptor(plan);
+    return;
+  }
+  making->engine->plan = plan;
+  making->engine->workspace = workspace;
+}
+
+/* Takes the first of what the heuristic proposes, likely fastest first, that is allowed and can be computed. */
+static void choose(Making *making, CudnnDescriptor graph, int32_t mode) {
   const Cudnn *cudnn = making->cudnn;
   ConvolutionEngine *engine = making->engine;
   CudnnDescriptor heuristic, configs[CANDIDATES];
@@ -186,43 +197,16 @@ static void collect(Making *making, CudnnDescriptor graph, int32_t mode) {
                cudnn->get_attribute(heuristic, CUDNN_HEURISTIC_RESULTS, CUDNN_DESCRIPTOR, created, &found, configs) ==
                    CUDNN_SUCCESS;
   for (int64_t i = 0; i < created; i++) {
-    bool taken = asked && i < found && engine->count < CONVOLUTION_CHOICES &&
-                 is_allowed(cudnn, configs[i], engine->problem.dtype == DTYPE_F32);
-    if (taken) {
-      engine->choices[engine->count++] = (ConvolutionChoice){.config = configs[i]};
+    bool first = asked && i < found && !engine->plan;
+    if (first && is_allowed(cudnn, configs[i], engine->problem.dtype == DTYPE_F32)) try_plan(making, configs[i]);
+    if (first && engine->plan) {
+      engine->descriptors[engine->count++] = configs[i];
+      engine->descriptors[engine->count++] = engine->plan;
     } else {
       cudnn->destroy_descriptor(configs[i]);
     }
   }
   cudnn->destroy_descriptor(heuristic);
-}
-
-bool convolution_choice_plan(const ConvolutionRun *run, ConvolutionChoice *choice) {
-  const Cudnn *cudnn = run->cudnn;
-  CudnnDescriptor plan;
-  int64_t count;
-  if (cudnn->create_descriptor(CUDNN_EXECUTION_PLAN, &plan) != CUDNN_SUCCESS) return false;
-  bool made =
-      cudnn->set_attribute(plan, CUDNN_PLAN_HANDLE, CUDNN_HANDLE, 1, &run->handle) == CUDNN_SUCCESS &&
-      cudnn->set_attribute(plan, CUDNN_PLAN_CONFIG, CUDNN_DESCRIPTOR, 1, &choice->config) == CUDNN_SUCCESS &&
-      cudnn->finalize(plan) == CUDNN_SUCCESS &&
-      cudnn->get_attribute(plan, CUDNN_PLAN_WORKSPACE, CUDNN_INT64, 1, &count, &choice->workspace) == CUDNN_SUCCESS &&
-      choice->workspace <= workspace_most;
-  if (made) {
-    choice->plan = plan;
-  } else {
-    cudnn->destroy_descriptor(plan);
-  }
-  return made;
-}
-
-/* Leaves out choices until the first has its plan. */
-static void plan_first(const ConvolutionRun *run, ConvolutionEngine *engine) {
-  while (engine->count > 0 && !convolution_choice_plan(run, &engine->choices[0])) {
-    convolution_choice_release(run->cudnn, &engine->choices[0]);
-    engine->count--;
-    memmove(engine->choices, engine->choices + 1, (size_t)engine->count * sizeof engine->choices[0]);
-  }
 }
 
 /* The status's category says that this convolution is none for cuDNN. */
@@ -235,14 +219,8 @@ ConvolutionEngine *convolution_engine_make(const ConvolutionRun *run, const Conv
   Making making = {.cudnn = run->cudnn, .handle = run->handle, .engine = engine};
   cuda_enter_device_call();
   CudnnDescriptor graph = describe_graph(&making, run->tensors);
-  if (making.status == CUDNN_SUCCESS) {
-    collect(&making, graph, CUDNN_MODE_A);
-    plan_first(run, engine);
-  }
-  if (making.status == CUDNN_SUCCESS && engine->count == 0) {
-    collect(&making, graph, CUDNN_MODE_FALLBACK);
-    plan_first(run, engine);
-  }
+  if (making.status == CUDNN_SUCCESS) choose(&making, graph, CUDNN_MODE_A);
+  if (making.status == CUDNN_SUCCESS && !engine->plan) choose(&making, graph, CUDNN_MODE_FALLBACK);
   cuda_leave_device_call();
   if (making.status != CUDNN_SUCCESS && !is_refusal(making.status)) {
     cudnn_check(run->cudnn, making.status, "a cuDNN operation");
@@ -254,7 +232,7 @@ ConvolutionEngine *convolution_engine_make(const ConvolutionRun *run, const Conv
 
 /* --- computing --- */
 
-static int execute(const ConvolutionRun *run, const ConvolutionChoice *choice, void *workspace) {
+static int execute(const ConvolutionRun *run, const ConvolutionEngine *engine, void *workspace) {
   const Cudnn *cudnn = run->cudnn;
   const ConvolutionTensors *tensors = run->tensors;
   const int64_t ids[] = {id_x, id_weight, id_y};
@@ -266,15 +244,15 @@ static int execute(const ConvolutionRun *run, const ConvolutionChoice *choice, v
   if (status == CUDNN_SUCCESS) status = cudnn->set_attribute(pack, CUDNN_PACK_POINTERS, CUDNN_POINTER, 3, pointers);
   if (status == CUDNN_SUCCESS) status = cudnn->set_attribute(pack, CUDNN_PACK_WORKSPACE, CUDNN_POINTER, 1, &workspace);
   if (status == CUDNN_SUCCESS) status = cudnn->finalize(pack);
-  if (status == CUDNN_SUCCESS) status = cudnn->execute(run->handle, choice->plan, pack);
+  if (status == CUDNN_SUCCESS) status = cudnn->execute(run->handle, engine->plan, pack);
   cudnn->destroy_descriptor(pack);
   return status;
 }
 
-bool convolution_execute(const ConvolutionRun *run, const ConvolutionChoice *choice) {
+bool convolution_execute(const ConvolutionRun *run, const ConvolutionEngine *engine) {
   Tensor workspace = {0};
-  if (choice->workspace > 0 && !cuda_scratch(&workspace, run->device, choice->workspace)) return false;
-  int status = execute(run, choice, choice->workspace > 0 ? tensor_data(&workspace) : NULL);
+  if (engine->workspace > 0 && !cuda_scratch(&workspace, run->device, engine->workspace)) return false;
+  int status = execute(run, engine, engine->workspace > 0 ? tensor_data(&workspace) : NULL);
   tensor_release(&workspace);
   return cudnn_check(run->cudnn, status, "cudnnBackendExecute") &&
          cuda_launched(run->device, cudaSuccess, "cudnnBackendExecute");
