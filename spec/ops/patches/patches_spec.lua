@@ -15,6 +15,13 @@ end
 support.each_device(function(device)
   local on = {device = device}
 
+  --- Asserts that sums that could be exact are; float32 ones on a GPU may be those of transformed numbers, by cuDNN.
+  local function same_sums(actual, expected)
+    if device == "cpu" or actual.dtype ~= "f32" then return support.same_bytes(actual, expected) end
+    assert.same(expected.shape, actual.shape)
+    support.close(actual, expected)
+  end
+
   describe("Windows of a dimension", function()
     it("are a view: what is written shows, and is refused where they overlap", function()
       local x = fp8.zeros(6, on)
@@ -226,7 +233,7 @@ support.each_device(function(device)
           local own, filters, offset = x:to(dtype), weight:to(dtype), bias:to(dtype)
           local y = fp8.conv2d(own, filters, offset, padding)
           for i = 1, 3 do
-            support.same_bytes(fp8.conv2d(own:narrow(1, i, 1), filters, offset, padding), y:narrow(1, i, 1))
+            same_sums(fp8.conv2d(own:narrow(1, i, 1), filters, offset, padding), y:narrow(1, i, 1))
           end
         end
       end
@@ -251,7 +258,7 @@ support.each_device(function(device)
             local found = {run(dtype, weight_dtype)}
             for i, dtypes in ipairs {dtype, dtype, weight_dtype, weight_dtype} do
               assert.equal(dtypes, found[i].dtype)
-              support.same_bytes(found[i]:detach(), expected[i]:detach():to(dtypes))
+              same_sums(found[i]:detach(), expected[i]:detach():to(dtypes))
             end
           end
         end
@@ -268,11 +275,11 @@ support.each_device(function(device)
       x.grad, w.grad, b.grad = nil, nil, nil
       for i = 1, 5 do
         local part = fp8.conv2d(x[i], w, b, {padding = 1})
-        support.same_bytes(part:detach(), y[i]:detach())
+        same_sums(part:detach(), y[i]:detach())
         part:backward(dy[i])
       end
-      support.same_bytes(x.grad, dx)
-      support.same_bytes(w.grad, dw)
+      same_sums(x.grad, dx)
+      same_sums(w.grad, dw)
       support.same_bytes(b.grad, dy:sum({1, 3, 4}))
     end)
 
@@ -285,9 +292,9 @@ support.each_device(function(device)
         local dy = whole(device, "f32", unpack(y.shape))
         y:backward(dy)
         wide_y:backward(dy)
-        support.same_bytes(wide_y:detach(), y:detach())
-        support.equal(wide_x.grad:narrow(2, 1, 1), x.grad)
-        support.equal(wide_w.grad:narrow(2, 1, 1), w.grad)
+        same_sums(wide_y:detach(), y:detach())
+        same_sums(wide_x.grad:narrow(2, 1, 1):contiguous() + 0, x.grad + 0)
+        same_sums(wide_w.grad:narrow(2, 1, 1):contiguous() + 0, w.grad + 0)
         for _, tensor in ipairs {x, w, wide_x, wide_w} do tensor.grad = nil end
       end
     end)

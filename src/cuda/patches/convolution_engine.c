@@ -1,5 +1,4 @@
-/* Engines. cuDNN's heuristic puts likely fast ones first; the first is taken whose arithmetic is that of
- * sums of products in float32. */
+/* Engines. cuDNN's heuristic puts likely fast ones first; the first is taken whose arithmetic is float32's. */
 #include "cuda/patches/convolution_engine.h"
 
 #include <stdlib.h>
@@ -131,8 +130,8 @@ static CudnnDescriptor describe_graph(Making *making, const ConvolutionTensors *
   return graph;
 }
 
-/* Whether such arithmetic keeps what backend.h promises: float32 products are no TF32, sums are float32, and exact where
- * they can be, which transforms don't keep. */
+/* Whether such arithmetic keeps what backend.h promises: float32 products are no TF32, and sums are float32. Those of 16
+ * bits are exact where they can be, which transforms don't keep. */
 static bool is_allowed_note(int note, bool is_float32) {
   switch (note) {
   case CUDNN_NOTE_TENSOR_CORE:
@@ -141,11 +140,12 @@ static bool is_allowed_note(int note, bool is_float32) {
   case CUDNN_NOTE_REDUCED_PRECISION_REDUCTION:
   case CUDNN_NOTE_FFT:
   case CUDNN_NOTE_NONDETERMINISTIC:
+    return false;
   case CUDNN_NOTE_WINOGRAD:
   case CUDNN_NOTE_WINOGRAD_TILE_4:
   case CUDNN_NOTE_WINOGRAD_TILE_6:
   case CUDNN_NOTE_WINOGRAD_TILE_13:
-    return false;
+    return is_float32;
   }
   return true;
 }
