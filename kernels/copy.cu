@@ -26,6 +26,25 @@ __global__ void __launch_bounds__(ELEMENTWISE_BLOCK) copy_words_kernel(const __g
   }
 }
 
+/* The thread blocks of one y take a part. */
+template <typename Word>
+__global__ void __launch_bounds__(ELEMENTWISE_BLOCK) copy_parts_kernel(const __grid_constant__ CopyPartsPlan plan) {
+  const CopiedPart &part = plan.part[blockIdx.y];
+  for (int64_t i = global_thread(); i < part.count; i += global_threads()) {
+    int64_t rest = i, from = 0, to = 0;
+    for (int d = part.rank - 1; d > 0; d--) {
+      const int64_t quotient = divide(rest, part.size[d]), coordinate = rest - quotient * part.size[d];
+      from += coordinate * part.in_stride[d];
+      to += coordinate * part.out_stride[d];
+      rest = quotient;
+    }
+    from += rest * part.in_stride[0];
+    to += rest * part.out_stride[0];
+    static_cast<Word *>(part.out)[to] = static_cast<const Word *>(part.in)[from];
+  }
+}
+static_assert(sizeof(CopyPartsPlan) <= 4096, "parameters of a kernel take no more");
+
 enum { PATCH = 32, PATCH_ROWS = 8 };
 
 /* Thread blocks of 32 × 8 move patches of 32 × 32 words. The column of padding keeps a column of the patch in different
@@ -106,6 +125,14 @@ template <typename Word> cudaError_t copy_words(Launch launch, const Elementwise
   return cudaGetLastError();
 }
 
+template <typename Word> cudaError_t copy_parts(Launch launch, const CopyPartsPlan *plan) {
+  int64_t most = 0;
+  for (int i = 0; i < plan->parts; i++) most = plan->part[i].count > most ? plan->part[i].count : most;
+  const dim3 grid(grid_size(launch, most, ELEMENTWISE_BLOCK, 64), plan->parts);
+  copy_parts_kernel<Word><<<grid, ELEMENTWISE_BLOCK, 0, launch.stream>>>(*plan);
+  return cudaGetLastError();
+}
+
 template <typename Word> cudaError_t transpose_words(Launch launch, const ElementwisePlan *plan) {
   const int64_t patches_down = divide_up(plan->size[1], PATCH), patches_across = divide_up(plan->size[2], PATCH);
   const int grid = grid_size(launch, plan->size[0] * patches_down * patches_across, 1, 64);
@@ -130,6 +157,10 @@ extern "C" cudaError_t launch_convert(Launch launch, const ElementwisePlan *plan
 extern "C" cudaError_t launch_copy_words(Launch launch, const ElementwisePlan *plan, int word_bytes) {
   if (plan->count == 0) return cudaSuccess;
   return with_word(word_bytes, [&](auto word) { return copy_words<decltype(word)>(launch, plan); });
+}
+
+extern "C" cudaError_t launch_copy_parts(Launch launch, const CopyPartsPlan *plan, int word_bytes) {
+  return with_word(word_bytes, [&](auto word) { return copy_parts<decltype(word)>(launch, plan); });
 }
 
 extern "C" cudaError_t launch_transpose_words(Launch launch, const ElementwisePlan *plan, int word_bytes) {

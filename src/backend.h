@@ -65,6 +65,9 @@ typedef struct Backend {
 
   /* out = src converted, same shape. `saturate` matters for float8 outputs only. */
   bool (*copy)(Tensor *out, const Tensor *src, bool saturate);
+  /* parts[i] = sources[i] for `count` of them, at least one, all of one dtype and on one device; no two parts overlap. NULL in a
+   * backend where that is no faster than one after the other. */
+  bool (*copy_parts)(Tensor *parts, const Tensor *sources, int count);
   bool (*fill)(Tensor *out, Number number);
   /* out[i] = start + i · step for a contiguous out, computed in double and converted (i64 exactly). */
   bool (*arange)(Tensor *out, Number start, Number step);

@@ -63,6 +63,21 @@ cudaError_t launch_scale(Launch launch, void *x, DType dtype, int64_t count, con
 cudaError_t launch_convert(Launch launch, const ElementwisePlan *plan);
 /* Copies elements of `word_bytes` (1, 2, 4, 8 or 16) as they are; sizes and strides count words. */
 cudaError_t launch_copy_words(Launch launch, const ElementwisePlan *plan, int word_bytes);
+/* The same for up to COPIED_PARTS parts at once: sizes and strides of each count words, over at most COPIED_RANK dimensions
+ * (at least one), `count` their product. */
+enum { COPIED_PARTS = 30, COPIED_RANK = 4 };
+typedef struct CopiedPart {
+  void *out;
+  const void *in;
+  int rank;
+  int64_t count;
+  int64_t size[COPIED_RANK], out_stride[COPIED_RANK], in_stride[COPIED_RANK];
+} CopiedPart;
+typedef struct CopyPartsPlan {
+  int parts;
+  CopiedPart part[COPIED_PARTS];
+} CopyPartsPlan;
+cudaError_t launch_copy_parts(Launch launch, const CopyPartsPlan *plan, int word_bytes);
 /* out[b][r][c] = in[b][r][c] for an output with stride 1 in c and an input with stride 1 in r; rank 3; words up to 8
  * bytes. */
 cudaError_t launch_transpose_words(Launch launch, const ElementwisePlan *plan, int word_bytes);

@@ -19,6 +19,7 @@ static const Backend cuda_backend = {
     .from_host = cuda_from_host,
     .to_host = cuda_to_host,
     .copy = cuda_copy,
+    .copy_parts = cuda_copy_parts,
     .fill = cuda_fill,
     .arange = cuda_arange,
     .random = cuda_random,

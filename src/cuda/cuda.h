@@ -133,6 +133,7 @@ bool cuda_to_host(int index, void *host, const void *device_data, size_t bytes);
 
 /* copy.c */
 bool cuda_copy(Tensor *out, const Tensor *src, bool saturate);
+bool cuda_copy_parts(Tensor *parts, const Tensor *sources, int count);
 
 /* create.c */
 bool cuda_fill(Tensor *out, Number number);

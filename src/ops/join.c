@@ -21,23 +21,33 @@ static bool check_list(const Tensor *const *list, int count, int dimension) {
   return true;
 }
 
+static bool copy_one_by_one(const Backend *backend, Tensor *parts, const Tensor *sources, int count) {
+  for (int i = 0; i < count; i++) {
+    if (!backend->copy(&parts[i], &sources[i], true)) return false;
+  }
+  return true;
+}
+
 /* Copies every tensor of the list to its place in `created`, and hands `created` over. */
 static bool copy_parts(Tensor *out, Tensor *created, const Tensor *const *list, int count, int dimension,
                        bool stacked) {
+  size_t bytes = 2 * (size_t)count * sizeof(Tensor);
+  Tensor *parts = host_allocate(bytes);
+  if (!parts) return hand_over(out, created, false);
+  Tensor *sources = parts + count;
   int64_t start = 0;
   for (int i = 0; i < count; i++) {
-    Tensor part = *created;
-    part.offset += start * created->stride[dimension];
-    part.size[dimension] = stacked ? 1 : list[i]->size[dimension];
-    start += part.size[dimension];
-    Tensor source = stacked ? with_dimension(list[i], dimension) : *list[i];
-    if (!backend_for(created)->copy(&part, &source, true)) {
-      tensor_release(created);
-      return false;
-    }
+    sources[i] = stacked ? with_dimension(list[i], dimension) : *list[i];
+    parts[i] = *created;
+    parts[i].offset += start * created->stride[dimension];
+    parts[i].size[dimension] = sources[i].size[dimension];
+    start += sources[i].size[dimension];
   }
-  *out = *created;
-  return true;
+  const Backend *backend = backend_for(created);
+  bool done = backend->copy_parts ? backend->copy_parts(parts, sources, count)
+                                  : copy_one_by_one(backend, parts, sources, count);
+  free(parts);
+  return hand_over(out, created, done);
 }
 
 bool op_cat(Tensor *out, const Tensor *const *list, int count, int dimension) {
