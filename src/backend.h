@@ -113,6 +113,11 @@ typedef struct Backend {
   /* With n = (x - mean) · inverse and g = dy · weight: dx = inverse · (g - mean of g - n · mean of (g · n)), without
    * the mean of g where `mean` is NULL, plus the addend; dweight = Σ dy · n, dbias = Σ dy. */
   bool (*normalize_backward)(const NormalizeGradients *gradients, const NormalizeBackward *backward);
+  /* The same of channels: x and out (images, channels, elements), contiguous; mean (channels, 2), inverse and variance, which
+   * is the biased one, (channels), f32, over a channel's elements in all images. There is no addend, and always a mean. */
+  bool (*normalize_channels)(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *variance,
+                             const Normalization *normalization);
+  bool (*normalize_channels_backward)(const NormalizeGradients *gradients, const NormalizeBackward *backward);
 
   /* out[i] = x[i] · (u[i] >= probability ? 1 / (1 - probability) : 0), u[i] the uniform number of 24 bits from word i
    * of the draw; contiguous, f32, f16 or bf16, out of x's dtype; probability in [0, 1). */

@@ -14,6 +14,12 @@ typedef struct NormalizeParameter {
   DType dtype;
 } NormalizeParameter;
 
+/* Where the gradient of one goes; data NULL for nowhere. */
+typedef struct NormalizeTotal {
+  void *data;
+  DType dtype;
+} NormalizeTotal;
+
 typedef struct NormalizePlan {
   MatrixRows x;
   const void *addend; /* of x's dtype, with `sum`, where x + addend goes; or NULL */
@@ -45,6 +51,25 @@ typedef struct NormalizeBackwardPlan {
 /* Fills in partial_rows and held. */
 void normalize_backward_shape(NormalizeBackwardPlan *plan, int multiprocessors);
 cudaError_t launch_normalize_backward(Launch launch, const NormalizeBackwardPlan *plan);
+
+/* Channels of (images, channels, elements), of which `splits` thread blocks take parts of `chunk` elements each. */
+typedef struct ChannelsPlan {
+  const void *x, *dy; /* dy: NULL in the forward pass */
+  void *out;          /* y, or dx; NULL where that is not wanted */
+  DType dtype, dy_dtype;
+  int64_t images, channels, elements;
+  bool vectorize; /* runs of a channel's elements, of both tensors, are whole vectors of 16 bytes; one dtype */
+  int64_t splits, chunk;
+  NormalizeParameter weight, bias;
+  float *mean, *inverse; /* a RowMean and one a channel */
+  float *variance;       /* NULL in the backward pass */
+  double epsilon;
+  NormalizeTotal weight_grad, bias_grad;
+  void *partials; /* channels · splits pairs of double: sums of a part */
+} ChannelsPlan;
+/* Fills in vectorize, splits and chunk. */
+void channels_shape(ChannelsPlan *plan, int multiprocessors);
+cudaError_t launch_channels(Launch launch, const ChannelsPlan *plan);
 
 #ifdef __cplusplus
 }

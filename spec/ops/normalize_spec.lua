@@ -1,5 +1,6 @@
 -- Layer and root mean square normalization against plain Lua, for rows of all lengths, alignments and dtypes.
 local fp8 = require "fp8"
+local batch_norm = require "fp8.ops.normalize.batch"
 local normalize = require "spec.support.reference.normalize"
 local support = require "spec.support"
 
@@ -35,6 +36,34 @@ local function compare(device, rows, columns, dtype, setup)
   if bias then close(bias.grad, want_dbias, parameter_dtype) end
 end
 
+--- Batch normalization of random images against plain Lua, which has each channel as a row.
+local function compare_channels(device, images, channels, elements, dtype, setup)
+  local function leaf(x) return x:to{device = device, dtype = dtype}:clone():requires_grad_() end
+  local weight, bias = leaf(fp8.randn(channels) + 1), leaf(fp8.randn(channels))
+  local offset = setup.unaligned and 1 or 0
+  local count = images * channels * elements
+  local whole = leaf(fp8.randn(count + offset) * 1.5 + 0.5)
+  local x = whole:narrow(1, 1 + offset, count):view(images, channels, elements)
+  local dy = fp8.randn(images, channels, elements):to{device = device, dtype = dtype}
+  local y, mean, variance = batch_norm(x, weight, bias, 1e-3)
+  y:backward(setup.transposed and dy:transpose(1, 3):contiguous():transpose(1, 3) or dy)
+
+  local function rows(t) return t:detach():to{device = "cpu", dtype = "f32"}:transpose(1, 2):contiguous() end
+  local function back(values) return fp8.tensor(values):view(channels, images, elements):transpose(1, 2) end
+  local function beside(parameter) return parameter:detach():to{device = "cpu", dtype = "f32"}:view(channels, 1, 1) end
+  local row, columns = rows(x), images * elements
+  local n, dx = normalize(support.flat(row), nil, nil, support.flat(rows(dy) * beside(weight)), channels, columns, 1e-3,
+    true)
+  local normalized, gradient = back(n), rows(dy):transpose(1, 2)
+  assert.equal(dtype, y.dtype)
+  close(y:detach(), support.flat(normalized * beside(weight):view(1, channels, 1) + beside(bias):view(1, channels, 1)), dtype)
+  close(whole.grad:narrow(1, 1 + offset, count):view(x.shape), support.flat(back(dx)), dtype)
+  close(weight.grad, support.flat((gradient * normalized):sum({1, 3})), dtype, 4)
+  close(bias.grad, support.flat(gradient:sum({1, 3})), dtype, 4)
+  close(mean, support.flat(row:mean({2, 3})), "f32")
+  close(variance, support.flat(row:var({2, 3}, {correction = 0})), "f32")
+end
+
 local lengths = {
   1, 2, 3, 8, 24, 31, 64, 100, 128, 256, 264, 384, 392, 512, 520, 768, 776, 1000, 1024, 1032, 2048, 2056, 4096, 4104,
   8192, 8200,
@@ -65,6 +94,54 @@ support.each_device(function(device)
         end
       end)
     end
+
+    for _, dtype in ipairs {"f32", "f16", "bf16"} do
+      it("of channels, whatever lies side by side, " .. dtype, function()
+        fp8.manual_seed(3)
+        for _, sizes in ipairs {{5, 3, 1}, {6, 4, 7}, {3, 5, 8}, {2, 3, 49}, {1, 2, 5}, {3, 2, 1000}, {40, 3, 520},
+                                {2, 300, 16}, {33, 1, 259}} do
+          local images, channels, elements = unpack(sizes)
+          for _, setup in ipairs {{}, {unaligned = true}, {transposed = true}} do
+            compare_channels(device, images, channels, elements, dtype, setup)
+          end
+        end
+      end)
+    end
+
+    it("of channels: only the gradients that are wanted, of any dtype, and of nothing", function()
+      local x, dy = fp8.randn(4, 3, 16, on), fp8.randn(4, 3, 16, on)
+      local function grads(which, gradient)
+        local t = {x = x:clone(), weight = fp8.full({3}, 1.5, on), bias = fp8.ones(3, on)}
+        for name in which:gmatch "%S+" do t[name]:requires_grad_() end
+        batch_norm(t.x, t.weight, t.bias, 1e-5):backward(gradient)
+        return t
+      end
+      local all = grads("x weight bias", dy)
+      for _, name in ipairs {"x", "weight", "bias"} do
+        support.same_bytes(grads(name, dy)[name].grad, all[name].grad)
+      end
+      local empty, weight = fp8.zeros(0, 3, 4, on):requires_grad_(), fp8.ones(3, on):requires_grad_()
+      local y, mean = batch_norm(empty, weight, fp8.zeros(3, on), 1e-5)
+      y:sum():backward()
+      assert.same({0, 3, 4}, empty.grad.shape)
+      support.equal(weight.grad, fp8.zeros(3, on))
+      assert.equal(1, mean:isnan():all():item())
+    end)
+
+    it("of channels shows what is not finite in its channel only", function()
+      for _, bad in ipairs {0 / 0, math.huge} do
+        for _, place in ipairs {1, 7} do
+          local x = fp8.randn(3, 2, 8, on)
+          x[2][1][place]:fill_(bad)
+          x[1][1][1]:fill_(bad)
+          local y, mean = batch_norm(x, nil, nil, 1e-5)
+          assert.equal(1, y:select(2, 1):isnan():all():item())
+          assert.equal(1, y:select(2, 2):isfinite():all():item())
+          local first = mean[1]:item()
+          assert.is_true(bad == math.huge and first == bad or first ~= first)
+        end
+      end
+    end)
 
     it("takes any strides, and any number of dimensions", function()
       local x, weight = fp8.randn(5, 4, 6, on), fp8.randn(5, on)

@@ -251,7 +251,7 @@ PORTABLE float cross_entropy_loss(LogitSums sums, SoftTarget target, float sum_o
   return loss - sums.differences;
 }
 
-/* Normalization of rows, the last dimension. weight and bias (columns) may be NULL. With an addend, of x's shape and dtype,
+/* Normalization of rows, the last dimension, or of channels. weight and bias (columns or channels) may be NULL. With an addend, of x's shape and dtype,
  * x + addend is what is normalized, rounded to that dtype as it is written to `sum`; else both are NULL. */
 typedef struct Normalization {
   const Tensor *x, *addend, *weight, *bias;
@@ -269,7 +269,7 @@ typedef struct NormalizeBackward {
 /* The gradients that it writes; NULL for what is not wanted. */
 typedef struct NormalizeGradients {
   Tensor *x;             /* of x's shape and dtype */
-  Tensor *weight, *bias; /* (columns), sums over all rows; f32, f16 or bf16 */
+  Tensor *weight, *bias; /* (columns or channels), sums over all others; f32, f16 or bf16 */
 } NormalizeGradients;
 
 /* Pooling by windows: of each the largest element, or the mean: the sum over `divisor`, or where that is 0 over the number

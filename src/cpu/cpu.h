@@ -39,9 +39,14 @@ bool cpu_cross_entropy_backward(Tensor *dlogits, const CrossEntropy *rows, const
                                 const Tensor *dloss);
 bool cpu_cross_entropy_gradient(Tensor *loss, Tensor *dlogits, const CrossEntropy *rows, const Tensor *dloss);
 
-/* normalize.c */
+/* normalize/rows.c */
 bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
 bool cpu_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward);
+
+/* normalize/channels.c */
+bool cpu_normalize_channels(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *variance,
+                            const Normalization *normalization);
+bool cpu_normalize_channels_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward);
 
 /* dropout.c */
 bool cpu_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);

@@ -166,9 +166,14 @@ bool cuda_quantize_cross_entropy(Tensor *loss, const QuantizeOutputs *outputs, c
                                  const Tensor *dloss, const Quantizer *quantizer, Tensor *history,
                                  HistoryRecord record);
 
-/* normalize.c */
+/* normalize/rows.c */
 bool cuda_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalization *normalization);
 bool cuda_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward);
+
+/* normalize/channels.c */
+bool cuda_normalize_channels(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *variance,
+                            const Normalization *normalization);
+bool cuda_normalize_channels_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward);
 
 /* dropout.c */
 bool cuda_dropout(Tensor *out, const Tensor *x, float probability, RandomSource source);

@@ -192,7 +192,12 @@ bool op_cross_entropy_gradient_in_place(Tensor *out, Tensor *logits, const Cross
 bool op_normalize(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *sum, const Normalization *normalization);
 /* Makes every gradient that is not NULL: those of x, in x's dtype; of the weight, in its dtype; of the bias, in
  * `bias_dtype`. */
-bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward, DType bias_dtype);
+bool op_normalize_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward, DType bias_dtype,
+                           bool by_channel);
+/* Of x (images, channels, elements) by the statistics of each channel, which become f32: a pair, one and one a channel. Its
+ * backward is op_normalize_backward by channel. */
+bool op_normalize_channels(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *variance,
+                           const Normalization *normalization);
 
 /* --- dropout (dropout.c) --- */
 

@@ -1,0 +1,156 @@
+/* Batch normalization: of the channels of (images, channels, elements), whose elements lie in a run for each image. */
+#include <math.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/normalize/normalize.h"
+#include "cpu/vectors.h"
+
+typedef struct Channels {
+  Values out, x, dy, weight, bias, weight_grad, bias_grad;
+  float *mean, *inverse, *variance; /* two, one and one a channel */
+  double epsilon;
+  int64_t images, channels, elements;
+} Channels;
+
+static Channels channels_of(const Tensor *x) {
+  return (Channels){.x = values_of(x), .images = x->size[0], .channels = x->size[1], .elements = x->size[2]};
+}
+
+static double count_of(const Channels *job) { return (double)(job->images * job->elements); }
+
+/* A part of a channel that lies side by side, from chunk to chunk: `first` is where it begins in the tensors. */
+typedef struct Run {
+  int64_t image, start, first;
+  int n;
+} Run;
+
+static Run before_runs(void) { return (Run){.image = -1}; }
+
+static bool next_run(const Channels *job, int64_t channel, Run *run) {
+  run->start += run->n;
+  if (run->image < 0 || run->start == job->elements) {
+    run->image++;
+    run->start = 0;
+  }
+  run->first = (run->image * job->channels + channel) * job->elements + run->start;
+  run->n = chunk_length(job->elements, run->start);
+  return run->image < job->images && job->elements > 0;
+}
+
+/* That of a channel, or what counts where there is none. */
+static float parameter_of(Values values, int64_t channel, float missing) {
+  float buffer[1];
+  return values.data ? load(values, channel, 1, buffer)[0] : missing;
+}
+
+static RowMean kept_mean(const Channels *job, int64_t channel) {
+  return (RowMean){job->mean[2 * channel], job->mean[2 * channel + 1]};
+}
+
+/* --- forward --- */
+
+VECTORIZE static void standardize(float *restrict out, const float *restrict x, RowMean mean, float inverse,
+                                  float weight, float bias, int n) {
+  for (int i = 0; i < n; i++) out[i] = normalized_value(x[i], mean, inverse) * weight + bias;
+}
+
+/* The mean, and what is kept of a channel. */
+static void take_statistics(const Channels *job, int64_t channel) {
+  float buffer[CHUNK];
+  double sum = 0, squares = 0, count = count_of(job);
+  for (Run run = before_runs(); next_run(job, channel, &run);) {
+    sum += sum_floats(load(job->x, run.first, run.n, buffer), run.n);
+  }
+  double exact = sum / count;
+  for (Run run = before_runs(); next_run(job, channel, &run);) {
+    squares += squares_from(load(job->x, run.first, run.n, buffer), exact, run.n);
+  }
+  RowMean mean = row_mean_of(exact);
+  memcpy(&job->mean[2 * channel], &mean, sizeof mean);
+  job->variance[channel] = (float)(squares / count);
+  job->inverse[channel] = (float)(1 / sqrt(squares / count + job->epsilon));
+}
+
+static void normalize_channels(int64_t begin, int64_t end, const void *context) {
+  const Channels *job = context;
+  float buffer[CHUNK], result[CHUNK];
+  for (int64_t channel = begin; channel < end; channel++) {
+    take_statistics(job, channel);
+    float weight = parameter_of(job->weight, channel, 1), bias = parameter_of(job->bias, channel, 0);
+    for (Run run = before_runs(); next_run(job, channel, &run);) {
+      const float *x = load(job->x, run.first, run.n, buffer);
+      float *out = job->out.dtype == DTYPE_F32 ? (float *)job->out.data + run.first : result;
+      standardize(out, x, kept_mean(job, channel), job->inverse[channel], weight, bias, run.n);
+      store_floats(job->out.dtype, job->out.data, run.first, run.n, out);
+    }
+  }
+}
+
+bool cpu_normalize_channels(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *variance,
+                            const Normalization *normalization) {
+  Channels job = channels_of(normalization->x);
+  job.out = values_of(out);
+  job.weight = values_of(normalization->weight);
+  job.bias = values_of(normalization->bias);
+  job.mean = tensor_data(mean);
+  job.inverse = tensor_data(inverse);
+  job.variance = tensor_data(variance);
+  job.epsilon = normalization->epsilon;
+  parallel_for(job.channels, 4 * job.images * job.elements, normalize_channels, &job);
+  return true;
+}
+
+/* --- backward --- */
+
+VECTORIZE static void normalized_floats(float *restrict out, const float *restrict x, RowMean mean, float inverse,
+                                        int n) {
+  for (int i = 0; i < n; i++) out[i] = normalized_value(x[i], mean, inverse);
+}
+
+VECTORIZE static void input_gradient(float *restrict out, const float *restrict dy, const float *restrict normalized,
+                                     float mean_dy, float mean_product, float factor, int n) {
+  for (int i = 0; i < n; i++) out[i] = factor * (dy[i] - mean_dy - normalized[i] * mean_product);
+}
+
+static void store_one(Values values, int64_t channel, double value) {
+  float rounded[1] = {(float)value};
+  if (values.data) store_floats(values.dtype, values.data, channel, 1, rounded);
+}
+
+static void differentiate_channels(int64_t begin, int64_t end, const void *context) {
+  const Channels *job = context;
+  float x_buffer[CHUNK], dy_buffer[CHUNK], normalized[CHUNK], result[CHUNK];
+  for (int64_t channel = begin; channel < end; channel++) {
+    RowMean mean = kept_mean(job, channel);
+    float inverse = job->inverse[channel], factor = inverse * parameter_of(job->weight, channel, 1);
+    GradientSums sums = {0};
+    for (Run run = before_runs(); next_run(job, channel, &run);) {
+      normalized_floats(normalized, load(job->x, run.first, run.n, x_buffer), mean, inverse, run.n);
+      cpu_add_gradient_sums(&sums, load(job->dy, run.first, run.n, dy_buffer), normalized, run.n);
+    }
+    store_one(job->weight_grad, channel, sums.product);
+    store_one(job->bias_grad, channel, sums.grad);
+    if (!job->out.data) continue;
+    double count = count_of(job);
+    for (Run run = before_runs(); next_run(job, channel, &run);) {
+      normalized_floats(normalized, load(job->x, run.first, run.n, x_buffer), mean, inverse, run.n);
+      input_gradient(result, load(job->dy, run.first, run.n, dy_buffer), normalized, (float)(sums.grad / count),
+                     (float)(sums.product / count), factor, run.n);
+      store_floats(job->out.dtype, job->out.data, run.first, run.n, result);
+    }
+  }
+}
+
+bool cpu_normalize_channels_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward) {
+  Channels job = channels_of(backward->x);
+  job.out = values_of(gradients->x);
+  job.weight_grad = values_of(gradients->weight);
+  job.bias_grad = values_of(gradients->bias);
+  job.dy = values_of(backward->dy);
+  job.weight = values_of(backward->weight);
+  job.mean = tensor_data(backward->mean);
+  job.inverse = tensor_data(backward->inverse);
+  parallel_for(job.channels, 8 * job.images * job.elements, differentiate_channels, &job);
+  return true;
+}

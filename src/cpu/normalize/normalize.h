@@ -1,0 +1,34 @@
+/* What normalizations of rows and of channels share. */
+#ifndef FP8_CPU_NORMALIZE_H
+#define FP8_CPU_NORMALIZE_H
+
+#include "core/normalize.h"
+#include "core/tensor.h"
+#include "cpu/convert.h"
+#include "cpu/parallel.h"
+#include "cpu/vectorize.h"
+
+/* A contiguous tensor, or none where data is NULL. */
+typedef struct Values {
+  void *data;
+  DType dtype;
+} Values;
+
+static inline Values values_of(const Tensor *tensor) {
+  if (!tensor) return (Values){0};
+  return (Values){tensor_data(tensor), tensor->dtype};
+}
+
+static inline const float *load(Values values, int64_t start, int n, float *buffer) {
+  return load_floats(values.dtype, values.data, start, n, buffer);
+}
+
+/* Σ g and Σ g · n */
+typedef struct GradientSums {
+  double grad, product;
+} GradientSums;
+
+/* Adds those of a chunk. */
+void cpu_add_gradient_sums(GradientSums *sums, const float *grad, const float *normalized, int n);
+
+#endif
