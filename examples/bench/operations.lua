@@ -6,6 +6,7 @@ package.path = here .. "?.lua;" .. package.path
 local fp8 = require "fp8"
 local core = require "fp8.core"
 local added_up = require "fp8.ops.index.added_up"
+local batch_norm = require "fp8.ops.normalize.batch"
 local measure = require "measure"
 
 local usage = [[
@@ -71,6 +72,15 @@ local operations = {
   {"nonzero", function(i) return i.mask:nonzero() end, only = "f32"},
   {"masked_select", function(i) return i.x:masked_select(i.mask) end},
   {"conv2d 3x3", function(i) return fp8.conv2d(i.images, i.filters, nil, {padding = 1}) end},
+  {"batch_norm", function(i) return batch_norm(i.images, i.shares, i.shares, 1e-5) end},
+  {"gradients of batch_norm", function(i)
+    local known = i.statistics
+    local gradients = core.normalize_backward {
+      by_channel = true, x = known.x, dy = known.dy, mean = known.mean, inverse = known.inverse, weight = i.shares,
+      want_x = true, want_weight = true, bias_dtype = core.dtype(i.shares),
+    }
+    return gradients.x, gradients.weight, gradients.bias
+  end},
   {"max_pool2d", function(i) return fp8.max_pool2d(i.images, 2) end},
 }
 
@@ -107,6 +117,12 @@ local function inputs_of(rows, columns, dtype, device)
     columns = function() return integers(columns, columns) end,
     places = function() return integers(columns, rows, columns) end,
     images = function() return fp8.randn(images, channels, side, side, place) end,
+    shares = function() return fp8.randn(channels, place) end, -- one a channel
+    statistics = function(i)
+      local x = i.images:view(images, channels, side * side)
+      local _, mean, inverse = core.batch_norm(x, i.shares, i.shares, 1e-5)
+      return {x = x, dy = i.images:roll(1):view(x.shape), mean = mean, inverse = inverse}
+    end,
     filters = function() return fp8.randn(channels, channels, 3, 3, place) end,
   }
   return setmetatable({}, {__index = function(inputs, name)
@@ -169,7 +185,9 @@ local function serve(settings)
     local name, rows, columns, dtype = request:match "^(%S+) (%d+)x(%d+) (%S+)$"
     if sets_of ~= rows .. columns .. dtype then
       for _, set in ipairs(sets) do
-        for _, tensor in pairs(set) do core.free(tensor) end
+        for _, value in pairs(set) do
+          for _, tensor in pairs(core.is_tensor(value) and {value} or value) do core.free(tensor) end
+        end
       end
       sets = {}
       for i = 1, settings.sets do sets[i] = inputs_of(tonumber(rows), tonumber(columns), dtype, settings.device) end

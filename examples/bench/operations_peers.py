@@ -60,6 +60,9 @@ OPERATIONS = {
     "nonzero": lambda i: i.mask.nonzero(),
     "masked_select": lambda i: i.x.masked_select(i.mask),
     "conv2d 3x3": lambda i: functional.conv2d(i.images, i.filters, padding=1),
+    "batch_norm": lambda i: functional.batch_norm(i.images, None, None, i.shares, i.shares, training=True),
+    "gradients of batch_norm": lambda i: torch.ops.aten.native_batch_norm_backward(
+        i.dy, i.images, i.shares, None, None, *i.statistics, True, 1e-5, [True, True, True]),
     "max_pool2d": lambda i: functional.max_pool2d(i.images, 2),
 }
 REDUCTIONS = {
@@ -99,6 +102,10 @@ class Inputs:
             "columns": lambda: integers(columns, columns),
             "places": lambda: integers(columns, rows, columns),
             "images": lambda: normal(images, channels, side, side),
+            "shares": lambda: normal(channels),
+            "dy": lambda: self.images.roll(1),
+            "statistics": lambda: torch.ops.aten.native_batch_norm(
+                self.images, self.shares, self.shares, None, None, True, 0.1, 1e-5)[1:],
             "filters": lambda: normal(channels, channels, 3, 3),
         }
 
