@@ -75,6 +75,12 @@ void *stream_direct(const Stream *stream, int64_t start, int n) {
   return stream_address(stream, start);
 }
 
+bool stream_is_one(const Stream *stream, int64_t start, int n) {
+  int last = stream->rank - 1;
+  if (!stream->data) return true;
+  return stream->stride[last] == 0 && start % stream->size[last] + n <= stream->size[last];
+}
+
 /* n times the same element. */
 VECTORIZE static void repeat(void *out, const void *in, int64_t n, size_t element) {
   switch (element) {

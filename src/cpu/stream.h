@@ -36,6 +36,9 @@ char *stream_address(const Stream *stream, int64_t position);
 /* Address of elements start … start + n - 1 if they are contiguous in memory, else NULL. */
 void *stream_direct(const Stream *stream, int64_t start, int n);
 
+/* Whether elements start … start + n - 1 are one and the same. */
+bool stream_is_one(const Stream *stream, int64_t start, int n);
+
 /* Elements start … start + n - 1 (n at most CHUNK): where they are if contiguous there, otherwise copied into
  * `scratch`. */
 const void *stream_read(const Stream *stream, int64_t start, int n, void *scratch);

@@ -96,6 +96,19 @@ VECTORIZE static void binary_floats(int op, float *restrict out, const float *co
   trap_missing_case();
 }
 
+/* The same of b = in[1][0] for all: sums, differences, products and quotients. */
+VECTORIZE static void floats_beside_one(int op, float *restrict out, const float *const *in, int n) {
+  const float *restrict x = in[0], number = in[1][0];
+  if (op == BINARY_ADD || op == BINARY_SUB) {
+    const float term = op == BINARY_ADD ? number : -number;
+    for (int i = 0; i < n; i++) out[i] = x[i] + term;
+  } else if (op == BINARY_MUL) {
+    for (int i = 0; i < n; i++) out[i] = x[i] * number;
+  } else {
+    for (int i = 0; i < n; i++) out[i] = x[i] / number;
+  }
+}
+
 VECTORIZE static void square_floats(int op, float *restrict out, const float *const *in, int n) {
   (void)op;
   const float *restrict x = in[0];
@@ -108,11 +121,12 @@ VECTORIZE static void cube_floats(int op, float *restrict out, const float *cons
   for (int i = 0; i < n; i++) out[i] = x[i] * x[i] * x[i];
 }
 
-static FloatKernel kernel_of(BinaryOp op, Operand b) {
+static ElementwiseKernels kernels_of(BinaryOp op, Operand b) {
   bool number = op == BINARY_POW && !b.tensor;
-  if (number && b.number.value == 2) return square_floats;
-  if (number && b.number.value == 3) return cube_floats;
-  return binary_floats;
+  if (number && b.number.value == 2) return (ElementwiseKernels){.floats = square_floats};
+  if (number && b.number.value == 3) return (ElementwiseKernels){.floats = cube_floats};
+  bool simple = op == BINARY_ADD || op == BINARY_SUB || op == BINARY_MUL || op == BINARY_DIV;
+  return (ElementwiseKernels){.floats = binary_floats, .beside_one = simple ? floats_beside_one : NULL};
 }
 
 /* In unsigned arithmetic, which wraps around where signed arithmetic is undefined. */
@@ -142,6 +156,8 @@ VECTORIZE static void binary_integers(int op, int64_t *restrict out, const int64
 bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
   bool integer = keeps_integers(binary_class(op)) && dtype_is_integer(out->dtype) && operand_is_integer(a) &&
                  operand_is_integer(b);
-  elementwise(out, (Operand[]){a, b}, 2, op, kernel_of(op, b), integer ? binary_integers : NULL);
+  ElementwiseKernels kernels = kernels_of(op, b);
+  kernels.integers = integer ? binary_integers : NULL;
+  elementwise(out, (Operand[]){a, b}, 2, op, kernels);
   return true;
 }

@@ -7,8 +7,7 @@
 
 typedef struct Elementwise {
   int op, inputs;
-  FloatKernel float_kernel;
-  IntegerKernel integer_kernel;
+  ElementwiseKernels kernels;
   Stream out, in[ELEMENTWISE_MAX_INPUTS];
   bool in_place; /* out is also an input: kernels are promised that they never write what they read */
 } Elementwise;
@@ -22,11 +21,14 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
   }
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
+    bool beside_one = job->kernels.beside_one && stream_is_one(&job->in[1], start, n);
     for (int i = 0; i < job->inputs; i++) {
-      if (job->in[i].data) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
+      int taken = beside_one && i == 1 ? 1 : n;
+      if (job->in[i].data) in[i] = stream_floats(&job->in[i], start, taken, &in_chunk[i]);
     }
     float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
-    job->float_kernel(job->op, out, in, n);
+    FloatKernel kernel = beside_one ? job->kernels.beside_one : job->kernels.floats;
+    kernel(job->op, out, in, n);
     stream_store_floats(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -44,7 +46,7 @@ static void run_integers(int64_t begin, int64_t end, const void *context) {
       if (job->in[i].data) in[i] = stream_integers(&job->in[i], start, n, &in_chunk[i]);
     }
     int64_t *out = job->in_place ? out_chunk.integers : stream_integer_target(&job->out, start, n, &out_chunk);
-    job->integer_kernel(job->op, out, in, n);
+    job->kernels.integers(job->op, out, in, n);
     stream_store_wrapped_integers(&job->out, start, n, out, &out_chunk);
   }
 }
@@ -70,9 +72,8 @@ static void sort_dimensions(Tensor *views, int count) {
   }
 }
 
-void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel float_kernel,
-                 IntegerKernel integer_kernel) {
-  Elementwise job = {.op = op, .inputs = inputs, .float_kernel = float_kernel, .integer_kernel = integer_kernel};
+void elementwise(Tensor *out, const Operand *in, int inputs, int op, ElementwiseKernels kernels) {
+  Elementwise job = {.op = op, .inputs = inputs, .kernels = kernels};
   Tensor views[1 + ELEMENTWISE_MAX_INPUTS] = {*out};
   int tensors = 1;
   for (int i = 0; i < inputs; i++) {
@@ -86,5 +87,5 @@ void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel
   for (int i = 0; i < inputs; i++) {
     job.in[i] = in[i].tensor ? stream_of(&views[tensors++]) : stream_of_operand(&in[i]);
   }
-  parallel_chunks(job.out.count, 1, integer_kernel ? run_integers : run_floats, &job);
+  parallel_chunks(job.out.count, 1, kernels.integers ? run_integers : run_floats, &job);
 }

@@ -10,8 +10,14 @@ enum { ELEMENTWISE_MAX_INPUTS = 3 };
 typedef void (*FloatKernel)(int op, float *restrict out, const float *const *in, int n);
 typedef void (*IntegerKernel)(int op, int64_t *restrict out, const int64_t *const *in, int n);
 
-/* out = op(in[0], …, in[inputs - 1]), in 64-bit integers if `integer_kernel` is not NULL, else in float32. */
-void elementwise(Tensor *out, const Operand *in, int inputs, int op, FloatKernel float_kernel,
-                 IntegerKernel integer_kernel);
+/* Kernels of an operation. */
+typedef struct ElementwiseKernels {
+  FloatKernel floats;
+  FloatKernel beside_one;  /* of two inputs, the second of which is in[1][0] for all elements; or NULL */
+  IntegerKernel integers;  /* NULL: computed in float32 */
+} ElementwiseKernels;
+
+/* out = op(in[0], …, in[inputs - 1]), in 64-bit integers or in float32. */
+void elementwise(Tensor *out, const Operand *in, int inputs, int op, ElementwiseKernels kernels);
 
 #endif

@@ -62,7 +62,17 @@ static void set_slice(char *to, const char *source, bool one_value, int n, size_
   }
 }
 
+/* Whether x[index[i]] takes source[i]. */
+static bool is_plain(const Run *run) {
+  return run->stride == 1 && run->index_step == 1 && run->step == 0 && run->source_step == 1;
+}
+
 static void combine_floats(const Run *run, float *x, const float *source, ScatterRule rule) {
+  if (rule == SCATTER_SUM && is_plain(run)) {
+    const int64_t *index = run->index;
+    for (int i = 0, n = run->n; i < n; i++) x[index[i]] += source[i];
+    return;
+  }
   for (int i = 0; i < run->n; i++) {
     float *to = x + target_of(run, i);
     *to = scatter_float(rule, *to, source[i * run->source_step]);

@@ -103,14 +103,42 @@ bool cpu_normalize_channels(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *
 
 /* --- backward --- */
 
-VECTORIZE static void normalized_floats(float *restrict out, const float *restrict x, RowMean mean, float inverse,
-                                        int n) {
-  for (int i = 0; i < n; i++) out[i] = normalized_value(x[i], mean, inverse);
+/* Σ dy and Σ dy · n, where n is x normalized. */
+typedef struct GradientSums {
+  double dy, product;
+} GradientSums;
+
+VECTORIZE static void add_gradient_sums(GradientSums *sums, const float *restrict dy, const float *restrict x,
+                                        RowMean mean, float inverse, int n) {
+  enum { LANES = 32 }; /* so that this is a loop over vectors */
+  double of_dy[LANES] = {0}, of_product[LANES] = {0};
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    for (int j = 0; j < LANES; j++) {
+      of_dy[j] += (double)dy[i + j];
+      of_product[j] += (double)(dy[i + j] * normalized_value(x[i + j], mean, inverse));
+    }
+  }
+  for (int j = 0; i < n; i++, j++) {
+    of_dy[j] += (double)dy[i];
+    of_product[j] += (double)(dy[i] * normalized_value(x[i], mean, inverse));
+  }
+  for (int width = LANES / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) {
+      of_dy[j] += of_dy[j + width];
+      of_product[j] += of_product[j + width];
+    }
+  }
+  sums->dy += of_dy[0];
+  sums->product += of_product[0];
 }
 
-VECTORIZE static void input_gradient(float *restrict out, const float *restrict dy, const float *restrict normalized,
-                                     float mean_dy, float mean_product, float factor, int n) {
-  for (int i = 0; i < n; i++) out[i] = factor * (dy[i] - mean_dy - normalized[i] * mean_product);
+VECTORIZE static void input_gradient(float *restrict out, const float *restrict dy, const float *restrict x,
+                                     RowMean mean, float inverse, float mean_dy, float mean_product, float factor,
+                                     int n) {
+  for (int i = 0; i < n; i++) {
+    out[i] = factor * (dy[i] - mean_dy - normalized_value(x[i], mean, inverse) * mean_product);
+  }
 }
 
 static void store_one(Values values, int64_t channel, double value) {
@@ -120,24 +148,24 @@ static void store_one(Values values, int64_t channel, double value) {
 
 static void differentiate_channels(int64_t begin, int64_t end, const void *context) {
   const Channels *job = context;
-  float x_buffer[CHUNK], dy_buffer[CHUNK], normalized[CHUNK], result[CHUNK];
+  float x_buffer[CHUNK], dy_buffer[CHUNK], buffer[CHUNK];
   for (int64_t channel = begin; channel < end; channel++) {
     RowMean mean = kept_mean(job, channel);
     float inverse = job->inverse[channel], factor = inverse * parameter_of(job->weight, channel, 1);
     GradientSums sums = {0};
     for (Run run = before_runs(); next_run(job, channel, &run);) {
-      normalized_floats(normalized, load(job->x, run.first, run.n, x_buffer), mean, inverse, run.n);
-      cpu_add_gradient_sums(&sums, load(job->dy, run.first, run.n, dy_buffer), normalized, run.n);
+      add_gradient_sums(&sums, load(job->dy, run.first, run.n, dy_buffer), load(job->x, run.first, run.n, x_buffer), mean,
+                        inverse, run.n);
     }
     store_one(job->weight_grad, channel, sums.product);
-    store_one(job->bias_grad, channel, sums.grad);
+    store_one(job->bias_grad, channel, sums.dy);
     if (!job->out.data) continue;
-    double count = count_of(job);
+    float mean_dy = (float)(sums.dy / count_of(job)), mean_product = (float)(sums.product / count_of(job));
     for (Run run = before_runs(); next_run(job, channel, &run);) {
-      normalized_floats(normalized, load(job->x, run.first, run.n, x_buffer), mean, inverse, run.n);
-      input_gradient(result, load(job->dy, run.first, run.n, dy_buffer), normalized, (float)(sums.grad / count),
-                     (float)(sums.product / count), factor, run.n);
-      store_floats(job->out.dtype, job->out.data, run.first, run.n, result);
+      float *out = job->out.dtype == DTYPE_F32 ? (float *)job->out.data + run.first : buffer;
+      input_gradient(out, load(job->dy, run.first, run.n, dy_buffer), load(job->x, run.first, run.n, x_buffer), mean,
+                     inverse, mean_dy, mean_product, factor, run.n);
+      store_floats(job->out.dtype, job->out.data, run.first, run.n, out);
     }
   }
 }

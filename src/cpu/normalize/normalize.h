@@ -23,12 +23,4 @@ static inline const float *load(Values values, int64_t start, int n, float *buff
   return load_floats(values.dtype, values.data, start, n, buffer);
 }
 
-/* Σ g and Σ g · n */
-typedef struct GradientSums {
-  double grad, product;
-} GradientSums;
-
-/* Adds those of a chunk. */
-void cpu_add_gradient_sums(GradientSums *sums, const float *grad, const float *normalized, int n);
-
 #endif

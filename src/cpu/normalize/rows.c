@@ -177,6 +177,36 @@ VECTORIZE static void add_values(double *restrict sum, const float *restrict a, 
   for (int i = 0; i < n; i++) sum[i] += (double)a[i];
 }
 
+/* Σ g and Σ g · n */
+typedef struct GradientSums {
+  double grad, product;
+} GradientSums;
+
+VECTORIZE static void add_gradient_sums(GradientSums *sums, const float *restrict grad,
+                                        const float *restrict normalized, int n) {
+  enum { LANES = 32 }; /* so that this is a loop over vectors */
+  double of_grad[LANES] = {0}, of_product[LANES] = {0};
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    for (int j = 0; j < LANES; j++) {
+      of_grad[j] += (double)grad[i + j];
+      of_product[j] += (double)(grad[i + j] * normalized[i + j]);
+    }
+  }
+  for (; i < n; i++) {
+    of_grad[0] += (double)grad[i];
+    of_product[0] += (double)(grad[i] * normalized[i]);
+  }
+  for (int width = LANES / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; j++) {
+      of_grad[j] += of_grad[j + width];
+      of_product[j] += of_product[j + width];
+    }
+  }
+  sums->grad += of_grad[0];
+  sums->product += of_product[0];
+}
+
 VECTORIZE static void input_gradient(float *restrict out, const float *restrict g, const float *restrict normalized,
                                      float mean_g, float mean_product, float inverse, int n) {
   for (int i = 0; i < n; i++) out[i] = inverse * (g[i] - mean_g - normalized[i] * mean_product);
@@ -189,7 +219,7 @@ static void backward_row(const Normalize *job, int64_t row, double *weight_sums,
     load_chunk(job, row, start, n, chunk);
     if (weight_sums) add_products(weight_sums + start, chunk->dy, chunk->normalized, n);
     if (bias_sums) add_values(bias_sums + start, chunk->dy, n);
-    if (job->out.data) cpu_add_gradient_sums(&sums, chunk->grad, chunk->normalized, n);
+    if (job->out.data) add_gradient_sums(&sums, chunk->grad, chunk->normalized, n);
   }
   if (!job->out.data) return;
   double columns = (double)job->columns;
