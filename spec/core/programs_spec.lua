@@ -50,6 +50,12 @@ for name in ([[
   elsewhere["fp8." .. name], elsewhere["x:" .. name] = "beside PyTorch's in ops/patches", "see fp8." .. name
 end
 for name in ([[
+  cummax cummin logcumsumexp logaddexp diff nansum nanmean nanmedian amax amin aminmax std_mean var_mean softmin
+  heaviside kron cross tensordot cdist mm trace diagonal repeat_interleave put put_ expand_as view_as reshape_as type_as
+]]):gmatch "%S+" do
+  elsewhere["fp8." .. name], elsewhere["x:" .. name] = "composed of others, in ops/composed_spec", "see fp8." .. name
+end
+for name in ([[
   take take_along_dim scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_add
   index_add_ index_copy index_copy_ index_fill index_fill_ index_put index_put_ masked_scatter masked_scatter_
 ]]):gmatch "%S+" do

@@ -9,7 +9,19 @@ local kinds_of = {}
 for names, kinds in ([[
   sum mean prod max min argmax argmin logsumexp any all core.norm: tensor dimensions boolean
   norm: tensor norm dimensions boolean
-  cumsum cumprod cumsum_ cumprod_: tensor dimension
+  cumsum cumprod cumsum_ cumprod_ cummax cummin logcumsumexp softmin: tensor dimension
+  diff: tensor small dimension
+  nansum nanmean amax amin aminmax: tensor dimensions boolean
+  nanmedian: tensor dimension boolean
+  expand_as view_as reshape_as type_as kron logaddexp heaviside: tensor tensor
+  cross: across across dimension
+  tensordot: across across small
+  cdist: matrix matrix norm
+  mm: matrix square
+  trace: matrix
+  diagonal: tensor dimension dimension dimension
+  repeat_interleave: tensor small dimension
+  put put_: tensor index tensor boolean
   sort argsort: tensor dimension boolean boolean
   core.sort core.cumsum core.cumprod: tensor dimension boolean
   msort: tensor
@@ -17,7 +29,7 @@ for names, kinds in ([[
   kthvalue: tensor small dimension boolean
   median: tensor dimension boolean
   quantile: tensor fraction dimension boolean
-  var std: tensor dimensions deviation_options
+  var std var_mean std_mean: tensor dimensions deviation_options
   isclose allclose: tensor tensor small small boolean
   equal: tensor tensor
   add sub mul div pow maximum minimum eq ne lt le gt ge add_ sub_ mul_ div_ copy_: tensor tensor

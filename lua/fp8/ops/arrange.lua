@@ -121,6 +121,21 @@ function arrange.tile(x, ...)
   return y == start and copy.clone(y) or y
 end
 
+--- x:repeat_interleave(times [, dim]): each position of a dimension repeated so many times, one after the other; without
+-- dim the elements are taken in a row.
+--   fp8.tensor({1, 2}):repeat_interleave(2) --> {1, 1, 2, 2}
+function arrange.repeat_interleave(x, times, dimension)
+  check.tensor("repeat_interleave", 1, x)
+  check.whole("repeat_interleave", "the number of times", times, 0)
+  if dimension == nil then x, dimension = view.reshape(x, -1), 1 end
+  dimension = check.dimension("repeat_interleave", x, dimension)
+  local shape = core.shape(x)
+  local wide = {unpack(shape)}
+  table.insert(wide, dimension + 1, times)
+  shape[dimension] = shape[dimension] * times
+  return view.reshape(copy.contiguous(view.expand(view.unsqueeze(x, dimension + 1), wide)), shape)
+end
+
 local function reversed(x, dimensions)
   for _, dimension in ipairs(dimensions) do
     local last = core.size(x, dimension) - 1

@@ -1,6 +1,7 @@
 --- Softmax along a dimension.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local unary = require "fp8.ops.elementwise.unary"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 
@@ -28,5 +29,9 @@ function softmax.log_softmax(x, dimension)
   if needs_grad(x) then record(y, logarithmic, {x}, {y}).dimension = dimension end
   return y
 end
+
+--- exp(-x) / Σ exp(-x) along a dimension.
+--   fp8.tensor({0, math.log(3)}):softmin(1) --> {0.75, 0.25}
+function softmax.softmin(x, dimension) return softmax.softmax(unary.neg(x), dimension) end
 
 return softmax

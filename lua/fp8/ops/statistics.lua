@@ -4,6 +4,7 @@ local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local in_float32 = require "fp8.ops.in_float32"
+local reduce = require "fp8.ops.reduce"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 
@@ -63,6 +64,16 @@ function statistics.var(x, dimensions, options) return measured("var", x, dimens
 --- x:std([dims [, {correction =, keepdim =}]]): the root of the variance. Where it is 0, so is its derivative.
 --   fp8.tensor({{1, 3}, {2, 8}}):std(2, {correction = 0}) --> {1, 3}
 function statistics.std(x, dimensions, options) return measured("std", x, dimensions, options) end
+
+--- x:std_mean([dims [, options]]), x:var_mean([dims [, options]]): x:std or x:var, and x:mean.
+--   {fp8.tensor({1, 3}):std_mean(nil, {correction = 0})} --> {1, 2}
+--   {fp8.tensor({1, 3}):var_mean()} --> {2, 2}
+local function with_mean(measure)
+  return function(x, dimensions, options)
+    return measure(x, dimensions, options), reduce.mean(x, dimensions, options and options.keepdim)
+  end
+end
+statistics.std_mean, statistics.var_mean = with_mean(statistics.std), with_mean(statistics.var)
 
 local log_sum = {
   name = "logsumexp",

@@ -50,7 +50,7 @@ support.each_device(function(device)
       })
       assert.same({1, 2}, select(2, x:unique {return_counts = true}):totable())
       assert.same({1, 0, 1}, select(2, x:unique {return_inverse = true}):totable())
-      support.fails("unique: unknown option dim", function() x:unique {dim = 1} end)
+      support.fails("unique: unknown option dimension", function() x:unique {dimension = 1} end)
       support.fails("unique: argument 1: tensor expected, got number", function() fp8.unique(3) end)
     end)
 

@@ -36,6 +36,12 @@ end
 choice.logical_and, choice.logical_or = logical(core.logical_and), logical(core.logical_or)
 choice.logical_xor = logical(core.logical_xor)
 
+local function coordinates(condition)
+  local rows, list = core.nonzero(core.ne(condition, 0)), {}
+  for i = 1, core.size(rows, 2) do list[i] = core.select(rows, 2, i) end
+  return list
+end
+
 local choosing = {
   name = "where",
   backward = function(node, grad, condition)
@@ -45,9 +51,12 @@ local choosing = {
 }
 
 --- a where `condition` (a tensor) is not 0, else b; all three broadcast, a and b may be numbers. As a method,
--- a:where(condition, b).
+-- a:where(condition, b). Of a condition alone, as PyTorch has it, the list of the coordinates from 0, a vector for each
+-- dimension, of the elements that are not 0: it waits for the device.
 --   fp8.where(fp8.tensor({1, 0}), fp8.tensor({5, 6}), 0) --> {5, 0}
+--   fp8.where(fp8.tensor {{0, 1}, {1, 0}}) --> {{0, 1}, {1, 0}}
 function choice.where(condition, a, b)
+  if a == nil and b == nil and core.is_tensor(condition) then return coordinates(condition) end
   local y = where(condition, a, b)
   if needs_grad(a, b) then record(y, choosing, {a, b}, {condition}) end
   return y

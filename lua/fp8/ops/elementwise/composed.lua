@@ -2,7 +2,9 @@
 local check_options = require "fp8.check_options"
 local binary = require "fp8.ops.elementwise.binary"
 local choice = require "fp8.ops.elementwise.choice"
+local core = require "fp8.core"
 local in_float32 = require "fp8.ops.in_float32"
+local unary = require "fp8.ops.elementwise.unary"
 
 local add, mul, sub = binary.add, binary.mul, binary.sub
 
@@ -52,6 +54,22 @@ end
 --   fp8.tensor({0, 10}):lerp(fp8.tensor {4, 20}, 0.25) --> {1, 12.5}
 function composed.lerp(x, y, weight)
   return in_float32(type(weight) == "number" and interpolate_by_number or interpolate, x, y, weight)
+end
+
+-- From the larger one, so that no power overflows; of equal infinities that itself.
+local function log_of_sum(x, y)
+  local distance = choice.where(choice.eq(x, y), 0, sub(x, y))
+  return add(binary.maximum(x, y), unary.log1p(unary.exp(unary.neg(unary.abs(distance)))))
+end
+
+--- x:logaddexp(y): ln(e^x + e^y), where no power overflows.
+--   fp8.tensor({1000}):logaddexp(fp8.tensor {1000}) --> {1000.6931472}
+function composed.logaddexp(x, y) return in_float32(log_of_sum, x, y) end
+
+--- x:heaviside(values): 0 below 0, 1 above, and `values`, a tensor or a number, at 0; 0 of NaN, as in PyTorch. Not differentiable.
+--   fp8.tensor({-2, 0, 3}):heaviside(0.5) --> {0, 0.5, 1}
+function composed.heaviside(x, values)
+  return core.where(core.eq(x, 0), values, core.to(core.gt(x, 0), {dtype = core.dtype(x)}))
 end
 
 return composed

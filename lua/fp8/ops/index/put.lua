@@ -151,6 +151,23 @@ function put.index_put(x, positions, values, accumulate)
   return view.view(y, shape)
 end
 
+--- x:put(positions, values [, accumulate]): x with the values at positions of its elements taken in a row, as x:take
+-- counts them; with true for `accumulate` they are added. As many values as positions, or a number.
+--   fp8.zeros(2, 2):put(fp8.tensor({3, 0}, {dtype = "i64"}), fp8.tensor {5, 6}) --> {{6, 0}, {0, 5}}
+--   fp8.zeros(2):put_(fp8.tensor({1}, {dtype = "i64"}), 5) --> {0, 5}
+function put.put(x, positions, values, accumulate)
+  check.tensor("put", 1, x)
+  check.tensor("put", 2, positions)
+  if core.is_tensor(values) then
+    if core.numel(values) ~= core.numel(positions) then
+      raise(("put: %d values for %d positions"):format(core.numel(values), core.numel(positions)))
+    end
+    values = view.reshape(values, -1)
+  end
+  local flat = core.view(core.contiguous(positions), {-1})
+  return view.view(put.index_put(view.reshape(x, -1), {flat}, values, accumulate), core.shape(x))
+end
+
 --- x:masked_scatter(mask, source): x with the elements of `source`, in a row, where a u8 tensor that broadcasts to x is
 -- not 0. It waits for the device: the mask says how many are needed.
 --   fp8.zeros(3):masked_scatter(fp8.tensor({1, 0, 1}, {dtype = "u8"}), fp8.tensor {5, 6}) --> {5, 0, 6}
@@ -179,6 +196,7 @@ local function by_copy(name, compute)
 end
 
 by_copy("index_put", put.index_put)
+by_copy("put", put.put)
 by_copy("masked_scatter", put.masked_scatter)
 
 

@@ -30,6 +30,10 @@ end
 --   fp8.ones(2, 3, 4):bmm(fp8.ones(2, 4, 5)).shape --> {2, 3, 5}
 products.bmm = product("bmm", 3, 3)
 
+--- a:mm(b): the product of two matrices (m, k) and (k, n).
+--   fp8.ones(2, 3):mm(fp8.ones(3, 4)).shape --> {2, 4}
+products.mm = product("mm", 2, 2)
+
 --- a:mv(b): a matrix (m, k) times a vector (k).
 --   fp8.tensor({{1, 2}, {3, 4}}):mv(fp8.tensor {1, 10}) --> {21, 43}
 products.mv = product("mv", 2, 1)
