@@ -79,7 +79,8 @@ bool cuda_copy(Tensor *out, const Tensor *src, bool saturate) {
 }
 
 static CopiedPart part_of(const ElementwisePlan *plan) {
-  CopiedPart part = {.out = plan->operand[0].data, .in = plan->operand[1].data, .rank = plan->rank, .count = plan->count};
+  CopiedPart part = {
+      .out = plan->operand[0].data, .in = plan->operand[1].data, .rank = plan->rank, .count = plan->count};
   for (int d = 0; d < plan->rank; d++) {
     part.size[d] = plan->size[d];
     part.out_stride[d] = plan->operand[0].stride[d];

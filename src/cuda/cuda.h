@@ -172,7 +172,7 @@ bool cuda_normalize_backward(const NormalizeGradients *gradients, const Normaliz
 
 /* normalize/channels.c */
 bool cuda_normalize_channels(Tensor *out, Tensor *mean, Tensor *inverse, Tensor *variance,
-                            const Normalization *normalization);
+                             const Normalization *normalization);
 bool cuda_normalize_channels_backward(const NormalizeGradients *gradients, const NormalizeBackward *backward);
 
 /* dropout.c */

@@ -121,8 +121,8 @@ function arrange.tile(x, ...)
   return y == start and copy.clone(y) or y
 end
 
---- x:repeat_interleave(times [, dim]): each position of a dimension repeated so many times, one after the other; without
--- dim the elements are taken in a row.
+--- x:repeat_interleave(times [, dim]): each position of a dimension repeated so many times, one after the other;
+-- without dim the elements are taken in a row.
 --   fp8.tensor({1, 2}):repeat_interleave(2) --> {1, 1, 2, 2}
 function arrange.repeat_interleave(x, times, dimension)
   check.tensor("repeat_interleave", 1, x)

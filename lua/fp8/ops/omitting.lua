@@ -33,8 +33,8 @@ function omitting.nanmean(x, dimensions, keepdim)
   return in_float32(mean_of_numbers, x, dimensions, keepdim)
 end
 
---- x:nanmedian([dim [, keepdim]]): x:median of the elements that are not NaN; NaN of none. Without a dimension it waits for
--- the device, to learn how many there are.
+--- x:nanmedian([dim [, keepdim]]): x:median of the elements that are not NaN; NaN of none. Without a dimension it waits
+-- for the device, to learn how many there are.
 --   fp8.tensor({5, 0 / 0, 1, 4, 2}):nanmedian() --> 2
 --   fp8.tensor({{5, 0 / 0, 4}, {0, 9, 3}}):nanmedian(2) --> {4, 3}
 function omitting.nanmedian(x, dimension, keepdim)

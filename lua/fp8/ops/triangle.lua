@@ -69,8 +69,8 @@ function triangle.diag(x, diagonal)
   return picked(x, diagonal)
 end
 
---- x:diagonal([diagonal [, dim [, other]]]): the diagonals of the matrices that two dimensions (the first two if left out)
--- make up, as the last dimension; with memory of its own.
+--- x:diagonal([diagonal [, dim [, other]]]): the diagonals of the matrices that two dimensions (the first two if left
+-- out) make up, as the last dimension; with memory of its own.
 --   fp8.tensor({{1, 2}, {3, 4}}):diagonal() --> {1, 4}
 function triangle.diagonal(x, diagonal, dimension, other)
   dimension, other = check.dimension("diagonal", x, dimension or 1), check.dimension("diagonal", x, other or 2)

@@ -13,8 +13,8 @@ typedef void (*IntegerKernel)(int op, int64_t *restrict out, const int64_t *cons
 /* Kernels of an operation. */
 typedef struct ElementwiseKernels {
   FloatKernel floats;
-  FloatKernel beside_one;  /* of two inputs, the second of which is in[1][0] for all elements; or NULL */
-  IntegerKernel integers;  /* NULL: computed in float32 */
+  FloatKernel beside_one; /* of two inputs, the second of which is in[1][0] for all elements; or NULL */
+  IntegerKernel integers; /* NULL: computed in float32 */
 } ElementwiseKernels;
 
 /* out = op(in[0], …, in[inputs - 1]), in 64-bit integers or in float32. */

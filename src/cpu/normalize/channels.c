@@ -154,8 +154,8 @@ static void differentiate_channels(int64_t begin, int64_t end, const void *conte
     float inverse = job->inverse[channel], factor = inverse * parameter_of(job->weight, channel, 1);
     GradientSums sums = {0};
     for (Run run = before_runs(); next_run(job, channel, &run);) {
-      add_gradient_sums(&sums, load(job->dy, run.first, run.n, dy_buffer), load(job->x, run.first, run.n, x_buffer), mean,
-                        inverse, run.n);
+      add_gradient_sums(&sums, load(job->dy, run.first, run.n, dy_buffer), load(job->x, run.first, run.n, x_buffer),
+                        mean, inverse, run.n);
     }
     store_one(job->weight_grad, channel, sums.product);
     store_one(job->bias_grad, channel, sums.dy);

@@ -13,11 +13,8 @@ static NormalizeTotal total_of(const Tensor *tensor) {
 }
 
 static ChannelsPlan plan_of(const Tensor *x) {
-  return (ChannelsPlan){.x = tensor_data(x),
-                        .dtype = x->dtype,
-                        .images = x->size[0],
-                        .channels = x->size[1],
-                        .elements = x->size[2]};
+  return (ChannelsPlan){
+      .x = tensor_data(x), .dtype = x->dtype, .images = x->size[0], .channels = x->size[1], .elements = x->size[2]};
 }
 
 static bool run(const CudaDevice *device, ChannelsPlan *plan, const char *name) {

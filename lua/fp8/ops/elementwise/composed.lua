@@ -66,7 +66,8 @@ end
 --   fp8.tensor({1000}):logaddexp(fp8.tensor {1000}) --> {1000.6931472}
 function composed.logaddexp(x, y) return in_float32(log_of_sum, x, y) end
 
---- x:heaviside(values): 0 below 0, 1 above, and `values`, a tensor or a number, at 0; 0 of NaN, as in PyTorch. Not differentiable.
+--- x:heaviside(values): 0 below 0, 1 above, and `values`, a tensor or a number, at 0; 0 of NaN, as in PyTorch. Not
+-- differentiable.
 --   fp8.tensor({-2, 0, 3}):heaviside(0.5) --> {0, 0.5, 1}
 function composed.heaviside(x, values)
   return core.where(core.eq(x, 0), values, core.to(core.gt(x, 0), {dtype = core.dtype(x)}))

@@ -13,8 +13,8 @@ local raise = core.raise
 
 local tensor_products = {}
 
---- a:kron(b): the Kronecker product, each element of a times the whole of b, in the place of that element; of up to four
--- dimensions, leading ones of size 1 are added where one has fewer.
+--- a:kron(b): the Kronecker product, each element of a times the whole of b, in the place of that element; of up to
+-- four dimensions, leading ones of size 1 are added where one has fewer.
 --   fp8.tensor({1, 10}):kron(fp8.tensor {1, 2}) --> {1, 2, 10, 20}
 function tensor_products.kron(a, b)
   check.tensor("kron", 1, a)
@@ -43,7 +43,8 @@ local function cross(a, b, dimension)
   return join.cat(parts, dimension)
 end
 
---- a:cross(b [, dim]): the vector products of vectors of 3 along a dimension (the last if left out); the others broadcast.
+--- a:cross(b [, dim]): the vector products of vectors of 3 along a dimension (the last if left out); the others
+-- broadcast.
 --   fp8.tensor({1, 0, 0}):cross(fp8.tensor {0, 1, 0}) --> {0, 0, 1}
 function tensor_products.cross(a, b, dimension)
   dimension = check.dimension("cross", a, dimension or -1)
@@ -93,9 +94,9 @@ local function as_matrix(x, list, last)
   return view.reshape(turned, last and {rest, count} or {count, rest}), sizes
 end
 
---- a:tensordot(b [, dims]): the sums of products over the last `dims` dimensions of a and the first of b (2 if left out),
--- or over the dimensions {of a, of b}, each a list; the others of a come first in the result, then those of b. One dtype of
--- f32, f16 and bf16.
+--- a:tensordot(b [, dims]): the sums of products over the last `dims` dimensions of a and the first of b (2 if left
+-- out), or over the dimensions {of a, of b}, each a list; the others of a come first in the result, then those of b.
+-- One dtype of f32, f16 and bf16.
 --   fp8.ones(2, 3, 4):tensordot(fp8.ones(3, 4, 5)).shape --> {2, 5}
 --   fp8.ones(2, 3):tensordot(fp8.ones(4, 2), {{1}, {2}}).shape --> {3, 4}
 function tensor_products.tensordot(a, b, dimensions)
@@ -118,8 +119,8 @@ local function distances(a, b, p)
   return reduce.norm(elementwise.sub(view.unsqueeze(a, -2), view.unsqueeze(b, -3)), p, -1)
 end
 
---- a:cdist(b [, p]): the distances (…, m, n), by the p-norm (2 if left out), of each of the vectors a (…, m, features) from
--- each of b (…, n, features). It takes as much memory as all their differences.
+--- a:cdist(b [, p]): the distances (…, m, n), by the p-norm (2 if left out), of each of the vectors a (…, m, features)
+-- from each of b (…, n, features). It takes as much memory as all their differences.
 --   fp8.tensor({{0, 0}, {3, 0}}):cdist(fp8.tensor {{0, 4}}) --> {{4}, {5}}
 function tensor_products.cdist(a, b, p)
   for position, x in ipairs {a, b} do

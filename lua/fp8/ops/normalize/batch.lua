@@ -4,8 +4,8 @@ local core = require "fp8.core"
 
 local free, needs_grad, record = core.free, autograd.needs_grad, autograd.record
 
--- What a channel has of an image lies side by side, and is taken as a run. Where such runs are short, all images' are brought
--- together first: (images, channels, elements) becomes (1, channels, images · elements).
+-- What a channel has of an image lies side by side, and is taken as a run. Where such runs are short, all images' are
+-- brought together first: (images, channels, elements) becomes (1, channels, images · elements).
 local short = 8
 
 local function is_short(images) return images[3] < short and images[1] > 1 end

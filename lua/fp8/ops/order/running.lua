@@ -1,5 +1,5 @@
---- Running extremes and sums of exponentials, by doubling: each position takes in what is 1, 2, 4, … places before it; and
--- differences, the other way.
+--- Running extremes and sums of exponentials, by doubling: each position takes in what is 1, 2, 4, … places before it;
+-- and differences, the other way.
 local check = require "fp8.ops.check"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
@@ -37,7 +37,8 @@ local function positions_of_extremes(x, dimension, beyond)
   while step < length do
     local stays
     values = combined(values, dimension, step, function(before, own)
-      stays = core.logical_or(beyond(own, before), core.logical_and(core.isnan(before), core.logical_not(core.isnan(own))))
+      local only_before = core.logical_and(core.isnan(before), core.logical_not(core.isnan(own)))
+      stays = core.logical_or(beyond(own, before), only_before)
       return core.where(stays, before, own)
     end)
     positions = combined(positions, dimension, step, function(before, own) return core.where(stays, before, own) end)
@@ -55,8 +56,8 @@ local function extremes(name, beyond)
   end
 end
 
---- x:cummax(dim), x:cummin(dim): the largest or smallest of the elements up to each along a dimension, and its position,
--- i64: of equal ones the last. NaN from the first one on.
+--- x:cummax(dim), x:cummin(dim): the largest or smallest of the elements up to each along a dimension, and its
+-- position, i64: of equal ones the last. NaN from the first one on.
 --   fp8.tensor({1, 3, 2, 3}):cummax(1) --> {1, 3, 3, 3}
 --   select(2, fp8.tensor({1, 3, 2, 3}):cummax(1)) --> {0, 1, 1, 3}
 --   fp8.tensor({3, 1, 2}):cummin(1) --> {3, 1, 1}
@@ -71,8 +72,8 @@ local function logarithms_of_sums(x, dimension)
   return x
 end
 
---- x:logcumsumexp(dim): ln of the sum of e^x over the elements up to each along a dimension, where no power overflows; of
--- integers f32.
+--- x:logcumsumexp(dim): ln of the sum of e^x over the elements up to each along a dimension, where no power overflows;
+-- of integers f32.
 --   fp8.tensor({1000, 1000}):logcumsumexp(1) --> {1000, 1000.6931472}
 function running.logcumsumexp(x, dimension)
   return along("logcumsumexp", x, dimension, function(rows, place)

@@ -36,7 +36,8 @@ local function lengths(begins, count)
   return core.sub(ends, begins)
 end
 
--- `values` and what options ask for beside them: of each element, of `shape`, the number of its run, from 0, and the lengths.
+-- `values` and what options ask for beside them: of each element, of `shape`, the number of its run, from 0, and the
+-- lengths.
 local function described(values, flags, begins, shape, order, options)
   local results = {values}
   if options.return_inverse then
@@ -81,12 +82,12 @@ end
 
 local function flat(x) return core.view(core.contiguous(x), {-1}) end
 
---- x:unique([{sorted =, return_inverse =, return_counts =, dim =}]): the different elements of the whole tensor in ascending
--- order (sorted = false allows another one, which is not made use of); with return_inverse also where among these each
--- element of x is, from 0, i64 of x's shape; and with return_counts last how often each is there, i64.
+--- x:unique([{sorted =, return_inverse =, return_counts =, dim =}]): the different elements of the whole tensor in
+-- ascending order (sorted = false allows another one, which is not made use of); with return_inverse also where among
+-- these each element of x is, from 0, i64 of x's shape; and with return_counts last how often each is there, i64.
 --   fp8.tensor({3, 1, 3, 2}):unique() --> {1, 2, 3}
--- With a dimension, {dim =}, its positions are compared, each as a whole, and ordered by their first elements, then their
--- second ones; the inverse is a vector then.
+-- With a dimension, {dim =}, its positions are compared, each as a whole, and ordered by their first elements, then
+-- their second ones; the inverse is a vector then.
 --   {fp8.tensor({3, 1, 3}):unique {return_inverse = true, return_counts = true}} --> {{1, 3}, {1, 0, 1}, {1, 2}}
 --   fp8.tensor({{2, 1}, {1, 5}, {2, 1}}):unique {dim = 1} --> {{1, 5}, {2, 1}}
 function unique.unique(x, options)
@@ -99,8 +100,8 @@ function unique.unique(x, options)
   return runs_of(values, x, order, options)
 end
 
---- x:unique_consecutive([{return_inverse =, return_counts =, dim =}]): the elements of the whole tensor, in row-major order,
--- without those that equal the one before them; the options are as for unique.
+--- x:unique_consecutive([{return_inverse =, return_counts =, dim =}]): the elements of the whole tensor, in row-major
+-- order, without those that equal the one before them; the options are as for unique.
 --   fp8.tensor({1, 1, 2, 2, 1}):unique_consecutive() --> {1, 2, 1}
 --   {fp8.tensor({1, 1, 2}):unique_consecutive {return_counts = true}} --> {{1, 2}, {2, 1}}
 function unique.unique_consecutive(x, options)
