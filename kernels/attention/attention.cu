@@ -9,21 +9,6 @@
 
 namespace {
 
-/* Adds the mask to scores of keys from `first_key` on. */
-__device__ inline void add_mask(const AttentionPlan &plan, const HeadTile &place, float (&score)[TILE / 8][4],
-                                int first_query, int first_key) {
-  const int lane = threadIdx.x % WARP;
-#pragma unroll
-  for (int n = 0; n < TILE / 8; n++) {
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
-      const int query = first_query + lane / 4 + k / 2 * 8, key = first_key + n * 8 + lane % 4 * 2 + k % 2;
-      const float bias = tile_bias(plan, place.batch, place.head, query, key);
-      score[n][k] = bias == -INFINITY ? hidden_score : score[n][k] + bias;
-    }
-  }
-}
-
 template <typename Scalar, int FEATURES, bool MASKED>
 __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid_constant__ AttentionPlan plan) {
   constexpr int elements = tile_elements<TILE, FEATURES>;
@@ -59,12 +44,15 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) attention_kernel(const __grid
 #pragma unroll
       for (int i = 0; i < 4; i++) a[i] = query[step][i];
     });
+    if (MASKED) {
+      add_mask(plan, place, score, first_query, tile * TILE);
+    } else {
 #pragma unroll
-    for (int n = 0; n < TILE / 8; n++) {
+      for (int n = 0; n < TILE / 8; n++) {
 #pragma unroll
-      for (int k = 0; k < 4; k++) score[n][k] *= plan.scale_log2;
+        for (int k = 0; k < 4; k++) score[n][k] *= plan.scale_log2;
+      }
     }
-    if (MASKED) add_mask(plan, place, score, first_query, tile * TILE);
     const int last_key = (tile + 1) * TILE - 1;
     if (last_key >= plan.keys || (plan.causal && last_key > first_query + plan.keys - plan.queries)) {
       hide(plan, score, first_query, tile * TILE);

@@ -166,19 +166,29 @@ __device__ inline void hide(const AttentionPlan &plan, float (&score)[FRAGMENTS]
  * numbers; what a mask adds is never so little. */
 constexpr float hidden_score = -3e38f, least_bias = -1e38f;
 
-/* What the mask adds to a score, times log2(e); minus infinity for a key that is not seen. */
-__device__ inline float mask_bias(const AttentionMask &mask, int64_t batch, int64_t head, int query, int key) {
-  const int64_t at = batch * mask.batch + head * mask.head + query * mask.query + key * mask.key;
-  const float value = load_float(mask.data, mask.dtype, at);
-  if (mask.dtype == DTYPE_U8) return value != 0.0f ? 0.0f : -INFINITY;
-  if (value == -INFINITY) return value;
-  const float bias = value * 1.44269504f;
-  return bias < least_bias ? least_bias : bias;
+/* What an element of a mask adds to a score, times log2(e); minus infinity for a key that is not seen. */
+__device__ inline float bias_of(uint8_t element) { return element != 0 ? 0.0f : -INFINITY; }
+template <typename Scalar> __device__ inline float bias_of(Scalar element) {
+  const float value = to_float(element), bias = value * 1.44269504f;
+  return bias < least_bias && value > -INFINITY ? least_bias : bias;
 }
 
-/* The same where the query or the key may not exist. */
-__device__ inline float tile_bias(const AttentionPlan &plan, int64_t batch, int64_t head, int query, int key) {
-  return query < plan.queries && key < plan.keys ? mask_bias(plan.mask, batch, head, query, key) : 0.0f;
+/* f of a value of the type that a mask's elements have. */
+template <typename F> __device__ inline void with_mask_element(DType dtype, F f) {
+  if (dtype == DTYPE_U8) {
+    f(uint8_t());
+  } else {
+    with_scalar(dtype, f);
+  }
+}
+
+/* The same of one score. */
+__device__ inline float mask_bias(const AttentionMask &mask, int64_t batch, int64_t head, int query, int key) {
+  const int64_t at = batch * mask.batch + head * mask.head + query * mask.query + key * mask.key;
+  float bias = 0;
+  with_mask_element(mask.dtype,
+                    [&](auto element) { bias = bias_of(static_cast<const decltype(element) *>(mask.data)[at]); });
+  return bias;
 }
 
 /* 2^x, to two units in the last place; 0 for very negative x. */
@@ -273,6 +283,55 @@ __device__ inline HeadTile head_tile(const AttentionPlan &plan, int rows, int ti
   place.key_head = place.head / plan.group;
   place.first = (last_first ? tiles - 1 - turn : turn) * tile_rows;
   return place;
+}
+
+/* f(n, k, bias) for each of the lane's scores [n][k] of a warp's 16 rows from `first_row` on, which are queries or, with
+ * KEYS_ARE_ROWS, keys. Beyond the last row or column it is that of the last one. What the mask has of one row for all is
+ * read once for both of the lane's. */
+template <int FRAGMENTS, bool KEYS_ARE_ROWS, typename F>
+__device__ inline void for_each_bias(const AttentionPlan &plan, const HeadTile &place, int first_row, int first_column,
+                                     F f) {
+  const AttentionMask &mask = plan.mask;
+  const int rows = KEYS_ARE_ROWS ? plan.keys : plan.queries, columns = KEYS_ARE_ROWS ? plan.queries : plan.keys;
+  const int64_t row_stride = KEYS_ARE_ROWS ? mask.key : mask.query;
+  const int64_t column_stride = KEYS_ARE_ROWS ? mask.query : mask.key;
+  const int lane = threadIdx.x % WARP, row = first_row + lane / 4, column = first_column + lane % 4 * 2;
+  const int64_t head = place.batch * mask.batch + place.head * mask.head;
+  const auto place_of = [&](int n, int k) { return min(column + n * 8 + k, columns - 1) * column_stride; };
+  with_mask_element(mask.dtype, [&](auto element) {
+    const auto *upper = static_cast<const decltype(element) *>(mask.data) + head + min(row, rows - 1) * row_stride;
+    const auto *lower = static_cast<const decltype(element) *>(mask.data) + head + min(row + 8, rows - 1) * row_stride;
+    if (row_stride == 0) {
+#pragma unroll
+      for (int n = 0; n < FRAGMENTS; n++) {
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+          const float bias = bias_of(upper[place_of(n, k)]);
+          f(n, k, bias);
+          f(n, 2 + k, bias);
+        }
+      }
+    } else {
+#pragma unroll
+      for (int n = 0; n < FRAGMENTS; n++) {
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+          const int64_t at = place_of(n, k);
+          f(n, k, bias_of(upper[at]));
+          f(n, 2 + k, bias_of(lower[at]));
+        }
+      }
+    }
+  });
+}
+
+/* Scores, times the plan's scale, under its mask. */
+template <int FRAGMENTS>
+__device__ inline void add_mask(const AttentionPlan &plan, const HeadTile &place, float (&score)[FRAGMENTS][4],
+                                int first_query, int first_key) {
+  for_each_bias<FRAGMENTS, false>(plan, place, first_query, first_key, [&](int n, int k, float bias) {
+    score[n][k] = bias == -INFINITY ? hidden_score : fmaf(score[n][k], plan.scale_log2, bias);
+  });
 }
 
 /* The number of key tiles that queries `first` … `first` + TILE - 1 see. */

@@ -30,7 +30,7 @@ typedef struct AttentionPlan {
   int group;                   /* heads of q that share one of k and v; dk and dv have one for each of q */
   int queries, keys, features; /* features: 32, 64 or 128; the others at least 1 */
   int heads_at_once;           /* at least 1: batch · heads are gone through in sections of so many */
-  bool hopper;                 /* has_hopper_attention(), 64 or 128 features, scale above 0, no mask */
+  bool hopper;                 /* has_hopper_attention(), 64 or 128 features, scale above 0 */
   float scale, scale_log2;     /* scale_log2 = scale · log2(e) */
   bool causal;                 /* query i sees keys up to i + keys - queries, which is at least 0 */
   AttentionOperand q, k, v, y;

@@ -77,14 +77,18 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) keys_kernel(const __grid_cons
         score, query_tile, [&](uint32_t(&a)[4], int step) { load_left<FEATURES>(a, key_tile, own, step); });
     multiply_rows<Scalar, rows, FEATURES>(
         change, grad_tile, [&](uint32_t(&a)[4], int step) { load_left<FEATURES>(a, value_tile, own, step); });
+    const float scale = MASKED ? 1.0f : plan.scale_log2;
+    if (MASKED) {
+      for_each_bias<rows / 8, true>(plan, place, place.first + own, tile * rows, [&](int n, int k, float bias) {
+        score[n][k] = fmaf(score[n][k], plan.scale_log2, bias);
+      });
+    }
 #pragma unroll
     for (int n = 0; n < rows / 8; n++) {
 #pragma unroll
       for (int k = 0; k < 4; k++) {
         const int column = n * 8 + lane % 4 * 2 + k % 2, key = place.first + own + lane / 4 + k / 2 * 8;
-        float shifted = -log_sum[column];
-        if (MASKED) shifted += tile_bias(plan, place.batch, place.head, tile * rows + column, key);
-        score[n][k] = power_of_two(fmaf(score[n][k], plan.scale_log2, shifted));
+        score[n][k] = power_of_two(fmaf(score[n][k], scale, -log_sum[column]));
         if (plan.causal && key > tile * rows + column + shift) score[n][k] = 0;
         change[n][k] = score[n][k] * (change[n][k] - delta[column]);
       }
@@ -135,14 +139,18 @@ __global__ void __launch_bounds__(ATTENTION_BLOCK) queries_kernel(const __grid_c
         score, key_tile, [&](uint32_t(&a)[4], int step) { load_left<FEATURES>(a, shared, own, step); });
     multiply_rows<Scalar, TILE, FEATURES>(
         change, value_tile, [&](uint32_t(&a)[4], int step) { load_left<FEATURES>(a, shared + elements, own, step); });
+    const float scale = MASKED ? 1.0f : plan.scale_log2;
+    if (MASKED) {
+      for_each_bias<TILE / 8, false>(plan, place, first_query, tile * TILE, [&](int n, int k, float bias) {
+        score[n][k] = fmaf(score[n][k], plan.scale_log2, bias);
+      });
+    }
 #pragma unroll
     for (int n = 0; n < TILE / 8; n++) {
 #pragma unroll
       for (int k = 0; k < 4; k++) {
         const int key = tile * TILE + n * 8 + lane % 4 * 2 + k % 2, query = first_query + lane / 4 + k / 2 * 8;
-        float shifted = -log_sum[k / 2];
-        if (MASKED) shifted += tile_bias(plan, place.batch, place.head, query, key);
-        float probability = power_of_two(fmaf(score[n][k], plan.scale_log2, shifted));
+        float probability = power_of_two(fmaf(score[n][k], scale, -log_sum[k / 2]));
         if (key >= plan.keys || (plan.causal && key > query + shift)) probability = 0;
         change[n][k] = probability * (change[n][k] - delta[k / 2]);
       }

@@ -39,10 +39,11 @@ __device__ inline void fetch(const Maps &maps, uint16_t *shared, Rings<FEATURES>
 }
 
 /* The warp's 16 queries. */
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __device__ inline void attend(const AttentionPlan &plan, const uint16_t *shared, Rings<FEATURES> &rings,
                               const HeadTile &place, int first_query, int tiles) {
   constexpr int stages = Sizes<FEATURES>::stages, columns = Sizes<FEATURES>::columns;
+  const float scale = MASKED ? 1.0f : plan.scale_log2;
   uint32_t query[FEATURES / 16][4], weight[columns / 16][4];
   float score[columns / 8][4], result[FEATURES / 8][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {}, factor[2];
@@ -64,11 +65,12 @@ __device__ inline void attend(const AttentionPlan &plan, const uint16_t *shared,
   const auto weigh = [&](int tile) {
     settle(score);
     rings.keys.release(tile);
+    if (MASKED) add_mask(plan, place, score, first_query, tile * columns);
     const int last_key = (tile + 1) * columns - 1;
     if (last_key >= plan.keys || (plan.causal && last_key > first_query + plan.keys - plan.queries)) {
       hide(plan, score, first_query, tile * columns);
     }
-    exponentiate(score, maximum, sum, factor, plan.scale_log2);
+    exponentiate(score, maximum, sum, factor, scale);
   };
   begin_scores(0);
   wait_for_products<0>();
@@ -88,10 +90,10 @@ __device__ inline void attend(const AttentionPlan &plan, const uint16_t *shared,
   begin_results(tiles - 1);
   wait_for_products<0>();
   settle(result);
-  finish_queries<Scalar, FEATURES>(plan, place, first_query, result, maximum, sum, plan.scale_log2);
+  finish_queries<Scalar, FEATURES>(plan, place, first_query, result, maximum, sum, scale);
 }
 
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __global__ void __launch_bounds__(Sizes<FEATURES>::threads, Sizes<FEATURES>::blocks)
     hopper_attention_kernel(const __grid_constant__ AttentionPlan plan, const __grid_constant__ Maps maps) {
 #ifdef FP8_HOPPER
@@ -113,7 +115,7 @@ __global__ void __launch_bounds__(Sizes<FEATURES>::threads, Sizes<FEATURES>::blo
     if (threadIdx.x % WARPGROUP == 0) fetch<FEATURES>(maps, shared, rings, place, tiles);
   } else {
     take_registers<Size::registers>();
-    attend<Scalar, FEATURES>(plan, shared, rings, place, place.first + threadIdx.x / WARP * 16, tiles);
+    attend<Scalar, FEATURES, MASKED>(plan, shared, rings, place, place.first + threadIdx.x / WARP * 16, tiles);
   }
 #endif
 }
@@ -126,7 +128,9 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
       !make_map(&maps.v, plan, plan.v, plan.keys, Size::columns, plan.group)) {
     return cudaErrorNotSupported;
   }
-  return start_hopper<Size>(launch, hopper_attention_kernel<Scalar, FEATURES>, plan, maps, plan.queries, bytes);
+  const auto kernel = plan.mask.data ? hopper_attention_kernel<Scalar, FEATURES, true>
+                                     : hopper_attention_kernel<Scalar, FEATURES, false>;
+  return start_hopper<Size>(launch, kernel, plan, maps, plan.queries, bytes);
 }
 
 } // namespace
@@ -140,7 +144,7 @@ cudaError_t launch_hopper_attention(Launch launch, const AttentionPlan &plan) {
 extern "C" bool has_hopper_attention(void) {
   static const bool has = [] {
     cudaFuncAttributes found;
-    const cudaError_t error = cudaFuncGetAttributes(&found, hopper_attention_kernel<BFloat16, 64>);
+    const cudaError_t error = cudaFuncGetAttributes(&found, hopper_attention_kernel<BFloat16, 64, false>);
     if (error != cudaSuccess) cudaGetLastError(); /* or the next launch would report it again */
     return error == cudaSuccess && found.binaryVersion == 90 && found.ptxVersion == 90;
   }();

@@ -39,12 +39,13 @@ __device__ inline void fetch_keys(const Maps &maps, QueryShared<FEATURES> &share
   }
 }
 
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __device__ inline void find_query_grads(const AttentionPlan &plan, QueryShared<FEATURES> &shared, const HeadTile &place,
                                         int first_query, int tiles) {
   using Size = QuerySizes<FEATURES>;
   constexpr int columns = Size::columns;
   const int lane = threadIdx.x % WARP, shift = plan.keys - plan.queries;
+  const float scale = MASKED ? 1.0f : plan.scale_log2;
   uint32_t q[FEATURES / 16][4], dy[FEATURES / 16][4], left[columns / 16][4];
   float weight[columns / 8][4], change[columns / 8][4], query_grad[FEATURES / 8][4] = {}, log_sum[2], delta[2] = {};
   load_left_rows<Scalar, FEATURES>(q, rows_of(plan.y, place.batch, place.head, plan.queries), first_query);
@@ -84,6 +85,11 @@ __device__ inline void find_query_grads(const AttentionPlan &plan, QueryShared<F
     fence_operands();
     begin_rows<Scalar, columns, FEATURES>(change, dy, stage.v);
     commit_products();
+    if (MASKED) {
+      for_each_bias<columns / 8, false>(plan, place, first_query, tile * columns, [&](int n, int i, float bias) {
+        weight[n][i] = fmaf(weight[n][i], plan.scale_log2, bias);
+      });
+    }
     const int last_key = (tile + 1) * columns - 1;
     if (last_key >= plan.keys || (plan.causal && last_key > first_query + shift)) {
       hide(plan, weight, first_query, tile * columns);
@@ -91,7 +97,7 @@ __device__ inline void find_query_grads(const AttentionPlan &plan, QueryShared<F
 #pragma unroll
     for (int n = 0; n < columns / 8; n++) {
 #pragma unroll
-      for (int i = 0; i < 4; i++) weight[n][i] = power_of_two(fmaf(weight[n][i], plan.scale_log2, -log_sum[i / 2]));
+      for (int i = 0; i < 4; i++) weight[n][i] = power_of_two(fmaf(weight[n][i], scale, -log_sum[i / 2]));
     }
     wait_for_products<0>();
     settle(change);
@@ -114,7 +120,7 @@ __device__ inline void find_query_grads(const AttentionPlan &plan, QueryShared<F
   finish_query_grads<Scalar, FEATURES>(plan, place, first_query, query_grad);
 }
 
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __global__ void __launch_bounds__(QuerySizes<FEATURES>::threads, QuerySizes<FEATURES>::blocks)
     hopper_queries_kernel(const __grid_constant__ AttentionPlan plan, const __grid_constant__ Maps maps) {
 #ifdef FP8_HOPPER
@@ -134,7 +140,7 @@ __global__ void __launch_bounds__(QuerySizes<FEATURES>::threads, QuerySizes<FEAT
     if (threadIdx.x == Size::groups * WARPGROUP) fetch_keys<FEATURES>(maps, shared, place, tiles);
   } else {
     take_registers<Size::registers>();
-    find_query_grads<Scalar, FEATURES>(plan, shared, place, place.first + threadIdx.x / WARP * 16, tiles);
+    find_query_grads<Scalar, FEATURES, MASKED>(plan, shared, place, place.first + threadIdx.x / WARP * 16, tiles);
   }
 #endif
 }
@@ -208,12 +214,13 @@ __device__ inline void load_own(SharedRows<ROWS> &left, const HeadRows &, int, c
   left.first = tile + threadIdx.x / WARPGROUP * 64 * SWIZZLED_ROW;
 }
 
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __device__ inline void find_key_grads(const AttentionPlan &plan, KeyShared<FEATURES> &shared, const HeadTile &place,
                                       int own, int begin, int end) {
   using Size = KeySizes<FEATURES>;
   constexpr int columns = Size::columns;
   const int lane = threadIdx.x % WARP, first_key = place.first + own, shift = plan.keys - plan.queries;
+  const float scale = MASKED ? 1.0f : plan.scale_log2;
   float key_grad[FEATURES / 8][4] = {}, value_grad[FEATURES / 8][4] = {};
   float weight[columns / 8][4], change[columns / 8][4]; /* transposed: keys are rows */
   uint32_t left[columns / 16][4], change_left[columns / 16][4];
@@ -241,12 +248,17 @@ __device__ inline void find_key_grads(const AttentionPlan &plan, KeyShared<FEATU
     fence_operands();
     begin_rows<Scalar, columns, FEATURES>(change, v, tiles.dy);
     commit_products();
+    if (MASKED) {
+      for_each_bias<columns / 8, true>(plan, place, first_key, tile * columns, [&](int n, int i, float bias) {
+        weight[n][i] = fmaf(weight[n][i], plan.scale_log2, bias);
+      });
+    }
 #pragma unroll
     for (int n = 0; n < columns / 8; n++) {
       const float2 log_sum = *reinterpret_cast<const float2 *>(&shared.log_sums[stage][n * 8 + lane % 4 * 2]);
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        weight[n][i] = power_of_two(fmaf(weight[n][i], plan.scale_log2, i % 2 ? -log_sum.y : -log_sum.x));
+        weight[n][i] = power_of_two(fmaf(weight[n][i], scale, i % 2 ? -log_sum.y : -log_sum.x));
       }
     }
     if (plan.causal && first_key + 15 > tile * columns + shift) {
@@ -286,7 +298,7 @@ __device__ inline void find_key_grads(const AttentionPlan &plan, KeyShared<FEATU
   finish_key_grads<Scalar, FEATURES>(plan, place, first_key, key_grad, value_grad);
 }
 
-template <typename Scalar, int FEATURES>
+template <typename Scalar, int FEATURES, bool MASKED>
 __global__ void __launch_bounds__(KeySizes<FEATURES>::threads, KeySizes<FEATURES>::blocks)
     hopper_keys_kernel(const __grid_constant__ AttentionPlan plan, const __grid_constant__ Maps maps) {
 #ifdef FP8_HOPPER
@@ -308,7 +320,7 @@ __global__ void __launch_bounds__(KeySizes<FEATURES>::threads, KeySizes<FEATURES
     if (threadIdx.x / WARP == Size::groups * 4) fetch_queries<FEATURES>(plan, maps, shared, place, begin, end);
   } else {
     take_registers<Size::registers>();
-    find_key_grads<Scalar, FEATURES>(plan, shared, place, threadIdx.x / WARP * 16, begin, end);
+    find_key_grads<Scalar, FEATURES, MASKED>(plan, shared, place, threadIdx.x / WARP * 16, begin, end);
   }
 #endif
 }
@@ -326,11 +338,15 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
                       make_map(&queries.k, plan, plan.k, plan.keys, QuerySize::columns, plan.group) &&
                       make_map(&queries.v, plan, plan.v, plan.keys, QuerySize::columns, plan.group);
   if (!mapped) return cudaErrorNotSupported;
-  const cudaError_t error = start_hopper<QuerySize>(launch, hopper_queries_kernel<Scalar, FEATURES>, plan, queries,
-                                                    plan.queries, (int)sizeof(QueryShared<FEATURES>));
+  const bool masked = plan.mask.data;
+  const auto of_queries =
+      masked ? hopper_queries_kernel<Scalar, FEATURES, true> : hopper_queries_kernel<Scalar, FEATURES, false>;
+  const cudaError_t error =
+      start_hopper<QuerySize>(launch, of_queries, plan, queries, plan.queries, (int)sizeof(QueryShared<FEATURES>));
   if (error != cudaSuccess) return error;
-  return start_hopper<KeySize>(launch, hopper_keys_kernel<Scalar, FEATURES>, plan, keys, plan.keys,
-                               (int)sizeof(KeyShared<FEATURES>));
+  const auto of_keys =
+      masked ? hopper_keys_kernel<Scalar, FEATURES, true> : hopper_keys_kernel<Scalar, FEATURES, false>;
+  return start_hopper<KeySize>(launch, of_keys, plan, keys, plan.keys, (int)sizeof(KeyShared<FEATURES>));
 }
 
 } // namespace

@@ -45,8 +45,8 @@ static bool hopper_is_on(void) {
 }
 
 static bool suits_hopper(const CudaDevice *device, const Attention *attention) {
-  return !attention->mask && device->capability == 90 && attention->q->size[3] >= 64 && attention->scale > 0 &&
-         has_hopper_attention() && hopper_is_on();
+  return device->capability == 90 && attention->q->size[3] >= 64 && attention->scale > 0 && has_hopper_attention() &&
+         hopper_is_on();
 }
 
 static AttentionPlan plan_of(const CudaDevice *device, const Tensor *y, const Tensor *log_sums,
