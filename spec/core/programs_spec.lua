@@ -52,6 +52,8 @@ end
 for name in ([[
   cummax cummin logcumsumexp logaddexp diff nansum nanmean nanmedian amax amin aminmax std_mean var_mean softmin
   heaviside kron cross tensordot cdist mm trace diagonal repeat_interleave put put_ expand_as view_as reshape_as type_as
+  atan asin acos sinh cosh exp2 frac logsigmoid mish softsign relu6 hardtanh clip clamp_min clamp_max nan_to_num
+  concat hstack vstack moveaxis isin normalize cosine_similarity
 ]]):gmatch "%S+" do
   elsewhere["fp8." .. name], elsewhere["x:" .. name] = "composed of others, in ops/composed_spec", "see fp8." .. name
 end

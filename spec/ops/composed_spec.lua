@@ -35,6 +35,18 @@ local calls = {
   ["repeat_interleave.dim"] = function(x) return x:repeat_interleave(2, 2) end,
   ["put.accumulate"] = function(x, places, values) return x:put(places, values, true) end,
   view_as = function(x, y) return x:contiguous():view_as(y) end,
+  clip = function(x) return x:clip(-0.5, 1) end,
+  clamp_min = function(x) return x:clamp_min(0.25) end,
+  clamp_max = function(x) return x:clamp_max(0.25) end,
+  nan_to_num = function(x) return x:nan_to_num(7, 8) end,
+  ["nan_to_num.all"] = function(x) return x:nan_to_num(0, 3, -3) end,
+  concat = function(a, b) return fp8.concat({a, b}, 2) end,
+  hstack = function(a, b) return fp8.hstack {a, b} end,
+  ["hstack.vectors"] = function(a, b) return fp8.hstack {a, b} end,
+  vstack = function(a, b) return fp8.vstack {a, b} end,
+  moveaxis = function(x) return x:moveaxis(1, -1) end,
+  ["normalize.one"] = function(x) return x:normalize(1, 1) end,
+  ["cosine_similarity.last"] = function(a, b) return a:cosine_similarity(b, -1) end,
   ["unique.rows"] = list(function(x) return x:unique {dim = 1, return_inverse = true, return_counts = true} end),
   ["unique.columns"] = function(x) return x:unique {dim = 2} end,
   ["unique_consecutive.rows"] = list(function(x)
@@ -43,11 +55,14 @@ local calls = {
 }
 for _, name in ipairs {
   "logaddexp", "diff", "nansum", "nanmean", "nanmedian", "heaviside", "kron", "cross", "tensordot", "cdist", "mm",
-  "trace", "diagonal", "put", "expand_as", "reshape_as", "where",
+  "trace", "diagonal", "put", "expand_as", "reshape_as", "where", "atan", "asin", "acos", "sinh", "cosh", "exp2",
+  "frac", "logsigmoid", "mish", "softsign", "relu6", "hardtanh", "isin", "normalize", "cosine_similarity",
 } do
   calls[name] = fp8[name]
 end
 calls["logaddexp.equal"], calls["kron.ranks"], calls["trace.whole"] = fp8.logaddexp, fp8.kron, fp8.trace
+for _, name in ipairs {"atan", "sinh", "cosh"} do calls[name .. ".far"] = fp8[name] end
+calls["isin.broken"] = fp8.isin
 for _, name in ipairs {"ties", "broken", "whole", "wide"} do
   calls["cummax." .. name] = list(function(x) return x:cummax(2) end)
   calls["cummin." .. name] = list(function(x) return x:cummin(2) end)
@@ -100,6 +115,10 @@ support.each_device(function(device)
         same(fp8.cross)
         same(fp8.cdist)
         same(function(a) return a:nanmean(1) end)
+        same(fp8.cosine_similarity)
+        for _, name in ipairs {"atan", "asin", "acos", "sinh", "cosh", "exp2", "mish", "logsigmoid", "normalize"} do
+          same(function(a) return a[name](a:clamp(-1, 1)) end)
+        end
       end
     end)
 
@@ -121,6 +140,10 @@ support.each_device(function(device)
       fails("repeat_interleave: the number of times must be a whole number from 0 on, got -1", fp8.repeat_interleave, x,
         -1)
       fails("unique: dimension 3 of a tensor of 2 dimensions", fp8.unique, x, {dim = 3})
+      fails("hstack: the list is empty", fp8.hstack, {})
+      fails("vstack: element 1 of the list: tensor expected, got number", fp8.vstack, {1})
+      fails("cosine_similarity: argument 2: a tensor of 2 dimensions is needed, got shape (3)",
+        fp8.cosine_similarity, x, x[1])
       fails("expand_as: argument 2: tensor expected, got nil", fp8.expand_as, x)
     end)
   end)

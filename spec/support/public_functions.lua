@@ -11,6 +11,16 @@ for names, kinds in ([[
   norm: tensor norm dimensions boolean
   cumsum cumprod cumsum_ cumprod_ cummax cummin logcumsumexp softmin: tensor dimension
   diff: tensor small dimension
+  atan asin acos sinh cosh exp2 frac logsigmoid mish softsign relu6: tensor
+  clip hardtanh: tensor number number
+  clamp_min clamp_max: tensor number
+  nan_to_num: tensor number number number
+  concat: list dimension
+  hstack vstack: list
+  moveaxis: tensor dimension dimension
+  isin: tensor tensor
+  normalize: tensor norm dimension small
+  cosine_similarity: tensor tensor dimension small
   nansum nanmean amax amin aminmax: tensor dimensions boolean
   nanmedian: tensor dimension boolean
   expand_as view_as reshape_as type_as kron logaddexp heaviside: tensor tensor

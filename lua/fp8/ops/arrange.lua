@@ -88,6 +88,10 @@ function arrange.movedim(x, source, destination)
   return #order == 0 and view.view(x, {}) or view.permute(x, order)
 end
 
+--- x:moveaxis(source, destination): x:movedim.
+--   fp8.ones(2, 3, 4):moveaxis(1, -1).shape --> {3, 4, 2}
+arrange.moveaxis = arrange.movedim
+
 --- x:swapaxes(dim, other), x:swapdims(dim, other): two dimensions exchanged, as x:transpose.
 --   fp8.ones(2, 3, 4):swapaxes(1, 3).shape --> {4, 3, 2}
 --   fp8.ones(2, 3, 4):swapdims(1, 3).shape --> {4, 3, 2}

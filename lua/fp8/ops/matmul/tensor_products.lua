@@ -134,4 +134,33 @@ function tensor_products.cdist(a, b, p)
   return in_float32(distances, a, b, p)
 end
 
+-- Along a dimension, which stays, of f32 tensors.
+local function norm_of(x, p, dimension, epsilon)
+  return elementwise.clamp(reduce.norm(x, p, dimension, true), epsilon, nil)
+end
+
+--- x:normalize([p [, dim [, epsilon]]]): x over its p-norm (2 if left out) along a dimension (2), or over epsilon
+-- (1e-12) where the norm is smaller.
+--   fp8.tensor({{3, 4}, {0, 2}}):normalize() --> {{0.6, 0.8}, {0, 1}}
+function tensor_products.normalize(x, p, dimension, epsilon)
+  dimension = check.dimension("normalize", x, dimension or 2)
+  return in_float32(function(rows)
+    return elementwise.div(rows, norm_of(rows, p == nil and 2 or p, dimension, epsilon or 1e-12))
+  end, x)
+end
+
+--- a:cosine_similarity(b [, dim [, epsilon]]): Σ a · b over the product of their norms along a dimension (2 if left
+-- out), neither of which counts as less than epsilon (1e-8); a and b broadcast, and have as many dimensions.
+--   fp8.tensor({{3, 4}}):cosine_similarity(fp8.tensor {{4, 3}}) --> {0.96}
+function tensor_products.cosine_similarity(a, b, dimension, epsilon)
+  dimension = check.dimension("cosine_similarity", a, dimension or 2)
+  check.tensor("cosine_similarity", 2, b, core.rank(a))
+  return in_float32(function(first, second)
+    local least = epsilon or 1e-8
+    local left = elementwise.div(first, norm_of(first, 2, dimension, least))
+    local right = elementwise.div(second, norm_of(second, 2, dimension, least))
+    return reduce.sum(elementwise.mul(left, right), dimension)
+  end, a, b)
+end
+
 return tensor_products

@@ -43,4 +43,16 @@ function search.bucketize(x, boundaries, options)
   return core.searchsorted(boundaries, as_tensor("bucketize", 1, x, boundaries), options.right)
 end
 
+--- x:isin(values): 1 where an element of x is among the values, a tensor, else 0, as u8; not differentiable.
+--   fp8.tensor({1, 2, 3}):isin(fp8.tensor {3, 1}) --> {1, 0, 1}
+function search.isin(x, values)
+  check.tensor("isin", 1, x)
+  check.tensor("isin", 2, values)
+  if core.numel(values) == 0 then return core.to(core.ne(x, x), {dtype = "u8"}) end
+  local sorted = core.sort(core.view(core.contiguous(values), {-1}), 1, false)
+  local flat = core.view(core.contiguous(x), {-1})
+  local places = core.clamp(search.searchsorted(sorted, flat), 0, core.numel(sorted) - 1)
+  return core.view(core.eq(core.index_select(sorted, 1, places), flat), core.shape(x))
+end
+
 return search
