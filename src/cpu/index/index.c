@@ -17,6 +17,13 @@ typedef struct RangeCheck {
   bool *wrong; /* is set if an index is out of range */
 } RangeCheck;
 
+/* A value, or what it leaves of the limit, has its sign bit set if the value is out of range. */
+VECTORIZE static bool all_below(const int64_t *values, int64_t limit, int n) {
+  uint64_t last = (uint64_t)limit - 1, bits = 0;
+  for (int i = 0; i < n; i++) bits |= (uint64_t)values[i] | (last - (uint64_t)values[i]);
+  return (int64_t)bits >= 0;
+}
+
 /* Tasks are chunks. */
 static void look_for_wrong(int64_t begin, int64_t end, const void *context) {
   const RangeCheck *job = context;
@@ -26,7 +33,7 @@ static void look_for_wrong(int64_t begin, int64_t end, const void *context) {
     int64_t start = task * CHUNK;
     int n = chunk_length(job->count, start);
     const int64_t *values = load_integers(job->dtype, job->index, start, n, buffer);
-    for (int i = 0; i < n; i++) wrong |= (uint64_t)values[i] >= (uint64_t)job->limit; /* negative ones are large */
+    wrong |= !all_below(values, job->limit, n);
   }
   if (wrong) __atomic_store_n(job->wrong, true, __ATOMIC_RELAXED);
 }
@@ -62,7 +69,7 @@ static int64_t index_at(const Indexing *job, int64_t position) {
 }
 
 /* out[i] = x[index[i] · stride + i · step], elements of so many bytes. */
-static void pick(void *out, const void *x, const int64_t *index, int64_t stride, int step, int n, size_t element) {
+INLINED void pick(void *out, const void *x, const int64_t *index, int64_t stride, int step, int n, size_t element) {
   switch (element) {
   case 1:
     for (int i = 0; i < n; i++) ((uint8_t *)out)[i] = ((const uint8_t *)x)[index[i] * stride + i * step];
