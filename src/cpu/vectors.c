@@ -51,8 +51,11 @@ INLINED double sum(bool square, DType dtype, const void *x, double from, int n) 
       lane[3][j] += term(square, element_at(dtype, data, 3 * WIDTH + j), from);
     }
   }
-  for (int j = 0; i < n; i++, j++) lane[0][j % WIDTH] += term(square, element_at(dtype, x, i), from);
-  return sum_of_lanes(lane);
+  double total = sum_of_lanes(lane), rest[WIDTH] = {0}; /* lanes that no number chooses stay in registers */
+  if (i == n) return total;
+  for (int j = 0; i < n; i++, j++) rest[j % WIDTH] += term(square, element_at(dtype, x, i), from);
+  for (int j = 0; j < WIDTH; j++) total += rest[j];
+  return total;
 }
 
 INLINED float eight_at(bool square, DType dtype, const void *x, int distance) {

@@ -17,6 +17,7 @@ typedef struct Reduction {
   ReduceOp op;
   double correction;
   bool integer, columns;
+  bool in_runs; /* what is reduced lies side by side, and accumulate_run takes it */
   Tensor *out;
   Stream kept, reduced; /* the dimensions of x that stay and those that go; both start at its first element */
   int64_t row;          /* outputs that are neighbours in `kept` */
@@ -40,8 +41,8 @@ static Stream stream_of_dimensions(const Tensor *x, int first, int end) {
 
 static void accumulate_elements(const Reduction *job, Accumulators one, char *data, int64_t begin, int64_t end) {
   DType dtype = job->reduced.dtype;
-  int64_t element = dtype_size(dtype);
-  if (job->reduced.rank == 1 && job->reduced.stride[0] == element && accumulates_runs(job->op, dtype)) {
+  if (job->in_runs) {
+    int64_t element = job->reduced.stride[0];
     for (int64_t start = begin; start < end; start += RUN) {
       int n = (int)(end - start < RUN ? end - start : RUN);
       accumulate_run(job->op, one, dtype, data + start * element, n);
@@ -164,6 +165,8 @@ static bool prefer_columns(const Reduction *job) {
 }
 
 static void plan(Reduction *job) {
+  job->in_runs = job->reduced.rank == 1 && job->reduced.stride[0] == dtype_size(job->reduced.dtype) &&
+                 accumulates_runs(job->op, job->reduced.dtype);
   job->columns = prefer_columns(job);
   job->row = job->columns ? job->kept.size[job->kept.rank - 1] : job->kept.count;
   int64_t length = job->reduced.count > 0 ? job->reduced.count : 1;
