@@ -74,8 +74,10 @@ template <typename Scalar, int FEATURES> cudaError_t run(Launch launch, const At
 
 } // namespace
 
+/* A mask whose rows differ is read where more thread blocks hide that: four fit on a multiprocessor here. */
 extern "C" cudaError_t launch_attention(Launch launch, const AttentionPlan *plan) {
-  if (plan->hopper) {
+  const bool has_rows = plan->mask.data && plan->mask.query != 0;
+  if (plan->hopper && !has_rows) {
     const cudaError_t error = launch_hopper_attention(launch, *plan);
     if (error != cudaErrorNotSupported) return error;
   }
