@@ -198,6 +198,14 @@ return function(random, device, pool_size)
   function makers.scaled_options() return random(2) == 1 and fields {fast = "boolean"} or nil end
 
   function makers.normalize_fields()
+    if random(3) == 1 then -- of channels, which a pair and one each are right for
+      local x = make "across"
+      return {
+        dy = make(pick {"across", "across", "tensor"}), x = x, mean = fp8.randn(4, 2, {device = device}),
+        inverse = make(pick {"features", "losses"}), weight = make "features", by_channel = true,
+        want_x = make "boolean", bias_dtype = make "dtype",
+      }
+    end
     return fields {
       dy = "logits", x = "logits", mean = "losses", inverse = "losses", weight = "features", want_x = "boolean",
       want_weight = "boolean", bias_dtype = "dtype",

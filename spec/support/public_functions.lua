@@ -24,7 +24,7 @@ for names, kinds in ([[
   nansum nanmean amax amin aminmax: tensor dimensions boolean
   nanmedian: tensor dimension boolean
   expand_as view_as reshape_as type_as kron logaddexp heaviside: tensor tensor
-  cross: across across dimension
+  cross: signals signals two
   tensordot: across across small
   cdist: matrix matrix norm
   mm: matrix square
@@ -88,6 +88,7 @@ for names, kinds in ([[
   scale_: tensor scale
   matmul_add_: parameter logits matrix
   layer_norm: logits features features small
+  core.batch_norm: across features features small
   rms_norm: logits features small
   normalize_backward: normalize_fields
   attention_backward: attention_fields
