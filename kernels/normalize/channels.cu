@@ -185,7 +185,7 @@ extern "C" void channels_shape(ChannelsPlan *plan, int multiprocessors) {
   const int64_t count = plan->images * plan->elements;
   int64_t splits = (int64_t)multiprocessors * BLOCKS_EACH / plan->channels, most = divide_up(count, CHUNK);
   splits = splits < most ? splits : most;
-  splits = splits < BLOCK ? splits : BLOCK;
+  splits = splits < BLOCK ? splits : (int64_t)BLOCK;
   splits = splits > 1 ? splits : 1;
   plan->chunk = divide_up(divide_up(count, splits), WIDEST) * WIDEST;
   plan->splits = count > 0 ? divide_up(count, plan->chunk) : 1;

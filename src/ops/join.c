@@ -1,4 +1,6 @@
 /* Joining tensors. */
+#include <stdlib.h>
+
 #include "ops/support/support.h"
 
 /* Fails unless the tensors agree in everything but the size of `dimension` (-1: in everything). */
