@@ -19,6 +19,7 @@
 
 #include "core/convolution.h"
 #include "core/formats/both_ways.h"
+#include "core/formats/fit.h"
 #include "core/formats/hadamard.h"
 #include "core/memory.h"
 #include "core/operations.h"
@@ -28,6 +29,7 @@
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
 enum { BACKEND_VERSION = 13 };
+enum { BACKEND_VERSION = 12 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -259,6 +261,9 @@ typedef struct Backend {
    * or an infinity. Then `record` says what becomes of history. */
   bool (*delayed_scale)(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
                         HistoryRecord record);
+  /* scale (f32, one a block) of x, contiguous, as `fit` says (core/formats/fit.h), with the blocks, the format and the rule
+   * of `quantizer`. */
+  bool (*fitted_scale)(Tensor *scale, const Tensor *x, const Quantizer *quantizer, const FitRule *fit);
 
   /* row (i64, COMPARISON_WORDS) = what became of x. `values` of x's shape: what it became, f32, f16 or bf16, or its
    * float8 codes; NULL counts as x itself. `scale`, one a block: for codes, and to tell what saturated, which is

@@ -9,7 +9,18 @@ local fp8 = require "fp8"
 local reference = require "spec.support.reference"
 local support = require "spec.support"
 
+-- Each element times the factor of its row or column.
+local function times_factors(x, factors, side, columns, power, round_to)
+  local out = {}
+  for i, value in ipairs(x) do
+    local line = side == "row" and math.floor((i - 1) / columns) + 1 or (i - 1) % columns + 1
+    out[i] = round_to(value * factors[line] ^ power)
+  end
+  return out
+end
+
 -- @param down whether the product sums over rows
+-- @return the values, and a mask if the operand has one
 local function quantized(x, rule, rows, columns, dtype, down)
   if not rule or rule == "full" then return x end
   if rule.quantize then
@@ -22,14 +33,55 @@ local function quantized(x, rule, rows, columns, dtype, down)
   if more and more.hadamard then
     x = reference.hadamard(x, more.hadamard, down, more.signs, {rows, columns}, reference.round[dtype])
   end
-  return reference.fake_quantize(x, rule[1], scale, {rows, columns}, dtype, rule[3], nil, more)
+  if more and more.across then
+    x = reference.hadamard(x, more.across, not down, nil, {rows, columns}, reference.round[dtype])
+  end
+  local factors = more and more.smooth and reference.smoothing(x, more.smooth, rows, columns)
+  if factors then x = times_factors(x, factors, more.smooth, columns, -1, reference.round[dtype]) end
+  local values, scales, groups =
+    reference.fake_quantize(x, rule[1], scale, {rows, columns}, dtype, rule[3], nil, more)
+  local mask = more and more.mask and reference.mask(x, rule[1], scales, groups)
+  if factors then values = times_factors(values, factors, more.smooth, columns, 1, reference.round[dtype]) end
+  return values, mask
+end
+
+-- What the gradient of x or W is, from a product.
+-- @param left, right the rules of the product's operands, nil for none
+-- @param forward     the rule of x or W in y
+local function straight(grad, left, right, forward, mask, rows, columns, dtype)
+  local round_to, shape = reference.round[dtype], {rows, columns}
+  local function field(rule, name) return type(rule) == "table" and rule[4] and rule[4][name] end
+  local function transform(length, down, signs)
+    grad = reference.hadamard(grad, length, down, signs, shape, round_to)
+  end
+  for _, rule in ipairs {left or {}, right or {}} do
+    local across = field(rule, "across")
+    if across then transform(across, rule == left) end
+  end
+  local length, signs = field(forward, "hadamard"), field(forward, "signs")
+  local turned = length and field(right, "from")
+  if mask and length and not turned then
+    transform(length, false, signs)
+    turned = true
+  end
+  for i in ipairs(mask or {}) do grad[i] = grad[i] * mask[i] end
+  if not turned then return grad end
+  transform(length, false)
+  for i, value in ipairs(signs and grad or {}) do
+    local column = (i - 1) % columns
+    if column < math.floor(columns / length) * length then grad[i] = value * signs[column % length + 1] end
+  end
+  return grad
 end
 
 --- y, dx, dweight, dbias of x (n, in), weight (out, in), bias (out) or nil and dy (n, out), all lists.
 local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
   local of_forward = rules.forward or rules
-  local qx = quantized(x, of_forward == "full" and "full" or rules.input, n, inputs, dtype)
-  local qw = quantized(weight, of_forward == "full" and "full" or rules.weight, outputs, inputs, dtype)
+  local qx, mask = quantized(x, of_forward == "full" and "full" or rules.input, n, inputs, dtype)
+  local qw, weight_mask = quantized(weight, of_forward == "full" and "full" or rules.weight, outputs, inputs, dtype)
+  local function source(rule, of_forward_pass, own)
+    return type(rule) == "table" and rule[4] and rule[4].from and of_forward_pass or own
+  end
   local y = reference.matmul(qx, qw, n, inputs, outputs, false, true)
   local dbias = {}
   for j = 1, outputs do
@@ -41,15 +93,20 @@ local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
   end
   local of_input, of_weight = rules.input_grad or {}, rules.weight_grad
   if of_input == "full" then of_input = {grad_output = "full", weight = "full"} end
-  local dx = reference.matmul(quantized(dy, of_input.grad_output or rules.grad_output, n, outputs, dtype),
-    quantized(weight, of_input.weight or rules.weight, outputs, inputs, dtype, true), n, outputs, inputs)
-  local left, right = dy, x
+  local dy_rule, weight_rule = of_input.grad_output or rules.grad_output, of_input.weight or rules.weight
+  local qdy = quantized(dy, dy_rule, n, outputs, dtype)
+  local qw_again = quantized(source(weight_rule, qw, weight), weight_rule, outputs, inputs, dtype, true)
+  local dx = reference.matmul(qdy, qw_again, n, outputs, inputs)
+  dx = straight(dx, dy_rule, weight_rule, rules.input, mask, n, inputs, dtype)
+  local left, right, x_rule = dy, x, nil
   if of_weight and of_weight ~= "full" then
     if of_weight == "quantized" then of_weight = {} end
-    left = quantized(dy, of_weight.grad_output or rules.grad_output, n, outputs, dtype, true)
-    right = quantized(x, of_weight.input or rules.input, n, inputs, dtype, true)
+    dy_rule, x_rule = of_weight.grad_output or rules.grad_output, of_weight.input or rules.input
+    left = quantized(dy, dy_rule, n, outputs, dtype, true)
+    right = quantized(source(x_rule, qx, x), x_rule, n, inputs, dtype, true)
   end
   local dweight = reference.matmul(left, right, outputs, n, inputs, true)
+  dweight = straight(dweight, x_rule and dy_rule, x_rule, rules.weight, weight_mask, outputs, inputs, dtype)
   return y, dx, dweight, bias and dbias
 end
 

@@ -90,6 +90,7 @@ static const Backend backend = {
     .quantize_both_ways = NULL,
     .hadamard = cpu_hadamard,
     .delayed_scale = cpu_delayed_scale,
+    .fitted_scale = cpu_fitted_scale,
     .compare = cpu_compare,
     .update = cpu_update,
     .clip_norm = cpu_clip_norm,

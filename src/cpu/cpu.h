@@ -102,6 +102,9 @@ bool cpu_hadamard(Tensor *out, const Tensor *x, const HadamardRule *rule);
 bool cpu_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
                        HistoryRecord record);
 
+/* fitted_scale.c */
+bool cpu_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantizer, const FitRule *fit);
+
 /* compare.c */
 bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 

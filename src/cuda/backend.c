@@ -77,6 +77,7 @@ static const Backend cuda_backend = {
     .quantize_both_ways = cuda_quantize_both_ways,
     .hadamard = cuda_hadamard,
     .delayed_scale = cuda_delayed_scale,
+    .fitted_scale = cuda_fitted_scale,
     .compare = cuda_compare,
     .compares_quantized = cuda_compares_quantized,
     .compare_quantized = cuda_compare_quantized,

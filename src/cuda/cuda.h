@@ -241,6 +241,9 @@ bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const Bot
 bool cuda_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const Quantizer *quantizer,
                         HistoryRecord record);
 
+/* fitted_scale.c */
+bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantizer, const FitRule *fit);
+
 /* compare.c */
 bool cuda_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tensor *scale, const CompareRule *rule);
 bool cuda_compares_quantized(const Tensor *x, const Quantizer *quantizer, DType dtype);

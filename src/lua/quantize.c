@@ -77,6 +77,46 @@ static float positive_field(lua_State *L, int table, const char *name) {
   return number;
 }
 
+/* A finite number, or 0 for nil. */
+static float finite_field(lua_State *L, int table, const char *name) {
+  float number = (float)number_field(L, table, name, 0);
+  if (!(fabsf(number) <= FLT_MAX)) argument_error(L, table, "%s must be a float32 number", name);
+  return number;
+}
+
+/* A list of positive numbers, or nil. */
+static void read_candidates(lua_State *L, int table, FitRule *fit) {
+  if (push_field(L, table, "candidates") != LUA_TNIL) {
+    check_field_type(L, table, "candidates", LUA_TTABLE);
+    int count = (int)list_length(L, -1, table);
+    if (count < 1 || count > FIT_CANDIDATES_MOST) {
+      argument_error(L, table, "candidates must be 1 to %d numbers", FIT_CANDIDATES_MOST);
+    }
+    for (int i = 0; i < count; i++) {
+      lua_rawgeti(L, -1, i + 1);
+      fit->factor[i] = lua_type(L, -1) == LUA_TNUMBER ? (float)lua_tonumber(L, -1) : 0;
+      if (!(fit->factor[i] > 0 && fit->factor[i] <= FLT_MAX)) {
+        argument_error(L, table, "candidates must be positive float32 numbers");
+      }
+      lua_pop(L, 1);
+    }
+    fit->candidates = count;
+  }
+  lua_pop(L, 1);
+}
+
+/* core/formats/fit.h */
+static FitRule fit_fields(lua_State *L, int table) {
+  FitRule fit = {.root_mean_square = finite_field(L, table, "root_mean_square"),
+                 .mean_magnitude = finite_field(L, table, "mean_magnitude"),
+                 .largest_scale = positive_field(L, table, "largest_scale")};
+  if (fit.largest_scale > E4M3_LARGEST) {
+    argument_error(L, table, "largest_scale must be at most %g", (double)E4M3_LARGEST);
+  }
+  read_candidates(L, table, &fit);
+  return fit;
+}
+
 /* What goes with scales in E4M3 and what does not. */
 static void check_levels(lua_State *L, int table, const QuantizeOptions *options) {
   bool e4m3 = options->scale_rounding == SCALE_E4M3;
@@ -88,7 +128,8 @@ static void check_levels(lua_State *L, int table, const QuantizeOptions *options
 
 /* quantizer{format = a map or the name of a format, blocksize = a block length, a tile {rows, columns}, or nil for the
  * whole tensor, rounding = "nearest" or "stochastic", scale_rounding = "none", "power_of_two", "mx", "ceil", "even",
- * "rceil" or "e4m3", second_scale = "none", "tensor" or "row", headroom =, constant_scale = numbers (core/formats/scale.h)} */
+ * "rceil" or "e4m3", second_scale = "none", "tensor" or "row", headroom =, constant_scale = numbers (core/formats/scale.h),
+ * root_mean_square =, mean_magnitude =, largest_scale = numbers, candidates = a list of them (core/formats/fit.h)} */
 static int lfp8_quantizer(lua_State *L) {
   static const char *const roundings[] = {"nearest", "stochastic", NULL};
   static const char *const scale_roundings[] = {[SCALE_EXACT] = "none", [SCALE_POWER_OF_TWO] = "power_of_two",
@@ -97,7 +138,8 @@ static int lfp8_quantizer(lua_State *L) {
                                                 [SCALE_E4M3] = "e4m3",  NULL};
   static const char *const uppers[] = {[UPPER_NONE] = "none", [UPPER_TENSOR] = "tensor", [UPPER_ROW] = "row", NULL};
   static const char *const fields[] = {"format",   "blocksize",      "rounding",     "scale_rounding",
-                                       "headroom", "constant_scale", "second_scale", NULL};
+                                       "headroom", "constant_scale", "second_scale", "root_mean_square", "mean_magnitude", "candidates",
+                                       "largest_scale", NULL};
   check_fields(L, 1, fields);
   QuantizeOptions options = {
       .format = format_field(L, 1),
@@ -108,6 +150,7 @@ static int lfp8_quantizer(lua_State *L) {
                                                     "'even', 'rceil' or 'e4m3'"),
       .headroom = positive_field(L, 1, "headroom"),
       .constant_scale = positive_field(L, 1, "constant_scale"),
+      .fit = fit_fields(L, 1),
       .upper = (UpperLevel)choice_field(L, 1, "second_scale", uppers, "second_scale must be 'none', 'tensor' or 'row'"),
   };
   check_levels(L, 1, &options);

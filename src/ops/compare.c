@@ -91,7 +91,8 @@ bool op_compare_quantized(Tensor *row, const Tensor *x, const QuantizeOptions *o
            op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
-  if (done && backend->compares_quantized && backend->compares_quantized(&input, &quantizer, dtype)) {
+  bool fitting = quantizer.rule.fitted && !options->known_scale;
+  if (done && !fitting && backend->compares_quantized && backend->compares_quantized(&input, &quantizer, dtype)) {
     CompareRule rule = compare_rule(&input, &quantizer);
     done = backend->compare_quantized(row, &input, &quantizer, dtype, &rule);
     if (done) tensor_changed(row);

@@ -8,6 +8,7 @@
 
 #include "core/capture/capture.h"
 #include "core/formats/both_ways.h"
+#include "core/formats/fit.h"
 #include "core/formats/hadamard.h"
 #include "core/formats/small.h"
 #include "core/operations.h"
@@ -348,6 +349,7 @@ typedef struct QuantizeOptions {
   ScaleRounding scale_rounding;
   float headroom, constant_scale; /* core/formats/scale.h, ScaleRule; 0 where scripts say nothing */
   UpperLevel upper;
+  FitRule fit; /* all 0 where scripts say nothing */
   bool stochastic;
   const Tensor *known_scale; /* core/formats/quantizer.h, Quantizer; or NULL */
   DType dtype;               /* of values */
@@ -387,6 +389,9 @@ bool op_dequantize(Tensor *out, const Tensor *codes, const Tensor *scale, const 
  * graph every replay is a step of its own: HISTORY_SAME is HISTORY_NEXT there. */
 bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const QuantizeOptions *options,
                       HistoryRecord record);
+
+/* backend.h, fitted_scale; makes *scale, one number a block. (fitted_scale.c) */
+bool op_fitted_scale(Tensor *scale, const Tensor *x, const QuantizeOptions *options);
 
 /* --- comparison (compare.c) --- */
 

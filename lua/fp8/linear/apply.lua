@@ -14,14 +14,14 @@ local shapes = require "fp8.shapes"
 local transposed_matmul = require "fp8.ops.matmul.transposed"
 
 local needs_grad, record_node = autograd.needs_grad, autograd.record
-local dtype_of, free, numel = core.dtype, core.free, core.numel
+local dtype_of, free, numel, share = core.dtype, core.free, core.numel, core.share
 local shared_forms, weight_forms = operands.shared_forms, operands.weight_forms
 local as_rows, as_shape, contiguous_rows = shapes.as_rows, shapes.as_shape, shapes.contiguous_rows
 local with_features = shapes.with_features
 local times_transposed = transposed_matmul.times_transposed
 
 -- A node's context: {plan =, input_shape =, observer =, histories = as the call had them, weight = the forms of W for
--- dx, kept = what the forward product returned beside y}.
+-- dx, weight_mask = that of W in y, kept = what the forward product returned beside y}.
 local operation = {
   name = "linear",
   backward = function(node, grad, x, factor)
@@ -62,7 +62,7 @@ return function(x, weight, bias, plan, state)
   local rows = as_rows(x)
   if plan then
     factor, factor_of_dx = weight_forms(weight, plan, for_input_grad, dtype, state, histories)
-    y, kept = products.forward(rows, factor, addend, plan, for_weight_grad, histories)
+    y, kept = products.forward(rows, factor, addend, plan, for_weight_grad, histories, for_input_grad)
   else
     factor = as_dtype(weight, dtype)
     y = times_transposed(rows, factor, addend)
@@ -70,12 +70,16 @@ return function(x, weight, bias, plan, state)
   if rows ~= x then free(rows) end
   y = with_features(y, shape, out_features)
   if recorded then
-    local has_x = kept and (kept.transposed or kept.values)
+    local has_x = kept and (kept.transposed or kept.values or kept.source)
     local forms = factor_of_dx and shared_forms(factor_of_dx)
+    local weight_mask = plan and for_weight_grad and factor.mask and share(factor.mask) or nil
     local node = record_node(y, operation, {x, weight, bias or false},
       {for_weight_grad and not has_x and x or false, not plan and for_input_grad and factor or false},
-      {plan = plan, input_shape = shape, observer = observer, histories = histories, weight = forms, kept = kept})
-    if forms or kept then node.owned = products.with_kept(forms or {}, kept) end
+      {plan = plan, input_shape = shape, observer = observer, histories = histories, weight = forms,
+        weight_mask = weight_mask, kept = kept})
+    local owned = {weight_mask}
+    for _, tensor in ipairs(forms or {}) do owned[#owned + 1] = tensor end
+    if forms or kept or weight_mask then node.owned = products.with_kept(owned, kept) end
   end
   return y
 end

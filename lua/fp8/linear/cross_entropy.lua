@@ -79,7 +79,8 @@ local function compute_chunk(job, made, dloss, factor, context, first, count)
   local plan = job.plan
   local logits
   if plan then
-    logits, context.kept = products.forward(x, factor, job.addend, plan, upstream and job.wants.weight, job.histories)
+    logits, context.kept = products.forward(x, factor, job.addend, plan, upstream and job.wants.weight, job.histories,
+      upstream and job.wants.input)
   else
     logits = times_transposed(x, factor, job.addend)
   end
@@ -105,6 +106,7 @@ local function compute(job, dloss)
   if plan then
     factor, context.weight =
       operands.weight_forms(weight, plan, dloss and wants.input, job.dtype, job.state, job.histories)
+    context.weight_mask = factor.mask
   else
     factor = as_dtype(weight, job.dtype)
   end

@@ -8,6 +8,7 @@ local is_on = os.getenv "FP8_FUSE" ~= "0"
 -- which fp8.recompute has to do once.
 return function(plan, other)
   if not is_on then return false end
+  if plan and not plan.is_simple or other and not other.is_simple then return false end
   local has_histories = plan and plan.histories[1] or other and other.histories[1]
   return not (has_histories and repeated.is_running())
 end

@@ -23,12 +23,26 @@ local function add_product(sum, dy, x)
   free(turned)
 end
 
+-- dx and dW from the products of a plan that is not simple.
+local function straight(grad_x, grad_weight, plan, context)
+  local kept, forward = context.kept or {}, plan.forward
+  if grad_x then
+    grad_x = products.straight(grad_x, plan.input_grad, forward.left, kept.mask, kept.signs)
+  end
+  if grad_weight then
+    grad_weight =
+      products.straight(grad_weight, plan.weight_grad, forward.right, context.weight_mask, kept.signs)
+  end
+  return grad_x, grad_weight
+end
+
 --- dx, dW and db, nil for those whose dtype is not given.
 -- @param dy      (rows, out), contiguous
 -- @param x       (rows, in); nil if `context.kept` has it in the form that dW needs, or no dW is wanted
 -- @param factor  W of dy's dtype, without a plan and for dx
 -- @param context {plan =, observer =, histories = as linear_state.histories_of gives them, weight = the forms of W for
---   dx, kept = what products.forward returned beside y, sum_is_narrow = whether the sum is to become a 16-bit gradient}
+--   dx, weight_mask = that of W in y, kept = what products.forward returned beside y, sum_is_narrow = whether the sum is
+--   to become a 16-bit gradient}
 -- @param sum     (out, in), f32, or nil: to which dW is added, and which is returned in its place
 -- @param source  nil, or as products.grad_forms takes it
 return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, sum, source)
@@ -46,12 +60,16 @@ return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, s
     if first then grad_x = products.input_grad(first, context.weight, plan, input_dtype) end
     if for_weight then
       grad_weight = products.weight_grad(second, x, context.kept, plan, weight_dtype, histories,
-        context.sum_is_narrow and sum or nil)
+        plan.is_simple and context.sum_is_narrow and sum or nil)
     end
     free_all(first or second)
     if first and second and first ~= second then free_all(second) end
   elseif input_dtype then
     grad_x = matmul(dy, factor)
+  end
+  if plan and not plan.is_simple then
+    if weight_dtype and not grad_weight then grad_weight = transposed_times(dy, x, weight_dtype) end
+    grad_x, grad_weight = straight(grad_x, grad_weight, plan, context)
   end
   if sum and weight_dtype then
     if grad_weight and grad_weight ~= sum then

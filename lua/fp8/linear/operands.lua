@@ -2,6 +2,7 @@
 local core = require "fp8.core"
 local as_dtype = require "fp8.linear.as_dtype"
 local autograd = require "fp8.autograd"
+local formats = require "fp8.linear.formats"
 local repeated = require "fp8.linear.repeated"
 local shapes = require "fp8.shapes"
 
@@ -15,7 +16,9 @@ local quantize_activated = core.quantize_activated
 
 local operands = {}
 
-local forms = {"codes", "scale", "transposed", "turned_scale", "values"} -- of a quantized weight
+local unit_map = core.create_linear_map() -- largest value 1, so that scales are absmaxima
+
+local forms = {"codes", "scale", "transposed", "turned_scale", "values", "mask"} -- of a quantized weight
 
 -- The history of an operand, whether what is quantized enters it, and the fields that change if it does, with their
 -- number: as core.delayed_scale takes them.
@@ -82,19 +85,84 @@ function operands.drawn_signs(operand)
   return table.concat(bits)
 end
 
+-- `next_one` in place of `before`, which is freed unless it is x.
+local function replaced(x, before, next_one)
+  if before ~= x then free(before) end
+  return next_one
+end
+
+--- What is quantized of an operand: x itself, or a tensor that is the caller's; and of one that is smoothed what its
+-- values are multiplied with again: for each column, or row, the power of two from its absmax up, 1 for 0.
+-- @param x     (rows, columns)
+-- @param signs those that have been drawn for the product, or nil
+function operands.prepared(x, operand, signs)
+  local result, factors = x, nil
+  if operand.smooth then
+    local of_lines = core.quantizer {
+      format = unit_map, blocksize = operand.smooth == "row" and math.max(size(x, 2), 1) or {2^52, 1},
+      scale_rounding = "power_of_two",
+    }
+    local scale = quantize(x, of_lines, "scale")
+    local is_zero = core.eq(scale, 0)
+    scale = replaced(nil, scale, core.where(is_zero, 1, scale))
+    free(is_zero)
+    if numel(x) > 0 then factors = view(scale, operand.smooth == "row" and {size(x, 1), 1} or {1, size(x, 2)}) end
+    free(scale)
+    if factors then result = as_dtype(core.div(x, factors), dtype_of(x)) end
+  end
+  if operand.hadamard then
+    signs = signs or operand.transform_signs
+    result = replaced(x, result, core.hadamard(result, operand.hadamard, operand.down or false, signs))
+  end
+  if operand.across then
+    result = replaced(x, result, core.hadamard(result, operand.across, not operand.down))
+  end
+  return result, factors
+end
+
+-- More than the largest magnitude of a block, divided by its scale and multiplied again, may be above itself.
+local slack = 1 + 2^-22
+
+-- 1 where the elements of x, with these scales, lie inside the format's range, else 0.
+local function mask_of(x, scale, operand)
+  scale = core.mul(scale, slack)
+  local quantizer, hardware = operand.quantizer, formats.is_hardware(operand.format)
+  local function limits(code)
+    local options = {dtype = hardware and operand.format or "u8", device = core.device(x)}
+    local codes = core.full(core.shape(x), code, options)
+    local limit = dequantize(codes, scale, quantizer, "f32")
+    free(codes)
+    return limit
+  end
+  local largest = hardware and formats.formats[operand.format].largest or 255
+  local high, low = limits(largest), limits(hardware and -largest or 0)
+  local below, above = core.le(x, high), core.ge(x, low)
+  local mask = core.mul(below, above)
+  for _, tensor in ipairs {scale, high, low, below, above} do free(tensor) end
+  return mask
+end
+
+local function values_of_prepared(x, operand, outputs, options, signs, masking)
+  local prepared, factors = operands.prepared(x, operand, signs)
+  local values, scale = quantize(prepared, operand.quantizer, masking and "values scale" or outputs, options)
+  local mask = masking and mask_of(prepared, scale, operand) or nil
+  if prepared ~= x then free(prepared) end
+  if factors then
+    values = replaced(nil, values, as_dtype(core.mul(values, factors), dtype_of(values)))
+    free(factors)
+  end
+  return values, scale, mask
+end
+
 --- What a product that takes no codes multiplies in place of x: values, and what else `outputs` names of an operand
--- that is neither full nor a function's.
+-- that is neither full nor a function's; then, if there is to be one, a mask of x's shape: 1 where an element, as it was
+-- quantized, lies inside the format's range, else 0.
 -- @param x       (rows, columns)
 -- @param options as core.quantize takes them: known =, dtype =
 -- @param signs   those that have been drawn for the product, or nil
-function operands.values(x, operand, outputs, options, signs)
-  if operand.hadamard then
-    local transformed =
-      core.hadamard(x, operand.hadamard, operand.down or false, signs or operand.transform_signs)
-    local values, scale = quantize(transformed, operand.quantizer, outputs, options)
-    free(transformed)
-    return values, scale
-  end
+-- @param masking whether there is to be a mask, of an operand that has one
+function operands.values(x, operand, outputs, options, signs, masking)
+  if operand.prepared then return values_of_prepared(x, operand, outputs, options, signs, masking) end
   if operand.quantizer then return quantize(x, operand.quantizer, outputs, options) end
   local dtype = options and options.dtype or dtype_of(x)
   if operand.quantize then return values_of_function(x, operand, dtype) end
@@ -120,7 +188,7 @@ local function cached(weight, operand, wants, dtype, kept, record)
   if not cache or cache.weight ~= weight or cache.contents ~= contents_of(weight) then return nil end
   local map_version = type(format) == "userdata" and version_of(format)
   local has_forms = (cache.codes or not wants.codes) and (cache.transposed or not wants.transposed) and
-    (cache.values or not wants.values)
+    (cache.values or not wants.values) and (cache.mask or not operand.mask)
   local same = cache.dtype == dtype and cache.map_version == map_version and (cache.recorded or not record)
   return same and has_forms and cache or nil
 end
@@ -133,29 +201,51 @@ local function new_form(weight, operand, dtype, record)
   }
 end
 
-local function store(kept, operand, form)
-  if not kept or operand.rounding or operand.full or operand.quantize or operand.signs == "step" then return end
+-- Whether an operand becomes the same each time.
+local function is_fixed(operand)
+  return not (operand.rounding or operand.full or operand.quantize or operand.signs == "step")
+end
+
+-- @param source the operand that this one is made from, or nil
+local function store(kept, operand, form, source)
+  if not kept or not is_fixed(operand) or source and not is_fixed(source) then return end
   kept[operand] = kept[operand] or {}
   copy_to(kept[operand], form)
+end
+
+--- The values of a form of W, its own ones or a tensor that is the caller's.
+function operands.decoded(form, operand, dtype)
+  if form.values then return form.values end
+  local count = operand.scale == "tensor" and numel(form.scale) > 1
+  local scale = count and narrow(form.scale, 1, 1, 1) or form.scale
+  local values = dequantize(form.codes, scale, operand.quantizer, dtype)
+  if count then free(scale) end
+  return values
 end
 
 -- What is multiplied in place of W: {codes =, scale =} and {transposed =, scale =, turned_scale = nil or the same in
 -- another order} for products of codes, {values =, signs = if they were drawn} of `dtype` for others. A layer
 -- keeps the last of these for each operand: it serves again as long as the weight has not changed, as core.contents
 -- tells. A stochastic one is drawn anew each time, as are signs, and so is that of a script's function.
--- @param wants one of plan.weight_forms
--- @param kept  state.quantized_weight, or nil
-local function quantized_weight(weight, operand, wants, dtype, kept, histories)
+-- @param wants  one of plan.weight_forms
+-- @param kept   state.quantized_weight, or nil
+-- @param source of an operand that is made from the forward product's: {form =, operand =} of that
+local function quantized_weight(weight, operand, wants, dtype, kept, histories, source)
   local repeats = wants.repeats
   local record = operand.history ~= nil and histories.record
   local cache = cached(weight, operand, wants, dtype, kept, record)
   if cache then return cache end
   local known, quantizer = operands.delayed(weight, operand, histories), operand.quantizer
   local options = (known or repeats) and {known = known, repeats = repeats} or nil
-  local form = new_form(weight, operand, dtype, record)
+  local form, of = new_form(weight, operand, dtype, record), source and source.operand
+  local original = weight
+  if source then weight = operands.decoded(source.form, of, dtype) end
   if not (wants.codes or wants.transposed) then
     form.signs = operands.drawn_signs(operand)
-    form.values = operands.values(weight, operand, "values", {known = known, dtype = dtype}, form.signs)
+    local scale
+    form.values, scale, form.mask =
+      operands.values(weight, operand, "values", {known = known, dtype = dtype}, form.signs, operand.mask)
+    if scale then free(scale) end
   elseif wants.transposed and not (wants.codes or wants.values) then
     form.transposed, form.scale = quantize(weight, quantizer, "transposed scale", options)
   elseif wants.codes and wants.transposed and type(operand.scale) == "table" and not operand.rounding then
@@ -172,7 +262,8 @@ local function quantized_weight(weight, operand, wants, dtype, kept, histories)
       form.codes = nil
     end
   end
-  store(kept, operand, form)
+  if weight ~= original and weight ~= source.form.values then free(weight) end
+  store(kept, operand, form, of)
   return form
 end
 
@@ -199,7 +290,9 @@ function operands.weight_forms(weight, plan, for_input_grad, dtype, state, histo
   local first = for_input_grad and wants.both or wants.first
   local form = quantized_weight(weight, operand, first, dtype, kept, histories)
   if not for_input_grad or wants.both then return form, for_input_grad and form or nil end
-  return form, quantized_weight(weight, plan.input_grad.right, wants.second, dtype, kept, histories)
+  local second = plan.input_grad.right
+  local source = second.from and {form = form, operand = operand} or nil
+  return form, quantized_weight(weight, second, wants.second, dtype, kept, histories, source)
 end
 
 --- Scales of runs of 128 as scaled_matmul takes them: a row for each row of codes, or for 128 of them.

@@ -12,15 +12,18 @@
 --   input, weight, grad_output: the operands that these are in a recipe
 --   both_ways    {input =, weight =, grad_output =}: whether its codes for two products, which take different operands,
 --                are made in one go
+--   is_simple    whether a backward product needs nothing of the forward one but x and W, and its result is the gradient
 --   without_runs the same plan without products by runs, if it has some (`plan.on`)
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, second_scale =, headroom =,
--- constant_scale =, hadamard =, transform_signs =, down =, history =, history_field =, quantizer =}, where blocksize is
+-- constant_scale =, range =, candidates =, largest_scale =, hadamard =, transform_signs =, down =, across =, smooth =,
+-- from =, mask =, prepared =, history =, history_field =, quantizer =}, where blocksize is
 -- a block length, a tile {rows, columns} or nil for the whole tensor, and the quantizer, which core functions take,
 -- says the same as the format, the blocksize, both roundings and the other fields of scales. With `hadamard` it is
--- first transformed, by these signs, along its rows or `down` its columns. What several products take in the same form
--- is one table in all of them. A native product is one of codes, not of values; it is by
--- `runs` where sums of 128 terms have scales of their own.
+-- first transformed, by these signs, along its rows or `down` its columns; with `across` along the others. `prepared`: it
+-- is not x itself that is quantized, or there is a mask beside it. What several products take in the same form is one
+-- table in all of them. A native product is one of codes, not of values; it is by `runs` where sums of 128 terms have
+-- scales of their own.
 local core = require "fp8.core"
 local formats = require "fp8.linear.formats"
 local recipe_check = require "fp8.linear.recipe_check"
@@ -84,6 +87,23 @@ local function signs_of(operand)
   return table.concat(text)
 end
 
+--- A core.quantizer for the fields of an operand, or options that have the same.
+-- @param blocksize as plan.blocks_of gives it
+function plan.quantizer(fields, blocksize, rounding)
+  local range = fields.range or {}
+  return core.quantizer {
+    format = fields.format, blocksize = blocksize, rounding = rounding, scale_rounding = fields.scale_rounding,
+    second_scale = fields.second_scale, headroom = fields.headroom, constant_scale = fields.constant_scale,
+    root_mean_square = range.root_mean_square, mean_magnitude = range.mean_magnitude, candidates = fields.candidates,
+    largest_scale = fields.largest_scale,
+  }
+end
+
+local copied_fields = {
+  "headroom", "constant_scale", "range", "candidates", "largest_scale", "hadamard", "signs", "smooth", "across", "from",
+  "mask", "history",
+}
+
 -- `made` is the plan that is being made.
 local function planned(made, operand, columns, name)
   if operand == "full" then return full end
@@ -93,15 +113,11 @@ local function planned(made, operand, columns, name)
   local result = {
     format = operand.format, scale = operand.scale, blocksize = plan.blocks_of(operand.scale, columns),
     rounding = rounding_of(made, operand), scale_rounding = said(operand, "scale_rounding"),
-    second_scale = said(operand, "second_scale"), headroom = operand.headroom, constant_scale = operand.constant_scale,
-    hadamard = operand.hadamard, signs = operand.signs, transform_signs = signs_of(operand),
-    history = operand.history,
+    second_scale = said(operand, "second_scale"), transform_signs = signs_of(operand),
+    prepared = (operand.hadamard or operand.across or operand.smooth or operand.mask) and true or nil,
   }
-  result.quantizer = core.quantizer {
-    format = result.format, blocksize = result.blocksize, rounding = result.rounding,
-    scale_rounding = result.scale_rounding, second_scale = result.second_scale, headroom = result.headroom,
-    constant_scale = result.constant_scale,
-  }
+  for _, field in ipairs(copied_fields) do result[field] = operand[field] or nil end
+  result.quantizer = plan.quantizer(result, result.blocksize, result.rounding)
   if operand.history then
     result.history_field = name .. "_history"
     made.histories[#made.histories + 1] = result
@@ -109,10 +125,19 @@ local function planned(made, operand, columns, name)
   return result
 end
 
-local function same_scale(a, b)
-  if type(a) == "table" and type(b) == "table" then return a[1] == b[1] and a[2] == b[2] end
-  return a == b
+-- Of values of fields, lists and tables included.
+local function same_value(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if value ~= b[key] then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
 end
+
+jit.off(same_value) -- nn/module.lua says why
 
 -- `operand`, planned, or `usual` if that is the same; an operand with a history has its own.
 local function own_or(made, usual, operand, columns, name)
@@ -120,12 +145,10 @@ local function own_or(made, usual, operand, columns, name)
   if operand == "full" or operand.quantize then
     return operand.quantize and operand.quantize == usual.quantize and usual or planned(made, operand, columns, name)
   end
-  local same = same_scale(operand.scale, usual.scale) and rounding_of(made, operand) == usual.rounding and
+  local same = same_value(operand.scale, usual.scale) and rounding_of(made, operand) == usual.rounding and
     not operand.history and not usual.history
-  for _, field in ipairs {
-    "format", "scale_rounding", "second_scale", "headroom", "constant_scale", "hadamard", "signs",
-  } do
-    same = same and said(operand, field) == usual[field]
+  for _, field in ipairs {"format", "scale_rounding", "second_scale", unpack(copied_fields)} do
+    same = same and same_value(said(operand, field) or nil, usual[field])
   end
   return same and usual or planned(made, operand, columns, name)
 end
@@ -136,7 +159,7 @@ local run = 128 -- terms, whose sums FP8 tensor cores can scale before they are 
 -- Whether an operand has a scale for every run of what is summed over, along rows or columns, and of 1 or `run` others.
 local function has_runs(operand, along)
   local scale = operand.scale
-  if type(scale) ~= "table" or operand.hadamard or not is_hardware(operand.format) then return false end
+  if type(scale) ~= "table" or operand.prepared or not is_hardware(operand.format) then return false end
   local length, across = scale[along == "row" and 2 or 1], scale[along == "row" and 1 or 2]
   return length == run and (across == 1 or across == run)
 end
@@ -149,7 +172,7 @@ end
 local function product(left, left_scale, right, right_scale, fast, with_runs)
   local function fits(operand, scale)
     local fitting = operand.scale == "tensor" or operand.scale == scale
-    return is_hardware(operand.format) and not operand.hadamard and fitting or false
+    return is_hardware(operand.format) and not operand.prepared and fitting or false
   end
   local plain = fits(left, left_scale) and fits(right, right_scale)
   local runs = with_runs and has_runs(left, left_scale) and has_runs(right, right_scale) and
@@ -162,7 +185,7 @@ end
 
 -- The operand as one product transforms it: "row" or "column" is what that sums over.
 local function along(operand, direction)
-  if not operand.hadamard then return operand end
+  if not (operand.hadamard or operand.across) then return operand end
   local copy = {down = direction == "column"}
   for field, value in pairs(operand) do copy[field] = value end
   return copy
@@ -172,7 +195,7 @@ end
 local function both_ways(first, one, second, other)
   if not (first and second and first.native and second.native) or one == other then return false end
   local function takes(operand, scale)
-    return not operand.history and (operand.scale == scale or type(operand.scale) == "table")
+    return not operand.history and not operand.from and (operand.scale == scale or type(operand.scale) == "table")
   end
   return takes(one, "row") and takes(other, "column")
 end
@@ -203,8 +226,16 @@ end
 --- How one operand of a recipe, for rows of `features`, is quantized: an operand of a plan.
 -- @param where what to call it in errors
 function plan.operand(where, operand, features)
-  recipe_check.check_operand(where, operand)
+  recipe_check.check_alone(where, operand)
   return planned({histories = {}}, operand, features, "own")
+end
+
+local function is_simple(made)
+  if made.forward.left.mask or made.forward.right.mask then return false end
+  for _, backward in ipairs {made.input_grad, made.weight_grad} do
+    if backward.right.from or backward.left.across or backward.right.across then return false end
+  end
+  return true
 end
 
 -- Fills in what follows from the operands of the products.
@@ -217,6 +248,7 @@ local function complete(made, operands, with_runs, in_features, out_features)
     made.weight_grad = product(operands.second_grad_output, "column", operands.input, "column",
       operands.fast.weight_grad, with_runs)
   end
+  made.is_simple = is_simple(made)
   local forward, input_grad, weight_grad = made.forward, made.input_grad, made.weight_grad
   made.weight_forms = weight_forms(forward, input_grad, out_features, in_features)
   made.grad_forms = grad_forms(input_grad, weight_grad)

@@ -21,23 +21,36 @@ local times_transposed, transposed_times = transposed_matmul.times_transposed, t
 
 local products = {}
 
-local kept_names = {"scale", "transposed", "values"} -- what `forward` may return beside y
+local kept_names = {"scale", "transposed", "values", "source", "mask"} -- what `forward` may return beside y
 
 -- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
 local few_values = 2^20
 
---- y, and what the product for dW can use again: nil if it takes x in another form, else {scale =, transposed =,
--- values =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as.
+-- What `forward` keeps, with what is not there to save work: the values from which the product for dW makes its operand,
+-- the mask of x, and the signs of the transform.
+local function with_source(kept, source, mask, signs, plan)
+  if not (source or mask or signs and not plan.is_simple) then return kept end
+  kept = kept or {}
+  kept.source, kept.mask, kept.signs = source, mask, signs
+  return kept
+end
+
+--- y, and what the backward products can use again, nil for nothing: {scale =, transposed =, values =, source =, mask =,
+-- signs =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as. The others
+-- are there where the plan needs them: values again, from which x is quantized for dW; its mask; and the signs of its
+-- transform.
 -- @param x               (rows, in)
 -- @param weight          a form of W (operands.lua)
 -- @param bias            of x's dtype, or nil
 -- @param for_weight_grad whether there will be a product for dW
 -- @param histories       as linear_state.histories_of gives them
-function products.forward(x, weight, bias, plan, for_weight_grad, histories)
+-- @param for_input_grad  whether dx is wanted
+function products.forward(x, weight, bias, plan, for_weight_grad, histories, for_input_grad)
   local product, weight_grad = plan.forward, for_weight_grad and plan.weight_grad
   local operand = product.left
   local again = weight_grad and weight_grad.right == operand or false
   local transposing = again and weight_grad.native
+  local as_source = weight_grad and weight_grad.right.from
   local known, dtype = delayed(x, operand, histories), dtype_of(x)
   local options = known and {known = known} or nil
   if product.native then
@@ -55,23 +68,28 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories)
     local weight_scale = scale_for(product, weight.scale, outputs, inputs)
     local y = scaled_matmul(codes, product.runs and by_runs(scale, inputs) or scale, weight.codes, weight_scale, dtype,
       {bias = bias, fast = product.fast})
+    local source = as_source and dequantize(codes, scale, operand.quantizer, dtype) or nil
     free(codes)
-    return y, kept
+    return y, with_source(kept, source, nil, nil, plan)
   end
-  local values, scale, transposed
+  local values, scale, transposed, mask
   if transposing then
     local codes
     codes, scale, transposed = quantize(x, operand.quantizer, "codes scale transposed", options)
     values = dequantize(codes, scale, operand.quantizer, dtype)
     free(codes)
   else
-    values, scale = values_of(x, operand, again and "values scale" or "values", options, weight.signs)
+    values, scale, mask = values_of(x, operand, again and "values scale" or "values", options, weight.signs,
+      operand.mask and for_input_grad)
   end
   local y = times_transposed(values, weight.values, bias)
-  if again and not transposing and not operand.full and numel(values) <= few_values then return y, {values = values} end
-  free(values)
+  if again and not transposing and not operand.full and numel(values) <= few_values then
+    return y, with_source({values = values}, nil, mask, weight.signs, plan)
+  end
+  if not as_source then free(values) end
   local known_again = again and scale and operand.scale_rounding ~= "e4m3"
-  return y, known_again and {scale = scale, transposed = transposed} or nil
+  local kept = known_again and {scale = scale, transposed = transposed} or nil
+  return y, with_source(kept, as_source and values or nil, mask, weight.signs, plan)
 end
 
 --- Whether `forward_of_activated` can take the place of `forward`: what the product for dW needs of its left operand is
@@ -130,7 +148,7 @@ local function quantized_grad(dy, operand, wants, sum_dtype, histories, source, 
   if source then return form_of_source(dy, source, operand, wants, sum_dtype, histories) end
   local known, quantizer = delayed(dy, operand, histories), operand.quantizer
   local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
-  if not quantizer or operand.hadamard then
+  if not quantizer or operand.prepared then
     local sum = sum_dtype and core.sum(as_dtype(dy, sum_dtype), 1) or nil
     return {values = values_of(dy, operand, "values", nil, signs), sum = sum, signs = signs}
   elseif not (wants.codes or wants.transposed) then
@@ -221,6 +239,7 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories, sum)
   elseif kept and kept.values then
     return transposed_times(dy.values, kept.values, dtype)
   end
+  if kept and kept.source then x = kept.source end
   local known = kept and kept.scale or delayed(x, operand, histories)
   local options = known and {known = known} or nil
   if product.native then
@@ -230,6 +249,45 @@ function products.weight_grad(dy, x, kept, plan, dtype, histories, sum)
   local values = values_of(x, operand, "values", options, dy.signs)
   local grad = transposed_times(dy.values, values, dtype)
   free(values)
+  return grad
+end
+
+-- grad · diag(signs), a text of + and -, for groups of columns; what whole groups leave stays as it is.
+local function with_signs(grad, signs)
+  local length, columns, list = #signs, size(grad, 2), {}
+  local groups = math.floor(columns / length) * length
+  for i = 1, columns do list[i] = i <= groups and signs:byte((i - 1) % length + 1) == 45 and -1 or 1 end
+  local row = core.tensor(list, {dtype = dtype_of(grad), device = core.device(grad)})
+  local result = core.mul(grad, row)
+  free(row)
+  return result
+end
+
+--- The gradient of x, or of W, from a product: transformed back where that was of transformed operands, and 0 where the
+-- mask of y's operand is.
+-- @param grad    (rows, in) or (out, in); freed, or returned itself
+-- @param product that it is the result of, nil for one of unquantized dy and x
+-- @param operand x or W in y
+-- @param mask    of that, or nil
+-- @param signs   those that were drawn for y's transform, or nil
+function products.straight(grad, product, operand, mask, signs)
+  local function become(other)
+    free(grad)
+    grad = other
+  end
+  if product and product.left.across then become(core.hadamard(grad, product.left.across, true)) end
+  if product and product.right.across then become(core.hadamard(grad, product.right.across, false)) end
+  local length, is_turned = operand.hadamard, product and product.right.from and operand.hadamard
+  signs = signs or operand.transform_signs
+  if mask and length and not is_turned then
+    become(core.hadamard(grad, length, false, signs))
+    is_turned = true
+  end
+  if mask then become(as_dtype(core.mul(grad, mask), dtype_of(grad))) end
+  if is_turned then
+    become(core.hadamard(grad, length, false))
+    if signs then become(with_signs(grad, signs)) end
+  end
   return grad
 end
 

@@ -30,8 +30,8 @@ for name, recipe in pairs(recipes) do
 end
 
 -- The maps of their formats, which have values of their own to change.
-local maps = {recipes.mixed.input.format, recipes.mixed.grad_output.format}
-local versions = {core.version(maps[1]), core.version(maps[2])}
+local maps = {recipes.mixed.input.format, recipes.mixed.grad_output.format, recipes.luq.grad_output.format}
+local versions = {core.version(maps[1]), core.version(maps[2]), core.version(maps[3])}
 
 --- The recipe itself; an error if it is one of fp8.recipes and has been changed.
 -- @param where names the caller in errors

@@ -13,7 +13,8 @@ local operands = {"input", "weight", "grad_output"}
 local products = {forward = {}, input_grad = {"grad_output", "weight"}, weight_grad = {"grad_output", "input"}}
 local operand_fields = {
   format = true, scale = true, scale_rounding = true, second_scale = true, headroom = true, constant_scale = true,
-  hadamard = true, signs = true, history = true, rounding = true,
+  hadamard = true, signs = true, history = true, rounding = true, range = true, candidates = true,
+  largest_scale = true, smooth = true, across = true, from = true, mask = true,
 }
 local recipe_fields = {
   input = true, weight = true, grad_output = true, forward = true, input_grad = true, weight_grad = true,
@@ -27,6 +28,9 @@ local scale_roundings = {
 }
 local second_scales = {none = true, tensor = true, row = true}
 local drawn_signs = {random = true, step = true}
+local sides = {row = true, column = true}
+local range_fields = {root_mean_square = true, mean_magnitude = true}
+local most_candidates = 8
 local hadamards = {[16] = true, [32] = true, [64] = true, [128] = true}
 local longest_history = 2^20
 local accepted_scales = '"tensor", "row", "column", "block", a block length (a whole number of at least 1) or ' ..
@@ -115,6 +119,90 @@ local function check_positive(where, operand, field)
   end
 end
 
+local function check_range(where, operand)
+  local range = operand.range
+  if range == nil then return end
+  where = where .. ".range"
+  if type(range) ~= "table" then
+    raise(("%s must be a table {root_mean_square =, mean_magnitude =}, got %s"):format(where, shown(range)))
+  end
+  for field, value in pairs(range) do
+    if not range_fields[field] then
+      raise(("%s: unknown field %s%s"):format(where, tostring(field),
+        later("fp8.nearest").hint(field, range_fields)))
+    end
+    if type(value) ~= "number" or not (math.abs(value) < 2^128) then
+      raise(("%s.%s must be a number that float32 can hold, got %s"):format(where, field, shown(value)))
+    end
+  end
+  if next(range) == nil then raise(where .. " must have root_mean_square, mean_magnitude or both, got neither") end
+end
+
+local function check_candidates(where, operand)
+  local candidates = operand.candidates
+  if candidates == nil then return end
+  local right = type(candidates) == "table"
+  local count = right and #candidates or 0
+  for i, value in pairs(right and candidates or {}) do
+    right = right and is_whole(i, 1) and i <= count and type(value) == "number" and value > 0 and value < 2^128
+  end
+  if not right or count < 1 or count > most_candidates then
+    raise(("%s.candidates must be a list of 1 to %d numbers above 0, got %s"):format(where, most_candidates,
+      shown(candidates)))
+  end
+end
+
+local function check_largest_scale(where, operand)
+  local largest = operand.largest_scale
+  if largest == nil then return end
+  if type(largest) ~= "number" or not (largest > 0 and largest <= 448) then
+    raise(("%s.largest_scale must be a number above 0 and at most 448, got %s"):format(where, shown(largest)))
+  end
+  if operand.second_scale == nil or operand.second_scale == "none" then
+    raise(where .. ".largest_scale has no meaning without second_scale")
+  end
+end
+
+--- Raises an error unless scales can be fitted as an operand's fields say. They are found anew each time.
+function recipe_check.check_fit(where, operand)
+  check_range(where, operand)
+  check_candidates(where, operand)
+  check_largest_scale(where, operand)
+  for _, field in ipairs {"range", "candidates"} do
+    for _, other in ipairs {"constant_scale", "history"} do
+      if operand[field] ~= nil and operand[other] ~= nil then
+        raise(("%s.%s has no meaning beside %s"):format(where, field, other))
+      end
+    end
+  end
+end
+
+local function check_smooth(where, operand)
+  if operand.smooth == nil then return end
+  if not sides[operand.smooth] then
+    raise(('%s.smooth must be "row" or "column", got %s'):format(where, shown(operand.smooth)))
+  end
+  for _, field in ipairs {"hadamard", "across", "history"} do
+    if operand[field] ~= nil then raise(("%s.smooth has no meaning beside %s"):format(where, field)) end
+  end
+end
+
+-- What only operands of some products may have: see check_places.
+local function check_of_products(where, operand)
+  if operand.across ~= nil and not hadamards[operand.across] then
+    raise(("%s.across must be 16, 32, 64 or 128, got %s"):format(where, shown(operand.across)))
+  end
+  if operand.across ~= nil and operand.history ~= nil then
+    raise(where .. ".across has no meaning beside a history")
+  end
+  if operand.from ~= nil and operand.from ~= "forward" then
+    raise(('%s.from must be "forward", got %s'):format(where, shown(operand.from)))
+  end
+  if operand.mask ~= nil and type(operand.mask) ~= "boolean" then
+    raise(("%s.mask must be a boolean, got %s"):format(where, shown(operand.mask)))
+  end
+end
+
 -- A list of 1 and -1, or else one of `others`.
 local function check_signs(where, signs, length, others)
   if signs == nil or others and others[signs] then return end
@@ -199,7 +287,10 @@ function recipe_check.check_operand(where, operand)
   check_second_scale(where, operand)
   check_positive(where, operand, "headroom")
   check_positive(where, operand, "constant_scale")
+  recipe_check.check_fit(where, operand)
   check_hadamard(where, operand)
+  check_smooth(where, operand)
+  check_of_products(where, operand)
   check_history(where, operand)
   check_rounding(where .. ".", operand.rounding)
 end
@@ -251,6 +342,61 @@ local function check_transforms(where, recipe)
   end
 end
 
+-- Raises an error if an operand has a field that is for others.
+local function check_place(where, operand, field, others)
+  if type(operand) == "table" and operand[field] then
+    raise(("%s.%s is for %s, not for this operand"):format(where, field, others))
+  end
+end
+
+-- Some fields are for operands of some products alone.
+local function check_places(prefix, recipe)
+  for _, name in ipairs(operands) do
+    check_place(prefix .. name, recipe[name], "from", "input_grad.weight and weight_grad.input")
+    check_place(prefix .. name, recipe[name], "across", "operands of input_grad and weight_grad")
+  end
+  check_place(prefix .. "grad_output", recipe.grad_output, "mask", "input and weight")
+  for _, product in ipairs {"input_grad", "weight_grad"} do
+    for _, name in ipairs(products[product]) do
+      local operand, where = type(recipe[product]) == "table" and recipe[product][name], prefix .. product .. "." .. name
+      check_place(where, operand, "mask", "input and weight of the recipe")
+      if name == "grad_output" then
+        check_place(where, operand, "from", "input_grad.weight and weight_grad.input")
+      elseif type(operand) == "table" and operand.from and (recipe.forward == "full" or recipe[name] == "full") then
+        raise(("%s.from has no meaning where %s is full in the forward product"):format(where, name))
+      end
+    end
+  end
+  for _, name in ipairs {"input", "weight"} do
+    if recipe.forward == "full" and type(recipe[name]) == "table" and recipe[name].mask then
+      raise(('%s%s.mask has no meaning beside forward = "full"'):format(prefix, name))
+    end
+  end
+end
+
+--- A copy of a recipe whose operands of x are smoothed by columns, where that goes.
+function recipe_check.smoothed(recipe)
+  local function smoothed(operand)
+    if type(operand) ~= "table" or operand.format == nil then return operand end
+    if operand.hadamard or operand.across or operand.history or operand.smooth then return operand end
+    local copy = recipe_check.copied(operand)
+    copy.smooth = "column"
+    return copy
+  end
+  local copy = recipe_check.copied(recipe)
+  copy.input = smoothed(copy.input)
+  if type(copy.weight_grad) == "table" then copy.weight_grad.input = smoothed(copy.weight_grad.input) end
+  return copy
+end
+
+--- Raises an error that names the first wrong field of an operand that stands alone, without a product.
+function recipe_check.check_alone(where, operand)
+  recipe_check.check_operand(where, operand)
+  for _, field in ipairs {"from", "mask", "across"} do
+    check_place(where, operand, field, "operands of a recipe's products")
+  end
+end
+
 --- Raises an error that names the first wrong field of a recipe.
 -- @param name of the function to name in errors
 function recipe_check.check(name, recipe)
@@ -262,6 +408,7 @@ function recipe_check.check(name, recipe)
     check_product(prefix .. product, product, recipe[product])
   end
   check_rounding(prefix, recipe.rounding)
+  check_places(prefix, recipe)
   check_transforms(name .. ": recipe", recipe)
 end
 

@@ -30,8 +30,15 @@
 --            "e4m3": absmax / largest rounded to E4M3, as NVFP4 has it. src/core/formats/scale.h has the exact rules
 --   second_scale  above scales in "e4m3": "tensor": a float32 one for all of the operand, from its absmax; "row": one
 --            for each row, for scales of parts of rows; nil or "none"
+--   largest_scale  beside a second scale: what the largest of the scales in "e4m3" becomes, 448 unless it is given; with
+--            less there is room for candidates
 --   headroom a number with which absmax is multiplied first: more than 1 leaves room (2 is Transformer Engine's margin
 --            = 1), less lets the largest elements saturate
+--   range    {root_mean_square = a, mean_magnitude = b}, one of which may be missing: in place of the absmax counts
+--            a · √(mean of x²) + b · (mean of |x|) over the block, if that is above 0, and what is larger saturates
+--   candidates  a list of up to 8 numbers: the absmax is multiplied with each of them, and the scale is the one that
+--            leaves the least Σ (x - value)² in the block when it is rounded to nearest, the first of those that are
+--            equal. With "e4m3", elements are multiplied with 1 / scale then. src/core/formats/fit.h has the exact rules
 --   constant_scale  a number that codes are multiplied with, whatever the absmax: only a NaN or an infinity
 --            changes it
 --   hadamard 16, 32, 64 or 128: the operand is first transformed in groups of so many elements along what the
@@ -40,6 +47,17 @@
 --            leaves it what it would be without rounding. Such a product multiplies values
 --   signs    s: a list of 1 and -1; "random": drawn once and for all; "step": drawn anew each time that the product is
 --            computed; nil: 1
+--   across   16, 32, 64 or 128, of operands of dx and dW alone: the same transform along the other dimension, without
+--            signs; the product is transformed back
+--   smooth   "column" or "row": each of these is divided by a power of two, that of its absmax or the next larger one,
+--            and values are multiplied with it again: outliers of one column cost the others no precision. Such a
+--            product multiplies values
+--   from     "forward", of input_grad.weight and weight_grad.input alone: the operand is made from the values that y's
+--            product had of W or x instead of from these. Where y's operands are transformed, so is this one, and the
+--            product is transformed back
+--   mask     true, of `input` and `weight` alone: elements that y's product had cut off at the format's range, or at the
+--            end of a map, get no gradient: dx, or dW, is 0 there (before it is transformed back, if y's operands are
+--            transformed). Such a product multiplies values
 --   rounding that of this operand: "nearest" or "stochastic"; the recipe's unless it is given
 --   history  n: delayed scaling, for scale = "tensor". The scale comes from the largest absmax of the last n training
 --            steps instead of that of this one (for the first step it is its own), and what is larger saturates. The
@@ -134,12 +152,28 @@ end
 
 --- DeepSeek-AI, "DeepSeek-V3 technical report" (2024), section 3.3: activations and gradients in tiles of 1 × 128
 -- along what is summed over, weights in blocks of 128 × 128, E4M3 throughout. (There the backward pass makes the
--- 128 × 1 tiles of x from those of the forward pass; here they come from x itself.)
+-- 128 × 1 tiles of x from those of the forward pass; here they come from x itself, which blocks_requantized changes.)
 recipes.blocks = {
   input = tile(1, 128),
   weight = tile(128, 128),
   grad_output = tile(1, 128),
   weight_grad = {grad_output = tile(128, 1), input = tile(128, 1)},
+  rounding = "nearest",
+}
+
+local function of_forward(operand)
+  operand.from = "forward"
+  return operand
+end
+
+--- The same with the backward pass's tiles of x made from the forward pass's codes, as in section 3.3.3 there: nothing
+-- but these has to be kept. (There the tiles of some layers have scales that are powers of two, so that this costs no
+-- second error.)
+recipes.blocks_requantized = {
+  input = tile(1, 128),
+  weight = tile(128, 128),
+  grad_output = tile(1, 128),
+  weight_grad = {grad_output = tile(128, 1), input = of_forward(tile(128, 1))},
   rounding = "nearest",
 }
 
@@ -219,6 +253,26 @@ recipes.nvfp4 = {
   rounding = "nearest",
 }
 
+local function four_over_six(operand)
+  operand.candidates, operand.largest_scale = {1, 1.5}, 256
+  return operand
+end
+
+--- Four over six: Cook et al., "Four over six: more accurate NVFP4 quantization with adaptive block scaling" (2025). NVFP4
+-- where the largest value of each block becomes 6 or 4, whichever leaves the smaller squared error; the largest scale is
+-- 256 instead of 448, so that there is room for both. (There the choice for gradients looks at what stochastic rounding
+-- gave; here at the nearest values. Elements are multiplied with 1 / scale, which may decide ties otherwise.)
+recipes.nvfp4_four_over_six = {
+  input = four_over_six(nvfp4(1, 16)),
+  weight = four_over_six(nvfp4(16, 16)),
+  grad_output = four_over_six(nvfp4(1, 16, "stochastic")),
+  weight_grad = {
+    grad_output = four_over_six(nvfp4(16, 1, "stochastic", nvfp4_signs)),
+    input = four_over_six(nvfp4(16, 1, nil, nvfp4_signs)),
+  },
+  rounding = "nearest",
+}
+
 local function mxfp4(along)
   local operand = mx("e2m1", along)
   operand.headroom, operand.hadamard, operand.signs = 4 / 3, 64, "step"
@@ -236,6 +290,78 @@ recipes.mxfp4 = {
   weight_grad = {grad_output = mxfp4 "rows", input = mxfp4 "rows"},
   rounding = "stochastic",
 }
+
+-- 2.92247856 · the root mean square is where a normal distribution is best cut off for E2M1; 2/3 of that because "mx" makes
+-- a scale of an absmax that is 4 to 8 of it, and there 2.92… / 6 is rounded down to a power of two.
+local function quest()
+  return {
+    format = "e2m1", scale = {1, 32}, scale_rounding = "mx", range = {root_mean_square = 2.92247856 * 2 / 3},
+    hadamard = 32, mask = true, rounding = "nearest",
+  }
+end
+
+local function quartet(along, from)
+  local operand = mx("e2m1", along)
+  operand.headroom, operand.hadamard, operand.signs, operand.from = 4 / 3, 32, "step", from
+  return operand
+end
+
+--- Castro et al., "Quartet: native FP4 training can be optimal for large language models" (2025): all products in MXFP4.
+-- Forward after a Hadamard transform, with scales fitted to the root mean square (QuEST) and no gradient where that cuts
+-- off; backward of the forward pass's values, after another transform with random signs, rounded stochastically and scaled
+-- so that nothing saturates. (There elements are multiplied with 3/4 below a scale from absmax, and products with 16/9;
+-- here the scale is that of 4/3 absmax. Its program takes the mean out of the root mean square, and has the same signs in
+-- both backward products.)
+recipes.quartet = {
+  input = quest(),
+  weight = quest(),
+  grad_output = quartet "columns",
+  input_grad = {weight = quartet("rows", "forward")},
+  weight_grad = {grad_output = quartet "rows", input = quartet("rows", "forward")},
+  rounding = "stochastic",
+}
+
+-- Statistics-aware weight binning for 4 bits: Choi et al., "Accurate and efficient 2-bit quantized neural networks" (2019),
+-- with the numbers of Chmiel et al.
+local function int4()
+  return {format = "int4", scale = "tensor", range = {root_mean_square = 12.1, mean_magnitude = -12.2}}
+end
+
+--- LUQ: Chmiel et al., "Accurate neural training with 4-bit matrix multiplications at standard formats" (2021). Weights and
+-- activations as 4-bit integers, cut off where their statistics say; gradients as 0 and seven powers of two below their
+-- absmax, with a sign, rounded stochastically, what underflows, too. (There activations that are never negative have no sign,
+-- and several draws may be averaged for dW.)
+recipes.luq = {
+  input = int4(),
+  weight = int4(),
+  grad_output = {format = core.create_float_map(3, 0), scale = "tensor", rounding = "stochastic"},
+  weight_grad = "quantized",
+  rounding = "nearest",
+}
+
+local function halo(format)
+  local function operand(field)
+    local made = {format = format, scale = "tensor"}
+    if field then made[field] = 128 end
+    return made
+  end
+  return {
+    input = operand "hadamard",
+    weight = operand "hadamard",
+    grad_output = operand(),
+    input_grad = {grad_output = operand "across", weight = operand()},
+    weight_grad = {grad_output = operand(), input = operand()},
+    rounding = "nearest",
+  }
+end
+
+--- HALO at level 2: Ashkboos et al., "HALO: Hadamard-assisted lower-precision optimization for LLMs" (2025). One scale for
+-- each operand; a Hadamard transform of x and W in y, and of dy across the rows in dx. (There transforms span whole
+-- dimensions, here groups of 128; FP8 runs at level 1, which leaves the one across out, INT8 at level 2.)
+recipes.halo = halo "e4m3"
+
+--- The same with 8-bit integers.
+recipes.halo_int8 = halo "int8"
 
 local function int8(scale) return {format = "int8", scale = scale} end
 

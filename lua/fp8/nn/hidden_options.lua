@@ -18,16 +18,19 @@ local known_options = {activation = "string", bias = "boolean", dropout = "numbe
 --- Checks the arguments of a class called `name`.
 -- @param choices names of activation functions that it takes, the default first
 -- @param bias    whether its linear layers have one by default
+-- @param more    further options, as check_options takes them, or nil
 -- @return the activation module, a Dropout or nil, and the settings of the linear layers
-return function(name, features, hidden, options, choices, bias)
+return function(name, features, hidden, options, choices, bias, more)
   arguments.check_size(name, "features", features)
   arguments.check_size(name, "hidden", hidden)
-  options = check_options(name, options, known_options)
+  local known = more or {}
+  for option, kind in pairs(known_options) do known[option] = kind end
+  options = check_options(name, options, known)
   local activation, dropout = options.activation or choices[1], options.dropout or 0
   arguments.check_probability(name, "option dropout", dropout)
-  local known = false
-  for _, choice in ipairs(choices) do known = known or choice == activation end
-  if not known then
+  local is_choice = false
+  for _, choice in ipairs(choices) do is_choice = is_choice or choice == activation end
+  if not is_choice then
     core.raise(("%s: option activation must be %s or %s, got %s"):format(name,
       table.concat(choices, ", ", 1, #choices - 1), choices[#choices], activation))
   end

@@ -88,6 +88,22 @@ local function scale_text(scale)
   return type(scale) == "table" and ("%d x %d"):format(scale[1], scale[2]) or tostring(scale)
 end
 
+local further_fields = {
+  "second_scale", "largest_scale", "headroom", "constant_scale", "range", "candidates", "smooth", "hadamard", "signs",
+  "across", "from", "mask",
+}
+
+-- Of a field: a word, a number, a list of numbers, or numbers by name.
+local function value_text(value)
+  if type(value) ~= "table" then return tostring(value) end
+  local texts = {}
+  for i, number in ipairs(value) do texts[i] = tostring(number) end
+  for _, field in ipairs {"root_mean_square", "mean_magnitude"} do
+    if value[field] then texts[#texts + 1] = ("%s = %s"):format(field, value[field]) end
+  end
+  return "{" .. table.concat(texts, ", ") .. "}"
+end
+
 local function operand_text(operand)
   if operand == "full" then return "full" end
   if operand.quantize then return "by a function" end
@@ -96,9 +112,9 @@ local function operand_text(operand)
   if operand.scale_rounding and operand.scale_rounding ~= "none" then
     text = ("%s (%s)"):format(text, operand.scale_rounding)
   end
-  for _, field in ipairs {"second_scale", "headroom", "constant_scale", "hadamard"} do
+  for _, field in ipairs(further_fields) do
     local value = operand[field]
-    if value and value ~= "none" then text = ("%s, %s %s"):format(text, field:gsub("_", " "), value) end
+    if value and value ~= "none" then text = ("%s, %s %s"):format(text, field:gsub("_", " "), value_text(value)) end
   end
   if operand.rounding then text = ("%s, %s"):format(text, operand.rounding) end
   return operand.history and ("%s, history %d"):format(text, operand.history) or text
@@ -136,7 +152,8 @@ function ProductLayer.recipe_text(recipe)
   return recipe.rounding == "stochastic" and text .. ", rounding: stochastic" or text
 end
 
---- The plan of this layer for a recipe, which may be the name of one, or false for plain; and the recipe.
+--- The plan of this layer for a recipe, which may be the name of one, or false for plain; and the recipe, with smoothed
+-- operands of x if the field `smooths_input` says so.
 -- @param where names the caller in errors
 function ProductLayer:plan_for(where, recipe)
   if recipe == false then return nil, nil end
@@ -144,6 +161,7 @@ function ProductLayer:plan_for(where, recipe)
     raise(where .. ": recipe must be a table, the name of one, or false for plain products, got nil")
   end
   recipe = recipe_check.override(published.resolve(where, recipe), {})
+  if self.smooths_input then recipe = recipe_check.smoothed(recipe) end
   return planning.make(where, recipe, self.in_features, self.out_features), recipe
 end
 

@@ -10,6 +10,7 @@ local quantize = {}
 
 local known_options = {
   rounding = true, scale = true, scale_rounding = true, second_scale = true, headroom = true, constant_scale = true,
+  range = true, candidates = true, largest_scale = true,
 }
 
 local function quantized(name, x, format, scale, options)
@@ -19,10 +20,10 @@ local function quantized(name, x, format, scale, options)
   if scale == nil then scale = options.scale == nil and "tensor" or options.scale end
   recipe_check.check_scale(name .. ": scale", scale)
   local blocksize = planning.blocks_of(scale, rank > 0 and core.size(x, rank) or 1)
-  local quantizer = core.quantizer {
-    format = format, blocksize = blocksize, rounding = options.rounding, scale_rounding = options.scale_rounding,
-    second_scale = options.second_scale, headroom = options.headroom, constant_scale = options.constant_scale,
-  }
+  recipe_check.check_fit(name .. ": options", options)
+  local fields = {format = format}
+  for option in pairs(known_options) do fields[option] = options[option] end
+  local quantizer = planning.quantizer(fields, blocksize, options.rounding)
   local codes, absmax = core.quantize(x, quantizer, "codes scale")
   return codes, {absmax = absmax, map = format, blocksize = blocksize, dtype = core.dtype(x)}
 end
@@ -50,7 +51,7 @@ end
 --                  their values (fp8.code_bits)
 -- @param blocksize a block length, or another scale of a recipe: "row", {1, 32}, …; 4096 if left out
 -- @param options   {rounding = "nearest" or "stochastic"; scale_rounding =, second_scale =, headroom =, constant_scale
---                  = as in fp8.recipes}
+--                  =, range =, candidates =, largest_scale = as in fp8.recipes}
 -- @return codes of x's shape (u8), and state = {absmax = (blocks) f32, map =, blocksize = a length or a tile, dtype =
 --   that of x}
 --   local codes, state = fp8.quantize_blockwise(fp8.tensor {1, -0.5, 0.25}, fp8.create_map(true, 4, 3, 8), 64)

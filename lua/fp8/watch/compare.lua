@@ -76,18 +76,19 @@ function comparison.quantize(row, x, operand, dtype, known)
     local matrix = shapes.as_rows(core.contiguous(x))
     return core.compare(row, matrix, operands.values(matrix, operand, "values", {dtype = dtype}))
   end
-  if operand.hadamard then
-    x = core.hadamard(x, operand.hadamard, operand.down or false, operand.transform_signs)
-  end
+  if operand.prepared then x = operands.prepared(shapes.as_rows(core.contiguous(x)), operand) end
   core.compare_quantized(row, x, operand.quantizer, known, dtype)
 end
 
 -- --- text ---
 
-local names = {[recipes.mixed.input.format] = "e4m3_map", [recipes.mixed.grad_output.format] = "e5m2_map"}
+local names = {
+  [recipes.mixed.input.format] = "e4m3_map", [recipes.mixed.grad_output.format] = "e5m2_map",
+  [recipes.luq.grad_output.format] = "e3m0_map",
+}
 
---- The name of a format: that of a hardware type, "e4m3_map" and "e5m2_map" for the maps of fp8.recipes, else "map";
--- "function" for a script's function.
+--- The name of a format: that of a hardware type, "e4m3_map", "e5m2_map" and "e3m0_map" for the maps of fp8.recipes, else
+-- "map"; "function" for a script's function.
 function comparison.format_name(format)
   if type(format) == "function" then return "function" end
   return type(format) == "string" and format or names[format] or "map"
@@ -103,7 +104,15 @@ function comparison.scale_name(operand)
   if operand.second_scale and operand.second_scale ~= "none" then name = name .. "_" .. operand.second_scale end
   if operand.constant_scale then name = ("%s_constant_%.9g"):format(name, operand.constant_scale) end
   if operand.headroom then name = ("%s_headroom_%.9g"):format(name, operand.headroom) end
-  return operand.hadamard and ("%s_hadamard_%d"):format(name, operand.hadamard) or name
+  if operand.range then
+    name = ("%s_range_%.9g_%.9g"):format(name, operand.range.root_mean_square or 0, operand.range.mean_magnitude or 0)
+  end
+  if operand.candidates then name = ("%s_of_%s"):format(name, table.concat(operand.candidates, "_")) end
+  if operand.largest_scale then name = ("%s_up_to_%.9g"):format(name, operand.largest_scale) end
+  if operand.smooth then name = ("%s_smooth_%s"):format(name, operand.smooth) end
+  if operand.hadamard then name = ("%s_hadamard_%d"):format(name, operand.hadamard) end
+  if operand.across then name = ("%s_across_%d"):format(name, operand.across) end
+  return operand.from and ("%s_from_%s"):format(name, operand.from) or name
 end
 
 --- "12 non-finite values, first at (10, 355) of shape (2048, 384)", of statistics with some.

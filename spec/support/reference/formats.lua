@@ -109,20 +109,48 @@ end
 -- @param absmax of the block
 -- @param upper  absmax of all, or nil for one level
 -- @param e4m3   a function that rounds to E4M3, saturating
-function formats.e4m3_scale(absmax, upper, format, e4m3)
+-- @param most   the largest scale, 448 unless it is given
+function formats.e4m3_scale(absmax, upper, format, e4m3, most)
   if absmax - absmax ~= 0 or upper and upper - upper ~= 0 then return 0 / 0, 0 end
   local largest = formats.largest[format] or 1
   local encode, decode, direct = f32(1 / largest), 1, false
   if upper then
-    local factor = f32(448 * largest / upper)
+    most = most or 448
+    local factor = f32(most * largest / upper)
     direct = factor <= largest_float and upper <= largest_float / 448
     factor = math.min(factor, largest_float)
     encode, decode = f32(factor * encode), f32(1 / factor)
   end
   local stored = e4m3(f32(absmax * encode))
   local inverse = math.min(f32(1 / f32(stored * decode)), largest_float)
-  local scale = direct and f32(f32(stored * upper) * f32(1 / (448 * largest))) or f32(stored * decode)
+  local scale = direct and f32(f32(stored * upper) * f32(1 / (most * largest))) or f32(stored * decode)
   return scale, inverse
+end
+
+--- What counts in place of the absmax of a list of finite numbers, by a recipe's `range`, which may be nil.
+function formats.range(x, absmax, range)
+  if not range or absmax ~= absmax then return absmax end
+  local squares, magnitudes = 0, 0
+  for _, value in ipairs(x) do
+    squares, magnitudes = squares + value ^ 2, magnitudes + math.abs(value)
+  end
+  local fitted = f32(range.root_mean_square or 0) * math.sqrt(squares / #x) +
+    f32(range.mean_magnitude or 0) * (magnitudes / #x)
+  return fitted > 0 and math.min(f32(math.min(fitted, 1e39)), largest_float) or absmax
+end
+
+--- The powers of two that a recipe's `smooth` divides by: for each row or column of a row-major list.
+function formats.smoothing(x, side, rows, columns)
+  local factors = {}
+  for line = 0, (side == "row" and rows or columns) - 1 do
+    local absmax = 0
+    for i = 0, (side == "row" and columns or rows) - 1 do
+      local magnitude = math.abs(x[side == "row" and line * columns + i + 1 or i * columns + line + 1])
+      absmax = magnitude - magnitude == 0 and absmax == absmax and math.max(absmax, magnitude) or 0 / 0
+    end
+    factors[line + 1] = absmax == 0 and 1 or rules.power_of_two(absmax)
+  end
+  return factors
 end
 
 --- The Hadamard transform of groups of `length` along rows or, if `down`, columns of a row-major list.

@@ -104,6 +104,7 @@ end
 
 for name, round_small in pairs(formats.round) do reference.round[name] = round_small end
 reference.scale, reference.hadamard = formats.scale, formats.hadamard
+reference.smoothing = formats.smoothing
 
 -- The largest magnitude of elements, NaN if one is not finite.
 local function absmax_of(x, positions)
@@ -146,6 +147,54 @@ local function quantize_block(x, positions, format, divide, round_to, out, scale
   return scale
 end
 
+-- The largest value that a format's codes stand for, and the lowest.
+local function limits_of(format)
+  if type(format) == "table" then return format[256], format[1] end
+  return formats.largest[format], -formats.largest[format]
+end
+
+-- The same for a scale that is fitted, under the absmax `upper` if there is one.
+local function quantize_fitted(x, positions, format, divide, round_to, out, scale_rounding, more, upper)
+  local values, best, least = {}, nil, math.huge
+  for i, position in ipairs(positions) do values[i] = x[position] end
+  local range = formats.range(values, absmax_of(x, positions), more.range)
+  for _, factor in ipairs(more.candidates or {1}) do
+    local magnitude = more.candidates and math.min(f32(range * f32(factor)), 2 ^ 128 - 2 ^ 104) or range
+    local scale
+    if scale_rounding == "e4m3" then
+      scale = formats.e4m3_scale(magnitude, upper, format, reference.round.e4m3, more.largest_scale)
+    else
+      scale = reference.scale(magnitude, format, scale_rounding, more)
+    end
+    local error = 0
+    local by_division = divide or f32(1 / scale) == math.huge
+    for i, value in ipairs(values) do
+      local s = scale == 0 and 0 or by_division and f32(value / scale) or f32(value * f32(1 / scale))
+      local code = scale ~= scale and scale or type(format) == "table" and format[reference.nearest(format, s) + 1] or
+        reference.round[format](s)
+      values[-i] = f32(code * scale)
+      error = error + f32(value - values[-i]) ^ 2
+    end
+    if not best or error < least then
+      best, least = scale, error
+      for i, position in ipairs(positions) do out[position] = round_to(values[-i]) end
+    end
+  end
+  return best
+end
+
+--- Whether each element of x lies within what the codes of its block can say, rounding errors aside: a list of 1 and 0.
+-- @param scales, groups as fake_quantize returns them
+function reference.mask(x, format, scales, groups)
+  local high, low = limits_of(format)
+  local mask = {}
+  for i, value in ipairs(x) do
+    local scale = f32(scales[groups[i]] * (1 + 2 ^ -22))
+    mask[i] = value <= f32(high * scale) and value >= f32(low * scale) and 1 or 0
+  end
+  return mask
+end
+
 --- Quantizes and dequantizes.
 -- @param x      list of float32 values, row-major
 -- @param format list of 256 values, or the name of a format
@@ -154,8 +203,9 @@ end
 -- @param dtype  that of the result
 -- @param scale_rounding as in a recipe
 -- @param known  the scale, instead of that of absmax, or nil
--- @param more   {headroom =, constant_scale =, second_scale =} of a recipe, or nil
--- @return list of values, list of scales in the order of their blocks
+-- @param more   {headroom =, constant_scale =, second_scale =, range =, candidates =, largest_scale =} of a recipe, or
+--   nil
+-- @return list of values, list of scales in the order of their blocks, and for each element which of these it has
 function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding, known, more)
   local columns = shape[2]
   local group_of
@@ -186,19 +236,26 @@ function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding,
   local second = more and more.second_scale or "none"
   for i, group in ipairs(order) do
     local positions = groups[group]
-    if scale_rounding == "e4m3" then
-      local row = second == "row" and math.floor((positions[1] - 1) / columns) or 0
-      if second ~= "none" and not upper_of[row] then
-        local all = {}
-        for j = 1, second == "row" and columns or #x do all[j] = row * columns + j end
-        upper_of[row] = absmax_of(x, all)
-      end
+    local row = second == "row" and math.floor((positions[1] - 1) / columns) or 0
+    if second ~= "none" and not upper_of[row] then
+      local all = {}
+      for j = 1, second == "row" and columns or #x do all[j] = row * columns + j end
+      upper_of[row] = absmax_of(x, all)
+    end
+    if more and (more.range or more.candidates or more.largest_scale) then
+      scales[i] =
+        quantize_fitted(x, positions, format, divide, round_to, out, scale_rounding, more, upper_of[row])
+    elseif scale_rounding == "e4m3" then
       scales[i] = quantize_below(x, positions, format, round_to, out, upper_of[row])
     else
       scales[i] = quantize_block(x, positions, format, divide, round_to, out, scale_rounding, known, more)
     end
   end
-  return out, scales
+  local number_of = {}
+  for i, group in ipairs(order) do
+    for _, position in ipairs(groups[group]) do number_of[position] = i end
+  end
+  return out, scales, number_of
 end
 
 --- The smallest power of two from 64 to 4096 that is at least the number of features, else 4096.

@@ -46,6 +46,7 @@ typedef struct ScaleRule {
   float headroom; /* absmax is multiplied with this first; 1 with E4M3 */
   float constant; /* the scale of every block, whatever its absmax; 0 if that counts */
   float limit;    /* scaled numbers are cut off at this magnitude; infinite where a cast or a search does that */
+  bool fitted;    /* scales are found in another way (fit.h), and elements may be larger than they cover */
 } ScaleRule;
 
 /* Of a hardware format; of a map where `format` is DTYPE_U8. */
@@ -58,13 +59,14 @@ PORTABLE ScaleRule scale_rule(DType format, ScaleRounding rounding) {
   rule.headroom = 1.0f;
   rule.constant = 0.0f;
   rule.limit = INFINITY;
+  rule.fitted = false;
   return rule;
 }
 
 /* Whether scaled numbers may lie beyond the format's largest by more than rounding errors. */
 PORTABLE bool scale_may_saturate(const ScaleRule *rule) {
   bool covers = rule->rounding == SCALE_EXACT || rule->rounding == SCALE_POWER_OF_TWO || rule->rounding == SCALE_RCEIL;
-  return !covers || rule->headroom < 1.0f || rule->constant > 0.0f;
+  return !covers || rule->fitted || rule->headroom < 1.0f || rule->constant > 0.0f;
 }
 
 /* 2^(field - 127), of a field that is brought into 0 … 254. */
@@ -171,9 +173,9 @@ PORTABLE UpperScale no_upper_scale(const ScaleRule *rule) {
   return upper;
 }
 
-/* NaN makes all blocks NaN. */
-PORTABLE UpperScale upper_scale(const ScaleRule *rule, float absmax) {
-  const float most = E4M3_LARGEST * rule->largest;
+/* The same with most = largest_scale · largest. NaN makes all blocks NaN. */
+PORTABLE UpperScale upper_scale_up_to(const ScaleRule *rule, float largest_scale, float absmax) {
+  const float most = largest_scale * rule->largest;
   float factor = most / absmax;
   UpperScale upper;
   upper.direct = factor <= FLT_MAX && absmax <= FLT_MAX / E4M3_LARGEST;
@@ -183,6 +185,10 @@ PORTABLE UpperScale upper_scale(const ScaleRule *rule, float absmax) {
   upper.absmax = absmax;
   upper.inverse_most = 1.0f / most;
   return upper;
+}
+
+PORTABLE UpperScale upper_scale(const ScaleRule *rule, float absmax) {
+  return upper_scale_up_to(rule, E4M3_LARGEST, absmax);
 }
 
 /* S, of a block's absmax as in scale_by_rule. */

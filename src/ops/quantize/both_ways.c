@@ -24,7 +24,7 @@ static int64_t square_side(const Quantizer *along_rows, const Quantizer *along_c
 
 /* Whether the rounding says all of a rule, and a scale follows from absmax alone. */
 static bool is_usual(const ScaleRule *rule) {
-  return rule->rounding != SCALE_E4M3 && rule->headroom == 1 && rule->constant == 0;
+  return rule->rounding != SCALE_E4M3 && !rule->fitted && rule->headroom == 1 && rule->constant == 0;
 }
 
 static bool make_rule(BothWaysRule *rule, const Tensor *x, const Quantizer *along_rows,

@@ -49,7 +49,24 @@ bool hand_over_quantized(const QuantizeOutputs *outputs, Tensor created[QUANTIZE
   return done;
 }
 
+static bool quantize_fitted(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
+  Tensor scale = {0}, input = {0};
+  bool done = op_contiguous(&input, x) && op_fitted_scale(&scale, &input, options);
+  QuantizeOptions known = with_fitted_scale(options, &scale);
+  done = done && op_quantize(outputs, &input, &known);
+  tensor_release(&input);
+  tensor_release(&scale);
+  return done;
+}
+
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
+  if (fit_is_wanted(&options->fit)) {
+    if (!options->known_scale) return quantize_fitted(outputs, x, options);
+    if (options->scale_rounding == SCALE_E4M3) {
+      QuantizeOptions known = with_fitted_scale(options, options->known_scale);
+      return op_quantize(outputs, x, &known);
+    }
+  }
   Quantizer quantizer;
   QuantizeOutputs targets;
   if (!check_quantize_outputs(outputs, x, options) || !make_quantizer(&quantizer, x, options)) return false;
@@ -127,7 +144,7 @@ bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *sour
       !make_quantizer(&quantizer, x, options)) {
     return false;
   }
-  if (!backend->quantizes_activated || !backend->quantizes_activated(outputs, source, &quantizer)) {
+  if (quantizer.rule.fitted || !backend->quantizes_activated || !backend->quantizes_activated(outputs, source, &quantizer)) {
     return quantize_separately(outputs, source, options, history);
   }
   Tensor created[QUANTIZE_OUTPUTS] = {{0}};

@@ -62,6 +62,7 @@ static ScaleRule rule_of(const QuantizeOptions *options) {
   }
   if (options->headroom > 0) rule.headroom = options->headroom;
   rule.constant = options->constant_scale;
+  rule.fitted = fit_is_wanted(&options->fit);
   return rule;
 }
 

@@ -1,0 +1,131 @@
+/* Fitted scales: core/formats/fit.h. A warp or a thread block takes a block of the tensor at a time: its statistics, and
+ * then a pass for each candidate; blocks that are read again are in a cache by then. */
+#include "fitted_scale.h"
+
+#include "quantize/quantize.cuh"
+
+namespace {
+
+enum { BLOCK = 1024 };
+
+/* A block as rows of neighbouring elements. */
+struct Part {
+  int64_t first, step; /* of rows */
+  int64_t width, count;
+};
+
+__device__ inline Part part_at(const FittedPlan &plan, int64_t block) {
+  const QuantizePlan &quantize = plan.quantize;
+  Part part;
+  if (plan.tile_rows == 0) {
+    part.first = block * quantize.blocksize;
+    part.width = part.count = min(quantize.blocksize, quantize.count - part.first);
+    part.step = 0;
+    return part;
+  }
+  const int64_t row = divide(block, plan.tiles_across) * plan.tile_rows;
+  const int64_t column = block % plan.tiles_across * plan.tile_columns;
+  part.first = row * plan.columns + column;
+  part.step = plan.columns;
+  part.width = min(plan.tile_columns, plan.columns - column);
+  part.count = part.width * min(plan.tile_rows, plan.rows - row);
+  return part;
+}
+
+/* Calls f(x) for the elements of a block that are this lane's. */
+template <typename Scalar, int LANES, typename F>
+__device__ inline void for_each_element(const FittedPlan &plan, const Part &part, F f) {
+  const Scalar *x = static_cast<const Scalar *>(plan.quantize.x) + part.first;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x % LANES; i < part.count; i += LANES) {
+    const int64_t row = part.step == 0 ? 0 : divide(i, part.width);
+    f(to_float(x[row * part.step + (i - row * part.width)]));
+  }
+}
+
+template <int LANES> __device__ inline double sum_of_lanes(double value) {
+  return combine_across<LANES>(value, [](double a, double b) { return a + b; });
+}
+
+template <typename Scalar, int LANES> __device__ inline FitSums measure(const FittedPlan &plan, const Part &part) {
+  FitSums sums = {0, 0, 0};
+  for_each_element<Scalar, LANES>(plan, part, [&](float x) {
+    sums.largest = max(sums.largest, float_to_bits(x) & 0x7FFFFFFFu);
+    sums.squares += (double)x * (double)x;
+    sums.magnitudes += fabs((double)x);
+  });
+  sums.largest = combine_across<LANES>(sums.largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+  if (plan.fit.root_mean_square == 0 && plan.fit.mean_magnitude == 0) return sums;
+  sums.squares = sum_of_lanes<LANES>(sums.squares);
+  sums.magnitudes = sum_of_lanes<LANES>(sums.magnitudes);
+  return sums;
+}
+
+/* Σ (x - value)² with this scale. */
+template <typename Scalar, int LANES>
+__device__ inline double error_of(const FittedPlan &plan, const Part &part, float scale) {
+  const QuantizePlan &quantize = plan.quantize;
+  const BlockScaling scaling = scaling_of<ENCODING_ANY>(quantize, scale);
+  double squares = 0;
+  for_each_element<Scalar, LANES>(plan, part, [&](float x) {
+    const float scaled = scaled_element(x, &scaling);
+    float value;
+    if (quantize.grid.bits > 0) {
+      value = grid_nearest(&quantize.grid, scaled);
+    } else {
+      const uint8_t code = encode<ENCODING_ANY>(quantize, *quantize.map, scaled, false, 0);
+      value = decode<ENCODING_ANY>(quantize, quantize.map ? quantize.map->value : nullptr, code);
+    }
+    const double error = (double)(x - value * scale);
+    squares += error * error;
+  });
+  return sum_of_lanes<LANES>(squares);
+}
+
+__device__ inline UpperScale upper_at(const FittedPlan &plan, int64_t block) {
+  const QuantizePlan &quantize = plan.quantize;
+  if (!quantize.upper) return no_upper_scale(&quantize.rule);
+  const int64_t i = quantize.upper_each > 0 ? divide(block, quantize.upper_each) : 0;
+  return fitted_upper_scale(&plan.fit, &quantize.rule, quantize.upper[i]);
+}
+
+template <typename Scalar, int LANES>
+__global__ void __launch_bounds__(BLOCK) fitted_scale_kernel(const __grid_constant__ FittedPlan plan) {
+  constexpr int groups = LANES == WARP ? 8 : 1;
+  const ScaleRule &rule = plan.quantize.rule;
+  int64_t block = (int64_t)blockIdx.x * groups + threadIdx.x / LANES;
+  for (; block < plan.blocks; block += (int64_t)gridDim.x * groups) {
+    const Part part = part_at(plan, block);
+    const FitSums sums = measure<Scalar, LANES>(plan, part);
+    const UpperScale upper = upper_at(plan, block);
+    const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, part.count);
+    float best = fitted_scale(&plan.fit, 0, &rule, &upper, magnitude);
+    const int candidates = best == best ? plan.fit.candidates : 0;
+    double least = candidates > 1 ? error_of<Scalar, LANES>(plan, part, best) : 0;
+    for (int i = 1; i < candidates; i++) {
+      const float scale = fitted_scale(&plan.fit, i, &rule, &upper, magnitude);
+      const double error = error_of<Scalar, LANES>(plan, part, scale);
+      if (error < least) {
+        best = scale;
+        least = error;
+      }
+    }
+    if (threadIdx.x % LANES == 0) plan.scale[block] = best;
+  }
+}
+
+} // namespace
+
+extern "C" cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan) {
+  with_scalar(plan->quantize.dtype, [&](auto scalar) {
+    using Scalar = decltype(scalar);
+    if (plan->lanes == WARP) {
+      const int grid = grid_size(launch, plan->blocks, 8, 64);
+      fitted_scale_kernel<Scalar, WARP><<<grid, 8 * WARP, 0, launch.stream>>>(*plan);
+    } else {
+      const int grid = grid_size(launch, plan->blocks, 1, 16);
+      fitted_scale_kernel<Scalar, BLOCK><<<grid, BLOCK, 0, launch.stream>>>(*plan);
+    }
+  });
+  return cudaGetLastError();
+}

@@ -1,0 +1,25 @@
+/* Fitted scales. */
+#include "fitted_scale.h"
+
+#include "cuda/quantize/plan.h"
+
+bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantizer, const FitRule *fit) {
+  int64_t count = tensor_count(x), columns = tensor_as_matrix(x).size[1];
+  if (count == 0) return cuda_fill(scale, number_of(0));
+  CudaDevice *device = cuda_tensor_device(x);
+  FittedPlan plan = {.fit = *fit, .scale = tensor_data(scale), .blocks = tensor_count(scale)};
+  if (!device || !cuda_quantize_plan(&plan.quantize, device, quantizer, count)) return false;
+  plan.quantize.x = tensor_data(x);
+  plan.quantize.dtype = x->dtype;
+  int64_t length = plan.quantize.blocksize;
+  if (quantizer->tile_rows > 0) {
+    plan.columns = columns;
+    plan.rows = count / columns;
+    plan.tile_rows = quantizer->tile_rows;
+    plan.tile_columns = quantizer->tile_columns;
+    plan.tiles_across = divide_up(columns, quantizer->tile_columns);
+    length = quantizer->tile_rows * quantizer->tile_columns;
+  }
+  plan.lanes = fit_lanes(length);
+  return cuda_launched(device, launch_fitted_scale(device->launch, &plan), "fitted scale kernel");
+}
