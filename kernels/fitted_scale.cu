@@ -1,5 +1,6 @@
 /* Fitted scales: core/formats/fit.h. A warp or a thread block takes a block of the tensor at a time: its statistics, and
- * then a pass for each candidate; blocks that are read again are in a cache by then. */
+ * then a pass for each candidate; blocks that are read again are in a cache by then. Before that, many thread blocks find
+ * the statistics of the parts of long blocks. */
 #include "fitted_scale.h"
 
 #include "quantize/quantize.cuh"
@@ -32,12 +33,13 @@ __device__ inline Part part_at(const FittedPlan &plan, int64_t block) {
   return part;
 }
 
-/* Calls f(x) for the elements of a block that are this lane's. */
+/* Calls f(x) for the elements `begin` … of a part that are this lane's. */
 template <typename Scalar, int LANES, typename F>
-__device__ inline void for_each_element(const FittedPlan &plan, const Part &part, F f) {
+__device__ inline void for_each_element(const FittedPlan &plan, const Part &part, int64_t begin, F f) {
   const Scalar *x = static_cast<const Scalar *>(plan.quantize.x) + part.first;
+  const int64_t end = min(begin + FIT_PART, part.count);
 #pragma unroll 4
-  for (int64_t i = threadIdx.x % LANES; i < part.count; i += LANES) {
+  for (int64_t i = begin + threadIdx.x % LANES; i < end; i += LANES) {
     const int64_t row = part.step == 0 ? 0 : divide(i, part.width);
     f(to_float(x[row * part.step + (i - row * part.width)]));
   }
@@ -47,9 +49,10 @@ template <int LANES> __device__ inline double sum_of_lanes(double value) {
   return combine_across<LANES>(value, [](double a, double b) { return a + b; });
 }
 
-template <typename Scalar, int LANES> __device__ inline FitSums measure(const FittedPlan &plan, const Part &part) {
+template <typename Scalar, int LANES>
+__device__ inline FitSums measure(const FittedPlan &plan, const Part &part, int64_t begin) {
   FitSums sums = {0, 0, 0};
-  for_each_element<Scalar, LANES>(plan, part, [&](float x) {
+  for_each_element<Scalar, LANES>(plan, part, begin, [&](float x) {
     sums.largest = max(sums.largest, float_to_bits(x) & 0x7FFFFFFFu);
     sums.squares += (double)x * (double)x;
     sums.magnitudes += fabs((double)x);
@@ -61,25 +64,42 @@ template <typename Scalar, int LANES> __device__ inline FitSums measure(const Fi
   return sums;
 }
 
+/* Of a whole block, whose parts may have been measured before. */
+template <typename Scalar, int LANES>
+__device__ inline FitSums measure_all(const FittedPlan &plan, const Part &part, int64_t block) {
+  FitSums sums = {0, 0, 0};
+  const int64_t parts = divide_up(part.count, (int64_t)FIT_PART);
+  for (int64_t i = 0; i < parts; i++) {
+    const FitSums next =
+        plan.sums ? plan.sums[block * plan.parts + i] : measure<Scalar, LANES>(plan, part, i * FIT_PART);
+    sums = fit_sums_with(&sums, &next);
+  }
+  return sums;
+}
+
 /* Σ (x - value)² with this scale. */
 template <typename Scalar, int LANES>
 __device__ inline double error_of(const FittedPlan &plan, const Part &part, float scale) {
   const QuantizePlan &quantize = plan.quantize;
   const BlockScaling scaling = scaling_of<ENCODING_ANY>(quantize, scale);
-  double squares = 0;
-  for_each_element<Scalar, LANES>(plan, part, [&](float x) {
-    const float scaled = scaled_element(x, &scaling);
-    float value;
-    if (quantize.grid.bits > 0) {
-      value = grid_nearest(&quantize.grid, scaled);
-    } else {
-      const uint8_t code = encode<ENCODING_ANY>(quantize, *quantize.map, scaled, false, 0);
-      value = decode<ENCODING_ANY>(quantize, quantize.map ? quantize.map->value : nullptr, code);
-    }
-    const double error = (double)(x - value * scale);
-    squares += error * error;
-  });
-  return sum_of_lanes<LANES>(squares);
+  double sum = 0;
+  for (int64_t begin = 0; begin < part.count; begin += FIT_PART) {
+    double squares = 0;
+    for_each_element<Scalar, LANES>(plan, part, begin, [&](float x) {
+      const float scaled = scaled_element(x, &scaling);
+      float value;
+      if (quantize.grid.bits > 0) {
+        value = grid_nearest(&quantize.grid, scaled);
+      } else {
+        const uint8_t code = encode<ENCODING_ANY>(quantize, *quantize.map, scaled, false, 0);
+        value = decode<ENCODING_ANY>(quantize, quantize.map ? quantize.map->value : nullptr, code);
+      }
+      const double error = (double)(x - value * scale);
+      squares += error * error;
+    });
+    sum += sum_of_lanes<LANES>(squares);
+  }
+  return sum;
 }
 
 __device__ inline UpperScale upper_at(const FittedPlan &plan, int64_t block) {
@@ -96,7 +116,7 @@ __global__ void __launch_bounds__(BLOCK) fitted_scale_kernel(const __grid_consta
   int64_t block = (int64_t)blockIdx.x * groups + threadIdx.x / LANES;
   for (; block < plan.blocks; block += (int64_t)gridDim.x * groups) {
     const Part part = part_at(plan, block);
-    const FitSums sums = measure<Scalar, LANES>(plan, part);
+    const FitSums sums = measure_all<Scalar, LANES>(plan, part, block);
     const UpperScale upper = upper_at(plan, block);
     const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, part.count);
     float best = fitted_scale(&plan.fit, 0, &rule, &upper, magnitude);
@@ -114,6 +134,15 @@ __global__ void __launch_bounds__(BLOCK) fitted_scale_kernel(const __grid_consta
   }
 }
 
+template <typename Scalar>
+__global__ void __launch_bounds__(BLOCK) part_sums_kernel(const __grid_constant__ FittedPlan plan) {
+  for (int64_t i = blockIdx.x; i < plan.blocks * plan.parts; i += gridDim.x) {
+    const Part part = part_at(plan, divide(i, plan.parts));
+    const FitSums sums = measure<Scalar, BLOCK>(plan, part, i % plan.parts * FIT_PART);
+    if (threadIdx.x == 0) plan.sums[i] = sums;
+  }
+}
+
 } // namespace
 
 extern "C" cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan) {
@@ -124,6 +153,10 @@ extern "C" cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan
       fitted_scale_kernel<Scalar, WARP><<<grid, 8 * WARP, 0, launch.stream>>>(*plan);
     } else {
       const int grid = grid_size(launch, plan->blocks, 1, 16);
+      if (plan->sums) {
+        part_sums_kernel<Scalar>
+            <<<grid_size(launch, plan->blocks * plan->parts, 1, 16), BLOCK, 0, launch.stream>>>(*plan);
+      }
       fitted_scale_kernel<Scalar, BLOCK><<<grid, BLOCK, 0, launch.stream>>>(*plan);
     }
   });

@@ -17,6 +17,8 @@ typedef struct FittedPlan {
   int64_t blocks;
   int64_t rows, columns, tile_rows, tile_columns, tiles_across; /* 0 for blocks in row-major order */
   int lanes;
+  FitSums *sums; /* of blocks in several parts: room for those of `parts` parts for each; else NULL */
+  int64_t parts;
 } FittedPlan;
 cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan);
 

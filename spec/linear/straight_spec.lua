@@ -1,5 +1,5 @@
--- What goes on between an operand and its codes, and back: operands made from the forward pass's values, masks of what was
--- cut off, transforms across, and smoothed columns; against the slow reference, and by what they promise.
+-- What goes on between an operand and its codes, and back: operands made from the forward pass's values, masks of what
+-- was cut off, transforms across, and smoothed columns; against the slow reference, and by what they promise.
 local fp8 = require "fp8"
 local check_linear = require "spec.support.linear_check"
 local recipe_rules = require "spec.support.recipe_rules"
@@ -231,11 +231,20 @@ support.each_device(function(device)
       local model = fp8.nn.Sequential(fp8.Linear(64, 32, {device = device}), fp8.nn.ReLU(),
         fp8.Linear(32, 8, {device = device}))
       fp8.convert(model, name)
-      local watcher = fp8.watch(model)
-      local x = fp8.randn(40, 64, {device = device})
+      local watcher = fp8.watch(model, {every = 1})
+      local x = fp8.randn(40, 64, {device = device, requires_grad = true})
       model(x):sum():backward()
-      assert.equal(6, #support.lines(tostring(watcher)) - #support.lines(tostring(watcher)) + 6)
+      watcher:step()
+      local rows = watcher:rows()
+      assert.is_true(#rows >= 6, name)
+      for _, row in ipairs(rows) do assert.is_true(row.snr > 5, name) end
+      assert.is_truthy(tostring(watcher):find("input", 1, true))
       watcher:close()
+      fp8.convert(model, false)
+      local function loss() return (model(x:detach()) ^ 2):mean() end
+      local found = fp8.sensitivity(model, loss, name)
+      assert.equal(2, #found)
+      for _, row in ipairs(found) do assert.is_true(row.alone.gradient_error > 0, name) end
     end
   end)
 end)

@@ -163,7 +163,14 @@ return function(random, device, pool_size)
     if random(2) == 1 then operand.blocksize = make "blocks" end
     if random(3) == 1 then operand.rounding = make "rounding" end
     if random(3) == 1 then operand.scale_rounding = make "scale_rounding" end
-    if random(10) == 1 then operand[pick {"format", "blocksize", "rounding", "scale_rounding"}] = make "any" end
+    if random(6) == 1 then operand.candidates = {1, 1.5, 0.5} end
+    if random(8) == 1 then operand.root_mean_square, operand.mean_magnitude = 2, -0.5 end
+    if random(12) == 1 then operand.largest_scale = 256 end
+    local field = pick {
+      "format", "blocksize", "rounding", "scale_rounding", "candidates", "root_mean_square", "mean_magnitude",
+      "largest_scale",
+    }
+    if random(10) == 1 then operand[field] = make "any" end
     return operand
   end
 

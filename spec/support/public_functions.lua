@@ -206,6 +206,7 @@ for names, kinds in ([[
   core.quantize_both_ways: tensor quantizer quantizer dtype
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
+  fitted_scale: tensor quantizer
   convert: layer recipe_or_names filter_or_step
   fp8.recipe: recipe recipe_changes
   with: layer string callback callback

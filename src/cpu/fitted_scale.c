@@ -43,68 +43,98 @@ static Part part_at(const Fit *job, int64_t block) {
                 .width = smaller(quantizer->tile_columns, job->columns - column)};
 }
 
-static double sum_of_lanes(double *lane, int lanes) {
+/* The sums of lanes so far, of the part that is under way, and of those before it. */
+typedef struct Lanes {
+  double lane[MOST_LANES];
+  double sum;
+  int lanes;
+} Lanes;
+
+static void end_part(Lanes *all) {
   double sum = 0;
-  for (int first = 0; first < lanes; first += WARP) {
+  for (int first = 0; first < all->lanes; first += WARP) {
+    double *lane = all->lane + first;
     for (int width = WARP / 2; width > 0; width /= 2) {
-      for (int i = 0; i < width; i++) lane[first + i] += lane[first + i + width];
+      for (int i = 0; i < width; i++) lane[i] += lane[i + width];
     }
-    sum = first == 0 ? lane[first] : sum + lane[first];
+    sum = first == 0 ? lane[0] : sum + lane[0];
   }
-  return sum;
+  all->sum += sum;
+  for (int i = 0; i < all->lanes; i++) all->lane[i] = 0;
 }
 
-/* n elements from element `position` of a block on. */
-static void add_magnitudes(const Fit *job, const float *x, int n, int64_t position, double *squares,
-                           double *magnitudes) {
-  for (int i = 0; i < n; i++) {
-    int lane = (int)((position + i) & (job->lanes - 1));
-    squares[lane] += (double)x[i] * (double)x[i];
-    magnitudes[lane] += fabs((double)x[i]);
+/* Elements from `position` of a block on, all of one part. */
+static void add_to_lanes(Lanes *all, const double *value, int n, int64_t position) {
+  for (int i = 0; i < n; i++) all->lane[(position + i) & (all->lanes - 1)] += value[i];
+}
+
+/* What a walk over a block's elements adds up. */
+typedef struct Walk {
+  const Fit *job;
+  BlockScaling scaling; /* of errors */
+  Lanes first, second;  /* squares and magnitudes, or squares of errors */
+  uint32_t largest;
+} Walk;
+
+typedef void (*Visit)(Walk *walk, const float *x, int n, int64_t position);
+
+/* Calls visit(x, n, position) for runs of elements that lie in one part each. */
+static void walk_part(Walk *walk, const Part *part, Visit visit) {
+  const Fit *job = walk->job;
+  float buffer[CHUNK];
+  int64_t position = 0;
+  for (int64_t row = 0; row < part->rows; row++) {
+    for (int64_t start = 0; start < part->width;) {
+      int64_t left = FIT_PART - position % FIT_PART;
+      int n = (int)smaller(chunk_length(part->width, start), left);
+      visit(walk, load_floats(job->dtype, job->x, part->first + row * part->step + start, n, buffer), n, position);
+      start += n;
+      position += n;
+      if (position % FIT_PART != 0 && position < part->rows * part->width) continue;
+      end_part(&walk->first);
+      end_part(&walk->second);
+    }
   }
+}
+
+static void visit_magnitudes(Walk *walk, const float *x, int n, int64_t position) {
+  double squares[CHUNK], magnitudes[CHUNK];
+  uint32_t largest = largest_magnitude(x, n);
+  if (largest > walk->largest) walk->largest = largest;
+  for (int i = 0; i < n; i++) {
+    squares[i] = (double)x[i] * (double)x[i];
+    magnitudes[i] = fabs((double)x[i]);
+  }
+  add_to_lanes(&walk->first, squares, n, position);
+  add_to_lanes(&walk->second, magnitudes, n, position);
+}
+
+static void visit_errors(Walk *walk, const float *x, int n, int64_t position) {
+  const Fit *job = walk->job;
+  float values[CHUNK];
+  double squares[CHUNK];
+  uint8_t codes[CHUNK];
+  for (int i = 0; i < n; i++) values[i] = scaled_element(x[i], &walk->scaling);
+  encode_scaled(&job->quantizer, job->search, codes, values, 0, n);
+  decode_scaled(&job->quantizer, values, codes, walk->scaling.scale, n);
+  for (int i = 0; i < n; i++) {
+    double error = (double)(x[i] - values[i]);
+    squares[i] = error * error;
+  }
+  add_to_lanes(&walk->first, squares, n, position);
 }
 
 static FitSums measure(const Fit *job, const Part *part) {
-  bool summing = job->rule->root_mean_square != 0 || job->rule->mean_magnitude != 0;
-  double squares[MOST_LANES] = {0}, magnitudes[MOST_LANES] = {0};
-  float buffer[CHUNK];
-  FitSums sums = {0};
-  for (int64_t row = 0; row < part->rows; row++) {
-    for (int64_t start = 0; start < part->width; start += CHUNK) {
-      int n = chunk_length(part->width, start);
-      const float *x = load_floats(job->dtype, job->x, part->first + row * part->step + start, n, buffer);
-      uint32_t largest = largest_magnitude(x, n);
-      if (largest > sums.largest) sums.largest = largest;
-      if (summing) add_magnitudes(job, x, n, row * part->width + start, squares, magnitudes);
-    }
-  }
-  if (!summing) return sums;
-  sums.squares = sum_of_lanes(squares, job->lanes);
-  sums.magnitudes = sum_of_lanes(magnitudes, job->lanes);
-  return sums;
+  Walk walk = {.job = job, .first.lanes = job->lanes, .second.lanes = job->lanes};
+  walk_part(&walk, part, visit_magnitudes);
+  return (FitSums){walk.first.sum, walk.second.sum, walk.largest};
 }
 
 /* Σ (x - value)² with this scale. */
 static double error_of(const Fit *job, const Part *part, float scale) {
-  const BlockScaling scaling = scaling_with(&job->quantizer, scale);
-  double squares[MOST_LANES] = {0};
-  float buffer[CHUNK], values[CHUNK];
-  uint8_t codes[CHUNK];
-  for (int64_t row = 0; row < part->rows; row++) {
-    for (int64_t start = 0; start < part->width; start += CHUNK) {
-      int n = chunk_length(part->width, start);
-      const float *x = load_floats(job->dtype, job->x, part->first + row * part->step + start, n, buffer);
-      for (int i = 0; i < n; i++) values[i] = scaled_element(x[i], &scaling);
-      encode_scaled(&job->quantizer, job->search, codes, values, 0, n);
-      decode_scaled(&job->quantizer, values, codes, scale, n);
-      for (int i = 0; i < n; i++) {
-        int lane = (int)((row * part->width + start + i) & (job->lanes - 1));
-        double error = (double)(x[i] - values[i]);
-        squares[lane] += error * error;
-      }
-    }
-  }
-  return sum_of_lanes(squares, job->lanes);
+  Walk walk = {.job = job, .scaling = scaling_with(&job->quantizer, scale), .first.lanes = job->lanes};
+  walk_part(&walk, part, visit_errors);
+  return walk.first.sum;
 }
 
 static UpperScale upper_at(const Fit *job, int64_t block) {

@@ -21,5 +21,13 @@ bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantize
     length = quantizer->tile_rows * quantizer->tile_columns;
   }
   plan.lanes = fit_lanes(length);
-  return cuda_launched(device, launch_fitted_scale(device->launch, &plan), "fitted scale kernel");
+  Tensor sums = {0};
+  if (length > FIT_PART) {
+    plan.parts = divide_up(length, (int64_t)FIT_PART);
+    if (!cuda_scratch(&sums, device, plan.blocks * plan.parts * (int64_t)sizeof *plan.sums)) return false;
+    plan.sums = tensor_data(&sums);
+  }
+  bool done = cuda_launched(device, launch_fitted_scale(device->launch, &plan), "fitted scale kernel");
+  tensor_release(&sums);
+  return done;
 }

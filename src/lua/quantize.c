@@ -137,9 +137,9 @@ static int lfp8_quantizer(lua_State *L) {
                                                 [SCALE_EVEN] = "even",  [SCALE_RCEIL] = "rceil",
                                                 [SCALE_E4M3] = "e4m3",  NULL};
   static const char *const uppers[] = {[UPPER_NONE] = "none", [UPPER_TENSOR] = "tensor", [UPPER_ROW] = "row", NULL};
-  static const char *const fields[] = {"format",   "blocksize",      "rounding",     "scale_rounding",
-                                       "headroom", "constant_scale", "second_scale", "root_mean_square", "mean_magnitude", "candidates",
-                                       "largest_scale", NULL};
+  static const char *const fields[] = {"format",         "blocksize",      "rounding",      "scale_rounding",
+                                       "headroom",       "constant_scale", "second_scale",  "root_mean_square",
+                                       "mean_magnitude", "candidates",     "largest_scale", NULL};
   check_fields(L, 1, fields);
   QuantizeOptions options = {
       .format = format_field(L, 1),

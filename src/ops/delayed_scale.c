@@ -19,6 +19,7 @@ HistoryRecord history_record(HistoryRecord record, const Tensor *x) {
 bool op_delayed_scale(Tensor *scale, const Tensor *x, Tensor *history, const QuantizeOptions *options,
                       HistoryRecord record) {
   Quantizer quantizer;
+  if (fit_is_wanted(&options->fit)) return error_set("a fitted scale has no history");
   if (!check_compute_float(x->dtype, "dtype") || !check_history(history, x) ||
       !make_quantizer(&quantizer, x, options)) {
     return false;

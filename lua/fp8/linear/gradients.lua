@@ -41,8 +41,8 @@ end
 -- @param x       (rows, in); nil if `context.kept` has it in the form that dW needs, or no dW is wanted
 -- @param factor  W of dy's dtype, without a plan and for dx
 -- @param context {plan =, observer =, histories = as linear_state.histories_of gives them, weight = the forms of W for
---   dx, weight_mask = that of W in y, kept = what products.forward returned beside y, sum_is_narrow = whether the sum is
---   to become a 16-bit gradient}
+--   dx, weight_mask = that of W in y, kept = what products.forward returned beside y, sum_is_narrow = whether the sum
+--   is to become a 16-bit gradient}
 -- @param sum     (out, in), f32, or nil: to which dW is added, and which is returned in its place
 -- @param source  nil, or as products.grad_forms takes it
 return function(dy, x, factor, context, input_dtype, weight_dtype, bias_dtype, sum, source)

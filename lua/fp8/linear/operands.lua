@@ -155,8 +155,8 @@ local function values_of_prepared(x, operand, outputs, options, signs, masking)
 end
 
 --- What a product that takes no codes multiplies in place of x: values, and what else `outputs` names of an operand
--- that is neither full nor a function's; then, if there is to be one, a mask of x's shape: 1 where an element, as it was
--- quantized, lies inside the format's range, else 0.
+-- that is neither full nor a function's; then, if there is to be one, a mask of x's shape: 1 where an element, as it
+-- was quantized, lies inside the format's range, else 0.
 -- @param x       (rows, columns)
 -- @param options as core.quantize takes them: known =, dtype =
 -- @param signs   those that have been drawn for the product, or nil

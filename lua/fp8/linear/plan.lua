@@ -12,7 +12,7 @@
 --   input, weight, grad_output: the operands that these are in a recipe
 --   both_ways    {input =, weight =, grad_output =}: whether its codes for two products, which take different operands,
 --                are made in one go
---   is_simple    whether a backward product needs nothing of the forward one but x and W, and its result is the gradient
+--   is_simple    whether backward products need nothing of the forward one but x and W, and their results are gradients
 --   without_runs the same plan without products by runs, if it has some (`plan.on`)
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, second_scale =, headroom =,
@@ -20,10 +20,10 @@
 -- from =, mask =, prepared =, history =, history_field =, quantizer =}, where blocksize is
 -- a block length, a tile {rows, columns} or nil for the whole tensor, and the quantizer, which core functions take,
 -- says the same as the format, the blocksize, both roundings and the other fields of scales. With `hadamard` it is
--- first transformed, by these signs, along its rows or `down` its columns; with `across` along the others. `prepared`: it
--- is not x itself that is quantized, or there is a mask beside it. What several products take in the same form is one
--- table in all of them. A native product is one of codes, not of values; it is by `runs` where sums of 128 terms have
--- scales of their own.
+-- first transformed, by these signs, along its rows or `down` its columns; with `across` along the others. `prepared`:
+-- it is not x itself that is quantized, or there is a mask beside it. What several products take in the same form is
+-- one table in all of them. A native product is one of codes, not of values; it is by `runs` where sums of 128 terms
+-- have scales of their own.
 local core = require "fp8.core"
 local formats = require "fp8.linear.formats"
 local recipe_check = require "fp8.linear.recipe_check"

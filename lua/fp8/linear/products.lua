@@ -26,8 +26,8 @@ local kept_names = {"scale", "transposed", "values", "source", "mask"} -- what `
 -- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
 local few_values = 2^20
 
--- What `forward` keeps, with what is not there to save work: the values from which the product for dW makes its operand,
--- the mask of x, and the signs of the transform.
+-- What `forward` keeps, with what is not there to save work: the values from which the product for dW makes its
+-- operand, the mask of x, and the signs of the transform.
 local function with_source(kept, source, mask, signs, plan)
   if not (source or mask or signs and not plan.is_simple) then return kept end
   kept = kept or {}
@@ -35,10 +35,10 @@ local function with_source(kept, source, mask, signs, plan)
   return kept
 end
 
---- y, and what the backward products can use again, nil for nothing: {scale =, transposed =, values =, source =, mask =,
--- signs =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as. The others
--- are there where the plan needs them: values again, from which x is quantized for dW; its mask; and the signs of its
--- transform.
+--- y, and what the backward products can use again, nil for nothing: {scale =, transposed =, values =, source =, mask
+-- =, signs =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as. The
+-- others are there where the plan needs them: values again, from which x is quantized for dW; its mask; and the signs
+-- of its transform.
 -- @param x               (rows, in)
 -- @param weight          a form of W (operands.lua)
 -- @param bias            of x's dtype, or nil

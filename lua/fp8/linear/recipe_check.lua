@@ -358,7 +358,8 @@ local function check_places(prefix, recipe)
   check_place(prefix .. "grad_output", recipe.grad_output, "mask", "input and weight")
   for _, product in ipairs {"input_grad", "weight_grad"} do
     for _, name in ipairs(products[product]) do
-      local operand, where = type(recipe[product]) == "table" and recipe[product][name], prefix .. product .. "." .. name
+      local where = prefix .. product .. "." .. name
+      local operand = type(recipe[product]) == "table" and recipe[product][name]
       check_place(where, operand, "mask", "input and weight of the recipe")
       if name == "grad_output" then
         check_place(where, operand, "from", "input_grad.weight and weight_grad.input")

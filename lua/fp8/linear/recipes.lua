@@ -30,15 +30,16 @@
 --            "e4m3": absmax / largest rounded to E4M3, as NVFP4 has it. src/core/formats/scale.h has the exact rules
 --   second_scale  above scales in "e4m3": "tensor": a float32 one for all of the operand, from its absmax; "row": one
 --            for each row, for scales of parts of rows; nil or "none"
---   largest_scale  beside a second scale: what the largest of the scales in "e4m3" becomes, 448 unless it is given; with
---            less there is room for candidates
+--   largest_scale  beside a second scale: what the largest of the scales in "e4m3" becomes, 448 unless it is given;
+--            with less there is room for candidates
 --   headroom a number with which absmax is multiplied first: more than 1 leaves room (2 is Transformer Engine's margin
 --            = 1), less lets the largest elements saturate
 --   range    {root_mean_square = a, mean_magnitude = b}, one of which may be missing: in place of the absmax counts
 --            a · √(mean of x²) + b · (mean of |x|) over the block, if that is above 0, and what is larger saturates
 --   candidates  a list of up to 8 numbers: the absmax is multiplied with each of them, and the scale is the one that
 --            leaves the least Σ (x - value)² in the block when it is rounded to nearest, the first of those that are
---            equal. With "e4m3", elements are multiplied with 1 / scale then. src/core/formats/fit.h has the exact rules
+--            equal. With "e4m3", elements are multiplied with 1 / scale then. src/core/formats/fit.h has the
+--            exact rules
 --   constant_scale  a number that codes are multiplied with, whatever the absmax: only a NaN or an infinity
 --            changes it
 --   hadamard 16, 32, 64 or 128: the operand is first transformed in groups of so many elements along what the
@@ -55,9 +56,9 @@
 --   from     "forward", of input_grad.weight and weight_grad.input alone: the operand is made from the values that y's
 --            product had of W or x instead of from these. Where y's operands are transformed, so is this one, and the
 --            product is transformed back
---   mask     true, of `input` and `weight` alone: elements that y's product had cut off at the format's range, or at the
---            end of a map, get no gradient: dx, or dW, is 0 there (before it is transformed back, if y's operands are
---            transformed). Such a product multiplies values
+--   mask     true, of `input` and `weight` alone: elements that y's product had cut off at the format's range, or at
+--            the end of a map, get no gradient: dx, or dW, is 0 there (before it is transformed back, if y's operands
+--            are transformed). Such a product multiplies values
 --   rounding that of this operand: "nearest" or "stochastic"; the recipe's unless it is given
 --   history  n: delayed scaling, for scale = "tensor". The scale comes from the largest absmax of the last n training
 --            steps instead of that of this one (for the first step it is its own), and what is larger saturates. The
@@ -258,10 +259,10 @@ local function four_over_six(operand)
   return operand
 end
 
---- Four over six: Cook et al., "Four over six: more accurate NVFP4 quantization with adaptive block scaling" (2025). NVFP4
--- where the largest value of each block becomes 6 or 4, whichever leaves the smaller squared error; the largest scale is
--- 256 instead of 448, so that there is room for both. (There the choice for gradients looks at what stochastic rounding
--- gave; here at the nearest values. Elements are multiplied with 1 / scale, which may decide ties otherwise.)
+--- Four over six: Cook et al., "Four over six: more accurate NVFP4 quantization with adaptive block scaling" (2025).
+-- NVFP4 where the largest value of each block becomes 6 or 4, whichever leaves the smaller squared error; the largest
+-- scale is 256 instead of 448, so that there is room for both. (There the choice for gradients looks at what stochastic
+-- rounding gave; here at the nearest values. Elements are multiplied with 1 / scale, which may decide ties otherwise.)
 recipes.nvfp4_four_over_six = {
   input = four_over_six(nvfp4(1, 16)),
   weight = four_over_six(nvfp4(16, 16)),
@@ -291,8 +292,8 @@ recipes.mxfp4 = {
   rounding = "stochastic",
 }
 
--- 2.92247856 · the root mean square is where a normal distribution is best cut off for E2M1; 2/3 of that because "mx" makes
--- a scale of an absmax that is 4 to 8 of it, and there 2.92… / 6 is rounded down to a power of two.
+-- 2.92247856 · the root mean square is where a normal distribution is best cut off for E2M1; 2/3 of that because "mx"
+-- makes a scale of an absmax that is 4 to 8 of it, and there 2.92… / 6 is rounded down to a power of two.
 local function quest()
   return {
     format = "e2m1", scale = {1, 32}, scale_rounding = "mx", range = {root_mean_square = 2.92247856 * 2 / 3},
@@ -306,12 +307,12 @@ local function quartet(along, from)
   return operand
 end
 
---- Castro et al., "Quartet: native FP4 training can be optimal for large language models" (2025): all products in MXFP4.
--- Forward after a Hadamard transform, with scales fitted to the root mean square (QuEST) and no gradient where that cuts
--- off; backward of the forward pass's values, after another transform with random signs, rounded stochastically and scaled
--- so that nothing saturates. (There elements are multiplied with 3/4 below a scale from absmax, and products with 16/9;
--- here the scale is that of 4/3 absmax. Its program takes the mean out of the root mean square, and has the same signs in
--- both backward products.)
+--- Castro et al., "Quartet: native FP4 training can be optimal for large language models" (2025): all products in
+-- MXFP4. Forward after a Hadamard transform, with scales fitted to the root mean square (QuEST) and no gradient where
+-- that cuts off; backward of the forward pass's values, after another transform with random signs, rounded
+-- stochastically and scaled so that nothing saturates. (There elements are multiplied with 3/4 below a scale from
+-- absmax, and products with 16/9; here the scale is that of 4/3 absmax. Its program takes the mean out of the root
+-- mean square, and has the same signs in both backward products.)
 recipes.quartet = {
   input = quest(),
   weight = quest(),
@@ -321,16 +322,16 @@ recipes.quartet = {
   rounding = "stochastic",
 }
 
--- Statistics-aware weight binning for 4 bits: Choi et al., "Accurate and efficient 2-bit quantized neural networks" (2019),
--- with the numbers of Chmiel et al.
+-- Statistics-aware weight binning for 4 bits: Choi et al., "Accurate and efficient 2-bit quantized neural networks"
+-- (2019), with the numbers of Chmiel et al.
 local function int4()
   return {format = "int4", scale = "tensor", range = {root_mean_square = 12.1, mean_magnitude = -12.2}}
 end
 
---- LUQ: Chmiel et al., "Accurate neural training with 4-bit matrix multiplications at standard formats" (2021). Weights and
--- activations as 4-bit integers, cut off where their statistics say; gradients as 0 and seven powers of two below their
--- absmax, with a sign, rounded stochastically, what underflows, too. (There activations that are never negative have no sign,
--- and several draws may be averaged for dW.)
+--- LUQ: Chmiel et al., "Accurate neural training with 4-bit matrix multiplications at standard formats" (2021).
+-- Weights and activations as 4-bit integers, cut off where their statistics say; gradients as 0 and seven powers of
+-- two below their absmax, with a sign, rounded stochastically, what underflows, too. (There activations that are never
+-- negative have no sign, and several draws may be averaged for dW.)
 recipes.luq = {
   input = int4(),
   weight = int4(),
@@ -355,8 +356,8 @@ local function halo(format)
   }
 end
 
---- HALO at level 2: Ashkboos et al., "HALO: Hadamard-assisted lower-precision optimization for LLMs" (2025). One scale for
--- each operand; a Hadamard transform of x and W in y, and of dy across the rows in dx. (There transforms span whole
+--- HALO at level 2: Ashkboos et al., "HALO: Hadamard-assisted lower-precision optimization for LLMs" (2025). One scale
+-- for each operand; a Hadamard transform of x and W in y, and of dy across the rows in dx. (There transforms span whole
 -- dimensions, here groups of 128; FP8 runs at level 1, which leaves the one across out, INT8 at level 2.)
 recipes.halo = halo "e4m3"
 

@@ -13,9 +13,9 @@ local GatedMLP = Module:extend("GatedMLP")
 -- linear layers without bias under the names that they have in Llama. With "silu" it is SwiGLU, with "gelu" GEGLU, with
 -- "relu" ReGLU, and with "sigmoid" the gated linear unit.
 --
--- smooth = true is Smooth-SwiGLU of Fishman et al., "Scaling FP8 training to trillion-token LLMs" (2024): where a recipe
--- quantizes what down_proj takes, each of its features is divided by a power of two, that of its absmax or the next,
--- and multiplied with it again once it has been quantized: outliers that the gate makes cost other features no
+-- smooth = true is Smooth-SwiGLU of Fishman et al., "Scaling FP8 training to trillion-token LLMs" (2024): where a
+-- recipe quantizes what down_proj takes, each of its features is divided by a power of two, that of its absmax or the
+-- next, and multiplied with it again once it has been quantized: outliers that the gate makes cost other features no
 -- precision. It is the field `smooth` of recipes (fp8.recipes), which whatever recipe the layer computes by gets;
 -- operands with a Hadamard transform or a history stay as they are. Without a recipe nothing changes. (There the
 -- factors are the absmaxima themselves, not powers of two, and codes are multiplied, with the factors in the weights.)

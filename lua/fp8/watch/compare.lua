@@ -87,8 +87,8 @@ local names = {
   [recipes.luq.grad_output.format] = "e3m0_map",
 }
 
---- The name of a format: that of a hardware type, "e4m3_map", "e5m2_map" and "e3m0_map" for the maps of fp8.recipes, else
--- "map"; "function" for a script's function.
+--- The name of a format: that of a hardware type, "e4m3_map", "e5m2_map" and "e3m0_map" for the maps of fp8.recipes,
+-- else "map"; "function" for a script's function.
 function comparison.format_name(format)
   if type(format) == "function" then return "function" end
   return type(format) == "string" and format or names[format] or "map"

@@ -49,7 +49,9 @@ local operands = {
   "{ format e4m3 scale tensor }", "{ format e4m3 scale tensor history 2 }",
   "{ format e5m2 scale { 1 1 2 32 } scale_rounding mx }", "full",
   "{ format e2m1 scale { 1 1 2 16 } scale_rounding e4m3 second_scale tensor }",
-  "{ format int4 scale row hadamard 16 signs random }", "{ }", "$self", "row", "nil",
+  "{ format int4 scale row hadamard 16 signs random }", "{ format e2m1 scale row candidates { 1 1 2 1.5 } mask true }",
+  "{ format int4 scale tensor range { root_mean_square 2 } smooth column }",
+  "{ format e4m3 scale column from forward }", "{ format e4m3 scale row across 16 }", "{ }", "$self", "row", "nil",
 }
 local recipes = {"false", "nil", "nowhere", "$self", "$function"}
 
@@ -60,6 +62,10 @@ local choices = {
   second_scale = {"none", "tensor", "row", "column", "nil"}, headroom = {"2", "0.5", "0", "nan", "nil"},
   constant_scale = {"1", "0.125", "-1", "row", "nil"}, hadamard = {"16", "32", "64", "128", "17", "nil"},
   signs = {"random", "step", "{ 1 1 2 -1 }", "fixed", "nil"},
+  range = {"{ root_mean_square 2 }", "{ mean_magnitude 1 root_mean_square -1 }", "{ }", "{ mean 1 }", "2", "nil"},
+  candidates = {"{ 1 1 2 1.5 }", "{ 1 2 }", "{ }", "{ 1 0 }", "{ 1 nan }", "2", "nil"},
+  largest_scale = {"256", "449", "0", "row", "nil"}, smooth = {"row", "column", "tensor", "nil"},
+  across = {"16", "128", "17", "nil"}, from = {"forward", "codes", "nil"}, mask = {"true", "false", "1", "nil"},
   history = {"1", "2", "16", "1048576", "1048577", "0", "1.5", "tensor", "nil"},
   input = operands, weight = operands, grad_output = operands,
   input_grad = {
@@ -187,6 +193,23 @@ recipe.….constant_scale must be a number above 0 that float32 can hold, got �
 recipe.….headroom has no meaning beside scale_rounding = "e4m3"
 recipe.….constant_scale has no meaning beside scale_rounding = "e4m3"
 recipe.….constant_scale has no meaning beside a history
+recipe.….range must be a table {root_mean_square =, mean_magnitude =}, got …
+recipe.….range.… must be a number that float32 can hold, got …
+recipe.….range must have root_mean_square, mean_magnitude or both, got neither
+recipe.….candidates must be a list of 1 to 8 numbers above 0, got …
+recipe.….largest_scale must be a number above 0 and at most 448, got …
+recipe.….largest_scale has no meaning without second_scale
+recipe.….range has no meaning beside …
+recipe.….candidates has no meaning beside …
+recipe.….smooth must be "row" or "column", got …
+recipe.….smooth has no meaning beside …
+recipe.….across must be 16, 32, 64 or 128, got …
+recipe.….across has no meaning beside a history
+recipe.….from must be "forward", got …
+recipe.….mask must be a boolean, got …
+recipe.….… is for …, not for this operand
+recipe.….from has no meaning where … is full in the forward product
+recipe.….mask has no meaning beside forward = "full"
 recipe.….hadamard must be 16, 32, 64 or 128, got …
 recipe.….hadamard has no meaning beside a history
 recipe.….signs has no meaning without hadamard

@@ -5,7 +5,7 @@
 
 #include "core/formats/scale.h"
 
-enum { FIT_CANDIDATES_MOST = 8 };
+enum { FIT_CANDIDATES_MOST = 8, FIT_PART = 16384 };
 
 /* What the scales of a quantization are fitted to; all 0 where the absmax says it all. In place of the absmax counts
  *
@@ -20,7 +20,7 @@ enum { FIT_CANDIDATES_MOST = 8 };
  *
  * Sums are accumulated in double, and in an order that both devices have: element i of a block, row-major, goes to lane
  * i % fit_lanes; the lanes of each 32 are added in a tree, i to i + 16, i + 8 … i + 1, and the sums of 32 one after the
- * other. */
+ * other; so for every FIT_PART elements of a block, whose sums are added one after the other. */
 typedef struct FitRule {
   float root_mean_square, mean_magnitude;
   float factor[FIT_CANDIDATES_MOST];
@@ -40,12 +40,21 @@ typedef struct FitSums {
   uint32_t largest; /* the bits of the largest |x|, at least those of infinity for a broken block */
 } FitSums;
 
+/* Those of a block, or its first parts, with those of the part that follows. */
+PORTABLE FitSums fit_sums_with(const FitSums *sums, const FitSums *part) {
+  FitSums both;
+  both.squares = sums->squares + part->squares;
+  both.magnitudes = sums->magnitudes + part->magnitudes;
+  both.largest = sums->largest > part->largest ? sums->largest : part->largest;
+  return both;
+}
+
 /* What counts in place of the absmax, as bits. */
 PORTABLE uint32_t fitted_magnitude(const FitRule *fit, const FitSums *sums, int64_t count) {
   if (sums->largest >= 0x7F800000u || (fit->root_mean_square == 0 && fit->mean_magnitude == 0)) return sums->largest;
   double n = (double)count;
-  double fitted = (double)fit->root_mean_square * sqrt(sums->squares / n) +
-                  (double)fit->mean_magnitude * (sums->magnitudes / n);
+  double fitted =
+      (double)fit->root_mean_square * sqrt(sums->squares / n) + (double)fit->mean_magnitude * (sums->magnitudes / n);
   if (!(fitted > 0)) return sums->largest;
   return float_to_bits(fitted < (double)FLT_MAX ? (float)fitted : FLT_MAX);
 }

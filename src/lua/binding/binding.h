@@ -218,6 +218,6 @@ extern const luaL_Reg attention_functions[], compare_functions[], copy_functions
     index_functions[], join_functions[], map_functions[], matmul_functions[], normalize_functions[], optim_functions[],
     patches_functions[], quantize_functions[], random_functions[], recurrent_functions[], reduce_functions[],
     rotate_functions[], scaled_matmul_functions[], scan_functions[], softmax_functions[], sort_functions[],
-    tensor_functions[], view_functions[];
+    tensor_functions[], view_functions[], fitted_scale_functions[];
 
 #endif

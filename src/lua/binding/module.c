@@ -253,7 +253,7 @@ FP8_API int luaopen_fp8_core(lua_State *L) {
       recurrent_functions,     reduce_functions,    rotate_functions,      scaled_matmul_functions,
       scan_functions,          scope_functions,     search_functions,      select_functions,
       softmax_functions,       sort_functions,      tensor_functions,      userdata_functions,
-      view_functions,
+      fitted_scale_functions,  view_functions,
   };
   State *state = open_state(L);
   Context *outer = context_enter(state->context);

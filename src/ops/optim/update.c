@@ -100,7 +100,7 @@ static bool check_format(const QuantizeOptions *format) {
   int64_t length = format->blocks.length;
   if (format->format.small) return error_set("8-bit moments have no format '%s'", format->format.small->name);
   if (format->stochastic || format->scale_rounding != SCALE_EXACT || format->headroom > 0 ||
-      format->constant_scale > 0) {
+      format->constant_scale > 0 || fit_is_wanted(&format->fit)) {
     return error_set("8-bit moments are rounded to nearest, and their scales are exact");
   }
   if (length >= BLOCK_LEAST && length <= BLOCK_MOST && (length & (length - 1)) == 0) return true;

@@ -105,6 +105,7 @@ static bool check_source(const Activated *source) {
 bool check_quantize_made(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options,
                          const HistoryChange *history) {
   if (!check_quantize_outputs(outputs, x, options)) return false;
+  if (history->tensor && fit_is_wanted(&options->fit)) return error_set("a fitted scale has no history");
   if (history->tensor && !check_history(history->tensor, x)) return false;
   if (!options->known_scale && outputs->scale) return true;
   return error_set("the scale is found here, and is one of the outputs");
@@ -144,7 +145,8 @@ bool op_quantize_activated(const QuantizeOutputs *outputs, const Activated *sour
       !make_quantizer(&quantizer, x, options)) {
     return false;
   }
-  if (quantizer.rule.fitted || !backend->quantizes_activated || !backend->quantizes_activated(outputs, source, &quantizer)) {
+  if (quantizer.rule.fitted || !backend->quantizes_activated ||
+      !backend->quantizes_activated(outputs, source, &quantizer)) {
     return quantize_separately(outputs, source, options, history);
   }
   Tensor created[QUANTIZE_OUTPUTS] = {{0}};
