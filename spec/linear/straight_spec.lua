@@ -167,6 +167,57 @@ support.each_device(function(device)
     assert.is_true(support.error(third_dw, dy:t():matmul(codes)) < 1e-6)
   end)
 
+  -- What stochastic rounding makes of gradients is right on average: within 4 standard errors, taken over all elements.
+  local function on_average(layer, x, dy, want_dx, want_dw)
+    local count = 400
+    local sums, squares = {0, 0}, {0, 0}
+    for _ = 1, count do
+      local _, dx, dw = run(layer, x, dy)
+      for i, grad in ipairs {dx, dw} do
+        sums[i], squares[i] = grad + sums[i], grad ^ 2 + squares[i]
+      end
+    end
+    for i, want in ipairs {want_dx, want_dw} do
+      local mean = sums[i] / count
+      local variance = (squares[i] / count - mean ^ 2):clamp(0) / count
+      local distance, expected = ((mean - want) ^ 2):sum():item(), variance:sum():item()
+      assert.is_true(expected > 0)
+      -- A sum of squares of about as many normal numbers as there are elements.
+      local spread = 4 * math.sqrt(2 * (variance ^ 2):sum():item())
+      assert.is_true(distance < expected + 3 * spread + 1e-9 * want:pow(2):sum():item(),
+        ("%d: %g is more than %g and %g"):format(i, distance, expected, spread))
+    end
+  end
+
+  it("the gradients of quartet are those of its forward values, masked, on average, on " .. device, function()
+    fp8.manual_seed(3)
+    local layer = layer_of(64, 32, "quartet")
+    local x, dy = fp8.randn(96, 64, {device = device}), fp8.randn(96, 32, {device = device})
+    local options = {scale_rounding = "mx", range = {root_mean_square = 2.92247856 * 2 / 3}}
+    local function quest(of)
+      local transformed = fp8.hadamard(of, 32)
+      local codes, state = fp8.quantize_blockwise(transformed, "e2m1", {1, 32}, options)
+      local limit = (state.absmax * 6):view(-1, 1):expand(-1, 32):reshape(transformed.shape)
+      return fp8.dequantize_blockwise(codes, state), transformed:abs():le(limit)
+    end
+    local qx, mask = quest(x)
+    local qw, weight_mask = quest(layer.weight:detach())
+    support.close(layer(x):detach(), qx:matmul(qw:t()), 1e-6)
+    assert.is_true(mask:eq(0):any():item() == 1 and weight_mask:eq(0):any():item() == 1)
+    on_average(layer, x, dy, fp8.hadamard(dy:matmul(qw) * mask, 32), fp8.hadamard(dy:t():matmul(qx) * weight_mask, 32))
+  end)
+
+  it("the gradients of luq are those of its forward values, on average, on " .. device, function()
+    fp8.manual_seed(3)
+    local layer = layer_of(48, 32, "luq")
+    local x, dy = fp8.randn(40, 48, {device = device}), fp8.randn(40, 32, {device = device}) ^ 3
+    local options = {range = {root_mean_square = 12.1, mean_magnitude = -12.2}}
+    local qx = fp8.dequantize(fp8.quantize(x, "int4", options))
+    local qw = fp8.dequantize(fp8.quantize(layer.weight:detach(), "int4", options))
+    support.close(layer(x):detach(), qx:matmul(qw:t()), 1e-6)
+    on_average(layer, x, dy, dy:matmul(qw), dy:t():matmul(qx))
+  end)
+
   it("columns that are smoothed lose nothing to the outliers of others, on " .. device, function()
     local function recipe(smooth)
       local operand = {format = "int8", scale = "tensor", smooth = smooth}
