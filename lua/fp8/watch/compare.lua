@@ -68,7 +68,8 @@ function comparison.sums(rows, index)
   return row.square_sum, row.error_square_sum
 end
 
---- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`.
+--- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`. x is what is transformed and
+-- smoothed before; an operand that is made from the forward pass's values is looked at as if it were made from x.
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
 function comparison.quantize(row, x, operand, dtype, known)
