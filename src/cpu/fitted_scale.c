@@ -2,6 +2,7 @@
 #include "core/formats/fit.h"
 
 #include <float.h>
+#include <string.h>
 
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
@@ -45,10 +46,16 @@ static Part part_at(const Fit *job, int64_t block) {
 
 /* The sums of lanes so far, of the part that is under way, and of those before it. */
 typedef struct Lanes {
-  double lane[MOST_LANES];
   double sum;
   int lanes;
+  double lane[MOST_LANES]; /* the first `lanes` of them */
 } Lanes;
+
+static void start_lanes(Lanes *all, int lanes) {
+  all->sum = 0;
+  all->lanes = lanes;
+  for (int i = 0; i < lanes; i++) all->lane[i] = 0;
+}
 
 static void end_part(Lanes *all) {
   double sum = 0;
@@ -59,8 +66,9 @@ static void end_part(Lanes *all) {
     }
     sum = first == 0 ? lane[0] : sum + lane[0];
   }
-  all->sum += sum;
-  for (int i = 0; i < all->lanes; i++) all->lane[i] = 0;
+  sum += all->sum;
+  start_lanes(all, all->lanes);
+  all->sum = sum;
 }
 
 /* Elements from `position` of a block on, all of one part. */
@@ -78,19 +86,29 @@ typedef struct Walk {
 
 typedef void (*Visit)(Walk *walk, const float *x, int n, int64_t position);
 
-/* Calls visit(x, n, position) for runs of elements that lie in one part each. */
+/* Calls visit(x, n, position) for all elements, of one part each time. */
 static void walk_part(Walk *walk, const Part *part, Visit visit) {
   const Fit *job = walk->job;
-  float buffer[CHUNK];
+  const int64_t count = part->rows * part->width;
+  float buffer[CHUNK], x[CHUNK];
   int64_t position = 0;
+  int held = 0;
+  start_lanes(&walk->first, job->lanes);
+  start_lanes(&walk->second, job->lanes);
   for (int64_t row = 0; row < part->rows; row++) {
     for (int64_t start = 0; start < part->width;) {
-      int64_t left = FIT_PART - position % FIT_PART;
-      int n = (int)smaller(chunk_length(part->width, start), left);
-      visit(walk, load_floats(job->dtype, job->x, part->first + row * part->step + start, n, buffer), n, position);
+      int64_t room = smaller(CHUNK - held, FIT_PART - position % FIT_PART);
+      int n = (int)smaller(part->width - start, room);
+      const float *run = load_floats(job->dtype, job->x, part->first + row * part->step + start, n, buffer);
+      memcpy(x + held, run, (size_t)n * sizeof *x);
+      held += n;
       start += n;
       position += n;
-      if (position % FIT_PART != 0 && position < part->rows * part->width) continue;
+      bool ends = position % FIT_PART == 0 || position == count;
+      if (held < CHUNK && !ends) continue;
+      visit(walk, x, held, position - held);
+      held = 0;
+      if (!ends) continue;
       end_part(&walk->first);
       end_part(&walk->second);
     }
@@ -125,14 +143,18 @@ static void visit_errors(Walk *walk, const float *x, int n, int64_t position) {
 }
 
 static FitSums measure(const Fit *job, const Part *part) {
-  Walk walk = {.job = job, .first.lanes = job->lanes, .second.lanes = job->lanes};
+  Walk walk;
+  walk.job = job;
+  walk.largest = 0;
   walk_part(&walk, part, visit_magnitudes);
   return (FitSums){walk.first.sum, walk.second.sum, walk.largest};
 }
 
 /* Σ (x - value)² with this scale. */
 static double error_of(const Fit *job, const Part *part, float scale) {
-  Walk walk = {.job = job, .scaling = scaling_with(&job->quantizer, scale), .first.lanes = job->lanes};
+  Walk walk;
+  walk.job = job;
+  walk.scaling = scaling_with(&job->quantizer, scale);
   walk_part(&walk, part, visit_errors);
   return walk.first.sum;
 }
