@@ -14,7 +14,7 @@ typedef struct FittedPlan {
   QuantizePlan quantize; /* the format, the rule, the blocks and x; nothing that is written */
   FitRule fit;
   float *scale;
-  int64_t blocks;
+  int64_t blocks, length;                                       /* elements of a block that is not short */
   int64_t rows, columns, tile_rows, tile_columns, tiles_across; /* 0 for blocks in row-major order */
   int lanes;
   FitSums *sums; /* of blocks in several parts: room for those of `parts` parts for each; else NULL */

@@ -20,6 +20,7 @@ bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantize
     plan.tiles_across = divide_up(columns, quantizer->tile_columns);
     length = quantizer->tile_rows * quantizer->tile_columns;
   }
+  plan.length = length;
   plan.lanes = fit_lanes(length);
   Tensor sums = {0};
   if (length > FIT_PART) {
