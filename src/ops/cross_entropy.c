@@ -127,7 +127,8 @@ bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tens
       !make_quantizer(&quantizer, logits, options)) {
     return false;
   }
-  if (quantizer.rule.fitted || !backend->quantizes_cross_entropy || !backend->quantizes_cross_entropy(outputs, rows, &quantizer)) {
+  if (quantizer.rule.fitted || !backend->quantizes_cross_entropy ||
+      !backend->quantizes_cross_entropy(outputs, rows, &quantizer)) {
     return quantize_separately(out, outputs, logits, rows, dloss, options, history);
   }
   ContiguousRows input;
