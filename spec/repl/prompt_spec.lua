@@ -185,7 +185,7 @@ for kind, label in support.sorted_pairs(kinds) do
       assert.is_truthy(text:find "^fp8 [%d.]+, LuaJIT [^\n]+\nfp8> ")
     end)
 
-    it("keeps variables when Ctrl-C interrupts a loop, functions of fp8, what waits, and a line that is typed",
+    it("keeps variables when Ctrl-C interrupts a loop, functions of fp8, a long one, what waits, and a line that is typed",
       function()
         at_terminal(kind, [[
           type local x = fp8.full({3}, 7)\r
@@ -205,6 +205,17 @@ for kind, label in support.sorted_pairs(kinds) do
           prompt
           type y.shape\r
           wait {300, 300}
+          prompt
+          type q = fp8.randn(1, 2, 100000, 64)\r
+          prompt
+          type y = fp8.attention(q, q, q) -- takes minutes\r
+          pause 500
+          type \003
+          wait interrupted
+          prompt
+          type y.shape, q.shape\r
+          wait {300, 300}
+          wait {1, 2, 100000, 64}
           prompt
           type while true do pcall(function() while true do end end) end\r
           pause 300

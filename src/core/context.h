@@ -31,6 +31,9 @@ typedef struct Context {
   uint64_t capture_epoch;
   struct MapCache *maps;
   int calls;          /* under way: while one interrupts another, nothing that the other may use is given up */
+  uint64_t call;      /* the number of the one that runs: it can give up what was made in it */
+  bool interruptible; /* somebody may want the running call to end, */
+  bool interrupted;   /* and does: set by a signal's handler */
   bool deterministic; /* the same bits whatever the number of the CPU's threads, and in every run on a GPU */
   bool rehearsing;    /* the work is what will be captured next */
   MemoryAccount memory[DEVICE_KINDS_MOST][DEVICE_MAX];
@@ -48,6 +51,12 @@ void context_close(Context *context);
 
 static inline void context_hold(Context *context) { context->references++; }
 void context_release(Context *context);
+
+/* Whether work whose end early harms nothing should end: somebody wants the call to end in which it is done. `context` is
+ * NULL for other work (tensor_stopper). */
+static inline bool context_stops(const Context *context) {
+  return context && __atomic_load_n(&context->interrupted, __ATOMIC_RELAXED);
+}
 
 /* The one that the calling thread works for: context_current, for this library. Without a look-up at each access:
  * variables of threads in loaded libraries have a reserve of their own. */

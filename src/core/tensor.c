@@ -10,8 +10,16 @@
 /* A storage without memory, which its context does not count yet. */
 static Storage *storage_describe(Device device, size_t bytes) {
   Storage *storage = host_allocate(sizeof *storage);
-  if (storage) *storage = (Storage){.references = 1, .context = context_now, .device = device, .bytes = bytes};
+  if (storage)
+    *storage = (Storage){
+        .references = 1, .context = context_now, .made_in = context_now->call, .device = device, .bytes = bytes};
   return storage;
+}
+
+const Context *tensor_stopper(const Tensor *result) {
+  const Storage *storage = result->storage;
+  bool is_new = storage->context == context_now && storage->made_in == context_now->call && !storage->exposed;
+  return is_new ? context_now : NULL;
 }
 
 static Storage *storage_create(Device device, size_t bytes) {

@@ -38,6 +38,7 @@ typedef struct Lender {
 typedef struct Storage {
   int references;
   struct Context *context; /* that it was made for */
+  uint64_t made_in;        /* the number of the call */
   Device device;
   size_t bytes;
   void *data; /* NULL if bytes is 0 */
@@ -104,6 +105,10 @@ FP8_API void tensor_note(const Tensor *tensor, NoteKind kind, Tensor *found, int
 /* Makes *found a reference to the bytes of a note and returns true, if it still holds, `tensor` is all of the elements
  * in their order, and, of column sums, its last dimension is those columns; else false. */
 FP8_API bool tensor_noted(const Tensor *tensor, NoteKind kind, Tensor *found);
+
+/* What may end the work that writes this tensor (context_stops): the context, if the running call has made the tensor, which
+ * nobody sees unless the call succeeds; NULL if it was there before, and would be left half written. */
+FP8_API const struct Context *tensor_stopper(const Tensor *result);
 
 /* Address of the first element. While a graph is captured, asking for it is what makes the graph keep the storage. */
 FP8_API void *tensor_data(const Tensor *tensor);

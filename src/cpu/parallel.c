@@ -5,10 +5,14 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "core/context.h"
 #include "core/process.h"
 
 /* Waking a thread and waiting for it costs about as much as this many simple element operations. */
 static const double work_of_a_thread = 16384;
+
+/* Between so many, some milliseconds, whether to go on is asked. */
+enum { WORK_OF_A_PIECE = 1 << 22 };
 
 static void *wait_for_all(void *gate) {
   pthread_mutex_lock(gate);
@@ -85,7 +89,34 @@ static void run_range(int64_t begin, int64_t end, const void *context) {
   ranges->body(begin * CHUNK, last < ranges->count ? last : ranges->count, ranges->context);
 }
 
+typedef struct Pieces {
+  const Context *stopper;
+  int64_t length;
+  ParallelBody body;
+  const void *context;
+} Pieces;
+
+static void run_pieces(int64_t begin, int64_t end, const void *context) {
+  const Pieces *pieces = context;
+  for (int64_t start = begin; start < end && !context_stops(pieces->stopper); start += pieces->length) {
+    int64_t rest = end - start;
+    pieces->body(start, start + (rest < pieces->length ? rest : pieces->length), pieces->context);
+  }
+}
+
+bool parallel_until(const Context *stopper, int64_t count, int64_t work, ParallelBody body, const void *context) {
+  int64_t length = work < WORK_OF_A_PIECE ? WORK_OF_A_PIECE / (work > 0 ? work : 1) : 1;
+  parallel_for(count, work, run_pieces, &(Pieces){stopper, length, body, context});
+  return !context_stops(stopper);
+}
+
 void parallel_chunks(int64_t count, int64_t work, ParallelBody body, const void *context) {
   ChunkRanges ranges = {count, body, context};
   parallel_for(divide_up(count, CHUNK), work * CHUNK, run_range, &ranges);
+}
+
+bool parallel_chunks_until(const Context *stopper, int64_t count, int64_t work, ParallelBody body,
+                           const void *context) {
+  ChunkRanges ranges = {count, body, context};
+  return parallel_until(stopper, divide_up(count, CHUNK), work * CHUNK, run_range, &ranges);
 }

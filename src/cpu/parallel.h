@@ -4,6 +4,8 @@
 
 #include "core/number.h"
 
+struct Context;
+
 /* Elements that a kernel handles at once: few enough for its buffers to stay in the first-level cache. */
 enum { CHUNK = 512 };
 
@@ -26,5 +28,10 @@ void parallel_library_calls(int64_t count, ParallelBody body, const void *contex
 
 /* The same for elements, in ranges that begin at a multiple of CHUNK; `work` counts the operations of one element. */
 void parallel_chunks(int64_t count, int64_t work, ParallelBody body, const void *context);
+
+/* The same, but the work ends early, and false is returned, where context_stops(stopper), whatever has been done then. */
+bool parallel_until(const struct Context *stopper, int64_t count, int64_t work, ParallelBody body, const void *context);
+bool parallel_chunks_until(const struct Context *stopper, int64_t count, int64_t work, ParallelBody body,
+                           const void *context);
 
 #endif

@@ -84,6 +84,5 @@ static ParallelBody draw_of(RandomKind kind) {
 
 bool cpu_random(Tensor *out, const RandomDraw *draw) {
   DrawJob job = {tensor_data(out), out->dtype, draw};
-  parallel_chunks(tensor_count(out), 4, draw_of(draw->kind), &job);
-  return true;
+  return parallel_chunks_until(tensor_stopper(out), tensor_count(out), 4, draw_of(draw->kind), &job);
 }

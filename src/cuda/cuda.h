@@ -70,6 +70,10 @@ bool cuda_check(cudaError_t error, const char *call);
  * the kernel, so that an error in one is reported as its own. Every launch goes through this. */
 bool cuda_launched(const CudaDevice *device, cudaError_t error, const char *name);
 
+/* Before a call that waits for the stream: true at once, unless the prompt runs, and otherwise when there is nothing left
+ * to wait for; false where the call is to end before that, while the device works on. */
+bool cuda_wait(cudaStream_t stream);
+
 /* Fails while the device is captured: `what` can't be part of a graph. */
 bool cuda_check_not_capturing(const CudaDevice *device, const char *what);
 

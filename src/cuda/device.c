@@ -1,6 +1,7 @@
 /* Devices: their streams, errors, and the faults that kernels report. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/context.h"
 #include "core/process.h"
@@ -162,8 +163,31 @@ bool cuda_check_not_capturing(const CudaDevice *device, const char *what) {
   return !device->capturing || error_set("%s can't be captured in a graph", what);
 }
 
+static void wait_a_little(int64_t waits) {
+  static const int64_t busy = 1000; /* waits, a microsecond or two each, after which the thread sleeps instead */
+  if (waits < busy) return;
+  nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+}
+
+bool cuda_wait(cudaStream_t stream) {
+  const Context *context = context_current();
+  if (!context->interruptible) return true;
+  cudaError_t error = cudaStreamQuery(stream);
+  for (int64_t waits = 0; error == cudaErrorNotReady; waits++) {
+    if (context_stops(context)) {
+      cudaGetLastError();
+      return error_set("interrupted while waiting for the device");
+    }
+    wait_a_little(waits);
+    error = cudaStreamQuery(stream);
+  }
+  cudaGetLastError(); /* what failed is told by whoever waits now, in no time */
+  return true;
+}
+
 bool cuda_synchronize(int index) {
   CudaDevice *device = cuda_device(index);
   if (!device || !cuda_check_not_capturing(device, "waiting for the device")) return false;
-  return cuda_check(cudaStreamSynchronize(device->launch.stream), "cudaStreamSynchronize") && check_fault(device);
+  return cuda_wait(device->launch.stream) &&
+         cuda_check(cudaStreamSynchronize(device->launch.stream), "cudaStreamSynchronize") && check_fault(device);
 }

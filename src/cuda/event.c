@@ -13,7 +13,8 @@ bool cuda_event_record(int index, void **event) {
 bool cuda_event_elapsed(int index, void *start, void *end, double *milliseconds) {
   CudaDevice *device = cuda_device(index);
   float elapsed = 0;
-  if (!device || !cuda_check_not_capturing(device, "waiting for an event")) return false;
+  if (!device || !cuda_check_not_capturing(device, "waiting for an event") || !cuda_wait(device->launch.stream))
+    return false;
   if (!cuda_check(cudaEventSynchronize(start), "cudaEventSynchronize") ||
       !cuda_check(cudaEventSynchronize(end), "cudaEventSynchronize") ||
       !cuda_check(cudaEventElapsedTime(&elapsed, start, end), "cudaEventElapsedTime")) {

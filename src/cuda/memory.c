@@ -205,6 +205,7 @@ bool cuda_from_host(int index, void *device_data, const void *host, size_t bytes
 bool cuda_to_host(int index, void *host, const void *device_data, size_t bytes) {
   CudaDevice *device = cuda_device(index);
   if (!device || !cuda_check_not_capturing(device, "a copy to the CPU")) return false;
+  if (!cuda_wait(device->launch.stream)) return false; /* before the copy has begun, which can't be given up */
   if (bytes > 0 && !cuda_check(cudaMemcpyAsync(host, device_data, bytes, cudaMemcpyDeviceToHost, device->launch.stream),
                                "cudaMemcpyAsync")) {
     return false;

@@ -37,6 +37,7 @@ struct Heads {
   size_t floats; /* of scratch, for each thread */
   int *next;     /* thread's scratch */
   bool *failed;
+  const Context *stopper;
   /* forward */
   Tensor *y, *log_sums;
   /* backward */
@@ -113,7 +114,7 @@ static bool forward_head(const Heads *job, int64_t head, float *scratch) {
   float *log_sums = (float *)tensor_data(job->log_sums) + head * queries;
   for (int64_t first = 0; first < queries; first += QUERY_BLOCK) {
     QueryBlock block = query_block(attention, head, first, scratch);
-    if (!multiply_keys(&block, scores, q, k)) return false;
+    if (context_stops(job->stopper) || !multiply_keys(&block, scores, q, k)) return false;
     scores_to_probabilities(&block, scores, attention->scale, log_sums + first);
     if (!sum_over_keys(&block, y, scores, v)) return false;
     store_rows(job->y, head, first, block.count, y);
@@ -122,8 +123,12 @@ static bool forward_head(const Heads *job, int64_t head, float *scratch) {
 }
 
 bool cpu_attention(Tensor *y, Tensor *log_sums, const Attention *attention) {
-  return run((Heads){
-      .attention = attention, .pass = forward_head, .floats = forward_floats(attention), .y = y, .log_sums = log_sums});
+  return run((Heads){.attention = attention,
+                     .pass = forward_head,
+                     .floats = forward_floats(attention),
+                     .stopper = tensor_stopper(log_sums) ? tensor_stopper(y) : NULL,
+                     .y = y,
+                     .log_sums = log_sums});
 }
 
 /* --- backward --- */
@@ -149,7 +154,7 @@ static bool backward_head(const Heads *job, int64_t head, float *scratch) {
   memset(dk, 0, 2 * of_keys * sizeof *dk);
   for (int64_t first = 0; first < queries; first += QUERY_BLOCK) {
     QueryBlock block = query_block(attention, head, first, scratch);
-    if (!multiply_keys(&block, probabilities, q, k)) return false;
+    if (context_stops(job->stopper) || !multiply_keys(&block, probabilities, q, k)) return false;
     scores_to_probabilities(&block, probabilities, attention->scale, NULL);
     if (!add_over_queries(&block, dv, probabilities, dy) || !multiply_keys(&block, grads, dy, v)) return false;
     to_score_gradients(&block, grads, probabilities, attention->scale);
@@ -162,9 +167,11 @@ static bool backward_head(const Heads *job, int64_t head, float *scratch) {
 }
 
 bool cpu_attention_backward(const AttentionGradients *gradients, const AttentionBackward *backward) {
+  bool may_stop = tensor_stopper(gradients->q) && tensor_stopper(gradients->k);
   return run((Heads){.attention = &backward->forward,
                      .pass = backward_head,
                      .floats = backward_floats(&backward->forward),
+                     .stopper = may_stop ? tensor_stopper(gradients->v) : NULL,
                      .gradients = gradients,
                      .dy = backward->dy});
 }

@@ -158,6 +158,5 @@ bool cpu_binary(BinaryOp op, Tensor *out, Operand a, Operand b) {
                  operand_is_integer(b);
   ElementwiseKernels kernels = kernels_of(op, b);
   kernels.integers = integer ? binary_integers : NULL;
-  elementwise(out, (Operand[]){a, b}, 2, op, kernels);
-  return true;
+  return elementwise(out, (Operand[]){a, b}, 2, op, kernels);
 }

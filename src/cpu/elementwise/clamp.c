@@ -25,6 +25,6 @@ VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_
 bool cpu_clamp(Tensor *out, const Tensor *x, Number low, Number high) {
   Operand in[3] = {{.tensor = x}, {.number = low}, {.number = high}};
   bool integer = dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
-  elementwise(out, in, 3, 0, (ElementwiseKernels){.floats = clamp_floats, .integers = integer ? clamp_integers : NULL});
-  return true;
+  return elementwise(out, in, 3, 0,
+                     (ElementwiseKernels){.floats = clamp_floats, .integers = integer ? clamp_integers : NULL});
 }

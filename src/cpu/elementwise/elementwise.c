@@ -72,7 +72,7 @@ static void sort_dimensions(Tensor *views, int count) {
   }
 }
 
-void elementwise(Tensor *out, const Operand *in, int inputs, int op, ElementwiseKernels kernels) {
+bool elementwise(Tensor *out, const Operand *in, int inputs, int op, ElementwiseKernels kernels) {
   Elementwise job = {.op = op, .inputs = inputs, .kernels = kernels};
   Tensor views[1 + ELEMENTWISE_MAX_INPUTS] = {*out};
   int tensors = 1;
@@ -87,5 +87,6 @@ void elementwise(Tensor *out, const Operand *in, int inputs, int op, Elementwise
   for (int i = 0; i < inputs; i++) {
     job.in[i] = in[i].tensor ? stream_of(&views[tensors++]) : stream_of_operand(&in[i]);
   }
-  parallel_chunks(job.out.count, 1, kernels.integers ? run_integers : run_floats, &job);
+  return parallel_chunks_until(tensor_stopper(out), job.out.count, 1, kernels.integers ? run_integers : run_floats,
+                               &job);
 }

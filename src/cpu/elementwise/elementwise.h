@@ -17,7 +17,7 @@ typedef struct ElementwiseKernels {
   IntegerKernel integers; /* NULL: computed in float32 */
 } ElementwiseKernels;
 
-/* out = op(in[0], …, in[inputs - 1]), in 64-bit integers or in float32. */
-void elementwise(Tensor *out, const Operand *in, int inputs, int op, ElementwiseKernels kernels);
+/* out = op(in[0], …, in[inputs - 1]), in 64-bit integers or in float32. False where it was stopped. */
+bool elementwise(Tensor *out, const Operand *in, int inputs, int op, ElementwiseKernels kernels);
 
 #endif

@@ -81,6 +81,5 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   bool integer = keeps_integers(unary_class(op)) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
   ElementwiseKernels kernels = {.floats = unary_floats, .integers = integer ? unary_integers : NULL};
-  elementwise(out, &(Operand){.tensor = x}, 1, op, kernels);
-  return true;
+  return elementwise(out, &(Operand){.tensor = x}, 1, op, kernels);
 }

@@ -38,6 +38,5 @@ static void where_chunks(int64_t begin, int64_t end, const void *context) {
 
 bool cpu_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
   Where job = {stream_of(out), stream_of(condition), stream_of_operand(&a), stream_of_operand(&b)};
-  parallel_chunks(job.out.count, 1, where_chunks, &job);
-  return true;
+  return parallel_chunks_until(tensor_stopper(out), job.out.count, 1, where_chunks, &job);
 }

@@ -31,7 +31,7 @@ bool cpu_matmul(Tensor *out, const Tensor *a, const Tensor *b, const Tensor *bia
   if (tensor_count(out) == 0) return true;
   Product product =
       product_of(matrix_of(a), matrix_of(b), tensor_data(out), out->dtype, bias ? tensor_data(bias) : NULL);
-  return product_any(&product);
+  return product_in_parts(&product, tensor_stopper(out));
 }
 
 typedef struct Addition {

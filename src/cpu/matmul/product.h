@@ -62,6 +62,9 @@ typedef ProductResult (*ProductKernel)(const Product *product);
  * of threads. */
 ProductResult product_in_shares(const Product *product, ProductKernel kernel);
 
+/* product_any, of a long product a part after the other, by its shape alone. False where it was stopped (context_stops). */
+bool product_in_parts(const Product *product, const struct Context *stopper);
+
 /* Whether a number that bf16 instructions might meet when they multiply these operands, which may be a sum of some of
  * the products, is subnormal. */
 bool product_may_be_subnormal(const Product *product);

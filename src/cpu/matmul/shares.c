@@ -1,4 +1,5 @@
-/* Products whose bits do not depend on the number of threads.
+/* Products that are cut: shares, whose bits do not depend on the number of threads, and parts, between which a long
+ * product can be stopped.
  *
  * A library cuts a product by how many threads it has. OpenBLAS's kernels for the edges of a matrix add up in another
  * order than those for the rest, and oneDNN lets several threads share the sums of long rows. Here a product is cut by
@@ -8,6 +9,9 @@
 #include "cpu/parallel.h"
 
 enum { SHARES_MOST = 64, SHARE_MULTIPLE = 16 };
+
+/* Multiply-adds of a part, some tenths of a second on two cores: for fewer, packing the columns anew takes OpenBLAS a tenth. */
+static const double part_operations = 0x1p36;
 
 /* Each share reads and packs its rows and columns anew. So that this costs little, of n shares each has n times as many
  * multiply-adds at least. */
@@ -59,6 +63,11 @@ static void multiply_shares(int64_t begin, int64_t end, const void *context) {
   context_enter(outer);
 }
 
+static void count_down_and_across(Shares *job) {
+  job->down = divide_up(job->product->a.rows, job->rows);
+  job->across = divide_up(job->product->b.columns, job->columns);
+}
+
 static int64_t half(int64_t length) {
   return length > 2 * SHARE_MULTIPLE ? divide_up(length, 2 * SHARE_MULTIPLE) * SHARE_MULTIPLE : divide_up(length, 2);
 }
@@ -80,8 +89,7 @@ static void cut(Shares *job) {
       job->columns = half(job->columns);
     }
   }
-  job->down = divide_up(product->a.rows, job->rows);
-  job->across = divide_up(product->b.columns, job->columns);
+  count_down_and_across(job);
 }
 
 /* Whether no library uses more than one thread for this: OpenBLAS does for more than 64³ multiply-adds, some of its
@@ -91,17 +99,34 @@ static bool is_small(const Product *product) {
   return product_operations(product) <= (has_vector ? 95.0 * 96.0 : 64.0 * 64.0 * 64.0);
 }
 
+static Shares whole(const Product *product) {
+  return (Shares){
+      .product = product, .batch = product->a.batch, .rows = product->a.rows, .columns = product->b.columns};
+}
+
 ProductResult product_in_shares(const Product *product, ProductKernel kernel) {
   if (is_small(product)) return kernel(product);
   ProductResult result = PRODUCT_DONE;
-  Shares job = {.product = product,
-                .kernel = kernel,
-                .context = context_now,
-                .batch = product->a.batch,
-                .rows = product->a.rows,
-                .columns = product->b.columns,
-                .result = &result};
+  Shares job = whole(product);
+  job.kernel = kernel;
+  job.context = context_now;
+  job.result = &result;
   cut(&job);
   parallel_library_calls(count_shares(&job), multiply_shares, &job);
   return result;
+}
+
+bool product_in_parts(const Product *product, const Context *stopper) {
+  int64_t parts = (int64_t)(product_operations(product) / part_operations);
+  if (parts < 2) return product_any(product);
+  Shares job = whole(product);
+  job.batch = divide_up(job.batch, parts);
+  parts = divide_up(parts, divide_up(product->a.batch, job.batch));
+  job.rows = divide_up(job.rows, parts * SHARE_MULTIPLE) * SHARE_MULTIPLE;
+  count_down_and_across(&job);
+  for (int64_t i = 0; i < count_shares(&job); i++) {
+    Product part = share_of(&job, i);
+    if (context_stops(stopper) || !product_any(&part)) return false;
+  }
+  return true;
 }

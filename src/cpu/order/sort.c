@@ -2,6 +2,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "core/context.h"
 #include "cpu/cpu.h"
 #include "cpu/memory/memory.h"
 #include "cpu/order/sort_item.h"
@@ -24,6 +25,7 @@ typedef struct Sort {
   uint64_t *items; /* of each group, 2 · room */
   int64_t room;
   uint64_t *sorted; /* the row that is merged */
+  const Context *stopper;
 } Sort;
 
 /* --- rows --- */
@@ -102,7 +104,8 @@ static void sort_groups(int64_t begin, int64_t end, const void *context) {
   const Sort *job = context;
   for (int64_t group = begin; group < end; group++) {
     uint64_t *item = job->items + group * 2 * job->room, *other = item + job->room;
-    for (int64_t row = group * job->rows / job->groups; row < (group + 1) * job->rows / job->groups; row++) {
+    int64_t end = (group + 1) * job->rows / job->groups;
+    for (int64_t row = group * job->rows / job->groups; row < end && !context_stops(job->stopper); row++) {
       if (picks(job)) {
         pick_row(job, row, item, other);
       } else {
@@ -174,16 +177,17 @@ static void write_share(int64_t begin, int64_t end, const void *context) {
   write_row(job, 0, job->sorted, begin, end);
 }
 
-static void sort_long_rows(Sort *job) {
+/* False where it was stopped. */
+static bool sort_long_rows(Sort *job) {
   const Sort whole = *job;
   for (int64_t row = 0; row < whole.rows; row++) {
     job->x = row_of(&whole, row);
     job->positions = whole.positions + row * whole.k;
     if (whole.values) job->values = whole.values + row * whole.k * dtype_size(whole.dtype);
     Merge merge = {.job = job, .from = job->items, .to = job->items + job->room};
-    parallel_for(SHARES, job->n / SHARES * 16, sort_shares, job);
+    if (!parallel_until(job->stopper, SHARES, job->n / SHARES * 16, sort_shares, job)) return false;
     for (merge.width = 1; merge.width < SHARES; merge.width *= 2) {
-      parallel_for(SHARES, job->n / SHARES * 4, merge_shares, &merge);
+      if (!parallel_until(job->stopper, SHARES, job->n / SHARES * 4, merge_shares, &merge)) return false;
       uint64_t *merged = merge.to;
       merge.to = (uint64_t *)merge.from;
       merge.from = merged;
@@ -191,6 +195,7 @@ static void sort_long_rows(Sort *job) {
     job->sorted = (uint64_t *)merge.from;
     parallel_for(job->k, 2, write_share, job);
   }
+  return true;
 }
 
 bool cpu_sort(Tensor *values, Tensor *positions, const Tensor *x, bool descending) {
@@ -203,6 +208,7 @@ bool cpu_sort(Tensor *values, Tensor *positions, const Tensor *x, bool descendin
       .rows = x->size[0],
       .n = x->size[1],
       .k = positions->size[1],
+      .stopper = !values || tensor_stopper(values) ? tensor_stopper(positions) : NULL,
   };
   if (job.rows * job.k == 0) return true;
   bool is_long = job.n >= LONG && job.rows < FEW && job.dtype != DTYPE_I64 && !picks(&job);
@@ -212,11 +218,8 @@ bool cpu_sort(Tensor *values, Tensor *positions, const Tensor *x, bool descendin
   size_t bytes = (size_t)(job.groups * job.room) * 2 * sizeof *job.items;
   job.items = scratch_allocate(bytes);
   if (!job.items) return false;
-  if (is_long) {
-    sort_long_rows(&job);
-  } else {
-    parallel_for(job.groups, job.rows / job.groups * job.n * 16, sort_groups, &job);
-  }
+  bool done = is_long ? sort_long_rows(&job)
+                      : parallel_until(job.stopper, job.groups, job.rows / job.groups * job.n * 16, sort_groups, &job);
   scratch_release(job.items, bytes);
-  return true;
+  return done;
 }

@@ -63,8 +63,12 @@ int raise_at_caller(lua_State *L);
 int argument_error(lua_State *L, int index, const char *format, ...);
 /* Pushes error_message(), which may be another one as soon as Lua allocates: finalizers have errors of their own. */
 void push_error(lua_State *L);
-/* `results`, or raises error_message() if not `ok`. */
+/* `results`, or raises error_message() if not `ok`; where the call was stopped, or has failed as it was to stop, the
+ * interruption. */
 int finish(lua_State *L, bool ok, int results);
+
+/* Pushes the error of a call that Ctrl-C has stopped, which is raised now (interrupt.c). */
+void push_interruption(lua_State *L);
 
 /* --- changes of several tables and tensors (change.c) --- */
 

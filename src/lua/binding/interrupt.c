@@ -1,4 +1,5 @@
-/* Ctrl-C at the prompt (lua/fp8/repl): an error at the next instruction of Lua's, where it would end the process. */
+/* Ctrl-C at the prompt (lua/fp8/repl): an error at the next instruction of Lua's, where it would end the process, or of the
+ * call that runs, if that can be stopped. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,19 +14,29 @@ static struct {
   pthread_t thread;
   struct sigaction before;
   _Atomic(lua_State *) running; /* what `interruptible` calls, or NULL */
+  _Atomic(Context *) context;   /* whose call that is */
   atomic_bool watching;
   atomic_bool pending; /* Ctrl-C was pressed since the call or the waiting began */
   atomic_bool raised;  /* that was an error of the call's */
   atomic_bool insists; /* and was pressed again: the call caught the error, which comes now wherever it goes on */
 } prompt;
 
+static void want_end(Context *context, bool wanted) {
+  if (context) __atomic_store_n(&context->interrupted, wanted, __ATOMIC_RELAXED);
+}
+
 static void stop(lua_State *L, lua_Debug *frame) {
   (void)frame;
+  push_interruption(L);
+  lua_error(L);
+}
+
+void push_interruption(lua_State *L) {
   atomic_store(&prompt.raised, true);
   bool insists = atomic_load(&prompt.insists);
+  want_end(atomic_load(&prompt.context), insists);
   lua_sethook(L, insists ? stop : NULL, insists ? LUA_MASKCOUNT : 0, insists);
   lua_pushliteral(L, "interrupted");
-  lua_error(L);
 }
 
 /* Says, to whoever is impatient, what is being waited for. */
@@ -49,7 +60,10 @@ static void handle(int signal) {
     else
       explain();
   }
-  if (running) lua_sethook(running, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+  if (running) {
+    want_end(atomic_load(&prompt.context), true);
+    lua_sethook(running, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+  }
   errno = before;
 }
 
@@ -80,9 +94,15 @@ static void forget(void) {
 static int lfp8_interruptible(lua_State *L) {
   if (!lua_isfunction(L, 1)) argument_error(L, 1, "function expected, got %s", luaL_typename(L, 1));
   forget();
+  Context *context = state_now()->context, *outer_context = atomic_exchange(&prompt.context, context);
   lua_State *outer = atomic_exchange(&prompt.running, L);
+  bool was_interruptible = context->interruptible;
+  context->interruptible = true;
   bool failed = call_protected(L, lua_gettop(L) - 1, LUA_MULTRET) != 0;
+  context->interruptible = was_interruptible;
   atomic_store(&prompt.running, outer);
+  atomic_store(&prompt.context, outer_context);
+  want_end(context, false);
   if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0);
   if (atomic_load(&prompt.insists)) {
     failed = true;

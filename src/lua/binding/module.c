@@ -17,6 +17,12 @@ typedef struct Function {
 
 static const Function *running_function(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
+/* So many calls are under way. */
+static void set_depth(const State *state, int depth) {
+  state->context->calls = depth;
+  state->context->call = depth > 0 ? state->calls[depth - 1].number : 0;
+}
+
 static int call(lua_State *L) {
   const Function *function = running_function(L);
   State *state = function->state;
@@ -33,25 +39,28 @@ static int call(lua_State *L) {
   if (depth == CALLS_MOST) return luaL_error(L, "%s: too many calls inside one another", function->entry->name);
   Context *context = state->context, *outer = context_enter(context);
   state->calls[depth] = (Call){++state->last_call, L, frame, outer};
-  context->calls = depth + 1;
+  set_depth(state, depth + 1);
   int results = function->entry->func(L);
-  context->calls = depth;
+  set_depth(state, depth);
   context_enter(outer);
   return results;
 }
 
 /* The running call ends in an error. */
 static void leave_call(const State *state) {
-  Context *context = state->context;
-  if (context->calls > 0) context_enter(state->calls[--context->calls].outer);
+  int depth = state->context->calls - 1;
+  if (depth < 0) return;
+  Context *outer = state->calls[depth].outer;
+  set_depth(state, depth);
+  context_enter(outer);
 }
 
 int call_protected(lua_State *L, int arguments, int results) {
-  Context *context = state_now()->context;
-  int calls = context->calls;
+  const State *state = state_now();
+  int calls = state->context->calls;
   int status = lua_pcall(L, arguments, results, 0);
-  context->calls = calls; /* an error that is not fp8's leaves those that it ended */
-  context_enter(context);
+  set_depth(state, calls); /* an error that is not fp8's leaves those that it ended */
+  context_enter(state->context);
   return status;
 }
 
@@ -196,6 +205,10 @@ void push_error(lua_State *L) {
 
 int finish(lua_State *L, bool ok, int results) {
   if (ok) return results;
+  if (context_stops(context_now)) {
+    push_interruption(L);
+    return raise_again(L);
+  }
   push_error(L);
   lua_pushfstring(L, "%s: %s", running_function(L)->entry->name, lua_tostring(L, -1));
   return raise_at_caller(L);
