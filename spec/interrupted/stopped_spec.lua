@@ -73,6 +73,39 @@ describe("A call that Ctrl-C comes into", function()
     end
   end)
 
+  if fp8.cuda.is_available() then
+    local g, target = fp8.randn(8192, 8192, {device = "cuda"}), fp8.zeros(8192, 8192)
+    local expected = g:matmul(g):sum():item()
+    local waits = {
+      ["for the device"] = function() return pcall(fp8.cuda.synchronize) end,
+      ["for a number"] = function(y) return pcall(y.item, y[1][1]) end,
+      ["for an event"] = function() return pcall(function()
+        local event = fp8.event("cuda"):record()
+        return event:elapsed(event)
+      end) end,
+      ["for what is copied"] = function(y) return pcall(target.copy_, target, y) end,
+    }
+    for name, wait in support.sorted_pairs(waits) do
+      it("waits no longer " .. name, function()
+        local stopped, count, took = false, 0, nil
+        while not stopped and count < 10 do
+          stopped, count = interrupt(function()
+            local y
+            for _ = 1, 40 do y = g:matmul(g) end
+            return wait(y)
+          end, 0.2), count + 1
+          local start = fp8.event("cpu"):record()
+          fp8.cuda.synchronize()
+          took = start:elapsed(fp8.event("cpu"):record())
+        end
+        assert.is_true(stopped)
+        assert.is_true(took > 10, "the device had nothing to do any more")
+        assert.equal(0, target:max():item())
+        assert.equal(expected, g:matmul(g):sum():item())
+      end)
+    end
+  end
+
   it("is right if it is long enough to be done in parts", function()
     local a, b, v = fp8.randn(4096, 16384), fp8.randn(16384, 2048), fp8.randn(2048, 1)
     for _, left in ipairs {a, a:view(2, 2048, 16384)} do

@@ -52,7 +52,9 @@ function dlpack.to_dlpack(x)
   if core.requires_grad(x) then raise "to_dlpack: the tensor requires a gradient; use x:detach()" end
   local index = device:match "^cuda:?(%d*)$"
   if index then core.synchronize(device) end
-  return ffi.cast(managed_pointer, core.to_dlpack(x, index and cuda or cpu, tonumber(index) or 0, codes[dtype]))
+  local m = managed_pointer()
+  core.to_dlpack(x, index and cuda or cpu, tonumber(index) or 0, codes[dtype], m)
+  return m
 end
 
 local function list_of(numbers, count)

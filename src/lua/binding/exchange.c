@@ -18,6 +18,11 @@ static void *check_pointer(lua_State *L, int index) {
   return pointer;
 }
 
+/* Makes the pointer at `index` another one. */
+static void set_pointer(lua_State *L, int index, void *pointer) {
+  memcpy((void *)check_cdata(L, index), &pointer, sizeof pointer);
+}
+
 /* The strides at `index`, in elements; NULL for nil. */
 static const int64_t *check_strides(lua_State *L, int index, const Sizes *sizes, int64_t stride[TENSOR_MAX_RANK]) {
   if (lua_isnoneornil(L, index)) return NULL;
@@ -92,10 +97,11 @@ static void call_deleter(Context *context, void *owner) {
   if (managed->deleter) managed->deleter(managed);
 }
 
-/* to_dlpack(tensor, device type, device number, type code) -> light userdata of a DLManagedTensor, whose deleter drops a
- * reference to the tensor's memory */
+/* to_dlpack(tensor, device type, device number, type code, pointer): makes the pointer that to a DLManagedTensor, whose
+ * deleter drops a reference to the tensor's memory. It is there before: nothing can fail once the reference is taken. */
 static int lfp8_to_dlpack(lua_State *L) {
   const Tensor *tensor = check_tensor(L, 1);
+  check_cdata(L, 5);
   int device_type = (int)check_whole(L, 2), device_id = (int)check_whole(L, 3), code = (int)check_whole(L, 4);
   Export *export = host_allocate(sizeof *export);
   if (!export) return finish(L, false, 0);
@@ -115,8 +121,8 @@ static int lfp8_to_dlpack(lua_State *L) {
   };
   export->managed.manager_ctx = export;
   export->managed.deleter = delete_export;
-  lua_pushlightuserdata(L, export);
-  return 1;
+  set_pointer(L, 5, export);
+  return 0;
 }
 
 /* from_dlpack(pointer to a DLManagedTensor, its sizes, its strides or nil, dtype, device) -> a tensor over its memory,
