@@ -148,6 +148,7 @@ docs: all ## write the reference as HTML, to build/reference/html; installs LDoc
 	@rm -rf build/reference && mkdir -p build/reference/topics
 	@$(LUA) -e 'require "fp8.help.reference" "build/reference"'
 	@cd build/reference && ldoc --fatalwarnings .
+	@sed -i 's|\.md</a></td>|</a></td>|' build/reference/html/index.html
 
 pictures: all ## draw the pictures of the README again (needs gnuplot)
 	@$(LUA) examples/pictures.lua

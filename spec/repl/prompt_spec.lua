@@ -106,6 +106,15 @@ describe("The prompt behind a pipe", function()
     assert.is_truthy(output_of ":help\n":find(":who", 1, true))
   end)
 
+  it("keeps no history of what comes through a pipe", function()
+    local path = directory .. "/piped"
+    support.write_file(directory .. "/input", "1 + 1\n:history\n")
+    local ok, text = support.run(("%s < '%s/input'"):format(launcher, directory), ("FP8_HISTORY='%s'"):format(path))
+    assert.is_true(ok, text)
+    assert.equal("2\n1 + 1\n", text)
+    assert.is_nil(io.open(path))
+  end)
+
   it("shows help", function()
     local text = output_of "?softmax\nfp8.softmax?\nx = fp8.zeros(1)\n?x:softmax\n"
     assert.equal(3, select(2, text:gsub("along a dimension", "")))

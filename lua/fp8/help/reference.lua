@@ -35,11 +35,11 @@ local function verbatim(line)
     :gsub("  +", function(spaces) return ("&#160;"):rep(#spaces) end))
 end
 
--- Prose, in which _ and * are themselves outside of `code`.
+-- Prose, in which _, *, quotes and -- are themselves outside of `code`.
 local function prose(line)
   return (line:gsub("[^`]*`?[^`]*`?", function(piece)
     local plain, code = piece:match "^([^`]*)(.*)$"
-    return html(plain):gsub("[_*]", "\\%0") .. code
+    return html(plain):gsub("[_*]", "\\%0"):gsub('"', "&quot;"):gsub("%-%-", "&#45;&#45;") .. code
   end))
 end
 
@@ -55,9 +55,9 @@ local function add_block(text, lines)
   if is_code(lines) then
     for _, line in ipairs(lines) do text[#text + 1] = "    " .. line end
   else
-    for i, line in ipairs(lines) do
-      text[#text + 1] = (i == 1 and '<pre class="text">' or "") .. verbatim(line) .. (i == #lines and "</pre>" or "")
-    end
+    local list = {}
+    for i, line in ipairs(lines) do list[i] = verbatim(line) end
+    text[#text + 1] = ('<pre class="text">%s</pre>'):format(table.concat(list, "<br>"))
   end
   text[#text + 1] = ""
 end
@@ -91,16 +91,18 @@ local function with_full_stop(lines)
   for i, line in ipairs(lines) do
     if line:find "[.:]%s" or line:find "%.$" then break end
     if (lines[i + 1] or "") == "" then
-      lines[i] = line .. "."
+      lines[i] = line:gsub(":$", "") .. "."
       break
     end
   end
   return lines
 end
 
--- LDoc takes what begins with @ for a tag of its own.
+-- LDoc takes what begins with @ for a tag of its own, and leaves the space behind the dashes.
 local function put_comment(put, lines)
-  for i, line in ipairs(lines) do put(i == 1 and "--- %s\n" or "-- %s\n", (line:gsub("@", "&#64;"))) end
+  for i, line in ipairs(lines) do
+    put(i == 1 and "--- %s\n" or "-- %s\n", (line:gsub("@", "&#64;"):gsub("^    ", "   ")))
+  end
 end
 
 local function formal_parameters(f)
@@ -151,20 +153,31 @@ local function lines_of(text)
   return lines
 end
 
-local function write_topic(folder, name, topic)
+-- A name that the reference has, as a link from a topic to it.
+local function linked(name, entries)
+  local library = entries[name] and library_of(name)
+  if not library then return ("`%s`"):format(name) end
+  local anchor = name:gsub("^fp8%.([^.]*)$", "%1") -- LDoc takes the name of the module off
+  return ("[%s](../modules/%s.html#%s)"):format(prose(name), library[2], anchor)
+end
+
+local function write_topic(folder, name, topic, entries)
+  local see = {}
+  for i, other in ipairs(topic.see) do see[i] = linked(other, entries) end
   local lines = markdown(topic[1] and lines_of(topic[1]) or header(topic.header))
-  write(("%s/topics/%s.md"):format(folder, name), ("# %s\n\n%s\n\nSee also: `%s`\n"):format(
-    name:gsub("^%l", string.upper), table.concat(lines, "\n"), table.concat(topic.see, "`, `")))
+  write(("%s/topics/%s.md"):format(folder, name), ("# %s\n\n%s\n\nSee also: %s\n"):format(
+    name:gsub("^%l", string.upper), table.concat(lines, "\n"), table.concat(see, ", ")))
 end
 
 --- Writes the files into a folder that is there, with a folder `topics` in it. Returns how many names they have.
 return function(folder)
-  local by_file, titles, count = {}, {}, 0
+  local by_file, titles, by_name, count = {}, {}, {}, 0
   for _, library in ipairs(libraries) do titles[library[2]] = titles[library[2]] or library[3] end
   for _, entry in ipairs(names.all()) do
     local file = library_of(entry.name)[2]
     by_file[file] = by_file[file] or {}
     table.insert(by_file[file], entry)
+    by_name[entry.name] = entry
     count = count + 1
   end
   write(folder .. "/ldoc.css", require "fp8.help.style")
@@ -173,7 +186,7 @@ return function(folder)
     if library[3] then files[#files + 1] = ("%q"):format(library[2] .. ".lua") end
   end
   for file, entries in next, by_file do write_library(folder, file, titles[file], entries) end
-  for name, topic in next, topics do write_topic(folder, name, topic) end
+  for name, topic in next, topics do write_topic(folder, name, topic, by_name) end
   write(folder .. "/config.ld", ([[
 project = "fp8"
 title = "fp8, a reference"
@@ -182,6 +195,7 @@ format = "discount"
 dir = "html"
 file = {%s}
 topics = {"topics"}
+use_markdown_titles = true
 no_space_before_args = true
 sort = true
 style = true

@@ -21,11 +21,13 @@ td { border: 1px solid #ddd; padding: 0.3rem 0.5rem; vertical-align: top; overfl
 td.name { width: 32%; background: #f8f8f8; }
 dl.function > dt { border-top: 1px solid #bbb; padding-top: 0.8rem; margin-top: 1rem; overflow-wrap: anywhere; }
 dl.function > dd { margin-left: 1rem; }
+dl.function > dd > h3, dl.function > dd > h3 + ul { display: none; } /* names of parameters, which the text explains */
+td.summary:empty { display: none; }
 @media (max-width: 50rem) {
   #main { flex-direction: column; }
   #navigation { position: static; height: auto; flex: none; width: 100%; }
   #navigation ul { columns: 3; }
   #content { width: 100%; padding: 1rem; }
-  td, td.name { display: block; width: auto; }
+  td, td.name { display: block; width: auto; white-space: normal; }
 }
 ]]

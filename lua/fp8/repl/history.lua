@@ -1,6 +1,6 @@
 --- What was typed before, in this session and in earlier ones: a file with one entry a line. Line breaks in an entry
--- are written as \n, backslashes as \\.
-local history = {entries = {}}
+-- are written as \n, backslashes as \\. What comes through a pipe is not kept.
+local history = {entries = {}, is_kept = false}
 
 local most = 1000
 
@@ -21,7 +21,7 @@ local function append(mode, lines)
   file:close()
 end
 
---- Reads the file; one that has grown long is cut to its end.
+--- Reads the file, to which entries go from now on; one that has grown long is cut to its end.
 function history.load()
   local entries, lines = {}, {}
   local file = path() and io.open(path())
@@ -32,7 +32,7 @@ function history.load()
   local first = math.max(1, #lines - most + 1)
   for i = first, #lines do entries[#entries + 1] = decoded(lines[i]) end
   if #lines > 2 * most then append("w", {unpack(lines, first)}) end
-  history.entries = entries
+  history.entries, history.is_kept = entries, true
   return entries
 end
 
@@ -41,7 +41,7 @@ function history.add(entry)
   local entries = history.entries
   if not entry:find "%S" or entry == entries[#entries] then return false end
   entries[#entries + 1] = entry
-  append("a", {encoded(entry)})
+  if history.is_kept then append("a", {encoded(entry)}) end
   return true
 end
 
