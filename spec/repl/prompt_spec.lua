@@ -159,6 +159,30 @@ describe("The command fp8", function()
   end)
 end)
 
+describe("The prompt without lua-readline", function()
+  setup(function() support.compile(support.fixture "terminal.c", terminal, "-lutil") end)
+
+  it("says what Tab and the arrow keys need, and works", function()
+    local whole = launcher
+    launcher = [[-e 'local search = package.searchpath
+      function package.searchpath(name, ...) if name ~= "C-readline" then return search(name, ...) end end' ]] .. launcher
+    finally(function() launcher = whole end)
+    local text = plain(at_terminal("xterm", [[
+      type 40 + 2\r
+      wait 42
+      prompt
+      type while true do end\r
+      pause 300
+      type \003
+      wait interrupted
+      prompt
+      type _1 + 1\r
+      wait 43
+      prompt]]))
+    assert.is_truthy(text:find("Debian: apt-get install lua-readline", 1, true), text)
+  end)
+end)
+
 local kinds = {dumb = "in a terminal without line editing"}
 if has_readline then kinds.xterm = "in a terminal with lua-readline" end
 
