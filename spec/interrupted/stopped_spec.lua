@@ -9,8 +9,8 @@ pcall(ffi.cdef, "int getpid(void);")
 
 local tries = 200 -- to hit a call of some hundredths of a second
 
---- Calls f again and again, and presses Ctrl-C after so many seconds. Returns whether the interruption came by a function
--- of f's that was stopped, which f catches and returns as pcall does; else it came after that.
+--- Calls f again and again, and presses Ctrl-C after so many seconds. Returns whether the interruption was the error of
+-- a function that was stopped, which f catches and returns as pcall does; else it came after that.
 local function interrupt(f, seconds)
   local function repeated()
     while true do
@@ -19,6 +19,7 @@ local function interrupt(f, seconds)
     end
   end
   jit.off(repeated, true) -- as what is typed at the prompt
+  jit.off(f, true)
   os.execute(("(sleep %.3f; kill -INT %d) >/dev/null 2>&1 &"):format(seconds, ffi.C.getpid()))
   local reached, message = core.interruptible(repeated)
   assert.equal("interrupted", message)

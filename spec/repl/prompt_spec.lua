@@ -165,7 +165,9 @@ describe("The prompt without lua-readline", function()
   it("says what Tab and the arrow keys need, and works", function()
     local whole = launcher
     launcher = [[-e 'local search = package.searchpath
-      function package.searchpath(name, ...) if name ~= "C-readline" then return search(name, ...) end end' ]] .. launcher
+      function package.searchpath(name, ...)
+        if name ~= "C-readline" then return search(name, ...) end
+      end' ]] .. launcher
     finally(function() launcher = whole end)
     local text = plain(at_terminal("xterm", [[
       type 40 + 2\r
@@ -218,7 +220,7 @@ for kind, label in support.sorted_pairs(kinds) do
       assert.is_truthy(text:find "^fp8 [%d.]+, LuaJIT [^\n]+\nfp8> ")
     end)
 
-    it("keeps variables when Ctrl-C interrupts a loop, functions of fp8, a long one, what waits, and a line that is typed",
+    it("keeps variables when Ctrl-C interrupts a loop, functions of fp8, a long one, what waits, and what is typed",
       function()
         at_terminal(kind, [[
           type local x = fp8.full({3}, 7)\r
