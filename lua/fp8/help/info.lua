@@ -57,6 +57,27 @@ end
 
 local function memory() return found_in("/proc/meminfo", "MemTotal:%s*(%d+)") end
 
+ffi.cdef [[
+  int cuDeviceGet(int *device, int ordinal);
+  int cuDeviceGetName(char *name, int length, int device);
+  int cuDeviceGetAttribute(int *value, int attribute, int device);
+]]
+
+local capability_major, capability_minor = 75, 76 -- CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+-- What the driver calls GPU i, and its compute capability; nil where it can't be asked.
+local function model(i)
+  local found, driver = pcall(ffi.load, "libcuda.so.1")
+  local device, name, value = ffi.new "int[1]", ffi.new "char[128]", ffi.new "int[1]"
+  if not found or driver.cuDeviceGet(device, i) ~= 0 or driver.cuDeviceGetName(name, 128, device[0]) ~= 0 then return end
+  local numbers = {}
+  for k, attribute in ipairs {capability_major, capability_minor} do
+    if driver.cuDeviceGetAttribute(value, attribute, device[0]) ~= 0 then return ffi.string(name) end
+    numbers[k] = value[0]
+  end
+  return ("%s, capability %d.%d"):format(ffi.string(name), numbers[1], numbers[2])
+end
+
 -- What there is of a GPU; or what is missing, and how to get it.
 local function gpus()
   local available, reason = fp8.cuda.is_available()
@@ -65,7 +86,8 @@ local function gpus()
     if reason:find("built without", 1, true) then
       advice = "install the CUDA Toolkit (nvcc, cuBLASLt) and run make again; CUDA_HOME says where it is"
     elseif reason:find("cublasLt", 1, true) then
-      advice = "the library cuBLASLt of the CUDA Toolkit has to be where the linker looks: LD_LIBRARY_PATH says where"
+      advice = ("cuBLASLt of the CUDA Toolkit %s (NVIDIA's package libcublas) has to be where the linker looks: " ..
+        "LD_LIBRARY_PATH says where"):format(reason:match "libcublasLt%.so%.(%d+)" or "")
     else
       advice = "NVIDIA's driver has to be installed, and nvidia-smi to list a GPU"
     end
@@ -75,7 +97,8 @@ local function gpus()
   for i = 0, fp8.cuda.device_count() - 1 do
     local name = ("cuda:%d"):format(i)
     local ok, state = pcall(core.memory, name)
-    list[#list + 1] = ok and ("%s, %.0f bytes of tensors"):format(name, state.in_use) or name
+    local text = name .. (model(i) and " " .. model(i) or "")
+    list[#list + 1] = ok and ("%s, %.0f bytes of tensors"):format(text, state.in_use) or text
   end
   local driver = found_in("/proc/driver/nvidia/version", "Kernel Module[%a ]-%s+(%d[%d.]*)")
   return table.concat(list, "\n             ") .. (driver and "\n             driver " .. driver or "")
