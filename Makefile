@@ -111,6 +111,7 @@ DISTRIBUTED_OBJECTS := $(patsubst %,$(BUILD)/%.o,$(sort $(wildcard src/distribut
 
 ifneq ($(MPICC)$(and $(NVCC),$(NCCL)),)
 all: $(BUILD)/fp8/distributed.so
+LIBRARIES += $(BUILD)/fp8/distributed.so
 endif
 
 $(BUILD)/fp8/distributed.so: $(DISTRIBUTED_OBJECTS) $(BUILD)/fp8/core.so

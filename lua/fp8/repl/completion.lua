@@ -92,6 +92,9 @@ end
 -- What the result of a call and an element of a list are taken to be.
 local function some_tensor() return core.empty(0) end
 
+--- Reads the comments, which the first completion of an option would wait for.
+function completion.prepare() require "fp8.help.names".all() end
+
 --- The words that may take the place of the one that ends at the end of `line`.
 -- @param first where readline takes that word to begin: what stands between there and what is completed stays
 function completion.matches(session, line, first)

@@ -60,7 +60,7 @@ end
 local function marked(prompt) return (prompt:gsub("\27%[[%d;]*m", "\1%0\2")) end
 
 -- One with readline. Its own loop would keep the line on Ctrl-C, so that this one waits for each key.
-local function with_readline(readline, complete)
+local function with_readline(readline, complete, prepare)
   local reader = {}
   readline.set_options {histfile = "", auto_add = false, completion = true}
   readline.set_readline_name "fp8"
@@ -78,6 +78,8 @@ local function with_readline(readline, complete)
       line, finished = text, true
       readline.handler_remove()
     end)
+    if prepare then pcall(prepare) end
+    prepare = nil
     while not finished do
       if not has_keys() and not core.wait_for_input() then
         drop_line(readline)
@@ -100,11 +102,12 @@ end
 --- What reads lines: read(prompt) gives a line, nil at the end of the input, nil and "interrupted" on Ctrl-C;
 -- remember(entry) lets the arrow keys bring it back. `hint` is what would make it better, or nil.
 -- @param complete (line up to the cursor, first position of the word there) -> list of words to take its place
-function editor.open(complete)
+-- @param prepare called once the first prompt is there, while nobody can have pressed Tab yet
+function editor.open(complete, prepare)
   local interactive = terminal.is_interactive()
   if not interactive or os.getenv "TERM" == "dumb" then return plain(interactive) end
   local readline = load_readline()
-  if readline then return with_readline(readline, complete) end
+  if readline then return with_readline(readline, complete, prepare) end
   local reader = plain(interactive)
   reader.hint = "Arrow keys and Tab need lua-readline (Debian: apt-get install lua-readline)"
   return reader

@@ -68,7 +68,8 @@ function repl.run(session)
     history.load()
     greet()
   end
-  local reader = editor.open(function(line, first) return completion.matches(session, line, first) end)
+  local function complete(line, first) return completion.matches(session, line, first) end
+  local reader = editor.open(complete, completion.prepare)
   if reader.hint then print(reader.hint) end
   core.watch_interrupts(true)
   loop(session, reader, interactive)
