@@ -52,10 +52,25 @@ function nearest.name(name, limit, ...)
   return best
 end
 
--- What PyTorch's names of options are here, and the first of these.
-local translations = {betas = {"beta1 and beta2", "beta1"}, eps = {"epsilon", "epsilon"}}
+-- What names of PyTorch's and Torch7's are here, and what a table has in which they are looked for.
+local translations = {
+  betas = {"beta1 and beta2", "beta1"}, eps = {"epsilon", "epsilon"},
+  tolist = {"totable", "totable"}, numpy = {"totable, or data for a pointer", "totable"},
+  nelement = {"numel", "numel"}, nElement = {"numel", "numel"}, mm = {"matmul", "matmul"}, clip = {"clamp", "clamp"},
+  cmul = {"mul", "mul"}, cdiv = {"div", "div"}, resize = {"view or reshape", "view"},
+  double = {"float (there is no f64)", "float"}, long = {'to "i64"', "to"}, int = {'to "i32"', "to"},
+  byte = {'to "u8"', "to"}, bool = {'to "u8"', "to"}, type = {"dtype", "dtype"},
+  functional = {"fp8 itself, fp8.relu", "Linear"}, Parameter = {"fp8.tensor(…, {requires_grad = true})", "Linear"},
+  CrossEntropyLoss = {"fp8.cross_entropy", "Linear"}, MSELoss = {"fp8.mse_loss", "Linear"},
+  L1Loss = {"fp8.l1_loss", "Linear"}, SmoothL1Loss = {"fp8.smooth_l1_loss", "Linear"},
+  HuberLoss = {"fp8.huber_loss", "Linear"}, NLLLoss = {"fp8.nll_loss", "Linear"}, KLDivLoss = {"fp8.kl_div", "Linear"},
+  BCEWithLogitsLoss = {"fp8.binary_cross_entropy_with_logits", "Linear"},
+  float32 = {'"f32"', "tensor"}, float16 = {'"f16"', "tensor"}, bfloat16 = {'"bf16"', "tensor"},
+  float8_e4m3fn = {'"e4m3"', "tensor"}, float8_e5m2 = {'"e5m2"', "tensor"}, uint8 = {'"u8"', "tensor"},
+  int32 = {'"i32"', "tensor"}, int64 = {'"i64"', "tensor"},
+}
 
---- What an option that PyTorch calls `name` is called here, if one of the tables has it.
+--- What is called `name` in PyTorch or Torch7 is called here, if one of the tables is of its kind.
 function nearest.translated(name, ...)
   local translation = translations[name]
   if not translation then return nil end

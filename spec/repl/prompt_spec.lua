@@ -83,6 +83,29 @@ describe("The prompt behind a pipe", function()
     assert.is_truthy(text:find("no field package.preload['no_such_module']", 1, true))
   end)
 
+  it("says what an error may come from that PyTorch's and Python's users make", function()
+    for line, message in support.sorted_pairs {
+      ["x.mean()"] = "mean: argument 1: tensor expected, got nil; methods are called with a colon: x:mean()",
+      ["('%d'):format(x)"] =
+        "bad argument #1 to 'format' (number expected, got userdata); the number in a tensor x is x:item()",
+      ["x > 0"] = "attempt to compare number with userdata; elements are compared by x:lt(y), x:gt(y) and the like",
+      ["x:tolist()"] = "tensor: no field or method 'tolist'; it is called totable here",
+      ["fp8.nn.CrossEntropyLoss()"] = "fp8.nn.CrossEntropyLoss: it is called fp8.cross_entropy here",
+      ["fp8.zeros(1, {dtype = fp8.float32})"] = 'fp8.float32: it is called "f32" here',
+    } do
+      assert.equal(message .. "\n", output_of("x = fp8.ones(2)\n" .. line .. "\n"))
+    end
+    local text = output_of "fp8.optim.SGD({fp8.ones(1, {requires_grad = true})}, {lr = 1}).step()\n"
+    assert.is_truthy(text:find("; methods are called with a colon: optimizer:step()\n", 1, true), text)
+  end)
+
+  it("knows what ends other prompts, unless it is a variable", function()
+    assert.equal("", output_of "exit()\n1\n")
+    assert.equal("", output_of "quit\n1\n")
+    assert.equal("5\n", output_of "quit = 5\nquit\n")
+    assert.equal(output_of ":help\n", output_of "help()\n")
+  end)
+
   it("keeps the last two results", function()
     assert.equal("5\n7\n12\n12\n", output_of "5\n7\n_1 + _2\n_1\n")
     assert.equal("5\n", output_of "5;\nx = 3\n_1\n")

@@ -69,7 +69,8 @@ local capability_major, capability_minor = 75, 76 -- CU_DEVICE_ATTRIBUTE_COMPUTE
 local function model(i)
   local found, driver = pcall(ffi.load, "libcuda.so.1")
   local device, name, value = ffi.new "int[1]", ffi.new "char[128]", ffi.new "int[1]"
-  if not found or driver.cuDeviceGet(device, i) ~= 0 or driver.cuDeviceGetName(name, 128, device[0]) ~= 0 then return end
+  local known = found and driver.cuDeviceGet(device, i) == 0 and driver.cuDeviceGetName(name, 128, device[0]) == 0
+  if not known then return end
   local numbers = {}
   for k, attribute in ipairs {capability_major, capability_minor} do
     if driver.cuDeviceGetAttribute(value, attribute, device[0]) ~= 0 then return ffi.string(name) end

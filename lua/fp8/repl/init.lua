@@ -15,10 +15,20 @@ local function question(line)
   return line:match "^%s*%?%s*(.-)%s*$" or line:match "^%s*([%w_.:]+)%s*%?%s*$"
 end
 
+-- What Python's prompt and others understand, unless a variable has the name.
+local function is_word(session, line, word)
+  local name = line:match "^%s*(%l+)%s*%(?%s*%)?%s*$"
+  return name == word and session.environment[name] == nil
+end
+
+local function leaves(session, line) return is_word(session, line, "exit") or is_word(session, line, "quit") end
+
 -- What a line says, before which `text` was typed that has no end yet. Returns what has none now, and "quit".
 local function take(session, reader, text, line)
   if text == "" then
     if not line:find "%S" then return "" end
+    if leaves(session, line) then return "", "quit" end
+    if is_word(session, line, "help") then line = ":help" end
     local asked = question(line)
     local is_command, quit = false, nil
     if asked then

@@ -92,12 +92,6 @@ local function own_part(trace)
   return table.concat(lines, "\n")
 end
 
--- A global that is nil, and the name that may be meant.
-local function hint(self, message)
-  local name = message:match "global '([^']+)' %(a nil value%)"
-  return name and later("fp8.nearest").hint(name, self.environment, _G) or ""
-end
-
 -- Where it happened, if that is not simply the line that was typed.
 local function without_place(self, message)
   local own = ("input %d:1: "):format(self.inputs)
@@ -115,7 +109,8 @@ function Session:show_error(failure)
     text = text:match "^[^\n]*" .. " … (:trace shows the rest)"
   end
   io.stdout:flush()
-  io.stderr:write(terminal.colour("red", text .. hint(self, text)), "\n")
+  text = text .. later "fp8.repl.hints"(text, self.environment)
+  io.stderr:write(terminal.colour("red", text), "\n")
 end
 
 local function finish(self, reached, ok, ...)
