@@ -11,6 +11,8 @@ Without a script, and with -i, the prompt. fp8 is a global in all of them.
   -v       shows the version
   -h       shows this]=]
 
+local letters = {["-i"] = "i", ["-v"] = "v", ["-h"] = "h", ["--version"] = "v", ["--help"] = "h"}
+
 -- The options, and the position of the first argument after them; or nil and what is wrong.
 local function read_arguments(arguments)
   local chosen, i = {code = {}}, 1
@@ -20,8 +22,8 @@ local function read_arguments(arguments)
       i = i + 1
       if not arguments[i] then return nil, "-e needs code" end
       table.insert(chosen.code, arguments[i])
-    elseif option == "-i" or option == "-v" or option == "-h" then
-      chosen[option:sub(2)] = true
+    elseif letters[option] then
+      chosen[letters[option]] = true
     elseif option == "--" then
       return chosen, i + 1
     else
@@ -40,7 +42,7 @@ local function run_script(arguments, first)
   local chunk, message = loadfile(own[0])
   if not chunk then return false, message end
   return xpcall(function() chunk(unpack(own)) end, function(problem)
-    return debug.traceback(tostring(problem), 2)
+    return (debug.traceback(tostring(problem), 2):gsub("\n[^\n]*fp8/repl/command%.lua.*", ""))
   end)
 end
 
