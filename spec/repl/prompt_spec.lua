@@ -91,6 +91,8 @@ describe("The prompt behind a pipe", function()
       ["x > 0"] = "attempt to compare number with userdata; elements are compared by x:lt(y), x:gt(y) and the like",
       ["x:tolist()"] = "tensor: no field or method 'tolist'; it is called totable here",
       ["fp8.nn.CrossEntropyLoss()"] = "fp8.nn.CrossEntropyLoss: it is called fp8.cross_entropy here",
+      ["fp8.Linear(1, 1):zeroGradParameters()"] =
+        "attempt to call method 'zeroGradParameters' (a nil value); it is called zero_grad here",
       ["fp8.zeros(1, {dtype = fp8.float32})"] = 'fp8.float32: it is called "f32" here',
     } do
       assert.equal(message .. "\n", output_of("x = fp8.ones(2)\n" .. line .. "\n"))

@@ -6,6 +6,9 @@ local hints = {
   {"global '([^']+)' %(a nil value%)", function(name, variables)
     return later("fp8.nearest").hint(name, variables, _G)
   end},
+  {"method '([^']+)' %(a nil value%)", function(name)
+    return later("fp8.nearest").hint(name, later("fp8.nn").Module)
+  end},
   {"local 'self' %(a nil value%)", "; methods are called with a colon: optimizer:step()"},
   {"argument 1: tensor expected, got nil", "; methods are called with a colon: x:mean()"},
   {"number expected, got userdata", "; the number in a tensor x is x:item()"},
