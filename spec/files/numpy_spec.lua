@@ -90,6 +90,28 @@ describe("A NumPy file", function()
     assert.same({}, fp8.load(directory .. "/none.npz"))
   end)
 
+  it("is read by NumPy, every dtype that it knows", function()
+    local status = os.execute "python3 -c 'import numpy' >/dev/null 2>&1"
+    if status ~= 0 and status ~= true then return pending "python3 has no numpy" end
+    local tensors, lines = {scalar = fp8.tensor(-2.5), empty = fp8.zeros(0, 4)}, {}
+    local numpy = {f32 = "float32", f16 = "float16", u8 = "uint8", i32 = "int32", i64 = "int64"}
+    for dtype in support.sorted_pairs(numpy) do tensors[dtype] = fp8.tensor({{1, 2}, {4, 6}}):to(dtype):t() end
+    for name in support.sorted_pairs(tensors) do
+      local list = name:find "^f" and "[1.0, 4.0, 2.0, 6.0]" or "[1, 4, 2, 6]"
+      local numbers = ("%s [2, 2] %s"):format(numpy[name] or "", list)
+      lines[#lines + 1] = name .. " " .. (name == "scalar" and "float32 [] [-2.5]" or
+        name == "empty" and "float32 [0, 4] []" or numbers) .. "\n"
+    end
+    fp8.save(directory .. "/plain.npz", tensors)
+    fp8.save(directory .. "/packed.npz", tensors, {compress = true})
+    fp8.save(directory .. "/one.npy", tensors.i32)
+    local output = directory .. "/output"
+    local command = "env -u LD_PRELOAD python3 '%s' '%s/plain.npz' '%s/packed.npz' '%s/one.npy' >'%s' 2>&1"
+    os.execute(command:format(support.fixture "read_numpy.py", directory, directory, directory, output))
+    local whole = table.concat(lines)
+    assert.equal(whole .. whole .. " int32 [2, 2] [1, 4, 2, 6]\n", support.read_file(output))
+  end)
+
   it("of double precision is rounded on request", function()
     local path = support.fixture "numpy_f64.npz"
     fails("member 'x.npy': the dtype is float64, which is not supported; the option f64", fp8.load, path)
