@@ -5,7 +5,7 @@ local names = require "fp8.help.names"
 local support = require "spec.support"
 
 -- What only classes of modules look at.
-local internal = {["module:class_name"] = true, ["module:unsearched"] = true}
+local internal = {["module:unsearched"] = true}
 
 local function by_name(name)
   for _, entry in ipairs(names.all()) do

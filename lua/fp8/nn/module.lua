@@ -26,7 +26,11 @@ local shapes = require "fp8.shapes"
 local raise = core.raise
 
 -- unsearched: the fields with plain tables of its own that a class knows to have no modules in them.
-local Module = {class_name = "Module", training = true, unsearched = {}}
+local Module = {training = true, unsearched = {}}
+
+--- module.class_name: the name of its class, which is printed and stands in errors.
+--   fp8.nn.ReLU().class_name --> "ReLU"
+Module.class_name = "Module"
 Module.__index = Module
 
 setmetatable(Module, {__index = function(_, key) return known_fields.missing(Module, key) end})
