@@ -140,10 +140,12 @@ next line until it has an end. _1 is the last result, _2 the one before.
 
 ?name, name?    help; fp8.help() lists topics
 Tab             completes globals, fields, methods, options inside of a call, files inside of a string
-Ctrl-C          interrupts what runs, or drops the line; variables stay. A single call of fp8 is done first
-:help           the commands: :time :who :trace :history :reset :quit
+Ctrl-C          interrupts what runs, or drops the line; variables stay
+:help           the commands: :time :who :trace :history :reset :quit; exit ends the session, too
 
-Code that is typed is interpreted, so that Ctrl-C reaches it; functions of files are compiled. FP8_HISTORY names the
+A long call of fp8 that makes new tensors (elementwise, random numbers, sorts, attention, large products) is given up on
+Ctrl-C, and so is waiting for a GPU, which goes on with what it has begun; a call that changes a tensor in place, and any
+other, is done first. Code that is typed is interpreted, so that Ctrl-C reaches it; functions of files are compiled. FP8_HISTORY names the
 file of the history (~/.fp8_history); NO_COLOR switches colours off.]],
   see = {"fp8.help", "fp8.text", "fp8.set_print_options"},
 }
