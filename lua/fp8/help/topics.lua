@@ -144,8 +144,8 @@ Ctrl-C          interrupts what runs, or drops the line; variables stay
 :help           the commands: :time :who :trace :history :reset :quit; exit ends the session, too
 
 A long call of fp8 that makes new tensors (elementwise, random numbers, sorts, attention, large products) is given up
-on Ctrl-C, and so is waiting for a GPU, which goes on with what it has begun; a call that changes a tensor in place, and any
-other, is done first. Code that is typed is interpreted, so that Ctrl-C reaches it; functions of files are compiled.
+on Ctrl-C, and so is waiting for a GPU, which goes on with what it has begun; a call that changes a tensor in place, and
+any other, is done first. Code that is typed is interpreted, so that Ctrl-C reaches it; functions of files are compiled.
 FP8_HISTORY names the file of the history (~/.fp8_history); NO_COLOR switches colours off.]],
   see = {"fp8.help", "fp8.text", "fp8.set_print_options"},
 }
