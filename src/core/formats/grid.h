@@ -26,14 +26,16 @@ PORTABLE float grid_nearest(const FormatGrid *grid, float value) {
   return (value + large) - large;
 }
 
-/* As map_stochastic. */
+/* As map_stochastic. In steps, a number is its nearest integer and a rest, which says how far it has gone from the step
+ * below: both are exact, but for the sum that makes of a rest below 0 one from the step below, which map_stochastic rounds,
+ * too. */
 PORTABLE float grid_stochastic(const FormatGrid *grid, float value, uint32_t random) {
+  const float large = 0x1.8p23f;
   uint32_t step_bits = grid_exponent_bits(grid, value) - ((uint32_t)grid->bits << 23);
   float step = float_from_bits(step_bits), inverse = float_from_bits((254u << 23) - step_bits);
-  float steps = floorf(fabsf(value) * inverse);
-  float below = (value < 0 ? -(steps + 1) : steps) * step;
-  float passed = (value - below) * inverse;
-  return (float)(random >> 8) * 0x1p-24f < passed ? below + step : below;
+  float steps = value * inverse, nearest = (steps + large) - large, rest = steps - nearest;
+  float below = rest < 0 ? nearest - 1.0f : nearest, passed = rest < 0 ? rest + 1.0f : rest;
+  return ((float)(random >> 8) * 0x1p-24f < passed ? below + 1.0f : below) * step;
 }
 
 /* The position in the map; 128 is that of 0. In float32's subnormal numbers, the format's codes are the upper bits. */

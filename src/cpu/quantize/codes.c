@@ -51,6 +51,68 @@ void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes,
   }
 }
 
+/* --- rounding by arithmetic, without codes on the way --- */
+
+typedef struct GridRounding {
+  FormatGrid grid;
+  float limit;
+  uint32_t sign; /* the bit that a 0 keeps */
+} GridRounding;
+
+/* False for formats without a grid. */
+static bool grid_rounding(GridRounding *rounding, const Quantizer *quantizer) {
+  if (quantizer->map) {
+    *rounding = (GridRounding){quantizer->grid, quantizer->rule.limit, 0};
+  } else if (quantizer->format == DTYPE_E4M3) {
+    *rounding = (GridRounding){{-6, 3}, E4M3_LARGEST, 0x80000000u};
+  } else {
+    *rounding = (GridRounding){{-14, 2}, E5M2_LARGEST, 0x80000000u};
+  }
+  return rounding->grid.bits > 0;
+}
+
+VECTORIZE static void round_to_grid(float *restrict values, const GridRounding *rule, int n) {
+  const GridRounding rounding = *rule;
+  for (int i = 0; i < n; i++) {
+    float value = values[i] > rounding.limit ? rounding.limit : values[i];
+    value = value < -rounding.limit ? -rounding.limit : value;
+    uint32_t sign = float_to_bits(value) & rounding.sign;
+    values[i] = float_from_bits(float_to_bits(grid_nearest(&rounding.grid, value)) | sign);
+  }
+}
+
+VECTORIZE static void round_to_grid_at_random(float *restrict values, const uint32_t *restrict words,
+                                              const FormatGrid *of_map, int n) {
+  const FormatGrid grid = *of_map;
+  for (int i = 0; i < n; i++) values[i] = grid_stochastic(&grid, values[i], words[i]);
+}
+
+VECTORIZE static void codes_of_grid(uint8_t *restrict codes, const float *restrict values, const FormatGrid *of_map,
+                                    int n) {
+  const FormatGrid grid = *of_map;
+  for (int i = 0; i < n; i++) codes[i] = grid_code(&grid, values[i]);
+}
+
+void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, float *scaled, int64_t start,
+                  int n) {
+  GridRounding rounding;
+  if (!grid_rounding(&rounding, quantizer) || (quantizer->stochastic && !quantizer->map)) {
+    uint8_t buffer[CHUNK];
+    if (!codes) codes = buffer;
+    encode_scaled(quantizer, search, codes, scaled, start, n);
+    decode_scaled(quantizer, scaled, codes, 1.0f, n);
+    return;
+  }
+  if (quantizer->stochastic) {
+    uint32_t buffer[RANDOM_WORDS];
+    round_to_grid_at_random(scaled, random_words(quantizer->random, (uint64_t)start, n, buffer), &rounding.grid, n);
+  } else {
+    round_to_grid(scaled, &rounding, n);
+  }
+  if (codes && quantizer->map) codes_of_grid(codes, scaled, &rounding.grid, n);
+  if (codes && !quantizer->map) store_floats(quantizer->format, codes, 0, n, scaled);
+}
+
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude) {
   return scale_by_rule(magnitude, &quantizer->rule);
 }
@@ -61,15 +123,20 @@ BlockScaling scaling_with(const Quantizer *quantizer, float scale) {
   return scaling;
 }
 
-static UpperScale upper_of(const Quantizer *quantizer, int64_t block) {
-  if (!quantizer->upper) return no_upper_scale(&quantizer->rule);
+static UpperScale upper_of(const Quantizer *quantizer, int64_t position) {
   const float *absmax = tensor_data(quantizer->upper);
-  return upper_scale(&quantizer->rule, absmax[quantizer->upper_each > 0 ? block / quantizer->upper_each : 0]);
+  return upper_scale(&quantizer->rule, absmax[position]);
 }
 
-BlockScaling scaling_of_block(const Quantizer *quantizer, int64_t block, uint32_t magnitude) {
+UpperScale upper_of_all(const Quantizer *quantizer) {
+  if (!quantizer->upper || quantizer->upper_each > 0) return no_upper_scale(&quantizer->rule);
+  return upper_of(quantizer, 0);
+}
+
+BlockScaling scaling_of_block(const Quantizer *quantizer, const UpperScale *whole, int64_t block, uint32_t magnitude) {
   if (quantizer->rule.rounding != SCALE_E4M3) return scaling_with(quantizer, quantizer_scale(quantizer, magnitude));
-  const UpperScale upper = upper_of(quantizer, block);
+  UpperScale upper = *whole;
+  if (quantizer->upper && quantizer->upper_each > 0) upper = upper_of(quantizer, block / quantizer->upper_each);
   BlockScaling scaling = scaling_below(scale_below(magnitude, &upper), &upper);
   scaling.limit = quantizer->rule.limit;
   return scaling;

@@ -16,12 +16,19 @@ void encode_scaled(const Quantizer *quantizer, const Search *search, uint8_t *co
 /* out = what a code stands for · scale */
 void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes, float scale, int n);
 
+/* What n scaled numbers (at most CHUNK, none of them NaN) of elements from `start` on are rounded to, in their place; and
+ * their codes, unless that is NULL. */
+void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, float *scaled, int64_t start,
+                  int n);
+
 /* scale_by_rule, for scales without others above them. */
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude);
 
-/* What scales the elements of a block, with a scale that is known, or of so large a magnitude. */
+/* What scales the elements of a block, with a scale that is known, or of so large a magnitude; `whole` is the upper scale
+ * where one is for all blocks, which upper_of_all gives, or where there is none. */
 BlockScaling scaling_with(const Quantizer *quantizer, float scale);
-BlockScaling scaling_of_block(const Quantizer *quantizer, int64_t block, uint32_t magnitude);
+BlockScaling scaling_of_block(const Quantizer *quantizer, const UpperScale *whole, int64_t block, uint32_t magnitude);
+UpperScale upper_of_all(const Quantizer *quantizer);
 
 /* The bits of the largest magnitude of elements first … end - 1: on this thread, and on all of them. */
 uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end);

@@ -22,6 +22,7 @@ typedef struct Quantize {
   void *out;
   DType x_dtype, out_dtype;
   int64_t count, blocksize;
+  UpperScale upper;
   /* Of the long block that is at work: */
   int64_t first;
   BlockScaling block_scaling;
@@ -49,14 +50,14 @@ static void decode(const Quantize *job, const uint8_t *codes, int64_t start, int
 /* Codes and values of n scaled elements from `start` on, which become the decoded ones: whole blocks of `length`, the
  * last perhaps shorter, or a part of one. `scale` has one for each. */
 static void write_chunk(const Quantize *job, float *values, int64_t start, int n, int length, const float *scale) {
-  uint8_t buffer[CHUNK], *codes = job->codes ? job->codes + start : buffer;
+  uint8_t *codes = job->codes ? job->codes + start : NULL;
   float *out = job->out && job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
-  encode_scaled(job->quantizer, job->search, codes, values, start, n);
+  round_scaled(job->quantizer, job->search, codes, values, start, n);
   for (int first = 0, i = 0; first < n; first += length, i++) {
     int count = (int)end_of(first, length, n) - first;
     /* Maps have no code for NaN. */
-    if (!job->search && scale[i] != scale[i]) memset(codes + first, FLOAT8_NAN, (size_t)count);
-    if (job->out) decode_scaled(job->quantizer, out + first, codes + first, scale[i], count);
+    if (codes && !job->search && scale[i] != scale[i]) memset(codes + first, FLOAT8_NAN, (size_t)count);
+    if (job->out) scale_floats(out + first, values + first, scale[i], count);
   }
   if (job->out) store_floats(job->out_dtype, job->out, start, n, out);
 }
@@ -78,9 +79,9 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
   const Quantize *job = context;
   for (int64_t block = begin; block < end; block++) {
     int64_t first = block * job->blocksize, last = end_of(first, job->blocksize, job->count);
-    BlockScaling scaling =
-        job->known_scale ? scaling_with(job->quantizer, job->known_scale[block])
-                         : scaling_of_block(job->quantizer, block, range_magnitude(job->x_dtype, job->x, first, last));
+    BlockScaling scaling = job->known_scale ? scaling_with(job->quantizer, job->known_scale[block])
+                                            : scaling_of_block(job->quantizer, &job->upper, block,
+                                                               range_magnitude(job->x_dtype, job->x, first, last));
     if (job->scale) job->scale[block] = scaling.scale;
     quantize_range(job, first, last, &scaling);
   }
@@ -89,8 +90,39 @@ static void quantize_blocks(int64_t begin, int64_t end, const void *context) {
 /* Blocks of less than this many elements are scaled all at once, with a scale for every element. */
 enum { SPREAD_BELOW = 64 };
 
-VECTORIZE static void spread(float *restrict out, float value, int n) {
-  for (int i = 0; i < n; i++) out[i] = value;
+/* value[i / length] for every element of n. */
+VECTORIZE static void spread(float *restrict out, const float *restrict value, int length, int n) {
+  int i = 0;
+  for (; i + length <= n; i += length) {
+    for (int k = 0; k < length; k++) out[i + k] = value[i / length];
+  }
+  for (int k = i; k < n; k++) out[k] = value[i / length];
+}
+
+enum { LANES = 16 };
+
+/* Of blocks whose length is a multiple of LANES. */
+VECTORIZE static void measure_lanes(uint32_t *restrict largest, const float *restrict x, int length, int blocks) {
+  for (int i = 0; i < blocks; i++) {
+    uint32_t lane[LANES] = {0}, most = 0;
+    for (int first = 0; first < length; first += LANES) {
+      for (int k = 0; k < LANES; k++) {
+        uint32_t magnitude = float_to_bits(x[i * length + first + k]) & 0x7FFFFFFFu;
+        lane[k] = magnitude > lane[k] ? magnitude : lane[k];
+      }
+    }
+    for (int k = 0; k < LANES; k++) most = lane[k] > most ? lane[k] : most;
+    largest[i] = most;
+  }
+}
+
+/* The largest magnitude of every block of n elements, the last maybe short. */
+static void measure_blocks(uint32_t *largest, const float *x, int length, int n) {
+  int blocks = length % LANES == 0 ? n / length : 0;
+  measure_lanes(largest, x, length, blocks);
+  for (int first = blocks * length; first < n; first += length) {
+    largest[first / length] = largest_magnitude(x + first, (int)end_of(first, length, n) - first);
+  }
 }
 
 /* As scaled_element does it where nothing is divided: the inverse is 0 where elements count as 0. */
@@ -103,35 +135,38 @@ VECTORIZE static void scale_each(float *restrict out, const float *restrict x, c
   }
 }
 
-static BlockScaling scaling_at(const Quantize *job, int64_t block, const float *x, int n) {
+static BlockScaling scaling_at(const Quantize *job, int64_t block, uint32_t magnitude) {
   return job->known_scale ? scaling_with(job->quantizer, job->known_scale[block])
-                          : scaling_of_block(job->quantizer, block, largest_magnitude(x, n));
+                          : scaling_of_block(job->quantizer, &job->upper, block, magnitude);
 }
 
 /* quantize_together for very short blocks; false if elements have to be divided. */
 static bool quantize_spread(const Quantize *job, int64_t begin, int64_t end, const float *x, int n) {
   const int64_t start = begin * job->blocksize;
   const int length = (int)job->blocksize;
-  float scale[CHUNK], inverse[CHUNK], values[CHUNK];
+  float own[CHUNK], scale[CHUNK], inverse[CHUNK], values[CHUNK];
+  uint32_t magnitude[CHUNK];
   bool broken = false;
-  for (int first = 0; begin < end; first += length, begin++) {
-    int count = (int)end_of(first, length, n) - first;
-    BlockScaling scaling = scaling_at(job, begin, x + first, count);
+  if (!job->known_scale) measure_blocks(magnitude, x, length, n);
+  for (int i = 0; i < (int)(end - begin); i++) {
+    BlockScaling scaling = scaling_at(job, begin + i, job->known_scale ? 0 : magnitude[i]);
     if (scaling.divide && !scaling.empty) return false;
-    if (job->scale) job->scale[begin] = scaling.scale;
+    if (job->scale) job->scale[begin + i] = scaling.scale;
     broken |= scaling.broken;
-    spread(scale + first, scaling.scale, count);
-    spread(inverse + first, scaling.empty ? 0.0f : scaling.inverse, count);
+    own[i] = scaling.scale;
+    inverse[i] = scaling.empty ? 0.0f : scaling.inverse;
   }
   if (!job->codes && !job->out) return true;
-  uint8_t buffer[CHUNK], *codes = job->codes ? job->codes + start : buffer;
-  scale_each(values, x, inverse, job->search ? job->quantizer->rule.limit : INFINITY, n);
-  encode_scaled(job->quantizer, job->search, codes, values, start, n);
-  for (int i = 0; broken && !job->search && i < n; i++) codes[i] = scale[i] != scale[i] ? FLOAT8_NAN : codes[i];
+  uint8_t *codes = job->codes ? job->codes + start : NULL;
+  spread(scale, inverse, length, n);
+  scale_each(values, x, scale, job->search ? job->quantizer->rule.limit : INFINITY, n);
+  round_scaled(job->quantizer, job->search, codes, values, start, n);
+  spread(scale, own, length, n);
+  for (int i = 0; broken && codes && !job->search && i < n; i++)
+    codes[i] = scale[i] != scale[i] ? FLOAT8_NAN : codes[i];
   if (!job->out) return true;
   float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
-  decode_scaled(job->quantizer, out, codes, 1.0f, n);
-  multiply_floats(out, out, scale, n);
+  multiply_floats(out, values, scale, n);
   store_floats(job->out_dtype, job->out, start, n, out);
   return true;
 }
@@ -145,7 +180,7 @@ static void quantize_together(const Quantize *job, int64_t begin, int64_t end) {
   if (length < SPREAD_BELOW && quantize_spread(job, begin, end, x, n)) return;
   for (int first = 0, i = 0; first < n; first += length, i++) {
     int count = (int)end_of(first, length, n) - first;
-    BlockScaling scaling = scaling_at(job, begin + i, x + first, count);
+    BlockScaling scaling = scaling_at(job, begin + i, largest_magnitude(x + first, count));
     scale[i] = scaling.scale;
     if (job->scale) job->scale[begin + i] = scaling.scale;
     scale_values(values + first, x + first, &scaling, count);
@@ -171,7 +206,7 @@ static void quantize_long_blocks(Quantize *job) {
   for (int64_t block = 0; job->first < job->count; block++) {
     int64_t end = end_of(job->first, job->blocksize, job->count);
     job->block_scaling = job->known_scale ? scaling_with(job->quantizer, job->known_scale[block])
-                                          : scaling_of_block(job->quantizer, block,
+                                          : scaling_of_block(job->quantizer, &job->upper, block,
                                                              parallel_magnitude(job->x_dtype, job->x, job->first, end));
     if (job->scale) job->scale[block] = job->block_scaling.scale;
     parallel_chunks(end - job->first, 1, quantize_long_range, job);
@@ -183,6 +218,7 @@ static bool quantize_all(Quantize *job) {
   const Quantizer *quantizer = job->quantizer;
   if (job->count == 0) return true;
   job->blocksize = quantizer->blocksize < job->count ? quantizer->blocksize : job->count;
+  job->upper = upper_of_all(quantizer);
   if (quantizer->known_scale) job->known_scale = tensor_data(quantizer->known_scale);
   if (quantizer->map) {
     job->search = search_of(quantizer->map, quantizer->stochastic);

@@ -25,6 +25,7 @@ typedef struct Tiles {
   int64_t rows, columns, tile_rows, tile_columns;
   int64_t tiles_across;
   int64_t unit_columns, units_across;
+  UpperScale upper;
 } Tiles;
 
 typedef struct Unit {
@@ -72,6 +73,11 @@ VECTORIZE static void raise_magnitudes(uint32_t *restrict largest, const float *
   }
 }
 
+/* Where a tile of the unit ends among n columns from `column` on. */
+static int end_of_tile(const Tiles *job, const Unit *unit, int64_t column, int64_t tile, int n) {
+  return (int)smaller(unit->column + (tile + 1) * job->tile_columns - column, n);
+}
+
 static void measure(const Tiles *job, const Unit *unit, BlockScaling scaling[WIDTH]) {
   uint32_t largest[WIDTH] = {0};
   for (int64_t column = unit->column; column < unit->end_column; column += WIDTH) {
@@ -81,13 +87,14 @@ static void measure(const Tiles *job, const Unit *unit, BlockScaling scaling[WID
     for (int64_t row = unit->row; row < unit->end_row; row++) {
       raise_magnitudes(of_column, load_floats(job->x_dtype, job->x, row * job->columns + column, n, buffer), n);
     }
-    for (int i = 0; i < n; i++) {
-      uint32_t *of_tile = &largest[(column - unit->column + i) / job->tile_columns];
-      if (of_column[i] > *of_tile) *of_tile = of_column[i];
+    for (int i = 0; i < n;) {
+      int64_t tile = (column - unit->column + i) / job->tile_columns;
+      int end = end_of_tile(job, unit, column, tile, n);
+      for (; i < end; i++) largest[tile] = of_column[i] > largest[tile] ? of_column[i] : largest[tile];
     }
   }
   for (int64_t i = 0; i < unit->tiles; i++) {
-    scaling[i] = scaling_of_block(job->quantizer, unit->tile + i, largest[i]);
+    scaling[i] = scaling_of_block(job->quantizer, &job->upper, unit->tile + i, largest[i]);
   }
 }
 
@@ -99,12 +106,16 @@ static void take_known(const Tiles *job, const Unit *unit, const float *scale, B
 static void spread(ColumnScales *columns, const Tiles *job, const Unit *unit, const BlockScaling *scaling,
                    int64_t column, int n) {
   columns->divide = columns->broken = false;
-  for (int i = 0; i < n; i++) {
-    const BlockScaling *of_tile = &scaling[(column - unit->column + i) / job->tile_columns];
-    columns->scale[i] = of_tile->scale;
-    columns->inverse[i] = of_tile->empty ? 0 : of_tile->inverse;
+  for (int i = 0; i < n;) {
+    int64_t tile = (column - unit->column + i) / job->tile_columns;
+    const BlockScaling *of_tile = &scaling[tile];
+    float inverse = of_tile->empty ? 0 : of_tile->inverse;
     columns->broken |= of_tile->broken;
-    columns->divide |= isinf(columns->inverse[i]);
+    columns->divide |= isinf(inverse);
+    for (int end = end_of_tile(job, unit, column, tile, n); i < end; i++) {
+      columns->scale[i] = of_tile->scale;
+      columns->inverse[i] = inverse;
+    }
   }
 }
 
@@ -133,14 +144,19 @@ VECTORIZE static void break_codes(uint8_t *restrict codes, const float *restrict
 }
 
 /* n elements from `start` on. */
-static void encode_row(const Tiles *job, const ColumnScales *columns, uint8_t *codes, int64_t start, int n) {
+static void quantize_row(const Tiles *job, const ColumnScales *columns, int64_t start, int n) {
   float buffer[WIDTH], scaled[WIDTH];
+  uint8_t *codes = job->codes ? job->codes + start : NULL;
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
   scale_row(scaled, x, columns->inverse, n);
   if (columns->divide) divide_row(scaled, x, columns, n);
   if (job->search) limit_row(scaled, job->quantizer->rule.limit, n);
-  encode_scaled(job->quantizer, job->search, codes, scaled, start, n);
-  if (columns->broken && !job->search) break_codes(codes, columns->scale, n);
+  round_scaled(job->quantizer, job->search, codes, scaled, start, n);
+  if (codes && columns->broken && !job->search) break_codes(codes, columns->scale, n);
+  if (!job->out) return;
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : scaled;
+  multiply_floats(out, scaled, columns->scale, n);
+  store_floats(job->out_dtype, job->out, start, n, out);
 }
 
 static void decode_row(const Tiles *job, const ColumnScales *columns, const uint8_t *codes, int64_t start, int n) {
@@ -169,10 +185,7 @@ static void quantize_units(int64_t begin, int64_t end, const void *context) {
       ColumnScales columns;
       spread(&columns, job, &unit, scaling, column, n);
       for (int64_t row = unit.row; row < unit.end_row; row++) {
-        int64_t start = row * job->columns + column;
-        uint8_t buffer[WIDTH], *codes = job->codes ? job->codes + start : buffer;
-        encode_row(job, &columns, codes, start, n);
-        if (job->out) decode_row(job, &columns, codes, start, n);
+        quantize_row(job, &columns, row * job->columns + column, n);
       }
     }
   }
@@ -206,6 +219,7 @@ bool quantize_tiles(const QuantizeOutputs *outputs, const Tensor *x, const Quant
   Tiles job = describe(quantizer, x);
   job.x = tensor_data(x);
   job.x_dtype = x->dtype;
+  job.upper = upper_of_all(quantizer);
   if (outputs->codes) job.codes = tensor_data(outputs->codes);
   if (outputs->scale) job.scale = tensor_data(outputs->scale);
   if (outputs->values) {
