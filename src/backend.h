@@ -253,6 +253,10 @@ typedef struct Backend {
   bool (*quantizes_both_ways)(const Tensor *x, const BothWaysRule *rule);
   /* Codes of x, along rows and along columns, as `quantize` makes both. */
   bool (*quantize_both_ways)(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule);
+  /* Whether quantize_ways takes these, 1 or 2; NULL in a backend that has none. */
+  bool (*quantizes_ways)(const Tensor *x, const QuantizeWay *ways, int count);
+  /* All of them, and the sums of x's columns, or NULL, as `quantize` makes them. */
+  bool (*quantize_ways)(Tensor *column_sum, const Tensor *x, const QuantizeWay *ways, int count);
   /* core/formats/hadamard.h; out of x's dtype, both contiguous. */
   bool (*hadamard)(Tensor *out, const Tensor *x, const HadamardRule *rule);
   /* Delayed scaling: scale (one f32) for the whole of x, contiguous, by the rule of `quantizer`,

@@ -237,6 +237,10 @@ bool cuda_quantizes_activated(const QuantizeOutputs *outputs, const Activated *s
 bool cuda_quantize_activated(const QuantizeOutputs *outputs, const Activated *source, const Quantizer *quantizer,
                              Tensor *history, HistoryRecord record);
 
+/* quantize/ways.c */
+bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count);
+bool cuda_quantize_ways(Tensor *column_sum, const Tensor *x, const QuantizeWay *ways, int count);
+
 /* quantize/both_ways.c */
 bool cuda_quantizes_both_ways(const Tensor *x, const BothWaysRule *rule);
 bool cuda_quantize_both_ways(const BothWays *outputs, const Tensor *x, const BothWaysRule *rule);

@@ -331,23 +331,56 @@ static int lfp8_quantize_both_ways(lua_State *L) {
   return finish(L, op_quantize_both_ways(&outputs, x, &along_rows, &along_columns), summing ? 5 : 4);
 }
 
+/* Arguments `first` … : length, down, signs or nil; signs is a text of as many + and -. */
+static HadamardRule check_hadamard(lua_State *L, int first) {
+  double length = check_double(L, first);
+  HadamardRule rule = {.length = (int)length, .down = lua_toboolean(L, first + 1)};
+  if (length != 16 && length != 32 && length != 64 && length != 128) {
+    argument_error(L, first, "16, 32, 64 or 128 expected, got %.14g", length);
+  }
+  if (!lua_isnil(L, first + 2)) {
+    size_t count = 0;
+    const char *signs = luaL_checklstring(L, first + 2, &count);
+    if ((int64_t)count != rule.length) {
+      argument_error(L, first + 2, "%d signs expected, got %d", rule.length, (int)count);
+    }
+    for (int i = 0; i < rule.length; i++) rule.negative[i / 32] |= (uint32_t)(signs[i] == '-') << (i % 32);
+  }
+  return rule;
+}
+
 /* hadamard(x, length, down, signs or nil): x transformed in groups of `length`, of its rows or, if `down`, of its columns
- * as a matrix; signs is a text of as many + and - (core/formats/hadamard.h) */
+ * as a matrix (core/formats/hadamard.h) */
 static int lfp8_hadamard(lua_State *L) {
   lua_settop(L, 4);
   const Tensor *x = check_tensor(L, 1);
-  double length = check_double(L, 2);
-  HadamardRule rule = {.length = (int)length, .down = lua_toboolean(L, 3)};
-  if (length != 16 && length != 32 && length != 64 && length != 128) {
-    argument_error(L, 2, "16, 32, 64 or 128 expected, got %.14g", length);
-  }
-  if (!lua_isnil(L, 4)) {
-    size_t count = 0;
-    const char *signs = luaL_checklstring(L, 4, &count);
-    if ((int64_t)count != rule.length) argument_error(L, 4, "%d signs expected, got %d", rule.length, (int)count);
-    for (int i = 0; i < rule.length; i++) rule.negative[i / 32] |= (uint32_t)(signs[i] == '-') << (i % 32);
-  }
+  HadamardRule rule = check_hadamard(L, 2);
   return finish(L, op_hadamard(new_tensor(L), x, &rule), 1);
+}
+
+/* quantize_values(x, dtype or nil, dtype of sums or nil, quantizer, length or nil, down, signs[, quantizer, length, down,
+ * signs]) -> what the codes of x decode to, of a dtype (x's), or those of its Hadamard transform, whose arguments are those
+ * of hadamard; the same by the second quantizer, if there is one; and sums of x over its rows, one a column, if they have a
+ * dtype. The same as `hadamard` and `quantize` make it. */
+static int lfp8_quantize_values(lua_State *L) {
+  enum { X = 1, DTYPE, SUM_DTYPE, FIRST, EACH = 4 };
+  lua_settop(L, FIRST + QUANTIZE_WAYS * EACH - 1);
+  const Tensor *x = check_tensor(L, X);
+  int count = lua_isnil(L, FIRST + EACH) ? 1 : QUANTIZE_WAYS;
+  ValuesOptions options[QUANTIZE_WAYS];
+  memset(options, 0, sizeof options);
+  for (int i = 0; i < count; i++) {
+    int first = FIRST + i * EACH;
+    options[i].quantize = check_quantizer(L, first);
+    options[i].quantize.dtype = lua_isnil(L, DTYPE) ? x->dtype : check_dtype(L, DTYPE);
+    if (!lua_isnil(L, first + 1)) options[i].hadamard = check_hadamard(L, first + 1);
+  }
+  bool summing = !lua_isnil(L, SUM_DTYPE);
+  if (summing) options[0].quantize.sum_dtype = check_dtype(L, SUM_DTYPE);
+  Tensor *values[QUANTIZE_WAYS] = {NULL};
+  for (int i = 0; i < count; i++) values[i] = new_tensor(L);
+  Tensor *sum = summing ? new_tensor(L) : NULL;
+  return finish(L, op_quantize_values(values, sum, x, options, count), count + summing);
 }
 
 const luaL_Reg quantize_functions[] = {
@@ -357,6 +390,7 @@ const luaL_Reg quantize_functions[] = {
     {"quantize_cross_entropy", lfp8_quantize_cross_entropy},
     {"dequantize", lfp8_dequantize},
     {"quantize_both_ways", lfp8_quantize_both_ways},
+    {"quantize_values", lfp8_quantize_values},
     {"hadamard", lfp8_hadamard},
     {NULL, NULL},
 };

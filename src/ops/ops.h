@@ -333,9 +333,6 @@ typedef struct Format {
 
 static inline bool format_is_hardware(Format format) { return !format.map && !format.small; }
 
-/* What is above scales in E4M3 (core/formats/scale.h, UpperScale). */
-typedef enum UpperLevel { UPPER_NONE, UPPER_TENSOR, UPPER_ROW } UpperLevel;
-
 /* What shares a scale: blocks of `length` elements; or tiles, where `length` is 0 and `rows` is not; or all. Lengths and
  * sides may exceed the tensor's. */
 typedef struct Blocks {
@@ -378,6 +375,16 @@ bool op_quantize_cross_entropy(Tensor *out, const QuantizeOutputs *outputs, Tens
  * several, matrices with a row for each, of any strides. (quantize/both_ways.c) */
 bool op_quantize_both_ways(const BothWays *outputs, const Tensor *x, const QuantizeOptions *along_rows,
                            const QuantizeOptions *along_columns);
+/* How scripts want a matrix's values for one product: transformed first, if `hadamard.length` is not 0. */
+typedef struct ValuesOptions {
+  QuantizeOptions quantize;
+  HadamardRule hadamard;
+} ValuesOptions;
+
+/* What the codes of x decode to, `count` times, 1 or 2: as op_hadamard and op_quantize make it, which draw their random
+ * numbers in this order. `column_sum` may be NULL. Both dtypes are those of the first. (quantize/ways.c) */
+bool op_quantize_values(Tensor *const values[], Tensor *column_sum, const Tensor *x, const ValuesOptions *options,
+                        int count);
 /* core/formats/hadamard.h. (quantize/hadamard.c) */
 bool op_hadamard(Tensor *out, const Tensor *x, const HadamardRule *rule);
 /* Of the options, the format, the blocks and the dtype of the result count. */

@@ -4,7 +4,7 @@
  * and below one another. */
 #include <cooperative_groups.h>
 
-#include "quantize/both_ways.cuh"
+#include "quantize/both_ways/both_ways.cuh"
 
 namespace {
 

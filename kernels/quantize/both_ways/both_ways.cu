@@ -4,7 +4,7 @@
  * Scales of runs of 128 are known where a patch is: x is read once. Scales of whole rows and columns take a first pass,
  * which leaves their largest magnitudes in memory; integer maxima do not depend on their order, so atomic ones give the same
  * bits in every run. */
-#include "quantize/both_ways.cuh"
+#include "quantize/both_ways/both_ways.cuh"
 
 namespace {
 

@@ -7,7 +7,7 @@
 #define FP8_QUANTIZE_BOTH_WAYS_CUH
 
 #include "byte_patch.cuh"
-#include "quantize/both_ways.h"
+#include "quantize/both_ways/both_ways.h"
 #include "quantize/encode.cuh"
 #include "vectors.cuh"
 

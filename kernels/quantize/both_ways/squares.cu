@@ -1,5 +1,5 @@
 /* Codes of a matrix and the same transposed, where a square of 128 rows and columns has one scale: a weight's. */
-#include "quantize/both_ways.cuh"
+#include "quantize/both_ways/both_ways.cuh"
 
 namespace {
 

@@ -3,6 +3,7 @@
 #define FP8_CORE_QUANTIZER_H
 
 #include "core/formats/grid.h"
+#include "core/formats/hadamard.h"
 #include "core/formats/map.h"
 #include "core/formats/scale.h"
 #include "core/random.h"
@@ -46,6 +47,19 @@ typedef struct QuantizeOutputs {
   Tensor *scale;      /* f32, one a block or tile; of a single block, any number of elements, which all get its scale */
   Tensor *column_sum; /* (columns), the sums over rows of x itself, as `reduce` computes them; f32, f16 or bf16 */
 } QuantizeOutputs;
+
+/* What is above scales in E4M3 (core/formats/scale.h, UpperScale). */
+typedef enum UpperLevel { UPPER_NONE, UPPER_TENSOR, UPPER_ROW } UpperLevel;
+
+/* One of several quantizations of a matrix in a go. */
+typedef struct QuantizeWay {
+  QuantizeOutputs outputs; /* codes, values, scale */
+  Quantizer quantizer;     /* without `upper`, which follows from the level, and without known scales */
+  UpperLevel upper;
+  HadamardRule hadamard; /* what is quantized is x transformed, rounded to its dtype; length 0: x itself */
+} QuantizeWay;
+
+enum { QUANTIZE_WAYS = 2 }; /* at most */
 
 /* What became of a tensor x where it was quantized: words of 8 bytes, as which a row of an i64 tensor holds it. An x
  * that is NaN or infinite counts in the first four fields only. Sums are accumulated in double. */

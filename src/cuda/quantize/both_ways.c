@@ -1,5 +1,5 @@
 /* Quantization along both sides of a matrix at once. */
-#include "quantize/both_ways.h"
+#include "quantize/both_ways/both_ways.h"
 #include "cuda/measure.h"
 
 /* What has a scale is a run of a patch's length, or a whole row or column. */

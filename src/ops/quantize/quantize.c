@@ -77,16 +77,12 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
            op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
-  Tensor upper = {0};
-  if (done && options->upper != UPPER_NONE && tensor_count(x) > 0) {
-    done = measure_upper_scales(&upper, &input, options->upper);
-    quantizer.upper = &upper;
-  }
   if (done && quantizer.stochastic) quantizer.random = op_next_random(tensor_count(x));
-  done = done && backend_for(x)->quantize(&targets, &input, &quantizer);
+  QuantizeWay way = {.outputs = targets, .quantizer = quantizer, .upper = options->upper};
+  way.outputs.column_sum = NULL;
+  done = done && quantize_way(targets.column_sum, &input, &way);
   tensor_release(&input);
   tensor_release(&known);
-  tensor_release(&upper);
   return hand_over_quantized(outputs, created, done);
 }
 

@@ -11,6 +11,10 @@ bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions
 /* The absmax of all of a contiguous x, or of each row: what is above scales in E4M3. */
 bool measure_upper_scales(Tensor *upper, const Tensor *x, UpperLevel level);
 
+/* One quantization of x, contiguous, by the fastest way that its backend has; `column_sum`, or NULL, as in QuantizeOutputs
+ * (quantize/ways.c). */
+bool quantize_way(Tensor *column_sum, const Tensor *x, const QuantizeWay *way);
+
 /* How many scales there are: one for a whole tensor, an empty one too. */
 int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks);
 

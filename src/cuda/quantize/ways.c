@@ -1,0 +1,170 @@
+/* Quantization in small blocks, of x or of its Hadamard transform, in one way or in two: what the kernel takes. */
+#include "quantize/ways.h"
+#include "cuda/measure.h"
+#include "cuda/quantize/plan.h"
+
+enum { LANES = 32, VECTOR = 16 };
+
+/* Longer runs of rows are left to the kernels of pieces, unless those do not take the rest. */
+enum { SHORT_RUN_BYTES = 128 };
+
+/* A tile's sides as the kernel counts them, and how many lanes share one: below and beside one another. */
+typedef struct Shape {
+  int64_t rows, columns;
+  int64_t below, beside;
+} Shape;
+
+static bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* False if the kernel does not take such blocks. */
+static bool shape_of(Shape *shape, const Tensor *x, const QuantizeWay *way) {
+  const Quantizer *quantizer = &way->quantizer;
+  int64_t columns = x->size[x->rank - 1], rows = tensor_count(x) / columns, width = VECTOR / dtype_size(x->dtype);
+  *shape = (Shape){.rows = quantizer->tile_rows, .columns = quantizer->tile_columns, .below = 1, .beside = 1};
+  if (quantizer->tile_rows == 0) {
+    shape->rows = 1;
+    shape->columns = quantizer->blocksize;
+    if (columns % quantizer->blocksize != 0) return false;
+  }
+  /* A single row of tiles may as well be longer than the matrix. */
+  if (shape->rows > 1 && shape->rows >= rows) {
+    int64_t least = shape->rows;
+    shape->rows = WAYS_ROWS;
+    while (shape->rows < least) shape->rows *= 2;
+  }
+  if (shape->rows > 1) {
+    if (!is_power_of_two(shape->rows) || shape->rows < WAYS_ROWS) return false;
+    shape->below = shape->rows / WAYS_ROWS;
+  }
+  if (shape->columns > 1) {
+    if (!is_power_of_two(shape->columns) || shape->columns < width) return false;
+    shape->beside = shape->columns / width;
+  }
+  if (shape->rows == 1 && shape->columns == 1) return false;
+  const HadamardRule *rule = &way->hadamard;
+  if (rule->length > 0 && rule->down) shape->below = larger(shape->below, rule->length / WAYS_ROWS);
+  if (rule->length > 0 && !rule->down) shape->beside = larger(shape->beside, rule->length / width);
+  return true;
+}
+
+/* Lanes of a warp below one another for all ways; 0 if they can't be done together. */
+static int lanes_below(const Tensor *x, const QuantizeWay *ways, int count) {
+  int64_t below = 1, beside = 1, width = VECTOR / dtype_size(x->dtype);
+  for (int i = 0; i < count; i++) {
+    Shape shape;
+    if (!shape_of(&shape, x, &ways[i])) return 0;
+    below = larger(below, shape.below);
+    beside = larger(beside, shape.beside);
+  }
+  if (below * beside > LANES) return 0;
+  /* All that are not needed beside one another of narrow matrices. */
+  while (LANES / below / 2 >= beside && LANES / below / 2 * width >= x->size[x->rank - 1]) below *= 2;
+  return (int)below;
+}
+
+static bool takes_outputs(const Tensor *x, const QuantizeOutputs *outputs) {
+  int64_t width = VECTOR / dtype_size(x->dtype);
+  if (outputs->transposed) return false;
+  if (outputs->codes && !is_aligned(tensor_data(outputs->codes), width)) return false;
+  if (!outputs->values) return true;
+  bool same = outputs->values->dtype == x->dtype || x->dtype == DTYPE_F32;
+  return same && is_aligned(tensor_data(outputs->values), VECTOR);
+}
+
+static bool takes(const Tensor *x, const QuantizeWay *way) {
+  const Quantizer *quantizer = &way->quantizer;
+  if ((quantizer->map && quantizer->grid.bits == 0) || quantizer->divide || quantizer->known_scale) return false;
+  return way->upper != UPPER_ROW && takes_outputs(x, &way->outputs);
+}
+
+/* Whether one way of runs of rows is no more than pieces' kernels do. */
+static bool is_for_pieces(const Tensor *x, const QuantizeWay *way) {
+  const Quantizer *quantizer = &way->quantizer;
+  return quantizer->tile_rows == 0 && !quantizer->stochastic && way->hadamard.length == 0 && way->upper == UPPER_NONE &&
+         quantizer->blocksize * dtype_size(x->dtype) > SHORT_RUN_BYTES;
+}
+
+bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
+  int64_t total = tensor_count(x);
+  if (total == 0 || x->rank == 0 || (count == 1 && is_for_pieces(x, &ways[0]))) return false;
+  if (x->size[x->rank - 1] * dtype_size(x->dtype) % VECTOR != 0 || !is_aligned(tensor_data(x), VECTOR)) return false;
+  for (int i = 0; i < count; i++) {
+    if (!takes(x, &ways[i]) || ways[i].quantizer.stochastic != ways[0].quantizer.stochastic) return false;
+  }
+  return lanes_below(x, ways, count) > 0;
+}
+
+/* Hardware formats are rounded to as maps with a grid are. */
+static void set_grid(QuantizePlan *plan) {
+  if (plan->map) return;
+  bool e4m3 = plan->format == DTYPE_E4M3;
+  plan->grid = e4m3 ? (FormatGrid){.exponent = -6, .bits = 3} : (FormatGrid){.exponent = -14, .bits = 2};
+  plan->rule.limit = e4m3 ? E4M3_LARGEST : E5M2_LARGEST;
+}
+
+static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, const QuantizeWay *way) {
+  Shape shape;
+  const QuantizeOutputs *outputs = &way->outputs;
+  int64_t columns = x->size[x->rank - 1];
+  if (!shape_of(&shape, x, way)) return false;
+  *plan = (WayPlan){.hadamard = way->hadamard,
+                    .tile_rows = (int)shape.rows,
+                    .tile_columns = (int)shape.columns,
+                    .tiles_across = divide_up(columns, shape.columns)};
+  if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
+  set_grid(&plan->quantize);
+  if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
+  if (outputs->scale) plan->quantize.scale = tensor_data(outputs->scale);
+  if (outputs->values) {
+    plan->quantize.values = tensor_data(outputs->values);
+    plan->quantize.values_dtype = outputs->values->dtype;
+  }
+  return true;
+}
+
+/* Of ways with scales below one for all of x: as x's writer noted it, or to be measured. */
+static bool find_maxima(WaysPlan *plan, Maxima maxima[QUANTIZE_WAYS], const CudaDevice *device, const Tensor *x,
+                        const QuantizeWay *ways) {
+  bool measuring = false;
+  for (int i = 0; i < plan->count; i++) {
+    WayPlan *way = &plan->way[i];
+    if (ways[i].upper == UPPER_NONE) continue;
+    way->measures = way->hadamard.length > 0 || !cuda_known_maxima(x, &maxima[i]);
+    if (way->measures) {
+      maxima[i].count = measure_ways_grid(device->launch, plan);
+      if (!cuda_scratch(&maxima[i].words, device, maxima[i].count * (int64_t)sizeof *way->maxima)) return false;
+    }
+    way->maxima = tensor_data(&maxima[i].words);
+    way->maxima_count = maxima[i].count;
+    measuring = measuring || way->measures;
+  }
+  return !measuring || cuda_launched(device, launch_measure_ways(device->launch, plan), "absmax kernel");
+}
+
+static bool sum_columns(Tensor *column_sum, const CudaDevice *device, const Tensor *x) {
+  bool known = false;
+  if (!column_sum) return true;
+  if (!cuda_known_column_sums(device, column_sum, x, &known)) return false;
+  Tensor columns = tensor_as_transposed_matrix(x);
+  return known || cuda_reduce(REDUCE_SUM, 0, column_sum, &columns);
+}
+
+bool cuda_quantize_ways(Tensor *column_sum, const Tensor *x, const QuantizeWay *ways, int count) {
+  CudaDevice *device = cuda_tensor_device(x);
+  int64_t columns = x->size[x->rank - 1];
+  if (!device) return false;
+  WaysPlan plan = {.x = tensor_data(x),
+                   .dtype = x->dtype,
+                   .rows = tensor_count(x) / columns,
+                   .columns = columns,
+                   .down = lanes_below(x, ways, count),
+                   .count = count};
+  Maxima maxima[QUANTIZE_WAYS] = {{0}};
+  bool done = true;
+  for (int i = 0; i < count; i++) done = done && describe(&plan.way[i], device, x, &ways[i]);
+  done = done && sum_columns(column_sum, device, x) && find_maxima(&plan, maxima, device, x, ways) &&
+         cuda_launched(device, launch_quantize_ways(device->launch, &plan), "quantize kernel");
+  for (int i = 0; i < count; i++) tensor_release(&maxima[i].words);
+  return done;
+}

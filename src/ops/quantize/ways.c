@@ -1,0 +1,71 @@
+/* Quantization of a tensor, or of its Hadamard transform, in one way or in two: by a kernel that reads it once, or step by
+ * step. */
+#include "ops/support/quantizer.h"
+
+static bool takes(const Backend *backend, const Tensor *x, const QuantizeWay *ways, int count) {
+  return backend->quantizes_ways && backend->quantizes_ways(x, ways, count);
+}
+
+static bool quantize_in_steps(Tensor *column_sum, const Tensor *x, const QuantizeWay *way) {
+  const Backend *backend = backend_for(x);
+  Tensor transformed = {0}, upper = {0};
+  Quantizer quantizer = way->quantizer;
+  QuantizeOutputs outputs = way->outputs;
+  bool transforms = way->hadamard.length > 0, done = true;
+  if (transforms) {
+    Tensor columns = tensor_as_transposed_matrix(x);
+    done = tensor_create_like(&transformed, x, x->dtype) && backend->hadamard(&transformed, x, &way->hadamard) &&
+           (!column_sum || backend->reduce(REDUCE_SUM, 0, column_sum, &columns));
+  } else {
+    outputs.column_sum = column_sum;
+  }
+  const Tensor *source = transforms ? &transformed : x;
+  if (done && way->upper != UPPER_NONE && tensor_count(x) > 0) {
+    done = measure_upper_scales(&upper, source, way->upper);
+    quantizer.upper = &upper;
+  }
+  done = done && backend->quantize(&outputs, source, &quantizer);
+  tensor_release(&transformed);
+  tensor_release(&upper);
+  return done;
+}
+
+bool quantize_way(Tensor *column_sum, const Tensor *x, const QuantizeWay *way) {
+  const Backend *backend = backend_for(x);
+  if (takes(backend, x, way, 1)) return backend->quantize_ways(column_sum, x, way, 1);
+  return quantize_in_steps(column_sum, x, way);
+}
+
+bool op_quantize_values(Tensor *const values[], Tensor *column_sum, const Tensor *x, const ValuesOptions *options,
+                        int count) {
+  enum { SUM = QUANTIZE_WAYS };
+  const Backend *backend = backend_for(x);
+  Tensor input = {0}, created[QUANTIZE_WAYS + 1] = {{0}};
+  QuantizeWay ways[QUANTIZE_WAYS];
+  int64_t columns = columns_of(x);
+  for (int i = 0; i < count; i++) {
+    QuantizeOutputs wanted = {.values = values[i], .column_sum = i == 0 ? column_sum : NULL};
+    ways[i] = (QuantizeWay){
+        .outputs.values = &created[i], .upper = options[i].quantize.upper, .hadamard = options[i].hadamard};
+    if (!check_quantize_outputs(&wanted, x, &options[i].quantize) ||
+        !make_quantizer(&ways[i].quantizer, x, &options[i].quantize)) {
+      return false;
+    }
+  }
+  bool done = op_contiguous(&input, x) &&
+              (!column_sum || tensor_create(&created[SUM], options->quantize.sum_dtype, tensor_device(x), 1, &columns));
+  for (int i = 0; i < count; i++) {
+    done = done && tensor_create_like(&created[i], x, options->quantize.dtype);
+    if (done && ways[i].quantizer.stochastic) ways[i].quantizer.random = op_next_random(tensor_count(x));
+  }
+  Tensor *sum = column_sum ? &created[SUM] : NULL;
+  if (done && count > 1 && takes(backend, &input, ways, count)) {
+    done = backend->quantize_ways(sum, &input, ways, count);
+  } else {
+    for (int i = 0; i < count; i++) done = done && quantize_way(i == 0 ? sum : NULL, &input, &ways[i]);
+  }
+  tensor_release(&input);
+  for (int i = 0; i < count; i++) hand_over(values[i], &created[i], done);
+  if (column_sum) hand_over(column_sum, &created[SUM], done);
+  return done;
+}
