@@ -10,6 +10,7 @@ usage: luajit examples/bench/quantize.lua [options]
   --device NAME   cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --dtype LIST    of the tensor: f32, f16, bf16 (default bf16,f32)
   --shape R,C     its rows and columns (default 16384,8192, on the CPU 2048,1024)
+  --kernels LIST  maps, casts, small, others: the tables to print (default these)
   --steps N       samples of a measurement, whose median is printed (default 50)
   --help          this text
 
@@ -30,7 +31,7 @@ local formats = {
   e5m2 = fp8.create_map(true, 5, 2, 8),
   dynamic = fp8.create_dynamic_map(),
 }
-local maps, hardware, small = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}, {"e2m1", "e3m2", "int8"}
+local maps, hardware, small = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}, {"e2m1", "e4m3"}
 
 -- What is measured: a title, the bytes that one value costs (d: those of the tensor's dtype), and a function that makes
 -- the call. `format` is a map or, in the second list, the name of a hardware format. Scales are not in the bytes, at
@@ -113,26 +114,65 @@ local function of_casts(d, columns)
   }
 end
 
-local function in_tiles(rows, columns, scale_rounding, second_scale, outputs)
-  return function(format)
-    local quantizer = core.quantizer {
-      format = format, blocksize = {rows, columns}, scale_rounding = scale_rounding, second_scale = second_scale,
-    }
-    return function(x) return core.quantize(x, quantizer, outputs or "values") end
+-- A quantization to values in tiles: fields of core.quantizer beside the format, and of a Hadamard transform.
+local function way_of(format, tile, fields)
+  local quantizer = core.quantizer {
+    format = format, blocksize = tile, scale_rounding = fields.scale, second_scale = fields.above,
+    rounding = fields.rounding,
+  }
+  return quantizer, fields.hadamard, fields.down or false
+end
+
+local function in_tiles(rows, columns, fields)
+  return function(format, dtype)
+    local quantizer, length, down = way_of(format, {rows, columns}, fields)
+    if fields.outputs then return function(x) return {core.quantize(x, quantizer, fields.outputs)} end end
+    return function(x) return core.quantize_values(x, dtype, nil, quantizer, length, down) end
   end
 end
 
--- Scales are 4 bytes for so many values that they count here.
+-- Values by two quantizers, {rows, columns, fields} each, from one read.
+local function two_ways(one, other)
+  return function(format, dtype)
+    local first, length, down = way_of(format, {one[1], one[2]}, one[3])
+    local second, other_length, other_down = way_of(format, {other[1], other[2]}, other[3])
+    return function(x)
+      return {core.quantize_values(x, dtype, nil, first, length, down, nil, second, other_length, other_down)}
+    end
+  end
+end
+
+-- Scales are 4 bytes for so many values that they count here. A second scale, above those of blocks, takes one more
+-- read.
 local function of_small(d)
+  local mx, e4m3 = {scale = "mx"}, {scale = "e4m3"}
+  local nvfp4, stochastic = {scale = "e4m3", above = "tensor"}, {scale = "mx", rounding = "stochastic"}
+  local transformed = {scale = "mx", rounding = "stochastic", hadamard = 64}
+  local transformed_down = {scale = "mx", rounding = "stochastic", hadamard = 64, down = true}
+  local nvfp4_turned = {scale = "e4m3", above = "tensor", hadamard = 16, down = true}
+  local nvfp4_gradient = {scale = "e4m3", above = "tensor", rounding = "stochastic"}
+  local nvfp4_turned_gradient =
+    {scale = "e4m3", above = "tensor", rounding = "stochastic", hadamard = 16, down = true}
   return {
-    {"values, 1 x 16, E4M3", 2 * d, in_tiles(1, 16, "e4m3")},
-    {"… one scale above (NVFP4)", 3 * d, in_tiles(1, 16, "e4m3", "tensor")},
-    {"… 16 x 16", 3 * d, in_tiles(16, 16, "e4m3", "tensor")},
-    {"… 16 x 1", 3 * d, in_tiles(16, 1, "e4m3", "tensor")},
-    {"values, 1 x 32, MX", 2 * d, in_tiles(1, 32, "mx")},
-    {"… 32 x 1", 2 * d, in_tiles(32, 1, "mx")},
-    {"codes, 1 x 16, E4M3", d + 1.25, in_tiles(1, 16, "e4m3", nil, "codes scale")},
-    {"codes, 1 x 32, MX", d + 1.125, in_tiles(1, 32, "mx", nil, "codes scale")},
+    {"values, 1 x 32, MX", 2 * d, in_tiles(1, 32, mx)},
+    {"values, 32 x 1, MX", 2 * d, in_tiles(32, 1, mx)},
+    {"… both in one go", 3 * d, two_ways({1, 32, mx}, {32, 1, mx})},
+    {"values, 1 x 32, stochastic", 2 * d, in_tiles(1, 32, stochastic)},
+    {"values, 32 x 1, stochastic", 2 * d, in_tiles(32, 1, stochastic)},
+    {"… 1 x 32, Hadamard 64", 2 * d, in_tiles(1, 32, transformed)},
+    {"… 32 x 1, Hadamard 64", 2 * d, in_tiles(32, 1, transformed_down)},
+    {"values, 1 x 16, E4M3", 2 * d, in_tiles(1, 16, e4m3)},
+    {"values, 16 x 1, E4M3", 2 * d, in_tiles(16, 1, e4m3)},
+    {"values, 16 x 16, E4M3", 2 * d, in_tiles(16, 16, e4m3)},
+    {"values, 1 x 16, NVFP4", 3 * d, in_tiles(1, 16, nvfp4)},
+    {"values, 16 x 1, NVFP4", 3 * d, in_tiles(16, 1, nvfp4)},
+    {"values, 16 x 16, NVFP4", 3 * d, in_tiles(16, 16, nvfp4)},
+    {"… 16 x 1, Hadamard 16", 3 * d, in_tiles(16, 1, nvfp4_turned)},
+    {"… input, both in one go", 4 * d, two_ways({1, 16, nvfp4}, {16, 1, nvfp4_turned})},
+    {"… gradient, both in one go", 4 * d, two_ways({1, 16, nvfp4_gradient}, {16, 1, nvfp4_turned_gradient})},
+    {"codes, 1 x 16, E4M3", d + 1.25, in_tiles(1, 16, {scale = "e4m3", outputs = "codes scale"})},
+    {"codes, 1 x 32, MX", d + 1.125, in_tiles(1, 32, {scale = "mx", outputs = "codes scale"})},
+    {"codes, 32 x 1, MX", d + 1.125, in_tiles(32, 1, {scale = "mx", outputs = "codes scale"})},
   }
 end
 
@@ -194,16 +234,22 @@ local function bench(dtype, options)
     end
   end
 
-  print_rows("maps", of_maps(d), maps, function(name) return formats[name] end)
-  print_rows("hardware formats", of_casts(d, shape.columns), hardware, function(name) return name end)
-  print_rows("small formats", of_small(d), small, function(name) return name end)
-  print_rows("others", of_others(d), {""}, function() end)
+  local tables = {
+    maps = function() print_rows("maps", of_maps(d), maps, function(name) return formats[name] end) end,
+    casts = function()
+      print_rows("hardware formats", of_casts(d, shape.columns), hardware, function(name) return name end)
+    end,
+    small = function() print_rows("small blocks", of_small(d), small, function(name) return name end) end,
+    others = function() print_rows("others", of_others(d), {""}, function() end) end,
+  }
+  for _, name in ipairs(options.kernels) do tables[name]() end
 end
 
 measure.main(function()
   local options = measure.options(usage, {
     device = tostring, dtype = measure.names(element_bytes), shape = read_shape, steps = measure.whole,
-  }, {dtype = {"bf16", "f32"}, steps = 50})
+    kernels = measure.names {maps = true, casts = true, small = true, others = true},
+  }, {dtype = {"bf16", "f32"}, steps = 50, kernels = {"maps", "casts", "small", "others"}})
   options.device = options.device or measure.default_device()
   local on_cpu = options.device == "cpu"
   options.shape = options.shape or read_shape(on_cpu and "2048,1024" or "16384,8192")

@@ -10,6 +10,7 @@ local free, keep, raise, share = core.free, core.keep, core.raise, core.share
 local narrow, numel, rank, size = core.narrow, core.numel, core.rank, core.size
 local transpose, view = core.transpose, core.view
 local quantize, dequantize, quantize_both_ways = core.quantize, core.dequantize, core.quantize_both_ways
+local quantize_values = core.quantize_values
 local contents_of, delayed_scale, version_of = core.contents, core.delayed_scale, core.version
 local dtype_of = core.dtype
 local quantize_activated = core.quantize_activated
@@ -158,16 +159,29 @@ end
 -- that is neither full nor a function's; then, if there is to be one, a mask of x's shape: 1 where an element, as it
 -- was quantized, lies inside the format's range, else 0.
 -- @param x       (rows, columns)
+-- @param outputs "values" or "values scale", but of one with a Hadamard transform "values" alone
 -- @param options as core.quantize takes them: known =, dtype =
 -- @param signs   those that have been drawn for the product, or nil
 -- @param masking whether there is to be a mask, of an operand that has one
 function operands.values(x, operand, outputs, options, signs, masking)
+  if operand.fused then
+    return quantize_values(x, options and options.dtype, nil, operand.quantizer, operand.hadamard,
+      operand.down or false, signs or operand.transform_signs)
+  end
   if operand.prepared then return values_of_prepared(x, operand, outputs, options, signs, masking) end
   if operand.quantizer then return quantize(x, operand.quantizer, outputs, options) end
   local dtype = options and options.dtype or dtype_of(x)
   if operand.quantize then return values_of_function(x, operand, dtype) end
   local values = as_dtype(x, dtype)
   return values == x and share(x) or values
+end
+
+--- The values for two products, and the sums of x's columns, of `sum_dtype`, if that is not nil.
+-- @param signs, other_signs those that have been drawn for the products, or nil
+function operands.values_both_ways(x, operand, other, dtype, sum_dtype, signs, other_signs)
+  return quantize_values(x, dtype, sum_dtype, operand.quantizer, operand.hadamard, operand.down or false,
+    signs or operand.transform_signs, other.quantizer, other.hadamard, other.down or false,
+    other_signs or other.transform_signs)
 end
 
 local function copy_to(cache, form)
@@ -274,7 +288,12 @@ local function quantized_both_ways(weight, plan, dtype, kept)
   local other = cached(weight, second, wants.second, dtype, kept, false)
   if form and other then return form, other end
   form, other = new_form(weight, first, dtype, false), new_form(weight, second, dtype, false)
-  form.codes, form.scale, other.transposed, other.scale = quantize_both_ways(weight, first.quantizer, second.quantizer)
+  if plan.both_ways.weight == "values" then
+    form.values, other.values = operands.values_both_ways(weight, first, second, dtype)
+  else
+    form.codes, form.scale, other.transposed, other.scale =
+      quantize_both_ways(weight, first.quantizer, second.quantizer)
+  end
   store(kept, first, form)
   store(kept, second, other)
   return form, other

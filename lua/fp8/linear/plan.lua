@@ -10,19 +10,19 @@
 --                second =, both = where one operand serves both products, else false}, each {codes =, transposed =,
 --                values =, repeats = how often a single scale is, or nil}
 --   input, weight, grad_output: the operands that these are in a recipe
---   both_ways    {input =, weight =, grad_output =}: whether its codes for two products, which take different operands,
---                are made in one go
+--   both_ways    {input =, weight =, grad_output =}: what is made in one go for its two products, which take different
+--                operands: "codes", "values" or false
 --   is_simple    whether backward products need nothing of the forward one but x and W, and their results are gradients
 --   without_runs the same plan without products by runs, if it has some (`plan.on`)
 --
 -- An operand is {format =, scale =, blocksize =, rounding =, scale_rounding =, second_scale =, headroom =,
 -- constant_scale =, range =, candidates =, largest_scale =, hadamard =, transform_signs =, down =, across =, smooth =,
--- from =, mask =, prepared =, history =, history_field =, quantizer =}, where blocksize is
+-- from =, mask =, prepared =, fused =, history =, history_field =, quantizer =}, where blocksize is
 -- a block length, a tile {rows, columns} or nil for the whole tensor, and the quantizer, which core functions take,
 -- says the same as the format, the blocksize, both roundings and the other fields of scales. With `hadamard` it is
 -- first transformed, by these signs, along its rows or `down` its columns; with `across` along the others. `prepared`:
--- it is not x itself that is quantized, or there is a mask beside it. What several products take in the same form is
--- one table in all of them. A native product is one of codes, not of values; it is by `runs` where sums of 128 terms
+-- it is not x itself that is quantized, or there is a mask beside it; `fused`: all there is to it is a transform, which is
+-- computed with its values. What several products take in the same form is one table in all of them. A native product is one of codes, not of values; it is by `runs` where sums of 128 terms
 -- have scales of their own.
 local core = require "fp8.core"
 local formats = require "fp8.linear.formats"
@@ -116,6 +116,8 @@ local function planned(made, operand, columns, name)
     second_scale = said(operand, "second_scale"), transform_signs = signs_of(operand),
     prepared = (operand.hadamard or operand.across or operand.smooth or operand.mask) and true or nil,
   }
+  local is_plain = not (operand.across or operand.smooth or operand.mask or operand.range or operand.candidates)
+  result.fused = operand.hadamard and is_plain or nil
   for _, field in ipairs(copied_fields) do result[field] = operand[field] or nil end
   result.quantizer = plan.quantizer(result, result.blocksize, result.rounding)
   if operand.history then
@@ -191,13 +193,28 @@ local function along(operand, direction)
   return copy
 end
 
--- Whether codes for two products, along rows for one and along columns for the other, are made together.
-local function both_ways(first, one, second, other)
-  if not (first and second and first.native and second.native) or one == other then return false end
+local small_tile = 256 -- elements, at most, of tiles in which a GPU quantizes both ways in a go
+
+local function is_in_small_tiles(operand)
+  local scale = operand.scale
+  if operand.full or operand.quantize or operand.from or operand.range or operand.candidates then return false end
+  if operand.prepared and not operand.fused then return false end
+  return type(scale) == "table" and scale[1] * scale[2] <= small_tile
+end
+
+-- What is made together of an operand of two products, along rows for one and along columns for the other: "codes",
+-- "values" or, false, nothing.
+-- @param later whether the other product comes later: signs that are drawn for it are not there yet
+local function both_ways(first, one, second, other, later)
+  if not (first and second) or first.native ~= second.native or one == other then return false end
+  if not first.native then
+    local known = not later or one.signs ~= "step" and other.signs ~= "step"
+    return known and is_in_small_tiles(one) and is_in_small_tiles(other) and "values"
+  end
   local function takes(operand, scale)
     return not operand.history and not operand.from and (operand.scale == scale or type(operand.scale) == "table")
   end
-  return takes(one, "row") and takes(other, "column")
+  return takes(one, "row") and takes(other, "column") and "codes"
 end
 
 -- The codes of a weight that one product takes are decoded for the other.
@@ -253,8 +270,8 @@ local function complete(made, operands, with_runs, in_features, out_features)
   made.weight_forms = weight_forms(forward, input_grad, out_features, in_features)
   made.grad_forms = grad_forms(input_grad, weight_grad)
   made.both_ways = {
-    input = both_ways(forward, forward.left, weight_grad, weight_grad and weight_grad.right),
-    weight = both_ways(forward, forward.right, input_grad, input_grad.right),
+    input = both_ways(forward, forward.left, weight_grad, weight_grad and weight_grad.right, true),
+    weight = both_ways(forward, forward.right, input_grad, input_grad.right, true),
     grad_output = both_ways(input_grad, input_grad.left, weight_grad, weight_grad and weight_grad.left),
   }
   return made

@@ -16,6 +16,7 @@ local free, matmul = core.free, core.matmul
 local scaled_matmul, scaled_matmul_add_ = core.scaled_matmul, core.scaled_matmul_add_
 local dequantize, dtype_of, numel, quantize, size = core.dequantize, core.dtype, core.numel, core.quantize, core.size
 local by_runs, delayed, scale_for, values_of = operands.by_runs, operands.delayed, operands.scale_for, operands.values
+local values_both_ways = operands.values_both_ways
 local quantize_activated, quantize_both_ways = operands.quantize_activated, core.quantize_both_ways
 local times_transposed, transposed_times = transposed_matmul.times_transposed, transposed_matmul.transposed_times
 
@@ -55,7 +56,7 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories, for
   local options = known and {known = known} or nil
   if product.native then
     local codes, scale, transposed, kept
-    if weight_grad and plan.both_ways.input then
+    if weight_grad and plan.both_ways.input == "codes" then
       kept = {}
       codes, scale, kept.transposed, kept.scale =
         quantize_both_ways(x, operand.quantizer, weight_grad.right.quantizer)
@@ -71,6 +72,12 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories, for
     local source = as_source and dequantize(codes, scale, operand.quantizer, dtype) or nil
     free(codes)
     return y, with_source(kept, source, nil, nil, plan)
+  end
+  if weight_grad and plan.both_ways.input == "values" then
+    local values, others = values_both_ways(x, operand, weight_grad.right, dtype, nil, weight.signs)
+    local y = times_transposed(values, weight.values, bias)
+    free(values)
+    return y, with_source({values = others}, nil, nil, weight.signs, plan)
   end
   local values, scale, transposed, mask
   if transposing then
@@ -148,9 +155,13 @@ local function quantized_grad(dy, operand, wants, sum_dtype, histories, source, 
   if source then return form_of_source(dy, source, operand, wants, sum_dtype, histories) end
   local known, quantizer = delayed(dy, operand, histories), operand.quantizer
   local options = (known or sum_dtype) and {known = known, sum_dtype = sum_dtype} or nil
-  if not quantizer or operand.prepared then
+  if not quantizer or operand.prepared and not operand.fused then
     local sum = sum_dtype and core.sum(as_dtype(dy, sum_dtype), 1) or nil
     return {values = values_of(dy, operand, "values", nil, signs), sum = sum, signs = signs}
+  elseif operand.fused then
+    local values, sum = core.quantize_values(dy, nil, sum_dtype, quantizer, operand.hadamard, operand.down or false,
+      signs or operand.transform_signs)
+    return {values = values, sum = sum, signs = signs}
   elseif not (wants.codes or wants.transposed) then
     local values, sum = quantize(dy, quantizer, sum_dtype and "values sum" or "values", options)
     return {values = values, sum = sum}
@@ -179,7 +190,13 @@ end
 function products.grad_forms(dy, plan, for_input, for_weight, sum_dtype, histories, source, weight)
   local wants, first, second = plan.grad_forms, nil, nil
   local both = for_input and for_weight and wants.both
-  if for_input and for_weight and plan.both_ways.grad_output then
+  local together = for_input and for_weight and plan.both_ways.grad_output
+  if together == "values" then
+    local signs = operands.drawn_signs(plan.weight_grad.left)
+    local values, others, sum = values_both_ways(dy, plan.input_grad.left, plan.weight_grad.left, dtype_of(dy),
+      sum_dtype, weight.signs, signs)
+    return {values = values}, {values = others, signs = signs}, sum
+  elseif together then
     local sum
     first, second = {}, {}
     first.codes, first.scale, second.transposed, second.scale, sum =
