@@ -129,6 +129,9 @@ enum { WHOLE_PATCH_ROWS = 64 };
 int quantize_whole_grid(const WholePlan *plan, int multiprocessors);
 cudaError_t launch_quantize_whole(Launch launch, const WholePlan *plan);
 
+/* The rows that a lane holds of a warp's patch (warp_patches.cuh). */
+enum { PATCH_ROWS = 8 };
+
 /* backend.h, hadamard. */
 typedef struct HadamardPlan {
   HadamardRule rule;

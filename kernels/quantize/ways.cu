@@ -2,228 +2,130 @@
  * numbers' exponents, without a table. One read of x serves two ways, such as those of the products that sum over its
  * columns and over its rows.
  *
- * A warp has a patch of the matrix to itself: a lane holds a 16-byte vector of columns in each of WAYS_ROWS rows, and lanes
- * beside it and below it those that continue its tiles and groups. Largest magnitudes and transforms go by shuffles; nothing
- * needs shared memory. A scale above those of blocks takes a pass before, which leaves largest magnitudes in memory. */
+ * A warp has a patch of the matrix to itself (warp_patches.cuh): largest magnitudes go by shuffles, and nothing needs shared
+ * memory. A scale above those of blocks takes a pass before, which leaves largest magnitudes in memory, and brings the sums
+ * of columns. */
 #include "quantize/encode.cuh"
+#include "quantize/warp_patches.cuh"
 #include "quantize/ways.h"
-#include "vectors.cuh"
 
 namespace {
 
-enum { BLOCK = 256, ROWS = WAYS_ROWS, WORDS = 4 /* of a vector */ };
+enum { MOST_WIDTH = 8 };
 
-__device__ inline uint32_t &word_of(uint4 &vector, int i) {
-  return i == 0 ? vector.x : i == 1 ? vector.y : i == 2 ? vector.z : vector.w;
-}
-
-/* --- patches --- */
-
-/* What a lane has of its warp's patch. */
-struct Place {
-  int beside;          /* lanes side by side */
-  int across, below;   /* of this lane in the patch */
-  int64_t row, column; /* the first of this lane */
-};
-
-template <typename Scalar> struct Patches {
-  int64_t across, count;
-  int beside;
-  __host__ __device__ explicit Patches(const WaysPlan &plan) {
-    beside = WARP / plan.down;
-    across = divide_up(plan.columns, (int64_t)beside * vector_width<Scalar>);
-    count = across * divide_up(plan.rows, (int64_t)plan.down * ROWS);
-  }
-  __device__ Place at(int64_t patch, int down) const {
-    const int lane = threadIdx.x % WARP;
-    const int64_t row = divide(patch, across);
-    Place place;
-    place.beside = beside;
-    place.below = lane / beside;
-    place.across = lane - place.below * beside;
-    place.row = (row * down + place.below) * ROWS;
-    place.column = ((patch - row * across) * beside + place.across) * vector_width<Scalar>;
-    return place;
+/* What stays the same for a patch is in registers, and what its lanes quantize one vector after the other is in shared memory,
+ * to each its own: loops over rows are not unrolled, or the instructions of a kernel would be more than the cache for them
+ * holds. */
+struct Stage {
+  union {
+    uint4 vector[ROWS][WARP];
+    float2 factors[MOST_WIDTH][WARP]; /* while they are found */
+  };
+  __device__ void put(const uint4 (&x)[ROWS]) {
+#pragma unroll
+    for (int j = 0; j < ROWS; j++) vector[j][threadIdx.x % WARP] = x[j];
   }
 };
-
-/* What lies outside of the matrix is 0. */
-template <typename Scalar> __device__ inline void load(const WaysPlan &plan, const Place &place, uint4 (&x)[ROWS]) {
-  const Scalar *from = static_cast<const Scalar *>(plan.x) + place.row * plan.columns + place.column;
-#pragma unroll
-  for (int j = 0; j < ROWS; j++) {
-    x[j] = make_uint4(0, 0, 0, 0);
-    if (place.row + j < plan.rows && place.column < plan.columns) {
-      x[j] = *reinterpret_cast<const uint4 *>(from + j * plan.columns);
-    }
-  }
-}
-
-/* --- Hadamard transforms, of whole groups --- */
-
-template <typename Scalar> constexpr int elements = sizeof(Scalar) == 2 ? 2 : 1; /* of a word */
-
-__device__ inline void unpack_elements(uint32_t word, float, float (&value)[1]) { value[0] = float_from_bits(word); }
-template <typename Scalar> __device__ inline void unpack_elements(uint32_t word, Scalar, float (&value)[2]) {
-  unpack_word(word, Scalar(), value[0], value[1]);
-}
-__device__ inline uint32_t pack_elements(const float (&value)[1], float) { return float_to_bits(value[0]); }
-template <typename Scalar> __device__ inline uint32_t pack_elements(const float (&value)[2], Scalar) {
-  return pack_word(value[0], value[1], Scalar());
-}
-
-/* The sign bits of a word's elements, the first of which has number i in its group. */
-template <typename Scalar> __device__ inline uint32_t signs_of_word(const HadamardRule &rule, int i, bool down) {
-  const uint32_t bits = rule.negative[i / 32] >> i % 32;
-  if (sizeof(Scalar) == 4) return bits << 31;
-  return (bits & 1) << 15 | (down ? bits & 1 : bits >> 1 & 1) << 31;
-}
-
-/* Sums and differences of a list's elements 1, 2, 4 … apart. */
-template <int N> __device__ inline void add_and_subtract(float (&value)[N]) {
-#pragma unroll
-  for (int step = 1; step < N; step *= 2) {
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-      if (k & step) continue;
-      const float a = value[k], b = value[k + step];
-      value[k] = a + b;
-      value[k + step] = a - b;
-    }
-  }
-}
-
-__device__ inline float add_or_subtract(float value, int lane, int step) {
-  const float other = shuffle_xor(value, step);
-  return lane & step ? other - value : value + other;
-}
-
-template <typename Scalar>
-__device__ inline void transform_down(const WaysPlan &plan, const HadamardRule &rule, const Place &place,
-                                      uint4 (&x)[ROWS]) {
-  constexpr int each = elements<Scalar>;
-  const float factor = hadamard_factor(rule.length);
-  const int lane = threadIdx.x % WARP, first = (int)(place.row & (rule.length - 1));
-  const bool whole = place.row - first + rule.length <= plan.rows;
-  const int end = rule.length / ROWS * place.beside;
-#pragma unroll
-  for (int w = 0; w < WORDS; w++) {
-    float value[each][ROWS];
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) {
-      float of_word[each];
-      unpack_elements(word_of(x[j], w) ^ signs_of_word<Scalar>(rule, first + j, true), Scalar(), of_word);
-#pragma unroll
-      for (int k = 0; k < each; k++) value[k][j] = of_word[k];
-    }
-#pragma unroll
-    for (int k = 0; k < each; k++) add_and_subtract(value[k]);
-    for (int step = place.beside; step < end; step *= 2) {
-#pragma unroll
-      for (int k = 0; k < each; k++) {
-#pragma unroll
-        for (int j = 0; j < ROWS; j++) value[k][j] = add_or_subtract(value[k][j], lane, step);
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) {
-      float of_word[each];
-#pragma unroll
-      for (int k = 0; k < each; k++) of_word[k] = value[k][j] * factor;
-      if (whole) word_of(x[j], w) = pack_elements(of_word, Scalar());
-    }
-  }
-}
-
-template <typename Scalar>
-__device__ inline void transform_across(const WaysPlan &plan, const HadamardRule &rule, const Place &place,
-                                        uint4 (&x)[ROWS]) {
-  constexpr int width = vector_width<Scalar>;
-  const float factor = hadamard_factor(rule.length);
-  const int lane = threadIdx.x % WARP, first = (int)(place.column & (rule.length - 1));
-  const bool whole = place.column - first + rule.length <= plan.columns;
-  const int end = rule.length / width;
-  uint32_t signs[WORDS];
-#pragma unroll
-  for (int w = 0; w < WORDS; w++) signs[w] = signs_of_word<Scalar>(rule, first + w * elements<Scalar>, false);
-#pragma unroll
-  for (int j = 0; j < ROWS; j++) {
-    uint4 vector = x[j];
-    float value[width];
-#pragma unroll
-    for (int w = 0; w < WORDS; w++) word_of(vector, w) ^= signs[w];
-    unpack<Scalar>(vector, value);
-    add_and_subtract(value);
-    for (int step = 1; step < end; step *= 2) {
-#pragma unroll
-      for (int k = 0; k < width; k++) value[k] = add_or_subtract(value[k], lane, step);
-    }
-#pragma unroll
-    for (int k = 0; k < width; k++) value[k] *= factor;
-    if (whole) x[j] = pack<Scalar>(value);
-  }
-}
-
-template <typename Scalar>
-__device__ inline void transform(const WaysPlan &plan, const HadamardRule &rule, const Place &place, uint4 (&x)[ROWS]) {
-  if (rule.length == 0) return;
-  if (rule.down) {
-    transform_down<Scalar>(plan, rule, place, x);
-  } else {
-    transform_across<Scalar>(plan, rule, place, x);
-  }
-}
 
 /* --- scales --- */
 
-/* What a number is multiplied with before it is rounded, and after. */
+/* What numbers are multiplied with before they are rounded, and after. */
 struct Factors {
   float inverse, scale;
-  bool rare; /* numbers count as 0, or are divided by the scale */
 };
 
+/* Numbers count as 0, or are divided by the scale: the inverse is 0 or infinite, as that of no other scale is. */
+__device__ inline bool is_rare(const Factors &factors) { return factors.inverse == 0 || isinf(factors.inverse); }
+
+__device__ inline float rounded_to_e4m3(float value) {
+  float low, high;
+  Encoder<ENCODING_E4M3>::numbers(Encoder<ENCODING_E4M3>::pair(value, value), low, high);
+  return low;
+}
+
+/* scale_below and scaling_below, or scale_by_rule and block_scaling. */
 __device__ inline Factors factors_of(const QuantizePlan &plan, const UpperScale &upper, uint32_t magnitude) {
-  const BlockScaling scaling = plan.rule.rounding == SCALE_E4M3
-                                   ? scaling_below(scale_below(magnitude, &upper), &upper)
-                                   : scaling_of<ENCODING_E4M3>(plan, scale_of(plan, magnitude));
-  return {scaling.inverse, scaling.scale, scaling.empty || scaling.divide};
+  BlockScaling scaling;
+  if (plan.rule.rounding == SCALE_E4M3) {
+    const bool broken = magnitude >= infinity_bits || upper.encode != upper.encode;
+    const float stored = rounded_to_e4m3(float_from_bits(magnitude) * upper.encode);
+    scaling = scaling_below(broken ? float_from_bits(nan_bits) : stored, &upper);
+  } else {
+    const float scale = scale_of(plan, magnitude);
+    scaling = block_scaling(scale, 1.0f / scale, false);
+  }
+  return {scaling.empty ? 0.0f : scaling.inverse, scaling.scale};
 }
 
 /* --- rounding --- */
 
-template <bool STOCHASTIC> struct Rounding {
-  FormatGrid grid;
-  float limit;
-  uint32_t sign; /* the bit that a 0 keeps */
-  bool cast;     /* stochastic rounding of float8 types, which have their own */
-  DType format;
+/* Of stochastic ones, float8 types have their own. */
+enum Rounding { NEAREST, STOCHASTIC, STOCHASTIC_CAST };
 
-  __device__ explicit Rounding(const QuantizePlan &plan)
-      : grid(plan.grid), limit(plan.rule.limit), sign(plan.map ? 0 : 0x80000000u), cast(!plan.map),
-        format(plan.format) {}
-
-  /* Of a number without scale. */
-  __device__ float operator()(float value, uint32_t random) const {
-    value = fminf(fmaxf(value, -limit), limit);
-    if (!STOCHASTIC) {
-      const float rounded = grid_nearest(&grid, value);
-      return float_from_bits(float_to_bits(rounded) | (float_to_bits(value) & sign));
-    }
-    if (!cast) return grid_stochastic(&grid, value, random);
-    return format == DTYPE_E4M3 ? e4m3_to_float(e4m3_stochastic(value, random))
-                                : e5m2_to_float(e5m2_stochastic(value, random));
+/* A number without scale. */
+template <Rounding ROUNDING>
+__device__ inline float round_number(const QuantizePlan &plan, float value, uint32_t random) {
+  const float limit = plan.rule.limit;
+  value = fminf(fmaxf(value, -limit), limit);
+  if (ROUNDING == STOCHASTIC) return grid_stochastic(&plan.grid, value, random);
+  if (ROUNDING == STOCHASTIC_CAST) {
+    const bool e4m3 = plan.format == DTYPE_E4M3;
+    const uint8_t code = float8_stochastic(value, random, plan.grid.bits, plan.grid.exponent, e4m3 ? 0x7E : 0x7B);
+    return e4m3 ? e4m3_to_float(code) : e5m2_to_float(code);
   }
-};
-
-/* Of a rounded number. */
-__device__ inline uint8_t code_of_rounded(const QuantizePlan &plan, float value, bool broken) {
-  if (plan.map) return grid_code(&plan.grid, value);
-  if (broken) return 0x7F; /* NaN in both formats */
-  return plan.format == DTYPE_E4M3 ? e4m3_from_float(value, true) : e5m2_from_float(value, true);
+  const uint32_t sign = plan.map ? 0 : float_to_bits(value) & 0x80000000u; /* that a 0 keeps */
+  return float_from_bits(float_to_bits(grid_nearest(&plan.grid, value)) | sign);
 }
 
-template <typename Scalar, int WIDTH>
-__device__ inline void store_vector(const QuantizePlan &plan, int64_t at, const float (&value)[WIDTH]) {
+/* Of rounded numbers. */
+template <int WIDTH>
+__device__ inline void store_codes(const QuantizePlan &plan, const float (&value)[WIDTH], const Factors *factors,
+                                   bool each, int64_t at) {
+  Packed<uint8_t, WIDTH> codes;
+  if (plan.map) {
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) codes.element[k] = grid_code(&plan.grid, value[k]);
+  } else {
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += 2) {
+      const uint32_t pair = plan.format == DTYPE_E4M3 ? Encoder<ENCODING_E4M3>::pair(value[k], value[k + 1])
+                                                      : Encoder<ENCODING_E5M2>::pair(value[k], value[k + 1]);
+      const float first = factors[each ? k : 0].scale, second = factors[each ? k + 1 : 0].scale;
+      codes.element[k] = first == first ? (uint8_t)pair : 0x7F; /* NaN in both formats */
+      codes.element[k + 1] = second == second ? (uint8_t)(pair >> 8) : 0x7F;
+    }
+  }
+  *reinterpret_cast<Packed<uint8_t, WIDTH> *>(plan.codes + at) = codes;
+}
+
+/* A vector, all of one scale or with one for each column. */
+template <typename Scalar, Rounding ROUNDING, int SCALES>
+__device__ inline void quantize_vector(const QuantizePlan &plan, const Factors (&factors)[SCALES], bool rare,
+                                       RandomSource source, const uint4 &raw, int64_t at) {
+  constexpr int width = vector_width<Scalar>;
+  constexpr bool each = SCALES > 1;
+  float value[width];
+  uint32_t random[width];
+  unpack<Scalar>(raw, value);
+  if (ROUNDING != NEAREST) random_words(source, at, random);
+  if (rare) {
+#pragma unroll
+    for (int k = 0; k < width; k++) {
+      const Factors own = factors[each ? k : 0];
+      value[k] = own.inverse == 0 ? 0.0f : isinf(own.inverse) ? value[k] / own.scale : value[k] * own.inverse;
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].inverse;
+  }
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+    value[k] = round_number<ROUNDING>(plan, value[k], ROUNDING != NEAREST ? random[k] : 0);
+  }
+  if (plan.codes) store_codes(plan, value, factors, each, at);
+  if (!plan.values) return;
+#pragma unroll
+  for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].scale;
   if (sizeof(Scalar) == 2 || plan.values_dtype == DTYPE_F32) {
     *reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at) = pack<Scalar>(value);
   } else {
@@ -231,90 +133,61 @@ __device__ inline void store_vector(const QuantizePlan &plan, int64_t at, const 
   }
 }
 
-/* A vector, all of one scale or with one for each column. */
-template <typename Scalar, bool STOCHASTIC, int SCALES>
-__device__ inline void quantize_vector(const QuantizePlan &plan, const Factors (&factors)[SCALES], const uint4 &raw,
-                                       int64_t at) {
-  constexpr int width = vector_width<Scalar>;
-  const Rounding<STOCHASTIC> rounding(plan);
-  float value[width];
-  uint32_t random[width];
-  unpack<Scalar>(raw, value);
-  if (STOCHASTIC) random_words(plan.random, at, random);
-  bool rare = false;
-#pragma unroll
-  for (int s = 0; s < SCALES; s++) rare = rare || factors[s].rare;
-  if (rare) {
-#pragma unroll
-    for (int k = 0; k < width; k++) {
-      const Factors &own = factors[SCALES > 1 ? k : 0];
-      value[k] = !own.rare ? value[k] * own.inverse : scale_is_empty(own.scale) ? 0.0f : value[k] / own.scale;
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < width; k++) value[k] *= factors[SCALES > 1 ? k : 0].inverse;
-  }
-#pragma unroll
-  for (int k = 0; k < width; k++) value[k] = rounding(value[k], STOCHASTIC ? random[k] : 0);
-  if (plan.codes) {
-    Packed<uint8_t, width> codes;
-#pragma unroll
-    for (int k = 0; k < width; k++) {
-      const Factors &own = factors[SCALES > 1 ? k : 0];
-      codes.element[k] = code_of_rounded(plan, value[k], own.scale != own.scale);
-    }
-    *reinterpret_cast<Packed<uint8_t, width> *>(plan.codes + at) = codes;
-  }
-  if (!plan.values) return;
-#pragma unroll
-  for (int k = 0; k < width; k++) value[k] *= factors[SCALES > 1 ? k : 0].scale;
-  store_vector<Scalar>(plan, at, value);
-}
-
 /* --- one way of a patch --- */
+
+/* What a whole thread block knows of it. */
+struct WayState {
+  UpperScale upper;
+  RandomSource random;
+};
 
 __device__ inline uint32_t largest_of(uint32_t magnitude, int first, int end) {
   for (int step = first; step < end; step *= 2) magnitude = max(magnitude, shuffle_xor(magnitude, step));
   return magnitude;
 }
 
-/* Scales of rows' runs, or of tiles. */
-template <typename Scalar, bool STOCHASTIC>
-__device__ inline void quantize_tiles(const WaysPlan &plan, const WayPlan &way, const UpperScale &upper,
-                                      const Place &place, const uint4 (&x)[ROWS]) {
+/* Scales of rows' runs, or of tiles, of which x has the largest magnitudes. */
+template <typename Scalar, Rounding ROUNDING>
+__device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayPlan &way, const WayState &state,
+                                      const Place &place, const uint4 (&x)[ROWS], Stage &stage) {
   const bool runs = way.tile_rows == 1;
-  const int segment = way.tile_columns / vector_width<Scalar>;
+  const int segment = way.tile_columns / vector_width<Scalar>, lane = threadIdx.x % WARP;
   uint32_t whole = 0;
   if (!runs) {
 #pragma unroll
     for (int j = 0; j < ROWS; j++) whole = raise<Scalar>(whole, x[j]);
     whole = largest_of(magnitude_bits(whole, Scalar()), 1, segment);
-    whole = largest_of(whole, place.beside, place.beside * way.tile_rows / ROWS);
+    whole = largest_of(whole, patches.beside, patches.beside * way.tile_rows / ROWS);
   }
   Factors factors[1];
-#pragma unroll
+  stage.put(x);
+#pragma unroll 1
   for (int j = 0; j < ROWS; j++) {
+    const uint4 vector = stage.vector[j][lane];
     if (j == 0 || runs) {
-      uint32_t magnitude = whole;
-      if (runs) magnitude = largest_of(magnitude_bits(raise<Scalar>(0, x[j]), Scalar()), 1, segment);
-      factors[0] = factors_of(way.quantize, upper, magnitude);
+      const uint32_t magnitude =
+          runs ? largest_of(magnitude_bits(raise<Scalar>(0, vector), Scalar()), 1, segment) : whole;
+      factors[0] = factors_of(way.quantize, state.upper, magnitude);
       const bool first = place.across % segment == 0 && (runs || place.row % way.tile_rows == 0);
-      if (way.quantize.scale && first && place.row + j < plan.rows && place.column < plan.columns) {
+      if (way.quantize.scale && first && patches.has(place, j)) {
         const int64_t tile_row = divide(place.row + j, way.tile_rows);
         way.quantize.scale[tile_row * way.tiles_across + divide(place.column, way.tile_columns)] = factors[0].scale;
       }
     }
-    if (place.row + j >= plan.rows || place.column >= plan.columns) continue;
-    quantize_vector<Scalar, STOCHASTIC>(way.quantize, factors, x[j], (place.row + j) * plan.columns + place.column);
+    if (patches.has(place, j)) {
+      quantize_vector<Scalar, ROUNDING>(way.quantize, factors, is_rare(factors[0]), state.random, vector,
+                                        patches.element(place, j));
+    }
   }
 }
 
-/* Scales of columns' runs. */
-template <typename Scalar, bool STOCHASTIC>
-__device__ inline void quantize_columns(const WaysPlan &plan, const WayPlan &way, const UpperScale &upper,
-                                        const Place &place, const uint4 (&x)[ROWS]) {
+/* The factors of a lane's columns: the lanes that have the same runs of columns share the work. */
+template <typename Scalar>
+__device__ inline void find_factors(const Patches<Scalar> &patches, const WayPlan &way, const UpperScale &upper,
+                                    const uint4 (&x)[ROWS], Stage &stage, Factors (&factors)[vector_width<Scalar>]) {
   constexpr int width = vector_width<Scalar>, each = elements<Scalar>;
-  Factors factors[width];
+  const int lane = threadIdx.x % WARP, sharing = way.tile_rows / ROWS;
+  const int own = lane / patches.beside & (sharing - 1), first = lane - own * patches.beside;
 #pragma unroll
   for (int w = 0; w < WORDS; w++) {
     uint32_t largest = 0;
@@ -323,25 +196,49 @@ __device__ inline void quantize_columns(const WaysPlan &plan, const WayPlan &way
       uint4 vector = x[j];
       largest = raise<Scalar>(largest, word_of(vector, w));
     }
-    const int end = place.beside * way.tile_rows / ROWS;
-    for (int step = place.beside; step < end; step *= 2) largest = raise<Scalar>(largest, shuffle_xor(largest, step));
+    for (int step = patches.beside; step < patches.beside * sharing; step *= 2) {
+      largest = raise<Scalar>(largest, shuffle_xor(largest, step));
+    }
     float magnitude[each];
     unpack_elements(largest, Scalar(), magnitude);
 #pragma unroll
     for (int k = 0; k < each; k++) {
-      factors[w * each + k] = factors_of(way.quantize, upper, float_to_bits(magnitude[k]));
+      if (((w * each + k) & (sharing - 1)) == own) stage.factors[w * each + k][first].x = magnitude[k];
     }
   }
-  if (place.row >= plan.rows || place.column >= plan.columns) return;
+  __syncwarp();
+#pragma unroll 1
+  for (int k = own; k < width; k += sharing) {
+    const Factors found = factors_of(way.quantize, upper, float_to_bits(stage.factors[k][first].x));
+    stage.factors[k][first] = make_float2(found.inverse, found.scale);
+  }
+  __syncwarp();
+#pragma unroll
+  for (int k = 0; k < width; k++) factors[k] = {stage.factors[k][first].x, stage.factors[k][first].y};
+  __syncwarp(); /* before they are written again */
+}
+
+/* Scales of columns' runs. */
+template <typename Scalar, Rounding ROUNDING>
+__device__ inline void quantize_columns(const Patches<Scalar> &patches, const WayPlan &way, const WayState &state,
+                                        const Place &place, const uint4 (&x)[ROWS], Stage &stage) {
+  constexpr int width = vector_width<Scalar>;
+  Factors factors[width];
+  find_factors(patches, way, state.upper, x, stage, factors);
+  if (!patches.has(place, 0)) return;
   if (way.quantize.scale && place.row % way.tile_rows == 0) {
     float *scale = way.quantize.scale + divide(place.row, way.tile_rows) * way.tiles_across + place.column;
 #pragma unroll
     for (int k = 0; k < width; k++) scale[k] = factors[k].scale;
   }
+  bool rare = false;
 #pragma unroll
-  for (int j = 0; j < ROWS; j++) {
-    if (place.row + j >= plan.rows) break;
-    quantize_vector<Scalar, STOCHASTIC>(way.quantize, factors, x[j], (place.row + j) * plan.columns + place.column);
+  for (int k = 0; k < width; k++) rare = rare || is_rare(factors[k]);
+  stage.put(x);
+#pragma unroll 1
+  for (int j = 0; j < ROWS && patches.has(place, j); j++) {
+    const uint4 vector = stage.vector[j][threadIdx.x % WARP];
+    quantize_vector<Scalar, ROUNDING>(way.quantize, factors, rare, state.random, vector, patches.element(place, j));
   }
 }
 
@@ -354,53 +251,107 @@ __device__ inline UpperScale upper_of_way(const WayPlan &way) {
   return upper_scale(&way.quantize.rule, float_from_bits(magnitude < infinity_bits ? magnitude : nan_bits));
 }
 
-template <typename Scalar, bool STOCHASTIC>
-__global__ void __launch_bounds__(BLOCK, 2) quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
-  __shared__ UpperScale upper[WAYS_MOST];
+__device__ inline RandomSource random_of_way(const WayPlan &way) {
+  RandomSource source = way.quantize.random;
+  const uint32_t *live = way.live_random;
+  if (!live) return source;
+  source.seed = live[0] | (uint64_t)live[1] << 32;
+  source.offset += live[2] | (uint64_t)live[3] << 32;
+  return source;
+}
+
+template <typename Scalar, Rounding ROUNDING>
+__global__ void __launch_bounds__(BLOCK, 3) quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
+  __shared__ WayState states[WAYS_MOST];
+  __shared__ Stage stages[WARPS];
   bool measured = false;
   for (int i = 0; i < plan.count; i++) {
     const UpperScale own = upper_of_way(plan.way[i]);
     measured = measured || plan.way[i].maxima;
     __syncthreads(); /* before whole_maximum writes its words again */
-    if (threadIdx.x == 0) upper[i] = own;
+    if (threadIdx.x == 0) states[i] = {own, random_of_way(plan.way[i])};
   }
   __syncthreads();
-  const Patches<Scalar> patches(plan);
-  const int64_t step = (int64_t)gridDim.x * (BLOCK / WARP);
-  for (int64_t i = (int64_t)blockIdx.x * (BLOCK / WARP) + threadIdx.x / WARP; i < patches.count; i += step) {
+  Stage &stage = stages[threadIdx.x / WARP];
+  const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
+  const int64_t count = patches.count(), step = (int64_t)gridDim.x * WARPS;
+  for (int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP; i < count; i += step) {
     /* After a pass over the whole tensor its end is still in the cache. */
-    const Place place = patches.at(measured ? patches.count - 1 - i : i, plan.down);
+    const Place place = patches.at(measured ? count - 1 - i : i);
     /* The second time a patch comes from the first-level cache, which costs less than as many registers. */
 #pragma unroll 1
     for (int w = 0; w < plan.count; w++) {
       const WayPlan &way = plan.way[w];
       uint4 x[ROWS];
-      load<Scalar>(plan, place, x);
-      transform<Scalar>(plan, way.hadamard, place, x);
+      patches.load(plan.x, place, x);
+      transform(patches, way.hadamard, place, x);
       if (way.tile_columns == 1) {
-        quantize_columns<Scalar, STOCHASTIC>(plan, way, upper[w], place, x);
+        quantize_columns<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
       } else {
-        quantize_tiles<Scalar, STOCHASTIC>(plan, way, upper[w], place, x);
+        quantize_tiles<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
       }
     }
   }
 }
 
+template <typename Scalar> __device__ inline void add_rows(const uint4 (&x)[ROWS], float (&sum)[vector_width<Scalar>]) {
+#pragma unroll
+  for (int j = 0; j < ROWS; j++) {
+    float value[vector_width<Scalar>];
+    unpack<Scalar>(x[j], value);
+#pragma unroll
+    for (int k = 0; k < vector_width<Scalar>; k++) sum[k] += value[k];
+  }
+}
+
+/* A thread block's sums of columns become a row of `partials`. */
 template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK, 2) measure_ways_kernel(const __grid_constant__ WaysPlan plan) {
+__device__ inline void write_sums(const Patches<Scalar> &patches, const Place &place,
+                                  float (&sum)[vector_width<Scalar>], float *partials) {
+  constexpr int width = vector_width<Scalar>;
+  __shared__ float shared[WARPS][WARP * width];
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+    for (int step = patches.beside; step < WARP; step *= 2) sum[k] += shuffle_xor(sum[k], step);
+    shared[threadIdx.x / WARP][place.across * width + k] = sum[k]; /* the same of all lanes below one another */
+  }
+  __syncthreads();
+  const int64_t first = place.column - place.across * width;
+  for (int i = threadIdx.x; i < patches.beside * width && first + i < patches.columns; i += BLOCK) {
+    float total = shared[0][i];
+    for (int warp = 1; warp < WARPS; warp++) total += shared[warp][i];
+    partials[first + i] = total;
+  }
+}
+
+/* A thread block keeps to a column of patches, of which its warps take every so manyth. */
+template <typename Scalar, bool SUM>
+__global__ void __launch_bounds__(BLOCK, 3) measure_ways_kernel(const __grid_constant__ WaysPlan plan) {
+  constexpr int width = vector_width<Scalar>;
   uint32_t largest[WAYS_MOST] = {};
-  const Patches<Scalar> patches(plan);
-  const int64_t step = (int64_t)gridDim.x * (BLOCK / WARP);
-  for (int64_t i = (int64_t)blockIdx.x * (BLOCK / WARP) + threadIdx.x / WARP; i < patches.count; i += step) {
-    const Place place = patches.at(i, plan.down);
-#pragma unroll
-    for (int w = 0; w < WAYS_MOST; w++) {
-      if (w >= plan.count || !plan.way[w].measures) continue;
+  float sum[width] = {};
+  const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
+  const int64_t group = blockIdx.x / patches.across, column = blockIdx.x - group * patches.across;
+  const int64_t groups = gridDim.x / patches.across;
+  for (int64_t row = group * WARPS + threadIdx.x / WARP; row < patches.below; row += groups * WARPS) {
+    const Place place = patches.at(row, column);
+    bool summed = false;
+#pragma unroll 1
+    for (int w = 0; w < plan.count; w++) {
+      if (!plan.way[w].measures) continue;
       uint4 x[ROWS];
-      load<Scalar>(plan, place, x);
-      transform<Scalar>(plan, plan.way[w].hadamard, place, x);
+      patches.load(plan.x, place, x);
+      if (SUM && !summed) add_rows<Scalar>(x, sum);
+      summed = true;
+      transform(patches, plan.way[w].hadamard, place, x);
+      uint32_t of_patch = 0;
 #pragma unroll
-      for (int j = 0; j < ROWS; j++) largest[w] = raise<Scalar>(largest[w], x[j]);
+      for (int j = 0; j < ROWS; j++) of_patch = raise<Scalar>(of_patch, x[j]);
+      if (w == 0) {
+        largest[0] = raise<Scalar>(largest[0], of_patch);
+      } else {
+        largest[1] = raise<Scalar>(largest[1], of_patch);
+      }
     }
   }
 #pragma unroll
@@ -409,18 +360,23 @@ __global__ void __launch_bounds__(BLOCK, 2) measure_ways_kernel(const __grid_con
       write_maximum<BLOCK>(plan.way[w].maxima, magnitude_bits(largest[w], Scalar()));
     }
   }
+  if (SUM) write_sums(patches, patches.at(0, column), sum, plan.partials + group * plan.columns);
 }
 
 /* --- launching --- */
 
-template <typename Scalar> int64_t thread_blocks(const WaysPlan &plan) {
-  return divide_up(Patches<Scalar>(plan).count, (int64_t)(BLOCK / WARP));
+template <typename Scalar, Rounding ROUNDING> cudaError_t run(Launch launch, const WaysPlan &plan) {
+  const auto kernel = quantize_ways_kernel<Scalar, ROUNDING>;
+  const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
+  const int grid = resident_grid((const void *)kernel, launch, BLOCK, divide_up(patches.count(), (int64_t)WARPS));
+  kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
+  return cudaGetLastError();
 }
 
-template <typename Scalar, bool STOCHASTIC> cudaError_t run(Launch launch, const WaysPlan &plan) {
-  const auto kernel = quantize_ways_kernel<Scalar, STOCHASTIC>;
-  const int grid = resident_grid((const void *)kernel, launch, BLOCK, thread_blocks<Scalar>(plan));
-  kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
+template <typename Scalar> cudaError_t run_measure(Launch launch, const WaysPlan &plan) {
+  const auto kernel = plan.partials ? measure_ways_kernel<Scalar, true> : measure_ways_kernel<Scalar, false>;
+  const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
+  kernel<<<(int)(patches.across * plan.groups), BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
 
@@ -429,20 +385,25 @@ template <typename Scalar, bool STOCHASTIC> cudaError_t run(Launch launch, const
 extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan) {
   return with_scalar(plan->dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
-    return plan->way[0].quantize.stochastic ? run<Scalar, true>(launch, *plan) : run<Scalar, false>(launch, *plan);
+    if (!plan->way[0].quantize.stochastic) return run<Scalar, NEAREST>(launch, *plan);
+    return plan->way[0].quantize.map ? run<Scalar, STOCHASTIC>(launch, *plan)
+                                     : run<Scalar, STOCHASTIC_CAST>(launch, *plan);
   });
 }
 
-extern "C" int measure_ways_grid(Launch launch, const WaysPlan *plan) {
+/* Groups for three thread blocks a multiprocessor, or fewer where there is no work for as many. */
+extern "C" int measure_ways_shape(Launch launch, WaysPlan *plan) {
   return with_scalar(plan->dtype, [&](auto scalar) {
-    using Scalar = decltype(scalar);
-    return resident_grid((const void *)measure_ways_kernel<Scalar>, launch, BLOCK, thread_blocks<Scalar>(*plan));
+    enum { BLOCKS_EACH = 3, LONGEST_CHAIN = 64 };
+    const Patches<decltype(scalar)> patches(plan->rows, plan->columns, plan->down);
+    const int64_t turns = divide_up(patches.below, (int64_t)WARPS);
+    const int64_t wanted = divide_up((int64_t)launch.multiprocessors * BLOCKS_EACH, patches.across);
+    const int64_t least = divide_up(turns, (int64_t)LONGEST_CHAIN), groups = wanted > least ? wanted : least;
+    plan->groups = (int)(groups < turns ? groups : turns);
+    return (int)(plan->groups * patches.across);
   });
 }
 
 extern "C" cudaError_t launch_measure_ways(Launch launch, const WaysPlan *plan) {
-  return with_scalar(plan->dtype, [&](auto scalar) {
-    measure_ways_kernel<decltype(scalar)><<<measure_ways_grid(launch, plan), BLOCK, 0, launch.stream>>>(*plan);
-    return cudaGetLastError();
-  });
+  return with_scalar(plan->dtype, [&](auto scalar) { return run_measure<decltype(scalar)>(launch, *plan); });
 }

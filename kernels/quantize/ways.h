@@ -8,13 +8,13 @@
 extern "C" {
 #endif
 
-enum { WAYS_MOST = 2, WAYS_ROWS = 8 };
+enum { WAYS_MOST = 2 };
 
 /* quantize: codes, values and scale of all of x, which has `grid` for hardware formats, too, and the format's largest number
  * as its limit; without divide, known_scale, magnitudes and rows' upper scales. What is quantized is x transformed, if
  * hadamard.length is not 0.
  *
- * Tiles have one row, and columns of whole vectors of 16 bytes, a power of two of them; or a multiple of WAYS_ROWS rows, a
+ * Tiles have one row, and columns of whole vectors of 16 bytes, a power of two of them; or a multiple of PATCH_ROWS rows, a
  * power of two, and either such columns or one. */
 typedef struct WayPlan {
   QuantizePlan quantize;
@@ -23,10 +23,11 @@ typedef struct WayPlan {
   int64_t tiles_across;
   uint32_t *maxima; /* with scales below one for the whole tensor: words whose maximum is its largest magnitude */
   int maxima_count;
-  bool measures; /* whether launch_measure_ways fills them */
+  const uint32_t *live_random; /* NULL, or a seed and an offset, in two words each, to which quantize.random counts */
+  bool measures;               /* whether launch_measure_ways fills them */
 } WayPlan;
 
-/* x begins at a multiple of 16 bytes, and so does each of its rows. A warp takes a patch of WAYS_ROWS · `down` rows and 32 /
+/* x begins at a multiple of 16 bytes, and so does each of its rows. A warp takes a patch of PATCH_ROWS · `down` rows and 32 /
  * `down` vectors of columns, of whole tiles and whole groups of transforms. */
 typedef struct WaysPlan {
   const void *x;
@@ -35,10 +36,12 @@ typedef struct WaysPlan {
   int down; /* a power of two */
   int count;
   WayPlan way[WAYS_MOST];
+  int groups;      /* of launch_measure_ways */
+  float *partials; /* room for `groups` rows of columns' sums, which that leaves; or NULL */
 } WaysPlan;
 
-/* Words that launch_measure_ways leaves for each way. */
-int measure_ways_grid(Launch launch, const WaysPlan *plan);
+/* Sets plan->groups. The words that launch_measure_ways leaves for each way. */
+int measure_ways_shape(Launch launch, WaysPlan *plan);
 cudaError_t launch_measure_ways(Launch launch, const WaysPlan *plan);
 cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan);
 

@@ -1,4 +1,6 @@
 /* Quantization in small blocks, of x or of its Hadamard transform, in one way or in two: what the kernel takes. */
+#include <string.h>
+
 #include "quantize/ways.h"
 #include "cuda/measure.h"
 #include "cuda/quantize/plan.h"
@@ -30,12 +32,12 @@ static bool shape_of(Shape *shape, const Tensor *x, const QuantizeWay *way) {
   /* A single row of tiles may as well be longer than the matrix. */
   if (shape->rows > 1 && shape->rows >= rows) {
     int64_t least = shape->rows;
-    shape->rows = WAYS_ROWS;
+    shape->rows = PATCH_ROWS;
     while (shape->rows < least) shape->rows *= 2;
   }
   if (shape->rows > 1) {
-    if (!is_power_of_two(shape->rows) || shape->rows < WAYS_ROWS) return false;
-    shape->below = shape->rows / WAYS_ROWS;
+    if (!is_power_of_two(shape->rows) || shape->rows < PATCH_ROWS) return false;
+    shape->below = shape->rows / PATCH_ROWS;
   }
   if (shape->columns > 1) {
     if (!is_power_of_two(shape->columns) || shape->columns < width) return false;
@@ -43,7 +45,7 @@ static bool shape_of(Shape *shape, const Tensor *x, const QuantizeWay *way) {
   }
   if (shape->rows == 1 && shape->columns == 1) return false;
   const HadamardRule *rule = &way->hadamard;
-  if (rule->length > 0 && rule->down) shape->below = larger(shape->below, rule->length / WAYS_ROWS);
+  if (rule->length > 0 && rule->down) shape->below = larger(shape->below, rule->length / PATCH_ROWS);
   if (rule->length > 0 && !rule->down) shape->beside = larger(shape->beside, rule->length / width);
   return true;
 }
@@ -114,6 +116,7 @@ static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, c
                     .tiles_across = divide_up(columns, shape.columns)};
   if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
   set_grid(&plan->quantize);
+  if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
   if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
   if (outputs->scale) plan->quantize.scale = tensor_data(outputs->scale);
   if (outputs->values) {
@@ -123,31 +126,40 @@ static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, c
   return true;
 }
 
-/* Of ways with scales below one for all of x: as x's writer noted it, or to be measured. */
-static bool find_maxima(WaysPlan *plan, Maxima maxima[QUANTIZE_WAYS], const CudaDevice *device, const Tensor *x,
-                        const QuantizeWay *ways) {
-  bool measuring = false;
+/* Where the largest magnitudes of ways with scales below one for all of x are to be: as x's writer noted them, or as they
+ * will be measured. */
+static bool plan_maxima(WaysPlan *plan, Maxima maxima[QUANTIZE_WAYS], const CudaDevice *device, const Tensor *x,
+                        const QuantizeWay *ways, bool *measuring) {
   for (int i = 0; i < plan->count; i++) {
     WayPlan *way = &plan->way[i];
     if (ways[i].upper == UPPER_NONE) continue;
     way->measures = way->hadamard.length > 0 || !cuda_known_maxima(x, &maxima[i]);
     if (way->measures) {
-      maxima[i].count = measure_ways_grid(device->launch, plan);
+      maxima[i].count = measure_ways_shape(device->launch, plan);
       if (!cuda_scratch(&maxima[i].words, device, maxima[i].count * (int64_t)sizeof *way->maxima)) return false;
+      *measuring = true;
     }
     way->maxima = tensor_data(&maxima[i].words);
     way->maxima_count = maxima[i].count;
-    measuring = measuring || way->measures;
   }
-  return !measuring || cuda_launched(device, launch_measure_ways(device->launch, plan), "absmax kernel");
+  return true;
 }
 
-static bool sum_columns(Tensor *column_sum, const CudaDevice *device, const Tensor *x) {
-  bool known = false;
-  if (!column_sum) return true;
-  if (!cuda_known_column_sums(device, column_sum, x, &known)) return false;
+/* The pass before the quantization, if there is one, brings the sums of columns. */
+static bool measure(WaysPlan *plan, Tensor *sum, const CudaDevice *device) {
+  Tensor partials = {0};
+  int64_t bytes = plan->groups * plan->columns * (int64_t)sizeof *plan->partials;
+  if (sum && !cuda_scratch(&partials, device, bytes)) return false;
+  plan->partials = sum ? tensor_data(&partials) : NULL;
+  bool done = cuda_launched(device, launch_measure_ways(device->launch, plan), "absmax kernel") &&
+              (!sum || cuda_finish_sum(device, sum, plan->partials, plan->groups, plan->columns));
+  tensor_release(&partials);
+  return done;
+}
+
+static bool sum_columns(Tensor *sum, const Tensor *x) {
   Tensor columns = tensor_as_transposed_matrix(x);
-  return known || cuda_reduce(REDUCE_SUM, 0, column_sum, &columns);
+  return !sum || cuda_reduce(REDUCE_SUM, 0, sum, &columns);
 }
 
 bool cuda_quantize_ways(Tensor *column_sum, const Tensor *x, const QuantizeWay *ways, int count) {
@@ -160,10 +172,14 @@ bool cuda_quantize_ways(Tensor *column_sum, const Tensor *x, const QuantizeWay *
                    .columns = columns,
                    .down = lanes_below(x, ways, count),
                    .count = count};
-  Maxima maxima[QUANTIZE_WAYS] = {{0}};
-  bool done = true;
+  Maxima maxima[QUANTIZE_WAYS];
+  memset(maxima, 0, sizeof maxima);
+  bool done = true, measuring = false, known = false;
   for (int i = 0; i < count; i++) done = done && describe(&plan.way[i], device, x, &ways[i]);
-  done = done && sum_columns(column_sum, device, x) && find_maxima(&plan, maxima, device, x, ways) &&
+  done = done && (!column_sum || cuda_known_column_sums(device, column_sum, x, &known)) &&
+         plan_maxima(&plan, maxima, device, x, ways, &measuring);
+  Tensor *sum = known ? NULL : column_sum;
+  done = done && (measuring ? measure(&plan, sum, device) : sum_columns(sum, x)) &&
          cuda_launched(device, launch_quantize_ways(device->launch, &plan), "quantize kernel");
   for (int i = 0; i < count; i++) tensor_release(&maxima[i].words);
   return done;
