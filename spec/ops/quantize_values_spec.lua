@@ -136,6 +136,31 @@ support.each_device(function(device)
       end
     end)
 
+    if device ~= "cpu" then
+      it("draws the numbers that come next at every replay of a graph", function()
+        local one, other = way(1, 16, stochastic(nvfp4)), way(16, 1, stochastic(nvfp4), 16, true, signs)
+        local x = matrix(64, 96, "bf16"):to(device)
+        for _, format in ipairs {"e2m1", "e4m3"} do
+          local function both()
+            local first = core.quantize(x, quantizer(format, one), "values")
+            return first, core.quantize_values(x, nil, nil, quantizer(format, one), nil, nil, nil,
+              quantizer(format, other), 16, true, signs)
+          end
+          local graph = fp8.cuda.graph(both, device)
+          fp8.manual_seed(5)
+          local expected = {}
+          for i = 1, 3 do expected[i] = {both()} end
+          local after = fp8.rand(1)
+          fp8.manual_seed(5)
+          for i = 1, 3 do
+            local values = {graph()}
+            for k = 1, 3 do same(values[k], expected[i][k]) end
+          end
+          support.equal(fp8.rand(1), after)
+        end
+      end)
+    end
+
     it("takes views, other dimensions and tensors without elements", function()
       local made = quantizer("e2m1", way(1, 16, mx))
       local x = fp8.randn(3, 8, 32, {device = device})

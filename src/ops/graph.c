@@ -70,7 +70,10 @@ void op_graph_release(Graph *graph) {
 bool op_graph_replay(Graph *graph) {
   if (!graph->work) return error_set("this graph has not been captured");
   if (capture_open()) return error_set("a graph can't be replayed while another one is captured");
+  CaptureRandom *random = capture_random(graph->capture);
+  if (!op_store_live_random(random)) return false;
   if (!backend_of(graph->device)->graph_launch(graph->device.index, graph->work)) return false;
+  op_draw_live_random(random);
   capture_replayed(graph->capture);
   return true;
 }

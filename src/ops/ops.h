@@ -91,6 +91,12 @@ RandomSource op_next_random(int64_t words);
 /* Fails while a graph is captured, whose replays would draw the same numbers over and over. To be asked first: a draw
  * then makes the end of the capture fail. */
 bool op_check_random(void);
+/* The same, for work that reads where its numbers begin when it runs: in a graph they are new ones at every replay. *live is
+ * NULL, or holds a seed and an offset to which *source counts. */
+bool op_next_live_random(RandomSource *source, const Tensor **live, Device device, int64_t words);
+/* Before a replay: writes where its numbers begin; and after it: they have been drawn. */
+bool op_store_live_random(CaptureRandom *random);
+void op_draw_live_random(const CaptureRandom *random);
 /* The draw's source is the generator's next. */
 bool op_random(Tensor *out, DType dtype, Device device, int rank, const int64_t *size, RandomDraw draw);
 

@@ -17,6 +17,31 @@ RandomSource op_next_random(int64_t words) {
   return source;
 }
 
+bool op_next_live_random(RandomSource *source, const Tensor **live, Device device, int64_t words) {
+  const int64_t fields = UPDATE_FIELDS;
+  Capture *capture = capture_open();
+  *live = NULL;
+  if (!capture || !capture_owns(device)) {
+    *source = op_next_random(words);
+    return true;
+  }
+  CaptureRandom *random = capture_random(capture);
+  if (!random->live.storage && !op_create_lasting(&random->live, DTYPE_F32, device, 1, &fields)) return false;
+  *source = (RandomSource){.seed = 0, .offset = random->blocks};
+  *live = &random->live;
+  random->blocks += ((uint64_t)words + 3) / 4;
+  return true;
+}
+
+bool op_store_live_random(CaptureRandom *random) {
+  const RandomSource *generator = &context_now->generator;
+  uint32_t words[UPDATE_FIELDS] = {(uint32_t)generator->seed, (uint32_t)(generator->seed >> 32),
+                                   (uint32_t)generator->offset, (uint32_t)(generator->offset >> 32)};
+  return random->blocks == 0 || backend_for(&random->live)->store_words(&random->live, words);
+}
+
+void op_draw_live_random(const CaptureRandom *random) { context_now->generator.offset += random->blocks; }
+
 /* The whole numbers that a dtype holds without gaps, for those that integers can be drawn in. */
 static void whole_range(DType dtype, int64_t *low, int64_t *high) {
   switch (dtype) {

@@ -21,6 +21,7 @@ struct Capture {
   Storage *first; /* of those in the arena */
   Use *uses;
   int use_count, use_room;
+  CaptureRandom random;
 };
 
 Capture *capture_open(void) { return context_now->capture; }
@@ -82,7 +83,10 @@ void capture_replayed(Capture *capture) {
   for (Storage *storage = capture->first; storage; storage = storage->next_in_capture) storage->version++;
 }
 
+CaptureRandom *capture_random(Capture *capture) { return &capture->random; }
+
 void capture_release(Capture *capture) {
+  tensor_release(&capture->random.live);
   for (int i = 0; i < capture->use_count; i++) storage_release(capture->uses[i].storage);
   capture->use_count = 0;
   drop_reference(capture);

@@ -9,6 +9,7 @@
 #ifndef FP8_CORE_CAPTURE_H
 #define FP8_CORE_CAPTURE_H
 
+#include "core/random.h"
 #include "core/tensor.h"
 
 typedef struct Capture Capture;
@@ -27,6 +28,15 @@ void capture_spoil(const char *reason);
 void capture_replayed(Capture *capture);
 /* Drops what the graph keeps; its memory stays until the last storage in it is released. */
 void capture_release(Capture *capture);
+
+/* Random numbers of a graph's work, which are new ones at every replay: where they begin is on the device, and written
+ * there before each. */
+typedef struct CaptureRandom {
+  Tensor live;     /* without storage until something is drawn */
+  uint64_t blocks; /* that are drawn at a replay (core/random.h) */
+} CaptureRandom;
+
+CaptureRandom *capture_random(Capture *capture);
 
 /* Counts up at every begin and end of the context's. What was derived from a tensor's contents at another count is no
  * good now: before the end it would miss in the graph, and after it nothing has been computed yet. */

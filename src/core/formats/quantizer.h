@@ -35,6 +35,7 @@ typedef struct Quantizer {
   bool divide;
   bool stochastic;
   RandomSource random;
+  const Tensor *live_random; /* NULL, or f32 with four words, of a seed and an offset: `random` counts from there */
   const Tensor *known_scale; /* the scales of an earlier quantization of x, f32, to be used again; else NULL */
 } Quantizer;
 

@@ -69,7 +69,7 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
   }
   Quantizer quantizer;
   QuantizeOutputs targets;
-  if (!check_quantize_outputs(outputs, x, options) || !make_quantizer(&quantizer, x, options)) return false;
+  if (!check_quantize_outputs(outputs, x, options) || !make_drawing_quantizer(&quantizer, x, options)) return false;
   Tensor input = {0}, known = {0}, created[QUANTIZE_OUTPUTS] = {{0}};
   bool done = op_contiguous(&input, x) && create_quantize_outputs(created, &targets, outputs, x, &quantizer, options);
   if (done && options->known_scale) {
@@ -77,10 +77,9 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
            op_contiguous(&known, options->known_scale);
     quantizer.known_scale = &known;
   }
-  if (done && quantizer.stochastic) quantizer.random = op_next_random(tensor_count(x));
   QuantizeWay way = {.outputs = targets, .quantizer = quantizer, .upper = options->upper};
   way.outputs.column_sum = NULL;
-  done = done && quantize_way(targets.column_sum, &input, &way);
+  done = done && draw_for_way(&way, &input) && quantize_way(targets.column_sum, &input, &way);
   tensor_release(&input);
   tensor_release(&known);
   return hand_over_quantized(outputs, created, done);

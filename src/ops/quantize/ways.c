@@ -30,6 +30,18 @@ static bool quantize_in_steps(Tensor *column_sum, const Tensor *x, const Quantiz
   return done;
 }
 
+bool draw_for_way(QuantizeWay *way, const Tensor *x) {
+  Quantizer *quantizer = &way->quantizer;
+  int64_t count = tensor_count(x);
+  if (!quantizer->stochastic) return true;
+  if (takes(backend_for(x), x, way, 1)) {
+    return op_next_live_random(&quantizer->random, &quantizer->live_random, tensor_device(x), count);
+  }
+  if (!op_check_random()) return false;
+  quantizer->random = op_next_random(count);
+  return true;
+}
+
 bool quantize_way(Tensor *column_sum, const Tensor *x, const QuantizeWay *way) {
   const Backend *backend = backend_for(x);
   if (takes(backend, x, way, 1)) return backend->quantize_ways(column_sum, x, way, 1);
@@ -48,7 +60,7 @@ bool op_quantize_values(Tensor *const values[], Tensor *column_sum, const Tensor
     ways[i] = (QuantizeWay){
         .outputs.values = &created[i], .upper = options[i].quantize.upper, .hadamard = options[i].hadamard};
     if (!check_quantize_outputs(&wanted, x, &options[i].quantize) ||
-        !make_quantizer(&ways[i].quantizer, x, &options[i].quantize)) {
+        !make_drawing_quantizer(&ways[i].quantizer, x, &options[i].quantize)) {
       return false;
     }
   }
@@ -56,8 +68,8 @@ bool op_quantize_values(Tensor *const values[], Tensor *column_sum, const Tensor
               (!column_sum || tensor_create(&created[SUM], options->quantize.sum_dtype, tensor_device(x), 1, &columns));
   for (int i = 0; i < count; i++) {
     done = done && tensor_create_like(&created[i], x, options->quantize.dtype);
-    if (done && ways[i].quantizer.stochastic) ways[i].quantizer.random = op_next_random(tensor_count(x));
   }
+  for (int i = 0; i < count; i++) done = done && draw_for_way(&ways[i], &input);
   Tensor *sum = column_sum ? &created[SUM] : NULL;
   if (done && count > 1 && takes(backend, &input, ways, count)) {
     done = backend->quantize_ways(sum, &input, ways, count);

@@ -78,7 +78,7 @@ static bool blocks_of_rows(Quantizer *quantizer, const Tensor *x) {
   return columns % quantizer->blocksize == 0;
 }
 
-bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options) {
+bool make_drawing_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options) {
   Blocks blocks = options->blocks;
   *quantizer = (Quantizer){.divide = options->format.map && blocks.length == 0 && blocks.rows == 0,
                            .rule = rule_of(options),
@@ -87,8 +87,11 @@ bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions
   if (options->upper == UPPER_ROW && !blocks_of_rows(quantizer, x)) {
     return error_set("a second scale for each row needs blocks that lie in one row each");
   }
-  if (!compile_format(quantizer, options->format)) return false;
-  return !options->stochastic || op_check_random();
+  return compile_format(quantizer, options->format);
+}
+
+bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options) {
+  return make_drawing_quantizer(quantizer, x, options) && (!options->stochastic || op_check_random());
 }
 
 bool measure_upper_scales(Tensor *upper, const Tensor *x, UpperLevel level) {

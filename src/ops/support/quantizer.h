@@ -7,12 +7,16 @@
 /* Of x, whose format, blocks and roundings the options say; draws random numbers for a stochastic one. The whole-tensor
  * form of a map divides by absmax, as bitsandbytes' quantize does. */
 bool make_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options);
+/* The same, for what draws its random numbers by draw_for_way: in a graph, too. */
+bool make_drawing_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options);
 
 /* The absmax of all of a contiguous x, or of each row: what is above scales in E4M3. */
 bool measure_upper_scales(Tensor *upper, const Tensor *x, UpperLevel level);
 
 /* One quantization of x, contiguous, by the fastest way that its backend has; `column_sum`, or NULL, as in QuantizeOutputs
- * (quantize/ways.c). */
+ * (quantize/ways.c); after draw_for_way, if it is stochastic, which fails in a graph where the kernel does not read where
+ * random numbers begin. */
+bool draw_for_way(QuantizeWay *way, const Tensor *x);
 bool quantize_way(Tensor *column_sum, const Tensor *x, const QuantizeWay *way);
 
 /* How many scales there are: one for a whole tensor, an empty one too. */
