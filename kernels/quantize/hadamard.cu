@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(BLOCK, 3) transform_kernel(const __grid_consta
     const Place place = patches.at(i);
     uint4 x[ROWS];
     patches.load(plan.x, place, x);
-    transform(patches, plan.rule, place, x);
+    transform(patches, plan.rule, plan.rule.negative, place, x);
     Scalar *to = static_cast<Scalar *>(plan.out) + patches.element(place, 0);
 #pragma unroll
     for (int j = 0; j < ROWS; j++) {

@@ -79,8 +79,8 @@ template <typename Scalar> __device__ inline uint32_t pack_elements(const float 
 /* --- transforms of whole groups; what they leave stays as it is --- */
 
 /* Signs of the elements of a group from number `first`, a multiple of 4, on, as bits. */
-__device__ inline uint32_t signs_from(const HadamardRule &rule, int first) {
-  return rule.negative[first / 32] >> first % 32;
+__device__ inline uint32_t signs_from(const uint32_t *negative, int first) {
+  return negative[first / 32] >> first % 32;
 }
 
 /* Sums and differences of a list's elements 1, 2, 4 … apart. */
@@ -104,13 +104,13 @@ __device__ inline float add_or_subtract(float value, int step) {
 }
 
 template <typename Scalar>
-__device__ inline void transform_down(const Patches<Scalar> &patches, const HadamardRule &rule, const Place &place,
-                                      uint4 (&x)[ROWS]) {
+__device__ inline void transform_down(const Patches<Scalar> &patches, const HadamardRule &rule,
+                                      const uint32_t *negative, const Place &place, uint4 (&x)[ROWS]) {
   constexpr int each = elements<Scalar>;
   const float factor = hadamard_factor(rule.length);
   const int first = (int)(place.row & (rule.length - 1)), end = rule.length / ROWS * patches.beside;
   const bool whole = place.row - first + rule.length <= patches.rows;
-  const uint32_t signs = signs_from(rule, first);
+  const uint32_t signs = signs_from(negative, first);
 #pragma unroll
   for (int w = 0; w < WORDS; w++) {
     float value[each][ROWS];
@@ -142,13 +142,13 @@ __device__ inline void transform_down(const Patches<Scalar> &patches, const Hada
 }
 
 template <typename Scalar>
-__device__ inline void transform_across(const Patches<Scalar> &patches, const HadamardRule &rule, const Place &place,
-                                        uint4 (&x)[ROWS]) {
+__device__ inline void transform_across(const Patches<Scalar> &patches, const HadamardRule &rule,
+                                        const uint32_t *negative, const Place &place, uint4 (&x)[ROWS]) {
   constexpr int width = vector_width<Scalar>, each = elements<Scalar>;
   const float factor = hadamard_factor(rule.length);
   const int first = (int)(place.column & (rule.length - 1)), end = rule.length / width;
   const bool whole = place.column - first + rule.length <= patches.columns;
-  const uint32_t signs = signs_from(rule, first);
+  const uint32_t signs = signs_from(negative, first);
 #pragma unroll
   for (int j = 0; j < ROWS; j++) {
     uint4 vector = x[j];
@@ -170,15 +170,15 @@ __device__ inline void transform_across(const Patches<Scalar> &patches, const Ha
   }
 }
 
-/* Nothing, if the rule's length is 0. Patches have whole groups. */
+/* Nothing, if the rule's length is 0. Patches have whole groups. `negative`: the rule's signs. */
 template <typename Scalar>
-__device__ inline void transform(const Patches<Scalar> &patches, const HadamardRule &rule, const Place &place,
-                                 uint4 (&x)[ROWS]) {
+__device__ inline void transform(const Patches<Scalar> &patches, const HadamardRule &rule, const uint32_t *negative,
+                                 const Place &place, uint4 (&x)[ROWS]) {
   if (rule.length == 0) return;
   if (rule.down) {
-    transform_down(patches, rule, place, x);
+    transform_down(patches, rule, negative, place, x);
   } else {
-    transform_across(patches, rule, place, x);
+    transform_across(patches, rule, negative, place, x);
   }
 }
 

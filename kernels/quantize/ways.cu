@@ -139,6 +139,7 @@ __device__ inline void quantize_vector(const QuantizePlan &plan, const Factors (
 struct WayState {
   UpperScale upper;
   RandomSource random;
+  uint32_t negative[HADAMARD_MOST / 32];
 };
 
 __device__ inline uint32_t largest_of(uint32_t magnitude, int first, int end) {
@@ -251,13 +252,22 @@ __device__ inline UpperScale upper_of_way(const WayPlan &way) {
   return upper_scale(&way.quantize.rule, float_from_bits(magnitude < infinity_bits ? magnitude : nan_bits));
 }
 
-__device__ inline RandomSource random_of_way(const WayPlan &way) {
-  RandomSource source = way.quantize.random;
+/* A source that counts from what is in memory, if there is such. */
+__device__ inline RandomSource live_source(const WayPlan &way, RandomSource source) {
   const uint32_t *live = way.live_random;
   if (!live) return source;
   source.seed = live[0] | (uint64_t)live[1] << 32;
   source.offset += live[2] | (uint64_t)live[3] << 32;
   return source;
+}
+
+__device__ inline void find_signs(const WayPlan &way, uint32_t (&negative)[HADAMARD_MOST / 32]) {
+  RandomBlock drawn;
+  if (way.hadamard.drawn > 0) drawn = random_block(live_source(way, {0, way.hadamard.drawn - 1}), 0);
+#pragma unroll
+  for (int i = 0; i < HADAMARD_MOST / 32; i++) {
+    negative[i] = way.hadamard.drawn > 0 ? drawn.word[i] : way.hadamard.negative[i];
+  }
 }
 
 template <typename Scalar, Rounding ROUNDING>
@@ -269,7 +279,10 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_ways_kernel(const __grid_co
     const UpperScale own = upper_of_way(plan.way[i]);
     measured = measured || plan.way[i].maxima;
     __syncthreads(); /* before whole_maximum writes its words again */
-    if (threadIdx.x == 0) states[i] = {own, random_of_way(plan.way[i])};
+    if (threadIdx.x > 0) continue;
+    states[i].upper = own;
+    states[i].random = live_source(plan.way[i], plan.way[i].quantize.random);
+    find_signs(plan.way[i], states[i].negative);
   }
   __syncthreads();
   Stage &stage = stages[threadIdx.x / WARP];
@@ -284,7 +297,7 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_ways_kernel(const __grid_co
       const WayPlan &way = plan.way[w];
       uint4 x[ROWS];
       patches.load(plan.x, place, x);
-      transform(patches, way.hadamard, place, x);
+      transform(patches, way.hadamard, states[w].negative, place, x);
       if (way.tile_columns == 1) {
         quantize_columns<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
       } else {
@@ -328,6 +341,9 @@ __device__ inline void write_sums(const Patches<Scalar> &patches, const Place &p
 template <typename Scalar, bool SUM>
 __global__ void __launch_bounds__(BLOCK, 3) measure_ways_kernel(const __grid_constant__ WaysPlan plan) {
   constexpr int width = vector_width<Scalar>;
+  __shared__ uint32_t negative[WAYS_MOST][HADAMARD_MOST / 32];
+  if (threadIdx.x < plan.count) find_signs(plan.way[threadIdx.x], negative[threadIdx.x]);
+  __syncthreads();
   uint32_t largest[WAYS_MOST] = {};
   float sum[width] = {};
   const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
@@ -343,7 +359,7 @@ __global__ void __launch_bounds__(BLOCK, 3) measure_ways_kernel(const __grid_con
       patches.load(plan.x, place, x);
       if (SUM && !summed) add_rows<Scalar>(x, sum);
       summed = true;
-      transform(patches, plan.way[w].hadamard, place, x);
+      transform(patches, plan.way[w].hadamard, negative[w], place, x);
       uint32_t of_patch = 0;
 #pragma unroll
       for (int j = 0; j < ROWS; j++) of_patch = raise<Scalar>(of_patch, x[j]);

@@ -159,6 +159,27 @@ support.each_device(function(device)
           support.equal(fp8.rand(1), after)
         end
       end)
+
+      it("draws signs at every replay of a graph", function()
+        local one, x = way(32, 1, stochastic(mx)), matrix(64, 96, "bf16"):to(device)
+        local made = quantizer("e2m1", one)
+        local function transformed()
+          local drawn = core.draw_signs(64)
+          return core.quantize_values(x, nil, nil, made, 64, true, drawn), core.quantize_values(x, nil, nil, made, 64,
+            false, drawn)
+        end
+        local graph = fp8.cuda.graph(transformed, device)
+        fp8.manual_seed(5)
+        local expected = {{transformed()}, {transformed()}}
+        fp8.manual_seed(5)
+        for i = 1, 2 do
+          local first, second = graph()
+          same(first, expected[i][1])
+          same(second, expected[i][2])
+        end
+        fails("are for quantizations in small blocks", core.quantize_values, x, nil, nil, made, 64, true, 1)
+        fails("are for quantizations in small blocks", core.hadamard, x, 64, true, 1)
+      end)
     end
 
     it("takes views, other dimensions and tensors without elements", function()

@@ -331,14 +331,18 @@ static int lfp8_quantize_both_ways(lua_State *L) {
   return finish(L, op_quantize_both_ways(&outputs, x, &along_rows, &along_columns), summing ? 5 : 4);
 }
 
-/* Arguments `first` … : length, down, signs or nil; signs is a text of as many + and -. */
+/* Arguments `first` … : length, down, signs or nil; signs is a text of as many + and -, or what draw_signs gave. */
 static HadamardRule check_hadamard(lua_State *L, int first) {
   double length = check_double(L, first);
   HadamardRule rule = {.length = (int)length, .down = lua_toboolean(L, first + 1)};
   if (length != 16 && length != 32 && length != 64 && length != 128) {
     argument_error(L, first, "16, 32, 64 or 128 expected, got %.14g", length);
   }
-  if (!lua_isnil(L, first + 2)) {
+  if (lua_type(L, first + 2) == LUA_TNUMBER) {
+    double drawn = lua_tonumber(L, first + 2);
+    if (!(drawn >= 1 && number_is_whole(drawn))) argument_error(L, first + 2, "these are no signs: %.14g", drawn);
+    rule.drawn = (uint64_t)drawn;
+  } else if (!lua_isnil(L, first + 2)) {
     size_t count = 0;
     const char *signs = luaL_checklstring(L, first + 2, &count);
     if ((int64_t)count != rule.length) {
@@ -356,6 +360,25 @@ static int lfp8_hadamard(lua_State *L) {
   const Tensor *x = check_tensor(L, 1);
   HadamardRule rule = check_hadamard(L, 2);
   return finish(L, op_hadamard(new_tensor(L), x, &rule), 1);
+}
+
+/* draw_signs(length) -> signs of a transform, drawn at random: a text, or while a graph is captured, in which they are drawn
+ * at every replay, a number that names them there */
+static int lfp8_draw_signs(lua_State *L) {
+  char text[HADAMARD_MOST];
+  double length = check_double(L, 1);
+  if (!(length >= 1 && length <= HADAMARD_MOST && number_is_whole(length))) {
+    argument_error(L, 1, "a length of at most %d expected, got %.14g", HADAMARD_MOST, length);
+  }
+  HadamardRule rule = {0};
+  if (!op_draw_signs(&rule)) return finish(L, false, 0);
+  if (rule.drawn > 0) {
+    lua_pushnumber(L, (double)rule.drawn);
+    return 1;
+  }
+  for (int i = 0; i < (int)length; i++) text[i] = rule.negative[i / 32] >> (i % 32) & 1 ? '-' : '+';
+  lua_pushlstring(L, text, (size_t)length);
+  return 1;
 }
 
 /* quantize_values(x, dtype or nil, dtype of sums or nil, quantizer, length or nil, down, signs[, quantizer, length, down,
@@ -391,6 +414,7 @@ const luaL_Reg quantize_functions[] = {
     {"dequantize", lfp8_dequantize},
     {"quantize_both_ways", lfp8_quantize_both_ways},
     {"quantize_values", lfp8_quantize_values},
+    {"draw_signs", lfp8_draw_signs},
     {"hadamard", lfp8_hadamard},
     {NULL, NULL},
 };

@@ -94,6 +94,8 @@ bool op_check_random(void);
 /* The same, for work that reads where its numbers begin when it runs: in a graph they are new ones at every replay. *live is
  * NULL, or holds a seed and an offset to which *source counts. */
 bool op_next_live_random(RandomSource *source, const Tensor **live, Device device, int64_t words);
+/* Draws a transform's signs: the bits of one random block. */
+bool op_draw_signs(HadamardRule *rule);
 /* Before a replay: writes where its numbers begin; and after it: they have been drawn. */
 bool op_store_live_random(CaptureRandom *random);
 void op_draw_live_random(const CaptureRandom *random);

@@ -1,4 +1,6 @@
 /* Random tensors, and the generator of a context. */
+#include <string.h>
+
 #include "core/context.h"
 #include "ops/support/support.h"
 
@@ -30,6 +32,20 @@ bool op_next_live_random(RandomSource *source, const Tensor **live, Device devic
   *source = (RandomSource){.seed = 0, .offset = random->blocks};
   *live = &random->live;
   random->blocks += ((uint64_t)words + 3) / 4;
+  return true;
+}
+
+bool op_draw_signs(HadamardRule *rule) {
+  RandomSource source;
+  const Tensor *live;
+  Device device = capture_open() ? capture_device(capture_open()) : (Device){0};
+  if (!op_next_live_random(&source, &live, device, HADAMARD_MOST / 32)) return false;
+  if (live) {
+    rule->drawn = source.offset + 1;
+    return true;
+  }
+  RandomBlock block = random_block(source, 0);
+  memcpy(rule->negative, block.word, sizeof rule->negative);
   return true;
 }
 

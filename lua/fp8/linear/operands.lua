@@ -78,12 +78,9 @@ local function values_of_function(x, operand, dtype)
   return values == x and share(x) or values
 end
 
---- Signs that are drawn for one product, as core.hadamard takes them; nil for an operand whose signs are not.
+--- Signs that are drawn for one product, as core.quantize_values takes them; nil for an operand whose signs are not.
 function operands.drawn_signs(operand)
-  if operand.signs ~= "step" then return nil end
-  local bits = core.totable(core.randint(0, 2, {operand.hadamard}, {dtype = "i32", device = "cpu"}))
-  for i, bit in ipairs(bits) do bits[i] = bit == 0 and "+" or "-" end
-  return table.concat(bits)
+  return operand.signs == "step" and core.draw_signs(operand.hadamard) or nil
 end
 
 -- `next_one` in place of `before`, which is freed unless it is x.

@@ -85,6 +85,8 @@ void capture_replayed(Capture *capture) {
 
 CaptureRandom *capture_random(Capture *capture) { return &capture->random; }
 
+Device capture_device(const Capture *capture) { return capture->device; }
+
 void capture_release(Capture *capture) {
   tensor_release(&capture->random.live);
   for (int i = 0; i < capture->use_count; i++) storage_release(capture->uses[i].storage);

@@ -37,6 +37,7 @@ typedef struct CaptureRandom {
 } CaptureRandom;
 
 CaptureRandom *capture_random(Capture *capture);
+Device capture_device(const Capture *capture);
 
 /* Counts up at every begin and end of the context's. What was derived from a tensor's contents at another count is no
  * good now: before the end it would miss in the graph, and after it nothing has been computed yet. */

@@ -19,6 +19,8 @@ typedef struct HadamardRule {
   int length;
   bool down;
   uint32_t negative[HADAMARD_MOST / 32]; /* bit i % 32 of word i / 32: whether s[i] is -1 */
+  uint64_t
+      drawn; /* not 0 in a graph where signs are drawn at every replay: they are the words of random block drawn - 1 */
 } HadamardRule;
 
 PORTABLE float hadamard_signed(const HadamardRule *rule, int i, float value) {

@@ -35,7 +35,9 @@ typedef struct Quantizer {
   bool divide;
   bool stochastic;
   RandomSource random;
-  const Tensor *live_random; /* NULL, or f32 with four words, of a seed and an offset: `random` counts from there */
+  const Tensor
+      *live_random; /* NULL, or f32 with four words, of a seed and an offset: `random` counts from there, and so do
+                              * signs of transforms that are drawn */
   const Tensor *known_scale; /* the scales of an earlier quantization of x, f32, to be used again; else NULL */
 } Quantizer;
 

@@ -30,9 +30,24 @@ static bool quantize_in_steps(Tensor *column_sum, const Tensor *x, const Quantiz
   return done;
 }
 
+const char no_drawn_signs[] = "signs of a transform that are drawn at every replay of a graph are for quantizations in "
+                              "small blocks, of the graph that is being captured";
+
+/* Signs that have been drawn for the open capture. */
+static bool find_drawn_signs(QuantizeWay *way, const Tensor *x) {
+  Capture *capture = capture_open();
+  if (way->hadamard.drawn == 0) return true;
+  if (!capture || way->hadamard.drawn > capture_random(capture)->blocks || !takes(backend_for(x), x, way, 1)) {
+    return error_set("%s", no_drawn_signs);
+  }
+  way->quantizer.live_random = &capture_random(capture)->live;
+  return true;
+}
+
 bool draw_for_way(QuantizeWay *way, const Tensor *x) {
   Quantizer *quantizer = &way->quantizer;
   int64_t count = tensor_count(x);
+  if (!find_drawn_signs(way, x)) return false;
   if (!quantizer->stochastic) return true;
   if (takes(backend_for(x), x, way, 1)) {
     return op_next_live_random(&quantizer->random, &quantizer->live_random, tensor_device(x), count);

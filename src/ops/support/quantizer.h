@@ -16,6 +16,7 @@ bool measure_upper_scales(Tensor *upper, const Tensor *x, UpperLevel level);
 /* One quantization of x, contiguous, by the fastest way that its backend has; `column_sum`, or NULL, as in QuantizeOutputs
  * (quantize/ways.c); after draw_for_way, if it is stochastic, which fails in a graph where the kernel does not read where
  * random numbers begin. */
+extern const char no_drawn_signs[];
 bool draw_for_way(QuantizeWay *way, const Tensor *x);
 bool quantize_way(Tensor *column_sum, const Tensor *x, const QuantizeWay *way);
 
