@@ -96,7 +96,8 @@ VECTORIZE static void codes_of_grid(uint8_t *restrict codes, const float *restri
 void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, float *scaled, int64_t start,
                   int n) {
   GridRounding rounding;
-  if (!grid_rounding(&rounding, quantizer) || (quantizer->stochastic && !quantizer->map)) {
+  bool casts = !quantizer->map && (codes || quantizer->stochastic);
+  if (!grid_rounding(&rounding, quantizer) || casts) {
     uint8_t buffer[CHUNK];
     if (!codes) codes = buffer;
     encode_scaled(quantizer, search, codes, scaled, start, n);
@@ -109,8 +110,7 @@ void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *cod
   } else {
     round_to_grid(scaled, &rounding, n);
   }
-  if (codes && quantizer->map) codes_of_grid(codes, scaled, &rounding.grid, n);
-  if (codes && !quantizer->map) store_floats(quantizer->format, codes, 0, n, scaled);
+  if (codes) codes_of_grid(codes, scaled, &rounding.grid, n);
 }
 
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude) {
