@@ -5,7 +5,7 @@ namespace {
 
 /* Vectors of x begin at multiples of 16 bytes. */
 template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK, 3) transform_kernel(const __grid_constant__ HadamardPlan plan, int down) {
+__global__ void __launch_bounds__(BLOCK, 6) transform_kernel(const __grid_constant__ HadamardPlan plan, int down) {
   const Patches<Scalar> patches(plan.rows, plan.columns, down);
   const int64_t count = patches.count(), step = global_threads() / WARP;
   for (int64_t i = global_thread() / WARP; i < count; i += step) {
@@ -14,9 +14,10 @@ __global__ void __launch_bounds__(BLOCK, 3) transform_kernel(const __grid_consta
     patches.load(plan.x, place, x);
     transform(patches, plan.rule, plan.rule.negative, place, x);
     Scalar *to = static_cast<Scalar *>(plan.out) + patches.element(place, 0);
+    const int have = patches.rows_of(place);
 #pragma unroll
     for (int j = 0; j < ROWS; j++) {
-      if (patches.has(place, j)) *reinterpret_cast<uint4 *>(to + j * plan.columns) = x[j];
+      if (j < have) *reinterpret_cast<uint4 *>(to + j * plan.columns) = x[j];
     }
   }
 }

@@ -157,9 +157,10 @@ template <int WIDTH> __device__ inline void random_words(RandomSource source, in
     const uint32_t low = i & 1 ? block.word[1] : block.word[0], high = i & 1 ? block.word[3] : block.word[2];
     word[0] = i & 2 ? high : low;
   } else {
+    source.offset += (uint64_t)i / 4;
 #pragma unroll
     for (int k = 0; k < WIDTH; k += 4) {
-      const RandomBlock block = random_block(source, (uint64_t)(i + k) / 4);
+      const RandomBlock block = random_block(source, k / 4);
 #pragma unroll
       for (int j = 0; j < 4 && k + j < WIDTH; j++) word[k + j] = block.word[j];
     }

@@ -10,7 +10,7 @@
 
 namespace {
 
-enum { BLOCK = 256, WARPS = BLOCK / WARP, ROWS = PATCH_ROWS, WORDS = 4 /* of a vector */ };
+enum { BLOCK = 128, WARPS = BLOCK / WARP, ROWS = PATCH_ROWS, WORDS = 4 /* of a vector */ };
 
 __device__ inline uint32_t &word_of(uint4 &vector, int i) {
   return i == 0 ? vector.x : i == 1 ? vector.y : i == 2 ? vector.z : vector.w;
@@ -49,16 +49,20 @@ template <typename Scalar> struct Patches {
     return at(row, patch - row * across);
   }
 
-  __device__ bool has(const Place &place, int j) const { return place.row + j < rows && place.column < columns; }
   __device__ int64_t element(const Place &place, int j) const { return (place.row + j) * columns + place.column; }
+  /* How many of the lane's rows exist; 0 beyond the last column. */
+  __device__ int rows_of(const Place &place) const {
+    return place.column < columns ? (int)max(min(rows - place.row, (int64_t)ROWS), (int64_t)0) : 0;
+  }
 
   /* What lies outside of the matrix is 0. */
   __device__ void load(const void *matrix, const Place &place, uint4 (&x)[ROWS]) const {
     const Scalar *from = static_cast<const Scalar *>(matrix) + element(place, 0);
+    const int have = rows_of(place);
 #pragma unroll
     for (int j = 0; j < ROWS; j++) {
       x[j] = make_uint4(0, 0, 0, 0);
-      if (has(place, j)) x[j] = *reinterpret_cast<const uint4 *>(from + j * columns);
+      if (j < have) x[j] = *reinterpret_cast<const uint4 *>(from + j * columns);
     }
   }
 };
@@ -97,10 +101,11 @@ template <int N> __device__ inline void add_and_subtract(float (&value)[N]) {
   }
 }
 
-/* The same of those of lanes `step` apart. */
-__device__ inline float add_or_subtract(float value, int step) {
+/* The same of those of lanes `step` apart, the sign bit being set in the second ones. */
+__device__ inline uint32_t sign_of_lane(int step) { return threadIdx.x & step ? 0x80000000u : 0; }
+__device__ inline float add_or_subtract(float value, int step, uint32_t sign) {
   const float other = shuffle_xor(value, step);
-  return threadIdx.x & step ? other - value : value + other;
+  return other + float_from_bits(float_to_bits(value) ^ sign);
 }
 
 template <typename Scalar>
@@ -125,10 +130,11 @@ __device__ inline void transform_down(const Patches<Scalar> &patches, const Hada
 #pragma unroll
     for (int k = 0; k < each; k++) add_and_subtract(value[k]);
     for (int step = patches.beside; step < end; step *= 2) {
+      const uint32_t sign = sign_of_lane(step);
 #pragma unroll
       for (int k = 0; k < each; k++) {
 #pragma unroll
-        for (int j = 0; j < ROWS; j++) value[k][j] = add_or_subtract(value[k][j], step);
+        for (int j = 0; j < ROWS; j++) value[k][j] = add_or_subtract(value[k][j], step, sign);
       }
     }
 #pragma unroll
@@ -161,8 +167,9 @@ __device__ inline void transform_across(const Patches<Scalar> &patches, const Ha
     unpack<Scalar>(vector, value);
     add_and_subtract(value);
     for (int step = 1; step < end; step *= 2) {
+      const uint32_t sign = sign_of_lane(step);
 #pragma unroll
-      for (int k = 0; k < width; k++) value[k] = add_or_subtract(value[k], step);
+      for (int k = 0; k < width; k++) value[k] = add_or_subtract(value[k], step, sign);
     }
 #pragma unroll
     for (int k = 0; k < width; k++) value[k] *= factor;

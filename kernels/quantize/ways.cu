@@ -11,21 +11,13 @@
 
 namespace {
 
-enum { MOST_WIDTH = 8 };
-
-/* What stays the same for a patch is in registers, and what its lanes quantize one vector after the other is in shared memory,
- * to each its own: loops over rows are not unrolled, or the instructions of a kernel would be more than the cache for them
- * holds. */
+/* What a warp's lanes quantize, one vector after the other, and the factors for that. Loops over rows are not unrolled, or
+ * the instructions of a kernel would be more than the cache for them holds. */
 struct Stage {
-  union {
-    uint4 vector[ROWS][WARP];
-    float2 factors[MOST_WIDTH][WARP]; /* while they are found */
-  };
-  __device__ void put(const uint4 (&x)[ROWS]) {
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) vector[j][threadIdx.x % WARP] = x[j];
-  }
+  uint4 vector[ROWS][WARP];
+  float2 factors[ROWS][WARP];
 };
+static_assert(vector_width<BFloat16> <= ROWS, "a factor for each row or column");
 
 /* --- scales --- */
 
@@ -147,48 +139,95 @@ __device__ inline uint32_t largest_of(uint32_t magnitude, int first, int end) {
   return magnitude;
 }
 
-/* Scales of rows' runs, or of tiles, of which x has the largest magnitudes. */
+/* Lanes that have the same tiles share the work of their factors: `count` of them, `step` apart. */
+struct Sharing {
+  int own, count, first; /* a lane's number among them, and the first lane */
+  __device__ Sharing(int among, int step) : own(threadIdx.x % WARP / step & (among - 1)), count(among) {
+    first = threadIdx.x % WARP - own * step;
+  }
+};
+
+/* The factors of the tiles with these magnitudes, to the first lane's place in the stage. */
+template <int N>
+__device__ inline void find_factors(const WayPlan &way, const UpperScale &upper, const Sharing &sharing,
+                                    const uint32_t (&magnitude)[N], Stage &stage) {
+  const int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int k = 0; k < N; k++) stage.factors[k][lane].x = float_from_bits(magnitude[k]);
+  __syncwarp();
+#pragma unroll 1
+  for (int k = sharing.own; k < N; k += sharing.count) {
+    const Factors found = factors_of(way.quantize, upper, float_to_bits(stage.factors[k][lane].x));
+    stage.factors[k][sharing.first] = make_float2(found.inverse, found.scale);
+  }
+  __syncwarp();
+}
+
+__device__ inline Factors factors_at(const Stage &stage, int k, const Sharing &sharing) {
+  const float2 found = stage.factors[k][sharing.first];
+  return {found.x, found.y};
+}
+
+/* The largest magnitudes of the runs of a lane's rows, or that of its tile as the only one. */
+template <typename Scalar>
+__device__ inline void measure_tiles(const Patches<Scalar> &patches, const WayPlan &way, int segment,
+                                     const uint4 (&x)[ROWS], uint32_t (&magnitude)[ROWS]) {
+  if (way.tile_rows == 1) {
+#pragma unroll
+    for (int j = 0; j < ROWS; j++) magnitude[j] = magnitude_bits(raise<Scalar>(0, x[j]), Scalar());
+    for (int step = 1; step < segment; step *= 2) {
+#pragma unroll
+      for (int j = 0; j < ROWS; j++) magnitude[j] = max(magnitude[j], shuffle_xor(magnitude[j], step));
+    }
+    return;
+  }
+  uint32_t whole = 0;
+#pragma unroll
+  for (int j = 0; j < ROWS; j++) whole = raise<Scalar>(whole, x[j]);
+  whole = largest_of(magnitude_bits(whole, Scalar()), 1, segment);
+  magnitude[0] = largest_of(whole, patches.beside, patches.beside * way.tile_rows / ROWS);
+#pragma unroll
+  for (int j = 1; j < ROWS; j++) magnitude[j] = 0;
+}
+
+/* Scales of rows' runs, or of tiles. */
 template <typename Scalar, Rounding ROUNDING>
 __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayPlan &way, const WayState &state,
                                       const Place &place, const uint4 (&x)[ROWS], Stage &stage) {
   const bool runs = way.tile_rows == 1;
-  const int segment = way.tile_columns / vector_width<Scalar>, lane = threadIdx.x % WARP;
-  uint32_t whole = 0;
-  if (!runs) {
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) whole = raise<Scalar>(whole, x[j]);
-    whole = largest_of(magnitude_bits(whole, Scalar()), 1, segment);
-    whole = largest_of(whole, patches.beside, patches.beside * way.tile_rows / ROWS);
+  const int segment = way.tile_columns / vector_width<Scalar>, have = patches.rows_of(place);
+  const Sharing sharing(runs ? segment : 1, 1);
+  uint32_t magnitude[ROWS];
+  measure_tiles(patches, way, segment, x, magnitude);
+  if (runs) {
+    find_factors(way, state.upper, sharing, magnitude, stage);
+  } else {
+    const uint32_t only[1] = {magnitude[0]};
+    find_factors(way, state.upper, sharing, only, stage);
   }
-  Factors factors[1];
-  stage.put(x);
+  if (way.quantize.scale && (place.across & (segment - 1)) == 0 && (place.row & (way.tile_rows - 1)) == 0) {
+    float *scale = way.quantize.scale + divide(place.row, way.tile_rows) * way.tiles_across +
+                   divide(place.column, way.tile_columns);
+    for (int j = 0; j < (runs ? have : min(have, 1)); j++)
+      scale[j * way.tiles_across] = stage.factors[j][sharing.first].y;
+  }
+  int64_t at = patches.element(place, 0);
 #pragma unroll 1
-  for (int j = 0; j < ROWS; j++) {
-    const uint4 vector = stage.vector[j][lane];
-    if (j == 0 || runs) {
-      const uint32_t magnitude =
-          runs ? largest_of(magnitude_bits(raise<Scalar>(0, vector), Scalar()), 1, segment) : whole;
-      factors[0] = factors_of(way.quantize, state.upper, magnitude);
-      const bool first = place.across % segment == 0 && (runs || place.row % way.tile_rows == 0);
-      if (way.quantize.scale && first && patches.has(place, j)) {
-        const int64_t tile_row = divide(place.row + j, way.tile_rows);
-        way.quantize.scale[tile_row * way.tiles_across + divide(place.column, way.tile_columns)] = factors[0].scale;
-      }
-    }
-    if (patches.has(place, j)) {
-      quantize_vector<Scalar, ROUNDING>(way.quantize, factors, is_rare(factors[0]), state.random, vector,
-                                        patches.element(place, j));
-    }
+  for (int j = 0; j < have; j++, at += patches.columns) {
+    const Factors factors[1] = {factors_at(stage, runs ? j : 0, sharing)};
+    quantize_vector<Scalar, ROUNDING>(way.quantize, factors, is_rare(factors[0]), state.random,
+                                      stage.vector[j][threadIdx.x % WARP], at);
   }
 }
 
-/* The factors of a lane's columns: the lanes that have the same runs of columns share the work. */
-template <typename Scalar>
-__device__ inline void find_factors(const Patches<Scalar> &patches, const WayPlan &way, const UpperScale &upper,
-                                    const uint4 (&x)[ROWS], Stage &stage, Factors (&factors)[vector_width<Scalar>]) {
+/* Scales of columns' runs. */
+template <typename Scalar, Rounding ROUNDING>
+__device__ inline void quantize_columns(const Patches<Scalar> &patches, const WayPlan &way, const WayState &state,
+                                        const Place &place, const uint4 (&x)[ROWS], Stage &stage) {
   constexpr int width = vector_width<Scalar>, each = elements<Scalar>;
-  const int lane = threadIdx.x % WARP, sharing = way.tile_rows / ROWS;
-  const int own = lane / patches.beside & (sharing - 1), first = lane - own * patches.beside;
+  const int have = patches.rows_of(place);
+  const Sharing sharing(way.tile_rows / ROWS, patches.beside);
+  uint32_t magnitude[width];
 #pragma unroll
   for (int w = 0; w < WORDS; w++) {
     uint32_t largest = 0;
@@ -197,49 +236,32 @@ __device__ inline void find_factors(const Patches<Scalar> &patches, const WayPla
       uint4 vector = x[j];
       largest = raise<Scalar>(largest, word_of(vector, w));
     }
-    for (int step = patches.beside; step < patches.beside * sharing; step *= 2) {
+    for (int step = patches.beside; step < patches.beside * sharing.count; step *= 2) {
       largest = raise<Scalar>(largest, shuffle_xor(largest, step));
     }
-    float magnitude[each];
-    unpack_elements(largest, Scalar(), magnitude);
+    float of_word[each];
+    unpack_elements(largest, Scalar(), of_word);
 #pragma unroll
-    for (int k = 0; k < each; k++) {
-      if (((w * each + k) & (sharing - 1)) == own) stage.factors[w * each + k][first].x = magnitude[k];
-    }
+    for (int k = 0; k < each; k++) magnitude[w * each + k] = float_to_bits(of_word[k]);
   }
-  __syncwarp();
-#pragma unroll 1
-  for (int k = own; k < width; k += sharing) {
-    const Factors found = factors_of(way.quantize, upper, float_to_bits(stage.factors[k][first].x));
-    stage.factors[k][first] = make_float2(found.inverse, found.scale);
-  }
-  __syncwarp();
-#pragma unroll
-  for (int k = 0; k < width; k++) factors[k] = {stage.factors[k][first].x, stage.factors[k][first].y};
-  __syncwarp(); /* before they are written again */
-}
-
-/* Scales of columns' runs. */
-template <typename Scalar, Rounding ROUNDING>
-__device__ inline void quantize_columns(const Patches<Scalar> &patches, const WayPlan &way, const WayState &state,
-                                        const Place &place, const uint4 (&x)[ROWS], Stage &stage) {
-  constexpr int width = vector_width<Scalar>;
+  find_factors(way, state.upper, sharing, magnitude, stage);
   Factors factors[width];
-  find_factors(patches, way, state.upper, x, stage, factors);
-  if (!patches.has(place, 0)) return;
-  if (way.quantize.scale && place.row % way.tile_rows == 0) {
+  bool rare = false;
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+    factors[k] = factors_at(stage, k, sharing);
+    rare = rare || is_rare(factors[k]);
+  }
+  if (way.quantize.scale && have > 0 && sharing.own == 0) {
     float *scale = way.quantize.scale + divide(place.row, way.tile_rows) * way.tiles_across + place.column;
 #pragma unroll
     for (int k = 0; k < width; k++) scale[k] = factors[k].scale;
   }
-  bool rare = false;
-#pragma unroll
-  for (int k = 0; k < width; k++) rare = rare || is_rare(factors[k]);
-  stage.put(x);
+  int64_t at = patches.element(place, 0);
 #pragma unroll 1
-  for (int j = 0; j < ROWS && patches.has(place, j); j++) {
-    const uint4 vector = stage.vector[j][threadIdx.x % WARP];
-    quantize_vector<Scalar, ROUNDING>(way.quantize, factors, rare, state.random, vector, patches.element(place, j));
+  for (int j = 0; j < have; j++, at += patches.columns) {
+    quantize_vector<Scalar, ROUNDING>(way.quantize, factors, rare, state.random, stage.vector[j][threadIdx.x % WARP],
+                                      at);
   }
 }
 
@@ -271,7 +293,7 @@ __device__ inline void find_signs(const WayPlan &way, uint32_t (&negative)[HADAM
 }
 
 template <typename Scalar, Rounding ROUNDING>
-__global__ void __launch_bounds__(BLOCK, 3) quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
+__global__ void __launch_bounds__(BLOCK, 6) quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
   __shared__ WayState states[WAYS_MOST];
   __shared__ Stage stages[WARPS];
   bool measured = false;
@@ -298,11 +320,14 @@ __global__ void __launch_bounds__(BLOCK, 3) quantize_ways_kernel(const __grid_co
       uint4 x[ROWS];
       patches.load(plan.x, place, x);
       transform(patches, way.hadamard, states[w].negative, place, x);
+#pragma unroll
+      for (int j = 0; j < ROWS; j++) stage.vector[j][threadIdx.x % WARP] = x[j];
       if (way.tile_columns == 1) {
         quantize_columns<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
       } else {
         quantize_tiles<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
       }
+      __syncwarp(); /* before factors are written again */
     }
   }
 }
@@ -339,7 +364,7 @@ __device__ inline void write_sums(const Patches<Scalar> &patches, const Place &p
 
 /* A thread block keeps to a column of patches, of which its warps take every so manyth. */
 template <typename Scalar, bool SUM>
-__global__ void __launch_bounds__(BLOCK, 3) measure_ways_kernel(const __grid_constant__ WaysPlan plan) {
+__global__ void __launch_bounds__(BLOCK, 6) measure_ways_kernel(const __grid_constant__ WaysPlan plan) {
   constexpr int width = vector_width<Scalar>;
   __shared__ uint32_t negative[WAYS_MOST][HADAMARD_MOST / 32];
   if (threadIdx.x < plan.count) find_signs(plan.way[threadIdx.x], negative[threadIdx.x]);
@@ -407,10 +432,10 @@ extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan)
   });
 }
 
-/* Groups for three thread blocks a multiprocessor, or fewer where there is no work for as many. */
+/* Groups for six thread blocks a multiprocessor, or fewer where there is no work for as many. */
 extern "C" int measure_ways_shape(Launch launch, WaysPlan *plan) {
   return with_scalar(plan->dtype, [&](auto scalar) {
-    enum { BLOCKS_EACH = 3, LONGEST_CHAIN = 64 };
+    enum { BLOCKS_EACH = 6, LONGEST_CHAIN = 64 };
     const Patches<decltype(scalar)> patches(plan->rows, plan->columns, plan->down);
     const int64_t turns = divide_up(patches.below, (int64_t)WARPS);
     const int64_t wanted = divide_up((int64_t)launch.multiprocessors * BLOCKS_EACH, patches.across);

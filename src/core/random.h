@@ -17,6 +17,19 @@ typedef struct RandomBlock {
   uint32_t word[4];
 } RandomBlock;
 
+/* a · b, in two words. */
+PORTABLE void random_product(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {
+#ifdef __CUDA_ARCH__
+  asm("{ .reg .u64 product; mul.wide.u32 product, %2, %3; mov.b64 {%0, %1}, product; }"
+      : "=r"(*low), "=r"(*high)
+      : "r"(a), "r"(b));
+#else
+  uint64_t product = (uint64_t)a * b;
+  *high = (uint32_t)(product >> 32);
+  *low = (uint32_t)product;
+#endif
+}
+
 /* Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), counter (counter, 0), key
  * seed. */
 PORTABLE RandomBlock random_block(RandomSource source, uint64_t block) {
@@ -24,14 +37,13 @@ PORTABLE RandomBlock random_block(RandomSource source, uint64_t block) {
   uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = 0, c3 = 0;
   uint32_t k0 = (uint32_t)source.seed, k1 = (uint32_t)(source.seed >> 32);
   for (int round = 0; round < 10; round++) {
-    uint64_t p0 = (uint64_t)0xD2511F53u * c0;
-    uint64_t p1 = (uint64_t)0xCD9E8D57u * c2;
-    uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-    uint32_t n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-    c1 = (uint32_t)p1;
-    c3 = (uint32_t)p0;
-    c0 = n0;
-    c2 = n2;
+    uint32_t high0, low0, high1, low1;
+    random_product(0xD2511F53u, c0, &high0, &low0);
+    random_product(0xCD9E8D57u, c2, &high1, &low1);
+    c0 = high1 ^ c1 ^ k0;
+    c2 = high0 ^ c3 ^ k1;
+    c1 = low1;
+    c3 = low0;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }

@@ -26,15 +26,22 @@ PORTABLE float grid_nearest(const FormatGrid *grid, float value) {
   return (value + large) - large;
 }
 
-/* As map_stochastic. In steps, a number is its nearest integer and a rest, which says how far it has gone from the step
- * below: both are exact, but for the sum that makes of a rest below 0 one from the step below, which map_stochastic rounds,
- * too. */
-PORTABLE float grid_stochastic(const FormatGrid *grid, float value, uint32_t random) {
+/* The whole number below a number that is not large: by a sum that has no bits for less than 1. */
+PORTABLE float grid_floor(float value) {
   const float large = 0x1.8p23f;
+#ifdef __CUDA_ARCH__
+  return __fadd_rd(value, large) - large;
+#else
+  float nearest = (value + large) - large;
+  return nearest > value ? nearest - 1.0f : nearest;
+#endif
+}
+
+/* As map_stochastic, where what has passed of a step is rounded once, too. */
+PORTABLE float grid_stochastic(const FormatGrid *grid, float value, uint32_t random) {
   uint32_t step_bits = grid_exponent_bits(grid, value) - ((uint32_t)grid->bits << 23);
   float step = float_from_bits(step_bits), inverse = float_from_bits((254u << 23) - step_bits);
-  float steps = value * inverse, nearest = (steps + large) - large, rest = steps - nearest;
-  float below = rest < 0 ? nearest - 1.0f : nearest, passed = rest < 0 ? rest + 1.0f : rest;
+  float steps = value * inverse, below = grid_floor(steps), passed = steps - below;
   return ((float)(random >> 8) * 0x1p-24f < passed ? below + 1.0f : below) * step;
 }
 
