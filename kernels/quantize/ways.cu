@@ -56,7 +56,7 @@ enum Rounding { NEAREST, STOCHASTIC, STOCHASTIC_CAST };
 
 /* A number without scale. */
 template <Rounding ROUNDING>
-__device__ inline float round_number(const QuantizePlan &plan, float value, uint32_t random) {
+__device__ inline float round_number(const QuantizePlan &plan, uint32_t sign, float value, uint32_t random) {
   const float limit = plan.rule.limit;
   value = fminf(fmaxf(value, -limit), limit);
   if (ROUNDING == STOCHASTIC) return grid_stochastic(&plan.grid, value, random);
@@ -65,8 +65,7 @@ __device__ inline float round_number(const QuantizePlan &plan, float value, uint
     const uint8_t code = float8_stochastic(value, random, plan.grid.bits, plan.grid.exponent, e4m3 ? 0x7E : 0x7B);
     return e4m3 ? e4m3_to_float(code) : e5m2_to_float(code);
   }
-  const uint32_t sign = plan.map ? 0 : float_to_bits(value) & 0x80000000u; /* that a 0 keeps */
-  return float_from_bits(float_to_bits(grid_nearest(&plan.grid, value)) | sign);
+  return float_from_bits(float_to_bits(grid_nearest(&plan.grid, value)) | (float_to_bits(value) & sign));
 }
 
 /* Of rounded numbers. */
@@ -92,10 +91,11 @@ __device__ inline void store_codes(const QuantizePlan &plan, const float (&value
 
 /* A vector, all of one scale or with one for each column. */
 template <typename Scalar, Rounding ROUNDING, int SCALES>
-__device__ inline void quantize_vector(const QuantizePlan &plan, const Factors (&factors)[SCALES], bool rare,
+__device__ inline void quantize_vector(const WayPlan &way, const Factors (&factors)[SCALES], bool rare,
                                        RandomSource source, const uint4 &raw, int64_t at) {
   constexpr int width = vector_width<Scalar>;
   constexpr bool each = SCALES > 1;
+  const QuantizePlan &plan = way.quantize;
   float value[width];
   uint32_t random[width];
   unpack<Scalar>(raw, value);
@@ -112,7 +112,7 @@ __device__ inline void quantize_vector(const QuantizePlan &plan, const Factors (
   }
 #pragma unroll
   for (int k = 0; k < width; k++) {
-    value[k] = round_number<ROUNDING>(plan, value[k], ROUNDING != NEAREST ? random[k] : 0);
+    value[k] = round_number<ROUNDING>(plan, way.sign, value[k], ROUNDING != NEAREST ? random[k] : 0);
   }
   if (plan.codes) store_codes(plan, value, factors, each, at);
   if (!plan.values) return;
@@ -215,7 +215,7 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
     const Factors factors[1] = {factors_at(stage, runs ? j : 0, sharing)};
-    quantize_vector<Scalar, ROUNDING>(way.quantize, factors, is_rare(factors[0]), state.random,
+    quantize_vector<Scalar, ROUNDING>(way, factors, is_rare(factors[0]), state.random,
                                       stage.vector[j][threadIdx.x % WARP], at);
   }
 }
@@ -260,8 +260,7 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
   int64_t at = patches.element(place, 0);
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
-    quantize_vector<Scalar, ROUNDING>(way.quantize, factors, rare, state.random, stage.vector[j][threadIdx.x % WARP],
-                                      at);
+    quantize_vector<Scalar, ROUNDING>(way, factors, rare, state.random, stage.vector[j][threadIdx.x % WARP], at);
   }
 }
 

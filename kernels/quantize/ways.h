@@ -18,6 +18,7 @@ enum { WAYS_MOST = 2 };
  * power of two, and either such columns or one. */
 typedef struct WayPlan {
   QuantizePlan quantize;
+  uint32_t sign; /* the bit that a number keeps which is rounded to 0: that of a hardware format */
   HadamardRule hadamard;
   int tile_rows, tile_columns;
   int64_t tiles_across;

@@ -1,9 +1,9 @@
 /* Quantization in small blocks, of x or of its Hadamard transform, in one way or in two: what the kernel takes. */
 #include <string.h>
 
-#include "quantize/ways.h"
 #include "cuda/measure.h"
 #include "cuda/quantize/plan.h"
+#include "quantize/ways.h"
 
 enum { LANES = 32, VECTOR = 16 };
 
@@ -116,6 +116,7 @@ static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, c
                     .tiles_across = divide_up(columns, shape.columns)};
   if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
   set_grid(&plan->quantize);
+  plan->sign = plan->quantize.map ? 0 : 0x80000000u;
   if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
   if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
   if (outputs->scale) plan->quantize.scale = tensor_data(outputs->scale);
