@@ -22,6 +22,14 @@ struct Place {
   int across;          /* of the lanes beside one another */
 };
 
+/* Sixteen bytes on their way to shared memory, or zeros; this thread has them after await_copies. */
+__device__ inline void start_copy(uint4 *to, const void *from, bool exists) {
+  const uint32_t address = (uint32_t)__cvta_generic_to_shared(to);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(exists ? 16 : 0)
+               : "memory");
+}
+__device__ inline void await_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 /* `down` lanes of a warp are below one another, `beside` beside one another. */
 template <typename Scalar> struct Patches {
   int64_t rows, columns; /* of the matrix, whose rows begin at multiples of 16 bytes */
@@ -63,6 +71,16 @@ template <typename Scalar> struct Patches {
     for (int j = 0; j < ROWS; j++) {
       x[j] = make_uint4(0, 0, 0, 0);
       if (j < have) x[j] = *reinterpret_cast<const uint4 *>(from + j * columns);
+    }
+  }
+
+  /* The same, to each lane's vectors in shared memory. */
+  __device__ void start_loading(const void *matrix, const Place &place, uint4 (&x)[ROWS][WARP]) const {
+    const int have = rows_of(place);
+    const Scalar *from = static_cast<const Scalar *>(matrix) + (have > 0 ? element(place, 0) : 0);
+#pragma unroll
+    for (int j = 0; j < ROWS; j++) {
+      start_copy(&x[j][threadIdx.x % WARP], j < have ? from + j * columns : from, j < have);
     }
   }
 };

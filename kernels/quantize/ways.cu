@@ -14,6 +14,7 @@ namespace {
 /* What a warp's lanes quantize, one vector after the other, and the factors for that. Loops over rows are not unrolled, or
  * the instructions of a kernel would be more than the cache for them holds. */
 struct Stage {
+  uint4 ahead[ROWS][WARP]; /* of the patch that comes, which is on its way while one is worked on */
   uint4 vector[ROWS][WARP];
   float2 factors[ROWS][WARP];
 };
@@ -292,7 +293,7 @@ __device__ inline void find_signs(const WayPlan &way, uint32_t (&negative)[HADAM
 }
 
 template <typename Scalar, Rounding ROUNDING>
-__global__ void __launch_bounds__(BLOCK, 6) quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
+__global__ void __launch_bounds__(BLOCK, 5) quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
   __shared__ WayState states[WAYS_MOST];
   __shared__ Stage stages[WARPS];
   bool measured = false;
@@ -309,18 +310,23 @@ __global__ void __launch_bounds__(BLOCK, 6) quantize_ways_kernel(const __grid_co
   Stage &stage = stages[threadIdx.x / WARP];
   const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
   const int64_t count = patches.count(), step = (int64_t)gridDim.x * WARPS;
-  for (int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP; i < count; i += step) {
-    /* After a pass over the whole tensor its end is still in the cache. */
-    const Place place = patches.at(measured ? count - 1 - i : i);
-    /* The second time a patch comes from the first-level cache, which costs less than as many registers. */
+  /* After a pass over the whole tensor its end is still in the cache. */
+  const auto place_of = [&](int64_t i) { return patches.at(measured ? count - 1 - i : i); };
+  int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+  if (i < count) patches.start_loading(plan.x, place_of(i), stage.ahead);
+  for (; i < count; i += step) {
+    const Place place = place_of(i);
+    await_copies();
 #pragma unroll 1
     for (int w = 0; w < plan.count; w++) {
       const WayPlan &way = plan.way[w];
       uint4 x[ROWS];
-      patches.load(plan.x, place, x);
+#pragma unroll
+      for (int j = 0; j < ROWS; j++) x[j] = stage.ahead[j][threadIdx.x % WARP];
       transform(patches, way.hadamard, states[w].negative, place, x);
 #pragma unroll
       for (int j = 0; j < ROWS; j++) stage.vector[j][threadIdx.x % WARP] = x[j];
+      if (w == plan.count - 1 && i + step < count) patches.start_loading(plan.x, place_of(i + step), stage.ahead);
       if (way.tile_columns == 1) {
         quantize_columns<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
       } else {
