@@ -21,9 +21,9 @@
 -- a block length, a tile {rows, columns} or nil for the whole tensor, and the quantizer, which core functions take,
 -- says the same as the format, the blocksize, both roundings and the other fields of scales. With `hadamard` it is
 -- first transformed, by these signs, along its rows or `down` its columns; with `across` along the others. `prepared`:
--- it is not x itself that is quantized, or there is a mask beside it; `fused`: all there is to it is a transform, which is
--- computed with its values. What several products take in the same form is one table in all of them. A native product is one of codes, not of values; it is by `runs` where sums of 128 terms
--- have scales of their own.
+-- it is not x itself that is quantized, or there is a mask beside it; `fused`: all there is to it is a transform, which
+-- is computed with its values. What several products take in the same form is one table in all of them. A native product
+-- is one of codes, not of values; it is by `runs` where sums of 128 terms have scales of their own.
 local core = require "fp8.core"
 local formats = require "fp8.linear.formats"
 local recipe_check = require "fp8.linear.recipe_check"

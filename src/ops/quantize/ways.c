@@ -71,6 +71,7 @@ bool op_quantize_values(Tensor *const values[], Tensor *column_sum, const Tensor
   QuantizeWay ways[QUANTIZE_WAYS];
   int64_t columns = columns_of(x);
   for (int i = 0; i < count; i++) {
+    if (fit_is_wanted(&options[i].quantize.fit)) return error_set("scales of a transform's values are not fitted");
     QuantizeOutputs wanted = {.values = values[i], .column_sum = i == 0 ? column_sum : NULL};
     ways[i] = (QuantizeWay){
         .outputs.values = &created[i], .upper = options[i].quantize.upper, .hadamard = options[i].hadamard};
