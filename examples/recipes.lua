@@ -20,8 +20,9 @@ usage: luajit examples/recipes.lua [options]                                (def
   --steps N        (600, 300)
   --evaluate-every N   steps between looks at the last tenth of the text (a tenth of all steps)
   --full-for X     the last part of all steps is done in full precision: 0.1 for a tenth (0)
-Beside those of fp8.recipes there are the recipes int8_switchback int8_tensorwise e2m1_blocks e2m1_blocks_stochastic
-e2m1_tensor. Gaps are to the first one of --compare, with the same seed.
+Beside those of fp8.recipes there are the recipes nvfp4_without_hadamard nvfp4_without_stochastic nvfp4_nearest
+int8_tensorwise e2m1_blocks e2m1_blocks_stochastic e2m1_tensor. Gaps are to the first one of --compare, with the same
+seed.
 ]]
 
 local sizes = {
@@ -30,9 +31,22 @@ local sizes = {
 }
 
 local compared = {
-  "bf16", "mixed", "global", "mx", "int8_switchback", "int8_tensorwise", "e2m1_blocks", "e2m1_blocks_stochastic",
-  "e2m1_tensor",
+  "bf16", "mixed", "global", "mxfp8", "nvfp4", "nvfp4_without_hadamard", "nvfp4_without_stochastic", "nvfp4_nearest",
+  "mxfp4", "quartet", "int8_tensorwise",
 }
+
+-- The list without the recipes that fp8 lacks, which are named.
+local function present(names)
+  local list = {}
+  for _, name in ipairs(names) do
+    if name == "bf16" or rawget(fp8.recipes, name) or own_recipes[name] then
+      list[#list + 1] = name
+    else
+      print(("%s is not among fp8.recipes, and is left out"):format(name))
+    end
+  end
+  return list
+end
 
 -- What is seen of a run beside its metrics: {losses = by step, steps = list, worst = the worst row of fp8.sensitivity}.
 local function new_record() return {losses = {}, steps = {}} end
@@ -62,7 +76,7 @@ local function experiment(settings, records)
     end
 
     function run.finish()
-      if not precision.recipe then return end
+      if not precision.recipe or seed ~= settings.seed then return end
       local filter = stepping.filter(precision.recipe, settings)
       record.worst = fp8.sensitivity(run.model, run.loss, precision.recipe, {filter = filter})[1]
     end
@@ -116,7 +130,7 @@ local function summarize(precisions, results, records)
       end
       cells[i + 1] = #values > 0 and training.mean_text(values, column) or "-"
     end
-    cells[#cells + 1] = ended[1] and worst_text(records[name .. ended[1].seed].worst) or "-"
+    cells[#cells + 1] = ended[1] and worst_text(records[name .. ended[1].seed].worst) or "-" -- that of the first seed
     rows[#rows + 1] = cells
     if name ~= first then lines[name] = mean_gaps(first, name, ended, records) end
   end
@@ -147,6 +161,7 @@ options.main("recipes", function()
   end, "a number from 0 to below 1"}
   local settings = training.options("recipes", usage, readers,
     {compare = compared, layer_scale = false, weight_decay = 0.1, full_for = 0}, sizes)
+  if settings.compare == compared then settings.compare = present(compared) end
   settings.evaluate_every = settings.evaluate_every or math.ceil(settings.steps / 10)
   local records = {}
   local work = experiment(settings, records)

@@ -3,19 +3,12 @@ local fp8 = require "fp8"
 
 local own = {}
 
--- 8-bit integers: 256 values at equal distances.
-local integers = fp8.create_linear_map()
+local integers = fp8.create_linear_map() -- 256 values at equal distances
 
 local function by(format, scale) return {format = format, scale = scale} end
 
---- SwitchBack with 8-bit integers: rows of x and dy, W as a whole, and an unquantized weight gradient (Wortsman et al.,
--- "Stable and low-precision training for large-scale vision-language models", 2023, algorithm 1).
-own.int8_switchback = {
-  input = by(integers, "row"), weight = by(integers, "tensor"), grad_output = by(integers, "row"),
-  weight_grad = "full", rounding = "nearest",
-}
-
---- The baseline of the same paper: one scale for each tensor, and all three products.
+--- The baseline of Wortsman et al., "Stable and low-precision training for large-scale vision-language models" (2023):
+-- 8-bit integers with one scale for each tensor, and all three products.
 own.int8_tensorwise = {
   input = by(integers, "tensor"), weight = by(integers, "tensor"), grad_output = by(integers, "tensor"),
   weight_grad = "quantized", rounding = "nearest",
@@ -52,6 +45,34 @@ own.e2m1_blocks_stochastic = in_blocks "stochastic"
 own.e2m1_tensor = {
   input = by(e2m1, "tensor"), weight = by(e2m1, "tensor"), grad_output = by(e2m1, "tensor"),
   weight_grad = "quantized", rounding = "nearest",
+}
+
+-- An operand of nvfp4 without its Hadamard transform, to nearest unless `rounding` says otherwise.
+local function four_bits(rows, columns, rounding)
+  return {
+    format = "e2m1", scale = {rows, columns}, scale_rounding = "e4m3", second_scale = "tensor",
+    rounding = rounding or "nearest",
+  }
+end
+
+-- nvfp4 with other operands or products.
+local function nvfp4_with(changes)
+  local recipe = fp8.recipe "nvfp4"
+  for field, value in pairs(changes) do recipe[field] = value end
+  return recipe
+end
+
+--- nvfp4 without the Hadamard transform of the weight gradient's operands.
+own.nvfp4_without_hadamard =
+  nvfp4_with {weight_grad = {grad_output = four_bits(16, 1, "stochastic"), input = four_bits(16, 1)}}
+
+--- nvfp4 with gradients that are rounded to nearest.
+own.nvfp4_without_stochastic = fp8.recipe("nvfp4",
+  {grad_output = {rounding = "nearest"}, weight_grad = {grad_output = {rounding = "nearest"}}})
+
+--- nvfp4 with neither: the operands of all products rounded to nearest as they are.
+own.nvfp4_nearest = nvfp4_with {
+  grad_output = four_bits(1, 16), weight_grad = {grad_output = four_bits(16, 1), input = four_bits(16, 1)},
 }
 
 return own
