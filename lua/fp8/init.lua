@@ -38,7 +38,7 @@ local fp8 = {
 
   cross_entropy = require "fp8.ops.cross_entropy",
   linear_cross_entropy = linear_cross_entropy.linear_cross_entropy,
-  dropout = require "fp8.ops.dropout", embedding = require "fp8.ops.embedding",
+  dropout = require "fp8.ops.dropout", embedding = require("fp8.ops.embedding").embedding,
   attention = attention.attention, self_attention = attention.self_attention,
   alibi_slopes = require "fp8.ops.attention.alibi_slopes",
   rotary_embedding = require "fp8.ops.attention.rotary_embedding",

@@ -48,6 +48,19 @@ function formats.names()
   return names
 end
 
+--- The map of a named format that is no dtype: f32 (256), its values divided by the largest, zeros filling up what fewer
+-- codes leave.
+function formats.map_of(name)
+  local side, largest, values = sides[name], formats.formats[name].largest, {}
+  local codes = core.arange(128 - side.below, 129 + side.above, 1, {dtype = "i64", device = "cpu"})
+  local scale = core.ones({1}, {dtype = "f32", device = "cpu"})
+  local decoded = core.dequantize(core.to(codes, {dtype = "u8"}), scale, core.quantizer {format = name}, "f32")
+  for i, value in ipairs(core.totable(decoded)) do values[i] = value / largest end
+  while #values < 256 do values[#values + 1] = 0 end
+  table.sort(values)
+  return core.tensor(values, {dtype = "f32", device = "cpu"})
+end
+
 --- A map of the numbers that so many exponent and mantissa bits make, as IEEE 754 has them: with subnormal numbers,
 -- which create_map leaves out. Divided by the largest of them, like all maps.
 --

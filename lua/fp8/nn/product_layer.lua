@@ -48,6 +48,7 @@ end
 
 local ProductLayer = Module:extend("ProductLayer")
 ProductLayer.unsearched = {recipe = true, plan = true, state = true}
+ProductLayer.recipe_kind = "layer"
 
 --- Makes recipe, plan, state, weight and bias: fields that `init` leaves to it.
 -- @param in_features, out_features of the weight as a matrix
@@ -129,6 +130,9 @@ local function operands_text(operands, ...)
   if operands.accumulate then texts[#texts + 1] = "accumulate: " .. operands.accumulate end
   return table.concat(texts, ", ")
 end
+
+--- The operands of a recipe that are named, as text.
+ProductLayer.operands_text = operands_text
 
 -- What a product says for itself: a word, or {operands}.
 local function product_text(product, ...)

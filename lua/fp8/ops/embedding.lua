@@ -1,6 +1,9 @@
 --- Look-up of rows, one for each token.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local check_options = require "fp8.check_options"
+local operands = require "fp8.linear.operands"
+local planning = require "fp8.linear.plan"
 
 local looking_up = {
   name = "embedding",
@@ -15,16 +18,58 @@ local looking_up = {
   end,
 }
 
---- The rows of a matrix that integers name. The gradient of a row that is named several times adds up, in the order of
--- the indices on every device: the same gradients give the same bits.
--- @param weight  (count, features), f32, f16 or bf16
--- @param indices integers from 0 to count - 1, of any shape
--- @return indices' shape and features, of the weight's dtype
---   fp8.embedding(fp8.tensor({{1, 2}, {3, 4}}), fp8.tensor({1, 0, 1}, {dtype = "i64"})) --> {{3, 4}, {1, 2}, {3, 4}}
-return function(weight, indices)
+-- The operand of a recipe {rows = operand} for rows of so many features; nil for rows that are left alone.
+local function planned(where, recipe, features)
+  if type(recipe) ~= "table" then core.raise(("%s must be a table {rows = operand}, got %s"):format(where, type(recipe))) end
+  for field in pairs(recipe) do
+    if field ~= "rows" then core.raise(("%s: unknown field %s; there is rows alone"):format(where, tostring(field))) end
+  end
+  local operand = planning.operand(where .. ".rows", recipe.rows, features)
+  if operand.history then core.raise(where .. ".rows.history has no meaning in an embedding") end
+  return not operand.full and operand or nil
+end
+
+-- y (…, features) as the operand has it; y is used up.
+local function quantized(y, operand)
+  local shape, rows = core.shape(y), 1
+  for i = 1, #shape - 1 do rows = rows * shape[i] end
+  local matrix = core.view(y, {rows, shape[#shape]})
+  local values = operands.values(matrix, operand, "values")
+  local result = core.view(values, shape)
+  core.free(values)
+  core.free(matrix)
+  core.free(y)
+  return result
+end
+
+-- @param operand of `planned`, or nil
+local function look_up(weight, indices, operand)
   local y = core.embedding(weight, indices)
+  if operand then y = quantized(y, operand) end
   if autograd.needs_grad(weight) then
     autograd.record(y, looking_up, {weight}, {indices}).weight_shape = core.shape(weight)
   end
   return y
 end
+
+--- The rows of a matrix that integers name. The gradient of a row that is named several times adds up, in the order of
+-- the indices on every device: the same gradients give the same bits.
+-- @param weight  (count, features), f32, f16 or bf16
+-- @param indices integers from 0 to count - 1, of any shape
+-- @param options {recipe = {rows = operand}}: the rows that were looked up are quantized to an operand as in fp8.recipes,
+--   as one matrix; gradients pass straight through
+-- @return indices' shape and features, of the weight's dtype
+--   fp8.embedding(fp8.tensor({{1, 2}, {3, 4}}), fp8.tensor({1, 0, 1}, {dtype = "i64"})) --> {{3, 4}, {1, 2}, {3, 4}}
+--   fp8.embedding(fp8.tensor {{1, 2.4}}, fp8.tensor({0}, {dtype = "i64"}),
+--     {recipe = {rows = {format = "e2m1", scale = "tensor", constant_scale = 1}}}) --> {{1, 2}}
+local function embedding(weight, indices, options)
+  options = check_options("embedding", options, {recipe = true})
+  local operand
+  if options.recipe ~= nil then
+    local features = core.is_tensor(weight) and core.rank(weight) > 0 and core.size(weight, -1) or 1
+    operand = planned("embedding: recipe", options.recipe, features)
+  end
+  return look_up(weight, indices, operand)
+end
+
+return {embedding = embedding, look_up = look_up, planned = planned}

@@ -30,10 +30,14 @@ local function moments() return {"first_moment", "second_moment"} end
 --   fp8.optim.AdamW(model, {state = {format = fp8.create_dynamic_map()}})     -- as bitsandbytes' 8-bit AdamW
 --   fp8.optim.AdamW(model, {state = {format = "e4m3", second_format = "e5m2", blocksize = 128}})
 --
---   format         of the first moment: a map, "e4m3" or "e5m2"
---   second_format  of the second; the unsigned dynamic map if `format` is a map, else the same type
+--   format         of the first moment: a map, or the name of a format in fp8.formats (a code takes a byte whatever
+--                  its format)
+--   second_format  of the second; the unsigned dynamic map if `format` is a map, else the same format
 --   blocksize      elements in row-major order that share a scale, a power of two from 64 to 2048 (256)
 --   smallest       elements of a parameter that has 8-bit moments; of smaller ones they are f32 (4096)
+--
+-- Left out, it is what `optimizer_state` of the recipes says that fp8.convert has given the module whose parameters these
+-- are; a module in its place says so for parameters in lists.
 --
 -- A step decodes moments, goes on in float32, updates the parameter, and rounds the moments to nearest for the next
 -- step. A second moment above 0 stays above 0. A NaN or an infinity in a block makes all of its moments NaN, and with

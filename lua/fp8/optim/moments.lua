@@ -2,6 +2,7 @@
 -- (adamw.lua).
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
+local formats = require "fp8.linear.formats"
 local is_whole = require "fp8.is_whole"
 
 local raise = core.raise
@@ -15,20 +16,20 @@ local default_blocksize, least_block, longest_block = 256, 64, 2048
 -- Smaller parameters, biases and norms say, keep f32 moments: bitsandbytes' limit.
 local default_smallest = 4096
 
-local hardware = {e4m3 = true, e5m2 = true}
-
 local function is_power_of_two(value) return type(value) == "number" and math.frexp(value) == 0.5 end
 
 local function shown(value) return type(value) == "string" and ('"%s"'):format(value) or tostring(value) end
 
 -- A format with its quantizer and a copy of its map, so that codes mean the same whatever becomes of the map.
 local function read_format(label, format, blocksize)
-  if hardware[format] then
+  local is_hardware = formats.is_hardware(format)
+  if is_hardware then
     return {quantizer = core.quantizer {format = format, blocksize = blocksize}}
-  elseif not core.is_tensor(format) then
-    raise(('%s must be a map (a tensor of 256 values), "e4m3" or "e5m2", got %s'):format(label, shown(format)))
+  elseif is_hardware == nil and not core.is_tensor(format) then
+    raise(("%s must be a map (a tensor of 256 values) or one of %s, got %s"):format(label,
+      table.concat(formats.names(), ", "), shown(format)))
   end
-  local map = core.clone(format)
+  local map = is_hardware == nil and core.clone(format) or formats.map_of(format)
   local quantizer = core.quantizer {format = map, blocksize = blocksize}
   local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), quantizer, "codes")
   local reason = not ok and type(message) == "string" and message:match "quantize: (.*)"
@@ -64,12 +65,26 @@ function moments.read(label, option, names)
     return {first, first, smallest = smallest}
   end
   local second = option.second_format
-  if second == nil then second = first.map and core.create_dynamic_map(false) or option.format end
+  if second == nil then second = core.is_tensor(option.format) and core.create_dynamic_map(false) or option.format end
   second = read_format(label .. ": state.second_format", second, blocksize)
   if second.map and core.totable(second.map)[256] <= 0 then
     raise(label .. ": state.second_format: a map of second moments must have a number above 0")
   end
   return {first, second, smallest = smallest}
+end
+
+-- Whether a value is a module.
+local function is_module(value) return type(value) == "table" and type(value.parameters) == "function" end
+
+--- The option `state` that holds for parameters: that of the recipes which fp8.convert has given a module, where the
+-- option is one, or where it is left out and the parameters are a module's.
+-- @param source what an optimizer took as its parameters
+function moments.option(option, source)
+  local model = option
+  if option == nil then model = source end
+  if not is_module(model) then return option end
+  local given = rawget(model, "given_recipes") -- nn/convert/init.lua
+  return given and given.recipes.optimizer_state
 end
 
 --- Begins the moments of a parameter: entry[name], and of one in 8 bits entry[name_scale] and entry[name_map].

@@ -119,8 +119,8 @@ local function complete(self, group, label, shared, first)
   group.moments, group.first = self.moments(settings), first
   group.scales = {}
   for i, moment in ipairs(group.moments) do group.scales[i] = moment .. "_scale" end
-  local own = group.state
-  if own == nil then own = shared end
+  local own = moments.option(group.state)
+  if group.state == nil then own = shared end
   if self.check_group then self.check_group(label, group, own) end
   group.formats, group.state = moments.read(label, own, group.moments), nil
 end
@@ -188,10 +188,10 @@ function Optimizer.class(name, rule, defaults, names, more)
       for _, parameter in ipairs(group.parameters) do self.parameters[#self.parameters + 1] = parameter end
     end
     if settings and settings.shard then rawset(self, "shard", new_shard(self)) end
-    local count = 0
+    local shared, count = moments.option(settings and settings.state, source), 0
     for i, group in ipairs(self.groups) do
       local label = #self.groups > 1 and ("%s: group %d"):format(name, i) or name
-      complete(self, group, label, settings and settings.state, count + 1)
+      complete(self, group, label, shared, count + 1)
       local own = resolved(self, group)
       for _, parameter in ipairs(group.parameters) do
         count = count + 1

@@ -79,26 +79,25 @@ function trial.new(model, f, converted)
   local self = {model = model, f = f, before = {}, is_converted = {}, forward = rawget(model, "forward")}
   for _, entry in ipairs(converted) do self.is_converted[entry.layer] = true end
   local kept = {}
-  for _, entry in ipairs(layers.list(model)) do
+  for _, entry in ipairs(layers.all(model)) do
     local layer = entry.layer
-    kept[layer] = true
-    self.before[#self.before + 1] = {layer = layer, plan = rawget(layer, "plan"), state = layer.state}
+    kept[layer] = entry.kind == "layer"
+    self.before[#self.before + 1] = {layer = layer, plan = rawget(layer, "plan"), state = rawget(layer, "state")}
   end
   self.seed, self.position = core.random_state()
   self.tensors = changing_tensors(model, kept)
   return self
 end
 
--- Has every layer compute by the plan of `plans`, or by its own where it is none of the converted ones.
+-- Has every layer compute by the plan of `plans`, or by its own where it is none of the converted ones. Attention and
+-- embeddings keep nothing from call to call.
 local function take_plans(self, plans)
   for _, entry in ipairs(self.before) do
-    local layer = entry.layer
-    if self.is_converted[layer] then
-      rawset(layer, "state", empty_state(layer, plans[layer]))
-      rawset(layer, "plan", plans[layer])
-    else
-      rawset(layer, "state", copied_state(layer))
+    local layer, converted = entry.layer, self.is_converted[entry.layer]
+    if entry.state then
+      rawset(layer, "state", converted and empty_state(layer, plans[layer]) or copied_state(layer))
     end
+    if converted then rawset(layer, "plan", plans[layer]) end
   end
 end
 

@@ -3,7 +3,10 @@ local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local attention = require "fp8.ops.attention"
+local changes = require "fp8.changes"
 local mask = require "fp8.ops.attention.mask"
+local recipes = require "fp8.ops.attention.recipe"
+local recipe_check = require "fp8.linear.recipe_check"
 local rotary_embedding = require "fp8.ops.attention.rotary_embedding"
 local view = require "fp8.ops.view"
 local Linear = require("fp8.nn.linear").Linear
@@ -11,12 +14,14 @@ local Module = require "fp8.nn.module"
 local RotaryEmbedding = require "fp8.nn.attention.rotary_embedding"
 
 local known_options = {
-  causal = "boolean", bias = "boolean", dropout = "number", kv_heads = "number", rotary = true, dtype = "dtype",
-  device = "device",
+  causal = "boolean", bias = "boolean", dropout = "number", kv_heads = "number", rotary = true, recipe = true,
+  dtype = "dtype", device = "device",
 }
 local call_options = {mask = true, key_padding_mask = true, cache = true}
 
 local MultiHeadAttention = Module:extend("MultiHeadAttention")
+MultiHeadAttention.unsearched = {recipe = true, plan = true}
+MultiHeadAttention.recipe_kind = "attention"
 
 -- Uniform in ±√(6 / (fan_in + fan_out)): Glorot and Bengio (2010), which PyTorch takes here.
 local function glorot(weight)
@@ -36,6 +41,7 @@ end
 --   dropout  of the attention probabilities, in training (0)
 --   kv_heads how many heads keys and values have, each for as many heads of queries: 1 is multi-query attention (heads)
 --   rotary   true, or options of fp8.nn.RotaryEmbedding: queries and keys are turned by their positions (false)
+--   recipe   {q =, k =, v =, probabilities =}, what fp8.attention quantizes; fp8.convert gives another one (none)
 --   dtype, device
 function MultiHeadAttention:init(features, heads, options)
   local name = self.class_name
@@ -62,11 +68,25 @@ function MultiHeadAttention:init(features, heads, options)
   local settings = {bias = bias, dtype = options.dtype, device = options.device}
   self.in_proj = Linear(features, features / heads * (heads + 2 * self.kv_heads), settings)
   self.out_proj = Linear(features, features, settings)
+  if options.recipe ~= nil then self.plan, self.recipe = self:plan_for(name, options.recipe) end
   glorot(self.in_proj.weight)
   if bias then
     core.zero_(self.in_proj.bias)
     core.zero_(self.out_proj.bias)
   end
+end
+
+--- The plan of this module for a recipe of attention, or false for none; and the recipe.
+-- @param where names the caller in errors
+function MultiHeadAttention.plan_for(_, where, recipe)
+  if recipe == false then return nil, nil end
+  return recipes.plan(where .. ": recipe", recipe), recipe_check.copied(recipe)
+end
+
+--- Takes another recipe, as plan_for gave it; to be called inside changes.together.
+function MultiHeadAttention:adopt(plan, recipe)
+  changes.set(self, "plan", plan)
+  changes.set(self, "recipe", recipe)
 end
 
 -- The mask of a call's options.
@@ -129,7 +149,7 @@ function MultiHeadAttention:forward(x, options, ...)
   if cache ~= nil and not (type(cache) == "table" and cache.append and cache.length) then
     core.raise("MultiHeadAttention: option cache must be an fp8.nn.KeyValueCache, got " .. type(cache))
   end
-  local rule = {causal = self.causal, dropout = self.training and self.dropout or 0}
+  local rule = {causal = self.causal, dropout = self.training and self.dropout or 0, recipe = self.plan}
   local projected = self.in_proj(x)
   if cache then return self.out_proj(attend_cached(self, projected, cache, rule, options)) end
   rule.mask, rule.kv_heads = mask_of(self, options, x, core.size(x, 2)), self.kv_heads
@@ -145,6 +165,9 @@ function MultiHeadAttention:description()
   end
   if self.causal then text = text .. ", causal" end
   if self.dropout > 0 then text = ("%s, dropout = %g"):format(text, self.dropout) end
+  if self.recipe then
+    text = ("%s, recipe: %s"):format(text, Linear.operands_text(self.recipe, "q", "k", "v", "probabilities"))
+  end
   return text
 end
 

@@ -2,12 +2,18 @@
 --
 --   {default = "mx", ["blocks.1.*"] = false, head = "rowwise", until_step = 540, after = false}
 --
---   default     a recipe, a name in fp8.recipes, or false for plain products: of all layers that nothing else names.
---               That there is one tells such a table from a recipe
+--   default     a recipe, a name in fp8.recipes, or false for plain products: of all linear layers and convolutions that
+--               nothing else names. That there is one tells such a table from a recipe
 --   a name      the same for the layers called so. In names * stands for any characters, dots too, and ? for one. Where
---               several fit, the name without either counts, then the one with most other characters
+--               several fit, the name without either counts, then the one with most other characters. Of
+--               MultiHeadAttention the recipe is {q =, k =, v =, probabilities =} (ops/attention/recipe.lua), of Embedding
+--               {rows = operand} (ops/embedding.lua); such a recipe is for these modules alone, that of a layer for
+--               layers alone, and false for all. Attention and embeddings that nothing names are left plain
+--   optimizer_state  what optimizers that are made of the model from then on keep moments in, unless they have an
+--               option `state` of their own, as which it is meant (optim/adamw.lua)
 --   until_step  the last training step for which this holds, a whole number of at least 1; nil for all
 --   after       what holds then: a recipe, or another such table; false if left out
+local attention_recipe = require "fp8.ops.attention.recipe"
 local core = require "fp8.core"
 local is_whole = require "fp8.is_whole"
 local later = require "fp8.later"
@@ -16,7 +22,14 @@ local raise = core.raise
 
 local by_name = {}
 
-local own_fields = {default = true, until_step = true, after = true}
+local own_fields = {default = true, optimizer_state = true, until_step = true, after = true}
+
+-- What kind of module a recipe is for, nil for any.
+local function kind_of(recipe)
+  if recipe == false then return nil end
+  if type(recipe) ~= "table" then return "layer" end
+  return attention_recipe.is(recipe) and "attention" or recipe.rows ~= nil and "embedding" or "layer"
+end
 
 --- Whether a value is such a table.
 function by_name.is(recipe) return type(recipe) == "table" and rawget(recipe, "default") ~= nil end
@@ -31,22 +44,28 @@ local function precision_of(name)
   return name:find "[*?]" and #name:gsub("[*?]", "") or math.huge
 end
 
--- What a name that fits no layer may have been meant to be: layers, what is in a part, and the fields.
-local function hint(name, names)
+-- Whether a recipe that is called so is for a module: an entry of layers.all.
+local function fits(name, recipe, entry)
+  local kind = kind_of(recipe)
+  return (not kind or kind == entry.kind) and entry.name:find(pattern_of(name)) ~= nil
+end
+
+-- What a name that fits no module may have been meant to be: modules, what is in a part, and the fields.
+local function hint(name, list)
   local known = {}
   for field in pairs(own_fields) do known[field] = true end
-  for _, layer in ipairs(names) do
-    known[layer] = true
-    for position in layer:gmatch "()%." do known[layer:sub(1, position) .. "*"] = true end
+  for _, entry in ipairs(list) do
+    known[entry.name] = true
+    for position in entry.name:gmatch "()%." do known[entry.name:sub(1, position) .. "*"] = true end
   end
   return later("fp8.nearest").hint(name, known)
 end
 
--- The names with a recipe that fit a layer best: the first, and another one that fits as well.
-local function best_names(recipes, layer)
+-- The names with a recipe that fit a module best: the first, and another one that fits as well.
+local function best_names(recipes, entry)
   local best, other, precision = nil, nil, -1
-  for name in pairs(recipes) do
-    if not own_fields[name] and layer:find(pattern_of(name)) then
+  for name, recipe in pairs(recipes) do
+    if not own_fields[name] and fits(name, recipe, entry) then
       local own = precision_of(name)
       if own > precision then
         best, other, precision = name, nil, own
@@ -58,28 +77,31 @@ local function best_names(recipes, layer)
   return best, other
 end
 
---- What a table says of every layer, by its name.
--- @param where names the caller in errors
--- @param names of all layers, a list
-function by_name.choose(where, recipes, names)
-  for name in pairs(recipes) do
-    if type(name) ~= "string" then
-      raise(("%s: the names of layers must be strings, got %s"):format(where, tostring(name)))
-    elseif not own_fields[name] then
-      local fits = false
-      for _, layer in ipairs(names) do fits = fits or layer:find(pattern_of(name)) ~= nil end
-      if not fits then raise(("%s: no layer is called %s%s"):format(where, name, hint(name, names))) end
-    end
+local function check_name(where, name, recipe, list)
+  if type(name) ~= "string" then
+    raise(("%s: the names of layers must be strings, got %s"):format(where, tostring(name)))
   end
+  if own_fields[name] then return end
+  for _, entry in ipairs(list) do
+    if fits(name, recipe, entry) then return end
+  end
+  raise(("%s: no %s is called %s%s"):format(where, kind_of(recipe) or "layer", name, hint(name, list)))
+end
+
+--- What a table says of every module of layers.all, by its place in that list.
+-- @param where names the caller in errors
+function by_name.choose(where, recipes, list)
+  for name, recipe in pairs(recipes) do check_name(where, name, recipe, list) end
   local chosen = {}
-  for _, layer in ipairs(names) do
-    local best, other = best_names(recipes, layer)
+  for i, entry in ipairs(list) do
+    local best, other = best_names(recipes, entry)
     if other and recipes[other] ~= recipes[best] then
       if other < best then best, other = other, best end
-      local what = layer == "" and "the model" or "layer " .. layer
+      local what = entry.name == "" and "the model" or entry.kind .. " " .. entry.name
       raise(("%s: %s is called %s and %s, which say as much and differ"):format(where, what, best, other))
     end
-    chosen[layer] = recipes[best or "default"]
+    chosen[i] = false
+    if best or entry.kind == "layer" then chosen[i] = recipes[best or "default"] end
   end
   return chosen
 end
@@ -95,6 +117,9 @@ function by_name.phases(where, recipes)
     end
     local after = last.after or false
     list[#list + 1] = by_name.is(after) and after or {default = after}
+    if list[#list].optimizer_state ~= nil then
+      raise(where .. ": optimizer_state is for all steps: it belongs to the first table")
+    end
   end
   return list
 end

@@ -4,6 +4,7 @@ local changes = require "fp8.changes"
 local core = require "fp8.core"
 local is_whole = require "fp8.is_whole"
 local layers = require "fp8.nn.convert.layers"
+local moments = require "fp8.optim.moments"
 local published = require "fp8.linear.published"
 local recipe_check = require "fp8.linear.recipe_check"
 
@@ -36,15 +37,17 @@ local function convert_alike(model, recipe, filter)
   return model, #found
 end
 
--- By recipes by name, as they are at a step; where one is given, only layers that have another recipe so far.
+-- By recipes by name, as they are at a step; where one is given, only layers that have another recipe so far, as always
+-- of attention and embeddings.
 local function convert_by_name(model, recipes, step)
+  moments.read("convert: optimizer_state", recipes.optimizer_state, {"first_moment", "second_moment"})
   local phases, before = by_name.phases("convert", recipes), rawget(model, field)
   local phase = by_name.phase_at(phases, step or 1)
   if step and before and before.phase == phase and published.same(before.recipes, recipes) then return model, 0 end
   local found = {}
   for _, change in ipairs(layers.planned_by_phase("convert", model, phases)[phase]) do
     local same = published.same(change.layer.recipe, change.recipe)
-    if not (step and same) then found[#found + 1] = change end
+    if not (same and (step or change.kind ~= "layer")) then found[#found + 1] = change end
   end
   changes.together(adopt_all, model, found, {recipes = recipe_check.copied(recipes), phase = phase})
   return model, #found
@@ -56,6 +59,15 @@ end
 --
 --   fp8.convert(model, "mixed", function(name) return name ~= "head" end)
 --   fp8.convert(model, {default = "mx", ["blocks.1.*"] = false, head = "rowwise"})
+--
+-- Recipes by name are for a whole network: they may name attention and embeddings, too, and what optimizers keep.
+--
+--   local rows = {format = "e4m3", scale = "row"}
+--   fp8.convert(model, {
+--     default = "mxfp8", head = "rowwise", tokens = {rows = rows}, ["*.attention"] = {q = rows, k = rows, v = rows},
+--     optimizer_state = {format = "e4m3"},
+--   })
+--   local optimizer = fp8.optim.AdamW(model) -- whose moments are kept in e4m3
 --
 -- In names * stands for any characters and ? for one; where several fit a layer, the most exact counts, and one that
 -- fits no layer is an error. Recipes by name may change at a step, and fp8.checkpoint remembers them:
@@ -75,7 +87,7 @@ end
 --   in model:named_parameters() without ".weight", and "" for the model itself
 -- @param filter nil; or a function(name, layer) that says whether to convert a layer; or, with recipes by name, the
 --   number of the training step that comes next, 1 if left out
--- @return the model, and the number of layers converted
+-- @return the model, and the number of layers converted, attention and embeddings among them where they change
 --   local model = fp8.nn.Sequential(fp8.Linear(4, 4), fp8.nn.ReLU(), fp8.Linear(4, 2))
 --   select(2, fp8.convert(model, "mixed", function(name) return name ~= "3" end)) --> 1
 --   fp8.convert(model, {default = "mx", ["3"] = false, until_step = 9}, 10)[1].recipe --> nil

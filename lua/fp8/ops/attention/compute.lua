@@ -3,7 +3,8 @@
 -- tensors can be larger than f16 holds, and bf16 would leave nothing of their differences.
 --
 -- A rule is {scale =, causal =, dropout =, mask = or nil, wants_mask = whether that is to get a gradient, group = how
--- many heads of q share one of k and v}; `forward` adds to it what `backward` has to know.
+-- many heads of q share one of k and v, plan = of a recipe (recipe.lua) or nil}; `forward` adds to it what `backward`
+-- has to know.
 local core = require "fp8.core"
 local mask = require "fp8.ops.attention.mask"
 local transposed_matmul = require "fp8.ops.matmul.transposed"
@@ -73,10 +74,10 @@ local function summed(grad, group)
   return y
 end
 
---- What the backward pass needs, as a list that only this file makes sense of: q, k and v, where they are a copy or the
--- tensors' own memory, then the probabilities, or y and log_sums of the fused kernel, and the mask; then y.
-function compute.forward(q, k, v, rule)
-  if rule.dropout == 0 and not rule.wants_mask then
+-- compute.forward of q, k and v as they are multiplied.
+local function forward(q, k, v, rule)
+  local quantizes = rule.plan and rule.plan:has "probabilities"
+  if rule.dropout == 0 and not rule.wants_mask and not quantizes then
     local y, log_sums = core.attention(q, k, v, rule.scale, rule.causal, rule.mask)
     rule.fused = y ~= nil
     if y then return {share(q), share(k), share(v), share(y), log_sums, rule.mask and share(rule.mask)}, y end
@@ -96,9 +97,24 @@ function compute.forward(q, k, v, rule)
   local probabilities = converted(scores, core.dtype(v))
   local factor = probabilities
   if rule.dropout > 0 then factor, rule.seed, rule.offset = core.dropout(probabilities, rule.dropout) end
-  local y = of_keys(factor, v, rule.causal)
+  local quantized = quantizes and rule.plan:values("probabilities", factor) or nil
+  local y = of_keys(quantized or factor, v, rule.causal)
   if factor ~= probabilities then free(factor) end
-  return {q, k, v, probabilities}, y
+  return {q, k, v, probabilities, quantized}, y
+end
+
+--- What the backward pass needs, as a list that only this file makes sense of: q, k and v as they were multiplied, where
+-- they are a copy or the tensors' own memory, then the probabilities, and what these were quantized to if they were, or
+-- y and log_sums of the fused kernel, and the mask; then y.
+function compute.forward(q, k, v, rule)
+  local plan = rule.plan
+  if not plan then return forward(q, k, v, rule) end
+  q, k, v = plan:values("q", q), plan:values("k", k), plan:values("v", v)
+  local saved, y = forward(q, k, v, rule)
+  free(q)
+  free(k)
+  free(v)
+  return saved, y
 end
 
 local function empty_like(x, shape)
@@ -151,10 +167,12 @@ function compute.backward(grad, saved, rule, want_q, want_k, want_v, want_mask)
   end
   local dy, grad_q, grad_k, grad_v, grad_mask = matrices(grad), nil, nil, nil, nil
   if want_v then
-    local factor = probabilities
-    if rule.dropout > 0 then factor = core.dropout(probabilities, rule.dropout, rule.seed, rule.offset) end
+    local factor = saved[5] or probabilities
+    if rule.dropout > 0 and not saved[5] then
+      factor = core.dropout(probabilities, rule.dropout, rule.seed, rule.offset)
+    end
     grad_v = of_queries(factor, dy, rule.causal)
-    if factor ~= probabilities then free(factor) end
+    if factor ~= probabilities and factor ~= saved[5] then free(factor) end
   end
   if want_q or want_k or want_mask then
     local scores

@@ -74,7 +74,11 @@ end
 -- @param k (…, keys, features), v (…, keys, values): of one dtype with q, and its leading dimensions
 -- @param options {causal = false, mask =, scale = 1 / √features, dropout = the probability with which probabilities
 --   become 0, enable_gqa = whether k and v may have fewer heads (the third dimension from the end) than q, each for as
---   many neighbouring heads of q: Ainslie et al., "GQA" (2023); false}
+--   many neighbouring heads of q: Ainslie et al., "GQA" (2023); false, recipe = {q =, k =, v =, probabilities =}:
+--   operands as in fp8.recipes, to which these are quantized before they are multiplied (recipe.lua); q, k and v cost a
+--   pass over each, but there is no fused kernel for quantized probabilities: all scores are in memory then}
+--   fp8.attention(fp8.ones(1, 2), fp8.ones(2, 2), fp8.tensor {{1}, {2.1}},
+--     {recipe = {v = {format = "int4", scale = "tensor"}}}):item() < 1.6 --> true
 -- @return (…, queries, values)
 local function attention(q, k, v, options)
   local features, group = check_operands(q, k, v, type(options) == "table" and options.enable_gqa == true)

@@ -2,12 +2,13 @@
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
+local recipes = require "fp8.ops.attention.recipe"
 
 local rules = {}
 
 --- The options that there are, and others.
 function rules.options(others)
-  local known = {causal = "boolean", scale = "number", dropout = "number", mask = true}
+  local known = {causal = "boolean", scale = "number", dropout = "number", mask = true, recipe = true}
   for name, kind in pairs(others) do known[name] = kind end
   return known
 end
@@ -25,6 +26,7 @@ function rules.read(name, options, known, features)
   return {
     causal = options.causal or false, scale = scale, dropout = dropout, group = 1, mask = options.mask,
     wants_mask = autograd.needs_grad(options.mask),
+    plan = options.recipe ~= nil and recipes.plan(name .. ": recipe", options.recipe) or nil,
   }
 end
 

@@ -1,0 +1,81 @@
+--- Recipes of attention: {q =, k =, v =, probabilities =}, any of which may be missing, each an operand as in
+-- fp8.recipes. What is quantized is multiplied in place of the tensor, and gradients pass straight through. An operand is
+-- taken as a matrix, (all rows, features) of q, k and v and (all rows, keys) of the probabilities, which have been
+-- through dropout: a "row" is that of one head and position.
+local core = require "fp8.core"
+local later = require "fp8.later"
+local operands = require "fp8.linear.operands"
+local planning = require "fp8.linear.plan"
+
+local raise = core.raise
+
+local recipe = {}
+
+local names = {q = true, k = true, v = true, probabilities = true}
+
+-- A recipe that has been checked, {operands =, planned = operands of a plan by name and number of columns}.
+local Plan = {}
+Plan.__index = Plan
+
+--- Whether a value is a recipe of attention rather than of a linear layer.
+function recipe.is(value)
+  if type(value) ~= "table" then return false end
+  for name in pairs(names) do
+    if value[name] ~= nil then return true end
+  end
+  return false
+end
+
+local function check(where, operand)
+  planning.operand(where, operand, 1)
+  if type(operand) ~= "table" then return end
+  for _, field in ipairs {"hadamard", "history"} do
+    if operand[field] ~= nil then raise(("%s.%s has no meaning in attention"):format(where, field)) end
+  end
+end
+
+--- The plan of a recipe.
+-- @param where names it in errors
+-- @param value a recipe, or a plan already
+function recipe.plan(where, value)
+  if getmetatable(value) == Plan then return value end
+  if type(value) ~= "table" then raise(("%s must be a table of operands, got %s"):format(where, type(value))) end
+  local copy = {}
+  for name, operand in pairs(value) do
+    if not names[name] then
+      raise(("%s: unknown field %s%s"):format(where, tostring(name), later("fp8.nearest").hint(name, names)))
+    end
+    check(("%s.%s"):format(where, name), operand)
+    if operand ~= "full" then copy[name] = operand end
+  end
+  return setmetatable({operands = copy, planned = {}, where = where}, Plan)
+end
+
+--- Whether something is quantized that is called so.
+function Plan:has(name) return self.operands[name] ~= nil end
+
+local function planned(self, name, columns)
+  local key = name .. columns
+  if not self.planned[key] then
+    self.planned[key] = planning.operand(("%s.%s"):format(self.where, name), self.operands[name], columns)
+  end
+  return self.planned[key]
+end
+
+--- What is multiplied in place of x: new values of its shape and dtype; x itself, shared, where nothing is quantized.
+function Plan:values(name, x)
+  if not self.operands[name] then return core.share(x) end
+  local shape, rows = core.shape(x), 1
+  local columns = shape[#shape]
+  for i = 1, #shape - 1 do rows = rows * shape[i] end
+  local whole = core.contiguous(x)
+  local matrix = core.view(whole, {rows, columns})
+  local values = operands.values(matrix, planned(self, name, columns), "values")
+  local result = core.view(values, shape)
+  core.free(values)
+  core.free(matrix)
+  if whole ~= x then core.free(whole) end
+  return result
+end
+
+return recipe
