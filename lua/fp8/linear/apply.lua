@@ -21,13 +21,15 @@ local with_features = shapes.with_features
 local times_transposed = transposed_matmul.times_transposed
 
 -- A node's context: {plan =, input_shape =, observer =, histories = as the call had them, weight = the forms of W for
--- dx, weight_mask = that of W in y, kept = what the forward product returned beside y}.
+-- dx, weight_mask = that of W in y, kept = what the forward product returned beside y, codes =, scale = x as the plan
+-- keeps it, or nil}.
 local operation = {
   name = "linear",
   backward = function(node, grad, x, factor)
     local context, inputs = node.context, node.inputs
     local input_shape = context.input_shape
     local dy, rows = contiguous_rows(grad), x and as_rows(x)
+    if context.codes then rows = products.kept_values(context.codes, context.scale, context.plan, node.dtype) end
     local grad_x, grad_weight, grad_bias = gradients(dy, rows, factor, context, inputs[1] and node.dtype or nil,
       inputs[2] and inputs[2].dtype or nil, inputs[3] and inputs[3].dtype or nil)
     if grad_x and #input_shape ~= 2 then grad_x = as_shape(grad_x, input_shape) end
@@ -58,11 +60,12 @@ return function(x, weight, bias, plan, state)
       plan and for_weight_grad and plan.weight_grad and plan.weight_grad.right)
   end
   local addend = bias and as_dtype(bias, dtype) or nil
-  local y, kept, factor, factor_of_dx
+  local y, kept, factor, factor_of_dx, codes, scale
   local rows = as_rows(x)
   if plan then
     factor, factor_of_dx = weight_forms(weight, plan, for_input_grad, dtype, state, histories)
     y, kept = products.forward(rows, factor, addend, plan, for_weight_grad, histories, for_input_grad)
+    if plan.keep and for_weight_grad then codes, scale = products.keep(rows, plan) end
   else
     factor = as_dtype(weight, dtype)
     y = times_transposed(rows, factor, addend)
@@ -70,16 +73,17 @@ return function(x, weight, bias, plan, state)
   if rows ~= x then free(rows) end
   y = with_features(y, shape, out_features)
   if recorded then
-    local has_x = kept and (kept.transposed or kept.values or kept.source)
+    local has_x = codes or kept and (kept.transposed or kept.values or kept.source)
     local forms = factor_of_dx and shared_forms(factor_of_dx)
     local weight_mask = plan and for_weight_grad and factor.mask and share(factor.mask) or nil
     local node = record_node(y, operation, {x, weight, bias or false},
       {for_weight_grad and not has_x and x or false, not plan and for_input_grad and factor or false},
       {plan = plan, input_shape = shape, observer = observer, histories = histories, weight = forms,
-        weight_mask = weight_mask, kept = kept})
-    local owned = {weight_mask}
+        weight_mask = weight_mask, kept = kept, codes = codes, scale = scale})
+    local owned = {codes, scale}
+    owned[#owned + 1] = weight_mask
     for _, tensor in ipairs(forms or {}) do owned[#owned + 1] = tensor end
-    if forms or kept or weight_mask then node.owned = products.with_kept(owned, kept) end
+    if forms or kept or weight_mask or codes then node.owned = products.with_kept(owned, kept) end
   end
   return y
 end

@@ -56,6 +56,14 @@ local function add_gradients(job, made, dlogits, x, factor, context, first, sour
   free(dx)
 end
 
+-- Calls f(x), x being what a plan that keeps it in codes makes of it.
+local function with_kept_values(f, x, plan, dtype)
+  local codes, scale = products.keep(x, plan)
+  local values = products.kept_values(codes, scale, plan, dtype)
+  f(values)
+  for _, tensor in ipairs {codes, scale, values} do free(tensor) end
+end
+
 -- A source as products.grad_forms takes it: the gradient of the logits, with which the losses come.
 local function quantize_gradient(source, logits, ...)
   local function keep_losses(losses, ...)
@@ -88,7 +96,12 @@ local function compute_chunk(job, made, dloss, factor, context, first, count)
   if not source then
     losses, second = core.cross_entropy(logits, targets, job.options.rule, upstream, upstream ~= nil)
   end
-  if upstream then add_gradients(job, made, logits, x, factor, context, first, source) end
+  local function add(rows) add_gradients(job, made, logits, rows, factor, context, first, source) end
+  if upstream and plan and plan.keep and job.wants.weight then
+    with_kept_values(add, x, plan, job.dtype)
+  elseif upstream then
+    add(x)
+  end
   losses = losses or source.losses
   local place = narrow(made.losses, 1, first, count)
   copy_(place, losses)

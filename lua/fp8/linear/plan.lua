@@ -10,6 +10,7 @@
 --                second =, both = where one operand serves both products, else false}, each {codes =, transposed =,
 --                values =, repeats = how often a single scale is, or nil}
 --   input, weight, grad_output: the operands that these are in a recipe
+--   keep         the operand in whose codes x is kept for dW, or nil
 --   both_ways    {input =, weight =, grad_output =}: what is made in one go for its two products, which take different
 --                operands: "codes", "values" or false
 --   is_simple    whether backward products need nothing of the forward one but x and W, and their results are gradients
@@ -22,8 +23,8 @@
 -- says the same as the format, the blocksize, both roundings and the other fields of scales. With `hadamard` it is
 -- first transformed, by these signs, along its rows or `down` its columns; with `across` along the others. `prepared`:
 -- it is not x itself that is quantized, or there is a mask beside it; `fused`: all there is to it is a transform, which
--- is computed with its values. What several products take in the same form is one table in all of them. A native product
--- is one of codes, not of values; it is by `runs` where sums of 128 terms have scales of their own.
+-- is computed with its values. What several products take in the same form is one table in all of them. A native
+-- product is one of codes, not of values; it is by `runs` where sums of 128 terms have scales of their own.
 local core = require "fp8.core"
 local formats = require "fp8.linear.formats"
 local recipe_check = require "fp8.linear.recipe_check"
@@ -293,6 +294,7 @@ function plan.make(name, recipe, in_features, out_features)
   made.input = planned(made, recipe.input, in_features, "input")
   made.weight = planned(made, recipe.weight, in_features, "weight")
   made.grad_output = planned(made, recipe.grad_output, out_features, "grad_output")
+  made.keep = recipe.keep and planned(made, recipe.keep, in_features, "keep")
   local of_input, of_weight = recipe.input_grad or {}, recipe.weight_grad
   if of_input == "full" then of_input = {grad_output = "full", weight = "full"} end
   local is_full = recipe.forward == "full"

@@ -36,10 +36,10 @@ local function with_source(kept, source, mask, signs, plan)
   return kept
 end
 
---- y, and what the backward products can use again, nil for nothing: {scale =, transposed =, values =, source =, mask
--- =, signs =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as. The
--- others are there where the plan needs them: values again, from which x is quantized for dW; its mask; and the signs
--- of its transform.
+--- y, and what the backward products can use again, nil for nothing: {scale =, transposed =, values =, source =, mask =,
+-- signs =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as, unless the
+-- plan keeps x otherwise. The others are there where the plan needs them: values again, from which x is quantized for
+-- dW; its mask; and the signs of its transform.
 -- @param x               (rows, in)
 -- @param weight          a form of W (operands.lua)
 -- @param bias            of x's dtype, or nil
@@ -47,7 +47,7 @@ end
 -- @param histories       as linear_state.histories_of gives them
 -- @param for_input_grad  whether dx is wanted
 function products.forward(x, weight, bias, plan, for_weight_grad, histories, for_input_grad)
-  local product, weight_grad = plan.forward, for_weight_grad and plan.weight_grad
+  local product, weight_grad = plan.forward, for_weight_grad and not plan.keep and plan.weight_grad
   local operand = product.left
   local again = weight_grad and weight_grad.right == operand or false
   local transposing = again and weight_grad.native
@@ -97,6 +97,14 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories, for
   local known_again = again and scale and operand.scale_rounding ~= "e4m3"
   local kept = known_again and {scale = scale, transposed = transposed} or nil
   return y, with_source(kept, as_source and values or nil, mask, weight.signs, plan)
+end
+
+--- x as a plan keeps it between the passes (recipes' field `keep`): codes and scales.
+function products.keep(x, plan) return quantize(x, plan.keep.quantizer, "codes scale") end
+
+--- The values of that.
+function products.kept_values(codes, scale, plan, dtype)
+  return dequantize(codes, scale, plan.keep.quantizer, dtype)
 end
 
 --- Whether `forward_of_activated` can take the place of `forward`: what the product for dW needs of its left operand is

@@ -18,7 +18,7 @@ local operand_fields = {
 }
 local recipe_fields = {
   input = true, weight = true, grad_output = true, forward = true, input_grad = true, weight_grad = true,
-  rounding = true,
+  keep = true, rounding = true,
 }
 local roundings = {nearest = true, stochastic = true}
 local accumulations = {fast = true, accurate = true}
@@ -398,6 +398,26 @@ function recipe_check.check_alone(where, operand)
   end
 end
 
+-- The format in which x is kept between the passes.
+local function check_keep(where, recipe)
+  local keep, own = recipe.keep, recipe.weight_grad
+  if keep == nil then return end
+  if type(keep) ~= "table" or keep.quantize ~= nil then
+    raise(("%s.keep must be a table {format =, scale =}, got %s"):format(where,
+      type(keep) == "table" and "a function" or shown(keep)))
+  end
+  recipe_check.check_operand(where .. ".keep", keep)
+  for _, field in ipairs {"hadamard", "history", "from", "mask", "across", "smooth"} do
+    if keep[field] ~= nil then raise(("%s.keep.%s has no meaning between the passes"):format(where, field)) end
+  end
+  local input = type(own) == "table" and own.input or recipe.input
+  if not own or own == "full" or type(input) ~= "table" then return end
+  if input.history then raise(where .. ".keep has no meaning where the input of weight_grad has a history") end
+  if input.from then
+    raise(where .. ".keep has no meaning where the input of weight_grad is made from the forward pass's")
+  end
+end
+
 --- Raises an error that names the first wrong field of a recipe.
 -- @param name of the function to name in errors
 function recipe_check.check(name, recipe)
@@ -410,6 +430,7 @@ function recipe_check.check(name, recipe)
   end
   check_rounding(prefix, recipe.rounding)
   check_places(prefix, recipe)
+  check_keep(name .. ": recipe", recipe)
   check_transforms(name .. ": recipe", recipe)
 end
 

@@ -153,6 +153,7 @@ function ProductLayer.recipe_text(recipe)
     text = ("%s, input_grad: %s"):format(text, product_text(recipe.input_grad, "grad_output", "weight"))
   end
   text = ("%s, weight_grad: %s"):format(text, product_text(recipe.weight_grad or "full", "grad_output", "input"))
+  if recipe.keep then text = ("%s, keep: %s"):format(text, operand_text(recipe.keep)) end
   return recipe.rounding == "stochastic" and text .. ", rounding: stochastic" or text
 end
 
