@@ -122,6 +122,131 @@ support.each_device(function(device)
       refuses("with recipes by name, the third argument must be the number of a step, got 1.5", {default = "mx"}, 1.5)
     end)
 
+    describe("for a whole network", function()
+      local rows, tiles = {format = "e4m3", scale = "row"}, {format = "e2m1", scale = {1, 4}, scale_rounding = "mx"}
+      local net, tokens
+      before_each(function()
+        net = fp8.nn.Sequential(fp8.nn.Embedding(10, 8, {device = device}),
+          fp8.nn.TransformerBlock(8, 2, {causal = true, device = device}),
+          fp8.nn.TransformerBlock(8, 2, {causal = true, device = device}), fp8.Linear(8, 10, {device = device}))
+        tokens = fp8.randint(0, 10, {2, 5}, {dtype = "i64", device = device})
+      end)
+
+      it("gives attention and embeddings recipes of their own", function()
+        local attention = {q = rows, k = rows, v = tiles, probabilities = rows}
+        local recipes = {
+          default = "mx", ["1"] = {rows = rows}, ["4"] = false, ["*.attention"] = attention, ["3.*"] = false,
+          ["3.attention"] = {v = rows},
+        }
+        assert.equal(9 + 1 + 2, select(2, fp8.convert(net, recipes)))
+        assert.same({rows = rows}, net[1].recipe)
+        assert.same(attention, net[2].attention.recipe)
+        assert.same({v = rows}, net[3].attention.recipe)
+        assert.equal("mx", net[2].attention.in_proj.recipe_text(net[2].attention.in_proj.recipe))
+        assert.is_nil(net[3].mlp.fc1.recipe)
+        assert.is_nil(net[4].recipe)
+        assert.is_truthy(tostring(net):find("2 heads, causal, recipe: v: e4m3 by row", 1, true))
+        assert.is_truthy(tostring(net):find("Embedding(10, 8, recipe: rows: e4m3 by row)", 1, true))
+        -- The same by hand.
+        local x = fp8.embedding(net[1].weight, tokens, {recipe = {rows = rows}})
+        local inputs = net[2].norm1(x)
+        local y = fp8.self_attention(net[2].attention.in_proj(inputs), 2, {causal = true, recipe = attention})
+        support.same_bytes(net[2].attention.out_proj(y):detach(), net[2].attention(inputs):detach())
+        support.same_bytes(net[1](tokens):detach(), x:detach())
+      end)
+
+      it("changes them at their step, and false is for all kinds", function()
+        local recipes = {
+          default = "mx", ["2.attention"] = {q = rows}, until_step = 2,
+          after = {default = "mx", ["2.attention"] = {q = tiles}, ["1"] = {rows = rows}, until_step = 3},
+        }
+        local counts = {}
+        for step = 1, 5 do
+          counts[step] = select(2, fp8.convert(net, recipes, step))
+          local recipe = net[2].attention.recipe
+          assert.same(step <= 2 and rows or step <= 3 and tiles or nil, recipe and recipe.q)
+          assert.equal(step == 3, net[1].recipe ~= nil)
+          assert.equal(step > 3, net[4].recipe == nil)
+        end
+        assert.same({10, 0, 2, 11, 0}, counts)
+        fp8.convert(net, {default = "mx", ["*.attention"] = {q = rows}, ["1"] = {rows = rows}})
+        fp8.convert(net, {default = "mx", ["*"] = false, ["3.attention"] = {q = rows}})
+        assert.is_nil(net[1].recipe)
+        assert.is_nil(net[2].attention.recipe)
+        assert.is_nil(net[4].recipe)
+        assert.same({q = rows}, net[3].attention.recipe)
+      end)
+
+      it("says what optimizers keep moments in", function()
+        local recipes = {default = "mx", optimizer_state = {format = "e4m3", smallest = 0, blocksize = 64}}
+        fp8.convert(net, recipes)
+        local parameters, Adam = net:parameters(), fp8.optim.AdamW
+        assert.equal("e4m3", Adam(net).state[1].first_moment.dtype)
+        assert.equal("f32", Adam(parameters).state[1].first_moment.dtype)
+        assert.equal("e4m3", Adam(parameters, {state = net}).state[1].first_moment.dtype)
+        assert.equal("f32", Adam(net, {state = "f32"}).state[1].first_moment.dtype)
+        assert.equal("e5m2", Adam(net, {state = {format = "e5m2", smallest = 0}}).state[1].first_moment.dtype)
+        local grouped = Adam {{parameters = {parameters[1]}, state = net}, {parameters = {parameters[2]}}}
+        assert.equal("e4m3", grouped.state[1].first_moment.dtype)
+        assert.equal("f32", grouped.state[2].first_moment.dtype)
+        fp8.convert(net, "mx")
+        assert.equal("f32", Adam(net).state[1].first_moment.dtype)
+        assert.equal("f32", Adam(parameters, {state = net}).state[1].first_moment.dtype)
+      end)
+
+      it("is remembered by checkpoints", function()
+        local path, recipes = os.tmpname(), {
+          default = fp8.recipe("mx", {keep = rows}), ["1"] = {rows = rows}, ["*.attention"] = {q = rows, v = tiles},
+          optimizer_state = {format = "e2m1"}, until_step = 3, after = {default = "mx"},
+        }
+        fp8.convert(net, recipes)
+        fp8.checkpoint.save(path, {model = net, step = 2})
+        local found = fp8.checkpoint.read(path)
+        assert.same(recipes, found.recipes)
+        local text = tostring(net)
+        fp8.convert(fp8.convert(net, false), found.recipes, found.step)
+        assert.equal(text, tostring(net))
+        os.remove(path)
+      end)
+
+      it("trains, and learns with all of it", function()
+        fp8.convert(net, {
+          default = fp8.recipe("mxfp8", {keep = rows}), ["1"] = {rows = rows},
+          ["*.attention"] = {q = rows, k = rows, v = rows},
+          optimizer_state = {format = "e4m3", smallest = 0},
+        })
+        local optimizer, losses = fp8.optim.AdamW(net, {lr = 0.02}), {}
+        for step = 1, 20 do
+          optimizer:zero_grad()
+          local loss = fp8.cross_entropy(net(tokens):view(-1, 10), tokens:view(-1))
+          loss:backward()
+          optimizer:step()
+          losses[step] = loss:item()
+        end
+        assert.is_true(losses[20] < losses[1] / 2, losses[20])
+      end)
+
+      it("refuses what fits nothing, and changes nothing", function()
+        fp8.convert(net, {default = "mx", ["*.attention"] = {q = rows}})
+        local before = tostring(net)
+        local function refuses(text, recipes)
+          fails("convert: " .. text, fp8.convert, net, recipes)
+          assert.equal(before, tostring(net))
+        end
+        refuses("no attention is called 2.atention; did you mean 2.attention?",
+          {default = "mx", ["2.atention"] = {q = rows}})
+        refuses("no embedding is called 2.attention", {default = "mx", ["2.attention"] = {rows = rows}})
+        refuses("no layer is called 2.attention", {default = "mx", ["2.attention"] = "mx"})
+        refuses("no layer is called tokens", {default = "mx", tokens = false})
+        refuses("recipe: unknown field key", {default = "mx", ["2.attention"] = {q = rows, key = rows}})
+        refuses("recipe.rows.format must be", {default = "mx", ["1"] = {rows = {}}})
+        refuses("recipe: unknown field q", {default = {q = rows}})
+        refuses("optimizer_state: state.format must be a map", {default = "mx", optimizer_state = {}})
+        refuses("optimizer_state is for all steps: it belongs to the first table",
+          {default = "mx", until_step = 3, after = {default = false, optimizer_state = {format = "e4m3"}}})
+      end)
+    end)
+
     it("is remembered by checkpoints", function()
       local path = os.tmpname()
       local function remembered(recipes, step)

@@ -25,6 +25,50 @@ support.each_device(function(device)
         {weight:t():contiguous()[3]:totable(), weight:t():contiguous()[1]:totable()}}, turned:totable())
     end)
 
+    it("quantizes the rows that are looked up as one matrix, and gradients pass straight through", function()
+      for _, operand in ipairs {
+        {format = "e4m3", scale = "row"}, {format = "e2m1", scale = {2, 3}, scale_rounding = "mx"},
+        {format = "int8", scale = "tensor"},
+      } do
+        local weight, index = fp8.randn(9, 5, on):requires_grad_(), fp8.tensor({{8, 0, 3}, {3, 3, 1}}, {dtype = "i64"})
+        local y = fp8.embedding(weight, index:to(device), {recipe = {rows = operand}})
+        local rows = support.flat(fp8.embedding(weight:detach(), index:to(device)))
+        local expected = reference.fake_quantize(rows, operand.format, operand.scale, {6, 5}, "f32",
+          operand.scale_rounding)
+        assert.same(expected, support.flat(y:detach()))
+        local dy, plain = fp8.randn(2, 3, 5, on), weight:detach():clone():requires_grad_()
+        y:backward(dy)
+        fp8.embedding(plain, index:to(device)):backward(dy)
+        support.same_bytes(weight.grad, plain.grad)
+        local layer = fp8.nn.Embedding(9, 5, {device = device, recipe = {rows = operand}})
+        layer:load_state_dict {weight = weight:detach()}
+        support.same_bytes(layer(index:to(device)):detach(), y:detach())
+      end
+      assert.same({0, 5}, fp8.embedding(fp8.zeros(2, 5, on), fp8.zeros(0, {device = device, dtype = "i64"}),
+        {recipe = {rows = {format = "e4m3", scale = "tensor"}}}).shape)
+      local name
+      fp8.embedding(fp8.zeros(2, 5, on), fp8.zeros(3, {device = device, dtype = "i64"}), {recipe = {rows = {
+        quantize = function(x, called) name = called return x end,
+      }}})
+      assert.equal("rows", name)
+    end)
+
+    it("refuses what is no recipe", function()
+      local weight, index = fp8.zeros(2, 5, on), fp8.zeros(3, {device = device, dtype = "i64"})
+      local function refuses(text, recipe)
+        fails("embedding: recipe" .. text, fp8.embedding, weight, index, {recipe = recipe})
+        fails("Embedding: recipe" .. text, fp8.nn.Embedding, 2, 5, {recipe = recipe})
+      end
+      refuses(" must be a table {rows = operand}, got string", "mx")
+      refuses(": unknown field row; there is rows alone", {row = {}})
+      refuses(".rows.format must be a map", {rows = {scale = "row"}})
+      refuses(".rows must be a table {format =, scale =}", {})
+      refuses(".rows.history has no meaning in an embedding",
+        {rows = {format = "e4m3", scale = "tensor", history = 2}})
+      refuses(".rows.hadamard has no meaning in an embedding", {rows = {format = "e4m3", scale = "row", hadamard = 16}})
+      fails("embedding: unknown option recipes", fp8.embedding, weight, index, {recipes = {}})
+    end)
+
     for _, dtype in ipairs {"f32", "f16", "bf16"} do
       it("sums gradients in the order of the indices, " .. dtype, function()
         fp8.manual_seed(12)

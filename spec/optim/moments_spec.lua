@@ -135,10 +135,11 @@ support.each_device(function(device)
     return support.flat(fp8.dequantize_blockwise(entry[name], state))
   end
 
-  local function compare(name, settings, dtype, format, second_format, blocksize, steps)
+  -- @param called the name by which the optimizer gets both formats, or nil
+  local function compare(name, settings, dtype, format, second_format, blocksize, steps, called)
     fp8.manual_seed(3)
-    settings.state = {format = format, second_format = has_second[name] and second_format or nil, blocksize = blocksize,
-      smallest = 0}
+    settings.state = {format = called or format, blocksize = blocksize, smallest = 0,
+      second_format = has_second[name] and (called or second_format) or nil}
     local list, states = {}, {}
     for i, count in ipairs {1, 63, 300, 2049, 4100} do
       list[i] = parameter(fp8.randn(count, {device = "cpu"}), dtype)
@@ -183,6 +184,22 @@ support.each_device(function(device)
       it("follows the reference of SGD: " .. label, function()
         compare("SGD", {lr = 0.01, momentum = 0.9, dampening = 0.2, weight_decay = 0.1, nesterov = i % 2 == 0}, dtype,
           first, second, 256, 3)
+      end)
+    end
+
+    -- Their values, divided by the largest, are a map of their own.
+    for _, name in ipairs {"e2m1", "e2m3", "e3m2", "int4", "int8", "nf4"} do
+      it("follows the reference of the format " .. name, function()
+        local codes = fp8.arange(0, 256, 1, {dtype = "u8"})
+        local values = fp8.dequantize_blockwise(codes, {absmax = fp8.ones(1), map = name, blocksize = 256, dtype = "f32"})
+        local list = {}
+        for _, value in ipairs((values / fp8.formats[name].largest):unique():totable()) do
+          if value ~= 0 then list[#list + 1] = value end
+        end
+        while #list < 256 do list[#list + 1] = 0 end
+        local map = fp8.tensor(list):sort(1)
+        compare("AdamW", {lr = 0.01, weight_decay = 0.1}, "f32", map, map, 64, 2, name)
+        compare("Lion", {lr = 0.01}, "bf16", map, nil, 64, 2, name)
       end)
     end
 
@@ -431,8 +448,9 @@ describe("The option state", function()
     end
     refused('AdamW: option state must be "f32" or a table with a format, got "bf16"', "bf16")
     refused('AdamW: option state must be "f32" or a table with a format, got 8', 8)
-    refused('state.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got nil', {})
-    refused('state.format must be a map (a tensor of 256 values), "e4m3" or "e5m2", got "u8"', {format = "u8"})
+    refused("state.format must be a map (a tensor of 256 values) or one of e2m1, e2m3, e3m2, e4m3, e5m2, int4, int8, " ..
+      "nf4, got nil", {})
+    refused('nf4, got "u8"', {format = "u8"})
     refused("AdamW: state: unknown option block", {format = dynamic, block = 3})
     refused("AdamW: state.format: a map must be an f32 tensor of shape (256)", {format = fp8.zeros(3)})
     refused("AdamW: state.format: map: entries 1 and 2 are not in ascending order",

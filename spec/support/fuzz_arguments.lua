@@ -476,8 +476,17 @@ return function(random, device, pool_size)
       {}, {causal = true}, {scale = make "number"}, {dropout = 0.5}, {causal = make "any"}, {mask = make "any"},
       {mask = make "score_mask"}, {mask = make "score_mask", causal = true, dropout = 0.5}, {enable_gqa = true},
       {kv_heads = make "small", rotary = make "fitting_rotary_options"}, {kv_heads = make "any"},
+      {recipe = make "attention_recipe"}, {recipe = make "attention_recipe", causal = true, dropout = 0.5},
     }
   end
+  function makers.attention_recipe()
+    local recipe = {}
+    for _, name in ipairs {"q", "k", "v", "probabilities"} do
+      if random(2) == 1 then recipe[name] = make "operand" end
+    end
+    return random(10) == 1 and make "any" or recipe
+  end
+  function makers.embedding_options() return pick {{}, {recipe = {rows = make "operand"}}, {recipe = make "any"}} end
   function makers.score_mask()
     local shape = pick {{3}, {3, 3}, {1, 3}, {2, 1, 3}, {2, 1, 3, 3}, copied(pick(shapes))}
     local options = {device = device, requires_grad = random(2) == 1}

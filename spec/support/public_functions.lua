@@ -94,7 +94,7 @@ for names, kinds in ([[
   attention_backward: attention_fields
   dropout: tensor fraction
   Dropout: fraction
-  embedding: parameter targets
+  embedding: parameter targets embedding_options
   attention: heads heads heads attention_options
   core.attention: fused_heads fused_heads fused_heads small boolean score_mask
   self_attention: packed small attention_options

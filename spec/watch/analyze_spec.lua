@@ -50,6 +50,39 @@ support.each_device(function(device)
       end)
     end
 
+    it("takes functions of a script, and shows what is left alone", function()
+      fp8.manual_seed(8)
+      local x = fp8.randn(16, 30, {device = device})
+      local shape
+      local function halves(y)
+        shape = y.shape
+        return (y * 2):round() / 2 + fp8.rand(y.shape, {device = device}) * 0
+      end
+      local seed_before = {fp8.rand(1):item(), fp8.rand(1):item()}
+      fp8.manual_seed(8)
+      fp8.randn(16, 30, {device = device})
+      assert.equal(seed_before[1], fp8.rand(1):item())
+      local result = fp8.analyze(x,
+        {formats = {"full", halves, mine = {quantize = halves}, e4m3 = "e4m3"}, scales = {"row"}})
+      assert.equal(seed_before[2], fp8.rand(1):item()) -- what functions draw is drawn again
+      assert.same({16, 30}, shape)
+      assert.same({"full", "function", "e4m3", "mine"},
+        {result[1].format, result[2].format, result[3].format, result[4].format})
+      local lost = x - halves(x)
+      local snr = 10 * math.log10((x * x):sum():item() / (lost * lost):sum():item())
+      assert.near(snr, result.mine["-"].snr, 1e-3)
+      assert.near(snr, result["function"]["-"].snr, 1e-3)
+      assert.equal(math.huge, result.full["-"].snr)
+      assert.near(x:abs():max():item(), result.full["-"].absmax, 1e-6)
+      assert.equal(result.e4m3.row.absmax, result.full["-"].absmax)
+      assert.is_truthy(tostring(result):find "\n  full +%- +exact")
+      assert.equal(snr < 40, fp8.analyze(x, {formats = halves})[1].snr < 40)
+      local blocks = fp8.analyze(x, {formats = {"full", {quantize = halves}}, blocks = true})
+      assert.equal(0, blocks.full["-"].blocks)
+      assert.equal(0, blocks["function"]["-"].blocks)
+      fails("recipe: quantize of own must return a tensor, got nil", fp8.analyze, x, {formats = function() end})
+    end)
+
     it("sums to one part in 100,000 however long the tensor is, and wherever it begins", function()
       fp8.manual_seed(6)
       local all = fp8.randn(300001)

@@ -69,6 +69,33 @@ support.each_device(function(device)
       watcher:close()
     end)
 
+    it("leaves a run as it is whose functions draw random numbers", function()
+      local function noisy(x) return x + fp8.rand(x.shape, {device = device}) * 0.1 end
+      local recipe = fp8.recipe("global", {input = {quantize = noisy}, grad_output = "full"})
+      local function run(watched)
+        fp8.manual_seed(4)
+        local model = fp8.nn.Sequential(fp8.Linear(16, 16, {device = device, recipe = recipe}),
+          fp8.Linear(16, 4, {device = device}))
+        local watcher = watched and fp8.watch(model, {every = 1, blocks = true, recipe = recipe})
+        local optimizer, y = fp8.optim.SGD(model, {lr = 0.1}), nil
+        for _ = 1, 3 do
+          optimizer:zero_grad()
+          y = model(fp8.ones(8, 16, {device = device}))
+          y:square():sum():backward()
+          optimizer:step()
+          if watched then watcher:step() end
+        end
+        if watched then
+          assert.equal("function", find_row(watcher:rows(), 3, "1", "input").format)
+          assert.equal("function", find_row(watcher:rows(), 3, "2", "input").format)
+          assert.is_nil(find_row(watcher:rows(), 3, "1", "grad_output").format)
+          watcher:close()
+        end
+        return y:detach()
+      end
+      support.same_bytes(run(true), run(false))
+    end)
+
     it("records what fp8.analyze says of the same tensors", function()
       local model = build()
       local x, target = batch(1)

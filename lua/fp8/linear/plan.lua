@@ -243,9 +243,10 @@ end
 
 --- How one operand of a recipe, for rows of `features`, is quantized: an operand of a plan.
 -- @param where what to call it in errors
-function plan.operand(where, operand, features)
+-- @param name  that a script's function is called with ("own")
+function plan.operand(where, operand, features, name)
   recipe_check.check_alone(where, operand)
-  return planned({histories = {}}, operand, features, "own")
+  return planned({histories = {}}, operand, features, name or "own")
 end
 
 local function is_simple(made)

@@ -20,12 +20,16 @@ local looking_up = {
 
 -- The operand of a recipe {rows = operand} for rows of so many features; nil for rows that are left alone.
 local function planned(where, recipe, features)
-  if type(recipe) ~= "table" then core.raise(("%s must be a table {rows = operand}, got %s"):format(where, type(recipe))) end
+  if type(recipe) ~= "table" then
+    core.raise(("%s must be a table {rows = operand}, got %s"):format(where, type(recipe)))
+  end
   for field in pairs(recipe) do
     if field ~= "rows" then core.raise(("%s: unknown field %s; there is rows alone"):format(where, tostring(field))) end
   end
-  local operand = planning.operand(where .. ".rows", recipe.rows, features)
-  if operand.history then core.raise(where .. ".rows.history has no meaning in an embedding") end
+  local operand = planning.operand(where .. ".rows", recipe.rows, features, "rows")
+  for _, field in ipairs {"hadamard", "history"} do
+    if operand[field] then core.raise(("%s.rows.%s has no meaning in an embedding"):format(where, field)) end
+  end
   return not operand.full and operand or nil
 end
 

@@ -23,13 +23,18 @@ local function read_options(options)
   options = check_options("analyze", options, own_options)
   local formats = options.formats == nil and default_formats or options.formats
   local scales = options.scales == nil and default_scales or options.scales
-  if type(formats) ~= "table" then formats = {formats} end
+  if type(formats) ~= "table" or formats.format ~= nil or formats.quantize ~= nil then formats = {formats} end
   if type(scales) ~= "table" then scales = {scales} end
   return formats, scales, options.blocks
 end
 
 -- {label =, operand =} of one element of `formats`: an operand with its scale, or one for each of `scales`.
 local function candidates_of(label, format, scales)
+  if type(format) == "function" then format = {quantize = format} end
+  if format == "full" then return {{label = label or format, operand = format}} end
+  if type(format) == "table" and format.quantize ~= nil then
+    return {{label = label or comparison.format_name(format.quantize), operand = format}}
+  end
   local operand = type(format) == "table" and format or {format = format}
   local name, candidates = operand.format, {}
   label = label or (type(name) == "string" and name or comparison.format_name(name))
@@ -61,7 +66,9 @@ local function all_candidates(formats, scales)
   local list, named, names, label_of = {}, {}, {}, new_labels()
   local function add(to, label, format)
     for _, candidate in ipairs(candidates_of(label, format, scales)) do
-      candidate.label = label_of(candidate.label, candidate.operand.format)
+      local operand = candidate.operand
+      local what = type(operand) == "table" and (operand.format or operand.quantize) or operand
+      candidate.label = label_of(candidate.label, what)
       to[#to + 1] = candidate
     end
   end
@@ -112,13 +119,13 @@ end
 -- A row has `format` and `scale`, names (maps that have none are "map", "map2", …; a scale rounding is part of the
 -- scale's: "tensor", "1x32", "1x32_mx"), `snr` in dB, `underflow` and `saturated` (shares of the non-zero elements),
 -- `relative_error` (the largest), and what x itself is like: compare.lua says what each means. Values are rounded to
--- nearest. With blocks = true it also has `blocks`, `dominated`, `exponents` and `spread`, of the blocks that share a
--- scale: blocks.lua.
+-- nearest. A function has the scale "-", and so has "full", which shows what x itself is like. With blocks = true a row
+-- also has `blocks`, `dominated`, `exponents` and `spread`, of the blocks that share a scale: blocks.lua.
 -- @param x       f32, f16 or bf16
 -- @param options {formats = list of names in fp8.formats, "e4m3_map", "e5m2_map", "dynamic", "linear", maps, and
---                 operands {format =, scale =, scale_rounding =, …} as in fp8.recipes; with names as keys where that
---                 suits, scales = list for formats that come without one}; left out: the four E4M3 and E5M2, with
---                 "tensor", "row" and "block"
+--                 operands as in fp8.recipes, {format =, scale =, scale_rounding =, …}, {quantize = f} or "full", and
+--                 such functions f themselves; with names as keys where that suits, scales = list for formats that
+--                 come without one}; left out: the four E4M3 and E5M2, with "tensor", "row" and "block"
 --   fp8.analyze(fp8.randn(64, 64), {formats = {"e4m3"}, scales = {"row"}}).e4m3.row.snr > 20 --> true
 return function(x, options)
   if not core.is_tensor(x) then raise("analyze: a tensor is needed, got " .. type(x)) end
@@ -139,7 +146,7 @@ return function(x, options)
   local result, by_format = setmetatable({shape = core.shape(x), dtype = dtype}, Analysis), {}
   for i, candidate in ipairs(candidates) do
     local entry = blocks.read(rows, i - 1, of_blocks)
-    entry.format, entry.scale = candidate.label, comparison.scale_name(candidate.operand)
+    entry.format, entry.scale = candidate.label, comparison.scale_name(candidate.operand) or "-"
     result[i] = entry
     by_format[entry.format] = by_format[entry.format] or {}
     by_format[entry.format][entry.scale] = entry

@@ -78,7 +78,7 @@ end
 
 --- Writes what the blocks of x are like for an operand (plan.lua), or zeros where it has none.
 function blocks.write(part, x, operand)
-  if not operand or operand.quantize or core.numel(x) == 0 then return autograd.no_grad(part.zero_, part) end
+  if not operand or not operand.quantizer or core.numel(x) == 0 then return autograd.no_grad(part.zero_, part) end
   autograd.no_grad(scope, write, part, core.contiguous(x), operand.blocksize)
 end
 

@@ -68,15 +68,27 @@ function comparison.sums(rows, index)
   return row.square_sum, row.error_square_sum
 end
 
---- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`. x is what is transformed and
--- smoothed before; an operand that is made from the forward pass's values is looked at as if it were made from x.
+-- What a script's function makes of x, written to `row`. Random numbers that it draws are drawn again by what follows.
+local function compare_function(row, x, operand, dtype)
+  local seed, position = core.random_state()
+  local function restore()
+    local _, now = core.random_state()
+    if now ~= position then core.manual_seed(seed, position) end
+  end
+  core.finally(restore, function()
+    local matrix = shapes.as_rows(core.contiguous(x))
+    core.compare(row, matrix, operands.values(matrix, operand, "values", {dtype = dtype}))
+  end)
+end
+
+--- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`; nothing, where it is left alone. x
+-- is what is transformed and smoothed before; an operand that is made from the forward pass's values is looked at as if
+-- it were made from x.
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
 function comparison.quantize(row, x, operand, dtype, known)
-  if operand.quantize then
-    local matrix = shapes.as_rows(core.contiguous(x))
-    return core.compare(row, matrix, operands.values(matrix, operand, "values", {dtype = dtype}))
-  end
+  if operand.full then return core.compare(row, x) end
+  if operand.quantize then return compare_function(row, x, operand, dtype) end
   if operand.prepared then x = operands.prepared(shapes.as_rows(core.contiguous(x)), operand) end
   core.compare_quantized(row, x, operand.quantizer, known, dtype)
 end
@@ -96,9 +108,9 @@ function comparison.format_name(format)
 end
 
 --- The name of an operand's scale with its rounding, if any: "tensor", "64", "128x128", "1x32_mx", "row_power_of_two";
--- nil where a function sees to it.
+-- nil where a function sees to it, or nothing is quantized.
 function comparison.scale_name(operand)
-  if operand.quantize then return nil end
+  if operand.quantize or operand == "full" then return nil end
   local scale, rounding = operand.scale, operand.scale_rounding
   local name = type(scale) == "table" and table.concat(scale, "x") or tostring(scale)
   if rounding and rounding ~= "none" then name = name .. "_" .. rounding end

@@ -57,7 +57,7 @@ function Plan:has(name) return self.operands[name] ~= nil end
 local function planned(self, name, columns)
   local key = name .. columns
   if not self.planned[key] then
-    self.planned[key] = planning.operand(("%s.%s"):format(self.where, name), self.operands[name], columns)
+    self.planned[key] = planning.operand(("%s.%s"):format(self.where, name), self.operands[name], columns, name)
   end
   return self.planned[key]
 end
