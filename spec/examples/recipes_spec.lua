@@ -49,6 +49,19 @@ support.each_device(function(device)
       assert.is_truthy(output:find("\n +nats a byte more than f32\n"), output)
     end)
 
+    it("compares the recipes of the day, and names those that fp8 lacks", function()
+      local ok, output = run("recipes", ("--device %s --steps 2"):format(device))
+      assert.is_true(ok, output)
+      for _, name in ipairs {
+        "bf16", "mixed", "global", "mxfp8", "nvfp4", "nvfp4_without_hadamard", "nvfp4_without_stochastic",
+        "nvfp4_nearest", "mxfp4", "quartet", "int8_tensorwise",
+      } do
+        local row = output:find("\n" .. name .. " +%d%.%d+ +[+-]%d")
+        local lacks = output:find(name .. " is not among fp8.recipes, and is left out", 1, true)
+        assert.is_true((row ~= nil) ~= (lacks ~= nil), name .. output)
+      end
+    end)
+
     it("does the last steps in full precision where asked", function()
       local logs = {}
       for name, options in pairs {
