@@ -107,7 +107,8 @@ local function print_run(precision, record, base)
     local loss, gap = record.losses[step], base.losses[step]
     local mean, worst, most = lost_in(record.rows[step] or {})
     rows[#rows + 1] = {
-      tostring(step), ("%.4f"):format(loss), gap and ("%+.4f"):format(loss - gap) or "-", ("%.1f %%"):format(100 * mean),
+      tostring(step), ("%.4f"):format(loss), gap and ("%+.4f"):format(loss - gap) or "-",
+      ("%.1f %%"):format(100 * mean),
       worst and ("%s %s: %.1f %%, %.1f dB"):format(worst.layer, worst.tensor, 100 * most, worst.snr) or "-",
     }
   end

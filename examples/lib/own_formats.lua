@@ -1,13 +1,14 @@
---- Formats that fp8 does not have, as functions of a recipe (`quantize` in fp8.recipes), and beside each the same format
--- as a map, which fp8's kernel takes.
+--- Formats that fp8 does not have, as functions of a recipe (`quantize` in fp8.recipes), and beside each the same
+-- format as a map, which fp8's kernel takes.
 local fp8 = require "fp8"
 
 local own_formats = {}
 
 -- --- posit8 ---
 
--- The positive values of a posit of 8 bits with 2 bits of exponent (Posit Working Group, "Standard for posit arithmetic",
--- 2022), ascending: a run of equal bits is the coarse exponent, and what it leaves is for the fine one and digits.
+-- The positive values of a posit of 8 bits with 2 bits of exponent (Posit Working Group, "Standard for posit
+-- arithmetic", 2022), ascending: a run of equal bits is the coarse exponent, and what it leaves is for the fine one and
+-- digits.
 local function posit_values()
   local values = {}
   for code = 1, 127 do

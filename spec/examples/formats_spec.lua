@@ -134,7 +134,8 @@ support.each_device(function(device)
 
   it("The examples say in one line what is wrong", function()
     for options, words in support.sorted_pairs {
-      ["exempt --recipe nothing"] = "exempt: option --recipe must be a recipe", ["exempt --by size"] = "gradient, output or loss",
+      ["exempt --recipe nothing"] = "exempt: option --recipe must be a recipe",
+      ["exempt --by size"] = "gradient, output or loss",
       ["tensorwise --compare nothing"] = "there is no precision 'nothing'", ["own_format --steps 0"] = "option --steps",
     } do
       local example, rest = options:match "^(%S+) (.*)$"

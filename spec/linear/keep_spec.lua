@@ -8,7 +8,8 @@ local fails = support.fails
 
 local formats = {
   {format = "e4m3", scale = {1, 32}, scale_rounding = "mx"}, {format = fp8.create_map(true, 4, 3, 8), scale = "block"},
-  {format = "e2m1", scale = {1, 16}, scale_rounding = "e4m3", second_scale = "tensor"}, {format = "int8", scale = "row"},
+  {format = "e2m1", scale = {1, 16}, scale_rounding = "e4m3", second_scale = "tensor"},
+  {format = "int8", scale = "row"},
 }
 
 support.each_device(function(device)
@@ -48,7 +49,8 @@ support.each_device(function(device)
     end
 
     it("quantizes to the reference's values", function()
-      local layer = fp8.Linear(40, 1, {device = device, bias = false, recipe = fp8.recipe("mixed", {keep = formats[1]})})
+      local recipe = fp8.recipe("mixed", {keep = formats[1]})
+      local layer = fp8.Linear(40, 1, {device = device, bias = false, recipe = recipe})
       local x = fp8.randn(1, 40, {device = device})
       layer(x):backward(fp8.ones(1, 1, {device = device}))
       local expected = reference.fake_quantize(support.flat(x), "e4m3", {1, 32}, {1, 40}, "f32", "mx")

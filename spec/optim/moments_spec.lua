@@ -191,7 +191,8 @@ support.each_device(function(device)
     for _, name in ipairs {"e2m1", "e2m3", "e3m2", "int4", "int8", "nf4"} do
       it("follows the reference of the format " .. name, function()
         local codes = fp8.arange(0, 256, 1, {dtype = "u8"})
-        local values = fp8.dequantize_blockwise(codes, {absmax = fp8.ones(1), map = name, blocksize = 256, dtype = "f32"})
+        local values = fp8.dequantize_blockwise(codes,
+          {absmax = fp8.ones(1), map = name, blocksize = 256, dtype = "f32"})
         local list = {}
         for _, value in ipairs((values / fp8.formats[name].largest):unique():totable()) do
           if value ~= 0 then list[#list + 1] = value end
@@ -448,8 +449,8 @@ describe("The option state", function()
     end
     refused('AdamW: option state must be "f32" or a table with a format, got "bf16"', "bf16")
     refused('AdamW: option state must be "f32" or a table with a format, got 8', 8)
-    refused("state.format must be a map (a tensor of 256 values) or one of e2m1, e2m3, e3m2, e4m3, e5m2, int4, int8, " ..
-      "nf4, got nil", {})
+    refused("state.format must be a map (a tensor of 256 values) or one of e2m1, e2m3, e3m2, e4m3, e5m2, int4, " ..
+      "int8, nf4, got nil", {})
     refused('nf4, got "u8"', {format = "u8"})
     refused("AdamW: state: unknown option block", {format = dynamic, block = 3})
     refused("AdamW: state.format: a map must be an f32 tensor of shape (256)", {format = fp8.zeros(3)})

@@ -48,8 +48,8 @@ function formats.names()
   return names
 end
 
---- The map of a named format that is no dtype: f32 (256), its values divided by the largest, zeros filling up what fewer
--- codes leave.
+--- The map of a named format that is no dtype: f32 (256), its values divided by the largest, zeros filling up what
+-- fewer codes leave.
 function formats.map_of(name)
   local side, largest, values = sides[name], formats.formats[name].largest, {}
   local codes = core.arange(128 - side.below, 129 + side.above, 1, {dtype = "i64", device = "cpu"})

@@ -82,7 +82,8 @@ local operation = {
 -- gives.
 function pair.suits(first, second)
   local plan = second.plan
-  if not plan or plan.keep or first.plan and first.plan.keep or first.state.observer or second.state.observer or not fuses(plan, first.plan) then return false end
+  if not plan or plan.keep or first.plan and first.plan.keep then return false end
+  if first.state.observer or second.state.observer or not fuses(plan, first.plan) then return false end
   return products.takes_activated(plan, needs_grad(second.weight))
 end
 

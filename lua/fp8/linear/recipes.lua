@@ -9,10 +9,10 @@
 --                operands for it, any of which may be missing
 --   weight_grad  "full": dW = dyᵀ·x of unquantized dy and x; "quantized": of dy and x as the other products have them;
 --                or {grad_output =, input =, accumulate =}: other operands for it, any of which may be missing
---   keep         nil, or an operand without hadamard, history or function: x is kept between the passes in its codes and
---                scales, and dW is that of their values. Else what dW takes is kept: codes, one byte an element, where
---                FP8 tensor cores multiply those; x itself for "full", `mixed` say, which costs nothing where others
---                keep it, too; and where values are multiplied, the values of a small x or x itself
+--   keep         nil, or an operand without hadamard, history or function: x is kept between the passes in its codes
+--                and scales, and dW is that of their values. Else what dW takes is kept: codes, one byte an element,
+--                where FP8 tensor cores multiply those; x itself for "full", `mixed` say, which costs nothing where
+--                others keep it, too; and where values are multiplied, the values of a small x or x itself
 --   rounding     "nearest" or "stochastic"
 --
 -- `accumulate` is how FP8 tensor cores add up: "fast", in some 14 bits, or "accurate", with a float32 sum every 128

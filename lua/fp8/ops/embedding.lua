@@ -60,12 +60,12 @@ end
 -- the indices on every device: the same gradients give the same bits.
 -- @param weight  (count, features), f32, f16 or bf16
 -- @param indices integers from 0 to count - 1, of any shape
--- @param options {recipe = {rows = operand}}: the rows that were looked up are quantized to an operand as in fp8.recipes,
---   as one matrix; gradients pass straight through
+-- @param options {recipe = {rows = operand}}: the rows that were looked up are quantized to an operand as in
+--   fp8.recipes, as one matrix; gradients pass straight through
 -- @return indices' shape and features, of the weight's dtype
 --   fp8.embedding(fp8.tensor({{1, 2}, {3, 4}}), fp8.tensor({1, 0, 1}, {dtype = "i64"})) --> {{3, 4}, {1, 2}, {3, 4}}
---   fp8.embedding(fp8.tensor {{1, 2.4}}, fp8.tensor({0}, {dtype = "i64"}),
---     {recipe = {rows = {format = "e2m1", scale = "tensor", constant_scale = 1}}}) --> {{1, 2}}
+--   local recipe = {rows = {format = "e2m1", scale = "tensor", constant_scale = 1}}
+--   fp8.embedding(fp8.tensor {{1, 2.4}}, fp8.tensor({0}, {dtype = "i64"}), {recipe = recipe}) --> {{1, 2}}
 local function embedding(weight, indices, options)
   options = check_options("embedding", options, {recipe = true})
   local operand

@@ -36,8 +36,8 @@ local function moments() return {"first_moment", "second_moment"} end
 --   blocksize      elements in row-major order that share a scale, a power of two from 64 to 2048 (256)
 --   smallest       elements of a parameter that has 8-bit moments; of smaller ones they are f32 (4096)
 --
--- Left out, it is what `optimizer_state` of the recipes says that fp8.convert has given the module whose parameters these
--- are; a module in its place says so for parameters in lists.
+-- Left out, it is what `optimizer_state` of the recipes says that fp8.convert has given the module whose parameters
+-- these are; a module in its place says so for parameters in lists.
 --
 -- A step decodes moments, goes on in float32, updates the parameter, and rounds the moments to nearest for the next
 -- step. A second moment above 0 stays above 0. A NaN or an infinity in a block makes all of its moments NaN, and with

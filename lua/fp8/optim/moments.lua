@@ -2,7 +2,7 @@
 -- (adamw.lua).
 local core = require "fp8.core"
 local check_options = require "fp8.check_options"
-local formats = require "fp8.linear.formats"
+local number_formats = require "fp8.linear.formats"
 local is_whole = require "fp8.is_whole"
 
 local raise = core.raise
@@ -22,14 +22,14 @@ local function shown(value) return type(value) == "string" and ('"%s"'):format(v
 
 -- A format with its quantizer and a copy of its map, so that codes mean the same whatever becomes of the map.
 local function read_format(label, format, blocksize)
-  local is_hardware = formats.is_hardware(format)
+  local is_hardware = number_formats.is_hardware(format)
   if is_hardware then
     return {quantizer = core.quantizer {format = format, blocksize = blocksize}}
   elseif is_hardware == nil and not core.is_tensor(format) then
     raise(("%s must be a map (a tensor of 256 values) or one of %s, got %s"):format(label,
-      table.concat(formats.names(), ", "), shown(format)))
+      table.concat(number_formats.names(), ", "), shown(format)))
   end
-  local map = is_hardware == nil and core.clone(format) or formats.map_of(format)
+  local map = is_hardware == nil and core.clone(format) or number_formats.map_of(format)
   local quantizer = core.quantizer {format = map, blocksize = blocksize}
   local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), quantizer, "codes")
   local reason = not ok and type(message) == "string" and message:match "quantize: (.*)"

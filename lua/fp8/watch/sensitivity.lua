@@ -148,8 +148,8 @@ end
 -- @param batch   {inputs, labels}, whose loss is fp8.cross_entropy(model(inputs), labels); or a function without
 --   arguments that computes the loss and returns it, and the output as a second value if that is not what the model
 --   returned in its last call. It calls neither backward nor an optimizer
--- @param recipe  as fp8.convert takes it; recipes by name as they are at the first step, with rows for the attention and
---   the embeddings that they name
+-- @param recipe  as fp8.convert takes it; recipes by name as they are at the first step, with rows for the attention
+--   and the embeddings that they name
 -- @param options {filter = function(name, layer), as fp8.convert takes it, by = what of the layer alone sorts the rows:
 --   "gradient" (if left out), "output" or "loss"}
 --   local model = fp8.nn.Sequential(fp8.Linear(16, 16), fp8.nn.ReLU(), fp8.Linear(16, 4))

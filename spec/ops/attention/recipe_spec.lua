@@ -16,7 +16,7 @@ end
 local function attend(q, k, v, dy, recipe, heads, queries, keys, features, causal)
   local scale, y, dq, dk, dv = 1 / math.sqrt(features), {}, {}, {}, {}
   q, k, v = quantized(q, recipe.q, features), quantized(k, recipe.k, features), quantized(v, recipe.v, features)
-  local all, used = {}, nil
+  local all = {}
   for row = 0, heads * queries - 1 do
     local head, query, largest, sum = math.floor(row / queries), row % queries, -math.huge, 0
     for key = 0, keys - 1 do
@@ -32,7 +32,7 @@ local function attend(q, k, v, dy, recipe, heads, queries, keys, features, causa
     end
     for key = 1, keys do all[row * keys + key] = all[row * keys + key] / sum end
   end
-  used = quantized(all, recipe.probabilities, keys)
+  local used = quantized(all, recipe.probabilities, keys)
   for i = 1, heads * queries * features do y[i], dq[i] = 0, 0 end
   for i = 1, heads * keys * features do dk[i], dv[i] = 0, 0 end
   for row = 0, heads * queries - 1 do
@@ -109,14 +109,14 @@ support.each_device(function(device)
 
     it("packed for one sequence equals the general form, turned by positions first", function()
       local recipe, rotary = {q = rows, k = tiles, v = rows, probabilities = rows}, {base = 100}
-      local x, y = fp8.randn(2, 6, 24, on):requires_grad_(), nil
-      y = fp8.self_attention(x, 2, {causal = true, rotary = rotary, recipe = recipe})
+      local x = fp8.randn(2, 6, 24, on):requires_grad_()
+      local y = fp8.self_attention(x, 2, {causal = true, rotary = rotary, recipe = recipe})
       local dy = fp8.randn(y.shape, on)
       y:backward(dy)
       local other = x:detach():clone():requires_grad_()
       local function part(i) return other:view(2, 6, 3, 2, 4):select(3, i):transpose(2, 3) end
-      local general = fp8.attention(fp8.rotary_embedding(part(1), rotary), fp8.rotary_embedding(part(2), rotary), part(3),
-        {causal = true, recipe = recipe}):transpose(2, 3):reshape(2, 6, 8)
+      local general = fp8.attention(fp8.rotary_embedding(part(1), rotary), fp8.rotary_embedding(part(2), rotary),
+        part(3), {causal = true, recipe = recipe}):transpose(2, 3):reshape(2, 6, 8)
       general:backward(dy)
       support.close(y:detach(), general:detach(), 1e-6)
       support.close(x.grad, other.grad, 1e-6)

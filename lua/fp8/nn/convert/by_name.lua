@@ -2,13 +2,13 @@
 --
 --   {default = "mx", ["blocks.1.*"] = false, head = "rowwise", until_step = 540, after = false}
 --
---   default     a recipe, a name in fp8.recipes, or false for plain products: of all linear layers and convolutions that
---               nothing else names. That there is one tells such a table from a recipe
+--   default     a recipe, a name in fp8.recipes, or false for plain products: of all linear layers and convolutions
+--               that nothing else names. That there is one tells such a table from a recipe
 --   a name      the same for the layers called so. In names * stands for any characters, dots too, and ? for one. Where
 --               several fit, the name without either counts, then the one with most other characters. Of
---               MultiHeadAttention the recipe is {q =, k =, v =, probabilities =} (ops/attention/recipe.lua), of Embedding
---               {rows = operand} (ops/embedding.lua); such a recipe is for these modules alone, that of a layer for
---               layers alone, and false for all. Attention and embeddings that nothing names are left plain
+--               MultiHeadAttention the recipe is {q =, k =, v =, probabilities =} (ops/attention/recipe.lua), of
+--               Embedding {rows = operand} (ops/embedding.lua); such a recipe is for these modules alone, that of a
+--               layer for layers alone, and false for all. Attention and embeddings that nothing names are left plain
 --   optimizer_state  what optimizers that are made of the model from then on keep moments in, unless they have an
 --               option `state` of their own, as which it is meant (optim/adamw.lua)
 --   until_step  the last training step for which this holds, a whole number of at least 1; nil for all

@@ -1,5 +1,5 @@
---- The modules of a model that recipes are for, linear layers and convolutions first of all, and the plan that each gets
--- from what fp8.convert takes.
+--- The modules of a model that recipes are for, linear layers and convolutions first of all, and the plan that each
+-- gets from what fp8.convert takes.
 local by_name = require "fp8.nn.convert.by_name"
 local core = require "fp8.core"
 local Module = require "fp8.nn.module"

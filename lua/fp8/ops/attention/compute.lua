@@ -103,9 +103,9 @@ local function forward(q, k, v, rule)
   return {q, k, v, probabilities, quantized}, y
 end
 
---- What the backward pass needs, as a list that only this file makes sense of: q, k and v as they were multiplied, where
--- they are a copy or the tensors' own memory, then the probabilities, and what these were quantized to if they were, or
--- y and log_sums of the fused kernel, and the mask; then y.
+--- What the backward pass needs, as a list that only this file makes sense of: q, k and v as they were multiplied,
+-- where they are a copy or the tensors' own memory, then the probabilities, and what these were quantized to if they
+-- were, or y and log_sums of the fused kernel, and the mask; then y.
 function compute.forward(q, k, v, rule)
   local plan = rule.plan
   if not plan then return forward(q, k, v, rule) end

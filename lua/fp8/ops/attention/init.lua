@@ -77,8 +77,8 @@ end
 --   many neighbouring heads of q: Ainslie et al., "GQA" (2023); false, recipe = {q =, k =, v =, probabilities =}:
 --   operands as in fp8.recipes, to which these are quantized before they are multiplied (recipe.lua); q, k and v cost a
 --   pass over each, but there is no fused kernel for quantized probabilities: all scores are in memory then}
---   fp8.attention(fp8.ones(1, 2), fp8.ones(2, 2), fp8.tensor {{1}, {2.1}},
---     {recipe = {v = {format = "int4", scale = "tensor"}}}):item() < 1.6 --> true
+--   local recipe = {v = {format = "int4", scale = "tensor", constant_scale = 1}}
+--   fp8.attention(fp8.ones(1, 2), fp8.ones(2, 2), fp8.tensor {{1.1}, {2.1}}, {recipe = recipe}) --> {{1.5}}
 -- @return (…, queries, values)
 local function attention(q, k, v, options)
   local features, group = check_operands(q, k, v, type(options) == "table" and options.enable_gqa == true)

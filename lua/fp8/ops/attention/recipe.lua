@@ -1,6 +1,6 @@
 --- Recipes of attention: {q =, k =, v =, probabilities =}, any of which may be missing, each an operand as in
--- fp8.recipes. What is quantized is multiplied in place of the tensor, and gradients pass straight through. An operand is
--- taken as a matrix, (all rows, features) of q, k and v and (all rows, keys) of the probabilities, which have been
+-- fp8.recipes. What is quantized is multiplied in place of the tensor, and gradients pass straight through. An operand
+-- is taken as a matrix, (all rows, features) of q, k and v and (all rows, keys) of the probabilities, which have been
 -- through dropout: a "row" is that of one head and position.
 local core = require "fp8.core"
 local later = require "fp8.later"
