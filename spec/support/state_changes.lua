@@ -214,6 +214,38 @@ function state_changes.actions(device, directory)
       function() return {plan_text(model), rawget(model, "given_recipes")} end, model
   end
 
+  local function network()
+    fp8.manual_seed(4)
+    return fp8.nn.Sequential(fp8.nn.Embedding(5, 8, on), fp8.nn.TransformerBlock(8, 2, on), fp8.Linear(8, 5, on))
+  end
+
+  actions["convert a whole network"] = function()
+    local net = network()
+    local rows = {format = "e4m3", scale = "row"}
+    fp8.convert(net, {default = false, ["2.attention"] = {v = rows}})
+    local recipes = {
+      default = fp8.recipe("mx", {keep = rows}), ["1"] = {rows = rows},
+      ["2.attention"] = {q = rows, probabilities = rows}, optimizer_state = {format = "e4m3", smallest = 0},
+    }
+    return function() fp8.convert(net, recipes) end,
+      function() return {tostring(net), net:state_dict(), rawget(net, "given_recipes")} end, net
+  end
+
+  actions["a step of a whole network with recipes"] = function()
+    local net = network()
+    local rows, tokens = {format = "e4m3", scale = "row"}, fp8.randint(0, 5, {2, 3}, {dtype = "i64", device = device})
+    fp8.convert(net, {
+      default = fp8.recipe("mixed", {keep = rows}), ["1"] = {rows = rows},
+      ["2.attention"] = {q = rows, k = rows, v = rows, probabilities = rows},
+      optimizer_state = {format = "int8", smallest = 0},
+    })
+    local optimizer = fp8.optim.AdamW(net)
+    return function()
+      net:zero_grad()
+      net(tokens):sum():backward()
+    end, function() return {net:state_dict(), optimizer:state_dict(), tostring(net)} end, net, "steps"
+  end
+
   actions["sensitivity"] = function()
     local model = fp8.convert(model_and_input(), delayed)
     local input = fp8.randn(5, 6, on)

@@ -13,7 +13,7 @@ local recipe = {}
 
 local names = {q = true, k = true, v = true, probabilities = true}
 
--- A recipe that has been checked, {operands =, planned = operands of a plan by name and number of columns}.
+-- A recipe that has been checked: {operands =, planned = by name, {columns =, operand = of a plan for as many}}.
 local Plan = {}
 Plan.__index = Plan
 
@@ -55,11 +55,13 @@ end
 function Plan:has(name) return self.operands[name] ~= nil end
 
 local function planned(self, name, columns)
-  local key = name .. columns
-  if not self.planned[key] then
-    self.planned[key] = planning.operand(("%s.%s"):format(self.where, name), self.operands[name], columns, name)
+  local known = self.planned[name]
+  if not known or known.columns ~= columns then
+    local operand = planning.operand(("%s.%s"):format(self.where, name), self.operands[name], columns, name)
+    known = {columns = columns, operand = operand}
+    self.planned[name] = known
   end
-  return self.planned[key]
+  return known.operand
 end
 
 --- What is multiplied in place of x: new values of its shape and dtype; x itself, shared, where nothing is quantized.
