@@ -111,6 +111,21 @@ support.each_device(function(device)
       support.close(head.weight.grad, expected, 1e-5)
     end)
 
+    it("keeps what a script's function makes of the input, however large: it is asked once", function()
+      local names = {}
+      local function noisy(x, name)
+        names[#names + 1] = name
+        return x + fp8.rand(x.shape, {device = device})
+      end
+      local recipe = fp8.recipe("global", {input = {quantize = noisy}, weight = "full", grad_output = "full"})
+      local layer = fp8.Linear(1100, 1, {device = device, bias = false, recipe = recipe})
+      local x = fp8.zeros(1000, 1100, {device = device})
+      local y = layer(x)
+      y:sum():backward()
+      assert.same({"input"}, names)
+      support.close((layer.weight.grad * layer.weight):sum():detach(), y:sum():detach(), 1e-5) -- of the same values
+    end)
+
     it("is refused where it means nothing", function()
       local function refuses(text, recipe, keep)
         fails("recipe.keep" .. text, fp8.recipe, recipe, {keep = keep})

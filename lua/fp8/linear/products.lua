@@ -25,6 +25,7 @@ local products = {}
 local kept_names = {"scale", "transposed", "values", "source", "mask"} -- what `forward` may return beside y
 
 -- As many values of a quantized x are kept for the backward pass: making them again would cost more than it saves.
+-- Those of a script's function are kept however many they are: it takes several passes, and may draw random numbers.
 local few_values = 2^20
 
 -- What `forward` keeps, with what is not there to save work: the values from which the product for dW makes its
@@ -90,7 +91,8 @@ function products.forward(x, weight, bias, plan, for_weight_grad, histories, for
       operand.mask and for_input_grad)
   end
   local y = times_transposed(values, weight.values, bias)
-  if again and not transposing and not operand.full and numel(values) <= few_values then
+  local keeps = again and not transposing and not operand.full
+  if keeps and (operand.quantize or numel(values) <= few_values) then
     return y, with_source({values = values}, nil, mask, weight.signs, plan)
   end
   if not as_source then free(values) end

@@ -72,7 +72,8 @@
 --
 -- f(x, name) is called with the operand as a matrix, (rows, columns), and "input", "weight" or "grad_output", without
 -- recording gradients: they pass straight through. It returns a tensor of the same shape, which is multiplied as the
--- dtype of x; of the weight it is asked anew in every call. What it does may be captured in a graph if the operations
+-- dtype of x; of the weight it is asked anew in every call; of x once, whose values are kept for dW where that takes the
+-- same function. What it does may be captured in a graph if the operations
 -- may.
 --
 -- A product whose operands both have hardware formats runs on FP8 tensor cores where there are some and where its
