@@ -72,9 +72,8 @@
 --
 -- f(x, name) is called with the operand as a matrix, (rows, columns), and "input", "weight" or "grad_output", without
 -- recording gradients: they pass straight through. It returns a tensor of the same shape, which is multiplied as the
--- dtype of x; of the weight it is asked anew in every call; of x once, whose values are kept for dW where that takes the
--- same function. What it does may be captured in a graph if the operations
--- may.
+-- dtype of x. Of the weight it is asked anew in every call, of x once: where dW takes the same function, the values are
+-- kept for it. What it does may be captured in a graph if the operations may.
 --
 -- A product whose operands both have hardware formats runs on FP8 tensor cores where there are some and where its
 -- scales can be applied to sums: "tensor"; "row" for what is summed over columns (x and W in y, dy in dx); "column" for
