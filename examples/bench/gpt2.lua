@@ -25,7 +25,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --rows N         tokens whose logits are in memory at once (default: what layer:cross_entropy takes)
   --recompute      the backward pass computes the blocks again instead of keeping what is in them
   --optimizer NAME adamw or stable_adamw (default adamw)
-  --state NAME     what its moments are kept in: f32, 8bit (dynamic maps), e4m3 or e5m2 (default f32)
+  --state NAME     what its moments are kept in: f32, 8bit (dynamic maps) or a format of fp8.formats (default f32)
   --rounding NAME  nearest, of float32 masters, or stochastic, without masters (default nearest)
   --clip X         largest norm of the gradient; 0 for any (default 1)
   --steps N        steps that are timed (30, 20)
@@ -52,7 +52,7 @@ local readers = {
   layers = kinds.whole, width = kinds.whole, heads = kinds.whole, context = kinds.whole, shortest = kinds.whole,
   vocabulary = kinds.whole, batch = kinds.whole, rows = kinds.whole,
   optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
-  state = {options.one_of(unpack(stepping.state_names)), "f32, 8bit, e4m3 or e5m2"},
+  state = {options.one_of(unpack(stepping.state_names)), stepping.state_text},
   rounding = {options.one_of("nearest", "stochastic"), "nearest or stochastic"},
   clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
   gradient_dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},

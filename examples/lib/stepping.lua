@@ -43,20 +43,22 @@ function stepping.initialize(model, deviation, layers)
   end)
 end
 
-local states = {
-  f32 = function() return "f32" end,
-  ["8bit"] = function() return {format = fp8.create_dynamic_map()} end,
-  e4m3 = function() return {format = "e4m3"} end,
-  e5m2 = function() return {format = "e5m2"} end,
-}
+-- What an optimizer's option `state` is for the option --state.
+local function state_of(name)
+  if name == "f32" then return "f32" end
+  return {format = name == "8bit" and fp8.create_dynamic_map() or name}
+end
 
---- Names of what optimizers may keep moments in, of the option --state.
-stepping.state_names = {"f32", "8bit", "e4m3", "e5m2"}
+--- Names of what optimizers may keep moments in, of the option --state, and the same as a text.
+stepping.state_names = {"f32", "8bit"}
+for name in pairs(fp8.formats) do table.insert(stepping.state_names, name) end
+stepping.state_text = "f32, 8bit or the name of a format"
 
 --- The optimizer of the options, with weight decay on matrices only. 16-bit parameters have masters unless they are
 -- rounded stochastically.
 -- @param settings {optimizer = "adamw" or "stable_adamw", lr =, beta2 =, weight_decay =, state = one of state_names or
---   nil for f32, shard = true for states shared out among ranks, rounding = "nearest", "stochastic" or nil for nearest}
+--   nil for what the model's recipes say, shard = true for states shared out among ranks, rounding = "nearest",
+--   "stochastic" or nil for nearest}
 function stepping.optimizer(model, settings)
   local matrices, others = {}, {}
   for _, parameter in ipairs(model:parameters()) do
@@ -64,7 +66,7 @@ function stepping.optimizer(model, settings)
   end
   local class = settings.optimizer == "adamw" and fp8.optim.AdamW or fp8.optim.StableAdamW
   return class({{parameters = matrices, weight_decay = settings.weight_decay}, {parameters = others, weight_decay = 0}},
-    {lr = settings.lr, beta2 = settings.beta2, state = states[settings.state or "f32"](),
+    {lr = settings.lr, beta2 = settings.beta2, state = settings.state and state_of(settings.state) or model,
       shard = settings.shard, rounding = settings.rounding, master_weights = settings.rounding ~= "stochastic"})
 end
 

@@ -33,7 +33,8 @@ training.usage = [[
   --seeds N        runs of each, whose mean and deviation are printed (default 1)
   --seed N         of the first run: weights, order, augmentation (default 1)
   --optimizer NAME adamw or stable_adamw (default adamw)
-  --state NAME     what its moments are kept in: f32, 8bit (dynamic maps), e4m3 or e5m2 (default f32)
+  --state NAME     what its moments are kept in: f32, 8bit (dynamic maps) or a format of fp8.formats
+                   (default: what recipes by name say, else f32)
   --rounding NAME  nearest, of float32 masters, or stochastic, without masters: of 16-bit parameters (default nearest)
   --lr X           learning rate at its highest: after the warm-up, from where a cosine leads to 0
   --beta2 X        share of the second moment that a step keeps, below 1 (default 0.99)
@@ -57,7 +58,7 @@ training.readers = {
   dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
   device = kinds.device, seeds = kinds.whole, seed = kinds.whole,
   optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
-  state = {options.one_of(unpack(stepping.state_names)), "f32, 8bit, e4m3 or e5m2"},
+  state = {options.one_of(unpack(stepping.state_names)), stepping.state_text},
   rounding = {options.one_of("nearest", "stochastic"), "nearest or stochastic"},
   lr = kinds.positive, beta2 = kinds.positive, warmup = kinds.count, weight_decay = kinds.not_negative,
   clip = kinds.not_negative,
