@@ -21,8 +21,8 @@ usage: luajit examples/recipes.lua [options]                                (def
   --evaluate-every N   steps between looks at the last tenth of the text (a tenth of all steps)
   --full-for X     the last part of all steps is done in full precision: 0.1 for a tenth (0)
 Beside those of fp8.recipes there are the recipes nvfp4_without_hadamard nvfp4_without_stochastic nvfp4_nearest
-int8_tensorwise e2m1_blocks e2m1_blocks_stochastic e2m1_tensor. Gaps are to the first one of --compare, with the same
-seed.
+int8_tensorwise int8_gradient_rows e2m1_blocks e2m1_blocks_stochastic e2m1_tensor. Gaps are to the first one of
+--compare, with the same seed.
 ]]
 
 local sizes = {

@@ -30,6 +30,8 @@ local sizes = {
   cpu = {layers = 2, width = 64, heads = 2, context = 64, batch = 16, steps = 200, lr = 2e-3},
 }
 
+local compared = {"bf16", "int8_tensorwise", "int8_gradient_rows", "global"}
+
 local suffix = " + layer scale"
 
 -- Of the rows of one step: the share of gradients that are lost, and the row that has lost most.
@@ -101,6 +103,7 @@ end
 
 -- The steps of a run beside the same ones of the first precision, with or without layer scale.
 local function print_run(precision, record, base)
+  if not (precision.recipe and base) then return end
   print(("\n%s"):format(precision.name))
   local rows = {{"step", "nats a byte", "gap", "gradients lost", "worst tensor"}}
   for _, step in ipairs(record.steps) do
@@ -113,6 +116,7 @@ local function print_run(precision, record, base)
     }
   end
   training.print_rows(rows)
+  print()
 end
 
 -- Gaps, and shares of gradients that are lost, by step.
@@ -137,16 +141,9 @@ local function charts_of(precisions, records, seed, base_of)
       x_label = "step"})
 end
 
-local function summarize(precisions, settings, records)
-  local function base_of(precision) return precisions[1].name .. (precision.scaled and suffix or "") end
-  for _, precision in ipairs(precisions) do
-    local record = records[precision.name .. settings.seed]
-    local base = records[base_of(precision) .. settings.seed]
-    if precision.recipe and record and base then print_run(precision, record, base) end
-  end
+local function summarize(precisions, settings, records, base_of)
   local gaps, lost = charts_of(precisions, records, settings.seed, base_of)
   if not gaps then return end
-  print()
   print(gaps)
   print()
   print(lost)
@@ -159,12 +156,13 @@ options.main("tensorwise", function()
   local readers = language_experiment.readers()
   readers.pictures = options.kinds.path
   local settings = training.options("tensorwise", usage, readers,
-    {compare = {"bf16", "int8_tensorwise", "global"}, layer_scale = false, weight_decay = 0.1}, sizes)
+    {compare = compared, layer_scale = false, weight_decay = 0.1}, sizes)
   settings.evaluate_every = settings.evaluate_every or math.ceil(settings.steps / 15)
   local records, precisions = {}, doubled(training.precisions(settings, own_recipes))
   local scaled_settings = setmetatable({layer_scale = true}, {__index = settings})
   local plain, scaled = experiment(settings, records), experiment(scaled_settings, records)
-  function plain.summarize() summarize(precisions, settings, records) end
+  local function base_of(precision) return precisions[1].name .. (precision.scaled and suffix or "") end
+  function plain.summarize() summarize(precisions, settings, records, base_of) end
   local log = csv.open(settings.csv, {"precision", "seed", "step", "loss", "lr", "bytes_per_second", "seconds",
     "validation"}, settings.checkpoint ~= nil)
   print(("%d layers of width %d, context %d, batch %d, on %s"):format(settings.layers, settings.width, settings.context,
@@ -172,7 +170,9 @@ options.main("tensorwise", function()
   local all_well = training.tabulate(plain, precisions, settings, function(precision, seed)
     local own = setmetatable({watch = precision.recipe and (settings.watch or settings.evaluate_every)},
       {__index = precision.scaled and scaled_settings or settings})
-    return run_once(precision.scaled and scaled or plain, precision, seed, own, log)
+    local result, failure = run_once(precision.scaled and scaled or plain, precision, seed, own, log)
+    print_run(precision, records[precision.name .. seed], records[base_of(precision) .. seed])
+    return result, failure
   end)
   if not all_well then os.exit(1, true) end
 end)

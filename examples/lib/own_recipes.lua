@@ -14,6 +14,9 @@ own.int8_tensorwise = {
   weight_grad = "quantized", rounding = "nearest",
 }
 
+--- The same with a scale for each row of the gradients: that of one position in a text.
+own.int8_gradient_rows = fp8.recipe(own.int8_tensorwise, {grad_output = {scale = "row"}})
+
 -- E2M1 of the OCP Microscaling Formats (MX) specification, divided by its largest value, 6. Zeros fill up the map.
 local function e2m1_map()
   local values = {}

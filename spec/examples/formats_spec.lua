@@ -99,19 +99,19 @@ support.each_device(function(device)
 
   describe("examples/exempt.lua", function()
     it("trains again without the layers that fp8.sensitivity names", function()
-      local ok, output = run("exempt", ("--device %s --dtype f32 --steps 6 --recipe e2m1_tensor"):format(device))
+      local ok, output = run("exempt", ("--device %s --dtype f32 --steps 12 --lr 1e-2 --recipe e2m1_tensor"):format(device))
       assert.is_true(ok, output)
       local first = output:match "gradient  cosine\n +(blocks%S+)"
       assert.is_truthy(first, output)
       local gaps = {}
       for name, gap in output:gmatch "\n([%w_]+) +%d%.%d+ +([+-]%d%.%d+)" do gaps[name] = tonumber(gap) end
       assert.equal(0, gaps.f32)
-      for _, name in ipairs {"e2m1_tensor", "worst_quarter", "worst_half", "best_half"} do
-        assert.is_true(math.abs(gaps[name]) > 0, output)
-      end
+      assert.is_true(math.abs(gaps.e2m1_tensor) > 0.002, output)
+      assert.is_number(gaps.worst_quarter)
       assert.not_equal(gaps.worst_half, gaps.best_half)
       local closed = tonumber(output:match "worst_half +%S+ +%S+ +(%-?%d+) %%")
-      assert.near(100 * (1 - gaps.worst_half / gaps.e2m1_tensor), closed, 100 * 2e-4 / math.abs(gaps.e2m1_tensor))
+      local unit = 1e-4 / math.abs(gaps.e2m1_tensor) -- what the last printed digit makes
+      assert.near(100 * (1 - gaps.worst_half / gaps.e2m1_tensor), closed, 1 + 200 * unit)
     end)
   end)
 
