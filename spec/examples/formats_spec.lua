@@ -99,7 +99,8 @@ support.each_device(function(device)
 
   describe("examples/exempt.lua", function()
     it("trains again without the layers that fp8.sensitivity names", function()
-      local ok, output = run("exempt", ("--device %s --dtype f32 --steps 12 --lr 1e-2 --recipe e2m1_tensor"):format(device))
+      local options = ("--device %s --dtype f32 --steps 12 --lr 1e-2 --recipe e2m1_tensor"):format(device)
+      local ok, output = run("exempt", options)
       assert.is_true(ok, output)
       local first = output:match "gradient  cosine\n +(blocks%S+)"
       assert.is_truthy(first, output)
