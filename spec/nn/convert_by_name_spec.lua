@@ -209,6 +209,15 @@ support.each_device(function(device)
         os.remove(path)
       end)
 
+      it("leaves what it remembers out of the model's tensors", function()
+        local map, count = fp8.create_map(true, 4, 3, 8):requires_grad_(), #net:parameters()
+        fp8.convert(net, {default = fp8.recipe("mixed", {input = {format = map}})})
+        assert.equal(count, #net:parameters())
+        net:to "bf16"
+        fp8.convert(net, fp8.recipe("mixed", {input = {format = map}}))
+        assert.equal(count, #net:parameters())
+      end)
+
       it("trains, and learns with all of it", function()
         fp8.convert(net, {
           default = fp8.recipe("mxfp8", {keep = rows}), ["1"] = {rows = rows},
@@ -241,6 +250,8 @@ support.each_device(function(device)
         refuses("recipe: unknown field key", {default = "mx", ["2.attention"] = {q = rows, key = rows}})
         refuses("recipe.rows.format must be", {default = "mx", ["1"] = {rows = {}}})
         refuses("recipe: unknown field q", {default = {q = rows}})
+        refuses("recipe: unknown field default", {default = {default = "mx"}, ["*"] = "mx"})
+        refuses("there is no recipe 'mxi'", {default = "mxi", ["*"] = "mx"})
         refuses("optimizer_state: state.format must be a map", {default = "mx", optimizer_state = {}})
         refuses("optimizer_state is for all steps: it belongs to the first table",
           {default = "mx", until_step = 3, after = {default = false, optimizer_state = {format = "e4m3"}}})

@@ -459,6 +459,9 @@ describe("The option state", function()
     refused("AdamW: state.second_format must be", {format = dynamic, second_format = 3})
     refused("a map of second moments must have a number above 0",
       {format = dynamic, second_format = fp8.create_map():clamp(-1, 0)})
+    local gone
+    fp8.scope(function() gone = fp8.create_map():clone() end)
+    refused("AdamW: state.format: this tensor was freed", {format = gone})
     for _, blocksize in ipairs {32, 100, 4096, "256", 256.5} do
       refused("state.blocksize must be a power of two from 64 to 2048", {format = dynamic, blocksize = blocksize})
     end

@@ -19,13 +19,16 @@ local function leads_on(value)
   return kind == "userdata" and core.is_tensor(value)
 end
 
+local given = "given_recipes" -- what fp8.convert has given to a module of any class: there are maps in it, no parts
+
 -- The keys of a table that lead to tensors or modules, maybe by way of plain tables: numbers in order, then names in
 -- order.
 local function sorted_keys(container, unsearched)
   local keys = {}
   for key, value in next, container do
     local kind = type(key)
-    if leads_on(value) and (kind == "number" or kind == "string" and not unsearched[key]) then
+    local searched = kind == "number" or kind == "string" and not unsearched[key] and key ~= given
+    if searched and leads_on(value) then
       keys[#keys + 1] = key
     end
   end

@@ -20,6 +20,15 @@ local function is_power_of_two(value) return type(value) == "number" and math.fr
 
 local function shown(value) return type(value) == "string" and ('"%s"'):format(value) or tostring(value) end
 
+-- A copy of a map that a script has given.
+local function copied(label, map)
+  local ok, copy = pcall(core.clone, map)
+  if ok then return copy end
+  local reason = type(copy) == "string" and copy:match "this tensor was freed.*"
+  if reason then raise(("%s: %s"):format(label, reason)) end
+  error(copy, 0)
+end
+
 -- A format with its quantizer and a copy of its map, so that codes mean the same whatever becomes of the map.
 local function read_format(label, format, blocksize)
   local is_hardware = number_formats.is_hardware(format)
@@ -29,7 +38,7 @@ local function read_format(label, format, blocksize)
     raise(("%s must be a map (a tensor of 256 values) or one of %s, got %s"):format(label,
       table.concat(number_formats.names(), ", "), shown(format)))
   end
-  local map = is_hardware == nil and core.clone(format) or number_formats.map_of(format)
+  local map = is_hardware == nil and copied(label, format) or number_formats.map_of(format)
   local quantizer = core.quantizer {format = map, blocksize = blocksize}
   local ok, message = pcall(core.quantize, core.zeros({1}, {dtype = "f32", device = "cpu"}), quantizer, "codes")
   local reason = not ok and type(message) == "string" and message:match "quantize: (.*)"

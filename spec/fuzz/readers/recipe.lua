@@ -78,6 +78,14 @@ local choices = {
   },
   rounding = {"nearest", "stochastic", "up", "{ }", "nil"}, recipe = recipes, native = {"true", "false", "nil", "1"},
   default = {"false", "mx", "$mixed", "{ }", "$self"}, ["*"] = {"false", "global", "$delayed", "1"},
+  keep = operands,
+  tokens = {"{ rows { format e4m3 scale row } }", "{ rows full }", "{ rows $self }", "false", "{ }"},
+  attention = {
+    "{ q { format e4m3 scale row } v { format $map scale tensor } }", "{ probabilities { format int8 scale column } }",
+    "{ k { format e4m3 scale tensor history 2 } }", "false", "$self",
+  },
+  head = {"mx", "{ }", "{ q full }"},
+  optimizer_state = {"{ format e4m3 smallest 0 }", "{ format $map blocksize 64 }", "f32"},
   until_step = {"1", "3", "0", "1.5", "1e308", "mx"},
   after = {"false", "mixed", "{ default mx }", "{ default mx until_step 9 }", "$self"},
   bias = {"true", "false", "$self"}, dtype = {"f32", "f16", "bf16", "e4m3"}, device = {"cpu", "nowhere", "1"},
@@ -85,8 +93,8 @@ local choices = {
 for _, name in ipairs(names) do recipes[#recipes + 1], recipes[#recipes + 2] = name, "$" .. name end
 
 local words = {
-  "linear", "mixed", "global", "convert", "matmul_mixed", "matmul_global", "{", "{", "{", "}", "}", "}", "-1", "0.5",
-  "1e308", "nan", "$raises", "$int64", "$inf", "$function", "$self",
+  "linear", "mixed", "global", "convert", "network", "matmul_mixed", "matmul_global", "{", "{", "{", "}", "}", "}",
+  "-1", "0.5", "1e308", "nan", "$raises", "$int64", "$inf", "$function", "$self",
 }
 for word, values in pairs(choices) do
   words[#words + 1] = word
@@ -126,7 +134,20 @@ local function product(multiply)
   end
 end
 
+-- What a network with attention and an embedding computes that is given recipes by name.
+local function network(_, _, value)
+  local model = fp8.nn.ModuleDict {
+    tokens = fp8.nn.Embedding(5, 8), attention = fp8.nn.MultiHeadAttention(8, 2), head = fp8.nn.Linear(8, 5),
+  }
+  fp8.convert(model, value)
+  local y = model.head(model.attention(model.tokens(fp8.tensor({{0, 1, 4}}, {dtype = "i64"}))))
+  y:sum():backward()
+  fp8.optim.AdamW(model):step()
+  return y:detach()
+end
+
 local takers = {
+  network = network,
   linear = function(in_features, out_features, value)
     return fp8.Linear(in_features, out_features, {recipe = value})
   end,
@@ -227,7 +248,14 @@ recipe.weight_grad must be a table {…} or "full" or "quantized", got …
 recipe.rounding must be "nearest" or "stochastic", got …
 there is no recipe '…' in fp8.recipes…
 recipes by name need a default: …
-no layer is called …
+no … is called …
+recipe.keep must be a table {format =, scale =}, got …
+recipe.keep.… has no meaning between the passes
+recipe.keep has no meaning where the input of weight_grad has a history
+recipe.….… has no meaning in attention
+recipe.….… has no meaning in an embedding
+optimizer_state: …
+optimizer_state is for all steps: it belongs to the first table
 … is called … and …, which say as much and differ
 until_step must be a whole number of at least …, got …
 the names of layers must be strings, got …

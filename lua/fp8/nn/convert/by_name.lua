@@ -17,6 +17,8 @@ local attention_recipe = require "fp8.ops.attention.recipe"
 local core = require "fp8.core"
 local is_whole = require "fp8.is_whole"
 local later = require "fp8.later"
+local published = require "fp8.linear.published"
+local recipe_check = require "fp8.linear.recipe_check"
 
 local raise = core.raise
 
@@ -50,13 +52,16 @@ local function fits(name, recipe, entry)
   return (not kind or kind == entry.kind) and entry.name:find(pattern_of(name)) ~= nil
 end
 
--- What a name that fits no module may have been meant to be: modules, what is in a part, and the fields.
-local function hint(name, list)
+-- What a name that fits no module of a kind, nil for any, may have been meant to be: modules, what is in a part, and
+-- the fields.
+local function hint(name, kind, list)
   local known = {}
   for field in pairs(own_fields) do known[field] = true end
   for _, entry in ipairs(list) do
-    known[entry.name] = true
-    for position in entry.name:gmatch "()%." do known[entry.name:sub(1, position) .. "*"] = true end
+    if not kind or entry.kind == kind then
+      known[entry.name] = true
+      for position in entry.name:gmatch "()%." do known[entry.name:sub(1, position) .. "*"] = true end
+    end
   end
   return later("fp8.nearest").hint(name, known)
 end
@@ -85,12 +90,15 @@ local function check_name(where, name, recipe, list)
   for _, entry in ipairs(list) do
     if fits(name, recipe, entry) then return end
   end
-  raise(("%s: no %s is called %s%s"):format(where, kind_of(recipe) or "layer", name, hint(name, list)))
+  local kind = kind_of(recipe)
+  raise(("%s: no %s is called %s%s"):format(where, kind or "layer", name, hint(name, kind, list)))
 end
 
 --- What a table says of every module of layers.all, by its place in that list.
 -- @param where names the caller in errors
 function by_name.choose(where, recipes, list)
+  local default = recipes.default -- which may be that of no layer
+  if default ~= false then recipe_check.check(where, published.resolve(where, default)) end
   for name, recipe in pairs(recipes) do check_name(where, name, recipe, list) end
   local chosen = {}
   for i, entry in ipairs(list) do
