@@ -86,8 +86,8 @@ end
 -- replay overwrites them, so clone what has to stay. What f does in Lua is not repeated: the graph goes the way that f
 -- went when it was captured. Optimizers follow: a replay counts as a step, takes the learning rate and the other
 -- settings of the moment, and draws random numbers of its own where it rounds parameters stochastically, as do layers
--- where they quantize stochastically, in small blocks, or transform with new signs; f has to drop the gradients first, as
--- above. The first, usual run of f counts too: it is a training step like any other.
+-- where they quantize stochastically, in small blocks, or transform with new signs; f has to drop the gradients first,
+-- as above. The first, usual run of f counts too: it is a training step like any other.
 --
 -- Can't be captured, and are errors at their line in f: whatever waits for the device (item, totable, printing, copies
 -- to or from the CPU, synchronize) and other random numbers. After an error all is as before, except that gradients

@@ -37,10 +37,10 @@ local function with_source(kept, source, mask, signs, plan)
   return kept
 end
 
---- y, and what the backward products can use again, nil for nothing: {scale =, transposed =, values =, source =, mask =,
--- signs =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as, unless the
--- plan keeps x otherwise. The others are there where the plan needs them: values again, from which x is quantized for
--- dW; its mask; and the signs of its transform.
+--- y, and what the backward products can use again, nil for nothing: {scale =, transposed =, values =, source =,
+-- mask =, signs =}: the scales of x; its codes, transposed; or, without scales, the values that it was multiplied as,
+-- unless the plan keeps x otherwise. The others are there where the plan needs them: values again, from which x is
+-- quantized for dW; its mask; and the signs of its transform.
 -- @param x               (rows, in)
 -- @param weight          a form of W (operands.lua)
 -- @param bias            of x's dtype, or nil

@@ -81,9 +81,9 @@ local function compare_function(row, x, operand, dtype)
   end)
 end
 
---- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`; nothing, where it is left alone. x
--- is what is transformed and smoothed before; an operand that is made from the forward pass's values is looked at as if
--- it were made from x.
+--- What quantizing x as `operand` (plan.lua) does to it, to nearest, written to `row`; nothing, where it is left alone.
+-- x is what is transformed and smoothed before; an operand that is made from the forward pass's values is looked at as
+-- if it were made from x.
 -- @param dtype of the values that a map gives
 -- @param known scales to be used, or nil
 function comparison.quantize(row, x, operand, dtype, known)
