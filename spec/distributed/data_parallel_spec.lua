@@ -69,9 +69,11 @@ describe("DataParallel", function()
         end)
       end
 
-      it("sends gradients in one bucket or in one of each parameter", function()
+      it("sends gradients in one bucket or in one of each parameter, copied or from where they are", function()
         local expected = train(launcher, count, {BUCKET = "1", STEPS = "10"})
-        assert.is_true(largest_difference(expected, train(launcher, count, {STEPS = "10"})) < 1e-6)
+        for _, bucket in ipairs {"8000", "1000000", "10000000"} do
+          assert.is_true(largest_difference(expected, train(launcher, count, {BUCKET = bucket, STEPS = "10"})) < 1e-6)
+        end
       end)
 
       it("averages gradients in another dtype", function()

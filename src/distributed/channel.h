@@ -63,7 +63,8 @@ bool group_share(void *data, size_t bytes);
 
 /* --- GPUs (nccl.c) --- */
 
-bool nccl_all_reduce(Tensor *x, Reduction reduction, bool beside);
+bool nccl_all_reduce(Tensor *x, Reduction reduction);
+bool nccl_average(Tensor *const *list, int count);
 bool nccl_join(const Tensor *x);
 bool nccl_broadcast(Tensor *x, int source);
 bool nccl_all_gather(Tensor *out, const Tensor *x);

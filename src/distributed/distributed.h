@@ -12,7 +12,7 @@
 #include "core/tensor.h"
 
 /* Counts up with every change of the table. */
-enum { DISTRIBUTED_VERSION = 1 };
+enum { DISTRIBUTED_VERSION = 2 };
 
 typedef enum Reduction {
   REDUCTION_SUM,
@@ -38,8 +38,10 @@ typedef struct Distributed {
   bool (*agree)(const char *call);
   /* The same of two ranks. */
   bool (*agree_with)(int rank, const char *call);
-  /* `beside`: nothing that is enqueued later waits for it, until `join`; matters on GPUs only. */
-  bool (*all_reduce)(Tensor *x, Reduction reduction, bool beside);
+  bool (*all_reduce)(Tensor *x, Reduction reduction);
+  /* Each tensor of a list, all on one device, becomes its mean. On a GPU they travel as one, and nothing that is enqueued
+   * later waits for them, until `join`. */
+  bool (*average)(Tensor *const *list, int count);
   /* What is enqueued from now on waits for what goes on beside it on the device of x. */
   bool (*join)(const Tensor *x);
   bool (*broadcast)(Tensor *x, int source);

@@ -256,10 +256,23 @@ static bool is_of_all(const Tensor *many, const Tensor *one) {
          error_set("one tensor must have %d times the elements of the other, in one dtype, on one device", group.size);
 }
 
-static bool all_reduce(Tensor *x, Reduction reduction, bool beside) {
+static bool all_reduce(Tensor *x, Reduction reduction) {
   if (!is_here(x)) return false;
   tensor_changing(x);
-  return on_cpu(x) ? channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction, beside);
+  return on_cpu(x) ? channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction);
+}
+
+static bool average(Tensor *const *list, int count) {
+  bool done = true;
+  for (int i = 0; i < count && done; i++) {
+    done = is_here(list[i]) && (device_equal(tensor_device(list[i]), tensor_device(list[0])) ||
+                                error_set("the tensors must be on one device"));
+  }
+  for (int i = 0; i < count && done; i++) tensor_changing(list[i]);
+  if (count == 0 || !done) return done;
+  if (!on_cpu(list[0])) return nccl_average(list, count);
+  for (int i = 0; i < count && done; i++) done = channel->all_reduce(list[i], REDUCTION_MEAN);
+  return done;
 }
 
 static bool join(const Tensor *x) { return on_cpu(x) || nccl_join(x); }
@@ -299,6 +312,7 @@ FP8_API const Distributed *fp8_distributed_open(void) {
       .agree = agree,
       .agree_with = agree_with,
       .all_reduce = all_reduce,
+      .average = average,
       .join = join,
       .broadcast = broadcast,
       .all_gather = all_gather,

@@ -7,8 +7,12 @@
 
 static bool refuse(void) { return error_set("fp8 was built without NCCL, which tensors on GPUs need"); }
 
-bool nccl_all_reduce(Tensor *x, Reduction reduction, bool beside) {
-  (void)x, (void)reduction, (void)beside;
+bool nccl_all_reduce(Tensor *x, Reduction reduction) {
+  (void)x, (void)reduction;
+  return refuse();
+}
+bool nccl_average(Tensor *const *list, int count) {
+  (void)list, (void)count;
   return refuse();
 }
 bool nccl_join(const Tensor *x) {
@@ -52,6 +56,8 @@ static struct {
   __typeof__(ncclCommDestroy) *comm_destroy;
   __typeof__(ncclCommAbort) *comm_abort;
   __typeof__(ncclGetErrorString) *get_error_string;
+  __typeof__(ncclGroupStart) *group_start;
+  __typeof__(ncclGroupEnd) *group_end;
   __typeof__(ncclAllReduce) *all_reduce;
   __typeof__(ncclBroadcast) *broadcast;
   __typeof__(ncclAllGather) *all_gather;
@@ -89,6 +95,7 @@ static bool load(void) {
       find(library, "ncclGetUniqueId", &nccl.get_unique_id) &&
       find(library, "ncclCommInitRank", &nccl.comm_init_rank) && find(library, "ncclCommDestroy", &nccl.comm_destroy) &&
       find(library, "ncclCommAbort", &nccl.comm_abort) && find(library, "ncclGetErrorString", &nccl.get_error_string) &&
+      find(library, "ncclGroupStart", &nccl.group_start) && find(library, "ncclGroupEnd", &nccl.group_end) &&
       find(library, "ncclAllReduce", &nccl.all_reduce) && find(library, "ncclBroadcast", &nccl.broadcast) &&
       find(library, "ncclAllGather", &nccl.all_gather) && find(library, "ncclReduceScatter", &nccl.reduce_scatter) &&
       find(library, "ncclSend", &nccl.send) && find(library, "ncclRecv", &nccl.receive);
@@ -203,13 +210,27 @@ static ncclRedOp_t operation_of(Reduction reduction) {
 
 /* --- the table's functions --- */
 
-bool nccl_all_reduce(Tensor *x, Reduction reduction, bool beside) {
-  cudaStream_t stream = stream_for(x);
-  if (stream && beside) stream = cuda.fork(communicator_device);
+static bool reduce_on(cudaStream_t stream, Tensor *x, Reduction reduction) {
   void *data = tensor_data(x);
-  return stream && check(nccl.all_reduce(data, data, (size_t)tensor_count(x), sum_type(x->dtype),
-                                         operation_of(reduction), communicator, stream),
-                         "ncclAllReduce");
+  return check(nccl.all_reduce(data, data, (size_t)tensor_count(x), sum_type(x->dtype), operation_of(reduction),
+                               communicator, stream),
+               "ncclAllReduce");
+}
+
+bool nccl_all_reduce(Tensor *x, Reduction reduction) {
+  cudaStream_t stream = stream_for(x);
+  return stream && reduce_on(stream, x, reduction);
+}
+
+bool nccl_average(Tensor *const *list, int count) {
+  for (int i = 0; i < count; i++) {
+    if (!stream_for(list[i])) return false;
+  }
+  cudaStream_t stream = cuda.fork(communicator_device);
+  if (!stream || !check(nccl.group_start(), "ncclGroupStart")) return false;
+  bool done = true;
+  for (int i = 0; i < count && done; i++) done = reduce_on(stream, list[i], REDUCTION_MEAN);
+  return check(nccl.group_end(), "ncclGroupEnd") && done;
 }
 
 bool nccl_join(const Tensor *x) { return stream_for(x) && cuda.join(communicator_device); }

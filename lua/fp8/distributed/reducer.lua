@@ -1,9 +1,9 @@
 --- What happens to a model's gradients in a backward pass (autograd/awaited.lua): they become means over all ranks.
 --
--- Each gradient is copied into a bucket as soon as it is complete, and a bucket travels once it is full and those
--- before it have been sent, while others are still computed. After the first pass buckets follow the order in which
--- gradients came. What becomes .grad is the bucket's memory, unless that has another dtype. Nothing but names and
--- shapes decides what is sent, which is thus the same on all ranks.
+-- Each gradient goes into a bucket as soon as it is complete, and a bucket travels once it is full and those before it
+-- have been sent, while others are still computed. After the first pass buckets follow the order in which gradients
+-- came. What travels becomes .grad, unless it has another dtype. Nothing but names and shapes decides what is sent,
+-- which is thus the same on all ranks.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local awaited = require "fp8.autograd.awaited"
@@ -17,6 +17,8 @@ Reducer.__index = Reducer
 
 local name = "backward"
 local count = 0 -- of reducers
+
+local averaged = setmetatable({}, {__mode = "k"}) -- by a .grad of an earlier pass, the place where it was averaged
 
 --- @param parameters list of leaves
 -- @param options    {bucket = bytes, gradient_dtype =}
@@ -50,7 +52,7 @@ end
 -- Sends the buckets that are complete, in their order.
 local function send_complete(self)
   while self.next <= #self.buckets and self.missing[self.next] == 0 do
-    buckets.send(name, self.next, #self.buckets, self.buckets[self.next], group.of(name))
+    buckets.send(name, self.next, #self.buckets, self.buckets[self.next], self.places, group.of(name))
     self.next = self.next + 1
   end
 end
@@ -61,8 +63,20 @@ local function arrive(self, position)
   send_complete(self)
 end
 
--- Whether the bucket has what earlier passes left in .grad, and the leaf's own passes have added to it.
-local function holds(place, leaf) return leaf.grad and rawequal(leaf.grad, place.handle) end
+-- Whether .grad is what earlier passes have averaged in this place, and nobody else's.
+local function holds(place, leaf) return leaf.grad and averaged[leaf.grad] == place end
+
+-- The place of a gradient that travels alone gets it, or a copy where others have its memory; nil for zeros.
+local function put(place, leaf, grad)
+  if not grad then
+    place.view = core.zeros(leaf.shape, {dtype = leaf.dtype, device = place.bucket.device})
+  elseif core.is_shared(grad) or not core.is_contiguous(grad) then
+    place.view = core.clone(grad)
+  else
+    place.view = grad
+  end
+  if holds(place, leaf) or leaf.unsynced and leaf.grad then core.add_(place.view, leaf.grad) end
+end
 
 function Reducer:ready(leaf, grad)
   if self.alone then return end
@@ -70,7 +84,9 @@ function Reducer:ready(leaf, grad)
   self.came[#self.came + 1], self.is_here[position] = position, true
   if not self.syncing then return end
   local place = self.places[position]
-  if holds(place, leaf) then
+  if place.alone then
+    put(place, leaf, grad)
+  elseif holds(place, leaf) then
     core.add_(place.view, grad)
   else
     core.copy_(place.view, grad)
@@ -84,7 +100,9 @@ local function send_rest(self)
   for position, leaf in ipairs(self.leaves) do
     if not self.is_here[position] then
       local place = self.places[position]
-      if not holds(place, leaf) then
+      if place.alone then
+        put(place, leaf)
+      elseif not holds(place, leaf) then
         if leaf.unsynced and leaf.grad then core.copy_(place.view, leaf.grad) else core.fill_(place.view, 0) end
       end
       arrive(self, position)
@@ -121,11 +139,13 @@ local function follow_order(self)
   self.ordered = true
 end
 
--- The mean gradient of a parameter: the bucket's memory, or a tensor of its own where that has another dtype.
+-- The mean gradient of a parameter: what has travelled, or a tensor of its own where that has another dtype.
 local function mean_of(place, leaf)
   if place.bucket.dtype ~= leaf.dtype then return core.to(place.view, {dtype = leaf.dtype}) end
-  place.handle = core.share(place.view)
-  return place.handle
+  local mean = place.view
+  if place.alone then place.view = nil else mean = core.share(mean) end
+  averaged[mean] = place
+  return mean
 end
 
 -- Puts means into the place of the gradients that have arrived, and adds those of leaves where none did.
@@ -139,14 +159,17 @@ local function take(self, arrived, used)
   for i = 1, #arrived, 2 do
     local position = self.position[arrived[i]]
     if position then
-      core.free(arrived[i + 1])
+      if not rawequal(arrived[i + 1], self.places[position].view) then core.free(arrived[i + 1]) end
       arrived[i + 1], taken[position] = replace(arrived[i], position), true
     end
   end
   for position, leaf in ipairs(self.leaves) do
+    local place = self.places[position]
     if used[position] ~= 0 and not taken[position] then
       arrived[#arrived + 1] = leaf
       arrived[#arrived + 1] = replace(leaf, position)
+    elseif place.alone then
+      place.view = nil
     end
   end
   return replaces

@@ -79,10 +79,21 @@ static Reduction check_reduction(lua_State *L, int index) {
 
 /* The following ones -> true, or false and the reason; their tensors are contiguous. */
 
-/* distributed_all_reduce(x, reduction [, whether beside the work that follows]) */
+/* distributed_all_reduce(x, reduction) */
 static int lfp8_distributed_all_reduce(lua_State *L) {
-  return answer(
-      L, check_library(L)->all_reduce(check_contiguous(L, 1), check_reduction(L, 2), optional_boolean(L, 3, false)));
+  return answer(L, check_library(L)->all_reduce(check_contiguous(L, 1), check_reduction(L, 2)));
+}
+
+/* distributed_average(list of tensors on one device): each becomes its mean, beside the work that follows */
+static int lfp8_distributed_average(lua_State *L) {
+  const Distributed *table = check_library(L);
+  check_table(L, 1);
+  int count = (int)list_length(L, 1, 1);
+  Tensor **list = check_tensor_list(L, 1, count, false);
+  for (int i = 0; i < count; i++) {
+    if (!tensor_is_contiguous(list[i])) argument_error(L, 1, "tensor %d must be contiguous", i + 1);
+  }
+  return answer(L, table->average(list, count));
 }
 
 /* distributed_join(x): on the device of x, what follows waits for what goes on beside */
@@ -119,6 +130,7 @@ const luaL_Reg distributed_functions[] = {
     {"distributed_start", lfp8_distributed_start},
     {"distributed_agree", lfp8_distributed_agree},
     {"distributed_all_reduce", lfp8_distributed_all_reduce},
+    {"distributed_average", lfp8_distributed_average},
     {"distributed_join", lfp8_distributed_join},
     {"distributed_broadcast", lfp8_distributed_broadcast},
     {"distributed_all_gather", lfp8_distributed_all_gather},
