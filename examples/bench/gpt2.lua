@@ -9,6 +9,7 @@ local measure = require "measure"
 local options = require "options"
 local profile = require "gpt2_parts"
 local stepping = require "stepping"
+local timeline = require "timeline"
 
 local usage = [[
 usage: luajit examples/bench/gpt2.lua [options]                             (default on the GPU, on the CPU)
@@ -31,6 +32,9 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --steps N        steps that are timed (30, 20)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --gradient-dtype NAME  what gradients are averaged over ranks in (default: that of the parameters)
+  --bucket N       MiB of gradients that travel at once (default: 25)
+  --no-averages    each rank goes on with its own gradients: a step without what averaging costs
+  --timeline       print when gradients travel beside the backward pass
   --shard          each rank keeps the optimizer's states of some parameters only
   --sustained      time all steps together, without rests between them, as is done with several ranks
   --eager          on a GPU: no graph
@@ -55,7 +59,7 @@ local readers = {
   state = {options.one_of(unpack(stepping.state_names)), stepping.state_text},
   rounding = {options.one_of("nearest", "stochastic"), "nearest or stochastic"},
   clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
-  gradient_dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"},
+  gradient_dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"}, bucket = kinds.positive,
 }
 
 local rank, ranks = fp8.distributed.init()
@@ -71,7 +75,8 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, shard = false, sustained = false, profile = false, recompute = false,
+    optimizer = "adamw", clip = 1, eager = false, shard = false, no_averages = false, timeline = false,
+    sustained = false, profile = false, recompute = false,
     lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()
@@ -110,7 +115,9 @@ local function make_training(precision, settings)
   }
   stepping.initialize(model, 0.02, settings.layers)
   stepping.convert(model, recipe, settings)
-  if ranks > 1 then fp8.nn.DataParallel(model, {gradient_dtype = settings.gradient_dtype}) end
+  local shared = ranks > 1 and fp8.nn.DataParallel(model, {
+    gradient_dtype = settings.gradient_dtype, bucket = settings.bucket and math.ceil(settings.bucket * 2^20),
+  })
   local optimizer = stepping.optimizer(model, settings)
   fp8.manual_seed(2 + rank) -- the same tokens, whatever convert has drawn
   local shape, on_device = {settings.share, settings.context}, {dtype = "i64", device = device}
@@ -118,7 +125,10 @@ local function make_training(precision, settings)
   local inputs, targets = all_inputs, all_targets
   local take_step = stepping.make({
     model = model,
-    loss = function() return model:loss(inputs, targets, {rows = settings.rows}) end,
+    loss = function()
+      if shared and settings.timeline then timeline.begin(device) end
+      return model:loss(inputs, targets, {rows = settings.rows})
+    end,
   }, optimizer, settings)
   math.randomseed(1)
   local function step()
@@ -128,6 +138,7 @@ local function make_training(precision, settings)
       local length = math.random(settings.shortest, settings.context)
       inputs, targets = all_inputs:narrow(2, 1, length), all_targets:narrow(2, 1, length):contiguous()
     end
+    if shared and settings.no_averages then return shared:no_sync(take_step) end
     return take_step()
   end
   local function loss() return model:loss(all_inputs, all_targets, {rows = settings.rows}) end
@@ -175,6 +186,7 @@ local function bench(precision, settings)
   print(("%-16s %9.2f %9.2f %12.0f %9.1f %9.2f %9.2f   %.3f"):format(precision, seconds * 1e3, processor_seconds * 1e3,
     tokens / seconds, operations(settings) / seconds * 1e-12, fp8.memory(settings.device).peak / 2^30,
     most.held / 2^30, loss))
+  if ranks > 1 and settings.timeline then timeline.show(settings.device, print) end
   parts.model:zero_grad() -- whose memory is the graph's
   return parts, seconds
 end
