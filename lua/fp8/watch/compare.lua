@@ -12,7 +12,7 @@ struct {
   int64_t count, zeros, nonfinite, first_nonfinite, underflow, saturated;
   double sum, square_sum, error_square_sum, absmax, relative_error;
 }]]
-local pointer = ffi.typeof("const $ *", row_type)
+local pointer = ffi.typeof("$ *", row_type)
 
 local comparison = {}
 
@@ -28,9 +28,12 @@ function comparison.new_rows(device, ...)
   return core.zeros(sizes, {dtype = "i64", device = device})
 end
 
+--- The row at an address on the CPU, with the fields of C's Comparison, which can be written.
+function comparison.row_of(address) return ffi.cast(pointer, address)[0] end
+
 -- Row `index` (from 0) of rows of `words` elements on the CPU.
 local function row_at(rows, index, words)
-  return ffi.cast(pointer, ffi.cast("const int64_t *", core.data(rows)) + index * (words or comparison.words))[0]
+  return comparison.row_of(ffi.cast("const int64_t *", core.data(rows)) + index * (words or comparison.words))
 end
 
 local function share(part, whole) return whole > 0 and part / whole or 0 end

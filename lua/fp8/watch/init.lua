@@ -11,6 +11,7 @@ local is_whole = require "fp8.is_whole"
 local Module = require "fp8.nn.module"
 local planning = require "fp8.linear.plan"
 local published = require "fp8.linear.published"
+local ranks = require "fp8.watch.ranks"
 local report = require "fp8.watch.report"
 local watch_graph = require "fp8.watch.graph"
 
@@ -100,11 +101,12 @@ local function add_chunk(self, rows)
   changes.set(self, "held", {})
 end
 
--- Brings what the device holds to the CPU. Waits for the device.
+-- Brings what the device holds to the CPU, of all ranks. Waits for the device.
 local function fetch(self)
   local count = #self.held
   if count == 0 then return end
   local rows = core.clone(core.to(core.narrow(self.history, 1, 1, count), {device = "cpu"}))
+  if self.distributed then rows = ranks.merge(self.distributed, rows, self.entries) end
   core.keep(rows)
   changes.together(add_chunk, self, rows)
 end
@@ -275,8 +277,8 @@ function Watcher:rows()
   return list
 end
 
--- Calls visit(row, record) for what was recorded, record being {order =, shape =, operand =}; at the last recorded step
--- only, if `last`.
+-- Calls visit(row, record, entry) for what was recorded, record being {order =, shape =, operand =}, entry {layer =,
+-- tensor =}; at the last recorded step only, if `last`.
 function Watcher:each_row(visit, last)
   fetch(self)
   for c = last and math.max(#self.chunks, 1) or 1, #self.chunks do
@@ -292,7 +294,7 @@ function Watcher:each_row(visit, last)
             row.format = comparison.format_name(record.operand.format or record.operand.quantize)
             row.scale = comparison.scale_name(record.operand)
           end
-          visit(row, record)
+          visit(row, record, entry)
         end
       end
     end
@@ -321,6 +323,10 @@ end
 -- origin of a NaN.
 --
 -- What quantizing does is worked out beside the layer, rounding to nearest, so that a watched run stays the same.
+--
+-- Of several processes (fp8.distributed) all watch, each its share of the batches, and call the same methods: what is
+-- read is of all of them, and print prints on the first one. Scales are each rank's own, and so is the loss that
+-- gradients are of.
 -- @param model   a module with linear layers
 -- @param options {every = 10, recipe = for layers without one: what this recipe, a table or a name in fp8.recipes,
 --                would do to their tensors, blocks = true: to record what the blocks are like that share a scale, too
@@ -335,7 +341,7 @@ local function watch(model, options)
   if not Module.is_module(model) then raise("watch: a module is needed, got " .. type(model)) end
   local every, recipe, of_blocks = read_options(options)
   local self = setmetatable({every = every, blocks = of_blocks, steps = 0, calls = 0, recording = false, layers = {},
-    entries = {}, held = {}, chunks = {}, records = {}}, Watcher)
+    entries = {}, held = {}, chunks = {}, records = {}, distributed = ranks.joined()}, Watcher)
   for name, module in model:named_modules() do
     if takes_recipes(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
   end

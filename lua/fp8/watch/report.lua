@@ -3,6 +3,7 @@ local core = require "fp8.core"
 local number_text = require "fp8.number_text"
 local paths = require "fp8.files.paths"
 local comparison = require "fp8.watch.compare"
+local ranks = require "fp8.watch.ranks"
 
 local raise = core.raise
 
@@ -55,12 +56,13 @@ end
 --- tostring(watcher): the table of the last recorded step, worst tensors first.
 function report:text() return last_table(self, math.huge) end
 
---- Prints that table, or its first `count` rows. Waits for the device.
+--- Prints that table, or its first `count` rows; of several processes the first one does. Waits for the device.
 function report:print(count)
   if count ~= nil and type(count) ~= "number" then
     raise("print: the number of rows must be a number, got " .. type(count))
   end
-  print(last_table(self, count or math.huge))
+  local text = last_table(self, count or math.huge)
+  if not self.distributed or self.distributed.rank() == 0 then print(text) end
 end
 
 local fields = {
@@ -120,12 +122,13 @@ end
 --   step before, if any}; tostring gives a sentence
 function report:first_bad()
   local finding, order, step, before
-  self:each_row(function(row, record)
+  self:each_row(function(row, record, entry)
     if row.step ~= step then before, step = step, row.step end
     if row.nonfinite == 0 or (finding and (row.step > finding.step or record.order > order)) then return end
     order = record.order
     finding = setmetatable({step = step, layer = row.layer, tensor = row.tensor, nonfinite = row.nonfinite,
-      first_nonfinite = row.first_nonfinite, shape = record.shape, before = before}, Finding)
+      first_nonfinite = row.first_nonfinite, before = before,
+      shape = self.distributed and ranks.shape(self.distributed, entry, record.shape) or record.shape}, Finding)
   end)
   return finding
 end
