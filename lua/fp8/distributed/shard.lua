@@ -2,6 +2,7 @@
 -- sends it to the others (the first stage of ZeRO: Rajbhandari et al., 2020, here by whole parameters).
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local codes = require "fp8.distributed.codes"
 local collectives = require "fp8.distributed.collectives"
 local group = require "fp8.distributed.group"
 
@@ -31,61 +32,101 @@ local function owners_of(parameters, size)
   return owners
 end
 
--- Lists of parameters of one owner, dtype and device that travel together: {owner =, dtype =, device =, count =}.
-local function messages_of(parameters, owners)
+-- Lists of entries of one owner, dtype and device that travel together: {owner =, dtype =, device =, count =}.
+local function messages_of(entries)
   local list, open = {}, {}
-  for position, parameter in ipairs(parameters) do
-    local owner, dtype, device = owners[position], core.dtype(parameter), core.device(parameter)
-    local key, count = ("%d %s %s"):format(owner, dtype, device), core.numel(parameter)
+  for _, entry in ipairs(entries) do
+    local owner, dtype, device = entry.owner, entry.dtype, core.device(entry.parameter)
+    local key, count = ("%d %s %s"):format(owner, dtype, device), core.numel(entry.parameter)
     local message = open[key]
     if not message or (message.count + count) * core.dtypes[dtype].size > most_bytes then
       message = {owner = owner, dtype = dtype, device = device, count = 0}
       open[key] = message
       list[#list + 1] = message
     end
-    message[#message + 1], message.count = parameter, message.count + count
+    message[#message + 1], message.count = entry, message.count + count
   end
   return list
 end
 
 --- The shards of a list of parameters.
 -- @param name of the optimizer, for errors
-function Shard.new(name, parameters)
+-- @param form "codes" if weights travel as codes where they can (codes.lua), true if they never do
+function Shard.new(name, parameters, form)
   local members = group.of(name)
-  local owners = owners_of(parameters, members.size)
   return setmetatable({
-    rank = members.rank, size = members.size, owners = owners, messages = messages_of(parameters, owners),
+    rank = members.rank, size = members.size, owners = owners_of(parameters, members.size), parameters = parameters,
+    in_codes = form == "codes",
   }, Shard)
 end
 
 --- Whether this rank keeps what belongs to a parameter, by its position.
 function Shard:has(position) return self.owners[position] == self.rank end
 
-local function send(message, rank)
-  if #message == 1 then return collectives.broadcast_(message[1], message.owner) end
-  local flat = {}
-  for i, parameter in ipairs(message) do flat[i] = core.view(parameter, {core.numel(parameter)}) end
-  if rank == message.owner then
-    local joined = core.cat(flat, 1)
-    collectives.broadcast_(joined, message.owner)
-    return core.free(joined)
+local function flat(tensor) return core.view(tensor, {core.numel(tensor)}) end
+
+local function send(message)
+  local list = {}
+  for i, entry in ipairs(message) do list[i] = flat(entry.codes or entry.parameter) end
+  local joined = #list == 1 and list[1] or core.cat(list, 1)
+  collectives.broadcast_(joined, message.owner)
+  core.free(joined)
+  for _, entry in ipairs(message) do
+    if entry.codes then core.free(entry.codes) end
+  end
+end
+
+local function receive(message)
+  if #message == 1 and not message[1].operand then
+    return collectives.broadcast_(flat(message[1].parameter), message.owner)
   end
   local joined = core.empty({message.count}, {dtype = message.dtype, device = message.device})
   collectives.broadcast_(joined, message.owner)
   local start = 1
-  for _, part in ipairs(flat) do
-    core.copy_(part, core.narrow(joined, 1, start, core.numel(part)))
-    start = start + core.numel(part)
+  for _, entry in ipairs(message) do
+    local count = core.numel(entry.parameter)
+    local part = core.narrow(joined, 1, start, count)
+    if entry.operand then
+      codes.dequantize(entry, part)
+    else
+      core.copy_(flat(entry.parameter), part)
+    end
+    start = start + count
   end
   core.free(joined)
 end
 
---- All ranks get the parameters as their owners have them.
+-- Entries of all parameters, and of those that travel as codes.
+local function list_entries(self, in_codes)
+  local list, coded = {}, {}
+  for position, parameter in ipairs(self.parameters) do
+    local operand = in_codes and codes.operand_of(parameter) or nil
+    local entry = {
+      parameter = parameter, owner = self.owners[position], operand = operand,
+      dtype = operand and codes.dtype_of(operand) or core.dtype(parameter),
+    }
+    list[position] = entry
+    if operand then coded[#coded + 1] = entry end
+  end
+  return list, coded
+end
+
+local function exchange(self, in_codes)
+  local list, coded = list_entries(self, in_codes)
+  if #coded > 0 then codes.quantize(coded, self.rank) end
+  for _, message in ipairs(messages_of(list)) do
+    if message.owner == self.rank then send(message) else receive(message) end
+  end
+end
+
+--- All ranks get the parameters as their owners have them, or as their codes do.
 function Shard:exchange()
-  if self.size == 1 then return end
-  autograd.no_grad(function()
-    for _, message in ipairs(self.messages) do send(message, self.rank) end
-  end)
+  if self.size > 1 then autograd.no_grad(exchange, self, self.in_codes) end
+end
+
+--- All ranks get the parameters as their owners have them.
+function Shard:gather_weights()
+  if self.size > 1 and self.in_codes then autograd.no_grad(exchange, self, false) end
 end
 
 --- The whole of what is kept: a list of tables of tensors, one a parameter, as owners have them.

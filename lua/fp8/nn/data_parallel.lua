@@ -99,6 +99,7 @@ function DataParallel:init(model, options)
     raise("DataParallel: option bucket must be a whole number of bytes of at least 1, got " .. tostring(bucket))
   end
   local alone = later "fp8.distributed.group".of("DataParallel").size == 1
+  if not alone then later "fp8.distributed.codes".know(model) end
   self.module = model
   local tensors = tensors_of(model)
   self.shared = {tensors = tensors, versions = {}}

@@ -126,13 +126,16 @@ local function complete(self, group, label, shared, first)
 end
 
 -- Random numbers that ranks draw for parameters of their own would not be those of the others any more.
-local function new_shard(self)
+local function new_shard(self, form)
+  if form ~= true and form ~= "codes" then
+    raise(('%s: option shard must be true, false or "codes", got %s'):format(self.name, tostring(form)))
+  end
   for i = 0, #self.groups do
     if (i == 0 and self or self.groups[i]).rounding == "stochastic" then
       raise(self.name .. ': option shard does not go together with rounding = "stochastic"')
     end
   end
-  return later "fp8.distributed.shard".new(self.name, self.parameters)
+  return later "fp8.distributed.shard".new(self.name, self.parameters, form)
 end
 
 --- A class of optimizers.
@@ -187,7 +190,7 @@ function Optimizer.class(name, rule, defaults, names, more)
     for _, group in ipairs(self.groups) do
       for _, parameter in ipairs(group.parameters) do self.parameters[#self.parameters + 1] = parameter end
     end
-    if settings and settings.shard then rawset(self, "shard", new_shard(self)) end
+    if settings and settings.shard then rawset(self, "shard", new_shard(self, settings.shard)) end
     local shared, count = moments.option(settings and settings.state, source), 0
     for i, group in ipairs(self.groups) do
       local label = #self.groups > 1 and ("%s: group %d"):format(name, i) or name
@@ -258,6 +261,14 @@ function Optimizer:step()
   if self.shard then self.shard:exchange() end
 end
 
+--- With the option shard = "codes": all ranks, which call this together, get the weights of which they have codes as
+-- those have them that keep them. Nothing without that option.
+--   local optimizer = fp8.optim.AdamW(fp8.Linear(2, 2))
+--   optimizer:gather_weights() --> nil
+function Optimizer:gather_weights()
+  if self.shard then self.shard:gather_weights() end
+end
+
 --- Drops the gradients of all parameters.
 function Optimizer:zero_grad()
   autograd.drop_grads(self.parameters)
@@ -268,7 +279,7 @@ end
 -- (sharing the optimizer's memory), "steps", how many each has had, and "settings", text, of the optimizer and its
 -- groups. Moments in 8 bits are codes, with "1.first_moment_scale" and, where the format is a map,
 -- "1.first_moment_map".
--- With the option shard all ranks call it, and all get the whole.
+-- With the option shard all ranks call it, and all get the whole, of the weights too (gather_weights).
 Optimizer.state_dict = state.save
 
 --- Takes over what state_dict returned for parameters of the same shapes in the same groups, settings included; tensors

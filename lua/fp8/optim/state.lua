@@ -83,6 +83,7 @@ end
 function state.save(self)
   local steps, entries = {}, self.state
   if self.shard then
+    self.shard:gather_weights() -- for the model's own state_dict
     entries = self.shard:gather(entries, function(position) return self:fresh_entry(position) end)
   end
   for i, entry in ipairs(entries) do steps[i] = entry.steps end
