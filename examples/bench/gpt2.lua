@@ -36,6 +36,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --no-averages    each rank goes on with its own gradients: a step without what averaging costs
   --timeline       print when gradients travel beside the backward pass
   --shard          each rank keeps the optimizer's states of some parameters only
+  --codes          that, and weights travel as codes where the recipe allows it
   --sustained      time all steps together, without rests between them, as is done with several ranks
   --eager          on a GPU: no graph
   --profile        also time the parts of a step, one by one, and list what is kept for the backward pass
@@ -75,7 +76,7 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, shard = false, no_averages = false, timeline = false,
+    optimizer = "adamw", clip = 1, eager = false, shard = false, codes = false, no_averages = false, timeline = false,
     sustained = false, profile = false, recompute = false,
     lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
   })
@@ -86,6 +87,7 @@ local function read_options()
   end
   if settings.batch % ranks ~= 0 then error(("--batch must be a multiple of the %d ranks"):format(ranks), 0) end
   settings.share = settings.batch / ranks
+  settings.shard = settings.codes and "codes" or settings.shard
   settings.shortest = settings.shortest or settings.context
   if settings.shortest > settings.context then error("--shortest must be at most --context", 0) end
   settings.eager = settings.eager or settings.shortest < settings.context

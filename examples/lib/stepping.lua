@@ -57,8 +57,8 @@ stepping.state_text = "f32, 8bit or the name of a format"
 --- The optimizer of the options, with weight decay on matrices only. 16-bit parameters have masters unless they are
 -- rounded stochastically.
 -- @param settings {optimizer = "adamw" or "stable_adamw", lr =, beta2 =, weight_decay =, state = one of state_names or
---   nil for what the model's recipes say, shard = true for states shared out among ranks, rounding = "nearest",
---   "stochastic" or nil for nearest}
+--   nil for what the model's recipes say, shard = true or "codes" for states shared out among ranks, rounding =
+--   "nearest", "stochastic" or nil for nearest}
 function stepping.optimizer(model, settings)
   local matrices, others = {}, {}
   for _, parameter in ipairs(model:parameters()) do
