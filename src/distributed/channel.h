@@ -67,6 +67,7 @@ bool nccl_all_reduce(Tensor *x, Reduction reduction);
 bool nccl_average(Tensor *const *list, int count);
 bool nccl_join(const Tensor *x);
 bool nccl_broadcast(Tensor *x, int source);
+bool nccl_broadcast_each(Tensor *const *list, const int *sources, int count);
 bool nccl_all_gather(Tensor *out, const Tensor *x);
 bool nccl_reduce_scatter(Tensor *out, const Tensor *x, Reduction reduction);
 bool nccl_send(const Tensor *x, int rank);

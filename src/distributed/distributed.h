@@ -12,7 +12,7 @@
 #include "core/tensor.h"
 
 /* Counts up with every change of the table. */
-enum { DISTRIBUTED_VERSION = 2 };
+enum { DISTRIBUTED_VERSION = 3 };
 
 typedef enum Reduction {
   REDUCTION_SUM,
@@ -45,6 +45,8 @@ typedef struct Distributed {
   /* What is enqueued from now on waits for what goes on beside it on the device of x. */
   bool (*join)(const Tensor *x);
   bool (*broadcast)(Tensor *x, int source);
+  /* Of several tensors on one device, each from a rank of its own; on a GPU they travel as one. */
+  bool (*broadcast_each)(Tensor *const *list, const int *sources, int count);
   /* out: x of each rank one after the other. */
   bool (*all_gather)(Tensor *out, const Tensor *x);
   /* x: for each rank as many elements as out has. */

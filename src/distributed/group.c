@@ -262,15 +262,21 @@ static bool all_reduce(Tensor *x, Reduction reduction) {
   return on_cpu(x) ? channel->all_reduce(x, reduction) : nccl_all_reduce(x, reduction);
 }
 
-static bool average(Tensor *const *list, int count) {
-  bool done = true;
-  for (int i = 0; i < count && done; i++) {
-    done = is_here(list[i]) && (device_equal(tensor_device(list[i]), tensor_device(list[0])) ||
-                                error_set("the tensors must be on one device"));
+static bool are_here(Tensor *const *list, int count) {
+  for (int i = 0; i < count; i++) {
+    if (!is_here(list[i])) return false;
+    if (!device_equal(tensor_device(list[i]), tensor_device(list[0]))) {
+      return error_set("the tensors must be on one device");
+    }
   }
-  for (int i = 0; i < count && done; i++) tensor_changing(list[i]);
-  if (count == 0 || !done) return done;
-  if (!on_cpu(list[0])) return nccl_average(list, count);
+  return true;
+}
+
+static bool average(Tensor *const *list, int count) {
+  if (!are_here(list, count)) return false;
+  for (int i = 0; i < count; i++) tensor_changing(list[i]);
+  if (count > 0 && !on_cpu(list[0])) return nccl_average(list, count);
+  bool done = true;
   for (int i = 0; i < count && done; i++) done = channel->all_reduce(list[i], REDUCTION_MEAN);
   return done;
 }
@@ -281,6 +287,20 @@ static bool broadcast(Tensor *x, int source) {
   if (!is_here(x) || !is_rank(source)) return false;
   if (group.rank != source) tensor_changing(x);
   return on_cpu(x) ? channel->broadcast(x, source) : nccl_broadcast(x, source);
+}
+
+static bool broadcast_each(Tensor *const *list, const int *sources, int count) {
+  if (!are_here(list, count)) return false;
+  for (int i = 0; i < count; i++) {
+    if (!is_rank(sources[i])) return false;
+  }
+  for (int i = 0; i < count; i++) {
+    if (group.rank != sources[i]) tensor_changing(list[i]);
+  }
+  if (count > 0 && !on_cpu(list[0])) return nccl_broadcast_each(list, sources, count);
+  bool done = true;
+  for (int i = 0; i < count && done; i++) done = channel->broadcast(list[i], sources[i]);
+  return done;
 }
 
 static bool all_gather(Tensor *out, const Tensor *x) {
@@ -315,6 +335,7 @@ FP8_API const Distributed *fp8_distributed_open(void) {
       .average = average,
       .join = join,
       .broadcast = broadcast,
+      .broadcast_each = broadcast_each,
       .all_gather = all_gather,
       .reduce_scatter = reduce_scatter,
       .send = send_to,

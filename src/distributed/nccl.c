@@ -23,6 +23,10 @@ bool nccl_broadcast(Tensor *x, int source) {
   (void)x, (void)source;
   return refuse();
 }
+bool nccl_broadcast_each(Tensor *const *list, const int *sources, int count) {
+  (void)list, (void)sources, (void)count;
+  return refuse();
+}
 bool nccl_all_gather(Tensor *out, const Tensor *x) {
   (void)out, (void)x;
   return refuse();
@@ -235,12 +239,27 @@ bool nccl_average(Tensor *const *list, int count) {
 
 bool nccl_join(const Tensor *x) { return stream_for(x) && cuda.join(communicator_device); }
 
+static bool broadcast_on(cudaStream_t stream, Tensor *x, int source) {
+  void *data = tensor_data(x);
+  return check(nccl.broadcast(data, data, (size_t)tensor_count(x), bytes_type(x->dtype), source, communicator, stream),
+               "ncclBroadcast");
+}
+
 bool nccl_broadcast(Tensor *x, int source) {
   cudaStream_t stream = stream_for(x);
-  void *data = tensor_data(x);
-  return stream &&
-         check(nccl.broadcast(data, data, (size_t)tensor_count(x), bytes_type(x->dtype), source, communicator, stream),
-               "ncclBroadcast");
+  return stream && broadcast_on(stream, x, source);
+}
+
+bool nccl_broadcast_each(Tensor *const *list, const int *sources, int count) {
+  cudaStream_t stream = NULL;
+  for (int i = 0; i < count; i++) {
+    stream = stream_for(list[i]);
+    if (!stream) return false;
+  }
+  if (!check(nccl.group_start(), "ncclGroupStart")) return false;
+  bool done = true;
+  for (int i = 0; i < count && done; i++) done = broadcast_on(stream, list[i], sources[i]);
+  return check(nccl.group_end(), "ncclGroupEnd") && done;
 }
 
 bool nccl_all_gather(Tensor *out, const Tensor *x) {

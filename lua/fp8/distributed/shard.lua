@@ -9,7 +9,9 @@ local group = require "fp8.distributed.group"
 local Shard = {}
 Shard.__index = Shard
 
-local most_bytes = 2 ^ 25 -- of small parameters that travel as one tensor
+local name = "step"
+local large = 2 ^ 14 -- bytes of a parameter that needs no company
+local most_bytes = 2 ^ 28 -- that travel at once
 
 -- By position, the rank that keeps it: the largest parameters first, each to the rank that has the least.
 local function owners_of(parameters, size)
@@ -32,16 +34,18 @@ local function owners_of(parameters, size)
   return owners
 end
 
--- Lists of entries of one owner, dtype and device that travel together: {owner =, dtype =, device =, count =}.
+-- Lists of entries that travel together, each of one owner, dtype and device: {owner =, dtype =, device =, count =}. A
+-- large one is alone.
 local function messages_of(entries)
   local list, open = {}, {}
   for _, entry in ipairs(entries) do
     local owner, dtype, device = entry.owner, entry.dtype, core.device(entry.parameter)
     local key, count = ("%d %s %s"):format(owner, dtype, device), core.numel(entry.parameter)
+    local alone = count * core.dtypes[dtype].size >= large
     local message = open[key]
-    if not message or (message.count + count) * core.dtypes[dtype].size > most_bytes then
+    if not message or alone then
       message = {owner = owner, dtype = dtype, device = device, count = 0}
-      open[key] = message
+      if not alone then open[key] = message end
       list[#list + 1] = message
     end
     message[#message + 1], message.count = entry, message.count + count
@@ -49,11 +53,26 @@ local function messages_of(entries)
   return list
 end
 
+-- Lists of messages on one device that do not take much memory at once.
+local function parcels_of(messages)
+  local list, open = {}, {}
+  for _, message in ipairs(messages) do
+    local bytes, parcel = message.count * core.dtypes[message.dtype].size, open[message.device]
+    if not parcel or parcel.bytes + bytes > most_bytes then
+      parcel = {bytes = 0}
+      open[message.device] = parcel
+      list[#list + 1] = parcel
+    end
+    parcel[#parcel + 1], parcel.bytes = message, parcel.bytes + bytes
+  end
+  return list
+end
+
 --- The shards of a list of parameters.
--- @param name of the optimizer, for errors
+-- @param optimizer its name, for errors
 -- @param form "codes" if weights travel as codes where they can (codes.lua), true if they never do
-function Shard.new(name, parameters, form)
-  local members = group.of(name)
+function Shard.new(optimizer, parameters, form)
+  local members = group.of(optimizer)
   return setmetatable({
     rank = members.rank, size = members.size, owners = owners_of(parameters, members.size), parameters = parameters,
     in_codes = form == "codes",
@@ -65,23 +84,19 @@ function Shard:has(position) return self.owners[position] == self.rank end
 
 local function flat(tensor) return core.view(tensor, {core.numel(tensor)}) end
 
-local function send(message)
+-- What travels for a message: its parameter itself, its codes, or several joined; where it arrives, room for them.
+local function tensor_of(message, is_owner)
+  local first = message[1]
+  if #message == 1 and not first.operand then return flat(first.parameter) end
+  if not is_owner then return core.empty({message.count}, {dtype = message.dtype, device = message.device}) end
   local list = {}
   for i, entry in ipairs(message) do list[i] = flat(entry.codes or entry.parameter) end
-  local joined = #list == 1 and list[1] or core.cat(list, 1)
-  collectives.broadcast_(joined, message.owner)
-  core.free(joined)
-  for _, entry in ipairs(message) do
-    if entry.codes then core.free(entry.codes) end
-  end
+  return #list == 1 and list[1] or core.cat(list, 1)
 end
 
-local function receive(message)
-  if #message == 1 and not message[1].operand then
-    return collectives.broadcast_(flat(message[1].parameter), message.owner)
-  end
-  local joined = core.empty({message.count}, {dtype = message.dtype, device = message.device})
-  collectives.broadcast_(joined, message.owner)
+-- Has the parameters of a message become what has arrived.
+local function unpack_message(message, joined)
+  if #message == 1 and not message[1].operand then return end
   local start = 1
   for _, entry in ipairs(message) do
     local count = core.numel(entry.parameter)
@@ -93,7 +108,36 @@ local function receive(message)
     end
     start = start + count
   end
-  core.free(joined)
+end
+
+-- Every tensor becomes that of the rank it comes from.
+local function broadcast(tensors, sources)
+  local members, elements = group.of(name), 0
+  if core.device(tensors[1]) == "cpu" and not members.reduces then
+    for i, tensor in ipairs(tensors) do collectives.broadcast_(tensor, sources[i]) end
+    return
+  end
+  for i = 1, #tensors do elements = elements + core.numel(tensors[i]) end
+  local same, reason = core.distributed_agree(("the weights that ranks keep: %d elements in %d messages"):format(
+    elements, #tensors))
+  if not same then group.fail(name, reason) end
+  local done, failure = core.distributed_broadcast_each(tensors, sources)
+  if not done then group.fail(name, failure) end
+end
+
+local function transfer(self, parcel)
+  local tensors, sources = {}, {}
+  for i, message in ipairs(parcel) do
+    tensors[i], sources[i] = tensor_of(message, message.owner == self.rank), message.owner
+  end
+  broadcast(tensors, sources)
+  for i, message in ipairs(parcel) do
+    if message.owner ~= self.rank then unpack_message(message, tensors[i]) end
+    core.free(tensors[i])
+    for _, entry in ipairs(message) do
+      if entry.codes then core.free(entry.codes) end
+    end
+  end
 end
 
 -- Entries of all parameters, and of those that travel as codes.
@@ -114,9 +158,7 @@ end
 local function exchange(self, in_codes)
   local list, coded = list_entries(self, in_codes)
   if #coded > 0 then codes.quantize(coded, self.rank) end
-  for _, message in ipairs(messages_of(list)) do
-    if message.owner == self.rank then send(message) else receive(message) end
-  end
+  for _, parcel in ipairs(parcels_of(messages_of(list))) do transfer(self, parcel) end
 end
 
 --- All ranks get the parameters as their owners have them, or as their codes do.

@@ -84,16 +84,38 @@ static int lfp8_distributed_all_reduce(lua_State *L) {
   return answer(L, check_library(L)->all_reduce(check_contiguous(L, 1), check_reduction(L, 2)));
 }
 
+/* The tensors of the list at argument 1. */
+static Tensor **check_contiguous_list(lua_State *L, int *count) {
+  check_table(L, 1);
+  *count = (int)list_length(L, 1, 1);
+  Tensor **list = check_tensor_list(L, 1, *count, false);
+  for (int i = 0; i < *count; i++) {
+    if (!tensor_is_contiguous(list[i])) argument_error(L, 1, "tensor %d must be contiguous", i + 1);
+  }
+  return list;
+}
+
 /* distributed_average(list of tensors on one device): each becomes its mean, beside the work that follows */
 static int lfp8_distributed_average(lua_State *L) {
   const Distributed *table = check_library(L);
-  check_table(L, 1);
-  int count = (int)list_length(L, 1, 1);
-  Tensor **list = check_tensor_list(L, 1, count, false);
-  for (int i = 0; i < count; i++) {
-    if (!tensor_is_contiguous(list[i])) argument_error(L, 1, "tensor %d must be contiguous", i + 1);
-  }
+  int count;
+  Tensor **list = check_contiguous_list(L, &count);
   return answer(L, table->average(list, count));
+}
+
+/* distributed_broadcast_each(list of tensors on one device, list of the ranks that they come from) */
+static int lfp8_distributed_broadcast_each(lua_State *L) {
+  const Distributed *table = check_library(L);
+  check_table(L, 2);
+  int count;
+  Tensor **list = check_contiguous_list(L, &count);
+  int *sources = lua_newuserdata(L, (size_t)(count + 1) * sizeof *sources);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, i + 1);
+    sources[i] = (int)check_whole(L, -1);
+    lua_pop(L, 1);
+  }
+  return answer(L, table->broadcast_each(list, sources, count));
 }
 
 /* distributed_join(x): on the device of x, what follows waits for what goes on beside */
@@ -133,6 +155,7 @@ const luaL_Reg distributed_functions[] = {
     {"distributed_average", lfp8_distributed_average},
     {"distributed_join", lfp8_distributed_join},
     {"distributed_broadcast", lfp8_distributed_broadcast},
+    {"distributed_broadcast_each", lfp8_distributed_broadcast_each},
     {"distributed_all_gather", lfp8_distributed_all_gather},
     {"distributed_reduce_scatter", lfp8_distributed_reduce_scatter},
     {"distributed_send", lfp8_distributed_send},
