@@ -77,7 +77,8 @@ function timeline.show(device, print)
     print(("%8d %6d %8.1f %10.3f %9.3f %9.3f %7.0f"):format(number, entry.parts, entry.bytes * 1e-6,
       at(entry.complete), start, stop, entry.bytes * 1e-6 / (stop - start)))
   end
-  print(("backward ends at %.3f ms, the last gradients are there at %.3f ms"):format(at(step.backward), at(step.joined)))
+  print(("backward ends at %.3f ms, the last gradients are there at %.3f ms"):format(at(step.backward),
+    at(step.joined)))
 end
 
 return timeline

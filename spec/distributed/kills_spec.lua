@@ -1,5 +1,5 @@
--- Training on two ranks that is killed with SIGKILL at random moments, one rank or both, ends everywhere, and goes on from
--- a whole checkpoint with any number of ranks (spec/fixtures/distributed/training.lua). FP8_KILLS sets how often.
+-- Training on two ranks that is killed with SIGKILL at random moments, one rank or both, ends everywhere, and goes on
+-- from a whole checkpoint with any number of ranks (spec/fixtures/distributed/training.lua). FP8_KILLS sets how often.
 local fp8 = require "fp8"
 local ranks = require "spec.support.ranks"
 local support = require "spec.support"

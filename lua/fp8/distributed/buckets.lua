@@ -31,8 +31,8 @@ end
 -- @param parameters list
 -- @param order      list of positions in it
 -- @param dtype      of the buffers, or nil for that of the parameters
--- @return the list of buckets, and by position of a parameter {bucket =, alone = whether it is not in the buffer, view =
---   its part of the buffer, in its shape, or what travels alone in a backward pass}
+-- @return the list of buckets, and by position of a parameter {bucket =, alone = whether it is not in the buffer,
+--   view = its part of the buffer, in its shape, or what travels alone in a backward pass}
 function buckets.make(parameters, order, bytes, dtype)
   local list, places, open = {}, {}, {}
   for _, position in ipairs(order) do

@@ -46,9 +46,9 @@ local function moments() return {"first_moment", "second_moment"} end
 -- `shard = true`, which is no field either, of several processes (fp8.distributed): what is kept for a parameter is on
 -- one rank, which updates it and sends it to the others; all have the same gradients (fp8.nn.DataParallel) and take the
 -- same steps. state_dict, and with it fp8.checkpoint.save, is then called by all ranks and gives the whole. With
--- shard = "codes", the weights of a DataParallel model's layers whose recipe scales them as one tensor are sent as codes,
--- half of the bytes of bf16: a layer computes the same from them (of float32 weights in a hardware format, but for a
--- rounding of the scale). Where a rank does not keep a weight, that has the values of its codes until all ranks call
+-- shard = "codes", the weights of a DataParallel model's layers whose recipe scales them as one tensor are sent as
+-- codes, half of the bytes of bf16. A layer computes the same from them (of float32 weights in a hardware format, but
+-- for a rounding of the scale), while a weight that another rank keeps has the values of its codes until all call
 -- optimizer:gather_weights(), as state_dict does.
 --
 -- Methods: step, zero_grad, gather_weights, state_dict, load_state_dict. Fields: parameters, groups.
