@@ -84,18 +84,18 @@ function buckets.send(name, number, count, bucket, places, members)
   local same, reason = core.distributed_agree(call)
   if not same then group.fail(name, reason) end
   local list = tensors_of(bucket, places)
-  bucket.sent = list[1]
   if not members.reduces and bucket.device == "cpu" then
     bucket.moved = core.to(bucket.buffer, {device = group.device()})
-    bucket.sent, list = bucket.moved, {bucket.moved}
+    list = {bucket.moved}
   end
+  bucket.sent = list -- whose memory nothing else must get before it has travelled, also after an error
   local done, failure = core.distributed_average(list)
   if not done then group.fail(name, failure) end
 end
 
 --- Waits for it.
 function buckets.wait(name, bucket)
-  local done, failure = core.distributed_join(bucket.sent)
+  local done, failure = core.distributed_join(bucket.sent[1])
   bucket.sent = nil
   if not done then group.fail(name, failure) end
   if bucket.moved then

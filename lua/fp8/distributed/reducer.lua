@@ -46,7 +46,10 @@ end
 function Reducer:begin()
   if self.alone then return end
   self.came, self.next, self.is_here, self.missing = {}, 1, {}, {}
-  for i, bucket in ipairs(self.buckets) do self.missing[i], bucket.number = #bucket.parts, i end
+  for i, bucket in ipairs(self.buckets) do
+    self.missing[i], bucket.number = #bucket.parts, i
+    if bucket.sent then buckets.wait(name, bucket) end -- of a pass that an error has ended
+  end
 end
 
 -- Sends the buckets that are complete, in their order.
