@@ -32,7 +32,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --steps N        steps that are timed (30, 20)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --gradient-dtype NAME  what gradients are averaged over ranks in (default: that of the parameters)
-  --bucket N       MiB of gradients that travel at once (default: 25)
+  --bucket N       MiB of gradients that travel at once (default: 200)
   --no-averages    each rank goes on with its own gradients: a step without what averaging costs
   --timeline       print when gradients travel beside the backward pass
   --shard          each rank keeps the optimizer's states of some parameters only

@@ -10,8 +10,9 @@ local bytes_of = core.dtypes
 -- Elements at whose multiples parameters begin, so that kernels find them aligned.
 local alignment = 64
 
--- Of a bucket's bytes, what a gradient has at least that is not copied into a buffer.
-local large = 1 / 64
+-- Of a bucket's bytes, what a gradient has at least that is not copied into a buffer: many that travel by themselves
+-- travel slowly.
+local large = 1 / 8
 
 local function padded(count) return math.ceil(count / alignment) * alignment end
 
@@ -68,6 +69,22 @@ function buckets.make(parameters, order, bytes, dtype)
   return list, places
 end
 
+-- Copies the gradients that a bucket has got into its buffer in one launch: as one step of SGD, from 0, with the
+-- learning rate -1.
+local function fill(bucket, places)
+  core.fill_(bucket.buffer, 0)
+  local list, count = {}, 0
+  for _, position in ipairs(bucket.parts) do
+    local place = places[position]
+    if place.pending then
+      list[count + 1], list[count + 2] = place.view, place.pending
+      for i = 3, 7 do list[count + i] = false end
+      count, place.pending = count + 7, nil
+    end
+  end
+  if count > 0 then core.update({{rule = "sgd", settings = {lr = -1}, list = list}}, {}, 0) end
+end
+
 -- What travels for a bucket.
 local function tensors_of(bucket, places)
   local list = {bucket.buffer}
@@ -83,6 +100,7 @@ function buckets.send(name, number, count, bucket, places, members)
     bucket.count, bucket.dtype)
   local same, reason = core.distributed_agree(call)
   if not same then group.fail(name, reason) end
+  if bucket.at_once then fill(bucket, places) end
   local list = tensors_of(bucket, places)
   if not members.reduces and bucket.device == "cpu" then
     bucket.moved = core.to(bucket.buffer, {device = group.device()})

@@ -1,9 +1,8 @@
 --- What happens to a model's gradients in a backward pass (autograd/awaited.lua): they become means over all ranks.
 --
--- Each gradient goes into a bucket as soon as it is complete, and a bucket travels once it is full and those before it
--- have been sent, while others are still computed. After the first pass buckets follow the order in which gradients
--- came. What travels becomes .grad, unless it has another dtype. Nothing but names and shapes decides what is sent,
--- which is thus the same on all ranks.
+-- A bucket travels once its gradients are complete and those before it have been sent, while others are still
+-- computed. After the first pass buckets follow the order in which gradients came. What travels becomes .grad, unless it
+-- has another dtype. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local awaited = require "fp8.autograd.awaited"
@@ -43,12 +42,21 @@ function Reducer:arrange(order)
   self.buckets, self.places = buckets.make(self.parameters, order, self.options.bucket, self.options.gradient_dtype)
 end
 
+-- Whether .grad is what earlier passes have averaged in this place, and nobody else's.
+local function holds(place, leaf) return leaf.grad and averaged[leaf.grad] == place end
+
 function Reducer:begin()
   if self.alone then return end
   self.came, self.next, self.is_here, self.missing = {}, 1, {}, {}
   for i, bucket in ipairs(self.buckets) do
     self.missing[i], bucket.number = #bucket.parts, i
     if bucket.sent then buckets.wait(name, bucket) end -- of a pass that an error has ended
+    bucket.at_once = bucket.buffer ~= nil and self.syncing
+  end
+  for position, leaf in ipairs(self.leaves) do
+    local place = self.places[position]
+    place.pending = nil
+    if leaf.dtype ~= place.bucket.dtype or leaf.unsynced or holds(place, leaf) then place.bucket.at_once = false end
   end
 end
 
@@ -65,9 +73,6 @@ local function arrive(self, position)
   self.missing[number] = self.missing[number] - 1
   send_complete(self)
 end
-
--- Whether .grad is what earlier passes have averaged in this place, and nobody else's.
-local function holds(place, leaf) return leaf.grad and averaged[leaf.grad] == place end
 
 -- The place of a gradient that travels alone gets it, or a copy where others have its memory; nil for zeros.
 local function put(place, leaf, grad)
@@ -89,6 +94,8 @@ function Reducer:ready(leaf, grad)
   local place = self.places[position]
   if place.alone then
     put(place, leaf, grad)
+  elseif place.bucket.at_once then
+    place.pending = (core.is_shared(grad) or not core.is_contiguous(grad)) and core.clone(grad) or grad
   elseif holds(place, leaf) then
     core.add_(place.view, grad)
   else
@@ -105,7 +112,7 @@ local function send_rest(self)
       local place = self.places[position]
       if place.alone then
         put(place, leaf)
-      elseif not holds(place, leaf) then
+      elseif not (place.bucket.at_once or holds(place, leaf)) then
         if leaf.unsynced and leaf.grad then core.copy_(place.view, leaf.grad) else core.fill_(place.view, 0) end
       end
       arrive(self, position)

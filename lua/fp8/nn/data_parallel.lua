@@ -73,7 +73,7 @@ local function after_backward(self)
   end)
 end
 
---- fp8.nn.DataParallel(model, {bucket = 25 · 2^20, gradient_dtype = nil}): the model, on each rank with its share of a
+--- fp8.nn.DataParallel(model, {bucket = 200 · 2^20, gradient_dtype = nil}): the model, on each rank with its share of a
 -- batch, whose gradients after backward are the means over all ranks (fp8.distributed).
 --
 --     fp8.distributed.init()
@@ -87,14 +87,15 @@ end
 -- backward, in training, random numbers are each rank's own, and the same everywhere else.
 -- A gradient may be in memory that the next backward pass writes into: clone what has to stay.
 -- @param model   a module, where it stays: DataParallel after model:to
--- @param options {bucket = bytes of gradients that travel at once, gradient_dtype = what they are averaged in, if not
+-- @param options {bucket = bytes of gradients that travel at once: fewer, such as 25 · 2^20, where the way between GPUs
+--   is slow, so that more of it goes on beside the backward pass, gradient_dtype = what they are averaged in, if not
 --   in the parameters' dtype}
 --   fp8.distributed.init()
 --   fp8.nn.DataParallel(fp8.Linear(2, 3)).module.weight.shape --> {3, 2}
 function DataParallel:init(model, options)
   options = check_options("DataParallel", options, known_options)
   if not Module.is_module(model) then raise("DataParallel: the model must be a module, got " .. type(model)) end
-  local bucket = options.bucket or 25 * 2^20
+  local bucket = options.bucket or 200 * 2^20
   if not is_whole(bucket, 1) then
     raise("DataParallel: option bucket must be a whole number of bytes of at least 1, got " .. tostring(bucket))
   end
