@@ -27,4 +27,13 @@ describe("examples/bench", function()
       end)
     end
   end)
+
+  it("estimates with scaling.lua a step on more GPUs, which are never faster than as many alone", function()
+    local ok, output = support.run(support.path "examples/bench/scaling.lua" .. " --gpus 2,512 --tokens 4096")
+    assert.is_true(ok, output)
+    local shares = {}
+    for share in output:gmatch "all [^%%]* ([%d.]+)%%" do shares[#shares + 1] = tonumber(share) end
+    assert.equal(6, #shares)
+    for i = 1, 6, 2 do assert.is_true(shares[i] < 100 and shares[i + 1] < shares[i]) end
+  end)
 end)
