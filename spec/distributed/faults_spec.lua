@@ -30,25 +30,32 @@ describe("a fault of rank 1", function()
       end
     end
 
-    for fault, text in pairs {
-      shape = "rank 0 calls all_reduce_%(sum, f32 %(3%) on %a+%), rank 1 calls all_reduce_%(sum, f32 %(4%) on",
-      dtype = "rank 1 calls all_reduce_%(sum, f16 %(3%)", reduction = "rank 1 calls all_reduce_%(max, f32",
-      call = "rank 1 calls broadcast_%(from 0, f32",
-    } do
-      if count == 2 or fault == "shape" then
-        it(fault .. " is an error that says who differs in what", function()
-          local output, status = run(fault)
-          check_errors(output, 0, count - 1, text)
-          assert.not_equal(0, status)
-        end)
-      end
-    end
+    it("is an error that says who differs in what", function()
+      local output, status = run "shape"
+      check_errors(output, 0, count - 1,
+        "rank 0 calls all_reduce_%(sum, f32 %(3%) on %a+%), rank 1 calls all_reduce_%(sum, f32 %(4%) on")
+      assert.not_equal(0, status)
+    end)
 
     if count == 2 then
       it("in a message is one of both ranks", function()
         local output, status = run "message"
         check_errors(output, 0, 1, "ranks differ: here it is a message.*, on rank %d a message")
         assert.not_equal(0, status)
+      end)
+
+      it("says so of the shape, the dtype, the reduction and the call, one after the other", function()
+        local output, status = run "several"
+        for _, text in ipairs {
+          "rank 1 calls all_reduce_%(sum, f32 %(4%)", "rank 1 calls all_reduce_%(sum, f16 %(3%)",
+          "rank 1 calls all_reduce_%(max, f32", "rank 1 calls broadcast_%(from 0, f32",
+        } do
+          for rank = 0, 1 do
+            local found = output:find(("fault.lua:%%d+: [%%w_]+: rank %d of 2: [^\n]*"):format(rank) .. text)
+            assert.is_truthy(found, output)
+          end
+        end
+        assert.equal(0, status)
       end)
 
       it("that a script catches is none of later calls", function()

@@ -56,7 +56,7 @@ describe("Training on two ranks", function()
     for i = 1, kills do
       local directory, victim = output_of("mktemp -d"):match "%S+", victims[(i - 1) % #victims + 1]
       local checkpoint = directory .. ".safetensors"
-      kill_later(directory, victim, random() * 1.5)
+      kill_later(directory, victim, random() * (kills > 2 and 1.5 or 0.5))
       local _, status = ranks.run("training.lua", {launcher = launcher, count = 2, environment = {
         STEPS = "1000000", SHARD = "1", CHECKPOINT = checkpoint, OUT = "/dev/null", PIDS = directory,
       }})
