@@ -121,6 +121,13 @@ local function make_training(precision, settings)
     gradient_dtype = settings.gradient_dtype, bucket = settings.bucket and math.ceil(settings.bucket * 2^20),
   })
   local optimizer = stepping.optimizer(model, settings)
+  if shared and settings.timeline then
+    local update = optimizer.step
+    rawset(optimizer, "step", function(...)
+      update(...)
+      timeline.finish()
+    end)
+  end
   fp8.manual_seed(2 + rank) -- the same tokens, whatever convert has drawn
   local shape, on_device = {settings.share, settings.context}, {dtype = "i64", device = device}
   local all_inputs, all_targets = fp8.zeros(shape, on_device), fp8.zeros(shape, on_device)

@@ -19,7 +19,7 @@ local external = 1 -- CU_EVENT_RECORD_EXTERNAL: in a graph the event is one of i
 local timeline = {}
 
 local driver, cuda, index
-local step -- the one that was run or captured last: {begin =, sent = list, backward =, joined =}, marks all
+local step -- the one that was run or captured last: {begin =, sent = list, backward =, joined =, finish =}, marks all
 
 local function check(code, call)
   if code ~= 0 then error(("%s: error %d of CUDA's driver"):format(call, code), 0) end
@@ -63,6 +63,9 @@ function timeline.begin(device)
   step = {begin = mark(cuda.fp8_cuda_stream), sent = {}}
 end
 
+--- To be called where a step ends.
+function timeline.finish() step.finish = mark(cuda.fp8_cuda_stream) end
+
 --- Prints when what the step sent was complete, and travelled.
 function timeline.show(device, print)
   core.synchronize(device)
@@ -77,8 +80,8 @@ function timeline.show(device, print)
     print(("%8d %6d %8.1f %10.3f %9.3f %9.3f %7.0f"):format(number, entry.parts, entry.bytes * 1e-6,
       at(entry.complete), start, stop, entry.bytes * 1e-6 / (stop - start)))
   end
-  print(("backward ends at %.3f ms, the last gradients are there at %.3f ms"):format(at(step.backward),
-    at(step.joined)))
+  print(("backward ends at %.3f ms, the last gradients are there at %.3f ms, the step ends at %.3f ms"):format(
+    at(step.backward), at(step.joined), at(step.finish)))
 end
 
 return timeline
