@@ -20,7 +20,7 @@ describe("fp8.watch", function()
   ranks.each_count(function(launcher, count)
     it("tells of all ranks' batches, and prints once", function()
       local alone = launcher == "mpirun" and launcher or "gpus"
-      expected = expected or ranks.run("watching.lua", {launcher = alone, count = 1})
+      expected = expected or ranks.run("watching.lua", {launcher = alone, count = 1, beside = count})
       local output, status = ranks.run("watching.lua", {launcher = launcher, count = count})
       assert.equal(0, status)
       assert.is_truthy(output:find("first at (31, 5) of shape (48, 64)", 1, true), output)

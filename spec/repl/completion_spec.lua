@@ -52,7 +52,7 @@ describe("Completion", function()
   end)
 
   it("offers methods of tensors, modules, strings and results", function()
-    assert.same({"x:softmax", "x:softplus"}, offered "x:soft")
+    assert.same({"x:softmax", "x:softmin", "x:softplus", "x:softsign"}, offered "x:soft")
     assert.same({"x.shape"}, offered "x.sh")
     assert.same({"x,x.dtype"}, offered "fp8.add(x,x.dt")
     offers("net:para", "net:parameters")
@@ -84,7 +84,7 @@ describe("Completion", function()
 
   it("offers commands, and what help knows", function()
     assert.same({":time", ":trace"}, offered ":t")
-    assert.same({"?softmax", "?softplus"}, offered "?soft")
+    assert.same({"?softmax", "?softmin", "?softplus", "?softsign"}, offered "?soft")
     offers("?rec", "?recipes", "?recompute")
   end)
 

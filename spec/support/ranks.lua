@@ -49,14 +49,15 @@ end
 
 --- Runs a script, on the CPU where there are fewer GPUs than ranks; returns its output, errors included, and its exit
 -- status.
--- @param options {launcher = as above, or "port" for one without a file, count = of ranks, environment = {NAME = text}}
+-- @param options {launcher = as above, or "port" for one without a file, count = of ranks, beside = of
+--   ranks that it is compared with, and shares the device with, environment = {NAME = text}}
 function ranks.run(script, options)
   local words = {
     "OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
     "OMPI_MCA_rmaps_base_oversubscribe=1", "LUA_PATH=" .. quoted(package.path), "LUA_CPATH=" .. quoted(package.cpath),
   }
   local gpus = fp8.cuda.device_count()
-  if gpus > 0 and gpus < options.count then words[#words + 1] = "CUDA_VISIBLE_DEVICES=" end
+  if gpus > 0 and gpus < (options.beside or options.count) then words[#words + 1] = "CUDA_VISIBLE_DEVICES=" end
   for name, value in pairs(options.environment or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
   local command = "luajit " .. quoted(support.fixture("distributed/" .. script))
   local output = output_of(("export %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\""):format(
