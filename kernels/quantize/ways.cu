@@ -2,12 +2,11 @@
  * numbers' exponents, without a table. One read of x serves two ways, such as those of the products that sum over its
  * columns and over its rows.
  *
- * A warp has a patch of the matrix to itself (warp_patches.cuh): largest magnitudes go by shuffles, and nothing needs shared
- * memory. A scale above those of blocks takes a pass before, which leaves largest magnitudes in memory, and brings the sums
- * of columns. */
-#include "quantize/encode.cuh"
+ * A warp has a patch of the matrix to itself (warp_patches.cuh): largest magnitudes go by shuffles, and of shared memory each
+ * warp has its own. A scale above those of blocks takes a pass before, which leaves largest magnitudes in memory, and brings
+ * the sums of columns. */
 #include "quantize/warp_patches.cuh"
-#include "quantize/ways.h"
+#include "quantize/ways_vector.cuh"
 
 namespace {
 
@@ -20,118 +19,12 @@ struct Stage {
 };
 static_assert(vector_width<BFloat16> <= ROWS, "a factor for each row or column");
 
-/* --- scales --- */
-
-/* What numbers are multiplied with before they are rounded, and after. */
-struct Factors {
-  float inverse, scale;
-};
-
-/* Numbers count as 0, or are divided by the scale: the inverse is 0 or infinite, as that of no other scale is. */
-__device__ inline bool is_rare(const Factors &factors) { return factors.inverse == 0 || isinf(factors.inverse); }
-
-__device__ inline float rounded_to_e4m3(float value) {
-  float low, high;
-  Encoder<ENCODING_E4M3>::numbers(Encoder<ENCODING_E4M3>::pair(value, value), low, high);
-  return low;
-}
-
-/* scale_below and scaling_below, or scale_by_rule and block_scaling. */
-__device__ inline Factors factors_of(const QuantizePlan &plan, const UpperScale &upper, uint32_t magnitude) {
-  BlockScaling scaling;
-  if (plan.rule.rounding == SCALE_E4M3) {
-    const bool broken = magnitude >= infinity_bits || upper.encode != upper.encode;
-    const float stored = rounded_to_e4m3(float_from_bits(magnitude) * upper.encode);
-    scaling = scaling_below(broken ? float_from_bits(nan_bits) : stored, &upper);
-  } else {
-    const float scale = scale_of(plan, magnitude);
-    scaling = block_scaling(scale, 1.0f / scale, false);
-  }
-  return {scaling.empty ? 0.0f : scaling.inverse, scaling.scale};
-}
-
-/* --- rounding --- */
-
-/* Of stochastic ones, float8 types have their own. */
-enum Rounding { NEAREST, STOCHASTIC, STOCHASTIC_CAST };
-
-/* A number without scale. */
-template <Rounding ROUNDING>
-__device__ inline float round_number(const QuantizePlan &plan, uint32_t sign, float value, uint32_t random) {
-  const float limit = plan.rule.limit;
-  value = fminf(fmaxf(value, -limit), limit);
-  if (ROUNDING == STOCHASTIC) return grid_stochastic(&plan.grid, value, random);
-  if (ROUNDING == STOCHASTIC_CAST) {
-    const bool e4m3 = plan.format == DTYPE_E4M3;
-    const uint8_t code = float8_stochastic(value, random, plan.grid.bits, plan.grid.exponent, e4m3 ? 0x7E : 0x7B);
-    return e4m3 ? e4m3_to_float(code) : e5m2_to_float(code);
-  }
-  return float_from_bits(float_to_bits(grid_nearest(&plan.grid, value)) | (float_to_bits(value) & sign));
-}
-
-/* Of rounded numbers. */
-template <int WIDTH>
-__device__ inline void store_codes(const QuantizePlan &plan, const float (&value)[WIDTH], const Factors *factors,
-                                   bool each, int64_t at) {
-  Packed<uint8_t, WIDTH> codes;
-  if (plan.map) {
-#pragma unroll
-    for (int k = 0; k < WIDTH; k++) codes.element[k] = grid_code(&plan.grid, value[k]);
-  } else {
-#pragma unroll
-    for (int k = 0; k < WIDTH; k += 2) {
-      const uint32_t pair = plan.format == DTYPE_E4M3 ? Encoder<ENCODING_E4M3>::pair(value[k], value[k + 1])
-                                                      : Encoder<ENCODING_E5M2>::pair(value[k], value[k + 1]);
-      const float first = factors[each ? k : 0].scale, second = factors[each ? k + 1 : 0].scale;
-      codes.element[k] = first == first ? (uint8_t)pair : 0x7F; /* NaN in both formats */
-      codes.element[k + 1] = second == second ? (uint8_t)(pair >> 8) : 0x7F;
-    }
-  }
-  *reinterpret_cast<Packed<uint8_t, WIDTH> *>(plan.codes + at) = codes;
-}
-
-/* A vector, all of one scale or with one for each column. */
-template <typename Scalar, Rounding ROUNDING, int SCALES>
-__device__ inline void quantize_vector(const WayPlan &way, const Factors (&factors)[SCALES], bool rare,
-                                       RandomSource source, const uint4 &raw, int64_t at) {
-  constexpr int width = vector_width<Scalar>;
-  constexpr bool each = SCALES > 1;
-  const QuantizePlan &plan = way.quantize;
-  float value[width];
-  uint32_t random[width];
-  unpack<Scalar>(raw, value);
-  if (ROUNDING != NEAREST) random_words(source, at, random);
-  if (rare) {
-#pragma unroll
-    for (int k = 0; k < width; k++) {
-      const Factors own = factors[each ? k : 0];
-      value[k] = own.inverse == 0 ? 0.0f : isinf(own.inverse) ? value[k] / own.scale : value[k] * own.inverse;
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].inverse;
-  }
-#pragma unroll
-  for (int k = 0; k < width; k++) {
-    value[k] = round_number<ROUNDING>(plan, way.sign, value[k], ROUNDING != NEAREST ? random[k] : 0);
-  }
-  if (plan.codes) store_codes(plan, value, factors, each, at);
-  if (!plan.values) return;
-#pragma unroll
-  for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].scale;
-  if (sizeof(Scalar) == 2 || plan.values_dtype == DTYPE_F32) {
-    *reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at) = pack<Scalar>(value);
-  } else {
-    store_values(plan, at, value);
-  }
-}
-
 /* --- one way of a patch --- */
 
 /* What a whole thread block knows of it. */
 struct WayState {
   UpperScale upper;
-  RandomSource random;
+  Draws draws;
   uint32_t negative[HADAMARD_MOST / 32];
 };
 
@@ -216,7 +109,7 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
     const Factors factors[1] = {factors_at(stage, runs ? j : 0, sharing)};
-    quantize_vector<Scalar, ROUNDING>(way, factors, is_rare(factors[0]), state.random,
+    quantize_vector<Scalar, ROUNDING>(way, factors, is_rare(factors[0]), state.draws,
                                       stage.vector[j][threadIdx.x % WARP], at);
   }
 }
@@ -261,7 +154,7 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
   int64_t at = patches.element(place, 0);
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
-    quantize_vector<Scalar, ROUNDING>(way, factors, rare, state.random, stage.vector[j][threadIdx.x % WARP], at);
+    quantize_vector<Scalar, ROUNDING>(way, factors, rare, state.draws, stage.vector[j][threadIdx.x % WARP], at);
   }
 }
 
@@ -303,7 +196,7 @@ __global__ void __launch_bounds__(BLOCK, 5) quantize_ways_kernel(const __grid_co
     __syncthreads(); /* before whole_maximum writes its words again */
     if (threadIdx.x > 0) continue;
     states[i].upper = own;
-    states[i].random = live_source(plan.way[i], plan.way[i].quantize.random);
+    states[i].draws.set(live_source(plan.way[i], plan.way[i].quantize.random));
     find_signs(plan.way[i], states[i].negative);
   }
   __syncthreads();

@@ -1,0 +1,157 @@
+/* Scales of small blocks, and sixteen bytes of x that are rounded by them: what the kernel of ways.cu does with a vector. */
+#ifndef FP8_WAYS_VECTOR_CUH
+#define FP8_WAYS_VECTOR_CUH
+
+#include "quantize/encode.cuh"
+#include "quantize/ways.h"
+#include "vectors.cuh"
+
+namespace {
+
+/* --- scales --- */
+
+/* What numbers are multiplied with before they are rounded, and after. */
+struct Factors {
+  float inverse, scale;
+};
+
+/* Numbers count as 0, or are divided by the scale: the inverse is 0 or infinite, as that of no other scale is. */
+__device__ inline bool is_rare(const Factors &factors) { return factors.inverse == 0 || isinf(factors.inverse); }
+
+__device__ inline float rounded_to_e4m3(float value) {
+  float low, high;
+  Encoder<ENCODING_E4M3>::numbers(Encoder<ENCODING_E4M3>::pair(value, value), low, high);
+  return low;
+}
+
+/* scale_below and scaling_below, or scale_by_rule and block_scaling. */
+__device__ inline Factors factors_of(const QuantizePlan &plan, const UpperScale &upper, uint32_t magnitude) {
+  BlockScaling scaling;
+  if (plan.rule.rounding == SCALE_E4M3) {
+    const bool broken = magnitude >= infinity_bits || upper.encode != upper.encode;
+    const float stored = rounded_to_e4m3(float_from_bits(magnitude) * upper.encode);
+    scaling = scaling_below(broken ? float_from_bits(nan_bits) : stored, &upper);
+  } else {
+    const float scale = scale_of(plan, magnitude);
+    scaling = block_scaling(scale, 1.0f / scale, false);
+  }
+  return {scaling.empty ? 0.0f : scaling.inverse, scaling.scale};
+}
+
+/* --- rounding --- */
+
+/* Of stochastic ones, float8 types have their own. */
+enum Rounding { NEAREST, STOCHASTIC, STOCHASTIC_CAST };
+
+/* A number without scale. */
+template <Rounding ROUNDING>
+__device__ inline float round_number(const QuantizePlan &plan, uint32_t sign, float value, uint32_t random) {
+  const float limit = plan.rule.limit;
+  value = fminf(fmaxf(value, -limit), limit);
+  if (ROUNDING == STOCHASTIC) return grid_stochastic(&plan.grid, value, random);
+  if (ROUNDING == STOCHASTIC_CAST) {
+    const bool e4m3 = plan.format == DTYPE_E4M3;
+    const uint8_t code = float8_stochastic(value, random, plan.grid.bits, plan.grid.exponent, e4m3 ? 0x7E : 0x7B);
+    return e4m3 ? e4m3_to_float(code) : e5m2_to_float(code);
+  }
+  return float_from_bits(float_to_bits(grid_nearest(&plan.grid, value)) | (float_to_bits(value) & sign));
+}
+
+/* Of rounded numbers. */
+template <int WIDTH>
+__device__ inline void store_codes(const QuantizePlan &plan, const float (&value)[WIDTH], const Factors *factors,
+                                   bool each, int64_t at) {
+  Packed<uint8_t, WIDTH> codes;
+  if (plan.map) {
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) codes.element[k] = grid_code(&plan.grid, value[k]);
+  } else {
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += 2) {
+      const uint32_t pair = plan.format == DTYPE_E4M3 ? Encoder<ENCODING_E4M3>::pair(value[k], value[k + 1])
+                                                      : Encoder<ENCODING_E5M2>::pair(value[k], value[k + 1]);
+      const float first = factors[each ? k : 0].scale, second = factors[each ? k + 1 : 0].scale;
+      codes.element[k] = first == first ? (uint8_t)pair : 0x7F; /* NaN in both formats */
+      codes.element[k + 1] = second == second ? (uint8_t)(pair >> 8) : 0x7F;
+    }
+  }
+  *reinterpret_cast<Packed<uint8_t, WIDTH> *>(plan.codes + at) = codes;
+}
+
+/* Out of line: it is rare, and long. */
+__device__ __noinline__ float divide_rarely(float value, float scale) { return value / scale; }
+
+/* Random numbers, with the keys of all rounds worked out: a thread block's, in shared memory. */
+struct Draws {
+  uint64_t offset;
+  uint64_t keys[RANDOM_ROUNDS]; /* the low one in the lower half */
+
+  __device__ void set(RandomSource source) {
+    offset = source.offset;
+    for (int round = 0; round < RANDOM_ROUNDS; round++) {
+      keys[round] = random_low_key(source.seed, round) | (uint64_t)random_high_key(source.seed, round) << 32;
+    }
+  }
+
+  /* As random_words. Keys are read again each time, which is cheaper than keeping them. */
+  template <int WIDTH> __device__ void words(int64_t i, uint32_t (&word)[WIDTH]) const {
+    const uint64_t counter = offset + (uint64_t)i / 4;
+    uint32_t block[WIDTH / 4][4];
+#pragma unroll
+    for (int k = 0; k < WIDTH / 4; k++) {
+      block[k][0] = (uint32_t)(counter + k);
+      block[k][1] = (uint32_t)((counter + k) >> 32);
+      block[k][2] = block[k][3] = 0;
+    }
+#pragma unroll
+    for (int round = 0; round < RANDOM_ROUNDS; round++) {
+      const uint64_t both = static_cast<const volatile uint64_t *>(keys)[round];
+#pragma unroll
+      for (int k = 0; k < WIDTH / 4; k++) random_round(block[k], (uint32_t)both, (uint32_t)(both >> 32));
+    }
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) word[k] = block[k / 4][k % 4];
+  }
+};
+
+/* A vector, all of one scale or with one for each column. */
+template <typename Scalar, Rounding ROUNDING, int SCALES>
+__device__ inline void quantize_vector(const WayPlan &way, const Factors (&factors)[SCALES], bool rare,
+                                       const Draws &draws, const uint4 &raw, int64_t at) {
+  constexpr int width = vector_width<Scalar>;
+  constexpr bool each = SCALES > 1;
+  const QuantizePlan &plan = way.quantize;
+  float value[width];
+  uint32_t random[width];
+  unpack<Scalar>(raw, value);
+  if (ROUNDING != NEAREST) draws.words(at, random);
+  if (rare) {
+#pragma unroll
+    for (int k = 0; k < width; k++) {
+      const Factors own = factors[each ? k : 0];
+      value[k] = own.inverse == 0     ? 0.0f
+                 : isinf(own.inverse) ? divide_rarely(value[k], own.scale)
+                                      : value[k] * own.inverse;
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].inverse;
+  }
+#pragma unroll
+  for (int k = 0; k < width; k++) {
+    value[k] = round_number<ROUNDING>(plan, way.sign, value[k], ROUNDING != NEAREST ? random[k] : 0);
+  }
+  if (plan.codes) store_codes(plan, value, factors, each, at);
+  if (!plan.values) return;
+#pragma unroll
+  for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].scale;
+  if (sizeof(Scalar) == 2 || plan.values_dtype == DTYPE_F32) {
+    *reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at) = pack<Scalar>(value);
+  } else {
+    store_values(plan, at, value);
+  }
+}
+
+} // namespace
+
+#endif
