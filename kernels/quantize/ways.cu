@@ -24,7 +24,7 @@ static_assert(vector_width<BFloat16> <= ROWS, "a factor for each row or column")
 /* What a whole thread block knows of it. */
 struct WayState {
   UpperScale upper;
-  Draws draws;
+  RandomSource random;
   uint32_t negative[HADAMARD_MOST / 32];
 };
 
@@ -109,7 +109,7 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
     const Factors factors[1] = {factors_at(stage, runs ? j : 0, sharing)};
-    quantize_vector<Scalar, ROUNDING>(way, factors, is_rare(factors[0]), state.draws,
+    quantize_vector<Scalar, ROUNDING>(way, factors, is_rare(factors[0]), state.random,
                                       stage.vector[j][threadIdx.x % WARP], at);
   }
 }
@@ -154,7 +154,7 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
   int64_t at = patches.element(place, 0);
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
-    quantize_vector<Scalar, ROUNDING>(way, factors, rare, state.draws, stage.vector[j][threadIdx.x % WARP], at);
+    quantize_vector<Scalar, ROUNDING>(way, factors, rare, state.random, stage.vector[j][threadIdx.x % WARP], at);
   }
 }
 
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(BLOCK, 5) quantize_ways_kernel(const __grid_co
     __syncthreads(); /* before whole_maximum writes its words again */
     if (threadIdx.x > 0) continue;
     states[i].upper = own;
-    states[i].draws.set(live_source(plan.way[i], plan.way[i].quantize.random));
+    states[i].random = live_source(plan.way[i], plan.way[i].quantize.random);
     find_signs(plan.way[i], states[i].negative);
   }
   __syncthreads();

@@ -78,60 +78,22 @@ __device__ inline void store_codes(const QuantizePlan &plan, const float (&value
   *reinterpret_cast<Packed<uint8_t, WIDTH> *>(plan.codes + at) = codes;
 }
 
-/* Out of line: it is rare, and long. */
-__device__ __noinline__ float divide_rarely(float value, float scale) { return value / scale; }
-
-/* Random numbers, with the keys of all rounds worked out: a thread block's, in shared memory. */
-struct Draws {
-  uint64_t offset;
-  uint64_t keys[RANDOM_ROUNDS]; /* the low one in the lower half */
-
-  __device__ void set(RandomSource source) {
-    offset = source.offset;
-    for (int round = 0; round < RANDOM_ROUNDS; round++) {
-      keys[round] = random_low_key(source.seed, round) | (uint64_t)random_high_key(source.seed, round) << 32;
-    }
-  }
-
-  /* As random_words. Keys are read again each time, which is cheaper than keeping them. */
-  template <int WIDTH> __device__ void words(int64_t i, uint32_t (&word)[WIDTH]) const {
-    const uint64_t counter = offset + (uint64_t)i / 4;
-    uint32_t block[WIDTH / 4][4];
-#pragma unroll
-    for (int k = 0; k < WIDTH / 4; k++) {
-      block[k][0] = (uint32_t)(counter + k);
-      block[k][1] = (uint32_t)((counter + k) >> 32);
-      block[k][2] = block[k][3] = 0;
-    }
-#pragma unroll
-    for (int round = 0; round < RANDOM_ROUNDS; round++) {
-      const uint64_t both = static_cast<const volatile uint64_t *>(keys)[round];
-#pragma unroll
-      for (int k = 0; k < WIDTH / 4; k++) random_round(block[k], (uint32_t)both, (uint32_t)(both >> 32));
-    }
-#pragma unroll
-    for (int k = 0; k < WIDTH; k++) word[k] = block[k / 4][k % 4];
-  }
-};
-
 /* A vector, all of one scale or with one for each column. */
 template <typename Scalar, Rounding ROUNDING, int SCALES>
 __device__ inline void quantize_vector(const WayPlan &way, const Factors (&factors)[SCALES], bool rare,
-                                       const Draws &draws, const uint4 &raw, int64_t at) {
+                                       RandomSource source, const uint4 &raw, int64_t at) {
   constexpr int width = vector_width<Scalar>;
   constexpr bool each = SCALES > 1;
   const QuantizePlan &plan = way.quantize;
   float value[width];
   uint32_t random[width];
   unpack<Scalar>(raw, value);
-  if (ROUNDING != NEAREST) draws.words(at, random);
+  if (ROUNDING != NEAREST) random_words(source, at, random);
   if (rare) {
 #pragma unroll
     for (int k = 0; k < width; k++) {
       const Factors own = factors[each ? k : 0];
-      value[k] = own.inverse == 0     ? 0.0f
-                 : isinf(own.inverse) ? divide_rarely(value[k], own.scale)
-                                      : value[k] * own.inverse;
+      value[k] = own.inverse == 0 ? 0.0f : isinf(own.inverse) ? value[k] / own.scale : value[k] * own.inverse;
     }
   } else {
 #pragma unroll

@@ -30,32 +30,25 @@ PORTABLE void random_product(uint32_t a, uint32_t b, uint32_t *high, uint32_t *l
 #endif
 }
 
-/* Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), counter (counter, 0), key seed:
- * ten rounds, with the key of round r and the next ones. */
-enum { RANDOM_ROUNDS = 10 };
-
-PORTABLE uint32_t random_low_key(uint64_t seed, int round) { return (uint32_t)seed + (uint32_t)round * 0x9E3779B9u; }
-PORTABLE uint32_t random_high_key(uint64_t seed, int round) {
-  return (uint32_t)(seed >> 32) + (uint32_t)round * 0xBB67AE85u;
-}
-
-PORTABLE void random_round(uint32_t word[4], uint32_t low_key, uint32_t high_key) {
-  uint32_t high0, low0, high1, low1;
-  random_product(0xD2511F53u, word[0], &high0, &low0);
-  random_product(0xCD9E8D57u, word[2], &high1, &low1);
-  word[0] = high1 ^ word[1] ^ low_key;
-  word[2] = high0 ^ word[3] ^ high_key;
-  word[1] = low1;
-  word[3] = low0;
-}
-
+/* Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), counter (counter, 0), key
+ * seed. */
 PORTABLE RandomBlock random_block(RandomSource source, uint64_t block) {
   uint64_t counter = source.offset + block;
-  RandomBlock result = {{(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0}};
-  for (int round = 0; round < RANDOM_ROUNDS; round++) {
-    random_round(result.word, random_low_key(source.seed, round), random_high_key(source.seed, round));
+  uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = 0, c3 = 0;
+  uint32_t k0 = (uint32_t)source.seed, k1 = (uint32_t)(source.seed >> 32);
+  for (int round = 0; round < 10; round++) {
+    uint32_t high0, low0, high1, low1;
+    random_product(0xD2511F53u, c0, &high0, &low0);
+    random_product(0xCD9E8D57u, c2, &high1, &low1);
+    c0 = high1 ^ c1 ^ k0;
+    c2 = high0 ^ c3 ^ k1;
+    c1 = low1;
+    c3 = low0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
   }
-  return result;
+  RandomBlock block_words = {{c0, c1, c2, c3}};
+  return block_words;
 }
 
 /* Uniform in [0, 1) in steps of 2^-bits, bits at most 24. */
