@@ -34,7 +34,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --gradient-dtype NAME  what gradients are averaged over ranks in (default: that of the parameters)
   --bucket N       MiB of gradients that travel at once (default: 200)
   --no-averages    each rank goes on with its own gradients: a step without what averaging costs
-  --timeline       print when gradients travel beside the backward pass
+  --timeline       print where the time of a step goes, and when gradients travel
   --shard          each rank keeps the optimizer's states of some parameters only
   --codes          that, and weights travel as codes where the recipe allows it
   --sustained      time all steps together, without rests between them, as is done with several ranks
@@ -121,7 +121,7 @@ local function make_training(precision, settings)
     gradient_dtype = settings.gradient_dtype, bucket = settings.bucket and math.ceil(settings.bucket * 2^20),
   })
   local optimizer = stepping.optimizer(model, settings)
-  if shared and settings.timeline then
+  if settings.timeline then
     local update = optimizer.step
     rawset(optimizer, "step", function(...)
       update(...)
@@ -135,20 +135,25 @@ local function make_training(precision, settings)
   local take_step = stepping.make({
     model = model,
     loss = function()
-      if shared and settings.timeline then timeline.begin(device) end
+      if settings.timeline then timeline.begin() end
       return model:loss(inputs, targets, {rows = settings.rows})
     end,
+    computed = settings.timeline and timeline.computed or nil,
   }, optimizer, settings)
   math.randomseed(1)
   local function step()
+    if settings.timeline then timeline.before(device) end
     all_inputs:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
     all_targets:copy_(fp8.randint(0, settings.vocabulary, shape, on_device))
     if settings.shortest < settings.context then
       local length = math.random(settings.shortest, settings.context)
       inputs, targets = all_inputs:narrow(2, 1, length), all_targets:narrow(2, 1, length):contiguous()
     end
-    if shared and settings.no_averages then return shared:no_sync(take_step) end
-    return take_step()
+    if settings.timeline then timeline.ready() end
+    local result
+    if shared and settings.no_averages then result = shared:no_sync(take_step) else result = take_step() end
+    if settings.timeline then timeline.after() end
+    return result
   end
   local function loss() return model:loss(all_inputs, all_targets, {rows = settings.rows}) end
   return step, {dtype = dtype, recipe = recipe, model = model, optimizer = optimizer, loss = loss}
@@ -195,7 +200,7 @@ local function bench(precision, settings)
   print(("%-16s %9.2f %9.2f %12.0f %9.1f %9.2f %9.2f   %.3f"):format(precision, seconds * 1e3, processor_seconds * 1e3,
     tokens / seconds, operations(settings) / seconds * 1e-12, fp8.memory(settings.device).peak / 2^30,
     most.held / 2^30, loss))
-  if ranks > 1 and settings.timeline then timeline.show(settings.device, print) end
+  if settings.timeline then timeline.show(print) end
   parts.model:zero_grad() -- whose memory is the graph's
   return parts, seconds
 end

@@ -108,7 +108,7 @@ end
 
 --- The functions of a training step.
 -- @param run      {model =, watcher = of fp8.watch or nil, loss = function() that returns the loss of what is in fixed
---   tensors}
+--   tensors, computed = function() that is called after the backward pass, or nil}
 -- @param settings {device =, clip = largest norm of the gradient, 0 for any, eager = true for no graph on a GPU}
 -- @return step(), which takes one and returns its loss, a tensor that the next step may write over; its two halves,
 --   compute(), which returns the loss and leaves everything where it can be looked at, and update()
@@ -118,6 +118,7 @@ function stepping.make(run, optimizer, settings)
     optimizer:zero_grad()
     local loss = run.loss()
     loss:backward()
+    if run.computed then run.computed() end
     return loss:detach()
   end
   local function update()
