@@ -1,8 +1,8 @@
 --- What happens to a model's gradients in a backward pass (autograd/awaited.lua): they become means over all ranks.
 --
 -- A bucket travels once its gradients are complete and those before it have been sent, while others are still
--- computed. After the first pass buckets follow the order in which gradients came. What travels becomes .grad, unless it
--- has another dtype. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
+-- computed. After the first pass buckets follow the order in which gradients came. What travels becomes .grad, unless
+-- it has another dtype. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local awaited = require "fp8.autograd.awaited"
