@@ -74,8 +74,8 @@ static bool blocks_of_rows(Quantizer *quantizer, const Tensor *x) {
     quantizer->upper_each = divide_up(columns, quantizer->tile_columns);
     return quantizer->tile_rows == 1;
   }
-  quantizer->upper_each = columns / quantizer->blocksize;
-  return columns % quantizer->blocksize == 0;
+  quantizer->upper_each = divide_up(columns, quantizer->blocksize);
+  return columns % quantizer->blocksize == 0 || tensor_count(x) == columns;
 }
 
 bool make_drawing_quantizer(Quantizer *quantizer, const Tensor *x, const QuantizeOptions *options) {
