@@ -3,7 +3,7 @@
 -- A recipe in the reference's terms: input, weight and grad_output are {format, scale, scale_rounding, more}, where
 -- `more` is a table of the other fields of a recipe's operand or nil, with signs as a list; or {quantize = f} of
 -- numbers; nil or "full" is what stays as it is. input_grad and weight_grad are {operands of that product alone} or
--- "full", the latter also "quantized"; forward is nil or "full".
+-- "full", the latter also "quantized"; forward is nil or "full", keep nil or {format, …}.
 local assert = require "luassert"
 local fp8 = require "fp8"
 local reference = require "spec.support.reference"
@@ -98,6 +98,7 @@ local function expected(rules, x, weight, bias, dy, n, inputs, outputs, dtype)
   local qw_again = quantized(source(weight_rule, qw, weight), weight_rule, outputs, inputs, dtype, true)
   local dx = reference.matmul(qdy, qw_again, n, outputs, inputs)
   dx = straight(dx, dy_rule, weight_rule, rules.input, mask, n, inputs, dtype)
+  if rules.keep then x = quantized(x, rules.keep, n, inputs, dtype) end
   local left, right, x_rule = dy, x, nil
   if of_weight and of_weight ~= "full" then
     if of_weight == "quantized" then of_weight = {} end
@@ -117,7 +118,8 @@ local function compare(actual, values, shape, dtype)
 end
 
 --- Runs a linear layer forward and backward on random data and compares everything with the reference.
--- @param setup {device =, dtype = of x, shape = of x without the features, inputs =, outputs =, kind = of x}
+-- @param setup {device =, dtype = of x, shape = of x without the features, inputs =, outputs =, step = nil or what x
+-- and dy are multiples of}
 return function(layer, rules, setup)
   local n = 1
   for _, size in ipairs(setup.shape) do n = n * size end
@@ -128,6 +130,7 @@ return function(layer, rules, setup)
   end
   local function random(features)
     local x = fp8.randn(shape(features)) * fp8.randn(shape(1)):exp() -- rows of different sizes
+    if setup.step then x = (x / setup.step):round() * setup.step end
     return x:to {dtype = setup.dtype}
   end
   local x, dy = random(setup.inputs), random(setup.outputs)

@@ -17,7 +17,8 @@ local list_of = {
   [fp8.recipes.luq.grad_output.format] = support.flat(fp8.recipes.luq.grad_output.format),
 }
 
---- A recipe for fp8 from one in the reference's terms, where a format is a list or a name.
+--- A recipe for fp8 from one in the reference's terms, where a format is a list or a name, and a function of numbers has
+-- one of tensors beside it, {quantize =, of_tensor =}.
 function recipe_rules.recipe_of(rules)
   local recipe = {}
   for field, value in support.sorted_pairs(rules) do
@@ -27,6 +28,8 @@ function recipe_rules.recipe_of(rules)
     elseif format then
       recipe[field] = {format = map_of[format] or format, scale = scale, scale_rounding = scale_rounding}
       for name, of_more in pairs(more or {}) do recipe[field][name] = of_more end
+    elseif value.quantize then
+      recipe[field] = {quantize = value.of_tensor}
     else
       recipe[field] = recipe_rules.recipe_of(value)
     end
