@@ -66,7 +66,7 @@ local function check_pair(first, second, x, dy)
 end
 
 support.each_device(function(device)
-  it("any fields together give what the reference gives, in every way that layers are computed, on " .. device, function()
+  it("any fields together give what the reference gives, however a layer is computed, on " .. device, function()
     local random = support.random(31)
     local function pick(list) return list[random(#list)] end
     local function random_tensor(...)

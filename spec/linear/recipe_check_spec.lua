@@ -135,6 +135,17 @@ describe("fp8.recipe", function()
     assert.equal("tensor", copy.input.scale)
   end)
 
+  it("is not changed by what becomes of a table that a layer was made with", function()
+    local recipe = fp8.recipe("mixed", {input = {scale = {1, 16}}})
+    local layer, other = fp8.Linear(4, 4, {recipe = recipe}), fp8.convert(fp8.Linear(4, 4), recipe)
+    local cell = fp8.nn.GRUCell(4, 4, {recipe = recipe})
+    recipe.weight.scale, recipe.input.scale[2] = "row", 32
+    for _, module in ipairs {layer, other, cell} do
+      assert.equal("tensor", module.recipe.weight.scale)
+      assert.same({1, 16}, module.recipe.input.scale)
+    end
+  end)
+
   it("refuses what no recipe can be", function()
     fails("recipe: unknown field wieght; did you mean weight?", fp8.recipe, "mixed", {wieght = "full"})
     fails("recipe: recipe.input.scale", fp8.recipe, "mixed", {input = {scale = "rwo"}})

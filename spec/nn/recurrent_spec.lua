@@ -118,6 +118,9 @@ support.each_device(function(device)
       assert.is_truthy(nn.LSTMCell(16, 4, {recipe = "mixed", device = device})(fp8.randn(3, 16, on)))
       fails("GRU: delayed scaling is for linear layers, which keep the history", nn.GRU, 16, 4, {recipe = "delayed"})
       fails("GRU: there is no recipe 'mixt' in fp8.recipes", nn.GRU, 16, 4, {recipe = "mixt"})
+      local misspelt = fp8.recipe "mixed"
+      misspelt.foward = "full"
+      fails("GRU: recipe: unknown field foward; did you mean forward?", nn.GRU, 16, 4, {recipe = misspelt})
     end)
 
     it("goes through ten thousand steps", function()

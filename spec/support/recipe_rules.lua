@@ -17,8 +17,8 @@ local list_of = {
   [fp8.recipes.luq.grad_output.format] = support.flat(fp8.recipes.luq.grad_output.format),
 }
 
---- A recipe for fp8 from one in the reference's terms, where a format is a list or a name, and a function of numbers has
--- one of tensors beside it, {quantize =, of_tensor =}.
+--- A recipe for fp8 from one in the reference's terms, where a format is a list or a name, and a function of numbers
+-- has one of tensors beside it: {quantize =, of_tensor =}.
 function recipe_rules.recipe_of(rules)
   local recipe = {}
   for field, value in support.sorted_pairs(rules) do

@@ -4,6 +4,7 @@ local check_options = require "fp8.check_options"
 local core = require "fp8.core"
 local planning = require "fp8.linear.plan"
 local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 local published = require "fp8.linear.published"
 local shapes = require "fp8.shapes"
 local views = require "fp8.ops.view"
@@ -20,8 +21,8 @@ local function recipe_of(caller, name, options)
   if options == nil then return published.find(caller, name) end
   check_options(caller, options, known_options)
   local usual = published.find(caller, options.native and name .. "_native" or name)
-  local recipe = recipe_check.override(usual, options)
-  return recipe_check.override(recipe, {
+  local recipe = recipe_copies.override(usual, options)
+  return recipe_copies.override(recipe, {
     input = options.blocksize and {scale = options.blocksize},
     grad_output = options.grad_blocksize and {scale = options.grad_blocksize},
   })

@@ -27,10 +27,11 @@
 -- product is one of codes, not of values; it is by `runs` where sums of 128 terms have scales of their own.
 local core = require "fp8.core"
 local formats = require "fp8.linear.formats"
+local published = require "fp8.linear.published"
 local recipe_check = require "fp8.linear.recipe_check"
 
 local dtype_of, scales_runs = core.dtype, core.scales_runs
-local is_hardware = formats.is_hardware
+local is_hardware, same = formats.is_hardware, published.same
 
 local plan = {}
 
@@ -131,32 +132,18 @@ local function planned(made, operand, columns, name)
   return result
 end
 
--- Of values of fields, lists and tables included.
-local function same_value(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
-  for key, value in pairs(a) do
-    if value ~= b[key] then return false end
-  end
-  for key in pairs(b) do
-    if a[key] == nil then return false end
-  end
-  return true
-end
-
-jit.off(same_value) -- nn/module.lua says why
-
 -- `operand`, planned, or `usual` if that is the same; an operand with a history has its own.
 local function own_or(made, usual, operand, columns, name)
   if not operand then return usual end
   if operand == "full" or operand.quantize then
     return operand.quantize and operand.quantize == usual.quantize and usual or planned(made, operand, columns, name)
   end
-  local same = same_value(operand.scale, usual.scale) and rounding_of(made, operand) == usual.rounding and
+  local is_same = same(operand.scale, usual.scale) and rounding_of(made, operand) == usual.rounding and
     not operand.history and not usual.history
   for _, field in ipairs {"format", "scale_rounding", "second_scale", unpack(copied_fields)} do
-    same = same and same_value(said(operand, field) or nil, usual[field])
+    is_same = is_same and same(said(operand, field) or nil, usual[field])
   end
-  return same and usual or planned(made, operand, columns, name)
+  return is_same and usual or planned(made, operand, columns, name)
 end
 
 local side = 16 -- of a product by runs: its sizes are multiples of this

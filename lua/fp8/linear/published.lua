@@ -2,7 +2,7 @@
 -- They are plain tables, so that scripts can copy them; a change in place would be one for every layer to come.
 local core = require "fp8.core"
 local later = require "fp8.later"
-local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 local recipes = require "fp8.linear.recipes"
 
 local raise = core.raise
@@ -26,7 +26,7 @@ jit.off(published.same) -- nn/module.lua says why
 -- By name: the table that is published, and what it says; and the names of the tables.
 local originals, contents, names = {}, {}, {}
 for name, recipe in pairs(recipes) do
-  originals[name], contents[name], names[recipe] = recipe, recipe_check.copied(recipe), name
+  originals[name], contents[name], names[recipe] = recipe, recipe_copies.copied(recipe), name
 end
 
 -- The maps of their formats, which have values of their own to change.

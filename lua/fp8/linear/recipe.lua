@@ -2,6 +2,7 @@
 local core = require "fp8.core"
 local published = require "fp8.linear.published"
 local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 
 --- A copy of a recipe with other values in some fields; those of an operand one by one. The base stays as it is. See
 -- fp8.recipes for what the fields mean.
@@ -19,7 +20,7 @@ return function(base, changes)
     core.raise("recipe: changes must be a table, got " .. type(changes))
   end
   for field in pairs(changes or {}) do recipe_check.check_field("recipe", field) end
-  local altered = recipe_check.override(recipe, changes or {})
+  local altered = recipe_copies.override(recipe, changes or {})
   recipe_check.check("recipe", altered)
-  return recipe_check.copied(altered)
+  return altered
 end

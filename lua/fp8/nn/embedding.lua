@@ -5,7 +5,7 @@ local core = require "fp8.core"
 local arguments = require "fp8.nn.arguments"
 local embed = require "fp8.ops.embedding"
 local Module = require "fp8.nn.module"
-local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 local ProductLayer = require("fp8.nn.product_layer").ProductLayer
 
 local Embedding = Module:extend("Embedding")
@@ -29,7 +29,7 @@ end
 -- @param where names the caller in errors
 function Embedding:plan_for(where, recipe)
   if recipe == false then return nil, nil end
-  return embed.planned(where .. ": recipe", recipe, self.features), recipe_check.copied(recipe)
+  return embed.planned(where .. ": recipe", recipe, self.features), recipe_copies.copied(recipe)
 end
 
 --- Takes another recipe, as plan_for gave it; to be called inside changes.together.

@@ -6,6 +6,7 @@ local linear_state = require "fp8.linear.state"
 local planning = require "fp8.linear.plan"
 local published = require "fp8.linear.published"
 local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 local recipes = require "fp8.linear.recipes"
 local Module = require "fp8.nn.module"
 
@@ -33,7 +34,7 @@ local function chosen_recipe(class, options)
       raise(("%s: option %s changes a recipe, and there is none"):format(class.class_name, option))
     end
   end
-  return recipe and recipe_check.override(recipe, options)
+  return recipe and recipe_copies.override(recipe, options)
 end
 
 -- Uniform in [-bound, bound).
@@ -165,8 +166,8 @@ function ProductLayer:plan_for(where, recipe)
   if recipe == nil then
     raise(where .. ": recipe must be a table, the name of one, or false for plain products, got nil")
   end
-  recipe = recipe_check.override(published.resolve(where, recipe), {})
-  if self.smooths_input then recipe = recipe_check.smoothed(recipe) end
+  recipe = recipe_copies.copied(published.resolve(where, recipe))
+  if self.smooths_input then recipe = recipe_copies.smoothed(recipe) end
   return planning.make(where, recipe, self.in_features, self.out_features), recipe
 end
 

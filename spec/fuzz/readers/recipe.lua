@@ -271,7 +271,9 @@ delayed scaling is for layers, which keep the history
 
 return {
   files = {
-    "lua/fp8/linear/recipe_check.lua", "lua/fp8/linear/published.lua", "lua/fp8/linear/plan.lua",
+    "lua/fp8/linear/recipe_check/init.lua", "lua/fp8/linear/recipe_check/operand.lua",
+    "lua/fp8/linear/recipe_check/scale.lua", "lua/fp8/linear/recipe_check/transform.lua",
+    "lua/fp8/linear/recipe_copies.lua", "lua/fp8/linear/published.lua", "lua/fp8/linear/plan.lua",
     "lua/fp8/linear/matmul.lua", "lua/fp8/nn/convert/init.lua", "lua/fp8/nn/convert/by_name.lua",
     "lua/fp8/nn/convert/layers.lua", "lua/fp8/nn/linear.lua",
   },

@@ -6,7 +6,7 @@ local attention = require "fp8.ops.attention"
 local changes = require "fp8.changes"
 local mask = require "fp8.ops.attention.mask"
 local recipes = require "fp8.ops.attention.recipe"
-local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 local rotary_embedding = require "fp8.ops.attention.rotary_embedding"
 local view = require "fp8.ops.view"
 local Linear = require("fp8.nn.linear").Linear
@@ -80,7 +80,7 @@ end
 -- @param where names the caller in errors
 function MultiHeadAttention.plan_for(_, where, recipe)
   if recipe == false then return nil, nil end
-  return recipes.plan(where .. ": recipe", recipe), recipe_check.copied(recipe)
+  return recipes.plan(where .. ": recipe", recipe), recipe_copies.copied(recipe)
 end
 
 --- Takes another recipe, as plan_for gave it; to be called inside changes.together.

@@ -7,6 +7,7 @@ local layers = require "fp8.nn.convert.layers"
 local moments = require "fp8.optim.moments"
 local published = require "fp8.linear.published"
 local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 
 local raise = core.raise
 
@@ -32,7 +33,7 @@ local function convert_alike(model, recipe, filter)
   check_default(recipe)
   local found = layers.planned("convert", model, recipe, filter)
   local whole = not filter and type(recipe) ~= "function"
-  local given = whole and {recipes = {default = recipe_check.copied(recipe)}, phase = 1} or nil
+  local given = whole and {recipes = {default = recipe_copies.copied(recipe)}, phase = 1} or nil
   changes.together(adopt_all, model, found, given)
   return model, #found
 end
@@ -49,7 +50,7 @@ local function convert_by_name(model, recipes, step)
     local same = published.same(change.layer.recipe, change.recipe)
     if not (same and (step or change.kind ~= "layer")) then found[#found + 1] = change end
   end
-  changes.together(adopt_all, model, found, {recipes = recipe_check.copied(recipes), phase = phase})
+  changes.together(adopt_all, model, found, {recipes = recipe_copies.copied(recipes), phase = phase})
   return model, #found
 end
 

@@ -6,7 +6,7 @@ local core = require "fp8.core"
 local linear_state = require "fp8.linear.state"
 local planning = require "fp8.linear.plan"
 local published = require "fp8.linear.published"
-local recipe_check = require "fp8.linear.recipe_check"
+local recipe_copies = require "fp8.linear.recipe_copies"
 local shape_text = require("fp8.shapes").text
 
 local parameters = {}
@@ -36,7 +36,7 @@ function parameters.read(module, input_size, hidden_size, options, others)
   module.input_size, module.hidden_size = input_size, hidden_size
   module.has_bias = options.bias ~= false
   if options.recipe ~= nil then
-    module.recipe = recipe_check.override(name, published.resolve(name, options.recipe), {})
+    module.recipe = recipe_copies.copied(published.resolve(name, options.recipe))
     module.input_products = {}
   end
   return options
