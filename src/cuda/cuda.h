@@ -105,6 +105,22 @@ void cuda_release_convolutions(CudaDevice *device);
 
 static inline bool is_aligned(const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; }
 
+/* The largest power of two, at most `most`, which is one, that divides the address. */
+static inline uint32_t alignment_of(const void *pointer, uint32_t most) {
+  uint32_t low = (uint32_t)(uintptr_t)pointer & (most - 1);
+  return low ? low & -low : most;
+}
+
+/* Of a key of so many words; the upper half of each step is well mixed. */
+static inline uint32_t hash_words(const uint64_t *words, size_t count) {
+  uint64_t value = 0;
+  for (size_t i = 0; i < count; i++) {
+    value = (value ^ words[i]) * 0x9E3779B97F4A7C15u;
+    value ^= value >> 29;
+  }
+  return (uint32_t)(value >> 32);
+}
+
 /* The last dimension of a contiguous tensor as columns, all others as rows. */
 static inline MatrixRows matrix_rows(const Tensor *tensor) {
   MatrixRows rows = {

@@ -340,7 +340,8 @@ static HadamardRule check_hadamard(lua_State *L, int first) {
   }
   if (lua_type(L, first + 2) == LUA_TNUMBER) {
     double drawn = lua_tonumber(L, first + 2);
-    if (!(drawn >= 1 && number_is_whole(drawn))) argument_error(L, first + 2, "these are no signs: %.14g", drawn);
+    if (!(drawn >= 1 && drawn < 0x1p53 && number_is_whole(drawn)))
+      argument_error(L, first + 2, "these are no signs: %.14g", drawn);
     rule.drawn = (uint64_t)drawn;
   } else if (!lua_isnil(L, first + 2)) {
     size_t count = 0;

@@ -60,11 +60,7 @@ static cudaDataType data_type(DType dtype) {
   trap_missing_case();
 }
 
-/* The largest power of two, at most 256, that divides the address. */
-static uint32_t alignment(const void *pointer) {
-  uint32_t low = (uint32_t)(uintptr_t)pointer & 255;
-  return low ? low & -low : 256;
-}
+static uint32_t alignment(const void *pointer) { return alignment_of(pointer, 256); }
 
 static CublasProblem problem_of(const CublasProduct *product, bool deterministic) {
   /* An epilogue reads the bias as it writes the output. */
@@ -93,15 +89,10 @@ static CublasProblem problem_of(const CublasProduct *product, bool deterministic
   };
 }
 
-/* Mixes the key's words; the upper half is well mixed. */
 static uint32_t hash(const CublasProblem *problem) {
-  uint64_t word[sizeof *problem / sizeof(uint64_t)], value = 0;
-  memcpy(word, problem, sizeof word);
-  for (size_t i = 0; i < sizeof word / sizeof word[0]; i++) {
-    value = (value ^ word[i]) * 0x9E3779B97F4A7C15u;
-    value ^= value >> 29;
-  }
-  return (uint32_t)(value >> 32);
+  uint64_t words[sizeof *problem / sizeof(uint64_t)];
+  memcpy(words, problem, sizeof words);
+  return hash_words(words, sizeof words / sizeof words[0]);
 }
 
 /* The problem's plan, or one to fill for it: where all are taken, that of another problem. */

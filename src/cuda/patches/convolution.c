@@ -56,11 +56,7 @@ void cuda_release_convolutions(CudaDevice *device) {
 
 /* --- finding it again --- */
 
-/* The largest power of two, at most 64, that divides the address. */
-static uint8_t alignment(const Tensor *tensor) {
-  uintptr_t low = (uintptr_t)tensor_data(tensor) & 63;
-  return (uint8_t)(low ? low & -low : 64);
-}
+static uint8_t alignment(const Tensor *tensor) { return (uint8_t)alignment_of(tensor_data(tensor), 64); }
 
 static ConvolutionProblem problem_of(const ConvolutionTensors *tensors) {
   const WindowAxis *axes[] = {&tensors->window.y, &tensors->window.x};
@@ -89,15 +85,10 @@ static ConvolutionProblem problem_of(const ConvolutionTensors *tensors) {
   return problem;
 }
 
-/* Mixes the key's words; the upper half is well mixed. */
 static uint32_t hash(const ConvolutionProblem *problem) {
-  uint64_t word[sizeof *problem / sizeof(uint64_t)], value = 0;
-  memcpy(word, problem, sizeof word);
-  for (size_t i = 0; i < sizeof word / sizeof word[0]; i++) {
-    value = (value ^ word[i]) * 0x9E3779B97F4A7C15u;
-    value ^= value >> 29;
-  }
-  return (uint32_t)(value >> 32);
+  uint64_t words[sizeof *problem / sizeof(uint64_t)];
+  memcpy(words, problem, sizeof words);
+  return hash_words(words, sizeof words / sizeof words[0]);
 }
 
 /* The problem's engine, which is made at first; NULL with an error. Engines that a graph may have are never released. */
