@@ -10,7 +10,7 @@ local public = require "spec.support.public_functions"
 local calls = tonumber(os.getenv "FP8_FUZZ_CALLS") or 20000
 local files = tonumber(os.getenv "FP8_FUZZ_FILES") or 2000
 
-local at_a_line = "^[./]*spec/%l+/[%l_]+%.lua:%d+: "
+local at_a_line = "^[./]*spec/[%l_/]+%.lua:%d+: "
 local here = debug.getinfo(1, "S").short_src .. ":"
 
 --- Calls f, and notes in `wrong` any error that is no string or does not point at this file.

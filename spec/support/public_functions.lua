@@ -385,7 +385,7 @@ function public.functions()
   return list
 end
 
---- The kinds of arguments (fuzz_arguments.lua) that the function called `name` takes.
+--- The kinds of arguments (fuzz_arguments) that the function called `name` takes.
 function public.kinds_of(name)
   return kinds_of[name] or kinds_of[name:match "[^.]+$"] or {"tensor", "any", "any"}
 end
