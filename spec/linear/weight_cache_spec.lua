@@ -41,6 +41,27 @@ support.each_device(function(device)
     assert.is_true(support.error(after, before) > 0.005)
   end)
 
+  it("A layer makes an operand from the forward pass's values again after a change of their map", function()
+    local map = fp8.create_map(true, 4, 3, 8)
+    local recipe = {
+      input = "full", weight = {format = map, scale = "row"}, grad_output = "full",
+      input_grad = {weight = {format = "e4m3", scale = "tensor", from = "forward"}},
+    }
+    local layer = fp8.Linear(32, 16, {device = device, recipe = recipe})
+    local x = fp8.randn(4, 32, {device = device})
+    local function input_gradient(of)
+      local leaf = x:clone():requires_grad_()
+      of(leaf):sum():backward()
+      return leaf.grad
+    end
+    local before = input_gradient(layer)
+    map:copy_(fp8.create_map(true, 2, 5, 8))
+    local fresh = fp8.Linear(32, 16, {device = device, recipe = recipe}):load_state_dict(layer:state_dict())
+    local after = input_gradient(layer)
+    support.equal(after, input_gradient(fresh))
+    assert.is_false(fp8.equal(after, before))
+  end)
+
   for _, kind in ipairs(kinds) do
     describe(kind[1] .. (kind[2].native and " native" or ""), function()
       local layer, x

@@ -188,27 +188,33 @@ local function copy_to(cache, form)
     cache[name] = form[name]
     if form[name] then keep(form[name]) end
   end
-  cache.contents, cache.map_version = form.contents, form.map_version
+  cache.contents, cache.map_version, cache.source_version = form.contents, form.map_version, form.source_version
   cache.dtype, cache.recorded = form.dtype, form.recorded
   cache.weight = form.weight
 end
 
+-- The version of an operand's map; false where it has none.
+local function map_version_of(operand)
+  local format = operand and operand.format
+  return type(format) == "userdata" and version_of(format)
+end
+
 -- The last form for an operand of a layer, if it is of this weight as it is now and has what is wanted; nil otherwise.
-local function cached(weight, operand, wants, dtype, kept, record)
-  local cache, format = kept and kept[operand], operand.format
+-- @param source the operand that this one is made from, or nil
+local function cached(weight, operand, wants, dtype, kept, record, source)
+  local cache = kept and kept[operand]
   if not cache or cache.weight ~= weight or cache.contents ~= contents_of(weight) then return nil end
-  local map_version = type(format) == "userdata" and version_of(format)
   local has_forms = (cache.codes or not wants.codes) and (cache.transposed or not wants.transposed) and
     (cache.values or not wants.values) and (cache.mask or not operand.mask)
-  local same = cache.dtype == dtype and cache.map_version == map_version and (cache.recorded or not record)
+  local same = cache.dtype == dtype and cache.map_version == map_version_of(operand) and
+    cache.source_version == map_version_of(source) and (cache.recorded or not record)
   return same and has_forms and cache or nil
 end
 
-local function new_form(weight, operand, dtype, record)
-  local format = operand.format
+local function new_form(weight, operand, dtype, record, source)
   return {
-    weight = weight, contents = contents_of(weight), map_version = type(format) == "userdata" and version_of(format),
-    dtype = dtype, recorded = record,
+    weight = weight, contents = contents_of(weight), map_version = map_version_of(operand),
+    source_version = map_version_of(source), dtype = dtype, recorded = record,
   }
 end
 
@@ -244,12 +250,12 @@ end
 local function quantized_weight(weight, operand, wants, dtype, kept, histories, source)
   local repeats = wants.repeats
   local record = operand.history ~= nil and histories.record
-  local cache = cached(weight, operand, wants, dtype, kept, record)
+  local of = source and source.operand
+  local cache = cached(weight, operand, wants, dtype, kept, record, of)
   if cache then return cache end
   local known, quantizer = operands.delayed(weight, operand, histories), operand.quantizer
   local options = (known or repeats) and {known = known, repeats = repeats} or nil
-  local form, of = new_form(weight, operand, dtype, record), source and source.operand
-  local original = weight
+  local form, original = new_form(weight, operand, dtype, record, of), weight
   if source then weight = operands.decoded(source.form, of, dtype) end
   if not (wants.codes or wants.transposed) then
     form.signs = operands.drawn_signs(operand)
