@@ -6,6 +6,7 @@ local core = require "fp8.core"
 local later = require "fp8.later"
 local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
+local recipe_copies = require "fp8.linear.recipe_copies"
 
 local raise = core.raise
 
@@ -46,7 +47,7 @@ function recipe.plan(where, value)
       raise(("%s: unknown field %s%s"):format(where, tostring(name), later("fp8.nearest").hint(name, names)))
     end
     check(("%s.%s"):format(where, name), operand)
-    if operand ~= "full" then copy[name] = operand end
+    if operand ~= "full" then copy[name] = recipe_copies.copied(operand) end
   end
   return setmetatable({operands = copy, planned = {}, where = where}, Plan)
 end
