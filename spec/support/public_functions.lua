@@ -204,7 +204,7 @@ for names, kinds in ([[
   core.quantize_activated: logits logits_or_none activation quantizer outputs quantize_options history_or_none boolean
   core.quantize_cross_entropy: logits targets loss_rule losses quantizer outputs quantize_options
   core.quantize_both_ways: tensor quantizer quantizer dtype
-  core.quantize_values: tensor dtype dtype quantizer none none none quantizer transform_length boolean
+  core.quantize_values: tensor none none quantizer transform_length boolean none quantizer
   core.draw_signs: transform_length
   core.dequantize: codes scale quantizer dtype
   delayed_scale: tensor history quantizer boolean
