@@ -53,7 +53,9 @@ for name in ([[
   cummax cummin logcumsumexp logaddexp diff nansum nanmean nanmedian amax amin aminmax std_mean var_mean softmin
   heaviside kron cross tensordot cdist mm trace diagonal repeat_interleave put put_ expand_as view_as reshape_as type_as
   atan asin acos sinh cosh exp2 frac logsigmoid mish softsign relu6 hardtanh clip clamp_min clamp_max nan_to_num
-  concat hstack vstack moveaxis isin normalize cosine_similarity
+  concat hstack vstack moveaxis isin normalize cosine_similarity asinh acosh atanh selu celu hardsigmoid hardswish glu
+  prelu fmod copysign logit xlogy rot90 cov corrcoef unflatten tensor_split inner trapezoid triu_indices tril_indices
+  logspace randperm bernoulli
 ]]):gmatch "%S+" do
   elsewhere["fp8." .. name], elsewhere["x:" .. name] = "composed of others, in ops/composed_spec", "see fp8." .. name
 end

@@ -14,6 +14,35 @@ support.each_device(function(device)
   local on = {device = device}
   local function linear(bias) return fp8.Linear(4, 4, {device = device, bias = bias or false}) end
 
+  describe("Activations", function()
+    it("are those of the functions", function()
+      local x = fp8.randn(3, 4, on)
+      for class, name in support.sorted_pairs {
+        SELU = "selu", ReLU6 = "relu6", Mish = "mish", Softsign = "softsign", LogSigmoid = "logsigmoid",
+        Hardswish = "hardswish", Hardsigmoid = "hardsigmoid",
+      } do
+        support.equal(nn[class]()(x), x[name](x))
+        fails(class .. ": no arguments", nn[class], 1)
+      end
+      for class, name in support.sorted_pairs {
+        LeakyReLU = "leaky_relu", ELU = "elu", CELU = "celu", Softplus = "softplus",
+      } do
+        support.equal(nn[class]()(x), x[name](x))
+        support.equal(nn[class](0.75)(x), x[name](x, 0.75))
+        fails(class .. ": ", nn[class], "wide")
+      end
+      assert.equal("ELU(alpha = 2)", tostring(nn.ELU(2)))
+    end)
+
+    it("learn the slope of PReLU", function()
+      local layer, x = nn.PReLU(4, 0.5):to(device), fp8.randn(3, 4, on)
+      support.equal(layer(x), x:leaky_relu(0.5))
+      layer(x):sum():backward()
+      support.close(layer.weight.grad, x:clamp_max(0):sum(1))
+      fails("PReLU: the number of weights must be a whole number of at least 1, got 0", nn.PReLU, 0)
+    end)
+  end)
+
   describe("ModuleList", function()
     it("holds modules in order", function()
       local list = nn.ModuleList {linear(), nn.ReLU()}

@@ -52,8 +52,35 @@ local calls = {
   ["unique_consecutive.rows"] = list(function(x)
     return x:unique_consecutive {dim = 1, return_inverse = true, return_counts = true}
   end),
+  ["glu.first"] = function(x) return x:glu(1) end,
+  celu = function(x) return x:celu(1.7) end,
+  ["prelu.one"] = fp8.prelu,
+  ["fmod.number"] = function(x) return x:fmod(-1.5) end,
+  ["fmod.whole"] = fp8.fmod,
+  ["logit.eps"] = function(x) return x:logit(0.25) end,
+  ["rot90.back"] = function(x) return x:rot90(-1, {3, 1}) end,
+  ["rot90.twice"] = function(x) return x:rot90(6) end,
+  ["cov.biased"] = function(x) return x:cov(0) end,
+  unflatten = function(x) return x:unflatten(2, {2, -1}) end,
+  tensor_split = function(x) return x:tensor_split(3, 2) end,
+  ["tensor_split.places"] = function(x) return x:tensor_split {1, 1, 9} end,
+  ["trapezoid.places"] = fp8.trapezoid,
+  ["trapezoid.step"] = function(y) return y:trapezoid(0.5, 1) end,
+  ["trapezoid.like"] = function(y, x) return y:trapezoid(x, 1) end,
+  triu_indices = function(_, device) return fp8.triu_indices(3, 5, 1, {device = device}) end,
+  tril_indices = function(_, device) return fp8.tril_indices(4, 3, {device = device}) end,
+  logspace = function(_, device) return fp8.logspace(-2, 3, 7, {device = device}) end,
+  ["logspace.two"] = function(_, device) return fp8.logspace(0, 5, 6, 2, {device = device}) end,
 }
+for name, others in pairs {
+  asinh = {"far", "infinite"}, acosh = {"far", "none"}, xlogy = {"zero"}, cov = {"vector"}, corrcoef = {"vector"},
+  inner = {"vectors", "number"},
+} do
+  for _, other in ipairs(others) do calls[name .. "." .. other] = fp8[name] end
+end
 for _, name in ipairs {
+  "asinh", "acosh", "atanh", "selu", "hardsigmoid", "hardswish", "glu", "prelu", "fmod", "copysign", "logit", "xlogy",
+  "rot90", "cov", "corrcoef", "inner", "trapezoid",
   "logaddexp", "diff", "nansum", "nanmean", "nanmedian", "heaviside", "kron", "cross", "tensordot", "cdist", "mm",
   "trace", "diagonal", "put", "expand_as", "reshape_as", "where", "atan", "asin", "acos", "sinh", "cosh", "exp2",
   "frac", "logsigmoid", "mish", "softsign", "relu6", "hardtanh", "isin", "normalize", "cosine_similarity",
@@ -116,10 +143,43 @@ support.each_device(function(device)
         same(fp8.cdist)
         same(function(a) return a:nanmean(1) end)
         same(fp8.cosine_similarity)
-        for _, name in ipairs {"atan", "asin", "acos", "sinh", "cosh", "exp2", "mish", "logsigmoid", "normalize"} do
+        for _, name in ipairs {
+          "atan", "asin", "acos", "sinh", "cosh", "exp2", "mish", "logsigmoid", "normalize", "asinh", "atanh", "selu",
+          "hardswish", "cov", "corrcoef", "trapezoid",
+        } do
           same(function(a) return a[name](a:clamp(-1, 1)) end)
         end
       end
+    end)
+
+    it("draw every position once, and 1 as often as they should", function()
+      fp8.manual_seed(3)
+      local order = fp8.randperm(1000, on)
+      assert.equal("i64", order.dtype)
+      assert.is_true(order:sort():equal(fp8.arange(1000, {dtype = "i64", device = device})))
+      assert.is_false(order:equal(fp8.randperm(1000, on)))
+      assert.same({0}, fp8.randperm(0, on).shape)
+      local drawn = fp8.full({100, 100}, 0.3, on):bernoulli()
+      assert.equal(0, drawn:ne(0):ne(drawn):sum():item())
+      assert.is_true(math.abs(drawn:mean():item() - 0.3) < 0.02)
+      assert.same({1, 0, 1}, fp8.tensor({1, 0, 1}, {dtype = "bf16", device = device}):bernoulli():totable())
+    end)
+
+    it("tell what is wrong with an argument", function()
+      local x = fp8.zeros(3, 4, on)
+      fails("glu: dimension 1 must have an even size, got 3", fp8.glu, x, 1)
+      fails("prelu: argument 2: 1 or 4 weights are needed for shape (3, 4), got shape (3)", fp8.prelu, x, x[{{}, 1}])
+      fails("celu: alpha must be a finite number other than 0, got 0", fp8.celu, x, 0)
+      fails("logit: eps must be a number from 0 to 0.5, got 2", fp8.logit, x, 2)
+      fails("fmod: argument 2: tensor expected, got nil", fp8.fmod, x)
+      fails("rot90: dimension 1 is given twice", fp8.rot90, x, 1, {1, 1})
+      fails("unflatten: dimension 2 has size 4, which is not that of (3, -1)", fp8.unflatten, x, 2, {3, -1})
+      fails("unflatten: only one size may be -1", fp8.unflatten, x, 2, {-1, -1})
+      fails("tensor_split: a position must be a whole number from 2 on, got 1", fp8.tensor_split, x, {2, 1})
+      fails("inner: shapes (3, 4) and (4, 3): 4 and 3 differ", fp8.inner, x, x:t())
+      fails("trapezoid: shapes (3, 4) and (3): 4 values at 3 places", fp8.trapezoid, x, x[{{}, 1}])
+      fails("logspace: the base must be a finite number above 0, got -1", fp8.logspace, 0, 1, 3, -1)
+      fails("bernoulli: floating-point probabilities are needed, got i64", fp8.bernoulli, fp8.randperm(3, on))
     end)
 
     it("keep integers and tell what does not fit", function()

@@ -12,6 +12,23 @@ for names, kinds in ([[
   cumsum cumprod cumsum_ cumprod_ cummax cummin logcumsumexp softmin: tensor dimension
   diff: tensor small dimension
   atan asin acos sinh cosh exp2 frac logsigmoid mish softsign relu6: tensor
+  asinh acosh atanh selu hardsigmoid hardswish bernoulli: tensor
+  celu: tensor number
+  fmod copysign xlogy inner: tensor tensor
+  logit: tensor fraction
+  glu: tensor dimension
+  prelu: tensor vector
+  rot90: tensor dimension dimensions
+  unflatten: tensor dimension sizes
+  tensor_split: tensor small dimension
+  cov: matrix small
+  corrcoef: matrix
+  trapezoid: tensor number dimension
+  logspace: number number small number fitting_options
+  randperm: small
+  triu_indices tril_indices: small small dimension
+  LeakyReLU ELU CELU Softplus: number
+  PReLU: small number
   clip hardtanh: tensor number number
   clamp_min clamp_max: tensor number
   nan_to_num: tensor number number number
@@ -231,7 +248,7 @@ for names, kinds in ([[
   Linear LinearMixed LinearGlobal: small small options
   LayerNorm RMSNorm LayerScale: small fitting_layer_options
   Embedding MultiHeadAttention MLP GatedMLP TransformerBlock: small small fitting_layer_options
-  GELU ReLU SiLU Tanh Sigmoid Identity: none
+  GELU ReLU SiLU Tanh Sigmoid Identity SELU ReLU6 Mish Softsign LogSigmoid Hardswish Hardsigmoid: none
   Softmax LogSoftmax: dimension
   Flatten: dimension dimension
   ModuleList ModuleDict: layers

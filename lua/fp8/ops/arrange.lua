@@ -4,6 +4,7 @@ local check = require "fp8.ops.check"
 local copy = require "fp8.ops.copy"
 local core = require "fp8.core"
 local join = require "fp8.ops.join"
+local shape_text = require("fp8.shapes").text
 local view = require "fp8.ops.view"
 
 local needs_grad, raise, record = autograd.needs_grad, core.raise, autograd.record
@@ -54,6 +55,29 @@ function arrange.split(x, size, dimension)
   end
   if total ~= length then raise(("split: the sizes add up to %.14g, the dimension has %d"):format(total, length)) end
   return pieces(x, dimension, size)
+end
+
+--- x:tensor_split(count or positions [, dim]): a list of `count` views along a dimension (1 if left out), of which the
+-- first ones have a position more where they can't be of one size; or of views that begin at the start and behind each
+-- of a list of so many positions.
+--   fp8.arange(5):tensor_split(2) --> {{0, 1, 2}, {3, 4}}
+--   fp8.arange(5):tensor_split({1, 4}) --> {{0}, {1, 2, 3}, {4}}
+function arrange.tensor_split(x, count, dimension)
+  dimension = check.dimension("tensor_split", x, dimension or 1)
+  local length, sizes = core.size(x, dimension), {}
+  if type(count) == "table" then
+    local start = 0
+    for i, position in ipairs(check.list("tensor_split", "the positions", count)) do
+      check.whole("tensor_split", "a position", position, start)
+      position = math.min(position, length)
+      sizes[i], start = position - start, position
+    end
+    sizes[#sizes + 1] = length - start
+  else
+    check.whole("tensor_split", "the number of parts", count, 1)
+    for i = 1, count do sizes[i] = math.floor(length / count) + (i <= length % count and 1 or 0) end
+  end
+  return pieces(x, dimension, sizes)
 end
 
 --- x:unbind([dim]): a list of views, one a position of a dimension (1 if left out), which goes away.
@@ -190,6 +214,47 @@ function arrange.roll(x, shifts, dimensions)
   local y = x
   for i = 1, #shifts do y = rolled(y, shifts[i], check.dimension("roll", x, dimensions[i])) end
   return y == x and copy.clone(x) or y
+end
+
+--- x:rot90([times [, {dim, other}]]): turned by so many right angles (1 if left out; negative ones the other way) from
+-- one dimension towards another, 1 and 2 if they are left out.
+--   fp8.tensor({{1, 2}, {3, 4}}):rot90() --> {{2, 4}, {1, 3}}
+function arrange.rot90(x, times, dimensions)
+  times = check.whole("rot90", "the number of right angles", times or 1, -2 ^ 53) % 4
+  local list = check.list("rot90", "the dimensions", dimensions or {1, 2})
+  if #list ~= 2 then raise(("rot90: 2 dimensions are needed, got %d"):format(#list)) end
+  local first, second = check.dimension("rot90", x, list[1]), check.dimension("rot90", x, list[2])
+  if first == second then raise(("rot90: dimension %d is given twice"):format(first)) end
+  if times == 0 then return copy.clone(x) end
+  if times == 2 then return arrange.flip(x, first, second) end
+  if times == 3 then return view.transpose(arrange.flip(x, first), first, second) end
+  return view.transpose(arrange.flip(x, second), first, second)
+end
+
+--- x:unflatten(dim, sizes): a dimension as several of these sizes, one of which may be -1, as x:reshape.
+--   fp8.arange(6):unflatten(1, {2, -1}) --> {{0, 1, 2}, {3, 4, 5}}
+function arrange.unflatten(x, dimension, sizes)
+  dimension = check.dimension("unflatten", x, dimension)
+  local shape, parts = core.shape(x), check.list("unflatten", "the sizes", sizes)
+  local length, known, open = table.remove(shape, dimension), 1, nil
+  for i, size in ipairs(parts) do
+    check.whole("unflatten", "a size", size, -1)
+    if size ~= -1 then
+      known = known * size
+    elseif open then
+      raise "unflatten: only one size may be -1"
+    else
+      open = i
+    end
+    table.insert(shape, dimension + i - 1, size)
+  end
+  if open and known > 0 and length % known == 0 then
+    shape[dimension + open - 1] = length / known
+  elseif open or known ~= length then
+    raise(("unflatten: dimension %d has size %d, which is not that of %s"):format(dimension, length,
+      shape_text(parts)))
+  end
+  return view.reshape(x, shape)
 end
 
 return arrange

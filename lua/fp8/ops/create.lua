@@ -45,6 +45,34 @@ function create.eye(rows, columns, options)
   return y
 end
 
+--- fp8.randperm(n [, {device =}]): the numbers from 0 to n - 1 in any order, as i64.
+--   fp8.randperm(4):sort() --> {0, 1, 2, 3}
+function create.randperm(count, options)
+  check.whole("randperm", "the number of positions", count, 0)
+  local on = {dtype = "i64", device = check_options("randperm", options, {device = "device"}).device}
+  local _, order = core.sort(core.randint(0, 0x7fffffffffffffffLL, {count}, on), 1, false)
+  return order
+end
+
+-- Which elements of a matrix of so many rows and columns `keeps` their column less their row: row and column of each.
+local function indices(name, keeps)
+  return function(rows, columns, diagonal, options)
+    if type(diagonal) == "table" then diagonal, options = nil, diagonal end
+    check.whole(name, "the number of rows", rows, 0)
+    check.whole(name, "the number of columns", columns, 0)
+    diagonal = check.whole(name, "the diagonal", diagonal or 0, -2 ^ 53)
+    local on = {dtype = "i64", device = check_options(name, options, {device = "device"}).device}
+    local across = core.sub(core.arange(columns, on), core.view(core.arange(rows, on), rows, 1))
+    return core.contiguous(core.t(core.nonzero(keeps(across, diagonal))))
+  end
+end
+
+--- fp8.triu_indices(rows, columns [, diagonal] [, {device =}]), fp8.tril_indices(…): the places of the elements that
+-- x:triu and x:tril keep, two rows of i64: those of the rows and of the columns, from 0.
+--   fp8.triu_indices(2, 2) --> {{0, 0, 1}, {0, 1, 1}}
+--   fp8.tril_indices(2, 2, -1) --> {{1}, {0}}
+create.triu_indices, create.tril_indices = indices("triu_indices", core.ge), indices("tril_indices", core.le)
+
 local function check_bound(bound)
   if type(bound) ~= "number" or bound - bound ~= 0 then
     core.raise("linspace: start and stop must be finite numbers, got " .. tostring(bound))
@@ -65,6 +93,23 @@ function create.linspace(start, stop, steps, options)
   if step == 0 then return core.full({steps}, start, options) end
   local y = core.arange(start, start + (steps - 0.5) * step, step, options)
   if core.numel(y) ~= steps then core.raise "linspace: the numbers are closer together than doubles can be" end
+  return y
+end
+
+--- fp8.logspace(start, stop, steps [, base] [, options]): base^start to base^stop (10 if left out), the exponents at
+-- equal distances.
+--   fp8.logspace(0, 2, 3) --> {1, 10, 100}
+--   fp8.logspace(-1, 2, 4, 2) --> {0.5, 1, 2, 4}
+function create.logspace(start, stop, steps, base, options)
+  if type(base) == "table" then base, options = nil, base end
+  base = base == nil and 10 or base
+  if type(base) ~= "number" or not (base > 0 and base < math.huge) then
+    core.raise("logspace: the base must be a finite number above 0, got " .. tostring(base))
+  end
+  options = check_options("logspace", options, known_options)
+  local y = core.pow(base, create.linspace(start, stop, steps, {dtype = "f32", device = options.device}))
+  y = core.to(y, {dtype = core.dtype(core.empty({0}, {dtype = options.dtype}))})
+  if options.requires_grad then core.set_requires_grad(y, true) end
   return y
 end
 

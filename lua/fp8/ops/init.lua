@@ -9,7 +9,7 @@ end
 for _, name in ipairs {
   "elementwise", "view", "arrange", "copy", "reduce", "statistics", "softmax", "matmul", "triangle", "index",
   "random", "order.scan", "order.sort", "order.quantile", "patches", "order.select", "order.unique",
-  "order.search", "order.count", "order.sample", "order.running", "like", "omitting",
+  "order.search", "order.count", "order.sample", "order.running", "like", "omitting", "correlation",
 } do
   add(operations.methods, require("fp8.ops." .. name))
 end

@@ -66,4 +66,15 @@ function random.bernoulli_(x, p)
   return x
 end
 
+--- x:bernoulli(): for each element of x, a probability, 1 so often and else 0, in x's dtype; not differentiable. A
+-- probability that is NaN or not from 0 to 1 gives what comparing it with a uniform number gives.
+--   fp8.tensor({0, 1}):bernoulli() --> {0, 1}
+function random.bernoulli(x)
+  check.tensor("bernoulli", 1, x)
+  if core.dtypes[core.dtype(x)].kind == "integer" then
+    raise("bernoulli: floating-point probabilities are needed, got " .. core.dtype(x))
+  end
+  return core.to(core.lt(drawn(x, core.rand), x), {dtype = core.dtype(x)})
+end
+
 return random

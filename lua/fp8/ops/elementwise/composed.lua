@@ -1,4 +1,5 @@
 --- Elementwise functions that are composed of others.
+local check = require "fp8.ops.check"
 local check_options = require "fp8.check_options"
 local binary = require "fp8.ops.elementwise.binary"
 local choice = require "fp8.ops.elementwise.choice"
@@ -71,6 +72,61 @@ function composed.logaddexp(x, y) return in_float32(log_of_sum, x, y) end
 --   fp8.tensor({-2, 0, 3}):heaviside(0.5) --> {0, 0.5, 1}
 function composed.heaviside(x, values)
   return core.where(core.eq(x, 0), values, core.to(core.gt(x, 0), {dtype = core.dtype(x)}))
+end
+
+-- The remainder of sizes is exact; its sign is x's.
+local function signed_remainder(x, y)
+  local function size(value) return choice.where(choice.lt(value, 0), unary.neg(value), value) end
+  local rest = binary.remainder(size(x), core.is_tensor(y) and size(y) or math.abs(y))
+  return choice.where(choice.lt(x, 0), unary.neg(rest), rest)
+end
+
+--- x:fmod(y): x - y · trunc(x / y), of a tensor or a number y: what division towards zero leaves, with x's sign, where
+-- x:remainder(y) has y's.
+--   fp8.tensor({-3, 3.5}):fmod(2) --> {-1, 1.5}
+function composed.fmod(x, y)
+  check.tensor("fmod", 1, x)
+  if type(y) ~= "number" then check.tensor("fmod", 2, y) end
+  return in_float32(signed_remainder, x, y)
+end
+
+-- atan2(±0, -1) is ±π: that knows zeros' signs, too.
+local function with_sign(x, y)
+  local size = unary.abs(x)
+  return choice.where(core.lt(core.atan2(y, -1), 0), unary.neg(size), size)
+end
+
+--- x:copysign(y): |x| with the sign of a tensor y, that of -0 included.
+--   fp8.tensor({1, -2}):copysign(fp8.tensor {-3, 0}) --> {-1, 2}
+function composed.copysign(x, y)
+  check.tensor("copysign", 1, x)
+  return in_float32(with_sign, x, check.tensor("copysign", 2, y))
+end
+
+local function log_odds(x, eps)
+  if eps then x = choice.clamp(x, eps, 1 - eps) end
+  return sub(unary.log(x), unary.log1p(unary.neg(x)))
+end
+
+--- x:logit([eps]): ln(x / (1 - x)), the inverse of the sigmoid; of x between eps and 1 - eps, if eps is given.
+--   fp8.tensor({0.5, 0.75}):logit() --> {0, 1.0986123}
+function composed.logit(x, eps)
+  check.tensor("logit", 1, x)
+  if eps ~= nil and not (type(eps) == "number" and eps >= 0 and eps <= 0.5) then
+    core.raise("logit: eps must be a number from 0 to 0.5, got " .. tostring(eps))
+  end
+  return in_float32(log_odds, x, eps)
+end
+
+local function times_logarithm(x, y)
+  return mul(x, unary.log(choice.where(core.logical_and(core.eq(x, 0), core.le(y, 0)), 1, y)))
+end
+
+--- x:xlogy(y): x · ln(y), and 0 where x is 0, unless y is NaN.
+--   fp8.tensor({0, 2}):xlogy(fp8.tensor {0, 1}) --> {0, 0}
+function composed.xlogy(x, y)
+  check.tensor("xlogy", 1, x)
+  return in_float32(times_logarithm, x, check.tensor("xlogy", 2, y))
 end
 
 return composed

@@ -41,6 +41,30 @@ trigonometry.cosh = composed(function(x)
   return add(half, div(0.25, half))
 end)
 
+-- ln(|x| + √(x² + 1)) with x's sign; near 0 by what is added to 1, and far from it without x², which would overflow.
+local function asinh(x)
+  local size = choice.where(choice.lt(x, 0), unary.neg(x), x)
+  local near = choice.clamp(size, nil, 2 ^ 12)
+  local square = mul(near, near)
+  local small = unary.log1p(add(near, div(square, add(unary.sqrt(add(square, 1)), 1))))
+  local large = add(unary.log(choice.clamp(size, 1)), math.log(2))
+  local y = choice.where(choice.lt(size, 2 ^ 12), small, large)
+  return choice.where(choice.lt(x, 0), unary.neg(y), y)
+end
+
+local function acosh(x)
+  local above = sub(choice.clamp(x, nil, 2 ^ 12), 1)
+  local small = unary.log1p(add(above, unary.sqrt(mul(above, add(above, 2)))))
+  return choice.where(choice.gt(x, 2 ^ 12), add(unary.log(choice.clamp(x, 1)), math.log(2)), small)
+end
+
+--- x:asinh(), x:acosh(), x:atanh(): the inverses of x:sinh, x:cosh and x:tanh; NaN where there is none.
+--   fp8.tensor({0, 1}):asinh() --> {0, 0.8813736}
+--   fp8.tensor({1, 2}):acosh() --> {0, 1.3169579}
+--   fp8.tensor({0, 0.5}):atanh() --> {0, 0.5493061}
+trigonometry.asinh, trigonometry.acosh = composed(asinh), composed(acosh)
+trigonometry.atanh = composed(function(x) return mul(sub(unary.log1p(x), unary.log1p(unary.neg(x))), 0.5) end)
+
 --- x:exp2(): 2^x.
 --   fp8.tensor({-1, 3}):exp2() --> {0.5, 8}
 trigonometry.exp2 = composed(function(x) return binary.pow(2, x) end)

@@ -32,6 +32,29 @@ function tensor_products.kron(a, b)
   return view.reshape(elementwise.mul(view.reshape(a, between), view.reshape(b, within)), whole)
 end
 
+--- a:inner(b): products of vectors along the last dimensions of a and b, which must be of one size: the shape is that
+-- of a without its last dimension, then that of b without its. A number times a tensor where one has no dimensions.
+--   fp8.tensor({{1, 2}, {3, 4}}):inner(fp8.tensor {1, 10}) --> {21, 43}
+function tensor_products.inner(a, b)
+  check.tensor("inner", 1, a)
+  check.tensor("inner", 2, b)
+  if core.rank(a) == 0 or core.rank(b) == 0 then return elementwise.mul(a, b) end
+  local left, right = core.shape(a), core.shape(b)
+  local size = table.remove(left)
+  if table.remove(right) ~= size then
+    raise(("inner: shapes %s and %s: %d and %d differ"):format(shape_text(core.shape(a)), shape_text(core.shape(b)),
+      size, core.size(b, -1)))
+  end
+  local rows, columns = 1, 1
+  for _, count in ipairs(left) do rows = rows * count end
+  for _, count in ipairs(right) do
+    columns = columns * count
+    left[#left + 1] = count
+  end
+  local product = matmul(view.reshape(a, rows, size), view.t(view.reshape(b, columns, size)))
+  return view.reshape(product, left)
+end
+
 local function cross(a, b, dimension)
   local function component(x, i) return view.narrow(x, dimension, i, 1) end
   local parts = {}
