@@ -10,7 +10,7 @@ usage: luajit examples/bench/quantize.lua [options]
   --device NAME   cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --dtype LIST    of the tensor: f32, f16, bf16 (default bf16,f32)
   --shape R,C     its rows and columns (default 16384,8192, on the CPU 2048,1024)
-  --kernels LIST  maps, casts, small, others: the tables to print (default these)
+  --kernels LIST  maps, casts, small, fitted, others: the tables to print (default these)
   --steps N       samples of a measurement, whose median is printed (default 50)
   --help          this text
 
@@ -32,6 +32,7 @@ local formats = {
   dynamic = fp8.create_dynamic_map(),
 }
 local maps, hardware, small = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}, {"e2m1", "e4m3"}
+local fitted = {"e2m1", "e4m3", "dynamic"}
 
 -- What is measured: a title, the bytes that one value costs (d: those of the tensor's dtype), and a function that makes
 -- the call. `format` is a map or, in the second list, the name of a hardware format. Scales are not in the bytes, at
@@ -176,6 +177,38 @@ local function of_small(d)
   }
 end
 
+-- Scales alone, fitted as recipes ask for: four over six, quartet's and mxfp4's statistics, more candidates.
+local function of_fitted(d, columns)
+  local function fit(blocksize, fields)
+    return function(format)
+      local options = {format = format, blocksize = blocksize}
+      for name, value in pairs(fields) do options[name] = value end
+      local quantizer = core.quantizer(options)
+      return function(x) return core.fitted_scale(x, quantizer) end
+    end
+  end
+  local two, four = {candidates = {1, 1.5}}, {candidates = {1, 0.9, 0.8, 0.7}}
+  local eight = {candidates = {1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65}}
+  local statistics = {root_mean_square = 2.92, scale_rounding = "mx"}
+  local four_over_six =
+    {candidates = {1, 1.5}, scale_rounding = "e4m3", second_scale = "tensor", largest_scale = 256}
+  return {
+    {"1 x 16, two, NVFP4", 2 * d, fit({1, 16}, four_over_six)},
+    {"16 x 16, two, NVFP4", 2 * d, fit({16, 16}, four_over_six)},
+    {"1 x 16, two", d, fit({1, 16}, two)},
+    {"1 x 16, four", d, fit({1, 16}, four)},
+    {"1 x 32, two", d, fit({1, 32}, two)},
+    {"1 x 32, eight", d, fit({1, 32}, eight)},
+    {"32 x 1, two", d, fit({32, 1}, two)},
+    {"16 x 16, two", d, fit({16, 16}, two)},
+    {"rows, two", d, fit(columns, two)},
+    {"whole tensor, two", 2 * d, fit(nil, two)},
+    {"1 x 32, mean square", d, fit({1, 32}, statistics)},
+    {"rows, mean square", d, fit(columns, statistics)},
+    {"whole tensor, mean square", d, fit(nil, statistics)},
+  }
+end
+
 local function of_others(d)
   local function transpose(_, _, x)
     local codes = core.quantize(x, core.quantizer {format = "e4m3"}, "codes")
@@ -240,6 +273,11 @@ local function bench(dtype, options)
       print_rows("hardware formats", of_casts(d, shape.columns), hardware, function(name) return name end)
     end,
     small = function() print_rows("small blocks", of_small(d), small, function(name) return name end) end,
+    fitted = function()
+      print_rows("fitted scales", of_fitted(d, shape.columns), fitted, function(name)
+        return name == "dynamic" and formats.dynamic or name
+      end)
+    end,
     others = function() print_rows("others", of_others(d), {""}, function() end) end,
   }
   for _, name in ipairs(options.kernels) do tables[name]() end
@@ -248,8 +286,8 @@ end
 measure.main(function()
   local options = measure.options(usage, {
     device = tostring, dtype = measure.names(element_bytes), shape = read_shape, steps = measure.whole,
-    kernels = measure.names {maps = true, casts = true, small = true, others = true},
-  }, {dtype = {"bf16", "f32"}, steps = 50, kernels = {"maps", "casts", "small", "others"}})
+    kernels = measure.names {maps = true, casts = true, small = true, fitted = true, others = true},
+  }, {dtype = {"bf16", "f32"}, steps = 50, kernels = {"maps", "casts", "small", "fitted", "others"}})
   options.device = options.device or measure.default_device()
   local on_cpu = options.device == "cpu"
   options.shape = options.shape or read_shape(on_cpu and "2048,1024" or "16384,8192")

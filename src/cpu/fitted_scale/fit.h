@@ -1,0 +1,33 @@
+/* What the two ways to fit scales on the CPU share: core/formats/fit.h. */
+#ifndef FP8_CPU_FITTED_SCALE_FIT_H
+#define FP8_CPU_FITTED_SCALE_FIT_H
+
+#include "core/formats/fit.h"
+#include "cpu/quantize/codes.h"
+
+/* Lanes that are added in a tree. */
+enum { FIT_LANES = 32 };
+
+/* Blocks are tiles; those in row-major order tiles of one row. */
+typedef struct Fit {
+  const FitRule *rule;
+  Quantizer quantizer; /* to nearest */
+  const Search *search;
+  DType dtype;
+  const void *x;
+  float *scale;
+  int64_t rows, columns, tile_rows, tile_columns, tiles_across;
+} Fit;
+
+static inline bool fit_is_summing(const FitRule *rule) {
+  return rule->root_mean_square != 0 || rule->mean_magnitude != 0;
+}
+
+/* What is above the scale of a block in E4M3. */
+UpperScale upper_of_fit(const Fit *job, int64_t block);
+
+/* Blocks of up to FIT_SHORT elements. */
+enum { FIT_SHORT = 512 };
+void fit_short_blocks(const Fit *job);
+
+#endif
