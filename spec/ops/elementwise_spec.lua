@@ -108,6 +108,23 @@ support.each_device(function(device)
       check_values(fp8.tensor({0.25, 8, 2 ^ 100}, {device = device}):log2(), -2, 3, 100)
     end)
 
+    if device == "cpu" then
+      it("keep the relative accuracy of GELU far below 0", function()
+        local x = {-12, -8.25, -5, -1, -1e-20, 0, 1e-20, 1, 13.25, 14, 1e38, math.huge, -100, -1e38}
+        -- By PyTorch in float64.
+        local expected = {
+          -2.1317785345e-32, -6.5337742096e-16, -1.4332578594e-6, -0.15865525393, -0.5e-20, 0, 0.5e-20, 0.84134474607,
+          13.25, 14, 1e38, math.huge, 0, 0,
+        }
+        for i, y in ipairs(fp8.tensor(x):gelu():totable()) do
+          local e = expected[i]
+          assert.is_true(y == e or math.abs(y - e) <= 1e-6 * math.abs(e), ("gelu(%g) = %g"):format(x[i], y))
+        end
+        local limits = fp8.tensor({-math.huge, 0 / 0}):gelu():totable()
+        assert.is_true(limits[1] ~= limits[1] and limits[2] ~= limits[2])
+      end)
+    end
+
     it("take sines of numbers of any size", function()
       for _, scale in ipairs {1e-20, 1, 1e3, 1e6, 1e9, 1e30} do
         local x = fp8.randn(1000, {device = device}) * scale

@@ -48,7 +48,7 @@ VECTORIZE static void unary_floats(int op, float *restrict out, const float *con
     EACH(TANH, vector_tanh(x));
     EACH(ERF, vector_erf(x));
     EACH(SIGMOID, vector_sigmoid(x));
-    EACH(GELU, x * vector_normal_cdf(x, vector_gauss(fabsf(x))));
+    EACH(GELU, vector_gelu(x));
     EACH(GELU_TANH, x * vector_sigmoid(gelu_tanh_argument(x)));
     EACH(SILU, x * vector_sigmoid(x));
     EACH(ISNAN, (float_to_bits(x) & 0x7FFFFFFF) > 0x7F800000 ? 1.0f : 0.0f);
