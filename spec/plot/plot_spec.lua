@@ -149,7 +149,12 @@ describe("fp8.plot", function()
     support.fails("plot: option log must be x, y or xy, got z", fp8.plot, {1, 2}, {log = "z"})
     support.fails("plot: unknown option titel; did you mean title?", fp8.plot, {1, 2}, {titel = "a"})
     support.fails("plot.lines: at least one series is needed", fp8.plot.lines, {})
-    support.fails('plot.map: a format is a map, "e4m3" or "e5m2", got e3m4', fp8.plot.map, "e3m4")
+    support.fails("plot.map: a format is a map or the name of one of fp8.formats, got e3m4", fp8.plot.map, "e3m4")
+    local small = fp8.plot.map {"e2m1", "int4", "nf4"}.panels[2].series[1]
+    local values, found = {1 / 12, 1 / 6, 0.25, 1 / 3, 0.5, 2 / 3, 1}, {}
+    for _, x in ipairs(small.x) do found[#found + 1] = x end
+    for i, value in ipairs(values) do assert.is_near(value, found[i], 1e-7) end
+    assert.equal(#values, #found)
     support.fails("plot.histogram: a tensor is needed, got table", fp8.plot.histogram, {1})
     support.fails("plot.watch: a watcher is needed, got table", fp8.plot.watch, {})
     local chart = fp8.plot {1, 2}

@@ -40,6 +40,9 @@ describe("Text at the prompt", function()
     assert.same({}, values_of("x = 5", environment))
     assert.equal(5, environment.x)
     assert.same({1}, values_of "do return 1 end")
+    assert.same({6, 7}, values_of("local y = 6; y, x + 2 -- both", environment))
+    assert.same({5, 6}, {environment.x, environment.y})
+    assert.same({7}, values_of("for i = 1, 2 do y = y + 0.5; end; y;", environment))
   end)
 
   it("has no end where more may make it whole, and only there", function()
@@ -55,7 +58,8 @@ describe("Text at the prompt", function()
     } do
       assert.is_true(unfinished(text), text)
     end
-    for _, text in ipairs {"end", "x = = 1", "f)", "1 2", '"text', "x y", "} {", "return 1 2", "break"} do
+    for _, text in ipairs {"end", "x = = 1", "f)", "1 2", '"text', "x y", "} {", "return 1 2", "break", "x; y",
+      "return 1; y 2"} do
       assert.is_false(unfinished(text), text)
     end
   end)

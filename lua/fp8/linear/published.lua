@@ -41,7 +41,8 @@ function published.check(where, recipe)
   local intact = published.same(recipe, contents[name])
   for i, map in ipairs(maps) do intact = intact and core.version(map) == versions[i] end
   if intact then return recipe end
-  raise(("%s: fp8.recipes.%s has been changed: recipes there are read-only, so change a copy"):format(where, name))
+  raise(("%s: fp8.recipes.%s has been changed: recipes there are read-only, so change a copy, fp8.recipe(\"%s\", {…})")
+    :format(where, name, name))
 end
 
 --- The recipe called `name`, which may be one that a script has added; an error if there is none.

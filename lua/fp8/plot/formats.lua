@@ -1,5 +1,6 @@
 --- Formats, as what fp8.plot draws of them: their values, divided by the largest.
 local core = require "fp8.core"
+local named = require "fp8.linear.formats"
 local maps = require "fp8.printing.map"
 
 local formats = {}
@@ -30,14 +31,15 @@ local function signed(kind)
   return list
 end
 
---- {name =, values = ascending, the largest of them 1} of "e4m3", "e5m2" or a map.
+--- {name =, values = ascending, the largest of them 1} of a map or the name of one of fp8.formats.
 function formats.read(name, format)
   if hardware[format] then return {name = format, values = signed(hardware[format])} end
+  if named.is_hardware(format) == false then return {name = format, values = core.totable(named.map_of(format))} end
   if core.is_tensor(format) and core.rank(format) == 1 then
     local call = maps.is_map(format) and maps.source(format)
     return {name = call and call:gsub("^fp8%.create_", "") or "map", values = core.totable(format)}
   end
-  core.raise(("%s: a format is a map, \"e4m3\" or \"e5m2\", got %s"):format(name,
+  core.raise(("%s: a format is a map or the name of one of fp8.formats, got %s"):format(name,
     type(format) == "string" and format or type(format)))
 end
 

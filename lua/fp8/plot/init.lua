@@ -79,7 +79,7 @@ end
 --- fp8.plot.map(formats): the values of number formats, divided by the largest, on a linear axis, and those above 0 on
 -- a logarithmic one. In text · : | █ are one, two, three and more values at one place.
 --   tostring(fp8.plot.map "e4m3"):match "e4m3" --> "e4m3"
--- @param formats maps, "e4m3" and "e5m2": one, a list, or a table with names of your own
+-- @param formats maps and names of fp8.formats: one, a list, or a table with names of your own
 function plot.map(given)
   local list, names, linear, logarithmic = formats.list("plot.map", given), {}, {}, {}
   for i, format in ipairs(list) do
@@ -151,7 +151,8 @@ local histogram_options = {format = true, title = "string"}
 -- is left out.
 --   tostring(fp8.plot.histogram(fp8.ones(3))):match "3 elements" --> "3 elements"
 -- @param options
---   format   a map, "e4m3" or "e5m2": the range of its values is marked, with one scale for the whole tensor
+--   format   a map or the name of one of fp8.formats: the range of its values is marked, with one scale for the whole
+--            tensor
 --   title    instead of the counts
 function plot.histogram(x, options)
   options = check_options("plot.histogram", options, histogram_options)

@@ -72,25 +72,47 @@ local function prepared(chunk, environment)
   return function() return chunk(values) end
 end
 
--- An expression as the argument of a call: `return f()` would take the line that was typed out of the stack.
-local function as_argument(expression)
-  local list = tokens.list(expression)
+-- The text without the semicolons and comments at its end.
+local function trimmed(text)
+  local list = tokens.list(text)
   local last = #list
   while last > 0 and list[last].text == ";" do last = last - 1 end
-  local text = last > 0 and expression:sub(1, list[last].last) or ""
-  return ("local __values = ... return __values(%s)"):format(text)
+  return last > 0 and text:sub(1, list[last].last) or ""
 end
 
---- The text as a function, which returns its values if it is an expression, and a list of the names that it declares by
--- `local`; or nil, a message, and whether the text only has no end yet.
+-- Statements, if any, and then an expression as the argument of a call: `return f()` would take the line that was typed
+-- out of the stack.
+local function with_argument(statements, expression)
+  return ("local __values = ...; %s return __values(%s)"):format(statements, expression)
+end
+
+-- Of statements and, after a semicolon, an expression: a chunk that returns its values, and the names that the
+-- statements declare; or nil.
+local function with_last_expression(text, name)
+  text = trimmed(text)
+  local list = tokens.list(text)
+  for i = #list - 1, 2, -1 do
+    if list[i].text == ";" then
+      local before, expression = text:sub(1, list[i].last), text:sub(list[i].last + 1)
+      if not (loadstring(before) and loadstring("return " .. expression)) then return nil end
+      local statements, names = source.without_locals(before)
+      return loadstring(with_argument(statements, expression), "=" .. name), names
+    end
+  end
+end
+
+--- The text as a function, which returns its values if it is an expression or ends in one after a semicolon, and a
+-- list of the names that it declares by `local`; or nil, a message, and whether the text only has no end yet.
 -- @param name of the chunk, for messages
 function source.compile(text, name, environment)
   local expression = text:gsub("^%s*=", "")
   local chunk, of_expression = loadstring("return " .. expression, "=" .. name)
-  if chunk then return prepared(loadstring(as_argument(expression), "=" .. name), environment), {} end
+  if chunk then return prepared(loadstring(with_argument("", trimmed(expression)), "=" .. name), environment), {} end
   local statement, names = source.without_locals(text)
   local _, of_statement = loadstring(text, "=" .. name)
   chunk = not of_statement and loadstring(statement, "=" .. name)
+  if chunk then return prepared(chunk, environment), names end
+  chunk, names = with_last_expression(text, name)
   if chunk then return prepared(chunk, environment), names end
   if not ends_in_quotes(text) and (ends_early(of_expression) or ends_early(of_statement)) then
     return nil, of_statement, true
