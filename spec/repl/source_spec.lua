@@ -42,6 +42,9 @@ describe("Text at the prompt", function()
     assert.same({1}, values_of "do return 1 end")
     assert.same({6, 7}, values_of("local y = 6; y, x + 2 -- both", environment))
     assert.same({5, 6}, {environment.x, environment.y})
+    environment.twice = function(z) return 2 * z end
+    assert.same({12}, values_of("y = 6; twice(y)", environment))
+    assert.same({}, values_of("y = 6; x = twice(y)", environment))
     assert.same({7}, values_of("for i = 1, 2 do y = y + 0.5; end; y;", environment))
   end)
 

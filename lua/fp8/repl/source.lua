@@ -108,11 +108,12 @@ function source.compile(text, name, environment)
   local expression = text:gsub("^%s*=", "")
   local chunk, of_expression = loadstring("return " .. expression, "=" .. name)
   if chunk then return prepared(loadstring(with_argument("", trimmed(expression)), "=" .. name), environment), {} end
-  local statement, names = source.without_locals(text)
+  local names, statement
+  chunk, names = with_last_expression(text, name)
+  if chunk then return prepared(chunk, environment), names end
+  statement, names = source.without_locals(text)
   local _, of_statement = loadstring(text, "=" .. name)
   chunk = not of_statement and loadstring(statement, "=" .. name)
-  if chunk then return prepared(chunk, environment), names end
-  chunk, names = with_last_expression(text, name)
   if chunk then return prepared(chunk, environment), names end
   if not ends_in_quotes(text) and (ends_early(of_expression) or ends_early(of_statement)) then
     return nil, of_statement, true
