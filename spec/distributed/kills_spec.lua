@@ -7,13 +7,6 @@ local support = require "spec.support"
 local kills = tonumber(os.getenv "FP8_KILLS") or 2
 local victims = {"1", "0 1", "0"} -- by turns
 
-local function output_of(command)
-  local pipe = io.popen(command)
-  local output = pipe:read "*a"
-  pipe:close()
-  return output
-end
-
 -- Has the ranks whose process ids will be in files of a directory killed some seconds after all have come.
 local function kill_later(directory, victim, seconds)
   local files = victim:gsub("%d", directory .. "/%0")
@@ -24,7 +17,7 @@ end
 
 -- Processes that are still there, of those in a directory.
 local function left_behind(directory)
-  return output_of(("for p in $(cat %s/*); do [ -e /proc/$p ] && cat /proc/$p/cmdline; done"):format(directory))
+  return ranks.output_of(("for p in $(cat %s/*); do [ -e /proc/$p ] && cat /proc/$p/cmdline; done"):format(directory))
 end
 
 -- Goes on from a copy of a checkpoint, if there is one; returns the weights after as many steps.
@@ -54,7 +47,7 @@ describe("Training on two ranks", function()
   it(("that is killed %d times ends everywhere and goes on with other numbers of ranks"):format(kills), function()
     local reached = 0
     for i = 1, kills do
-      local directory, victim = output_of("mktemp -d"):match "%S+", victims[(i - 1) % #victims + 1]
+      local directory, victim = ranks.output_of("mktemp -d"):match "%S+", victims[(i - 1) % #victims + 1]
       local checkpoint = directory .. ".safetensors"
       kill_later(directory, victim, random() * (kills > 2 and 1.5 or 0.5))
       local _, status = ranks.run("training.lua", {launcher = launcher, count = 2, environment = {

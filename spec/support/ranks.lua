@@ -4,7 +4,8 @@ local support = require "spec.support"
 
 local ranks = {}
 
-local function output_of(command)
+--- What a command prints.
+function ranks.output_of(command)
   local pipe = io.popen(command)
   local output = pipe:read "*a"
   pipe:close()
@@ -24,7 +25,8 @@ end
 -- several; nil and the reason where in no way.
 function ranks.launcher()
   if not ranks.has_library() then return nil, "MPI is missing: fp8 was built without it" end
-  if output_of("command -v mpirun") ~= "" and output_of("ldd " .. library):find "libmpi" then return "mpirun" end
+  local has_mpirun = ranks.output_of("command -v mpirun") ~= ""
+  if has_mpirun and ranks.output_of("ldd " .. library):find "libmpi" then return "mpirun" end
   if fp8.cuda.device_count() > 1 then return "gpus" end
   return nil, "MPI is missing: there is no mpirun, or fp8 was built without it"
 end
@@ -60,7 +62,7 @@ function ranks.run(script, options)
   if gpus > 0 and gpus < (options.beside or options.count) then words[#words + 1] = "CUDA_VISIBLE_DEVICES=" end
   for name, value in pairs(options.environment or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
   local command = "luajit " .. quoted(support.fixture("distributed/" .. script))
-  local output = output_of(("export %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\""):format(
+  local output = ranks.output_of(("export %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\""):format(
     table.concat(words, " "), together(options.launcher, options.count, command)))
   local text, status = output:match "^(.*)%(status (%d+)%)%s*$"
   return text, tonumber(status)

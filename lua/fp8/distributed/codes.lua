@@ -2,6 +2,7 @@
 -- quantizes the result as the layer does gets the same codes, so that its products are those of the weights themselves.
 local core = require "fp8.core"
 local collectives = require "fp8.distributed.collectives"
+local planning = require "fp8.linear.plan"
 local parts = require "fp8.nn.parts"
 
 local codes = {}
@@ -33,12 +34,7 @@ local function operand_of(layer)
   local plan = layer.plan
   local operand = plan and plan.forward.right
   if not operand or operand ~= plan.input_grad.right or operand.scale ~= "tensor" then return nil end
-  for _, field in ipairs {
-    "rounding", "scale_rounding", "second_scale", "headroom", "constant_scale", "hadamard", "history",
-  } do
-    if operand[field] then return nil end
-  end
-  return operand
+  return planning.is_bare(operand) and operand or nil
 end
 
 --- The operand as which alone a parameter is used, or nil.

@@ -7,6 +7,16 @@ local of_map = "256 values" -- the one field of a map
 local map_size = 256
 local largest = 2 ^ 128 - 2 ^ 104 -- of a float32
 
+-- A table with `convert` of each part; nil where that is nil.
+local function each(value, convert)
+  local copy = {}
+  for key, part in pairs(value) do
+    copy[key] = convert(part)
+    if copy[key] == nil then return nil end
+  end
+  return copy
+end
+
 --- The plain form of a recipe, or of recipes by name; nil for one with a function in it.
 function plain_recipes.plain(value)
   if core.is_tensor(value) then
@@ -16,12 +26,7 @@ function plain_recipes.plain(value)
   elseif type(value) ~= "table" then
     return value
   end
-  local copy = {}
-  for key, part in pairs(value) do
-    copy[key] = plain_recipes.plain(part)
-    if copy[key] == nil then return nil end
-  end
-  return copy
+  return each(value, plain_recipes.plain)
 end
 
 -- The map in a plain form, which came out of a file; nil where it is none.
@@ -37,12 +42,7 @@ end
 function plain_recipes.recipes(value)
   if type(value) ~= "table" then return value end
   if value[of_map] ~= nil then return map_of(value[of_map]) end
-  local copy = {}
-  for key, part in pairs(value) do
-    copy[key] = plain_recipes.recipes(part)
-    if copy[key] == nil then return nil end
-  end
-  return copy
+  return each(value, plain_recipes.recipes)
 end
 
 return plain_recipes

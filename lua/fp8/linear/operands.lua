@@ -173,6 +173,14 @@ function operands.values(x, operand, outputs, options, signs, masking)
   return values == x and share(x) or values
 end
 
+--- The values of x as an operand of the matrix that its last dimension and all others make: new ones, of its shape.
+function operands.values_in_shape(x, operand)
+  local matrix = shapes.contiguous_rows(x)
+  local values = operands.values(matrix, operand, "values")
+  if matrix ~= x then free(matrix) end
+  return shapes.as_shape(values, core.shape(x))
+end
+
 --- The values for two products, and the sums of x's columns, of `sum_dtype`, if that is not nil.
 -- @param signs, other_signs those that have been drawn for the products, or nil
 function operands.values_both_ways(x, operand, other, dtype, sum_dtype, signs, other_signs)

@@ -132,6 +132,15 @@ local function planned(made, operand, columns, name)
   return result
 end
 
+--- Whether an operand says no more than a format and a scale: its codes follow from its values alone, and the values
+-- that these stand for have the same codes.
+function plan.is_bare(operand)
+  for _, field in ipairs {"rounding", "scale_rounding", "second_scale", unpack(copied_fields)} do
+    if operand[field] then return false end
+  end
+  return true
+end
+
 -- `operand`, planned, or `usual` if that is the same; an operand with a history has its own.
 local function own_or(made, usual, operand, columns, name)
   if not operand then return usual end

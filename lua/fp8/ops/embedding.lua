@@ -4,6 +4,7 @@ local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
+local recipe_check = require "fp8.linear.recipe_check"
 
 local looking_up = {
   name = "embedding",
@@ -27,29 +28,18 @@ local function planned(where, recipe, features)
     if field ~= "rows" then core.raise(("%s: unknown field %s; there is rows alone"):format(where, tostring(field))) end
   end
   local operand = planning.operand(where .. ".rows", recipe.rows, features, "rows")
-  for _, field in ipairs {"hadamard", "history"} do
-    if operand[field] then core.raise(("%s.rows.%s has no meaning in an embedding"):format(where, field)) end
-  end
+  recipe_check.check_outside(where .. ".rows", recipe.rows, "an embedding")
   return not operand.full and operand or nil
-end
-
--- y (…, features) as the operand has it; y is used up.
-local function quantized(y, operand)
-  local shape, rows = core.shape(y), 1
-  for i = 1, #shape - 1 do rows = rows * shape[i] end
-  local matrix = core.view(y, {rows, shape[#shape]})
-  local values = operands.values(matrix, operand, "values")
-  local result = core.view(values, shape)
-  core.free(values)
-  core.free(matrix)
-  core.free(y)
-  return result
 end
 
 -- @param operand of `planned`, or nil
 local function look_up(weight, indices, operand)
   local y = core.embedding(weight, indices)
-  if operand then y = quantized(y, operand) end
+  if operand then
+    local rows = y
+    y = operands.values_in_shape(rows, operand)
+    core.free(rows)
+  end
   if autograd.needs_grad(weight) then
     autograd.record(y, looking_up, {weight}, {indices}).weight_shape = core.shape(weight)
   end

@@ -79,7 +79,7 @@ local function compare_function(row, x, operand, dtype)
     if now ~= position then core.manual_seed(seed, position) end
   end
   core.finally(restore, function()
-    local matrix = shapes.as_rows(core.contiguous(x))
+    local matrix = shapes.contiguous_rows(x)
     core.compare(row, matrix, operands.values(matrix, operand, "values", {dtype = dtype}))
   end)
 end
@@ -92,7 +92,7 @@ end
 function comparison.quantize(row, x, operand, dtype, known)
   if operand.full then return core.compare(row, x) end
   if operand.quantize then return compare_function(row, x, operand, dtype) end
-  if operand.prepared then x = operands.prepared(shapes.as_rows(core.contiguous(x)), operand) end
+  if operand.prepared then x = operands.prepared(shapes.contiguous_rows(x), operand) end
   core.compare_quantized(row, x, operand.quantizer, known, dtype)
 end
 

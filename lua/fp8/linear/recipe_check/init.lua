@@ -90,6 +90,16 @@ function recipe_check.check_alone(where, operand)
   end
 end
 
+--- Raises an error if an operand that no linear layer multiplies has a field that has a meaning there alone.
+-- @param place what it is in
+function recipe_check.check_outside(where, operand, place)
+  for _, field in ipairs {"hadamard", "history"} do
+    if type(operand) == "table" and operand[field] ~= nil then
+      raise(("%s.%s has no meaning in %s"):format(where, field, place))
+    end
+  end
+end
+
 -- The format in which x is kept between the passes.
 local function check_keep(where, recipe)
   local keep, own = recipe.keep, recipe.weight_grad

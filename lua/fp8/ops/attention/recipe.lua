@@ -6,6 +6,7 @@ local core = require "fp8.core"
 local later = require "fp8.later"
 local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
+local recipe_check = require "fp8.linear.recipe_check"
 local recipe_copies = require "fp8.linear.recipe_copies"
 
 local raise = core.raise
@@ -27,14 +28,6 @@ function recipe.is(value)
   return false
 end
 
-local function check(where, operand)
-  planning.operand(where, operand, 1)
-  if type(operand) ~= "table" then return end
-  for _, field in ipairs {"hadamard", "history"} do
-    if operand[field] ~= nil then raise(("%s.%s has no meaning in attention"):format(where, field)) end
-  end
-end
-
 --- The plan of a recipe.
 -- @param where names it in errors
 -- @param value a recipe, or a plan already
@@ -46,7 +39,9 @@ function recipe.plan(where, value)
     if not names[name] then
       raise(("%s: unknown field %s%s"):format(where, tostring(name), later("fp8.nearest").hint(name, names)))
     end
-    check(("%s.%s"):format(where, name), operand)
+    local own = ("%s.%s"):format(where, name)
+    planning.operand(own, operand, 1)
+    recipe_check.check_outside(own, operand, "attention")
     if operand ~= "full" then copy[name] = recipe_copies.copied(operand) end
   end
   return setmetatable({operands = copy, planned = {}, where = where}, Plan)
@@ -68,17 +63,7 @@ end
 --- What is multiplied in place of x: new values of its shape and dtype; x itself, shared, where nothing is quantized.
 function Plan:values(name, x)
   if not self.operands[name] then return core.share(x) end
-  local shape, rows = core.shape(x), 1
-  local columns = shape[#shape]
-  for i = 1, #shape - 1 do rows = rows * shape[i] end
-  local whole = core.contiguous(x)
-  local matrix = core.view(whole, {rows, columns})
-  local values = operands.values(matrix, planned(self, name, columns), "values")
-  local result = core.view(values, shape)
-  core.free(values)
-  core.free(matrix)
-  if whole ~= x then core.free(whole) end
-  return result
+  return operands.values_in_shape(x, planned(self, name, core.size(x, -1)))
 end
 
 return recipe
