@@ -1,7 +1,7 @@
 --- How variables vary together, and areas below curves: in float32, rounded once; integers become f32.
+local as_float = require "fp8.ops.as_float"
 local check = require "fp8.ops.check"
 local core = require "fp8.core"
-local copy = require "fp8.ops.copy"
 local elementwise = require "fp8.ops.elementwise"
 local in_float32 = require "fp8.ops.in_float32"
 local matmul = require("fp8.ops.matmul.matmul").matmul
@@ -13,10 +13,6 @@ local view = require "fp8.ops.view"
 local div, mul, raise, sub = elementwise.div, elementwise.mul, core.raise, elementwise.sub
 
 local correlation = {}
-
-local function as_float(x)
-  return core.dtypes[core.dtype(x)].kind == "integer" and copy.to(x, "f32") or x
-end
 
 -- Variables in rows; a vector is one.
 local function variables(name, x)

@@ -1,5 +1,6 @@
 --- Reductions. `dims` is a dimension, a list of them, or nil for all; with `keepdim` they stay with size 1.
 local core = require "fp8.core"
+local as_float = require "fp8.ops.as_float"
 local autograd = require "fp8.autograd"
 
 local elementwise = require "fp8.ops.elementwise"
@@ -177,7 +178,7 @@ function reduce.norm(x, p, dimensions, keepdim)
   if type(p) ~= "number" or p < 0 and p ~= -math.huge or p ~= p then
     core.raise("norm: p must be a number from 0 on, or -math.huge, got " .. tostring(p))
   end
-  if core.dtypes[core.dtype(x)].kind == "integer" then x = core.to(x, {dtype = "f32"}) end
+  x = as_float(x)
   if p == math.huge then return reduce.max(elementwise.abs(x), dimensions, keepdim) end
   if p == -math.huge then return reduce.min(elementwise.abs(x), dimensions, keepdim) end
   if p == 1 then return reduce.sum(elementwise.abs(x), dimensions, keepdim) end

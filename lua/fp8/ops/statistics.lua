@@ -1,5 +1,6 @@
 --- Statistics and checks of whole tensors or dimensions, composed of other operations. `dims` and `keepdim` are as in
 -- reduce.lua.
+local as_float = require "fp8.ops.as_float"
 local autograd = require "fp8.autograd"
 local check_options = require "fp8.check_options"
 local core = require "fp8.core"
@@ -9,10 +10,6 @@ local reduce = require "fp8.ops.reduce"
 local needs_grad, record = autograd.needs_grad, autograd.record
 
 local statistics = {}
-
-local function as_float(x)
-  return core.dtypes[core.dtype(x)].kind == "integer" and core.to(x, {dtype = "f32"}) or x
-end
 
 -- Of x in f32: x - mean, and the gradient with the reduced dimensions back.
 local function differences(node, x, grad)

@@ -1,4 +1,5 @@
 --- Limits by PyTorch's other names.
+local check = require "fp8.ops.check"
 local choice = require "fp8.ops.elementwise.choice"
 local core = require "fp8.core"
 
@@ -29,8 +30,7 @@ local largest = {
 -- and the smallest number of the dtype, or those given. Integers stay as they are.
 --   fp8.tensor({0 / 0, 1, math.huge}):nan_to_num(0, 9) --> {0, 1, 9}
 function limits.nan_to_num(x, nan, posinf, neginf)
-  if not core.is_tensor(x) then core.raise("nan_to_num: argument 1: tensor expected, got " .. type(x)) end
-  local limit = largest[core.dtype(x)]
+  local limit = largest[core.dtype(check.tensor("nan_to_num", 1, x))]
   if not limit then return choice.masked_fill(x, core.isnan(x), 0) end
   local y = choice.masked_fill(x, core.isnan(x), nan == nil and 0 or nan)
   y = choice.masked_fill(y, core.eq(x, math.huge), posinf == nil and limit or posinf)

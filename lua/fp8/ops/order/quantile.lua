@@ -1,4 +1,5 @@
 --- Quantiles.
+local as_float = require "fp8.ops.as_float"
 local check = require "fp8.ops.check"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
@@ -87,7 +88,7 @@ function quantile.quantile(x, q, dimension, keepdim, interpolation)
   end
   if core.size(x, dimension) == 0 then raise "quantile: no elements" end
   local levels = checked_levels(x, q)
-  if core.dtypes[core.dtype(x)].kind == "integer" then x = core.to(x, {dtype = "f32"}) end
+  x = as_float(x)
   local y = in_float32(function(values) return quantiles(values, levels, dimension, interpolate) end, x)
   local is_list = core.is_tensor(q) and core.rank(q) == 1
   if not is_list then return keepdim and view.reshape(y, kept) or view.squeeze(y, dimension) end

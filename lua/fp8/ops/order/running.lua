@@ -1,5 +1,6 @@
 --- Running extremes and sums of exponentials, by doubling: each position takes in what is 1, 2, 4, … places before it;
 -- and differences, the other way.
+local as_float = require "fp8.ops.as_float"
 local check = require "fp8.ops.check"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
@@ -77,7 +78,7 @@ end
 --   fp8.tensor({1000, 1000}):logcumsumexp(1) --> {1000, 1000.6931472}
 function running.logcumsumexp(x, dimension)
   return along("logcumsumexp", x, dimension, function(rows, place)
-    if core.dtypes[core.dtype(rows)].kind == "integer" then rows = core.to(rows, {dtype = "f32"}) end
+    rows = as_float(rows)
     return in_float32(logarithms_of_sums, rows, place)
   end)
 end
