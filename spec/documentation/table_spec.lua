@@ -98,3 +98,13 @@ describe("The table in README.md", function()
     end
   end)
 end)
+
+describe("README.md", function()
+  it("names every recipe, and no other ones", function()
+    local listed = {}
+    local list = text:match "`fp8.recipes` has the published ones, with their sources: `([^`]*)`"
+    for name in list:gmatch "%S+" do listed[name] = true end
+    for name in pairs(fp8.recipes) do assert.is_true(listed[name], name) end
+    for name in pairs(listed) do assert.is_table(rawget(fp8.recipes, name), name) end
+  end)
+end)
