@@ -42,6 +42,9 @@ support.each_device(function(device)
   end)
 
   it("A layer makes an operand from the forward pass's values again after a change of their map", function()
+    -- Tuning may choose another algorithm for the third product of a shape, whose sums have other last bits.
+    fp8.set_deterministic(true)
+    finally(function() fp8.set_deterministic(false) end)
     local map = fp8.create_map(true, 4, 3, 8)
     local recipe = {
       input = "full", weight = {format = map, scale = "row"}, grad_output = "full",
