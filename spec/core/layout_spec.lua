@@ -6,6 +6,7 @@ local support = require "spec.support"
 local helpers = {
   ["src/cpu"] = {
     convert = "elements of any dtype to and from float32 and int64, which all kernels of the CPU compute in",
+    dnnl = "how products and convolutions call oneDNN",
     parallel = "loops on all cores: the GPU's are launches",
     stream = "walks through tensors of any strides: the GPU computes addresses",
     vectors = "what several kernels of the CPU do with runs of float32",

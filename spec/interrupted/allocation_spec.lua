@@ -52,6 +52,8 @@ describe("An allocation that fails", function()
       "assert(a:matmul(a):sum():item() == 300 * 300 * 75) end",
     ["a product of oneDNN"] = "local a = fp8.full({300, 300}, 0.5, {dtype = 'bf16'}) function work() " ..
       "assert(a:matmul(a):float():sum():item() == 300 * 300 * 75) end",
+    ["a convolution of oneDNN"] = "local a, w = fp8.full({4, 64, 20, 20}, 0.5), fp8.full({64, 64, 3, 3}, 0.5) " ..
+      "function work() assert(fp8.conv2d(a, w):sum():item() == 4 * 64 * 18 * 18 * 64 * 9 / 4) end",
     ["threads"] = "local a = fp8.full({300, 300}, 0.5) function work() assert((a + a):sum():item() == 90000) end",
   } do
     it("is an error in the first of " .. name, function()

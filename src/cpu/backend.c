@@ -75,6 +75,7 @@ static const Backend backend = {
     .fold = cpu_fold,
     .pool = cpu_pool,
     .pool_backward = cpu_pool_backward,
+    .convolve = cpu_convolve,
     .count_flags = cpu_count_flags,
     .nonzero = cpu_nonzero,
     .searchsorted = cpu_searchsorted,

@@ -79,6 +79,7 @@ bool cpu_unfold(Tensor *out, const Tensor *x, const Window *window);
 bool cpu_fold(Tensor *out, const Tensor *patches, const Window *window);
 bool cpu_pool(Tensor *out, Tensor *index, const Tensor *x, const PoolRule *rule);
 bool cpu_pool_backward(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
+bool cpu_convolve(const ConvolutionTensors *tensors, bool *done);
 /* order/select.c, order/search.c, order/count.c */
 bool cpu_count_flags(Tensor *count, const Tensor *flags);
 bool cpu_nonzero(Tensor *out, const Tensor *flags);

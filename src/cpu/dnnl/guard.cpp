@@ -1,5 +1,5 @@
 // oneDNN is C++ behind functions of C, and lets exceptions through, of memory that is not to be had in particular.
-#include "cpu/matmul/guard.h"
+#include "cpu/dnnl/guard.h"
 
 bool guard_call(void (*function)(void *), void *argument) {
   try {

@@ -1,6 +1,6 @@
 /* Calls into libraries that may throw. */
-#ifndef FP8_CPU_MATMUL_GUARD_H
-#define FP8_CPU_MATMUL_GUARD_H
+#ifndef FP8_CPU_DNNL_GUARD_H
+#define FP8_CPU_DNNL_GUARD_H
 
 #include <stdbool.h>
 
