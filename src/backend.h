@@ -189,8 +189,8 @@ typedef struct Backend {
   bool (*pool_backward)(Tensor *dx, const Tensor *dy, const Tensor *index, const PoolRule *rule);
   /* The result of a convolution from the other two tensors, without patches, where *done is true then; else it has to be
    * computed with them, as in a backend where this is NULL. Contiguous, none of the sizes 0; x and y have one dtype, f32,
-   * f16 or bf16, and so has the weight, or f32 where it is the result. Sums in float32, of 16 bits exact where they can
-   * be; float32 products use no TF32, but may be transformed (Winograd). */
+   * f16 or bf16, and so has the weight, or f32 where it is the result. Sums in float32, in one order, of 16 bits exact
+   * where they can be; float32 products use no TF32, but may be transformed (Winograd, FFT). */
   bool (*convolve)(const ConvolutionTensors *tensors, bool *done);
   /* count (one i64) = how many of the flags (u8, contiguous) are not 0. */
   bool (*count_flags)(Tensor *count, const Tensor *flags);

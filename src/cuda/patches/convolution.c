@@ -116,11 +116,23 @@ static bool are_small(const ConvolutionTensors *tensors) {
          tensor_count(tensors->y) <= INT32_MAX;
 }
 
+/* Gradients in float32 for which all of cuDNN's fast engines add in any order: those of images of few channels, and that of a
+ * weight of one element for each channel. */
+static bool suits_patches(const ConvolutionTensors *tensors) {
+  enum { FEW_CHANNELS = 4 };
+  const Tensor *x = tensors->x, *weight = tensors->weight;
+  bool is_gradient = tensors->result != CONVOLUTION_OUTPUT, has_groups = weight->size[1] != x->size[1];
+  if (x->dtype != DTYPE_F32 || !is_gradient || has_groups) return false;
+  bool is_pointwise =
+      weight->size[2] == 1 && weight->size[3] == 1 && tensors->window.y.stride == 1 && tensors->window.x.stride == 1;
+  return x->size[1] <= FEW_CHANNELS || (is_pointwise && tensors->result == CONVOLUTION_WEIGHT);
+}
+
 bool cuda_convolve(const ConvolutionTensors *tensors, bool *done) {
   const Cudnn *cudnn;
   *done = false;
   if (!cudnn_find(&cudnn)) return false;
-  if (!cudnn || !are_small(tensors)) return true;
+  if (!cudnn || !are_small(tensors) || suits_patches(tensors)) return true;
   CudaDevice *device = cuda_tensor_device(tensors->x);
   Convolutions *opened = device ? open_convolutions(device, cudnn) : NULL;
   if (!opened) return false;

@@ -130,27 +130,34 @@ static CudnnDescriptor describe_graph(Making *making, const ConvolutionTensors *
   return graph;
 }
 
-/* Whether such arithmetic keeps what backend.h promises: float32 products are no TF32, and sums are float32. Those of 16
- * bits are exact where they can be, which transforms don't keep. */
-static bool is_allowed_note(int note, bool is_float32) {
+/* Which of cuDNN's arithmetic keeps what backend.h promises. */
+typedef struct Permission {
+  bool is_float32;
+  bool fft, only_fft;
+} Permission;
+
+/* float32 products are no TF32, and sums are float32, in one order. Those of 16 bits are exact where they can be, which
+ * transforms don't keep. */
+static bool is_allowed_note(int note, const Permission *permission) {
   switch (note) {
   case CUDNN_NOTE_TENSOR_CORE:
-    return !is_float32;
+    return !permission->is_float32;
   case CUDNN_NOTE_DOWN_CONVERT_INPUTS:
   case CUDNN_NOTE_REDUCED_PRECISION_REDUCTION:
-  case CUDNN_NOTE_FFT:
   case CUDNN_NOTE_NONDETERMINISTIC:
     return false;
+  case CUDNN_NOTE_FFT:
+    return permission->fft;
   case CUDNN_NOTE_WINOGRAD:
   case CUDNN_NOTE_WINOGRAD_TILE_4:
   case CUDNN_NOTE_WINOGRAD_TILE_6:
   case CUDNN_NOTE_WINOGRAD_TILE_13:
-    return is_float32;
+    return permission->is_float32;
   }
   return true;
 }
 
-static bool is_allowed(const Cudnn *cudnn, CudnnDescriptor config, bool is_float32) {
+static bool is_allowed(const Cudnn *cudnn, CudnnDescriptor config, const Permission *permission) {
   CudnnDescriptor engine;
   int32_t notes[CUDNN_NOTE_COUNT];
   int64_t count = 0;
@@ -158,9 +165,26 @@ static bool is_allowed(const Cudnn *cudnn, CudnnDescriptor config, bool is_float
   bool allowed =
       cudnn->get_attribute(config, CUDNN_CONFIG_ENGINE, CUDNN_DESCRIPTOR, 1, &count, &engine) == CUDNN_SUCCESS &&
       cudnn->get_attribute(engine, CUDNN_ENGINE_NOTES, CUDNN_NOTE, CUDNN_NOTE_COUNT, &count, notes) == CUDNN_SUCCESS;
-  for (int64_t i = 0; allowed && i < count; i++) allowed = is_allowed_note(notes[i], is_float32);
+  bool is_fft = false;
+  for (int64_t i = 0; allowed && i < count; i++) {
+    allowed = is_allowed_note(notes[i], permission);
+    is_fft = is_fft || notes[i] == CUDNN_NOTE_FFT;
+  }
   cudnn->destroy_descriptor(engine);
-  return allowed;
+  return allowed && (is_fft || !permission->only_fft);
+}
+
+/* Where engines by Fourier transforms are taken. Elsewhere they are slow; and with groups, or where more is padded at the end
+ * than before, some give wrong results without saying that they don't support it (cuDNN 9.19). */
+static bool suits_fft(const ConvolutionProblem *problem) {
+  enum { FEWEST_CHANNELS = 16 };
+  bool suits = problem->dtype == DTYPE_F32 && problem->groups == 1 && problem->channels >= FEWEST_CHANNELS &&
+               problem->outputs >= FEWEST_CHANNELS;
+  for (int i = 0; i < 2; i++) {
+    suits = suits && problem->kernel[i] > 1 && problem->stride[i] == 1 && problem->dilation[i] == 1 &&
+            problem->before[i] == problem->after[i];
+  }
+  return suits;
 }
 
 /* Gives the engine the plan of a configuration; leaves it without one where that can't be computed. */
@@ -182,9 +206,10 @@ static void try_plan(Making *making, CudnnDescriptor config) {
 }
 
 /* Takes the first of what the heuristic proposes, likely fastest first, that is allowed and can be computed. */
-static void choose(Making *making, CudnnDescriptor graph, int32_t mode) {
+static void choose(Making *making, CudnnDescriptor graph, int32_t mode, bool only_fft) {
   const Cudnn *cudnn = making->cudnn;
   ConvolutionEngine *engine = making->engine;
+  const Permission permission = {engine->problem.dtype == DTYPE_F32, suits_fft(&engine->problem), only_fft};
   CudnnDescriptor heuristic, configs[CANDIDATES];
   int64_t created = 0, found = 0;
   if (cudnn->create_descriptor(CUDNN_ENGINE_HEURISTIC, &heuristic) != CUDNN_SUCCESS) return;
@@ -198,7 +223,7 @@ static void choose(Making *making, CudnnDescriptor graph, int32_t mode) {
                    CUDNN_SUCCESS;
   for (int64_t i = 0; i < created; i++) {
     bool first = asked && i < found && !engine->plan;
-    if (first && is_allowed(cudnn, configs[i], engine->problem.dtype == DTYPE_F32)) try_plan(making, configs[i]);
+    if (first && is_allowed(cudnn, configs[i], &permission)) try_plan(making, configs[i]);
     if (first && engine->plan) {
       engine->descriptors[engine->count++] = configs[i];
       engine->descriptors[engine->count++] = engine->plan;
@@ -207,6 +232,17 @@ static void choose(Making *making, CudnnDescriptor graph, int32_t mode) {
     }
   }
   cudnn->destroy_descriptor(heuristic);
+}
+
+/* Winograd's transforms err by 2e-5 in long sums, those of the weight's gradient, and their engine has no note of them:
+ * Fourier's are about as fast, and hardly err. */
+static void choose_among_lists(Making *making, CudnnDescriptor graph) {
+  static const int32_t modes[] = {CUDNN_MODE_A, CUDNN_MODE_FALLBACK};
+  const ConvolutionProblem *problem = &making->engine->problem;
+  bool prefers_fft = problem->result == CONVOLUTION_WEIGHT && suits_fft(problem);
+  for (int only_fft = prefers_fft; only_fft >= 0; only_fft--) {
+    for (int i = 0; i < 2 && !making->engine->plan; i++) choose(making, graph, modes[i], only_fft);
+  }
 }
 
 /* The status's category says that this convolution is none for cuDNN. */
@@ -219,8 +255,7 @@ ConvolutionEngine *convolution_engine_make(const ConvolutionRun *run, const Conv
   Making making = {.cudnn = run->cudnn, .handle = run->handle, .engine = engine};
   cuda_enter_device_call();
   CudnnDescriptor graph = describe_graph(&making, run->tensors);
-  if (making.status == CUDNN_SUCCESS) choose(&making, graph, CUDNN_MODE_A);
-  if (making.status == CUDNN_SUCCESS && !engine->plan) choose(&making, graph, CUDNN_MODE_FALLBACK);
+  if (making.status == CUDNN_SUCCESS) choose_among_lists(&making, graph);
   cuda_leave_device_call();
   if (making.status != CUDNN_SUCCESS && !is_refusal(making.status)) {
     cudnn_check(run->cudnn, making.status, "a cuDNN operation");
