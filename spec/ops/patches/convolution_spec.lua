@@ -1,5 +1,5 @@
--- Convolutions by libraries and as products of patches: on the CPU by oneDNN; on GPUs, by cuDNN and without it, the CPU's
--- results, in graphs too, and what FP8_CUDNN says.
+-- Convolutions by libraries and as products of patches: on the CPU by oneDNN; on GPUs, by cuDNN and without it, the
+-- CPU's results, in graphs too, and what FP8_CUDNN says.
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
@@ -10,8 +10,8 @@ local function results(device, environment)
   return output
 end
 
--- Shapes of x and of the weight, and groups, stride, padding, dilation: with channels in full blocks and not, one channel
--- in each group, images of three channels, and some chunks of images.
+-- Shapes of x and of the weight, and groups, stride, padding, dilation: with channels in full blocks and not, one
+-- channel in each group, images of three channels, and some chunks of images.
 local shapes = {
   {{2, 16, 12, 9}, {32, 16, 3, 3}, 1, 1, 1, 1},
   {{3, 20, 9, 9}, {30, 20, 3, 3}, 1, 2, 1, 1},
