@@ -110,5 +110,34 @@ support.each_device(function(device)
       check(fp8.randint(0, 256, {2, 64, 96}, on):narrow(3, 3, 64))
       check(fp8.randint(0, 256, {2, 64, 100}, on):narrow(3, 1, 64))
     end)
+
+    it("made many at once are those made one by one, whatever they share", function()
+      local core = require "fp8.core"
+      local function tensors(dtype, count)
+        local whole, list = fp8.zeros(count * 128, {dtype = dtype, device = device}), {}
+        for i = 1, count do list[i] = whole:narrow(1, 128 * i - 127, 99 + i % 3) end
+        return list, whole
+      end
+      for _, dtype in ipairs {"f32", "bf16"} do
+        local places, whole = tensors(dtype, 70)
+        local copies, expected = {}, fp8.zeros(70 * 128, {dtype = dtype})
+        for i, place in ipairs(places) do
+          local source = fp8.full(place.shape, i, {dtype = dtype, device = device})
+          copies[2 * i - 1], copies[2 * i] = place, source
+          expected:narrow(1, 128 * i - 127, place.shape[1]):fill_(i)
+        end
+        core.commit({}, 0, copies)
+        support.equal(whole, expected)
+      end
+      local x, y = fp8.zeros(4, {device = device}), fp8.ones(4, {device = device})
+      local half = x:narrow(1, 1, 2)
+      core.commit({}, 0, {x, y, half, fp8.full({2}, 5, {device = device})}) -- one is part of another
+      assert.same({5, 5, 1, 1}, x:totable())
+      local three = fp8.full({4}, 3, {dtype = "bf16", device = device})
+      core.commit({}, 0, {x, fp8.full({1}, 2, {device = device}), y, three})
+      assert.same({{2, 2, 2, 2}, {3, 3, 3, 3}}, {x:totable(), y:totable()})
+      core.commit({}, 0, {x, y, y, x}) -- one after the other
+      assert.same({{3, 3, 3, 3}, {3, 3, 3, 3}}, {x:totable(), y:totable()})
+    end)
   end)
 end)

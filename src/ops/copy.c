@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "core/formats/element.h"
-#include "ops/support/support.h"
+#include "ops/optim/apart.h"
 
 /* Copies the bytes of one contiguous tensor to another of the same dtype and count on another device. */
 static bool transfer(Tensor *out, const Tensor *x) {
@@ -97,6 +97,47 @@ bool op_copy_in_place(Tensor *x, const Tensor *source) {
   return copied;
 }
 
+/* Whether copies may be made at once: of contiguous tensors of one dtype on one device, none in the memory of another.
+ * `extent` has room for two of each. */
+static bool go_together(Tensor *const *copies, const Tensor *ready, int count, Extent *extent) {
+  const Tensor *first = copies[0];
+  for (int i = 0; i < count; i++) {
+    const Tensor *x = copies[2 * i], *source = &ready[i];
+    if (x->dtype != first->dtype || source->dtype != first->dtype || !tensor_same_shape(x, source) ||
+        !tensor_is_contiguous(x) || !tensor_is_contiguous(source) ||
+        !device_equal(tensor_device(x), tensor_device(first)) ||
+        !device_equal(tensor_device(source), tensor_device(first))) {
+      return false;
+    }
+    extent[2 * i] = extent_of(x, true);
+    extent[2 * i + 1] = extent_of(source, false);
+  }
+  return are_apart(extent, 2 * count);
+}
+
+/* In as few launches as the backend needs, where it can. */
+static bool finish_copies(Tensor *const *copies, const Tensor *ready, int count) {
+  const Backend *backend = count > 1 ? backend_for(copies[0]) : NULL;
+  bool done = true;
+  if (backend && backend->copy_parts) {
+    Extent *extent = host_allocate(2 * (size_t)count * sizeof *extent);
+    Tensor *parts = host_allocate(2 * (size_t)count * sizeof *parts);
+    bool together = extent && parts && go_together(copies, ready, count, extent);
+    done = extent && parts;
+    for (int i = 0; i < count && together; i++) {
+      parts[i] = *copies[2 * i];
+      parts[count + i] = ready[i];
+    }
+    if (together) done = backend->copy_parts(parts, parts + count, count);
+    for (int i = 0; i < count && together && done; i++) tensor_changed(copies[2 * i]);
+    free(extent);
+    free(parts);
+    if (together || !done) return done;
+  }
+  for (int i = 0; i < count && done; i++) done = finish_copy(copies[2 * i], &ready[i]);
+  return done;
+}
+
 bool op_change_all(Tensor *const *copies, int copy_count, Tensor *const *sums, int sum_count) {
   int count = copy_count + sum_count;
   Tensor *ready = host_allocate_zeroed((size_t)count, sizeof *ready);
@@ -106,7 +147,7 @@ bool op_change_all(Tensor *const *copies, int copy_count, Tensor *const *sums, i
     Tensor *const *pair = i < copy_count ? &copies[2 * i] : &sums[2 * (i - copy_count)];
     done = prepare_copy(&ready[i], pair[0], pair[1]);
   }
-  for (int i = 0; i < copy_count && done; i++) done = finish_copy(copies[2 * i], &ready[i]);
+  done = done && finish_copies(copies, ready, copy_count);
   for (int i = 0; i < sum_count && done; i++) {
     done = op_binary_in_place(BINARY_ADD, sums[2 * i], (Operand){.tensor = &ready[copy_count + i]});
   }

@@ -15,16 +15,18 @@ static int compare_begins(const void *a, const void *b) {
   return (first->begin > second->begin) - (first->begin < second->begin);
 }
 
-bool check_apart(Extent *extent, int count) {
+bool are_apart(Extent *extent, int count) {
   const char *end = NULL, *written_end = NULL;
   qsort(extent, (size_t)count, sizeof *extent, compare_begins);
   for (int i = 0; i < count; i++) {
     if (extent[i].begin == extent[i].end) continue;
-    if (extent[i].begin < written_end || (extent[i].written && extent[i].begin < end)) {
-      return error_set("two of its tensors share memory");
-    }
+    if (extent[i].begin < written_end || (extent[i].written && extent[i].begin < end)) return false;
     if (extent[i].end > end) end = extent[i].end;
     if (extent[i].written && extent[i].end > written_end) written_end = extent[i].end;
   }
   return true;
+}
+
+bool check_apart(Extent *extent, int count) {
+  return are_apart(extent, count) || error_set("two of its tensors share memory");
 }

@@ -13,7 +13,9 @@ typedef struct Extent {
 /* Of a tensor without memory, an empty one. */
 Extent extent_of(const Tensor *tensor, bool written);
 
-/* Fails if two extents have bytes in common of which one is written. Sorts them. */
+/* Whether no two extents have bytes in common of which one is written. Sorts them. */
+bool are_apart(Extent *extent, int count);
+/* Fails where they have. */
 bool check_apart(Extent *extent, int count);
 
 #endif
