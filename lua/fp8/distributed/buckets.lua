@@ -69,20 +69,19 @@ function buckets.make(parameters, order, bytes, dtype)
   return list, places
 end
 
--- Copies the gradients that a bucket has got into its buffer in one launch: as one step of SGD, from 0, with the
--- learning rate -1.
+-- Copies the gradients that a bucket has got into its buffer, all at once; those that it has not got are 0.
 local function fill(bucket, places)
-  core.fill_(bucket.buffer, 0)
-  local list, count = {}, 0
+  local copies = {}
   for _, position in ipairs(bucket.parts) do
     local place = places[position]
     if place.pending then
-      list[count + 1], list[count + 2] = place.view, place.pending
-      for i = 3, 7 do list[count + i] = false end
-      count, place.pending = count + 7, nil
+      copies[#copies + 1], copies[#copies + 2] = place.view, place.pending
+      place.pending = nil
+    elseif not place.alone then
+      core.fill_(place.view, 0)
     end
   end
-  if count > 0 then core.update({{rule = "sgd", settings = {lr = -1}, list = list}}, {}, 0) end
+  core.commit({}, 0, copies)
 end
 
 -- What travels for a bucket.
