@@ -28,7 +28,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 15 };
+enum { BACKEND_VERSION = 16 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */
@@ -283,10 +283,10 @@ typedef struct Backend {
   /* --- optimizer steps --- */
   /* Arithmetic in float32, a parameter rounded once. No two tensors of an update share memory. */
   bool (*update)(const Update *update);
-  /* norm (one f32 element) = the root of the sum of squares over a list of contiguous f32, f16 and bf16 tensors, which
-   * are then scaled by min(1, largest / (norm + 1e-6)), NaN if the norm is; squares add up in float32 or better, never
-   * in one long chain. */
-  bool (*clip_norm)(Tensor *norm, Tensor *const *list, int count, float largest);
+  /* norm (one f32 element) = the root of the sum of squares over the first `measured` of a list of contiguous f32, f16 and
+   * bf16 tensors; those from number `scaled` on are then scaled by min(1, largest / (norm + 1e-6)), NaN if the norm is.
+   * Squares add up in float32 or better, never in one long chain. */
+  bool (*clip_norm)(Tensor *norm, Tensor *const *list, int measured, int scaled, int count, float largest);
   /* Writes up to FIELDS_MOST words of 32 bits to a contiguous f32 tensor of as many elements, without waiting. */
   bool (*store_words)(Tensor *out, const uint32_t *words);
 } Backend;

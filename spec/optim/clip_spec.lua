@@ -129,6 +129,20 @@ support.each_device(function(device)
       end
     end)
 
+    it("of some gradients may scale others, which is how ranks clip what each has a part of", function()
+      local clip = require("fp8.core").clip_grad_norm
+      local measured, scaled = fp8.tensor({3, 4}, on), fp8.tensor({10, 20, 30}, on)
+      assert.equal(5, clip({measured, scaled, scaled:clone()}, 1, 1):item())
+      assert.same({3, 4}, measured:totable())
+      support.close(scaled, fp8.tensor {2, 4, 6}, 1e-6)
+      assert.equal(5, clip({measured, scaled}, 6, 1):item())
+      support.close(scaled, fp8.tensor {2, 4, 6}, 1e-6)
+      fails("a number from 0 to 2", clip, {measured, scaled}, 1, 3)
+      fails("at least one gradient", clip, {measured, scaled}, 1, 0)
+      clip({fp8.tensor({0 / 0}, on), scaled}, 1, 1)
+      assert.is_true(scaled:isnan():all():item() ~= 0)
+    end)
+
     it("makes a derivative that is still to be taken notice the scaling", function()
       local x = parameter(fp8.tensor({3, 4}, on))
       local w = fp8.ones(2, {device = device, requires_grad = true})

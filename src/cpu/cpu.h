@@ -111,7 +111,7 @@ bool cpu_compare(Tensor *row, const Tensor *x, const Tensor *values, const Tenso
 
 /* optim/ */
 bool cpu_update(const Update *update);
-bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
+bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int measured, int scaled, int count, float largest);
 bool cpu_store_words(Tensor *out, const uint32_t *words);
 
 #endif

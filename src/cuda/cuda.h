@@ -276,7 +276,7 @@ bool cuda_compare_quantized(Tensor *row, const Tensor *x, const Quantizer *quant
 
 /* optim.c */
 bool cuda_update(const Update *update);
-bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest);
+bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int measured, int scaled, int count, float largest);
 bool cuda_store_words(Tensor *out, const uint32_t *words);
 
 #endif

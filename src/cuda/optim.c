@@ -120,23 +120,23 @@ static void take_tensors(TensorList *taken, Tensor *const *list, int count, int 
   }
 }
 
-bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) {
+bool cuda_clip_norm(Tensor *norm, Tensor *const *list, int measured, int scaled, int count, float largest) {
   CudaDevice *device = cuda_tensor_device(norm);
   if (!device) return false;
   int64_t tiles = 0;
-  for (int i = 0; i < count; i++) tiles += divide_up(tensor_count(list[i]), LIST_TILE);
+  for (int i = 0; i < measured; i++) tiles += divide_up(tensor_count(list[i]), LIST_TILE);
   Tensor scratch = {0};
   if (!cuda_scratch(&scratch, device, (tiles + 1) * (int64_t)sizeof(double))) return false;
   double *partials = tensor_data(&scratch), *end = partials, *exact = partials + tiles;
   TensorList taken;
   bool done = true;
-  for (int next = 0; done && next < count; end += taken.tiles) {
-    take_tensors(&taken, list, count, &next);
+  for (int next = 0; done && next < measured; end += taken.tiles) {
+    take_tensors(&taken, list, measured, &next);
     done = cuda_launched(device, launch_squares(device->launch, &taken, end), "norm kernel");
   }
   done = done &&
          cuda_launched(device, launch_norm(device->launch, partials, tiles, exact, tensor_data(norm)), "norm kernel");
-  for (int next = 0; done && next < count && !isinf(largest);) {
+  for (int next = scaled; done && next < count && !isinf(largest);) {
     take_tensors(&taken, list, count, &next);
     done = cuda_launched(device, launch_clip(device->launch, &taken, exact, largest), "norm kernel");
   }

@@ -128,13 +128,16 @@ static int lfp8_store_step(lua_State *L) {
   return finish(L, op_store_step(live, &step), 0);
 }
 
-/* clip_grad_norm(list of tensors, largest) -> their 2-norm, an f32 tensor without dimensions */
+/* clip_grad_norm(list of tensors, largest [, measured]) -> their 2-norm, an f32 tensor without dimensions; or that of the
+ * first `measured`, by which only the others are scaled */
 static int lfp8_clip_grad_norm(lua_State *L) {
   check_table(L, 1);
   double largest = check_double(L, 2);
   int count = (int)list_length(L, 1, 1);
+  int64_t measured = lua_isnoneornil(L, 3) ? count : check_whole(L, 3);
+  if (measured < 0 || measured > count) argument_error(L, 3, "a number from 0 to %d expected", count);
   Tensor **list = check_tensor_list(L, 1, count, false);
-  return finish(L, op_clip_norm(new_tensor(L), list, count, largest), 1);
+  return finish(L, op_clip_norm(new_tensor(L), list, (int)measured, count, largest), 1);
 }
 
 const luaL_Reg optim_functions[] = {

@@ -449,8 +449,9 @@ typedef struct UpdateBatch {
  * missing, none. A stochastic one draws its random words, unless its step is live. */
 bool op_update(const UpdateBatch *batches, int count);
 /* Scales tensors of f32, f16 and bf16, of one device, so that the 2-norm over all of them is at most about `largest`
- * (backend.h, clip_norm); norm is that before. */
-bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest);
+ * (backend.h, clip_norm); norm is that before. Where `measured` is less than `count`, the norm is that of so many tensors,
+ * and only the others are scaled by it. */
+bool op_clip_norm(Tensor *norm, Tensor *const *list, int measured, int count, double largest);
 /* A live step: fails unless it is one; and writes it. */
 bool op_check_live(const Tensor *live);
 bool op_store_step(Tensor *live, const UpdateStep *step);

@@ -36,16 +36,16 @@ static void scale_chunks(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int count, float largest) {
+bool cpu_clip_norm(Tensor *norm, Tensor *const *list, int measured, int scaled, int count, float largest) {
   double total = 0;
-  for (int i = 0; i < count; i++) {
+  for (int i = 0; i < measured; i++) {
     Gradient job = gradient_of(list[i]);
     total += sum_chunks(job.count, square_chunk, &job);
   }
   *(float *)tensor_data(norm) = (float)sqrt(total);
   ClipFactors factors = clip_factors(sqrt(total), largest);
   if (isinf(largest) || factors.second >= 1.0f) return true;
-  for (int i = 0; i < count; i++) {
+  for (int i = scaled; i < count; i++) {
     Gradient job = gradient_of(list[i]);
     job.factors = factors;
     parallel_chunks(job.count, 1, scale_chunks, &job);

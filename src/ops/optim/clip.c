@@ -22,23 +22,25 @@ static bool check_scalable(Tensor *const *list, int count) {
 }
 
 /* `contiguous` has room for a view or a copy of each, and `ready` for a pointer to it. */
-static bool clip(Tensor *norm, Tensor *const *list, int count, double largest, Tensor *contiguous, Tensor **ready) {
+static bool clip(Tensor *norm, Tensor *const *list, int measured, int count, double largest, Tensor *contiguous,
+                 Tensor **ready) {
   for (int i = 0; i < count; i++) {
     if (!op_contiguous(&contiguous[i], list[i])) return false;
     ready[i] = &contiguous[i];
   }
   const Backend *backend = backend_for(norm);
-  if (!backend->clip_norm(norm, ready, count, (float)largest)) return false;
+  int scaled = measured < count ? measured : 0; /* the first that is */
+  if (!backend->clip_norm(norm, ready, measured, scaled, count, (float)largest)) return false;
   bool done = true;
-  for (int i = 0; i < count; i++) {
+  for (int i = scaled; i < count; i++) {
     if (contiguous[i].storage != list[i]->storage) done = backend->copy(list[i], &contiguous[i], true) && done;
     tensor_changed(list[i]);
   }
   return done;
 }
 
-bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest) {
-  if (count == 0) return error_set("a list of at least one gradient is needed");
+bool op_clip_norm(Tensor *norm, Tensor *const *list, int measured, int count, double largest) {
+  if (measured == 0) return error_set("a list of at least one gradient is needed");
   if (!(largest >= 0)) return error_set("the largest norm must be a number of at least 0, got %g", largest);
   Tensor created = {0};
   if (!check_scalable(list, count) || !tensor_create(&created, DTYPE_F32, tensor_device(list[0]), 0, NULL)) {
@@ -46,7 +48,7 @@ bool op_clip_norm(Tensor *norm, Tensor *const *list, int count, double largest) 
   }
   Tensor *contiguous = host_allocate_zeroed((size_t)count, sizeof *contiguous);
   Tensor **ready = contiguous ? host_allocate_zeroed((size_t)count, sizeof *ready) : NULL;
-  bool done = ready && clip(&created, list, count, largest, contiguous, ready);
+  bool done = ready && clip(&created, list, measured, count, largest, contiguous, ready);
   for (int i = 0; contiguous && i < count; i++) tensor_release(&contiguous[i]);
   free(ready);
   free(contiguous);
