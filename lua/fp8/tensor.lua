@@ -72,7 +72,7 @@ local properties = {
   dtype = core.dtype,
   device = core.device,
   shape = core.shape,
-  grad = autograd.grad,
+  grad = autograd.whole_grad,
   requires_grad = core.requires_grad,
   is_leaf = autograd.is_leaf,
 }

@@ -24,6 +24,7 @@ typedef struct Channel {
   /* On CPU tensors, as in the table; NULL in a channel that has none. */
   bool (*all_reduce)(Tensor *x, Reduction reduction);
   bool (*broadcast)(Tensor *x, int source);
+  /* x may be this rank's part of out, and out that of x. */
   bool (*all_gather)(Tensor *out, const Tensor *x);
   bool (*reduce_scatter)(Tensor *out, const Tensor *x, Reduction reduction);
   bool (*send_tensor)(const Tensor *x, int rank);
@@ -52,6 +53,8 @@ void wait_end(void);
 /* --- for channels and devices (group.c) --- */
 
 const Group *group_now(void);
+/* A borrowed view of this rank's part of the elements of a contiguous tensor. */
+Tensor group_part(const Tensor *x);
 /* When a call that begins now has to be over. */
 double group_deadline(void);
 /* error_set, and no call succeeds from now on. */
@@ -64,10 +67,11 @@ bool group_share(void *data, size_t bytes);
 /* --- GPUs (nccl.c) --- */
 
 bool nccl_all_reduce(Tensor *x, Reduction reduction);
-bool nccl_average(Tensor *const *list, int count);
+bool nccl_average(Tensor *const *list, int whole, int count);
 bool nccl_join(const Tensor *x);
 bool nccl_broadcast(Tensor *x, int source);
 bool nccl_broadcast_each(Tensor *const *list, const int *sources, int count);
+bool nccl_gather_parts(Tensor *const *list, int count);
 bool nccl_all_gather(Tensor *out, const Tensor *x);
 bool nccl_reduce_scatter(Tensor *out, const Tensor *x, Reduction reduction);
 bool nccl_send(const Tensor *x, int rank);

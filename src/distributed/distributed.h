@@ -12,7 +12,7 @@
 #include "core/tensor.h"
 
 /* Counts up with every change of the table. */
-enum { DISTRIBUTED_VERSION = 3 };
+enum { DISTRIBUTED_VERSION = 4 };
 
 typedef enum Reduction {
   REDUCTION_SUM,
@@ -39,14 +39,18 @@ typedef struct Distributed {
   /* The same of two ranks. */
   bool (*agree_with)(int rank, const char *call);
   bool (*all_reduce)(Tensor *x, Reduction reduction);
-  /* Each tensor of a list, all on one device, becomes its mean. On a GPU they travel as one, and nothing that is enqueued
+  /* Each of the first `whole` tensors of a list, all on one device, becomes its mean; of the others, which can be cut in as
+   * many equal parts as there are ranks, this rank's part does. On a GPU they travel as one, and nothing that is enqueued
    * later waits for them, until `join`. */
-  bool (*average)(Tensor *const *list, int count);
+  bool (*average)(Tensor *const *list, int whole, int count);
   /* What is enqueued from now on waits for what goes on beside it on the device of x. */
   bool (*join)(const Tensor *x);
   bool (*broadcast)(Tensor *x, int source);
   /* Of several tensors on one device, each from a rank of its own; on a GPU they travel as one. */
   bool (*broadcast_each)(Tensor *const *list, const int *sources, int count);
+  /* Of several tensors on one device, the part that each rank has (average) becomes that of all. On a GPU they travel as
+   * one. */
+  bool (*gather_parts)(Tensor *const *list, int count);
   /* out: x of each rank one after the other. */
   bool (*all_gather)(Tensor *out, const Tensor *x);
   /* x: for each rank as many elements as out has. */

@@ -28,6 +28,15 @@ static char failure[VERDICT_MAX]; /* "" as long as there was none */
 
 const Group *group_now(void) { return &group; }
 
+Tensor group_part(const Tensor *x) {
+  Tensor part = *x;
+  part.rank = 1;
+  part.size[0] = tensor_count(x) / group.size;
+  part.stride[0] = 1;
+  part.offset += group.rank * part.size[0];
+  return part;
+}
+
 double group_deadline(void) { return clock_seconds() + timeout_seconds; }
 
 bool group_fail(const char *format, ...) {
@@ -272,12 +281,25 @@ static bool are_here(Tensor *const *list, int count) {
   return true;
 }
 
-static bool average(Tensor *const *list, int count) {
-  if (!are_here(list, count)) return false;
+static bool have_parts(Tensor *const *list, int count) {
+  for (int i = 0; i < count; i++) {
+    if (tensor_count(list[i]) % group.size != 0) {
+      return error_set("a tensor of %lld elements has no %d equal parts", (long long)tensor_count(list[i]), group.size);
+    }
+  }
+  return true;
+}
+
+static bool average(Tensor *const *list, int whole, int count) {
+  if (!are_here(list, count) || !have_parts(list + whole, count - whole)) return false;
   for (int i = 0; i < count; i++) tensor_changing(list[i]);
-  if (count > 0 && !on_cpu(list[0])) return nccl_average(list, count);
+  if (count > 0 && !on_cpu(list[0])) return nccl_average(list, whole, count);
   bool done = true;
-  for (int i = 0; i < count && done; i++) done = channel->all_reduce(list[i], REDUCTION_MEAN);
+  for (int i = 0; i < count && done; i++) {
+    Tensor part = group_part(list[i]);
+    done = i < whole ? channel->all_reduce(list[i], REDUCTION_MEAN)
+                     : channel->reduce_scatter(&part, list[i], REDUCTION_MEAN);
+  }
   return done;
 }
 
@@ -300,6 +322,18 @@ static bool broadcast_each(Tensor *const *list, const int *sources, int count) {
   if (count > 0 && !on_cpu(list[0])) return nccl_broadcast_each(list, sources, count);
   bool done = true;
   for (int i = 0; i < count && done; i++) done = channel->broadcast(list[i], sources[i]);
+  return done;
+}
+
+static bool gather_parts(Tensor *const *list, int count) {
+  if (!are_here(list, count) || !have_parts(list, count)) return false;
+  for (int i = 0; i < count; i++) tensor_changing(list[i]);
+  if (count > 0 && !on_cpu(list[0])) return nccl_gather_parts(list, count);
+  bool done = true;
+  for (int i = 0; i < count && done; i++) {
+    Tensor part = group_part(list[i]);
+    done = channel->all_gather(list[i], &part);
+  }
   return done;
 }
 
@@ -336,6 +370,7 @@ FP8_API const Distributed *fp8_distributed_open(void) {
       .join = join,
       .broadcast = broadcast,
       .broadcast_each = broadcast_each,
+      .gather_parts = gather_parts,
       .all_gather = all_gather,
       .reduce_scatter = reduce_scatter,
       .send = send_to,

@@ -230,7 +230,17 @@ static bool mpi_reduce_scatter(Tensor *out, const Tensor *x, Reduction reduction
   int64_t total = tensor_count(x), count = tensor_count(out);
   if (!count_fits(x)) return false;
   if (total == 0) return true;
-  if (!is_16_bit(x->dtype)) return reduce(tensor_data(out), tensor_data(x), count, true, x->dtype, reduction, out, x);
+  if (!is_16_bit(x->dtype) && out->storage != x->storage) {
+    return reduce(tensor_data(out), tensor_data(x), count, true, x->dtype, reduction, out, x);
+  }
+  if (!is_16_bit(x->dtype)) { /* MPI writes to no part of what it reads */
+    Tensor apart;
+    if (!tensor_create_like(&apart, out, x->dtype)) return false;
+    bool done = reduce(tensor_data(&apart), tensor_data(x), count, true, x->dtype, reduction, &apart, x);
+    if (done) memcpy(tensor_data(out), tensor_data(&apart), (size_t)count * dtype_size(x->dtype));
+    tensor_release(&apart);
+    return done;
+  }
   float *wide = host_allocate((size_t)(total + count) * sizeof *wide);
   if (!wide) return false;
   widen(wide, x);
@@ -252,7 +262,10 @@ static bool mpi_all_gather(Tensor *out, const Tensor *x) {
   int count = (int)tensor_count(x);
   MPI_Datatype type = bytes_type(x->dtype);
   MPI_Request request;
-  int code = MPI_Iallgather(tensor_data(x), count, type, tensor_data(out), count, type, everyone, &request);
+  const void *own = tensor_data(x),
+             *in_place = (char *)tensor_data(out) + group_now()->rank * count * dtype_size(x->dtype);
+  int code = MPI_Iallgather(own == in_place ? MPI_IN_PLACE : own, count, type, tensor_data(out), count, type, everyone,
+                            &request);
   return finish_transfer(code, &request, "MPI_Iallgather", out, x);
 }
 

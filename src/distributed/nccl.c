@@ -11,7 +11,11 @@ bool nccl_all_reduce(Tensor *x, Reduction reduction) {
   (void)x, (void)reduction;
   return refuse();
 }
-bool nccl_average(Tensor *const *list, int count) {
+bool nccl_average(Tensor *const *list, int whole, int count) {
+  (void)list, (void)whole, (void)count;
+  return refuse();
+}
+bool nccl_gather_parts(Tensor *const *list, int count) {
   (void)list, (void)count;
   return refuse();
 }
@@ -226,14 +230,24 @@ bool nccl_all_reduce(Tensor *x, Reduction reduction) {
   return stream && reduce_on(stream, x, reduction);
 }
 
-bool nccl_average(Tensor *const *list, int count) {
+/* Of this rank's part of x only. */
+static bool reduce_part_on(cudaStream_t stream, Tensor *x, Reduction reduction) {
+  Tensor part = group_part(x);
+  return check(nccl.reduce_scatter(tensor_data(x), tensor_data(&part), (size_t)tensor_count(&part), sum_type(x->dtype),
+                                   operation_of(reduction), communicator, stream),
+               "ncclReduceScatter");
+}
+
+bool nccl_average(Tensor *const *list, int whole, int count) {
   for (int i = 0; i < count; i++) {
     if (!stream_for(list[i])) return false;
   }
   cudaStream_t stream = cuda.fork(communicator_device);
   if (!stream || !check(nccl.group_start(), "ncclGroupStart")) return false;
   bool done = true;
-  for (int i = 0; i < count && done; i++) done = reduce_on(stream, list[i], REDUCTION_MEAN);
+  for (int i = 0; i < count && done; i++) {
+    done = i < whole ? reduce_on(stream, list[i], REDUCTION_MEAN) : reduce_part_on(stream, list[i], REDUCTION_MEAN);
+  }
   return check(nccl.group_end(), "ncclGroupEnd") && done;
 }
 
@@ -262,11 +276,30 @@ bool nccl_broadcast_each(Tensor *const *list, const int *sources, int count) {
   return check(nccl.group_end(), "ncclGroupEnd") && done;
 }
 
+static bool gather_on(cudaStream_t stream, Tensor *out, const Tensor *x) {
+  return check(nccl.all_gather(tensor_data(x), tensor_data(out), (size_t)tensor_count(x), bytes_type(x->dtype),
+                               communicator, stream),
+               "ncclAllGather");
+}
+
+bool nccl_gather_parts(Tensor *const *list, int count) {
+  cudaStream_t stream = NULL;
+  for (int i = 0; i < count; i++) {
+    stream = stream_for(list[i]);
+    if (!stream) return false;
+  }
+  if (!check(nccl.group_start(), "ncclGroupStart")) return false;
+  bool done = true;
+  for (int i = 0; i < count && done; i++) {
+    Tensor part = group_part(list[i]);
+    done = gather_on(stream, list[i], &part);
+  }
+  return check(nccl.group_end(), "ncclGroupEnd") && done;
+}
+
 bool nccl_all_gather(Tensor *out, const Tensor *x) {
   cudaStream_t stream = stream_for(x);
-  return stream && check(nccl.all_gather(tensor_data(x), tensor_data(out), (size_t)tensor_count(x),
-                                         bytes_type(x->dtype), communicator, stream),
-                         "ncclAllGather");
+  return stream && gather_on(stream, out, x);
 }
 
 bool nccl_reduce_scatter(Tensor *out, const Tensor *x, Reduction reduction) {

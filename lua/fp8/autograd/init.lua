@@ -155,10 +155,22 @@ function autograd.accumulate(arrived, replaces)
   for i = 2, sums and #sums or 0, 2 do free(sums[i]) end
 end
 
+--- A set of gradients that are right in one part only, which is all that this process needs (distributed/reducer.lua).
+autograd.partial = setmetatable({}, {__mode = "k"})
+
 --- The gradient that backward has added up in a tensor, or nil.
 function autograd.grad(tensor)
   local node = node_of(tensor)
   return node and node.grad or nil
+end
+
+--- The same for scripts, whom a part would mislead.
+function autograd.whole_grad(tensor)
+  local grad = autograd.grad(tensor)
+  if grad and autograd.partial[grad] then
+    raise("grad: each rank has a part of this gradient only, as the optimizer shares its states out (shard = true)")
+  end
+  return grad
 end
 
 --- Sets or, with nil, drops the gradient of a tensor that requires one; `grad` must fit it.

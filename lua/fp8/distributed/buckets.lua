@@ -32,9 +32,11 @@ end
 -- @param parameters list
 -- @param order      list of positions in it
 -- @param dtype      of the buffers, or nil for that of the parameters
+-- @param cut        by position, whether each rank needs its part of the mean only
 -- @return the list of buckets, and by position of a parameter {bucket =, alone = whether it is not in the buffer,
---   view = its part of the buffer, in its shape, or what travels alone in a backward pass}
-function buckets.make(parameters, order, bytes, dtype)
+--   cut = whether it travels so, alone, view = its part of the buffer, in its shape, or what travels alone in a
+--   backward pass}
+function buckets.make(parameters, order, bytes, dtype, cut)
   local list, places, open = {}, {}, {}
   for _, position in ipairs(order) do
     local parameter = parameters[position]
@@ -47,7 +49,10 @@ function buckets.make(parameters, order, bytes, dtype)
       list[#list + 1] = bucket
     end
     bucket.parts[#bucket.parts + 1] = position
-    places[position] = {bucket = bucket, alone = travels_alone(parameter, own, bytes * large)}
+    local is_cut = cut[position] and travels_alone(parameter, own, 0)
+    places[position] = {
+      bucket = bucket, cut = is_cut, alone = is_cut or travels_alone(parameter, own, bytes * large),
+    }
     if not places[position].alone then
       places[position].start = bucket.buffered + 1
       bucket.buffered = bucket.buffered + count
@@ -84,29 +89,36 @@ local function fill(bucket, places)
   core.commit({}, 0, copies)
 end
 
--- What travels for a bucket.
+-- What travels for a bucket, and how much of it as a whole: what each rank needs a part of comes last.
 local function tensors_of(bucket, places)
-  local list = {bucket.buffer}
+  local list, cut = {bucket.buffer}, {}
   for _, position in ipairs(bucket.parts) do
-    if places[position].alone then list[#list + 1] = places[position].view end
+    local place = places[position]
+    if place.cut then
+      cut[#cut + 1] = place.view
+    elseif place.alone then
+      list[#list + 1] = place.view
+    end
   end
-  return list
+  local whole = #list
+  for i, view in ipairs(cut) do list[whole + i] = view end
+  return list, whole
 end
 
 --- Has the tensors of a bucket become means over all ranks, beside what is computed meanwhile.
 function buckets.send(name, number, count, bucket, places, members)
-  local call = ("the gradients of a backward pass, part %d of %d: %d elements in %s"):format(number, count,
-    bucket.count, bucket.dtype)
+  if bucket.at_once then fill(bucket, places) end
+  local list, whole = tensors_of(bucket, places)
+  local call = ("the gradients of a backward pass, part %d of %d: %d elements in %s, %d of %d tensors shared out")
+    :format(number, count, bucket.count, bucket.dtype, #list - whole, #list)
   local same, reason = core.distributed_agree(call)
   if not same then group.fail(name, reason) end
-  if bucket.at_once then fill(bucket, places) end
-  local list = tensors_of(bucket, places)
   if not members.reduces and bucket.device == "cpu" then
     bucket.moved = core.to(bucket.buffer, {device = group.device()})
-    list = {bucket.moved}
+    list, whole = {bucket.moved}, 1
   end
   bucket.sent = list -- whose memory nothing else must get before it has travelled, also after an error
-  local done, failure = core.distributed_average(list)
+  local done, failure = core.distributed_average(list, whole)
   if not done then group.fail(name, failure) end
 end
 

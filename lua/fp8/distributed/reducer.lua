@@ -3,12 +3,16 @@
 -- A bucket travels once its gradients are complete and those before it have been sent, while others are still
 -- computed. After the first pass buckets follow the order in which gradients came. What travels becomes .grad, unless
 -- it has another dtype. Nothing but names and shapes decides what is sent, which is thus the same on all ranks.
+--
+-- Of a leaf with a field `cut` each rank needs a part of the mean only (shard.lua): its .grad has the mean there, and
+-- the rank's own numbers elsewhere (autograd.partial).
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local awaited = require "fp8.autograd.awaited"
 local buckets = require "fp8.distributed.buckets"
 local collectives = require "fp8.distributed.collectives"
 local group = require "fp8.distributed.group"
+local parts = require "fp8.distributed.parts"
 local random = require "fp8.distributed.random"
 
 local Reducer = {}
@@ -33,13 +37,22 @@ function Reducer.new(parameters, options, after)
     local leaf = autograd.edge(parameter)
     self.leaves[i], self.position[leaf], order[i] = leaf, i, #parameters + 1 - i
   end
-  if not self.alone then self:arrange(order) end
+  self.order = order
   awaited.register(self.leaves, self)
   return self
 end
 
-function Reducer:arrange(order)
-  self.buckets, self.places = buckets.make(self.parameters, order, self.options.bucket, self.options.gradient_dtype)
+-- Makes the buckets, if they are not there yet or others are needed.
+local function arrange(self)
+  local cut, same = {}, self.buckets ~= nil
+  for position, leaf in ipairs(self.leaves) do
+    cut[position] = leaf.cut == true
+    same = same and cut[position] == self.cut[position]
+  end
+  if same then return end
+  self.buckets, self.places = buckets.make(self.parameters, self.order, self.options.bucket,
+    self.options.gradient_dtype, cut)
+  self.cut = cut
 end
 
 -- Whether .grad is what earlier passes have averaged in this place, and nobody else's.
@@ -48,9 +61,12 @@ local function holds(place, leaf) return leaf.grad and averaged[leaf.grad] == pl
 function Reducer:begin()
   if self.alone then return end
   self.came, self.next, self.is_here, self.missing = {}, 1, {}, {}
+  for _, bucket in ipairs(self.buckets or {}) do
+    if bucket.sent then buckets.wait(name, bucket) end -- of a pass that an error has ended
+  end
+  arrange(self)
   for i, bucket in ipairs(self.buckets) do
     self.missing[i], bucket.number = #bucket.parts, i
-    if bucket.sent then buckets.wait(name, bucket) end -- of a pass that an error has ended
     bucket.at_once = bucket.buffer ~= nil and self.syncing
   end
   for position, leaf in ipairs(self.leaves) do
@@ -83,7 +99,7 @@ local function put(place, leaf, grad)
   else
     place.view = grad
   end
-  if holds(place, leaf) or leaf.unsynced and leaf.grad then core.add_(place.view, leaf.grad) end
+  if leaf.grad and (leaf.unsynced or not place.cut and holds(place, leaf)) then core.add_(place.view, leaf.grad) end
 end
 
 function Reducer:ready(leaf, grad)
@@ -124,7 +140,8 @@ end
 local function used_anywhere(self)
   local used, hash = {}, {}
   for position, leaf in ipairs(self.leaves) do
-    local kept = leaf.grad and (leaf.unsynced or holds(self.places[position], leaf))
+    local place = self.places[position]
+    local kept = leaf.grad and (leaf.unsynced or not place.cut and holds(place, leaf))
     used[position] = (self.is_here[position] or kept) and 1 or 0
     if used[position] == 0 then hash[#hash + 1] = position end
   end
@@ -145,8 +162,7 @@ local function follow_order(self)
     if not seen[position] then order[#order + 1] = position end
   end
   local shared = collectives.broadcast_(core.tensor(order, {dtype = "i32", device = "cpu"}), 0)
-  self:arrange(core.totable(shared))
-  self.ordered = true
+  self.order, self.buckets, self.ordered = core.totable(shared), nil, true
 end
 
 -- The mean gradient of a parameter: what has travelled, or a tensor of its own where that has another dtype.
@@ -155,6 +171,12 @@ local function mean_of(place, leaf)
   local mean = place.view
   if place.alone then place.view = nil else mean = core.share(mean) end
   averaged[mean] = place
+  if place.cut then
+    autograd.partial[mean] = true
+    if leaf.grad and not leaf.unsynced then -- which is the same on all ranks, in what each needs of it
+      core.add_(parts.own(mean), parts.own(leaf.grad))
+    end
+  end
   return mean
 end
 
@@ -162,9 +184,11 @@ end
 local function take(self, arrived, used)
   local replaces, taken = {}, {}
   local function replace(leaf, position)
-    replaces[leaf] = leaf.unsynced or holds(self.places[position], leaf) or nil
+    local place = self.places[position]
+    replaces[leaf] = leaf.unsynced or place.cut or holds(place, leaf) or nil
+    local mean = mean_of(place, leaf)
     leaf.unsynced = false
-    return mean_of(self.places[position], leaf)
+    return mean
   end
   for i = 1, #arrived, 2 do
     local position = self.position[arrived[i]]
@@ -185,10 +209,19 @@ local function take(self, arrived, used)
   return replaces
 end
 
+-- Fails where a gradient of this rank alone would be added to what it has of a mean.
+local function check_whole(leaf)
+  if leaf.grad and autograd.partial[leaf.grad] then
+    core.raise(name .. ": with an optimizer that shares its states out (shard = true), gradients that ranks have " ..
+      "averaged can't be added to in no_sync: drop them first, by zero_grad")
+  end
+end
+
 function Reducer:finish(arrived)
   random.finish()
   if self.alone then return arrived end
   if not self.syncing then
+    for position in pairs(self.is_here) do check_whole(self.leaves[position]) end
     for position in pairs(self.is_here) do self.leaves[position].unsynced = true end
     return arrived
   end

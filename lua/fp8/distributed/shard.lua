@@ -1,22 +1,28 @@
---- Which rank keeps what of an optimizer: each parameter's moments and master are on one rank, which updates it and
--- sends it to the others (the first stage of ZeRO: Rajbhandari et al., 2020, here by whole parameters).
+--- Which rank keeps what of an optimizer (the first two stages of ZeRO: Rajbhandari et al., 2020).
+--
+-- Where each element is updated by itself, a rank keeps moments and masters of its part (parts.lua) of every parameter
+-- that can be cut, gets the mean gradient of that part only (reducer.lua) and updates it, and then all parts are
+-- gathered. Of those that can't be cut, small ones are everybody's, and large ones are one rank's, which sends them to
+-- the others. So are all where an update takes whole matrices, and where weights travel as codes.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
 local codes = require "fp8.distributed.codes"
 local collectives = require "fp8.distributed.collectives"
 local group = require "fp8.distributed.group"
+local parts = require "fp8.distributed.parts"
 
 local Shard = {}
 Shard.__index = Shard
 
 local name = "step"
 local large = 2 ^ 14 -- bytes of a parameter that needs no company
+local small = 2 ^ 12 -- elements below which all keep one, if any are cut
 local most_bytes = 2 ^ 28 -- that travel at once
 
--- By position, the rank that keeps it: the largest parameters first, each to the rank that has the least.
-local function owners_of(parameters, size)
-  local order, loads, owners = {}, {}, {}
-  for i = 1, #parameters do order[i] = i end
+-- By position, the rank that keeps it, of those in a list: the largest parameters first, each to the rank that has the
+-- least.
+local function owners_of(parameters, order, size)
+  local loads, owners = {}, {}
   table.sort(order, function(a, b)
     local first, second = core.numel(parameters[a]), core.numel(parameters[b])
     if first ~= second then return first > second end
@@ -69,18 +75,42 @@ local function parcels_of(messages)
 end
 
 --- The shards of a list of parameters.
--- @param optimizer its name, for errors
--- @param form "codes" if weights travel as codes where they can (codes.lua), true if they never do
-function Shard.new(optimizer, parameters, form)
+-- @param optimizer  its name, for errors
+-- @param form       "codes" if weights travel as codes where they can (codes.lua), true if they never do
+-- @param unit       elements that have to be kept together; nil where those of a whole parameter have to be
+function Shard.new(optimizer, parameters, form, unit)
   local members = group.of(optimizer)
+  local own, owned = {}, {}
+  if form == "codes" then unit = nil end
+  for position, parameter in ipairs(parameters) do
+    local is_small = unit and core.numel(parameter) < small
+    if unit and not is_small and parts.has(parameter, unit) then
+      own[position] = parts.own(parameter)
+    elseif not is_small then
+      owned[#owned + 1] = position
+    end
+  end
   return setmetatable({
-    rank = members.rank, size = members.size, owners = owners_of(parameters, members.size), parameters = parameters,
+    rank = members.rank, size = members.size, parameters = parameters, own = own, -- by position, if it is cut
+    owners = owners_of(parameters, owned, members.size), -- by position, if it is one rank's
     in_codes = form == "codes",
   }, Shard)
 end
 
---- Whether this rank keeps what belongs to a parameter, by its position.
-function Shard:has(position) return self.owners[position] == self.rank end
+--- Whether a rank keeps its part of a parameter, by its position.
+function Shard:cuts(position) return self.own[position] ~= nil end
+
+--- What this rank updates of a parameter: the whole, a flat part, or nil.
+function Shard:kept_of(position)
+  local owner = self.owners[position]
+  if owner and owner ~= self.rank then return nil end
+  return self.own[position] or self.parameters[position]
+end
+
+--- What belongs to that of a tensor that belongs to the whole.
+function Shard:part_of(position, tensor)
+  return self.own[position] and parts.own(core.contiguous(tensor)) or tensor
+end
 
 local function flat(tensor) return core.view(tensor, {core.numel(tensor)}) end
 
@@ -140,25 +170,49 @@ local function transfer(self, parcel)
   end
 end
 
--- Entries of all parameters, and of those that travel as codes.
+-- Entries of all parameters that are one rank's, and of those that travel as codes.
 local function list_entries(self, in_codes)
   local list, coded = {}, {}
   for position, parameter in ipairs(self.parameters) do
-    local operand = in_codes and codes.operand_of(parameter) or nil
-    local entry = {
-      parameter = parameter, owner = self.owners[position], operand = operand,
-      dtype = operand and codes.dtype_of(operand) or core.dtype(parameter),
-    }
-    list[position] = entry
-    if operand then coded[#coded + 1] = entry end
+    local owner = self.owners[position]
+    local operand = owner and in_codes and codes.operand_of(parameter) or nil
+    if owner then
+      list[#list + 1] = {
+        parameter = parameter, owner = owner, operand = operand,
+        dtype = operand and codes.dtype_of(operand) or core.dtype(parameter),
+      }
+    end
+    if operand then coded[#coded + 1] = list[#list] end
   end
   return list, coded
 end
 
-local function exchange(self, in_codes)
+-- Has the parts of parameters that are cut become those of all.
+local function gather_parts(self)
+  local lists, by_device = {}, {}
+  for position, parameter in ipairs(self.parameters) do
+    if self.own[position] then
+      local device = core.device(parameter)
+      if not by_device[device] then
+        by_device[device] = {}
+        lists[#lists + 1] = by_device[device]
+      end
+      table.insert(by_device[device], parameter)
+    end
+  end
+  for _, list in ipairs(lists) do parts.gather(list) end
+end
+
+-- All ranks get what is one rank's.
+local function exchange_owned(self, in_codes)
   local list, coded = list_entries(self, in_codes)
   if #coded > 0 then codes.quantize(coded, self.rank) end
   for _, parcel in ipairs(parcels_of(messages_of(list))) do transfer(self, parcel) end
+end
+
+local function exchange(self, in_codes)
+  gather_parts(self)
+  exchange_owned(self, in_codes)
 end
 
 --- All ranks get the parameters as their owners have them, or as their codes do.
@@ -171,24 +225,51 @@ function Shard:gather_weights()
   if self.size > 1 and self.in_codes then autograd.no_grad(exchange, self, false) end
 end
 
+-- Names of an entry's tensors that are not the same for all parameters, in an order.
+local function keys_of(entry)
+  local keys = {}
+  for key, value in pairs(entry) do
+    if core.is_tensor(value) and not key:find "_map$" then keys[#keys + 1] = key end
+  end
+  table.sort(keys)
+  return keys
+end
+
+local function receive(entry, owner)
+  for _, key in ipairs(keys_of(entry)) do collectives.broadcast_(entry[key], owner) end
+  local steps = core.tensor({entry.steps}, {dtype = "i64", device = "cpu"})
+  entry.steps = core.item(collectives.broadcast_(steps, owner))
+end
+
+-- `whole` becomes what ranks have in parts.
+local function join(whole, part)
+  for _, key in ipairs(keys_of(part)) do
+    whole[key] = core.view(collectives.all_gather(part[key]), core.shape(whole[key]))
+  end
+  whole.steps = part.steps
+end
+
 --- The whole of what is kept: a list of tables of tensors, one a parameter, as owners have them.
 -- @param entries of this rank
 -- @param fresh   fresh(position) makes such a table of a parameter
 function Shard:gather(entries, fresh)
   local whole = {}
   for position, entry in ipairs(entries) do
-    local owner = self.owners[position]
-    whole[position] = owner == self.rank and entry or fresh(position)
-    local keys = {}
-    for key, value in pairs(whole[position]) do
-      if core.is_tensor(value) and not key:find "_map$" then keys[#keys + 1] = key end
-    end
-    table.sort(keys)
-    for _, key in ipairs(keys) do collectives.broadcast_(whole[position][key], owner) end
-    local steps = core.tensor({whole[position].steps}, {dtype = "i64", device = "cpu"})
-    whole[position].steps = core.item(collectives.broadcast_(steps, owner))
+    local owner, is_cut = self.owners[position], self:cuts(position)
+    local is_here = not is_cut and (owner or self.rank) == self.rank
+    whole[position] = is_here and entry or fresh(position)
+    if is_cut then join(whole[position], entry) end
+    if owner then receive(whole[position], owner) end
   end
   return whole
+end
+
+--- The shape that a tensor of an entry has in the whole.
+function Shard:whole_shape(position, key, tensor)
+  local shape = core.shape(tensor)
+  if not self:cuts(position) or key:find "_map$" then return shape end
+  if key:find "_scale$" then return {shape[1] * self.size} end
+  return core.shape(self.parameters[position])
 end
 
 return Shard

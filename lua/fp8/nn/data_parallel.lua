@@ -85,7 +85,8 @@ end
 -- a rank counts as 0 there; one that gets none anywhere has none. Histories of delayed scaling become the maxima over
 -- ranks, and other tensors that forward changes (BatchNorm's running means) those of rank 0. From forward to the end of
 -- backward, in training, random numbers are each rank's own, and the same everywhere else.
--- A gradient may be in memory that the next backward pass writes into: clone what has to stay.
+-- A gradient may be in memory that the next backward pass writes into: clone what has to stay. An optimizer made with
+-- shard = true has each rank get its part of the means only (fp8.optim.AdamW), which is faster.
 -- @param model   a module, where it stays: DataParallel after model:to
 -- @param options {bucket = bytes of gradients that travel at once: fewer, such as 25 · 2^20, where the way between GPUs
 --   is slow, so that more of it goes on beside the backward pass, gradient_dtype = what they are averaged in, if not

@@ -43,13 +43,18 @@ local function moments() return {"first_moment", "second_moment"} end
 -- step. A second moment above 0 stays above 0. A NaN or an infinity in a block makes all of its moments NaN, and with
 -- the next step its parameters.
 --
--- `shard = true`, which is no field either, of several processes (fp8.distributed): what is kept for a parameter is on
--- one rank, which updates it and sends it to the others; all have the same gradients (fp8.nn.DataParallel) and take the
--- same steps. state_dict, and with it fp8.checkpoint.save, is then called by all ranks and gives the whole. With
--- shard = "codes", the weights of a DataParallel model's layers whose recipe scales them as one tensor are sent as
--- codes, half of the bytes of bf16. A layer computes the same from them (of float32 weights in a hardware format, but
--- for a rounding of the scale), while a weight that another rank keeps has the values of its codes until all call
--- optimizer:gather_weights(), as state_dict does.
+-- `shard = true`, which is no field either, of several processes that train one model (fp8.nn.DataParallel): what is
+-- kept for parameters is shared out among ranks. Each rank gets the mean gradient of its part of a parameter only,
+-- updates the part, and gets the other parts from the other ranks: as many bytes travel as for the means of whole
+-- gradients, and clipping and updating take a share of their time. Such a gradient is for clip_grad_norm and step only;
+-- reading .grad is an error. Parts are equal, and whole multiples of 64 elements, or 2048 where moments are in 8 bits:
+-- a parameter that has no such parts is one rank's, and one of less than 4096 elements all ranks'. state_dict, and with
+-- it fp8.checkpoint.save, is then called by all ranks and gives the whole, which any number of ranks can load.
+--
+-- With shard = "codes", a whole parameter is one rank's, gradients are whole on all, and the weights of the model's
+-- layers whose recipe scales them as one tensor are sent as codes, half of the bytes of bf16. A layer computes the
+-- same from them (of float32 weights in a hardware format, but for a rounding of the scale), while a weight that
+-- another rank keeps has the values of its codes until all call optimizer:gather_weights(), as state_dict does.
 --
 -- Methods: step, zero_grad, gather_weights, state_dict, load_state_dict. Fields: parameters, groups.
 --   local x = fp8.ones(1, {requires_grad = true})

@@ -6,21 +6,21 @@ local graph = require "fp8.graph"
 local replaced = require "fp8.replaced"
 
 --- @param optimizer its method `settings_at(batch, step)` gives the settings of the moment
--- @param batch      what is updated: {rule =, device =, list =, states =, …}: list as core.update takes it, states a
---   list of tables with a count `steps`
+-- @param batch      what is updated: {rule =, device =, list =, parameters =, states =, …}: list as core.update takes
+--   it, parameters those that it has, or parts of which it has, states a list of tables with a count `steps`
 -- @param device     of the graph
 -- @return the tensor that the update reads
 return function(optimizer, batch, device)
   if batch.device ~= device then
     core.raise(("step: a parameter is on %s, and the graph is captured on %s"):format(batch.device, device))
   end
-  local live, list, states, settings = core.new_live_step(device), batch.list, batch.states, nil
+  local live, parameters, states, settings = core.new_live_step(device), batch.parameters, batch.states, nil
   local words = core.update_words(batch) -- that a stochastic step draws
   graph.on_replay {
     prepare = function()
       local steps = states[1].steps
       for i = 1, #states do
-        if replaced[list[7 * i - 6]] then
+        if replaced[parameters[i]] then
           core.raise("graph: a parameter was replaced when its module was converted or moved since the graph was " ..
             "captured: make an optimizer of the module as it is, and capture it again")
         end

@@ -12,6 +12,7 @@ local moments = {}
 local fields = {format = true, second_format = true, blocksize = true, smallest = true}
 
 local default_blocksize, least_block, longest_block = 256, 64, 2048
+moments.longest_block = longest_block
 
 -- Smaller parameters, biases and norms say, keep f32 moments: bitsandbytes' limit.
 local default_smallest = 4096
@@ -97,12 +98,14 @@ function moments.option(option, source)
 end
 
 --- Begins the moments of a parameter: entry[name], and of one in 8 bits entry[name_scale] and entry[name_map].
--- @param formats as moments.read returns them
-function moments.begin(entry, parameter, names, formats)
+-- @param parameter or the part of it that is kept here
+-- @param count     of the whole parameter's elements
+-- @param formats   as moments.read returns them
+function moments.begin(entry, parameter, count, names, formats)
   local shape, on_device = core.shape(parameter), {dtype = "f32", device = core.device(parameter)}
   for i, name in ipairs(names) do
     local zeros = core.zeros(shape, on_device)
-    if formats and core.numel(parameter) >= formats.smallest then
+    if formats and count >= formats.smallest then
       entry[name], entry[name .. "_scale"] = core.quantize(zeros, formats[i].quantizer, "codes scale")
       entry[name .. "_map"] = formats[i].map
       core.free(zeros)

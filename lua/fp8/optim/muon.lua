@@ -79,7 +79,8 @@ local lasting = {"momentum", "nesterov", "ns_steps", "adjust_lr_fn"} -- in a gra
 local function batch_of(source, derive)
   local made = source.settings
   local batch = {
-    rule = "sgd", group = source.group, steps = source.steps, device = source.device, states = source.states, list = {},
+    rule = "sgd", group = source.group, steps = source.steps, device = source.device, states = source.states,
+    parameters = source.parameters, list = {},
   }
   function batch.derive(settings)
     for _, name in ipairs(lasting) do
@@ -158,4 +159,6 @@ end
 --   layer(fp8.ones(1, 4)):sum():backward()
 --   optimizer:step()
 --   optimizer.state[1].momentum_buffer.shape --> {3, 4}
-return Optimizer.class("Muon", rule, defaults, moments, {check_group = check_group, expand = expand})
+return Optimizer.class("Muon", rule, defaults, moments, {
+  check_group = check_group, expand = expand, takes_whole = true,
+})

@@ -15,7 +15,7 @@ local raise = core.raise
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
-local optional = {check_group = true, expand = true, shard = true} -- of a class, or an object
+local optional = {check_group = true, expand = true, takes_whole = true, shard = true} -- of a class, or an object
 
 -- A misspelt setting is an error, read or written: optimizer.weight_deacy = 0 would change nothing.
 local function check_field(class, key)
@@ -93,11 +93,12 @@ function Optimizer:settings_at(batch, step)
   return batch.derive and batch.derive(settings) or settings
 end
 
--- What is kept for a parameter: tensors by name, and the number of its steps. The tensors only if `here`.
-local function new_entry(parameter, group, master_weights, here)
+-- What is kept for a parameter, or for a part of it, of which the whole has `count` elements: tensors by name, and the
+-- number of its steps. The tensors only if there is a parameter.
+local function new_entry(parameter, count, group, master_weights)
   local entry = {steps = 0}
-  if not here then return entry end
-  moments.begin(entry, parameter, group.moments, group.formats)
+  if not parameter then return entry end
+  moments.begin(entry, parameter, count, group.moments, group.formats)
   if master_weights and core.dtype(parameter) ~= "f32" then entry.master = core.to(parameter, {dtype = "f32"}) end
   return entry
 end
@@ -108,7 +109,8 @@ function Optimizer:fresh_entry(position)
   for i = 2, #self.groups do
     if self.groups[i].first <= position then group = self.groups[i] end
   end
-  return new_entry(self.parameters[position], group, resolved(self, group).master_weights, true)
+  local parameter = self.parameters[position]
+  return new_entry(parameter, core.numel(parameter), group, resolved(self, group).master_weights)
 end
 
 -- What a group needs beside its settings: its rule, names of moments, their formats (false for f32), and its first
@@ -125,6 +127,9 @@ local function complete(self, group, label, shared, first)
   group.formats, group.state = moments.read(label, own, group.moments), nil
 end
 
+-- Elements of which a part of a parameter has whole multiples, for kernels.
+local aligned = 64
+
 -- Random numbers that ranks draw for parameters of their own would not be those of the others any more.
 local function new_shard(self, form)
   if form ~= true and form ~= "codes" then
@@ -135,7 +140,11 @@ local function new_shard(self, form)
       raise(self.name .. ': option shard does not go together with rounding = "stochastic"')
     end
   end
-  return later "fp8.distributed.shard".new(self.name, self.parameters, form)
+  local unit = aligned
+  for _, group in ipairs(self.groups) do
+    if group.formats then unit = moments.longest_block end
+  end
+  return later "fp8.distributed.shard".new(self.name, self.parameters, form, not self.takes_whole and unit or nil)
 end
 
 --- A class of optimizers.
@@ -146,7 +155,7 @@ end
 -- @param names    names(settings): names of the first and the second moment, as far as they are kept
 -- @param more     nil, or {check_group = function(label, group, state) that raises an error if a group can't have its
 --   rule, settings or this option `state`, expand = function(batches) that returns what core.update is to get in place
---   of these}
+--   of these, takes_whole = true where the update of an element is not by its own gradient alone}
 function Optimizer.class(name, rule, defaults, names, more)
   defaults.master_weights, defaults.rounding = false, "nearest"
   local class = {name = name, rule = rule, defaults = defaults, moments = names}
@@ -190,16 +199,25 @@ function Optimizer.class(name, rule, defaults, names, more)
     for _, group in ipairs(self.groups) do
       for _, parameter in ipairs(group.parameters) do self.parameters[#self.parameters + 1] = parameter end
     end
-    if settings and settings.shard then rawset(self, "shard", new_shard(self, settings.shard)) end
     local shared, count = moments.option(settings and settings.state, source), 0
     for i, group in ipairs(self.groups) do
       local label = #self.groups > 1 and ("%s: group %d"):format(name, i) or name
       complete(self, group, label, shared, count + 1)
+      count = count + #group.parameters
+    end
+    if settings and settings.shard then rawset(self, "shard", new_shard(self, settings.shard)) end
+    count = 0
+    for _, group in ipairs(self.groups) do
       local own = resolved(self, group)
       for _, parameter in ipairs(group.parameters) do
         count = count + 1
-        self.state[count] = new_entry(parameter, group, own.master_weights, not self.shard or self.shard:has(count))
+        local kept = parameter
+        if self.shard then kept = self.shard:kept_of(count) end
+        self.state[count] = new_entry(kept, core.numel(parameter), group, own.master_weights)
       end
+    end
+    for i, parameter in ipairs(self.parameters) do -- of gradients from now on
+      autograd.edge(parameter).cut = self.shard and self.shard:cuts(i)
     end
     return self
   end
@@ -210,12 +228,26 @@ local function batch_for(batches, first, group, steps, device)
   for i = #batches, first, -1 do
     if batches[i].steps == steps and batches[i].device == device then return batches[i] end
   end
-  local batch = {rule = group.rule, group = group, steps = steps, device = device, list = {}, states = {}}
+  local batch = {rule = group.rule, group = group, steps = steps, device = device, list = {}, states = {},
+    parameters = {}}
   if group.formats then
     batch.first_format, batch.second_format = group.formats[1].quantizer, group.formats[2].quantizer
   end
   batches[#batches + 1] = batch
   return batch
+end
+
+-- What is updated here of a parameter, and by what of its gradient; nil if nothing is.
+local function kept_of(self, position, grad)
+  if self.shard then
+    local kept = self.shard:kept_of(position)
+    return kept, grad and kept and self.shard:part_of(position, grad)
+  end
+  if grad and autograd.partial[grad] then
+    raise(("%s: the gradient of parameter %d is shared out among ranks, for an optimizer with the option shard"):format(
+      self.name, position))
+  end
+  return self.parameters[position], grad
 end
 
 -- Parameters with gradients that one update can take: of one group, with equally many steps, on one device.
@@ -225,18 +257,20 @@ local function collect_batches(self)
     local first, names, scales = #batches + 1, group.moments, group.scales
     for i, parameter in ipairs(group.parameters) do
       parameters.check_current(self.name, group.first + i - 1, parameter)
-      local grad = autograd.grad(parameter)
+      local position, grad = group.first + i - 1, autograd.grad(parameter)
       found = found or grad ~= nil
-      if grad and (not self.shard or self.shard:has(group.first + i - 1)) then
-        local entry = self.state[group.first + i - 1]
+      local kept, own = kept_of(self, position, grad)
+      if grad and kept then
+        local entry = self.state[position]
         local batch = batch_for(batches, first, group, entry.steps, core.device(parameter))
         local list = batch.list
         local count = #list
-        list[count + 1], list[count + 2] = parameter, grad
+        list[count + 1], list[count + 2] = kept, own
         list[count + 3], list[count + 4] = entry[names[1]] or false, entry[names[2]] or false
         list[count + 5] = entry.master or false
         list[count + 6], list[count + 7] = entry[scales[1]] or false, entry[scales[2]] or false
         batch.states[#batch.states + 1] = entry
+        batch.parameters[#batch.states] = parameter
       end
     end
   end

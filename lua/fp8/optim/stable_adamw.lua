@@ -23,4 +23,4 @@ local function moments() return {"first_moment", "second_moment"} end
 --   x:sum():backward()
 --   optimizer:step()
 --   x --> {0.5}
-return Optimizer.class("StableAdamW", "stable_adamw", defaults, moments)
+return Optimizer.class("StableAdamW", "stable_adamw", defaults, moments, {takes_whole = true})

@@ -61,16 +61,20 @@ local function read_settings(self, text)
   return list
 end
 
--- All tensors that are kept: their names, and they in the same order. (Lists and no function that is called for each:
--- nn/module.lua says why.)
-local function list_tensors(entries)
-  local names, tensors = {}, {}
+-- All tensors that are kept: their names, and in the same order they and the shapes that they have as a whole. (Lists
+-- and no function that is called for each: nn/module.lua says why.)
+local function list_tensors(entries, shard)
+  local names, tensors, whole = {}, {}, {}
   for i, entry in ipairs(entries) do
     for key, value in pairs(entry) do
-      if core.is_tensor(value) then names[#names + 1], tensors[#tensors + 1] = ("%d.%s"):format(i, key), value end
+      if core.is_tensor(value) then
+        local count = #names + 1
+        names[count], tensors[count] = ("%d.%s"):format(i, key), value
+        whole[count] = shard and shard:whole_shape(i, key, value) or core.shape(value)
+      end
     end
   end
-  return names, tensors
+  return names, tensors, whole
 end
 
 local function text_tensor(text)
@@ -160,18 +164,23 @@ end
 -- Whether a name is one of what another rank keeps.
 local function is_elsewhere(self, name)
   local position = self.shard and tonumber(tostring(name):match "^(%d+)%.")
-  return position and self.shard.owners[position] and not self.shard:has(position)
+  return position and self.shard.owners[position] and not self.shard:kept_of(position)
+end
+
+-- What is kept here of a tensor that is the whole.
+local function part_of(self, name, tensor)
+  return self.shard and self.shard:part_of(tonumber(name:match "^%d+"), tensor) or tensor
 end
 
 local function load(self, dict)
   if type(dict) ~= "table" then raise("load_state_dict: a table is needed, got " .. type(dict)) end
   local known = {steps = true, settings = true}
   local steps = read_steps(self, dict)
-  local names, tensors = list_tensors(self.state)
+  local names, tensors, whole = list_tensors(self.state, self.shard)
   check_formats(self, dict)
   for i, name in ipairs(names) do
     known[name] = true
-    check_tensor(dict, name, core.shape(tensors[i]), core.dtype(tensors[i]))
+    check_tensor(dict, name, whole[i], core.dtype(tensors[i]))
     if is_map(name) then check_map(dict, name, tensors[i]) end
   end
   for name in pairs(dict) do
@@ -181,7 +190,7 @@ local function load(self, dict)
   end
   local settings = read_settings(self, read_text(check_tensor(dict, "settings", nil, "u8")))
   for i, name in ipairs(names) do
-    if not is_map(name) then changes.copy(tensors[i], dict[name]) end
+    if not is_map(name) then changes.copy(tensors[i], part_of(self, name, dict[name])) end
   end
   for i, entry in ipairs(self.state) do changes.set(entry, "steps", steps[i]) end
   for key in pairs(self.defaults) do

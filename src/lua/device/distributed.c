@@ -95,12 +95,23 @@ static Tensor **check_contiguous_list(lua_State *L, int *count) {
   return list;
 }
 
-/* distributed_average(list of tensors on one device): each becomes its mean, beside the work that follows */
+/* distributed_average(list of tensors on one device, whole): each of the first `whole` becomes its mean, and this rank's
+ * part of each of the others, beside the work that follows */
 static int lfp8_distributed_average(lua_State *L) {
+  const Distributed *table = check_library(L);
+  int64_t whole = check_whole(L, 2);
+  int count;
+  Tensor **list = check_contiguous_list(L, &count);
+  if (whole < 0 || whole > count) argument_error(L, 2, "a number from 0 to %d expected", count);
+  return answer(L, table->average(list, (int)whole, count));
+}
+
+/* distributed_gather_parts(list of tensors on one device): the part that each rank has becomes that of all */
+static int lfp8_distributed_gather_parts(lua_State *L) {
   const Distributed *table = check_library(L);
   int count;
   Tensor **list = check_contiguous_list(L, &count);
-  return answer(L, table->average(list, count));
+  return answer(L, table->gather_parts(list, count));
 }
 
 /* distributed_broadcast_each(list of tensors on one device, list of the ranks that they come from) */
@@ -153,6 +164,7 @@ const luaL_Reg distributed_functions[] = {
     {"distributed_agree", lfp8_distributed_agree},
     {"distributed_all_reduce", lfp8_distributed_all_reduce},
     {"distributed_average", lfp8_distributed_average},
+    {"distributed_gather_parts", lfp8_distributed_gather_parts},
     {"distributed_join", lfp8_distributed_join},
     {"distributed_broadcast", lfp8_distributed_broadcast},
     {"distributed_broadcast_each", lfp8_distributed_broadcast_each},
