@@ -49,10 +49,13 @@ local function join_histories(histories)
   local flat, start = {}, 1
   for i, history in ipairs(histories) do flat[i] = core.view(history, {core.numel(history)}) end
   local all = later "fp8.distributed".all_reduce_(core.cat(flat, 1), "max")
-  for _, history in ipairs(histories) do
-    core.copy_(history, core.narrow(all, 1, start, core.numel(history)))
+  local copies = {}
+  for i, history in ipairs(histories) do
+    local part = core.narrow(all, 1, start, core.numel(history))
+    copies[2 * i - 1], copies[2 * i] = flat[i], part
     start = start + core.numel(history)
   end
+  core.commit({}, 0, copies)
 end
 
 -- What forward passes change without gradients, such as the running means of BatchNorm, is rank 0's.
