@@ -49,11 +49,11 @@ local function together(launcher, count, command)
   return "sh -c " .. quoted(table.concat(lines, "\n"))
 end
 
---- Runs a script, on the CPU where there are fewer GPUs than ranks; returns its output, errors included, and its exit
--- status.
+--- Starts a script, on the CPU where there are fewer GPUs than ranks. Returns a function that waits for its end and
+-- returns its output, errors included, and its exit status.
 -- @param options {launcher = as above, or "port" for one without a file, count = of ranks, beside = of
 --   ranks that it is compared with, and shares the device with, environment = {NAME = text}}
-function ranks.run(script, options)
+function ranks.start(script, options)
   local words = {
     "OMP_NUM_THREADS=1", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
     "OMPI_MCA_rmaps_base_oversubscribe=1", "LUA_PATH=" .. quoted(package.path), "LUA_CPATH=" .. quoted(package.cpath),
@@ -62,11 +62,21 @@ function ranks.run(script, options)
   if gpus > 0 and gpus < (options.beside or options.count) then words[#words + 1] = "CUDA_VISIBLE_DEVICES=" end
   for name, value in pairs(options.environment or {}) do words[#words + 1] = name .. "=" .. quoted(value) end
   local command = "luajit " .. quoted(support.fixture("distributed/" .. script))
-  local output = ranks.output_of(("export %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\""):format(
-    table.concat(words, " "), together(options.launcher, options.count, command)))
-  local text, status = output:match "^(.*)%(status (%d+)%)%s*$"
-  return text, tonumber(status)
+  -- Two of Open MPI's that start at once make the same directory, and one fails, unless each has a place of its own.
+  local line = "export TMPDIR=$(mktemp -d) %s; timeout -k 5 120 %s 2>&1; echo \"(status $?)\"; rm -rf $TMPDIR"
+  local pipe = io.popen(line:format(table.concat(words, " "), together(options.launcher, options.count, command)))
+  local text, status
+  return function()
+    if not text then
+      text, status = pipe:read("*a"):match "^(.*)%(status (%d+)%)%s*$"
+      pipe:close()
+    end
+    return text, tonumber(status)
+  end
 end
+
+--- Runs a script and waits for its end.
+function ranks.run(script, options) return ranks.start(script, options)() end
 
 --- Calls f(launcher, count) inside of a busted block for each number of processes there can be, or skips it with the
 -- reason.
