@@ -35,7 +35,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --bucket N       MiB of gradients that travel at once (default: 200)
   --no-averages    each rank goes on with its own gradients: a step without what averaging costs
   --timeline       print where the time of a step goes, and when gradients travel
-  --shard          each rank keeps the optimizer's states of some parameters only
+  --shard          each rank keeps the optimizer's states of its part of the parameters, and gets mean gradients of it
   --codes          that, and weights travel as codes where the recipe allows it
   --sustained      time all steps together, without rests between them, as is done with several ranks
   --eager          on a GPU: no graph

@@ -54,7 +54,8 @@ local models = {
 
 local context, vocabulary = 1024, 50304
 local bucket = 25 * 2^20
-local parcel = 2^28 -- bytes of weights that travel at once: distributed/shard.lua
+local parcel = 2^28 -- bytes of whole weights that travel at once: distributed/shard.lua
+local channels = 16 -- of NCCL, among which the tensors of a group are dealt out: not measured
 
 -- Elements of each parameter, as a GPT-2 has them: matrices of the blocks, and others.
 local function parameters_of(model)
@@ -97,8 +98,8 @@ local function network(gpus)
     rates.base + 2 * ((node - 1) * rates.tree_level.machine + levels * rates.tree_level.network)
 end
 
--- Seconds until the first piece of what one rank sends to all has gone through the ring.
-local function broadcast_latency(gpus)
+-- Seconds until the first piece of what one rank sends to all has gone through the ring, and of what it gets from all.
+local function ring_latency(gpus)
   local machines = math.ceil(gpus / settings.node)
   return rates.base + (gpus - machines) * rates.ring_step.machine + (machines - 1) * rates.ring_step.network
 end
@@ -126,21 +127,27 @@ local function step_of(model, gpus, way, tokens)
   local overlapped = math.max(beside - backward, 0) + math.min(beside, backward) * rates.beside + all_reduce(last)
   result.gradients = math.min(overlapped, all_reduce(2 * count))
 
-  -- AdamW: 30 bytes a parameter that is kept, clipping 6 of each.
+  -- Parts of all matrices and embeddings, from where they are: gradients to the rank that keeps them, then weights to
+  -- all. In a ring every GPU sends or receives all but its own.
+  local tensors = #matrices + 2
+  local parts = (gpus - 1) / gpus * 2 * count / (bandwidth * (2 * count < 2^29 and rates.small_share or 1)) +
+    math.ceil(tensors / channels) * ring_latency(gpus)
+  if way == "shard" then result.gradients = parts end
+
+  -- AdamW: 30 bytes a parameter that is kept, clipping 6 of each whose mean gradient is there.
   local all = {unpack(matrices)}
   for _, n in ipairs(others) do all[#all + 1] = n end
-  local kept = way == "all" and count or largest_share(all, gpus)
-  result.optimizer = (30 * kept + 6 * count) / rates.memory
+  local kept = way == "all" and count or way == "shard" and count / gpus or largest_share(all, gpus)
+  result.optimizer = (30 * kept + 6 * (way == "shard" and kept or count)) / rates.memory
   result.bytes = 4 * count + 12 * kept
 
-  -- Weights, with nothing to travel beside. In a ring every GPU receives all but its own, whoever sends.
-  result.weights = 0
-  if way ~= "all" then
-    local bytes = (way == "codes" and 1 or 2) * in_codes + 2 * rest
-    result.weights = (gpus - 1) / gpus * bytes / bandwidth + math.ceil(bytes / parcel) * broadcast_latency(gpus)
-    if way == "codes" then -- a rank quantizes what it keeps and decodes the rest; the layers quantize all anyway
-      result.weights = result.weights + 3 * in_codes / rates.memory
-    end
+  -- Weights, with nothing to travel beside: codes come from the rank that keeps them as a whole.
+  result.weights = way == "shard" and parts or 0
+  if way == "codes" then
+    local bytes = in_codes + 2 * rest
+    result.weights = (gpus - 1) / gpus * bytes / bandwidth + math.ceil(bytes / parcel) * ring_latency(gpus)
+    -- A rank quantizes what it keeps and decodes the rest; the layers quantize all anyway.
+    result.weights = result.weights + 3 * in_codes / rates.memory
   end
   result.step = result.compute + result.gradients + result.optimizer + result.weights
   return result
