@@ -108,8 +108,10 @@ describe("DataParallel", function()
       end
 
       -- A difference in rounding of the norm, by which all is scaled, may move a code or a number of 16 bits.
-      for name, variable in pairs {["of weights in 16 bits"] = "SIXTEEN", ["in 8 bits"] = "EIGHT"} do
-        local own = {[variable] = "1", SHARD = "1", STEPS = "20"}
+      for name, variable in pairs {
+        ["of weights in 16 bits"] = "SIXTEEN", ["in 8 bits"] = "EIGHT", ["of gradients in 16 bits"] = "GRADIENT_DTYPE",
+      } do
+        local own = {[variable] = variable == "GRADIENT_DTYPE" and "bf16" or "1", SHARD = "1", STEPS = "20"}
         compare("goes with shared states " .. name, alone(own), together(own), 1e-2)
       end
 
