@@ -13,7 +13,7 @@ local spared = "cjson.so,libgomp,libopenblas,libdnnl,libcuda.so,"
 -- Work only on a CUDA device or among several processes, or always raise an error.
 local untouched = "core.attention_backward core.distributed_agree core.distributed_all_gather " ..
   "core.distributed_all_reduce core.distributed_average core.distributed_broadcast " ..
-  "core.distributed_broadcast_each core.distributed_join core.distributed_receive " ..
+  "core.distributed_broadcast_each core.distributed_gather_parts core.distributed_join core.distributed_receive " ..
   "core.distributed_reduce_scatter core.distributed_send core.distributed_start core.graph_begin core.graph_end " ..
   "core.graph_prepare core.graph_release core.graph_replay cuda.graph distributed.all_gather " ..
   "distributed.all_reduce_ distributed.barrier distributed.broadcast_ distributed.device distributed.recv_ " ..
