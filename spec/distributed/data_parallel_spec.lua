@@ -115,6 +115,11 @@ describe("DataParallel", function()
         compare("goes with shared states " .. name, alone(own), together(own), 1e-2)
       end
 
+      for _, name in ipairs {"SGD", "Lion", "StableAdamW"} do
+        local own = {OPTIMIZER = name, SHARD = "1", STEPS = "20"}
+        compare("goes with shared states of " .. name, alone(own), together(own), name == "Lion" and 1e-2 or 1e-6)
+      end
+
       together {PARTS = "1", SHARD = "1", STEPS = "2"} -- the script checks what is no whole gradient
 
       for recipe, dtypes in pairs {mixed = {"THIRTY_TWO"}, global_native = {"SIXTEEN", "THIRTY_TWO"}} do

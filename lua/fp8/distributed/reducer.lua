@@ -163,6 +163,7 @@ local function follow_order(self)
   end
   local shared = collectives.broadcast_(core.tensor(order, {dtype = "i32", device = "cpu"}), 0)
   self.order, self.buckets, self.ordered = core.totable(shared), nil, true
+  arrange(self) -- here, since the next pass may be in a graph, whose memory is not for others
 end
 
 -- The mean gradient of a parameter: what has travelled, or a tensor of its own where that has another dtype.
