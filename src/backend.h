@@ -92,6 +92,9 @@ typedef struct Backend {
   bool (*reduce)(ReduceOp op, double correction, Tensor *out, const Tensor *x);
   /* Contiguous tensors of rank at least 1, 2 if causal. */
   bool (*softmax)(Tensor *out, const Tensor *x, SoftmaxRule rule);
+  /* The softmax, or its logarithm, over the second of three dimensions, of f32, f16 or bf16, contiguous; NULL in a backend
+   * that has none. */
+  bool (*softmax_columns)(Tensor *out, const Tensor *x, bool logarithm);
   /* dx from dy and the output y of softmax; all contiguous; dx may be dy. */
   bool (*softmax_backward)(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
   /* Everything contiguous; loss and dloss (n), f32, dloss of any stride. loss as core/operations.h says, 0 for an

@@ -50,6 +50,7 @@ static const Backend backend = {
     .scale = cpu_scale,
     .reduce = cpu_reduce,
     .softmax = cpu_softmax,
+    .softmax_columns = cpu_softmax_columns,
     .softmax_backward = cpu_softmax_backward,
     .cross_entropy = cpu_cross_entropy,
     .cross_entropy_backward = cpu_cross_entropy_backward,

@@ -29,8 +29,9 @@ bool cpu_scale(Tensor *x, const Tensor *factor);
 /* reduce/reduce.c */
 bool cpu_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x);
 
-/* softmax/softmax.c */
+/* softmax/ */
 bool cpu_softmax(Tensor *out, const Tensor *x, SoftmaxRule rule);
+bool cpu_softmax_columns(Tensor *out, const Tensor *x, bool logarithm);
 bool cpu_softmax_backward(Tensor *dx, const Tensor *dy, const Tensor *y, SoftmaxRule rule);
 
 /* cross_entropy.c */

@@ -33,6 +33,15 @@ INLINED float element_at(DType dtype, const void *x, int i) {
   return dtype == DTYPE_BF16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
+/* Puts it back, rounded to nearest even. */
+INLINED void store_at(DType dtype, void *out, int i, float value) {
+  if (dtype == DTYPE_F32) {
+    ((float *)out)[i] = value;
+  } else {
+    ((uint16_t *)out)[i] = dtype == DTYPE_BF16 ? bf16_from_float(value) : f16_from_float(value);
+  }
+}
+
 /* sum_floats, squares_from 0, max_floats and min_floats of n elements of f32, bf16 or f16, which are not stored as floats on the way. */
 double sum_run(DType dtype, const void *x, int n);
 double squares_of_run(DType dtype, const void *x, int n);

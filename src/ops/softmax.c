@@ -3,9 +3,25 @@
 
 #include "ops/support/support.h"
 
+/* Without transposed copies. */
+static bool softmax_columns(Tensor *out, const Tensor *x, int dimension, bool logarithm) {
+  Tensor input = {0}, created = {0};
+  bool done = op_contiguous(&input, x) && tensor_create_like(&created, &input, x->dtype);
+  if (done) {
+    Tensor columns = as_three_dimensions(&input, dimension), result = as_three_dimensions(&created, dimension);
+    done = backend_for(x)->softmax_columns(&result, &columns, logarithm);
+  }
+  tensor_release(&input);
+  return hand_over(out, &created, done);
+}
+
 bool op_softmax(Tensor *out, const Tensor *x, int dimension, bool logarithm) {
   Tensor input = {0}, created = {0};
-  if (!check_float(x) || !last_and_contiguous(&input, x, dimension)) return false;
+  if (!check_float(x)) return false;
+  if (dimension < x->rank - 1 && backend_for(x)->softmax_columns && dtype_is_compute_float(x->dtype)) {
+    return softmax_columns(out, x, dimension, logarithm);
+  }
+  if (!last_and_contiguous(&input, x, dimension)) return false;
   SoftmaxRule rule = {.scale = 1, .logarithm = logarithm};
   bool done = tensor_create_like(&created, &input, x->dtype) && backend_for(x)->softmax(&created, &input, rule);
   tensor_release(&input);
