@@ -30,7 +30,8 @@ enum { WIDTH = 8, LANES = 4 * WIDTH, EXTREME_LANES = 64 };
 INLINED double sum_of_lanes(double (*lane)[WIDTH]) {
   double total[WIDTH];
   for (int j = 0; j < WIDTH; j++) total[j] = (lane[0][j] + lane[2][j]) + (lane[1][j] + lane[3][j]);
-  return ((total[0] + total[4]) + (total[1] + total[5])) + ((total[2] + total[6]) + (total[3] + total[7]));
+  for (int j = 0; j < WIDTH / 2; j++) total[j] += total[WIDTH / 2 + j];
+  return (total[0] + total[1]) + (total[2] + total[3]);
 }
 
 INLINED double term(bool square, float x, double from) {
@@ -51,8 +52,9 @@ INLINED double sum(bool square, DType dtype, const void *x, double from, int n) 
       lane[3][j] += term(square, element_at(dtype, data, 3 * WIDTH + j), from);
     }
   }
-  double total = sum_of_lanes(lane), rest[WIDTH] = {0}; /* lanes that no number chooses stay in registers */
+  double total = sum_of_lanes(lane);
   if (i == n) return total;
+  double rest[WIDTH] = {0}; /* lanes that no number chooses stay in registers */
   for (int j = 0; i < n; i++, j++) rest[j % WIDTH] += term(square, element_at(dtype, x, i), from);
   for (int j = 0; j < WIDTH; j++) total += rest[j];
   return total;
@@ -71,10 +73,11 @@ INLINED float eight_at(bool square, DType dtype, const void *x, int distance) {
  * roundings are at most 2^-22 of what was added, where the result is rounded to 2^-9 or 2^-12 of it. A sum that is not
  * finite, or of squares that may have vanished, is taken again in double. */
 INLINED double sum_of_eights(bool square, DType dtype, const uint16_t *x, int n) {
-  enum { PARTS = 32, STEP = 8 * PARTS };
+  enum { PARTS = 32, STEP = 8 * PARTS, AHEAD = 4 * STEP };
   double lane[PARTS] = {0}, total = 0;
   int i = 0;
   for (; i + STEP <= n; i += STEP) {
+    for (int j = 0; j < STEP; j += PARTS) __builtin_prefetch(x + i + AHEAD + j);
     for (int j = 0; j < PARTS; j++) lane[j] += (double)eight_at(square, dtype, x + i + j, PARTS);
   }
   for (int j = 0; j < PARTS / 2; j++) lane[j] += lane[j + PARTS / 2];

@@ -44,8 +44,8 @@ bool accumulates_runs(ReduceOp op, DType dtype) {
   return compute_float && op != REDUCE_PROD && op != REDUCE_ARGMAX && !takes_moments(op);
 }
 
-void accumulate_run(ReduceOp op, Accumulators one, DType dtype, const void *x, int n) {
-  double *number = &one.value->number;
+static void accumulate_run(ReduceOp op, ReduceValue *value, DType dtype, const void *x, int n) {
+  double *number = &value->number;
   if (op == REDUCE_MAX) {
     *number = (double)larger_or_nan((float)*number, max_run(dtype, x, n));
   } else if (op == REDUCE_MIN) {
@@ -53,6 +53,10 @@ void accumulate_run(ReduceOp op, Accumulators one, DType dtype, const void *x, i
   } else {
     *number += op == REDUCE_NORM ? squares_of_run(dtype, x, n) : sum_run(dtype, x, n);
   }
+}
+
+void accumulate_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int rows, int n) {
+  for (int i = 0; i < rows; i++) accumulate_run(op, all.value + i, dtype, (const char *)x + i * stride, n);
 }
 
 /* Four chains, so that no product waits for the one before it. */
@@ -74,7 +78,7 @@ void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n,
   case REDUCE_NORM:
   case REDUCE_MAX:
   case REDUCE_MIN:
-    accumulate_run(op, one, DTYPE_F32, x, n);
+    accumulate_run(op, one.value, DTYPE_F32, x, n);
     return;
   case REDUCE_PROD:
     *number *= product_of_floats(x, n);

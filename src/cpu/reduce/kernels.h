@@ -37,8 +37,8 @@ void accumulate_column_moments(Accumulators all, const float *x, const float *or
 /* Whether there are the two functions below, which take elements as they are in memory. */
 bool accumulates_runs(ReduceOp op, DType dtype);
 
-/* n elements into one accumulator. */
-void accumulate_run(ReduceOp op, Accumulators one, DType dtype, const void *x, int n);
+/* The n elements of each of `rows` rows, `stride` bytes apart, into an accumulator each. */
+void accumulate_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int rows, int n);
 
 /* The n elements, at most CHUNK, of each of four rows, the rows `stride` bytes apart. */
 void accumulate_four_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int n);

@@ -45,7 +45,7 @@ static void accumulate_elements(const Reduction *job, Accumulators one, char *da
     int64_t element = job->reduced.stride[0];
     for (int64_t start = begin; start < end; start += RUN) {
       int n = (int)(end - start < RUN ? end - start : RUN);
-      accumulate_run(job->op, one, dtype, data + start * element, n);
+      accumulate_rows(job->op, dtype, one, data + start * element, 0, 1, n);
     }
     return;
   }
@@ -110,7 +110,6 @@ static void finish(const Reduction *job, Accumulators all, int64_t first, int n)
   DType dtype = job->out->dtype;
   int64_t integers[CHUNK];
   float floats[CHUNK];
-  double divisor = job->op == REDUCE_MEAN ? (double)job->reduced.count : 1;
   if (job->op == REDUCE_ARGMAX) {
     for (int i = 0; i < n; i++) integers[i] = all.rest[i].integer;
     store_integers(dtype, out, first, n, integers);
@@ -122,7 +121,8 @@ static void finish(const Reduction *job, Accumulators all, int64_t first, int n)
       double total = job->integer ? wide_value(accumulated_sum(all, i)) : all.value[i].number;
       if (takes_moments(job->op)) total = variance_of(total, all.rest[i].number, job->reduced.count, job->correction);
       if (job->op == REDUCE_NORM || job->op == REDUCE_STD) total = sqrt(total);
-      floats[i] = float_to_narrow(dtype, total / divisor);
+      if (job->op == REDUCE_MEAN) total /= (double)job->reduced.count;
+      floats[i] = float_to_narrow(dtype, total);
     }
     store_floats(dtype, out, first, n, floats);
   }
@@ -147,6 +147,9 @@ static void reduce_tasks(int64_t begin, int64_t end, const void *context) {
     accumulators_start(job->op, job->integer, all, n);
     if (job->columns) {
       accumulate_columns(job, all, stream_address(&job->kept, first), n, from, to);
+    } else if (job->in_runs && job->kept.rank == 1 && to - from <= RUN) {
+      const char *rows = stream_address(&job->kept, first) + from * dtype_size(job->kept.dtype);
+      accumulate_rows(job->op, job->kept.dtype, all, rows, job->kept.stride[0], n, (int)(to - from));
     } else {
       for (int i = 0; i < n; i++) {
         Accumulators one = {all.value + i, all.rest + i};
