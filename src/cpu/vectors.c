@@ -77,7 +77,7 @@ INLINED double sum_of_eights(bool square, DType dtype, const uint16_t *x, int n)
   double lane[PARTS] = {0}, total = 0;
   int i = 0;
   for (; i + STEP <= n; i += STEP) {
-    for (int j = 0; j < STEP; j += PARTS) __builtin_prefetch(x + i + AHEAD + j);
+    fetch_ahead(x + i + AHEAD, STEP * (int)sizeof *x);
     for (int j = 0; j < PARTS; j++) lane[j] += (double)eight_at(square, dtype, x + i + j, PARTS);
   }
   for (int j = 0; j < PARTS / 2; j++) lane[j] += lane[j + PARTS / 2];

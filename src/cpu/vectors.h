@@ -42,6 +42,12 @@ INLINED void store_at(DType dtype, void *out, int i, float value) {
   }
 }
 
+/* Lets the cache fetch what will be read later. It may lie beyond the end of what there is. */
+INLINED void fetch_ahead(const void *data, int bytes) {
+  enum { CACHE_LINE = 64 };
+  for (int i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch((const char *)data + i);
+}
+
 /* sum_floats, squares_from 0, max_floats and min_floats of n elements of f32, bf16 or f16, which are not stored as floats on the way. */
 double sum_run(DType dtype, const void *x, int n);
 double squares_of_run(DType dtype, const void *x, int n);

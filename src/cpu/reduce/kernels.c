@@ -286,7 +286,10 @@ INLINED void extremes_of_part(bool smallest, DType dtype, ReduceValue *restrict 
 INLINED void extremes_of_four_rows(bool smallest, DType dtype, ReduceValue *restrict value, const char *x,
                                    int64_t stride, int n) {
   int i = 0, element = dtype == DTYPE_F32 ? 4 : 2;
-  for (; i + PART <= n; i += PART) extremes_of_part(smallest, dtype, value + i, x + i * element, stride, PART);
+  for (; i + PART <= n; i += PART) {
+    for (int row = 4; row < 8; row++) fetch_ahead(x + row * stride + i * element, PART * element);
+    extremes_of_part(smallest, dtype, value + i, x + i * element, stride, PART);
+  }
   extremes_of_part(smallest, dtype, value + i, x + i * element, stride, n - i);
 }
 
