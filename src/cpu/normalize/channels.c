@@ -6,6 +6,9 @@
 #include "cpu/normalize/normalize.h"
 #include "cpu/vectors.h"
 
+/* Bytes of the next image that are fetched before it is its turn. */
+enum { AHEAD = 8192 };
+
 typedef struct Channels {
   Values out, x, dy, weight, bias, weight_grad, bias_grad;
   float *mean, *inverse, *variance; /* two, one and one a channel */
@@ -27,15 +30,27 @@ typedef struct Run {
 
 static Run before_runs(void) { return (Run){.image = -1}; }
 
+static int64_t place_of(const Channels *job, int64_t image, int64_t channel) {
+  return (image * job->channels + channel) * job->elements;
+}
+
 static bool next_run(const Channels *job, int64_t channel, Run *run) {
   run->start += run->n;
   if (run->image < 0 || run->start == job->elements) {
     run->image++;
     run->start = 0;
   }
-  run->first = (run->image * job->channels + channel) * job->elements + run->start;
+  run->first = place_of(job, run->image, channel) + run->start;
   run->n = chunk_length(job->elements, run->start);
   return run->image < job->images && job->elements > 0;
+}
+
+/* With the first run of an image, has the next image's fetched, which is too far away for the processor to foresee it. */
+static void fetch_next(const Channels *job, Values values, int64_t channel, const Run *run) {
+  if (run->start > 0 || run->image + 1 == job->images) return;
+  int64_t element = (int64_t)dtype_size(values.dtype), bytes = job->elements * element;
+  const char *next = (const char *)values.data + place_of(job, run->image + 1, channel) * element;
+  fetch_ahead(next, bytes < AHEAD ? (int)bytes : AHEAD);
 }
 
 /* That of a channel, or what counts where there is none. */
@@ -50,9 +65,28 @@ static RowMean kept_mean(const Channels *job, int64_t channel) {
 
 /* --- forward --- */
 
-VECTORIZE static void standardize(float *restrict out, const float *restrict x, RowMean mean, float inverse,
-                                  float weight, float bias, int n) {
-  for (int i = 0; i < n; i++) out[i] = normalized_value(x[i], mean, inverse) * weight + bias;
+/* What a channel's elements go through. */
+typedef struct Line {
+  RowMean mean;
+  float inverse, weight, bias;
+} Line;
+
+INLINED void standardize_elements(DType dtype, void *out, const void *x, const Line *line, int n) {
+  const Line to = *line;
+#pragma omp simd
+  for (int i = 0; i < n; i++) {
+    store_at(dtype, out, i, normalized_value(element_at(dtype, x, i), to.mean, to.inverse) * to.weight + to.bias);
+  }
+}
+
+VECTORIZE static void standardize(DType dtype, void *out, const void *x, const Line *line, int n) {
+  if (dtype == DTYPE_F32) {
+    standardize_elements(DTYPE_F32, out, x, line, n);
+  } else if (dtype == DTYPE_BF16) {
+    standardize_elements(DTYPE_BF16, out, x, line, n);
+  } else {
+    standardize_elements(DTYPE_F16, out, x, line, n);
+  }
 }
 
 /* The mean, and what is kept of a channel. */
@@ -60,6 +94,7 @@ static void take_statistics(const Channels *job, int64_t channel) {
   float buffer[CHUNK];
   double sum = 0, squares = 0, count = count_of(job);
   for (Run run = before_runs(); next_run(job, channel, &run);) {
+    fetch_next(job, job->x, channel, &run);
     sum += sum_floats(load(job->x, run.first, run.n, buffer), run.n);
   }
   double exact = sum / count;
@@ -74,15 +109,15 @@ static void take_statistics(const Channels *job, int64_t channel) {
 
 static void normalize_channels(int64_t begin, int64_t end, const void *context) {
   const Channels *job = context;
-  float buffer[CHUNK], result[CHUNK];
+  int64_t element = (int64_t)dtype_size(job->x.dtype);
   for (int64_t channel = begin; channel < end; channel++) {
     take_statistics(job, channel);
-    float weight = parameter_of(job->weight, channel, 1), bias = parameter_of(job->bias, channel, 0);
+    Line line = {kept_mean(job, channel), job->inverse[channel], parameter_of(job->weight, channel, 1),
+                 parameter_of(job->bias, channel, 0)};
     for (Run run = before_runs(); next_run(job, channel, &run);) {
-      const float *x = load(job->x, run.first, run.n, buffer);
-      float *out = job->out.dtype == DTYPE_F32 ? (float *)job->out.data + run.first : result;
-      standardize(out, x, kept_mean(job, channel), job->inverse[channel], weight, bias, run.n);
-      store_floats(job->out.dtype, job->out.data, run.first, run.n, out);
+      int64_t place = run.first * element;
+      fetch_next(job, job->out, channel, &run);
+      standardize(job->x.dtype, (char *)job->out.data + place, (const char *)job->x.data + place, &line, run.n);
     }
   }
 }
@@ -154,6 +189,8 @@ static void differentiate_channels(int64_t begin, int64_t end, const void *conte
     float inverse = job->inverse[channel], factor = inverse * parameter_of(job->weight, channel, 1);
     GradientSums sums = {0};
     for (Run run = before_runs(); next_run(job, channel, &run);) {
+      fetch_next(job, job->dy, channel, &run);
+      fetch_next(job, job->x, channel, &run);
       add_gradient_sums(&sums, load(job->dy, run.first, run.n, dy_buffer), load(job->x, run.first, run.n, x_buffer),
                         mean, inverse, run.n);
     }
@@ -162,6 +199,7 @@ static void differentiate_channels(int64_t begin, int64_t end, const void *conte
     if (!job->out.data) continue;
     float mean_dy = (float)(sums.dy / count_of(job)), mean_product = (float)(sums.product / count_of(job));
     for (Run run = before_runs(); next_run(job, channel, &run);) {
+      fetch_next(job, job->out, channel, &run);
       float *out = job->out.dtype == DTYPE_F32 ? (float *)job->out.data + run.first : buffer;
       input_gradient(out, load(job->dy, run.first, run.n, dy_buffer), load(job->x, run.first, run.n, x_buffer), mean,
                      inverse, mean_dy, mean_product, factor, run.n);
