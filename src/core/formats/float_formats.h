@@ -34,9 +34,8 @@ PORTABLE float bf16_to_float(uint16_t bits) { return float_from_bits((uint32_t)b
 
 PORTABLE uint16_t bf16_from_float(float value) {
   uint32_t bits = float_to_bits(value);
-  uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-  uint32_t nan = (bits >> 16) | 0x40;
-  return (uint16_t)((bits & 0x7FFFFFFF) > 0x7F800000 ? nan : rounded);
+  bits += value != value ? 0x400000 & ~bits : 0x7FFF + ((bits >> 16) & 1); /* a NaN becomes quiet */
+  return (uint16_t)(bits >> 16);
 }
 
 PORTABLE float f16_to_float(uint16_t half) {

@@ -21,6 +21,13 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
   }
   for (int64_t start = begin; start < end; start += CHUNK) {
     int n = chunk_length(end, start);
+    const uint16_t *bf16 = job->kernels.of_bf16 ? stream_direct(&job->in[0], start, n) : NULL;
+    if (bf16) {
+      float *out = stream_float_target(&job->out, start, n, &out_chunk);
+      job->kernels.of_bf16(job->op, out, bf16, n);
+      stream_store_floats(&job->out, start, n, out, &out_chunk);
+      continue;
+    }
     bool beside_one = job->kernels.beside_one && stream_is_one(&job->in[1], start, n);
     for (int i = 0; i < job->inputs; i++) {
       int taken = beside_one && i == 1 ? 1 : n;

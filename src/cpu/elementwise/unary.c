@@ -78,8 +78,15 @@ VECTORIZE static void unary_integers(int op, int64_t *restrict out, const int64_
   trap_missing_case();
 }
 
+/* A conversion of its own would take a tenth of the time. */
+VECTORIZE static void gelu_of_bf16(int op, float *restrict out, const uint16_t *restrict in, int n) {
+  (void)op;
+  for (int i = 0; i < n; i++) out[i] = vector_gelu(bf16_to_float(in[i]));
+}
+
 bool cpu_unary(UnaryOp op, Tensor *out, const Tensor *x) {
   bool integer = keeps_integers(unary_class(op)) && dtype_is_integer(out->dtype) && dtype_is_integer(x->dtype);
   ElementwiseKernels kernels = {.floats = unary_floats, .integers = integer ? unary_integers : NULL};
+  if (op == UNARY_GELU && x->dtype == DTYPE_BF16) kernels.of_bf16 = gelu_of_bf16;
   return elementwise(out, &(Operand){.tensor = x}, 1, op, kernels);
 }

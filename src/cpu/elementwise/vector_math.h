@@ -174,13 +174,15 @@ INLINED float vector_normal_tail(float t, float gauss) {
   return gauss * above / below;
 }
 
-/* x Φ(x) as max(x, 0) - |x| Φ(-|x|), where NaN passes by the bounds, and infinity by the second part. */
+/* x Φ(x) as max(x, 0) - |x| Φ(-|x|), with bounds of integers, each one instruction. A NaN passes by the second or by the
+ * third, by its sign, and infinity by the third. */
 INLINED float vector_gelu(float x) {
-  int32_t bits = (int32_t)(float_to_bits(x) & 0x7FFFFFFF), most = 0x41547AE1; /* 13.28 */
-  float t = float_from_bits((uint32_t)(bits < most ? bits : most));
-  float least = x < 13.28f ? x : 13.28f;
-  float negative = float_from_bits(float_to_bits(least) | 0x80000000u);
-  return fused(negative, vector_normal_tail(t, vector_gauss(t)), -0.0f > x ? -0.0f : x);
+  uint32_t bits = float_to_bits(x), sign = 0x80000000u;
+  int32_t magnitude = (int32_t)(bits & ~sign), most = 0x41547AE1; /* 13.28 */
+  float t = float_from_bits((uint32_t)(magnitude < most ? magnitude : most));
+  float negative = float_from_bits((uint32_t)((int32_t)bits < most ? (int32_t)bits : most) | sign);
+  float positive = float_from_bits(bits < sign ? bits : sign); /* or -0 */
+  return fused(negative, vector_normal_tail(t, vector_gauss(t)), positive);
 }
 
 /* log2 of a finite x > 0 in double: x = 2^n m with m in [√½, √2), log2 m = t P(t²) for t = (m - 1) / (m + 1). Relative
