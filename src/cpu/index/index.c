@@ -56,11 +56,13 @@ typedef struct Indexing {
   char *out;
   const char *x;
   const void *index;
-  DType x_dtype, index_dtype;
+  DType x_dtype, out_dtype, index_dtype;
   size_t element; /* bytes of one element of x */
   int64_t n, m, inner;
   bool listed;    /* the index is (m), the same for all of outer */
   int64_t strips; /* ranges of STRIP columns, of inner, or chunks of m, that tasks take one of */
+  /* Of 16-bit sums: rows order[begin[i]] … order[begin[i + 1] - 1] of x are added to row i. */
+  int64_t *begin, *order;
 } Indexing;
 
 static int64_t index_at(const Indexing *job, int64_t position) {
@@ -156,6 +158,24 @@ static void add_columns(const Indexing *job, int64_t outer, int64_t first, int64
   }
 }
 
+/* The same of f16 or bf16, a row of the result after the other, which is float32 for as long as something is added to it. */
+static void add_narrow_columns(const Indexing *job, int64_t outer, int64_t first, int64_t last) {
+  float buffer[CHUNK], sum[CHUNK];
+  for (int64_t i = 0; i < job->n; i++) {
+    if (job->begin[i] == job->begin[i + 1]) continue;
+    for (int64_t column = first; column < last; column += CHUNK) {
+      int n = chunk_length(last, column);
+      int64_t to = (outer * job->n + i) * job->inner + column;
+      load_floats(job->out_dtype, job->out, to, n, sum);
+      for (int64_t k = job->begin[i]; k < job->begin[i + 1]; k++) {
+        int64_t from = (outer * job->m + job->order[k]) * job->inner + column;
+        add_floats(sum, sum, load_floats(job->x_dtype, job->x, from, n, buffer), n);
+      }
+      store_floats(job->out_dtype, job->out, to, n, sum);
+    }
+  }
+}
+
 /* Tasks are (outer, strip of inner), neighbouring strips are taken together: rows are added in order by one thread, so
  * that repeated indices do not race and the sum does not depend on the number of threads. */
 static void add_rows(int64_t begin, int64_t end, const void *context) {
@@ -163,9 +183,19 @@ static void add_rows(int64_t begin, int64_t end, const void *context) {
   for (int64_t task = begin; task < end;) {
     int64_t outer = task / job->strips, next = (outer + 1) * job->strips < end ? (outer + 1) * job->strips : end;
     int64_t first = (task - outer * job->strips) * STRIP, last = (next - outer * job->strips) * STRIP;
-    add_columns(job, outer, first, last < job->inner ? last : job->inner);
+    (job->begin ? add_narrow_columns : add_columns)(job, outer, first, last < job->inner ? last : job->inner);
     task = next;
   }
+}
+
+/* Sorts the rows of x by the rows that they are added to: counts them first, two places further on, so that after the
+ * sorting, which moves each beginning to its end, they are where they belong. */
+static void order_rows(const Indexing *job) {
+  int64_t *next = job->begin + 1;
+  memset(job->begin, 0, (size_t)(job->n + 2) * sizeof *next);
+  for (int64_t j = 0; j < job->m; j++) next[index_at(job, j) + 1]++;
+  for (int64_t i = 0; i < job->n; i++) next[i + 1] += next[i];
+  for (int64_t j = 0; j < job->m; j++) job->order[next[index_at(job, j)]++] = j;
 }
 
 static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
@@ -173,6 +203,7 @@ static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
                     .x = tensor_data(x),
                     .index = tensor_data(index),
                     .x_dtype = x->dtype,
+                    .out_dtype = out->dtype,
                     .index_dtype = index->dtype,
                     .n = out->size[1],
                     .m = x->size[1],
@@ -182,19 +213,18 @@ static Indexing adding(Tensor *out, const Tensor *x, const Tensor *index) {
 
 bool cpu_index_add(Tensor *out, const Tensor *x, const Tensor *index, bool adds) {
   if (!check_range(index, out->size[1], "index", "rows")) return false;
-  int64_t count = tensor_count(out);
-  size_t bytes = (size_t)count * sizeof(float);
-  bool direct = out->dtype == DTYPE_F32;
-  float *sums = direct ? tensor_data(out) : scratch_allocate(bytes);
-  if (!sums && bytes > 0) return false;
-  if (!adds && bytes > 0) memset(sums, 0, bytes);
-  if (adds && !direct) convert_all(DTYPE_F32, sums, out->dtype, tensor_data(out), count);
   Indexing job = adding(out, x, index);
-  job.out = (char *)sums;
+  size_t bytes = out->dtype == DTYPE_F32 ? 0 : (size_t)(job.n + 2 + job.m) * sizeof *job.begin;
+  if (bytes > 0) {
+    job.begin = scratch_allocate(bytes);
+    if (!job.begin) return false;
+    job.order = job.begin + job.n + 2;
+    order_rows(&job);
+  }
+  size_t out_bytes = (size_t)tensor_count(out) * dtype_size(out->dtype);
+  if (!adds && out_bytes > 0) memset(job.out, 0, out_bytes);
   parallel_for(x->size[0] * job.strips, job.m * (job.inner < STRIP ? job.inner : STRIP), add_rows, &job);
-  if (direct) return true;
-  convert_all(out->dtype, tensor_data(out), DTYPE_F32, sums, count);
-  scratch_release(sums, bytes);
+  if (bytes > 0) scratch_release(job.begin, bytes);
   return true;
 }
 
