@@ -33,14 +33,6 @@ __device__ inline uint2 load_vector(const uint2 *from) {
   return word;
 }
 
-/* A store that the compiler would do in parts. */
-__device__ inline void store_vector(uint4 *to, uint4 word) {
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
-               :
-               : "l"(to), "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
-               : "memory");
-}
-
 template <typename T> __device__ inline void to_floats(const Words<T> &words, float (&value)[EIGHT]) {
   unpack<T>(words.word[0], value);
 }

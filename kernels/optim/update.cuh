@@ -69,7 +69,7 @@ __device__ inline void round_stochastically(float value, uint32_t random, BFloat
   out.bits = bf16_stochastic(value, random);
 }
 
-/* Parameters i … i + WIDTH - 1; i is a multiple of 4 unless WIDTH is 1. */
+/* Parameters i … i + WIDTH - 1; i is a multiple of WIDTH. */
 template <typename T, int WIDTH>
 __device__ inline void store_parameters(const ListedTensor &tensor, const UpdateStep &step, int64_t i,
                                         const float (&value)[WIDTH]) {
@@ -77,11 +77,11 @@ __device__ inline void store_parameters(const ListedTensor &tensor, const Update
     store_as<T>(tensor.data, i, value);
     return;
   }
-  uint32_t word[WIDTH];
-  random_words(step_random(&step), tensor.first_word + i, word);
+  uint32_t bits[WIDTH];
+  rounding_bits(step_random(&step, tensor.first_word), i, bits);
   Packed<T, WIDTH> packed;
 #pragma unroll
-  for (int k = 0; k < WIDTH; k++) round_stochastically(value[k], word[k], packed.element[k]);
+  for (int k = 0; k < WIDTH; k++) round_stochastically(value[k], bits[k], packed.element[k]);
   *reinterpret_cast<Packed<T, WIDTH> *>(static_cast<T *>(tensor.data) + i) = packed;
 }
 

@@ -147,12 +147,12 @@ template <typename T>
 __device__ inline void store_parameters(const ListedTensor &tensor, const UpdateStep &step, const Eight &at,
                                         float (&value)[EIGHT]) {
   if (sizeof(T) < sizeof(float) && step.stochastic != 0) {
-    uint32_t word[EIGHT];
-    random_words(step_random(&step), tensor.first_word + at.i, word);
+    uint32_t bits[EIGHT];
+    rounding_bits(step_random(&step, tensor.first_word), at.i, bits);
 #pragma unroll
     for (int k = 0; k < EIGHT; k++) {
       T rounded;
-      round_stochastically(value[k], word[k], rounded);
+      round_stochastically(value[k], bits[k], rounded);
       value[k] = to_float(rounded);
     }
   }

@@ -134,12 +134,12 @@ __global__ void __launch_bounds__(BLOCK)
     for (int v = 0; v < ELEMENTS / WIDTH; v++) {
       const int position = WIDTH * (lane + v * group);
       if (position >= piece.length) break;
-      uint32_t word[WIDTH] = {};
-      if (stochastic) random_words(plan.random, piece.begin + position, word);
+      uint32_t bits[WIDTH] = {};
+      if (stochastic) rounding_bits(plan.random, piece.begin + position, bits);
       Packed<uint8_t, WIDTH> codes;
 #pragma unroll
       for (int k = 0; k < WIDTH; k++) {
-        codes.element[k] = code_of<ENCODING>(plan, table, scaling, value[v * WIDTH + k], stochastic, word[k]);
+        codes.element[k] = code_of<ENCODING>(plan, table, scaling, value[v * WIDTH + k], stochastic, bits[k]);
       }
       store_codes<WIDTH, ENCODING>(plan, table, scaling, piece.begin + position, piece.begin + piece.length, codes);
     }

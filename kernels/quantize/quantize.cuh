@@ -71,8 +71,9 @@ __host__ __device__ inline uint8_t encode(const QuantizePlan &plan, const MapTab
                                           bool stochastic, uint32_t random) {
   switch (encoding_in<ENCODING>(plan)) {
   case ENCODING_MAP:
-    return stochastic ? map_stochastic(table.value, table.midpoint, table.start, scaled, random)
-                      : map_nearest(table.midpoint, table.start, scaled);
+    if (!stochastic) return map_nearest(table.midpoint, table.start, scaled);
+    return plan.grid.bits > 0 ? grid_code(&plan.grid, grid_stochastic(&plan.grid, scaled, random))
+                              : map_stochastic(table.value, table.midpoint, table.start, scaled, random);
   case ENCODING_GRID:
     return grid_code(&plan.grid,
                      stochastic ? grid_stochastic(&plan.grid, scaled, random) : grid_nearest(&plan.grid, scaled));
@@ -150,19 +151,17 @@ template <int N> __device__ inline void store_values(const QuantizePlan &plan, i
   with_scalar(plan.values_dtype, [&](auto scalar) { store_as<decltype(scalar)>(plan.values, i, value); });
 }
 
-/* The random words of elements i … i + WIDTH - 1; i is a multiple of 4 unless WIDTH is 1. */
-template <int WIDTH> __device__ inline void random_words(RandomSource source, int64_t i, uint32_t (&word)[WIDTH]) {
+/* Bits for the stochastic rounding of elements i … i + WIDTH - 1; i is a multiple of WIDTH, which is 1, 4 or 8. */
+template <int WIDTH> __device__ inline void rounding_bits(RandomSource source, int64_t i, uint32_t (&bits)[WIDTH]) {
+  const RandomBlock block = random_block(source, (uint64_t)i / 8);
   if (WIDTH == 1) {
-    const RandomBlock block = random_block(source, (uint64_t)i / 4);
-    const uint32_t low = i & 1 ? block.word[1] : block.word[0], high = i & 1 ? block.word[3] : block.word[2];
-    word[0] = i & 2 ? high : low;
+    const uint32_t low = i & 2 ? block.word[1] : block.word[0], high = i & 2 ? block.word[3] : block.word[2];
+    bits[0] = rounding_bits_of(i & 4 ? high : low, i);
   } else {
-    source.offset += (uint64_t)i / 4;
+    const bool second = WIDTH == 4 && i & 4;
 #pragma unroll
-    for (int k = 0; k < WIDTH; k += 4) {
-      const RandomBlock block = random_block(source, k / 4);
-#pragma unroll
-      for (int j = 0; j < 4 && k + j < WIDTH; j++) word[k + j] = block.word[j];
+    for (int k = 0; k < WIDTH; k++) {
+      bits[k] = rounding_bits_of(second ? block.word[(2 + k / 2) % 4] : block.word[k / 2], k);
     }
   }
 }

@@ -92,13 +92,13 @@ __device__ inline void encode_nearest(const Encoder<ENCODING> &encoder, float li
 template <int WIDTH>
 __device__ inline void encode_any(const QuantizePlan &plan, const MapTable &table, const ColumnScales<WIDTH> &columns,
                                   const float (&value)[WIDTH], int64_t i, Packed<uint8_t, WIDTH> &codes) {
-  uint32_t word[WIDTH] = {};
-  if (plan.stochastic) random_words(plan.random, i, word);
+  uint32_t bits[WIDTH] = {};
+  if (plan.stochastic) rounding_bits(plan.random, i, bits);
 #pragma unroll
   for (int k = 0; k < WIDTH; k++) {
     BlockScaling scaling = scaling_of_column<WIDTH>(columns, k);
     if (plan.map) scaling.limit = plan.rule.limit;
-    codes.element[k] = code_of<ENCODING_ANY>(plan, table, scaling, value[k], plan.stochastic, word[k]);
+    codes.element[k] = code_of<ENCODING_ANY>(plan, table, scaling, value[k], plan.stochastic, bits[k]);
   }
 }
 

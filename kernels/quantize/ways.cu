@@ -325,8 +325,7 @@ extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan)
   return with_scalar(plan->dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
     if (!plan->way[0].quantize.stochastic) return run<Scalar, NEAREST>(launch, *plan);
-    return plan->way[0].quantize.map ? run<Scalar, STOCHASTIC>(launch, *plan)
-                                     : run<Scalar, STOCHASTIC_CAST>(launch, *plan);
+    return run<Scalar, STOCHASTIC>(launch, *plan);
   });
 }
 

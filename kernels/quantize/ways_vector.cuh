@@ -40,21 +40,19 @@ __device__ inline Factors factors_of(const QuantizePlan &plan, const UpperScale 
 
 /* --- rounding --- */
 
-/* Of stochastic ones, float8 types have their own. */
-enum Rounding { NEAREST, STOCHASTIC, STOCHASTIC_CAST };
+enum Rounding { NEAREST, STOCHASTIC };
 
-/* A number without scale. */
-template <Rounding ROUNDING>
-__device__ inline float round_number(const QuantizePlan &plan, uint32_t sign, float value, uint32_t random) {
-  const float limit = plan.rule.limit;
-  value = fminf(fmaxf(value, -limit), limit);
-  if (ROUNDING == STOCHASTIC) return grid_stochastic(&plan.grid, value, random);
-  if (ROUNDING == STOCHASTIC_CAST) {
-    const bool e4m3 = plan.format == DTYPE_E4M3;
-    const uint8_t code = float8_stochastic(value, random, plan.grid.bits, plan.grid.exponent, e4m3 ? 0x7E : 0x7B);
-    return e4m3 ? e4m3_to_float(code) : e5m2_to_float(code);
-  }
-  return float_from_bits(float_to_bits(grid_nearest(&plan.grid, value)) | (float_to_bits(value) & sign));
+__device__ inline float round_to_nearest(const WayPlan &way, float value) {
+  const float nearest = grid_nearest(&way.quantize.grid, value);
+  return float_from_bits(float_to_bits(nearest) | (float_to_bits(value) & way.sign));
+}
+
+/* As grid_stochastic, among float32's subnormal numbers, which have the format's steps by themselves. */
+__device__ inline float round_stochastically(const WayPlan &way, float value, uint32_t random) {
+  const int dropped = grid_dropped(&way.quantize.grid);
+  const uint32_t bits = float_to_bits(value * way.to_subnormal) + (random >> (32 - dropped));
+  const float rounded = float_from_bits(bits & 0xFFFFFFFFu << dropped);
+  return fmaf(rounded, 0x1p126f, float_from_bits(way.sign)) * way.from_subnormal; /* the sum makes +0 of -0, or not */
 }
 
 /* Of rounded numbers. */
@@ -86,9 +84,7 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
   constexpr bool each = SCALES > 1;
   const QuantizePlan &plan = way.quantize;
   float value[width];
-  uint32_t random[width];
   unpack<Scalar>(raw, value);
-  if (ROUNDING != NEAREST) random_words(source, at, random);
   if (rare) {
 #pragma unroll
     for (int k = 0; k < width; k++) {
@@ -99,16 +95,24 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
 #pragma unroll
     for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].inverse;
   }
+  const float limit = plan.rule.limit;
 #pragma unroll
-  for (int k = 0; k < width; k++) {
-    value[k] = round_number<ROUNDING>(plan, way.sign, value[k], ROUNDING != NEAREST ? random[k] : 0);
+  for (int k = 0; k < width; k++) value[k] = fminf(fmaxf(value[k], -limit), limit);
+  if (ROUNDING == STOCHASTIC) {
+    uint32_t random[width];
+    rounding_bits(source, at, random);
+#pragma unroll
+    for (int k = 0; k < width; k++) value[k] = round_stochastically(way, value[k], random[k]);
+  } else {
+#pragma unroll
+    for (int k = 0; k < width; k++) value[k] = round_to_nearest(way, value[k]);
   }
   if (plan.codes) store_codes(plan, value, factors, each, at);
   if (!plan.values) return;
 #pragma unroll
   for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].scale;
   if (sizeof(Scalar) == 2 || plan.values_dtype == DTYPE_F32) {
-    *reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at) = pack<Scalar>(value);
+    store_vector(static_cast<Scalar *>(plan.values) + at, pack<Scalar>(value));
   } else {
     store_values(plan, at, value);
   }

@@ -2,6 +2,7 @@
 -- reference.
 local core = require "fp8.core"
 local fp8 = require "fp8"
+local philox = require "spec.support.philox"
 local reference = require "spec.support.reference"
 local support = require "spec.support"
 
@@ -195,6 +196,71 @@ support.each_device(function(device)
         local x = fp8.tensor({3 * largest, -3 * largest, largest, 0}, {device = device})
         local codes, state = fp8.quantize(x, format, {constant_scale = 1, rounding = "stochastic"})
         assert.same({largest, -largest, largest, 0}, fp8.dequantize(codes, state):totable(), format)
+      end
+    end)
+
+    -- The smallest normal number's exponent, and the bits of a fraction.
+    local grids = {
+      e4m3 = {-6, 3}, e5m2 = {-14, 2}, e2m1 = {0, 1}, e2m3 = {0, 3}, e3m2 = {-2, 2}, int8 = {7, 7}, int4 = {3, 3},
+    }
+
+    -- What is dropped of a float32 number, or of what is left of it below the smallest normal one, and as many of 32 random
+    -- bits give a step together: away from 0.
+    local function rounded_to_grid(x, grid, bits)
+      local _, exponent = math.frexp(x)
+      local lost = 2 ^ (23 - grid[2])
+      local step = 2 ^ (math.max(exponent - 1, grid[1]) - grid[2])
+      local steps = math.abs(x) / step
+      local rest = math.floor(steps % 1 * lost + 0.5)
+      if steps % 1 * lost % 1 == 0.5 then rest = rest - rest % 2 end
+      local up = rest + math.floor(bits / 2 ^ 32 * lost) >= lost
+      return (math.floor(steps) + (up and 1 or 0)) * step * (x < 0 and -1 or 1)
+    end
+
+    -- Upwards where the first 24 bits, as a fraction, are below what x has passed of the way between two numbers.
+    local function rounded_to_list(x, numbers, bits)
+      local place = 1
+      while place < #numbers and numbers[place + 1] <= x do place = place + 1 end
+      local low, high = numbers[place], numbers[place + 1]
+      if not high then return low end
+      local passed = f32(f32(x - low) / f32(high - low))
+      return math.floor(bits / 2 ^ 8) / 2 ^ 24 < passed and high or low
+    end
+
+    it("decides by the bits of each element", function()
+      assert.same({0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}, philox.block(0, 0)) -- Random123's test vector
+      local count = 1003
+      local random = philox.rounding_bits(7, 2 ^ 33 + 5, count)
+      for _, format in ipairs(all) do
+        local largest = fp8.formats[format].largest
+        local x = fp8.randn(count) * (fp8.randn(count) * 3):exp() * (largest / 50)
+        x = x:clamp(-largest, largest)
+        x[1]:fill_(0)
+        local numbers, expected = numbers_of(format), x:totable()
+        for i, value in ipairs(expected) do
+          expected[i] = grids[format] and rounded_to_grid(value, grids[format], random[i]) or
+            rounded_to_list(value, numbers, random[i])
+        end
+        local settings = {constant_scale = 1, rounding = "stochastic"}
+        for _, shape in ipairs {{count}, {17, 59}, {59, 17}} do
+          fp8.manual_seed(7, 2 ^ 33 + 5)
+          local codes, state = fp8.quantize(x:to(device):view(shape), format, settings)
+          local _, position = fp8.random_state()
+          assert.equal(2 ^ 33 + 5 + 126, position)
+          support.equal(fp8.dequantize(codes, state):view(-1):to "cpu", fp8.tensor(expected))
+        end
+      end
+    end)
+
+    it("rounds neighbours independently of each other", function()
+      fp8.manual_seed(6)
+      local pairs_of = 500000
+      for _, share in ipairs {0.5, 0.1, 1 / 256} do
+        local x = fp8.full({2 * pairs_of}, 1 + share / 2, {device = device})
+        local codes, state = fp8.quantize(x, "e2m1", {constant_scale = 1, rounding = "stochastic"})
+        local up = fp8.dequantize(codes, state):gt(1):to("f32"):view(pairs_of, 2)
+        local both = up:select(2, 1):mul(up:select(2, 2)):mean():item()
+        assert.near(share ^ 2, both, 4 * math.sqrt(share ^ 2 * (1 - share ^ 2) / pairs_of))
       end
     end)
 

@@ -1,6 +1,7 @@
 -- Parameters of 16 bits that are rounded stochastically, instead of having float32 masters.
 local core = require "fp8.core"
 local fp8 = require "fp8"
+local philox = require "spec.support.philox"
 local reference = require "spec.support.reference"
 local support = require "spec.support"
 
@@ -12,7 +13,7 @@ local function steps_of(x, size)
   return steps, math.abs(x) / size - steps
 end
 
--- What separates neighbours around x, and the random bits that decide between them.
+-- What separates neighbours around x, and how many of the 16 random bits decide between them.
 local spacing = {
   bf16 = function(x) return 2 ^ (math.max(select(2, math.frexp(x)) - 1, -126) - 7), 16 end,
   f16 = function(x)
@@ -21,13 +22,13 @@ local spacing = {
   end,
 }
 
---- x, a float32 value, rounded up in magnitude where the bits that are lost and the first bits of `uniform`, a number
--- from 0 to below 1, give a whole step together.
-local function rounded(dtype, x, uniform)
+--- x, a float32 value, rounded up in magnitude where the bits that are lost and the first of the 16 random `bits` give
+-- a whole step together.
+local function rounded(dtype, x, bits)
   if x == 0 then return 0 end
-  local size, bits = spacing[dtype](x)
+  local size, used = spacing[dtype](x)
   local steps, rest = steps_of(x, size)
-  local up = math.floor(rest * 2 ^ bits) + math.floor(uniform * 2 ^ bits) >= 2 ^ bits
+  local up = math.floor(rest * 2 ^ used + 0.5) + math.floor(bits / 2 ^ (16 - used)) >= 2 ^ used
   return (steps + (up and 1 or 0)) * size * (x < 0 and -1 or 1)
 end
 
@@ -38,7 +39,7 @@ support.each_device(function(device)
 
   describe("Stochastic rounding of parameters", function()
     for _, dtype in ipairs {"bf16", "f16"} do
-      it("takes the words of the generator, in the order of the parameters: " .. dtype, function()
+      it("takes the bits of the generator, in the order of the parameters: " .. dtype, function()
         local settings = {lr = 1, rounding = "stochastic"}
         for _, scale in ipairs {1, 3e-6} do
           local list, expected = {}, {}
@@ -49,16 +50,17 @@ support.each_device(function(device)
             for k = 1, count do p[k] = f32(p[k] - g[k]) end
             expected[i] = p
           end
-          fp8.manual_seed(9, 100)
-          local words = support.flat(fp8.rand(8 + 5000 + 516, {device = "cpu"}))
-          for i, offset in pairs {[1] = 0, [2] = 8, [4] = 5008} do
-            for k, value in ipairs(expected[i]) do expected[i][k] = rounded(dtype, value, words[offset + k]) end
+          local blocks = {[1] = 100, [2] = 101, [4] = 101 + 625}
+          for i, position in pairs(blocks) do
+            for k, bits in ipairs(philox.rounding_bits(9, position, #expected[i])) do
+              expected[i][k] = rounded(dtype, expected[i][k], math.floor(bits / 2 ^ 16))
+            end
           end
           fp8.manual_seed(9, 100)
           fp8.optim.SGD(list, settings):step()
           for i, x in ipairs(list) do assert.same(expected[i], support.flat(x:detach())) end
           local _, position = fp8.random_state()
-          assert.equal(100 + (8 + 5000 + 516) / 4, position)
+          assert.equal(101 + 625 + 65, position)
         end
       end)
 

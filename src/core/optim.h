@@ -46,8 +46,8 @@ enum { UPDATE_FIELDS = sizeof(UpdateStep) / sizeof(float), FIELDS_MOST = 16 };
  *
  * The master of a 16-bit parameter is what is updated, and then rounded into the parameter. An element of it that does
  * not round to the parameter's is out of date, because something else has changed the parameter: it is taken from
- * there first. No master where the parameter is rounded stochastically: element i takes word first_word + i of the
- * step's draw.
+ * there first. No master where the parameter is rounded stochastically: its elements take the bits (core/random.h) of
+ * the step's draw from word first_word on.
  *
  * Where there are scales, f32 and one a block of row-major elements, moments are codes in 8 bits. A step decodes them,
  * goes on in float32, and encodes what it gets for the next one, to nearest; a second moment above 0 gets a code above 0
@@ -81,7 +81,7 @@ static inline bool rule_has_second(UpdateRule rule) { return rule != UPDATE_SGD 
 
 /* The random words that a step takes for a parameter where it is stochastic. */
 static inline int64_t parameter_words(const Tensor *parameter) {
-  return parameter->dtype == DTYPE_F32 ? 0 : divide_up(tensor_count(parameter), 4) * 4;
+  return parameter->dtype == DTYPE_F32 ? 0 : rounding_words(tensor_count(parameter));
 }
 
 /* The smallest number above 0 of an 8-bit format; 0 if its map has none. */
@@ -95,11 +95,11 @@ static inline float smallest_number(const Quantizer *format) {
 
 /* --- for one element --- */
 
-/* What step's stochastic rounding draws from. */
-PORTABLE RandomSource step_random(const UpdateStep *step) {
+/* What a step's stochastic rounding draws from for a parameter. */
+PORTABLE RandomSource step_random(const UpdateStep *step, int64_t first_word) {
   RandomSource source;
   source.seed = (uint64_t)step->seed[1] << 32 | step->seed[0];
-  source.offset = (uint64_t)step->offset[1] << 32 | step->offset[0];
+  source.offset = ((uint64_t)step->offset[1] << 32 | step->offset[0]) + (uint64_t)first_word / 4;
   return source;
 }
 

@@ -51,6 +51,19 @@ PORTABLE RandomBlock random_block(RandomSource source, uint64_t block) {
   return block_words;
 }
 
+/* --- stochastic rounding: 16 bits a value --- */
+
+/* Element i decides by half a word: word i / 2 % 4 of the block at counter offset + i / 8, the upper half if i is even. The
+ * other half, its neighbour's, stands behind it for what is finer, so that each of the two sees 32 uniform bits: the
+ * expected value of a rounding is as exact as with a word of its own, and that both of them round up is as probable as if
+ * they were independent, to 2^-15. */
+PORTABLE uint32_t rounding_bits_of(uint32_t word, int64_t i) { return i % 2 == 0 ? word : word >> 16 | word << 16; }
+
+/* The words that a draw for so many elements takes: whole blocks. */
+PORTABLE int64_t rounding_words(int64_t count) { return (count + 7) / 8 * 4; }
+
+/* --- numbers of random words --- */
+
 /* Uniform in [0, 1) in steps of 2^-bits, bits at most 24. */
 PORTABLE float random_uniform(uint32_t word, int bits) {
   return (float)(word >> (32 - bits)) * float_from_bits((uint32_t)(127 - bits) << 23);

@@ -21,6 +21,21 @@ const uint32_t *random_words(RandomSource source, uint64_t first, int n, uint32_
   return buffer + skipped;
 }
 
+VECTORIZE static void share_words(uint32_t *restrict bits, const uint32_t *restrict words, int n) {
+  for (int i = 0; i < n; i++) {
+    bits[2 * i] = rounding_bits_of(words[i], 0);
+    bits[2 * i + 1] = rounding_bits_of(words[i], 1);
+  }
+}
+
+const uint32_t *rounding_bits(RandomSource source, int64_t first, int n, uint32_t buffer[RANDOM_WORDS]) {
+  uint32_t words[CHUNK / 2 + 8];
+  int skipped = (int)(first % 8), blocks = (skipped + n + 7) / 8;
+  fill_blocks(source, (uint64_t)first / 8, words, blocks);
+  share_words(buffer, words, 4 * blocks);
+  return buffer + skipped;
+}
+
 VECTORIZE static void uniform_floats(float *restrict out, const uint32_t *restrict words, int bits, int n) {
   for (int i = 0; i < n; i++) out[i] = random_uniform(words[i], bits);
 }

@@ -13,7 +13,7 @@
 --                and scales, and dW is that of their values. Else what dW takes is kept: codes, one byte an element,
 --                where FP8 tensor cores multiply those; x itself for "full", `mixed` say, which costs nothing where
 --                others keep it, too; and where values are multiplied, the values of a small x or x itself
---   rounding     "nearest" or "stochastic"
+--   rounding     "nearest" or "stochastic" (fp8.quantize_blockwise)
 --
 -- `accumulate` is how FP8 tensor cores add up: "fast", in some 14 bits, or "accurate", with a float32 sum every 128
 -- terms; "fast" for y and "accurate" for the gradients unless it is given. Products of values have float32 sums.
@@ -247,9 +247,9 @@ local nvfp4_signs = {1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1}
 --- NVFP4 as NVIDIA Transformer Engine's NVFP4BlockScaling recipe has it, from "Pretraining large language models with
 -- NVFP4" (NVIDIA, 2025): E2M1 in blocks of 16, weights in 16 × 16, with E4M3 scales and one of float32 above; a
 -- Hadamard transform of the operands of dW; gradients rounded stochastically. The same codes and scales as there, bit
--- for bit. (There a stochastic rounding has 8 random bits, here 24; a NaN becomes 6 there; and the paper leaves the
--- first and last layers in 16 bits, which is for the script to do. Here values are rounded to the dtype of x before
--- they are multiplied.)
+-- for bit. (There a stochastic rounding has 8 random bits, here 16 and more; a NaN becomes 6 there; and the paper
+-- leaves the first and last layers in 16 bits, which is for the script to do. Here values are rounded to the dtype of x
+-- before they are multiplied.)
 recipes.nvfp4 = {
   input = nvfp4(1, 16),
   weight = nvfp4(16, 16),

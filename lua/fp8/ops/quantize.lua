@@ -50,8 +50,11 @@ end
 --                  rounded to. Codes of "e4m3" and "e5m2" are of that dtype, those of others positions in a map of
 --                  their values (fp8.code_bits)
 -- @param blocksize a block length, or another scale of a recipe: "row", {1, 32}, …; 4096 if left out
--- @param options   {rounding = "nearest" or "stochastic"; scale_rounding =, second_scale =, headroom =, constant_scale
---                  =, range =, candidates =, largest_scale = as in fp8.recipes}
+-- @param options   {rounding = "nearest" or "stochastic": to one of the two neighbours at random, such that the
+--                  expected value is x, to 2^-17 of the step between them, and what is less than that of a step from a
+--                  neighbour may always become it; an element decides by 16 random bits of its own; scale_rounding =,
+--                  second_scale =, headroom =, constant_scale =, range =, candidates =, largest_scale = as in
+--                  fp8.recipes}
 -- @return codes of x's shape (u8), and state = {absmax = (blocks) f32, map =, blocksize = a length or a tile, dtype =
 --   that of x}
 --   local codes, state = fp8.quantize_blockwise(fp8.tensor {1, -0.5, 0.25}, fp8.create_map(true, 4, 3, 8), 64)

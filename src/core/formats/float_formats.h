@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "core/dtype.h"
+#include "core/formats/grid.h"
 #include "core/portable.h"
 
 #define E4M3_LARGEST 448.0f
@@ -99,36 +100,36 @@ PORTABLE uint8_t e5m2_from_float(float value, bool saturate) {
   return (uint8_t)(sign | result);
 }
 
-/* Stochastic rounding: up in magnitude with the probability that `value` has gone from one step to the next,
- * `random` being 32 uniform bits. `value` is finite; its result saturates. Both formats truncate after adding random
- * bits below the last one kept; below the normal range the step is constant. */
-PORTABLE uint8_t float8_stochastic(float value, uint32_t random, int mantissa_bits, int smallest_exponent,
-                                   uint8_t largest) {
-  uint32_t bits = float_to_bits(value);
-  uint32_t sign = (bits >> 24) & 0x80;
-  uint32_t magnitude = bits & 0x7FFFFFFF;
-  uint32_t smallest_normal = (uint32_t)(smallest_exponent + 127) << 23;
-  int dropped = 23 - mantissa_bits;
-  uint32_t result;
-  if (magnitude >= smallest_normal) {
-    uint32_t base = (uint32_t)(smallest_exponent + 126) << 23;
-    result = (magnitude - base + (random >> (32 - dropped))) >> dropped;
-  } else {
-    /* In steps of the smallest subnormal, with 16 bits of fraction. */
-    float step = float_from_bits((uint32_t)(127 + mantissa_bits + 16 - smallest_exponent) << 23);
-    result = ((uint32_t)(float_from_bits(magnitude) * step) + (random >> 16)) >> 16;
-  }
-  return (uint8_t)(sign | (result > largest ? largest : result));
+PORTABLE FormatGrid e4m3_grid(void) {
+  FormatGrid grid = {-6, 3};
+  return grid;
+}
+PORTABLE FormatGrid e5m2_grid(void) {
+  FormatGrid grid = {-14, 2};
+  return grid;
 }
 
-PORTABLE uint8_t e4m3_stochastic(float value, uint32_t random) { return float8_stochastic(value, random, 3, -6, 0x7E); }
+/* grid_stochastic as a code, which keeps the sign of 0. `value` is finite; its result saturates. */
+PORTABLE uint8_t float8_stochastic(float value, uint32_t random, FormatGrid grid, uint8_t largest) {
+  int dropped = grid_dropped(&grid);
+  uint32_t sign = (float_to_bits(value) >> 24) & 0x80;
+  float magnitude = fabsf(value), offset = grid_offset(&grid, magnitude);
+  uint32_t first = (uint32_t)(grid.exponent + (offset > 0 ? 127 : 126)) << 23; /* the bits of code 0 */
+  uint32_t code = (float_to_bits(magnitude + offset) - first + (random >> (32 - dropped))) >> dropped;
+  return (uint8_t)(sign | (code > largest ? largest : code));
+}
+
+PORTABLE uint8_t e4m3_stochastic(float value, uint32_t random) {
+  return float8_stochastic(value, random, e4m3_grid(), 0x7E);
+}
 
 PORTABLE uint8_t e5m2_stochastic(float value, uint32_t random) {
-  return float8_stochastic(value, random, 2, -14, 0x7B);
+  return float8_stochastic(value, random, e5m2_grid(), 0x7B);
 }
 
-/* The same of the 16-bit formats, but for what is larger than their largest number, infinite or NaN, which is rounded to
- * nearest: what that leaves finite stays finite. */
+/* The same of the 16-bit formats, by 16 bits. float32 has no more of a step, but of f16's below 2^-14, where the rest is
+ * rounded to nearest first: less than 2^-17 of a step is nothing. What is larger than the largest number, infinite or NaN
+ * is rounded to nearest: what that leaves finite stays finite. */
 PORTABLE uint16_t bf16_stochastic(float value, uint32_t random) {
   uint32_t bits = float_to_bits(value);
   uint32_t rounded = (bits + (random >> 16)) >> 16;
@@ -141,8 +142,9 @@ PORTABLE uint16_t f16_stochastic(float value, uint32_t random) {
   uint32_t magnitude = bits & 0x7FFFFFFF;
   uint32_t normal = (magnitude - 0x38000000 + (random >> 19)) >> 13;
   /* In steps of 2^-24, with 16 bits of fraction. What is not below 2^-14 is not used, and must fit. */
-  float small = magnitude < 0x38800000 ? float_from_bits(magnitude) : 0.0f;
-  uint32_t subnormal = ((uint32_t)(int32_t)(small * 0x1p40f) + (random >> 16)) >> 16;
+  float small = magnitude < 0x38800000 ? float_from_bits(magnitude) * 0x1p40f : 0.0f;
+  float nearest = small < 0x1p23f ? small + 0.5f : small;
+  uint32_t subnormal = ((uint32_t)(int32_t)nearest + (random >> 16)) >> 16;
   uint32_t rounded = sign | (magnitude < 0x38800000 ? subnormal : normal);
   return magnitude > 0x477FE000 ? f16_from_float(value) : (uint16_t)rounded;
 }

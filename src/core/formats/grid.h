@@ -26,23 +26,24 @@ PORTABLE float grid_nearest(const FormatGrid *grid, float value) {
   return (value + large) - large;
 }
 
-/* The whole number below a number that is not large: by a sum that has no bits for less than 1. */
-PORTABLE float grid_floor(float value) {
-  const float large = 0x1.8p23f;
-#ifdef __CUDA_ARCH__
-  return __fadd_rd(value, large) - large;
-#else
-  float nearest = (value + large) - large;
-  return nearest > value ? nearest - 1.0f : nearest;
-#endif
+/* The bits of a number that are less than a step of its own exponent. */
+PORTABLE int grid_dropped(const FormatGrid *grid) { return 23 - grid->bits; }
+
+/* What is added to a number below 2^exponent: its bits are then of steps of the format, as those of larger ones are. */
+PORTABLE float grid_offset(const FormatGrid *grid, float value) {
+  float least = float_from_bits((uint32_t)(grid->exponent + 127) << 23);
+  uint32_t sign = float_to_bits(value) & 0x80000000u;
+  return fabsf(value) < least ? float_from_bits(float_to_bits(least) | sign) : 0.0f;
 }
 
-/* As map_stochastic, where what has passed of a step is rounded once, too. */
+/* Away from 0 with the probability that the number has passed of a step, else towards it: 32 uniform bits are added to
+ * what is dropped. All of that counts, 2^-16 of a step for integers of 8 bits and less for the others; below
+ * 2^exponent, float32 may have still less, which is rounded to nearest first. 0 is +0. */
 PORTABLE float grid_stochastic(const FormatGrid *grid, float value, uint32_t random) {
-  uint32_t step_bits = grid_exponent_bits(grid, value) - ((uint32_t)grid->bits << 23);
-  float step = float_from_bits(step_bits), inverse = float_from_bits((254u << 23) - step_bits);
-  float steps = value * inverse, below = grid_floor(steps), passed = steps - below;
-  return ((float)(random >> 8) * 0x1p-24f < passed ? below + 1.0f : below) * step;
+  int dropped = grid_dropped(grid);
+  float offset = grid_offset(grid, value);
+  uint32_t bits = float_to_bits(value + offset) + (random >> (32 - dropped));
+  return float_from_bits(bits >> dropped << dropped) - offset;
 }
 
 /* The position in the map; 128 is that of 0. In float32's subnormal numbers, the format's codes are the upper bits. */

@@ -84,8 +84,8 @@ PORTABLE uint8_t map_nearest(const float *midpoint, const uint8_t *start, float 
   return (uint8_t)(code + ((value == midpoint[code]) & code & (code < MAP_SIZE - 1)));
 }
 
-/* Stochastic rounding between the neighbours a <= value < b: b with probability (value - a) / (b - a), from 32
- * uniform bits; values outside the map give its ends. */
+/* Stochastic rounding between the neighbours a <= value < b: b with probability (value - a) / (b - a), to 2^-24, from
+ * 32 uniform bits; values outside the map give its ends. */
 PORTABLE uint8_t map_stochastic(const float *entry, const float *midpoint, const uint8_t *start, float value,
                                 uint32_t random) {
   uint32_t code = map_nearest(midpoint, start, value);

@@ -22,7 +22,7 @@
  * With a hardware format (map NULL): s as above with divide false; the code is s cast to `format`, saturating, to
  * nearest even or float8 stochastic; NaN where the scale is NaN. Decoding: float(code) · scale.
  *
- * Stochastic rounding of element i takes word i % 4 of random_block(random, i / 4). */
+ * Stochastic rounding of element i takes the bits that core/random.h gives it. */
 typedef struct Quantizer {
   Map *map;
   FormatGrid grid;   /* of a map's values, if they have one: a faster way to the same codes */

@@ -41,11 +41,11 @@ static float *load_updated(const ParameterUpdate *job, int64_t start, int n, flo
 }
 
 VECTORIZE static void round_stochastically(DType dtype, uint16_t *restrict out, const float *restrict values,
-                                           const uint32_t *restrict words, int n) {
+                                           const uint32_t *restrict bits, int n) {
   if (dtype == DTYPE_BF16) {
-    for (int i = 0; i < n; i++) out[i] = bf16_stochastic(values[i], words[i]);
+    for (int i = 0; i < n; i++) out[i] = bf16_stochastic(values[i], bits[i]);
   } else if (dtype == DTYPE_F16) {
-    for (int i = 0; i < n; i++) out[i] = f16_stochastic(values[i], words[i]);
+    for (int i = 0; i < n; i++) out[i] = f16_stochastic(values[i], bits[i]);
   } else {
     trap_missing_case();
   }
@@ -57,8 +57,8 @@ static void store_updated(const ParameterUpdate *job, int64_t start, int n, cons
     return;
   }
   uint32_t buffer[RANDOM_WORDS];
-  const uint32_t *words = random_words(step_random(&job->step), (uint64_t)(job->first_word + start), n, buffer);
-  round_stochastically(job->dtype, (uint16_t *)job->parameter + start, updated, words, n);
+  const uint32_t *bits = rounding_bits(step_random(&job->step, job->first_word), start, n, buffer);
+  round_stochastically(job->dtype, (uint16_t *)job->parameter + start, updated, bits, n);
 }
 
 /* Elements start … start + n - 1, with their moments; NULL for none. */

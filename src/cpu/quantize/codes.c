@@ -7,11 +7,11 @@
 #include "cpu/vectors.h"
 
 VECTORIZE static void cast_stochastic(uint8_t *restrict codes, const float *restrict values,
-                                      const uint32_t *restrict words, DType format, int n) {
+                                      const uint32_t *restrict bits, DType format, int n) {
   if (format == DTYPE_E4M3) {
-    for (int i = 0; i < n; i++) codes[i] = e4m3_stochastic(values[i], words[i]);
+    for (int i = 0; i < n; i++) codes[i] = e4m3_stochastic(values[i], bits[i]);
   } else if (format == DTYPE_E5M2) {
-    for (int i = 0; i < n; i++) codes[i] = e5m2_stochastic(values[i], words[i]);
+    for (int i = 0; i < n; i++) codes[i] = e5m2_stochastic(values[i], bits[i]);
   } else {
     trap_missing_case();
   }
@@ -19,14 +19,14 @@ VECTORIZE static void cast_stochastic(uint8_t *restrict codes, const float *rest
 
 void encode_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, const float *scaled, int64_t start,
                    int n) {
-  uint32_t word_buffer[RANDOM_WORDS];
-  const uint32_t *words = NULL;
-  if (quantizer->stochastic) words = random_words(quantizer->random, (uint64_t)start, n, word_buffer);
+  uint32_t buffer[RANDOM_WORDS];
+  const uint32_t *bits = NULL;
+  if (quantizer->stochastic) bits = rounding_bits(quantizer->random, start, n, buffer);
   if (search) {
     search_codes(search, codes, scaled, n);
-    if (words) search_round_up(search, codes, scaled, words, n);
-  } else if (words) {
-    cast_stochastic(codes, scaled, words, quantizer->format, n);
+    if (bits) search_round_up(search, codes, scaled, bits, n);
+  } else if (bits) {
+    cast_stochastic(codes, scaled, bits, quantizer->format, n);
   } else {
     store_floats(quantizer->format, codes, 0, n, scaled);
   }
@@ -64,9 +64,9 @@ static bool grid_rounding(GridRounding *rounding, const Quantizer *quantizer) {
   if (quantizer->map) {
     *rounding = (GridRounding){quantizer->grid, quantizer->rule.limit, 0};
   } else if (quantizer->format == DTYPE_E4M3) {
-    *rounding = (GridRounding){{-6, 3}, E4M3_LARGEST, 0x80000000u};
+    *rounding = (GridRounding){e4m3_grid(), E4M3_LARGEST, 0x80000000u};
   } else {
-    *rounding = (GridRounding){{-14, 2}, E5M2_LARGEST, 0x80000000u};
+    *rounding = (GridRounding){e5m2_grid(), E5M2_LARGEST, 0x80000000u};
   }
   return rounding->grid.bits > 0;
 }
@@ -81,10 +81,10 @@ VECTORIZE static void round_to_grid(float *restrict values, const GridRounding *
   }
 }
 
-VECTORIZE static void round_to_grid_at_random(float *restrict values, const uint32_t *restrict words,
+VECTORIZE static void round_to_grid_at_random(float *restrict values, const uint32_t *restrict bits,
                                               const FormatGrid *of_map, int n) {
   const FormatGrid grid = *of_map;
-  for (int i = 0; i < n; i++) values[i] = grid_stochastic(&grid, values[i], words[i]);
+  for (int i = 0; i < n; i++) values[i] = grid_stochastic(&grid, values[i], bits[i]);
 }
 
 VECTORIZE static void codes_of_grid(uint8_t *restrict codes, const float *restrict values, const FormatGrid *of_map,
@@ -106,7 +106,7 @@ void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *cod
   }
   if (quantizer->stochastic) {
     uint32_t buffer[RANDOM_WORDS];
-    round_to_grid_at_random(scaled, random_words(quantizer->random, (uint64_t)start, n, buffer), &rounding.grid, n);
+    round_to_grid_at_random(scaled, rounding_bits(quantizer->random, start, n, buffer), &rounding.grid, n);
   } else {
     round_to_grid(scaled, &rounding, n);
   }

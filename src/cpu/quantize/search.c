@@ -118,19 +118,19 @@ void search_codes(const Search *search, uint8_t *restrict codes, const float *re
 /* As map_stochastic: the comparison is false below the first entry, where `passed` is negative, and above the last,
  * where it is 0. */
 VECTORIZE static void round_up(uint8_t *restrict codes, const float *restrict values, const float *restrict below,
-                               const float *restrict above, const uint32_t *restrict words, int n) {
+                               const float *restrict above, const uint32_t *restrict bits, int n) {
   for (int i = 0; i < n; i++) {
     float passed = (values[i] - below[i]) / (above[i] - below[i]);
-    codes[i] = (uint8_t)(codes[i] + ((float)(words[i] >> 8) * 0x1p-24f < passed));
+    codes[i] = (uint8_t)(codes[i] + ((float)(bits[i] >> 8) * 0x1p-24f < passed));
   }
 }
 
 void search_round_up(const Search *search, uint8_t *restrict codes, const float *restrict values,
-                     const uint32_t *restrict words, int n) {
+                     const uint32_t *restrict bits, int n) {
   float below[CHUNK], above[CHUNK];
   look_up_floats(below, search->value, codes, n);
   look_up_floats(above, search->value + 1, codes, n);
-  round_up(codes, values, below, above, words, n);
+  round_up(codes, values, below, above, bits, n);
 }
 
 void search_decode(const float *restrict entry, float *restrict out, const uint8_t *restrict codes, float scale,

@@ -23,10 +23,10 @@ const Search *search_of(Map *map, bool stochastic);
 /* Codes of n values (at most CHUNK), none of them NaN. */
 void search_codes(const Search *search, uint8_t *restrict codes, const float *restrict values, int n);
 
-/* Moves codes up by one where the value has gone far enough to the next entry, by one random word each. `search` is
- * one for stochastic rounding. */
+/* Moves codes up by one where the value has gone far enough to the next entry, by 32 random bits each. `search` is one
+ * for stochastic rounding. */
 void search_round_up(const Search *search, uint8_t *restrict codes, const float *restrict values,
-                     const uint32_t *restrict words, int n);
+                     const uint32_t *restrict bits, int n);
 
 /* out = value[code] · scale */
 void search_decode(const float *restrict entry, float *restrict out, const uint8_t *restrict codes, float scale, int n);

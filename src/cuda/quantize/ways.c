@@ -1,4 +1,5 @@
 /* Quantization in small blocks, of x or of its Hadamard transform, in one way or in two: what the kernel takes. */
+#include <math.h>
 #include <string.h>
 
 #include "cuda/measure.h"
@@ -101,7 +102,7 @@ bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
 static void set_grid(QuantizePlan *plan) {
   if (plan->map) return;
   bool e4m3 = plan->format == DTYPE_E4M3;
-  plan->grid = e4m3 ? (FormatGrid){.exponent = -6, .bits = 3} : (FormatGrid){.exponent = -14, .bits = 2};
+  plan->grid = e4m3 ? e4m3_grid() : e5m2_grid();
   plan->rule.limit = e4m3 ? E4M3_LARGEST : E5M2_LARGEST;
 }
 
@@ -117,6 +118,8 @@ static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, c
   if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
   set_grid(&plan->quantize);
   plan->sign = plan->quantize.map ? 0 : 0x80000000u;
+  plan->to_subnormal = ldexpf(1, -126 - plan->quantize.grid.exponent);
+  plan->from_subnormal = ldexpf(1, plan->quantize.grid.exponent);
   if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
   if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
   if (outputs->scale) plan->quantize.scale = tensor_data(outputs->scale);

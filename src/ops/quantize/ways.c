@@ -46,14 +46,14 @@ static bool find_drawn_signs(QuantizeWay *way, const Tensor *x) {
 
 bool draw_for_way(QuantizeWay *way, const Tensor *x) {
   Quantizer *quantizer = &way->quantizer;
-  int64_t count = tensor_count(x);
+  int64_t words = rounding_words(tensor_count(x));
   if (!find_drawn_signs(way, x)) return false;
   if (!quantizer->stochastic) return true;
   if (takes(backend_for(x), x, way, 1)) {
-    return op_next_live_random(&quantizer->random, &quantizer->live_random, tensor_device(x), count);
+    return op_next_live_random(&quantizer->random, &quantizer->live_random, tensor_device(x), words);
   }
   if (!op_check_random()) return false;
-  quantizer->random = op_next_random(count);
+  quantizer->random = op_next_random(words);
   return true;
 }
 
