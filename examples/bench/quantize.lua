@@ -145,7 +145,7 @@ end
 
 -- Scales are 4 bytes for so many values that they count here. A second scale, above those of blocks, takes one more
 -- read.
-local function of_small(d)
+local function of_small(d, columns)
   local mx, e4m3 = {scale = "mx"}, {scale = "e4m3"}
   local nvfp4, stochastic = {scale = "e4m3", above = "tensor"}, {scale = "mx", rounding = "stochastic"}
   local transformed = {scale = "mx", rounding = "stochastic", hadamard = 64}
@@ -174,6 +174,11 @@ local function of_small(d)
     {"codes, 1 x 16, E4M3", d + 1.25, in_tiles(1, 16, {scale = "e4m3", outputs = "codes scale"})},
     {"codes, 1 x 32, MX", d + 1.125, in_tiles(1, 32, {scale = "mx", outputs = "codes scale"})},
     {"codes, 32 x 1, MX", d + 1.125, in_tiles(32, 1, {scale = "mx", outputs = "codes scale"})},
+    {"codes, 1 x 32, stochastic", d + 1.125,
+      in_tiles(1, 32, {scale = "mx", rounding = "stochastic", outputs = "codes scale"})},
+    {"codes, a row, stochastic", d + 1, in_tiles(1, columns, {rounding = "stochastic", outputs = "codes scale"})},
+    {"values, a row, stochastic", 2 * d, in_tiles(1, columns, {rounding = "stochastic", outputs = "values"})},
+    {"values, all, stochastic", 3 * d, in_tiles(2 ^ 52, columns, {rounding = "stochastic", outputs = "values"})},
   }
 end
 
@@ -272,7 +277,9 @@ local function bench(dtype, options)
     casts = function()
       print_rows("hardware formats", of_casts(d, shape.columns), hardware, function(name) return name end)
     end,
-    small = function() print_rows("small blocks", of_small(d), small, function(name) return name end) end,
+    small = function()
+      print_rows("small blocks", of_small(d, shape.columns), small, function(name) return name end)
+    end,
     fitted = function()
       print_rows("fitted scales", of_fitted(d, shape.columns), fitted, function(name)
         return name == "dynamic" and formats.dynamic or name

@@ -5,6 +5,7 @@
 
 #include "core/formats/lookup.h"
 #include "quantize/quantize.cuh"
+#include "vectors.cuh"
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
 #define FLOAT8_CONVERSIONS 1
@@ -130,11 +131,118 @@ template <Encoding ENCODING> struct Encoder {
   }
 };
 
+/* --- stochastic rounding by a grid --- */
+
+/* The keys of Philox's rounds, which the compiler would add up again for every block. */
+struct RandomKeys {
+  uint32_t key[RANDOM_ROUNDS][2];
+
+  __device__ explicit RandomKeys(RandomSource source) {
+    key[0][0] = (uint32_t)source.seed;
+    key[0][1] = (uint32_t)(source.seed >> 32);
+#pragma unroll
+    for (int i = 1; i < RANDOM_ROUNDS; i++) {
+      key[i][0] = key[i - 1][0] + RANDOM_KEY_0;
+      key[i][1] = key[i - 1][1] + RANDOM_KEY_1;
+      asm volatile("" : "+r"(key[i][0]), "+r"(key[i][1]));
+    }
+  }
+
+  __device__ RandomBlock block_at(uint64_t counter) const {
+    RandomBlock block = random_counter(counter);
+#pragma unroll
+    for (int i = 0; i < RANDOM_ROUNDS; i++) random_round(&block, key[i][0], key[i][1]);
+    return block;
+  }
+};
+
+/* Bytes of ones for negative numbers. A selector's digit from 8 on repeats the sign of a byte. */
+__device__ inline uint32_t signs_of_four(const float *value) {
+  uint32_t low, high;
+  asm("prmt.b32 %0, %1, %2, 0xFB;" : "=r"(low) : "r"(float_to_bits(value[0])), "r"(float_to_bits(value[1])));
+  asm("prmt.b32 %0, %1, %2, 0xFB;" : "=r"(high) : "r"(float_to_bits(value[2])), "r"(float_to_bits(value[3])));
+  return __byte_perm(low, high, 0x5410);
+}
+
+/* What numbers are multiplied with before they are rounded, and after. */
+struct Factors {
+  float inverse, scale;
+};
+
+/* The scales that Stochastic takes: a power of two times one is exact, and it has no sign. */
+__device__ inline bool is_usual(float scale) { return scale > 0x1p-100f && scale < 0x1p100f; }
+
+/* As grid_stochastic, among float32's subnormal numbers, which have the format's steps by themselves. The plan has the grid and
+ * the limit of a hardware format, too. DROPPED: grid_dropped, or 0 for any. */
+template <int DROPPED> struct Stochastic {
+  float limit, to_subnormal, from_subnormal;
+  float zero; /* whose sign a sum with -0 has, and 0 of a map has none */
+  int dropped;
+  bool map;
+
+  __device__ explicit Stochastic(const QuantizePlan &plan) : limit(plan.rule.limit), map(plan.map) {
+    const int exponent = plan.grid.exponent;
+    to_subnormal = float_from_bits(exponent > 0 ? 1u << (23 - exponent) : (uint32_t)(1 - exponent) << 23);
+    from_subnormal = float_from_bits((uint32_t)(127 + exponent) << 23);
+    zero = map ? 0.0f : -0.0f;
+    dropped = DROPPED > 0 ? DROPPED : grid_dropped(&plan.grid);
+  }
+
+  /* A scaled number to what the functions below take. */
+  __device__ uint32_t round(float scaled, uint32_t random) const {
+    const float magnitude = fminf(fabsf(scaled), limit) * to_subnormal;
+    return float_to_bits(magnitude) + (random >> (32 - dropped));
+  }
+  /* The number times its scale, with the sign of another. */
+  __device__ float value(uint32_t rounded, float scale, float signed_one) const {
+    const uint32_t factor = float_to_bits(scale * from_subnormal) | (float_to_bits(signed_one) & 0x80000000u);
+    return fmaf(float_from_bits(rounded & 0xFFFFFFFFu << dropped) * 0x1p126f, float_from_bits(factor), zero);
+  }
+  /* Four codes with the signs of others: of a map, 128 and so many steps above or below. */
+  __device__ uint32_t codes(const uint32_t *rounded, const float *signed_ones) const {
+    uint32_t steps = 0;
+#pragma unroll
+    for (int k = 0; k < 4; k++) steps |= rounded[k] >> dropped << 8 * k;
+    const uint32_t negative = signs_of_four(signed_ones);
+    return map ? 0x80808080u + (steps & ~negative) - (steps & negative) : steps | (negative & 0x80808080u);
+  }
+
+  /* Elements `at` and on to the plan's codes and values, which are of Scalar; factors_at(k) is_usual, or scales them to 0. */
+  template <typename Scalar, typename Found>
+  __device__ void quantize(const QuantizePlan &plan, const RandomBlock &block, const uint4 &raw,
+                           const Found &factors_at, int64_t at) const {
+    constexpr int width = vector_width<Scalar>;
+    float element[width];
+    uint32_t rounded[width];
+    unpack<Scalar>(raw, element);
+    share_block(block, at, rounded);
+#pragma unroll
+    for (int k = 0; k < width; k++) rounded[k] = round(element[k] * factors_at(k).inverse, rounded[k]);
+    if (plan.codes) {
+      Packed<uint32_t, width / 4> four;
+#pragma unroll
+      for (int k = 0; k < width; k += 4) four.element[k / 4] = codes(rounded + k, element + k);
+      *reinterpret_cast<Packed<uint32_t, width / 4> *>(plan.codes + at) = four;
+    }
+    if (!plan.values) return;
+#pragma unroll
+    for (int k = 0; k < width; k++) element[k] = value(rounded[k], factors_at(k).scale, element[k]);
+    store_vector(static_cast<Scalar *>(plan.values) + at, pack<Scalar>(element));
+  }
+};
+
+template <> struct Encoder<ENCODING_STOCHASTIC> : Stochastic<0> {
+  using Stochastic<0>::Stochastic;
+  __device__ void scale_by(float) {}
+};
+
 /* The plan's; the whole thread block together. */
 template <Encoding ENCODING>
 __device__ inline Encoder<ENCODING> make_encoder(typename StageOf<ENCODING>::Type &stage, const QuantizePlan &plan) {
   if constexpr (ENCODING == ENCODING_GRID) {
     return Encoder<ENCODING>(plan.grid);
+  } else if constexpr (ENCODING == ENCODING_STOCHASTIC) {
+    return Encoder<ENCODING>(plan);
   } else {
     return Encoder<ENCODING>(stage, plan.map);
   }

@@ -11,9 +11,10 @@
 constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;
 
-/* ENCODING_GRID is a map that has a grid, ENCODING_MAP any map. ENCODING_ANY looks at the plan in every call, for rarely used
- * shapes; the others leave only their own code in a kernel. */
-enum Encoding { ENCODING_MAP, ENCODING_GRID, ENCODING_E4M3, ENCODING_E5M2, ENCODING_ANY };
+/* ENCODING_GRID is a map that has a grid, ENCODING_MAP any map, ENCODING_STOCHASTIC stochastic rounding by a grid, of a map or
+ * of a hardware format. ENCODING_ANY looks at the plan in every call, for rarely used shapes; the others leave only their
+ * own code in a kernel. */
+enum Encoding { ENCODING_MAP, ENCODING_GRID, ENCODING_E4M3, ENCODING_E5M2, ENCODING_STOCHASTIC, ENCODING_ANY };
 
 __host__ __device__ inline Encoding encoding_of(const QuantizePlan &plan) {
   switch (plan.format) {
@@ -50,19 +51,22 @@ template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
   case ENCODING_E5M2:
     return f(EncodingIs<ENCODING_E5M2>());
   case ENCODING_GRID:
+  case ENCODING_STOCHASTIC:
   case ENCODING_ANY:
     break;
   }
   trap_missing_case();
 }
 
-/* Never ENCODING_ANY. */
+template <Encoding ENCODING> constexpr bool is_any = ENCODING == ENCODING_ANY || ENCODING == ENCODING_STOCHASTIC;
+
+/* That of the plan's format, if it is any. */
 template <Encoding ENCODING> __host__ __device__ inline Encoding encoding_in(const QuantizePlan &plan) {
-  return ENCODING == ENCODING_ANY ? encoding_of(plan) : ENCODING;
+  return is_any<ENCODING> ? encoding_of(plan) : ENCODING;
 }
 
 template <Encoding ENCODING> __device__ inline bool uses_map(const QuantizePlan &plan) {
-  return ENCODING == ENCODING_ANY ? plan.map != nullptr : ENCODING == ENCODING_MAP || ENCODING == ENCODING_GRID;
+  return is_any<ENCODING> ? plan.map != nullptr : ENCODING == ENCODING_MAP || ENCODING == ENCODING_GRID;
 }
 
 /* `random` is 32 uniform bits, unused unless `stochastic`. */
@@ -81,6 +85,7 @@ __host__ __device__ inline uint8_t encode(const QuantizePlan &plan, const MapTab
     return stochastic ? e4m3_stochastic(scaled, random) : e4m3_from_float(scaled, true);
   case ENCODING_E5M2:
     return stochastic ? e5m2_stochastic(scaled, random) : e5m2_from_float(scaled, true);
+  case ENCODING_STOCHASTIC:
   case ENCODING_ANY:
     break;
   }
@@ -99,6 +104,7 @@ __host__ __device__ inline float decode(const QuantizePlan &plan, const float *v
     return e4m3_to_float(code);
   case ENCODING_E5M2:
     return e5m2_to_float(code);
+  case ENCODING_STOCHASTIC:
   case ENCODING_ANY:
     break;
   }
@@ -151,9 +157,9 @@ template <int N> __device__ inline void store_values(const QuantizePlan &plan, i
   with_scalar(plan.values_dtype, [&](auto scalar) { store_as<decltype(scalar)>(plan.values, i, value); });
 }
 
-/* Bits for the stochastic rounding of elements i … i + WIDTH - 1; i is a multiple of WIDTH, which is 1, 4 or 8. */
-template <int WIDTH> __device__ inline void rounding_bits(RandomSource source, int64_t i, uint32_t (&bits)[WIDTH]) {
-  const RandomBlock block = random_block(source, (uint64_t)i / 8);
+/* Bits for the stochastic rounding of elements i … i + WIDTH - 1 from the block that they are in; i is a multiple of WIDTH,
+ * which is 1, 4 or 8. */
+template <int WIDTH> __device__ inline void share_block(const RandomBlock &block, int64_t i, uint32_t (&bits)[WIDTH]) {
   if (WIDTH == 1) {
     const uint32_t low = i & 2 ? block.word[1] : block.word[0], high = i & 2 ? block.word[3] : block.word[2];
     bits[0] = rounding_bits_of(i & 4 ? high : low, i);
@@ -164,6 +170,9 @@ template <int WIDTH> __device__ inline void rounding_bits(RandomSource source, i
       bits[k] = rounding_bits_of(second ? block.word[(2 + k / 2) % 4] : block.word[k / 2], k);
     }
   }
+}
+template <int WIDTH> __device__ inline void rounding_bits(RandomSource source, int64_t i, uint32_t (&bits)[WIDTH]) {
+  share_block(random_block(source, (uint64_t)i / 8), i, bits);
 }
 
 /* The whole tensor's largest magnitude from what launch_measure left, for the whole thread block. */

@@ -1,4 +1,4 @@
-/* Quantization at the speed of memory, for nearest rounding and aligned tensors: a piece of the tensor, usually a
+/* Quantization at the speed of memory, for aligned tensors: a piece of the tensor, usually a
  * block, is read into the registers of a group of threads, which finds its absmax, and is written as codes, decoded
  * values or both. Where scales are known, a piece may be a part of a block.
  *
@@ -39,7 +39,8 @@ __device__ inline void add_up(const uint4 (&raw)[VECTORS], float (&sum)[VECTORS]
 /* DIVIDE: the scaled number is x / absmax, not x · (1 / absmax). SUM: adds up columns; every thread keeps to the same
  * ones, as PiecesPlan demands. */
 template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS, bool SUM>
-__global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const __grid_constant__ PiecesPlan pieces) {
+__global__ void __launch_bounds__(SUM || ENCODING == ENCODING_STOCHASTIC ? 512 : 1024)
+    quantize_pieces_kernel(const __grid_constant__ PiecesPlan pieces) {
   constexpr int width = vector_width<Scalar>;
   __shared__ typename StageOf<ENCODING>::Type stage;
   __shared__ uint32_t warp_magnitude[2][WARP];
@@ -87,9 +88,17 @@ __global__ void __launch_bounds__(SUM ? 512 : 1024) quantize_pieces_kernel(const
       for (int v = 0; v < VECTORS; v++) {
         const int position = (lane + v * group) * width;
         if (position >= piece.length) break;
-        uint32_t word[width / 4];
-        quantize_vector<Scalar, ENCODING, DIVIDE>(plan, encoder, scaling, raw[v], word, values + position);
-        if (plan.codes) store_codes(codes + position, word);
+        if constexpr (ENCODING == ENCODING_STOCHASTIC) {
+          const int64_t at = piece.begin + position;
+          const Factors factors = {scaling.inverse, scaling.general.scale};
+          encoder.template quantize<Scalar>(
+              plan, random_block(plan.random, (uint64_t)at / 8),
+              scaling.general.empty ? make_uint4(0, 0, 0, 0) : raw[v], [&](int) { return factors; }, at);
+        } else {
+          uint32_t word[width / 4];
+          quantize_vector<Scalar, ENCODING, DIVIDE>(plan, encoder, scaling, raw[v], word, values + position);
+          if (plan.codes) store_codes(codes + position, word);
+        }
       }
     }
     piece = following;
@@ -129,6 +138,7 @@ cudaError_t run_encoding(Launch launch, const PiecesPlan &plan) {
 
 template <typename Scalar> cudaError_t run_pieces(Launch launch, const PiecesPlan &plan) {
   if (plan.quantize.divide) return run_encoding<Scalar, ENCODING_MAP, true>(launch, plan);
+  if (plan.quantize.stochastic) return run_encoding<Scalar, ENCODING_STOCHASTIC, false>(launch, plan);
   if (plan.quantize.grid.bits > 0) return run_encoding<Scalar, ENCODING_GRID, false>(launch, plan);
   return with_encoding(plan.quantize, [&](auto encoding) {
     return run_encoding<Scalar, decltype(encoding)::value, false>(launch, plan);

@@ -38,6 +38,9 @@ __device__ inline VectorScaling vector_scaling(const QuantizePlan &plan, const B
     if (ENCODING == ENCODING_MAP && plan.rule.rounding && isinf(plan.rule.limit))
       scaling.slow = scaling.slow || scale >= 0x1p127f;
   }
+  if (ENCODING == ENCODING_STOCHASTIC) {
+    scaling.slow = scaling.slow || scaling.general.broken || !(scaling.general.empty || is_usual(scale));
+  }
   if (ENCODING == ENCODING_MAP && plan.known_scale && isinf(plan.rule.limit) && !scaling.general.empty) {
     scaling.slow = scaling.slow || !(float_from_bits(magnitude) * fabsf(scaling.inverse) <= LOOKUP_LIMIT);
   }
@@ -70,7 +73,12 @@ __device__ inline void quantize_vector_slowly(const QuantizePlan &plan, const Bl
     codes[k] = 0;
 #pragma unroll 1
     for (int i = 4 * k; i < 4 * k + 4; i++) {
-      const uint8_t code = code_of<ENCODING>(plan, *plan.map, scaling, to_float(x[i]), false, 0);
+      uint32_t random[1] = {};
+      if (ENCODING == ENCODING_STOCHASTIC) {
+        rounding_bits(plan.random, x + i - static_cast<const Scalar *>(plan.x), random);
+      }
+      const uint8_t code =
+          code_of<ENCODING>(plan, *plan.map, scaling, to_float(x[i]), ENCODING == ENCODING_STOCHASTIC, random[0]);
       codes[k] |= (uint32_t)code << 8 * (i % 4);
       const float value = decode<ENCODING>(plan, plan.map->value, code) * scaling.scale;
       if (plan.values) from_float(value, true, values[i]);

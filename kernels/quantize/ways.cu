@@ -41,20 +41,24 @@ struct Sharing {
   }
 };
 
-/* The factors of the tiles with these magnitudes, to the first lane's place in the stage. */
+/* The factors of the tiles with these magnitudes, to the first lane's place in the stage. Whether one that this lane has
+ * found is rare or has an unusual scale. */
 template <int N>
-__device__ inline void find_factors(const WayPlan &way, const UpperScale &upper, const Sharing &sharing,
+__device__ inline bool find_factors(const WayPlan &way, const UpperScale &upper, const Sharing &sharing,
                                     const uint32_t (&magnitude)[N], Stage &stage) {
   const int lane = threadIdx.x % WARP;
 #pragma unroll
   for (int k = 0; k < N; k++) stage.factors[k][lane].x = float_from_bits(magnitude[k]);
+  bool rare = false;
   __syncwarp();
 #pragma unroll 1
   for (int k = sharing.own; k < N; k += sharing.count) {
     const Factors found = factors_of(way.quantize, upper, float_to_bits(stage.factors[k][lane].x));
     stage.factors[k][sharing.first] = make_float2(found.inverse, found.scale);
+    rare = rare || is_rare(found) || !is_usual(found.scale);
   }
   __syncwarp();
+  return rare;
 }
 
 __device__ inline Factors factors_at(const Stage &stage, int k, const Sharing &sharing) {
@@ -93,11 +97,12 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
   const Sharing sharing(runs ? segment : 1, 1);
   uint32_t magnitude[ROWS];
   measure_tiles(patches, way, segment, x, magnitude);
+  bool rare;
   if (runs) {
-    find_factors(way, state.upper, sharing, magnitude, stage);
+    rare = find_factors(way, state.upper, sharing, magnitude, stage);
   } else {
     const uint32_t only[1] = {magnitude[0]};
-    find_factors(way, state.upper, sharing, only, stage);
+    rare = find_factors(way, state.upper, sharing, only, stage);
   }
   if (way.quantize.scale && (place.across & (segment - 1)) == 0 && (place.row & (way.tile_rows - 1)) == 0) {
     float *scale = way.quantize.scale + divide(place.row, way.tile_rows) * way.tiles_across +
@@ -106,6 +111,10 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
       scale[j * way.tiles_across] = stage.factors[j][sharing.first].y;
   }
   int64_t at = patches.element(place, 0);
+  if (ROUNDING == STOCHASTIC) {
+    const auto found = [&](int j, int) { return factors_at(stage, runs ? j : 0, sharing); };
+    if (rounds_rows_at_random<Scalar>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
+  }
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
     const Factors factors[1] = {factors_at(stage, runs ? j : 0, sharing)};
@@ -138,20 +147,22 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
 #pragma unroll
     for (int k = 0; k < each; k++) magnitude[w * each + k] = float_to_bits(of_word[k]);
   }
-  find_factors(way, state.upper, sharing, magnitude, stage);
+  bool rare = find_factors(way, state.upper, sharing, magnitude, stage);
   Factors factors[width];
-  bool rare = false;
 #pragma unroll
-  for (int k = 0; k < width; k++) {
-    factors[k] = factors_at(stage, k, sharing);
-    rare = rare || is_rare(factors[k]);
-  }
+  for (int k = 0; k < width; k++) factors[k] = factors_at(stage, k, sharing);
   if (way.quantize.scale && have > 0 && sharing.own == 0) {
     float *scale = way.quantize.scale + divide(place.row, way.tile_rows) * way.tiles_across + place.column;
 #pragma unroll
     for (int k = 0; k < width; k++) scale[k] = factors[k].scale;
   }
   int64_t at = patches.element(place, 0);
+  if (ROUNDING == STOCHASTIC) {
+    const auto found = [&](int, int k) { return factors[k]; };
+    if (rounds_rows_at_random<Scalar>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
+  }
+#pragma unroll
+  for (int k = 0; k < width; k++) rare = rare || is_rare(factors[k]);
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
     quantize_vector<Scalar, ROUNDING>(way, factors, rare, state.random, stage.vector[j][threadIdx.x % WARP], at);

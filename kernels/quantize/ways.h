@@ -19,7 +19,6 @@ enum { WAYS_MOST = 2 };
 typedef struct WayPlan {
   QuantizePlan quantize;
   uint32_t sign; /* the bit that a number keeps which is rounded to 0: that of a hardware format */
-  float to_subnormal, from_subnormal; /* 2^(-126 - grid.exponent) and 2^grid.exponent */
   HadamardRule hadamard;
   int tile_rows, tile_columns;
   int64_t tiles_across;

@@ -3,17 +3,12 @@
 #define FP8_WAYS_VECTOR_CUH
 
 #include "quantize/encode.cuh"
+#include "quantize/warp_patches.cuh"
 #include "quantize/ways.h"
-#include "vectors.cuh"
 
 namespace {
 
 /* --- scales --- */
-
-/* What numbers are multiplied with before they are rounded, and after. */
-struct Factors {
-  float inverse, scale;
-};
 
 /* Numbers count as 0, or are divided by the scale: the inverse is 0 or infinite, as that of no other scale is. */
 __device__ inline bool is_rare(const Factors &factors) { return factors.inverse == 0 || isinf(factors.inverse); }
@@ -42,17 +37,14 @@ __device__ inline Factors factors_of(const QuantizePlan &plan, const UpperScale 
 
 enum Rounding { NEAREST, STOCHASTIC };
 
-__device__ inline float round_to_nearest(const WayPlan &way, float value) {
-  const float nearest = grid_nearest(&way.quantize.grid, value);
-  return float_from_bits(float_to_bits(nearest) | (float_to_bits(value) & way.sign));
-}
-
-/* As grid_stochastic, among float32's subnormal numbers, which have the format's steps by themselves. */
-__device__ inline float round_stochastically(const WayPlan &way, float value, uint32_t random) {
-  const int dropped = grid_dropped(&way.quantize.grid);
-  const uint32_t bits = float_to_bits(value * way.to_subnormal) + (random >> (32 - dropped));
-  const float rounded = float_from_bits(bits & 0xFFFFFFFFu << dropped);
-  return fmaf(rounded, 0x1p126f, float_from_bits(way.sign)) * way.from_subnormal; /* the sum makes +0 of -0, or not */
+/* A number without scale. */
+template <Rounding ROUNDING>
+__device__ inline float round_number(const QuantizePlan &plan, uint32_t sign, float value, uint32_t random) {
+  const float limit = plan.rule.limit;
+  value = fminf(fmaxf(value, -limit), limit);
+  const float rounded =
+      ROUNDING == STOCHASTIC ? grid_stochastic(&plan.grid, value, random) : grid_nearest(&plan.grid, value);
+  return float_from_bits(float_to_bits(rounded) | (float_to_bits(value) & sign));
 }
 
 /* Of rounded numbers. */
@@ -84,7 +76,9 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
   constexpr bool each = SCALES > 1;
   const QuantizePlan &plan = way.quantize;
   float value[width];
+  uint32_t random[width] = {};
   unpack<Scalar>(raw, value);
+  if (ROUNDING == STOCHASTIC) rounding_bits(source, at, random);
   if (rare) {
 #pragma unroll
     for (int k = 0; k < width; k++) {
@@ -95,18 +89,8 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
 #pragma unroll
     for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].inverse;
   }
-  const float limit = plan.rule.limit;
 #pragma unroll
-  for (int k = 0; k < width; k++) value[k] = fminf(fmaxf(value[k], -limit), limit);
-  if (ROUNDING == STOCHASTIC) {
-    uint32_t random[width];
-    rounding_bits(source, at, random);
-#pragma unroll
-    for (int k = 0; k < width; k++) value[k] = round_stochastically(way, value[k], random[k]);
-  } else {
-#pragma unroll
-    for (int k = 0; k < width; k++) value[k] = round_to_nearest(way, value[k]);
-  }
+  for (int k = 0; k < width; k++) value[k] = round_number<ROUNDING>(plan, way.sign, value[k], random[k]);
   if (plan.codes) store_codes(plan, value, factors, each, at);
   if (!plan.values) return;
 #pragma unroll
@@ -116,6 +100,48 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
   } else {
     store_values(plan, at, value);
   }
+}
+
+/* --- stochastic rounding of all rows that a lane holds of a patch --- */
+
+/* factors_at(j, k): those of element k in row j. */
+template <typename Scalar, int DROPPED, typename Found>
+__device__ inline void round_rows_at_random(const WayPlan &way, RandomSource source, const Found &factors_at,
+                                            const uint4 (&vector)[ROWS][WARP], int64_t columns, int64_t at) {
+  const Stochastic<DROPPED> stochastic(way.quantize);
+  const RandomKeys keys(source);
+  const auto round_row = [&](int j, const RandomBlock &block, int64_t begin) {
+    const auto found = [&](int k) { return factors_at(j, k); };
+    stochastic.template quantize<Scalar>(way.quantize, block, vector[j][threadIdx.x % WARP], found, begin);
+  };
+  /* Two at a time: the rounds of a block wait for one another. */
+#pragma unroll 1
+  for (int j = 0; j < ROWS; j += 2, at += 2 * columns) {
+    const RandomBlock first = keys.block_at(source.offset + (uint64_t)at / 8);
+    const RandomBlock second = keys.block_at(source.offset + (uint64_t)(at + columns) / 8);
+    round_row(j, first, at);
+    round_row(j + 1, second, at + columns);
+  }
+}
+
+/* What quantize_vector gives for each vector, in fewer instructions. False for what is left to it: rows that do not exist,
+ * and rare factors or unusual scales. A whole warp together; rare: whether this lane has found such. */
+template <typename Scalar, typename Found>
+__device__ inline bool rounds_rows_at_random(const WayPlan &way, RandomSource source, const Found &factors_at,
+                                             bool rare, int have, const uint4 (&vector)[ROWS][WARP], int64_t columns,
+                                             int64_t at) {
+  const QuantizePlan &plan = way.quantize;
+  if (sizeof(Scalar) == 4 && plan.values && plan.values_dtype != DTYPE_F32) return false;
+  if (!__all_sync(all_lanes, have == ROWS && !rare)) return false;
+  const int dropped = grid_dropped(&plan.grid);
+  if (dropped == 22) {
+    round_rows_at_random<Scalar, 22>(way, source, factors_at, vector, columns, at);
+  } else if (dropped == 20) {
+    round_rows_at_random<Scalar, 20>(way, source, factors_at, vector, columns, at);
+  } else {
+    round_rows_at_random<Scalar, 0>(way, source, factors_at, vector, columns, at);
+  }
+  return true;
 }
 
 } // namespace

@@ -30,33 +30,46 @@ PORTABLE void random_product(uint32_t a, uint32_t b, uint32_t *high, uint32_t *l
 #endif
 }
 
+/* What the two halves of the key grow by from round to round. */
+#define RANDOM_KEY_0 0x9E3779B9u
+#define RANDOM_KEY_1 0xBB67AE85u
+enum { RANDOM_ROUNDS = 10 };
+
+/* One round of Philox4x32. */
+PORTABLE void random_round(RandomBlock *block, uint32_t k0, uint32_t k1) {
+  uint32_t *c = block->word, high0, low0, high1, low1;
+  random_product(0xD2511F53u, c[0], &high0, &low0);
+  random_product(0xCD9E8D57u, c[2], &high1, &low1);
+  c[0] = high1 ^ c[1] ^ k0;
+  c[2] = high0 ^ c[3] ^ k1;
+  c[1] = low1;
+  c[3] = low0;
+}
+
+PORTABLE RandomBlock random_counter(uint64_t counter) {
+  RandomBlock block = {{(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0}};
+  return block;
+}
+
 /* Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), counter (counter, 0), key
  * seed. */
 PORTABLE RandomBlock random_block(RandomSource source, uint64_t block) {
-  uint64_t counter = source.offset + block;
-  uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = 0, c3 = 0;
+  RandomBlock words = random_counter(source.offset + block);
   uint32_t k0 = (uint32_t)source.seed, k1 = (uint32_t)(source.seed >> 32);
-  for (int round = 0; round < 10; round++) {
-    uint32_t high0, low0, high1, low1;
-    random_product(0xD2511F53u, c0, &high0, &low0);
-    random_product(0xCD9E8D57u, c2, &high1, &low1);
-    c0 = high1 ^ c1 ^ k0;
-    c2 = high0 ^ c3 ^ k1;
-    c1 = low1;
-    c3 = low0;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+  for (int round = 0; round < RANDOM_ROUNDS; round++) {
+    random_round(&words, k0, k1);
+    k0 += RANDOM_KEY_0;
+    k1 += RANDOM_KEY_1;
   }
-  RandomBlock block_words = {{c0, c1, c2, c3}};
-  return block_words;
+  return words;
 }
 
 /* --- stochastic rounding: 16 bits a value --- */
 
 /* Element i decides by half a word: word i / 2 % 4 of the block at counter offset + i / 8, the upper half if i is even. The
- * other half, its neighbour's, stands behind it for what is finer, so that each of the two sees 32 uniform bits: the
- * expected value of a rounding is as exact as with a word of its own, and that both of them round up is as probable as if
- * they were independent, to 2^-15. */
+ * other half, its neighbour's, stands behind it for what is finer, so that each of the two sees 32 uniform bits. So the
+ * expected value of a rounding is that of a word of its own: no fraction of a step is too small to count, but for what
+ * the rounding itself leaves out. That both round up is as probable as if they were independent, to 2^-15. */
 PORTABLE uint32_t rounding_bits_of(uint32_t word, int64_t i) { return i % 2 == 0 ? word : word >> 16 | word << 16; }
 
 /* The words that a draw for so many elements takes: whole blocks. */

@@ -71,20 +71,30 @@ static bool grid_rounding(GridRounding *rounding, const Quantizer *quantizer) {
   return rounding->grid.bits > 0;
 }
 
+INLINED float within_limit(const GridRounding *rounding, float value) {
+  value = value > rounding->limit ? rounding->limit : value;
+  return value < -rounding->limit ? -rounding->limit : value;
+}
+
+INLINED float with_sign(const GridRounding *rounding, float rounded, float value) {
+  return float_from_bits(float_to_bits(rounded) | (float_to_bits(value) & rounding->sign));
+}
+
 VECTORIZE static void round_to_grid(float *restrict values, const GridRounding *rule, int n) {
   const GridRounding rounding = *rule;
   for (int i = 0; i < n; i++) {
-    float value = values[i] > rounding.limit ? rounding.limit : values[i];
-    value = value < -rounding.limit ? -rounding.limit : value;
-    uint32_t sign = float_to_bits(value) & rounding.sign;
-    values[i] = float_from_bits(float_to_bits(grid_nearest(&rounding.grid, value)) | sign);
+    float value = within_limit(&rounding, values[i]);
+    values[i] = with_sign(&rounding, grid_nearest(&rounding.grid, value), value);
   }
 }
 
 VECTORIZE static void round_to_grid_at_random(float *restrict values, const uint32_t *restrict bits,
-                                              const FormatGrid *of_map, int n) {
-  const FormatGrid grid = *of_map;
-  for (int i = 0; i < n; i++) values[i] = grid_stochastic(&grid, values[i], bits[i]);
+                                              const GridRounding *rule, int n) {
+  const GridRounding rounding = *rule;
+  for (int i = 0; i < n; i++) {
+    float value = within_limit(&rounding, values[i]);
+    values[i] = with_sign(&rounding, grid_stochastic(&rounding.grid, value, bits[i]), value);
+  }
 }
 
 VECTORIZE static void codes_of_grid(uint8_t *restrict codes, const float *restrict values, const FormatGrid *of_map,
@@ -96,8 +106,7 @@ VECTORIZE static void codes_of_grid(uint8_t *restrict codes, const float *restri
 void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, float *scaled, int64_t start,
                   int n) {
   GridRounding rounding;
-  bool casts = !quantizer->map && (codes || quantizer->stochastic);
-  if (!grid_rounding(&rounding, quantizer) || casts) {
+  if (!grid_rounding(&rounding, quantizer) || (!quantizer->map && codes)) {
     uint8_t buffer[CHUNK];
     if (!codes) codes = buffer;
     encode_scaled(quantizer, search, codes, scaled, start, n);
@@ -106,7 +115,7 @@ void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *cod
   }
   if (quantizer->stochastic) {
     uint32_t buffer[RANDOM_WORDS];
-    round_to_grid_at_random(scaled, rounding_bits(quantizer->random, start, n, buffer), &rounding.grid, n);
+    round_to_grid_at_random(scaled, rounding_bits(quantizer->random, start, n, buffer), &rounding, n);
   } else {
     round_to_grid(scaled, &rounding, n);
   }

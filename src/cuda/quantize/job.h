@@ -12,9 +12,10 @@ typedef struct QuantizeJob {
   const Quantizer *quantizer;
   QuantizePlan plan;
   int64_t rows, columns;
-  int64_t vector;  /* elements in 16 bytes of x */
-  bool fast;       /* the fast kernels take it, if its shape fits */
-  bool measurable; /* cuda_measure takes x */
+  int64_t vector;   /* elements in 16 bytes of x */
+  bool fast;        /* the fast kernels take it, if its shape fits */
+  bool fast_random; /* of the fast kernels, those of pieces take it, which round stochastically */
+  bool measurable;  /* cuda_measure takes x */
 } QuantizeJob;
 
 /* Column sums on their own, if they are wanted. */

@@ -25,7 +25,13 @@ static bool quantize_generally(const QuantizeJob *job) {
 
 /* --- pieces in registers --- */
 
-enum { MOST_THREADS = 1024, MOST_THREADS_SUMMING = 512, USUAL_THREADS = 256, MOST_VECTORS = 4 };
+enum {
+  MOST_THREADS = 1024,
+  MOST_THREADS_SUMMING = 512,
+  MOST_THREADS_RANDOM = 512,
+  USUAL_THREADS = 256,
+  MOST_VECTORS = 4
+};
 
 void cuda_cut_pieces(PiecesPlan *plan, int64_t length, int64_t vector, int vectors) {
   plan->length = length;
@@ -70,7 +76,8 @@ static bool plan_sums(PiecesPlan *plan, const QuantizeJob *job) {
   return true;
 }
 
-static cudaError_t launch_pieces(Launch launch, const PiecesPlan *plan) {
+static cudaError_t launch_pieces(Launch launch, PiecesPlan *plan) {
+  if (plan->quantize.stochastic) cuda_set_grid(&plan->quantize);
   switch (plan->quantize.dtype) {
   case DTYPE_F32:
     return launch_quantize_pieces_f32(launch, plan);
@@ -137,8 +144,8 @@ bool cuda_quantize_codes(const QuantizeJob *job) {
   }
   bool whole = length == count;
   int64_t part = most_in_registers(job, 32);
-  if (job->fast && length % job->vector == 0) {
-    bool fits = length <= most_in_registers(job, MOST_THREADS);
+  if ((job->fast || job->fast_random) && length % job->vector == 0) {
+    bool fits = length <= most_in_registers(job, job->fast ? MOST_THREADS : MOST_THREADS_RANDOM);
     if (fits && !(whole && job->plan.known_scale)) {
       PiecesPlan plan = {.quantize = job->plan};
       cut(&plan, job, length, fuses_sums(job));

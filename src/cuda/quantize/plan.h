@@ -8,6 +8,9 @@
 /* A plan to quantize `count` elements: everything but the data pointers and dtypes. */
 bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quantizer *quantizer, int64_t count);
 
+/* The grid and the limit of a hardware format, which is then rounded to as maps with a grid are. */
+void cuda_set_grid(QuantizePlan *plan);
+
 /* Whether all numbers that a quantizer scales can be looked up in its map, but for those with known scales. */
 bool cuda_looks_up(const Quantizer *quantizer);
 

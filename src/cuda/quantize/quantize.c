@@ -21,6 +21,13 @@ bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quan
   return plan->map != NULL;
 }
 
+void cuda_set_grid(QuantizePlan *plan) {
+  if (plan->map) return;
+  bool e4m3 = plan->format == DTYPE_E4M3;
+  plan->grid = e4m3 ? e4m3_grid() : e5m2_grid();
+  plan->rule.limit = e4m3 ? E4M3_LARGEST : E5M2_LARGEST;
+}
+
 bool cuda_transpose_plan(TransposePlan *plan, const CudaDevice *device, const QuantizeOutputs *outputs, const Tensor *x,
                          const Quantizer *quantizer) {
   int64_t count = tensor_count(x), columns = x->size[x->rank - 1];
@@ -38,10 +45,10 @@ bool cuda_looks_up(const Quantizer *quantizer) {
   return within && quantizer->map->table.lookup.half > 0;
 }
 
-static bool allows_fast_kernels(const QuantizeJob *job) {
+/* Whether x and what it becomes are whole vectors, and all of one dtype. */
+static bool is_of_vectors(const QuantizeJob *job) {
   const QuantizePlan *plan = &job->plan;
   enum { VECTOR = 16 };
-  if (plan->stochastic || (job->quantizer->map && !cuda_looks_up(job->quantizer))) return false;
   if (plan->values && plan->values_dtype != plan->dtype) return false;
   return plan->count % job->vector == 0 && is_aligned(plan->x, VECTOR) && is_aligned(plan->values, VECTOR) &&
          is_aligned(plan->codes, VECTOR);
@@ -63,7 +70,9 @@ static bool start(QuantizeJob *job, const QuantizeOutputs *outputs, const Tensor
   job->columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
   job->rows = plan->count / job->columns;
   job->vector = 16 / dtype_size(x->dtype);
-  job->fast = allows_fast_kernels(job);
+  bool nearest = !quantizer->map || cuda_looks_up(quantizer), random = !quantizer->map || quantizer->grid.bits > 0;
+  job->fast = !plan->stochastic && nearest && is_of_vectors(job);
+  job->fast_random = plan->stochastic && random && is_of_vectors(job);
   job->measurable = cuda_measurable(plan->x, x->dtype, job->columns);
   return true;
 }

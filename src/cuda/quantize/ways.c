@@ -1,5 +1,4 @@
 /* Quantization in small blocks, of x or of its Hadamard transform, in one way or in two: what the kernel takes. */
-#include <math.h>
 #include <string.h>
 
 #include "cuda/measure.h"
@@ -98,14 +97,6 @@ bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
   return lanes_below(x, ways, count) > 0;
 }
 
-/* Hardware formats are rounded to as maps with a grid are. */
-static void set_grid(QuantizePlan *plan) {
-  if (plan->map) return;
-  bool e4m3 = plan->format == DTYPE_E4M3;
-  plan->grid = e4m3 ? e4m3_grid() : e5m2_grid();
-  plan->rule.limit = e4m3 ? E4M3_LARGEST : E5M2_LARGEST;
-}
-
 static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, const QuantizeWay *way) {
   Shape shape;
   const QuantizeOutputs *outputs = &way->outputs;
@@ -116,10 +107,8 @@ static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, c
                     .tile_columns = (int)shape.columns,
                     .tiles_across = divide_up(columns, shape.columns)};
   if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
-  set_grid(&plan->quantize);
+  cuda_set_grid(&plan->quantize);
   plan->sign = plan->quantize.map ? 0 : 0x80000000u;
-  plan->to_subnormal = ldexpf(1, -126 - plan->quantize.grid.exponent);
-  plan->from_subnormal = ldexpf(1, plan->quantize.grid.exponent);
   if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
   if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
   if (outputs->scale) plan->quantize.scale = tensor_data(outputs->scale);
