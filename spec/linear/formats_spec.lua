@@ -204,8 +204,8 @@ support.each_device(function(device)
       e4m3 = {-6, 3}, e5m2 = {-14, 2}, e2m1 = {0, 1}, e2m3 = {0, 3}, e3m2 = {-2, 2}, int8 = {7, 7}, int4 = {3, 3},
     }
 
-    -- What is dropped of a float32 number, or of what is left of it below the smallest normal one, and as many of 32 random
-    -- bits give a step together: away from 0.
+    -- Away from 0 where what is dropped of a float32 number, or of what it has below the smallest normal one, and
+    -- as many of 32 random bits give a step together.
     local function rounded_to_grid(x, grid, bits)
       local _, exponent = math.frexp(x)
       local lost = 2 ^ (23 - grid[2])
@@ -217,14 +217,14 @@ support.each_device(function(device)
       return (math.floor(steps) + (up and 1 or 0)) * step * (x < 0 and -1 or 1)
     end
 
-    -- Upwards where the first 24 bits, as a fraction, are below what x has passed of the way between two numbers.
+    -- Upwards where the first 24 bits, as a share of the way between two numbers, are less than what x has passed.
     local function rounded_to_list(x, numbers, bits)
       local place = 1
       while place < #numbers and numbers[place + 1] <= x do place = place + 1 end
       local low, high = numbers[place], numbers[place + 1]
       if not high then return low end
-      local passed = f32(f32(x - low) / f32(high - low))
-      return math.floor(bits / 2 ^ 8) / 2 ^ 24 < passed and high or low
+      local share = f32(math.floor(bits / 2 ^ 8) / 2 ^ 24 * f32(high - low))
+      return share < f32(x - low) and high or low
     end
 
     it("decides by the bits of each element", function()

@@ -84,6 +84,12 @@ PORTABLE uint8_t map_nearest(const float *midpoint, const uint8_t *start, float 
   return (uint8_t)(code + ((value == midpoint[code]) & code & (code < MAP_SIZE - 1)));
 }
 
+/* Whether stochastic rounding takes the upper one of two neighbours, by the first 24 of 32 uniform bits: those times the
+ * step are less than what the value has passed of it. False below `low`, and for a `high` that is infinite. */
+PORTABLE bool map_passes(float low, float high, float value, uint32_t random) {
+  return (float)(random >> 8) * 0x1p-24f * (high - low) < value - low;
+}
+
 /* Stochastic rounding between the neighbours a <= value < b: b with probability (value - a) / (b - a), to 2^-24, from
  * 32 uniform bits; values outside the map give its ends. */
 PORTABLE uint8_t map_stochastic(const float *entry, const float *midpoint, const uint8_t *start, float value,
@@ -95,8 +101,7 @@ PORTABLE uint8_t map_stochastic(const float *entry, const float *midpoint, const
   }
   while (midpoint[code] != INFINITY && value >= entry[code + 1]) code++;
   if (midpoint[code] == INFINITY) return (uint8_t)code;
-  float passed = (value - entry[code]) / (entry[code + 1] - entry[code]);
-  return (uint8_t)(code + ((float)(random >> 8) * 0x1p-24f < passed));
+  return (uint8_t)(code + map_passes(entry[code], entry[code + 1], value, random));
 }
 
 #endif

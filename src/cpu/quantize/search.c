@@ -115,14 +115,9 @@ void search_codes(const Search *search, uint8_t *restrict codes, const float *re
   }
 }
 
-/* As map_stochastic: the comparison is false below the first entry, where `passed` is negative, and above the last,
- * where it is 0. */
 VECTORIZE static void round_up(uint8_t *restrict codes, const float *restrict values, const float *restrict below,
                                const float *restrict above, const uint32_t *restrict bits, int n) {
-  for (int i = 0; i < n; i++) {
-    float passed = (values[i] - below[i]) / (above[i] - below[i]);
-    codes[i] = (uint8_t)(codes[i] + ((float)(bits[i] >> 8) * 0x1p-24f < passed));
-  }
+  for (int i = 0; i < n; i++) codes[i] = (uint8_t)(codes[i] + map_passes(below[i], above[i], values[i], bits[i]));
 }
 
 void search_round_up(const Search *search, uint8_t *restrict codes, const float *restrict values,
