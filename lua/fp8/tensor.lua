@@ -1,32 +1,36 @@
 --- What a tensor can do from Lua: its methods, properties and operators.
 local ffi = require "ffi"
 local core = require "fp8.core"
+local check = require "fp8.ops.check"
 local autograd = require "fp8.autograd"
 local dtypes = require("fp8.core").dtypes
 local elementwise = require "fp8.ops.elementwise"
 local later = require "fp8.later"
+local published = require "fp8.published"
 local slices = require "fp8.ops.index.slices"
 
 local raise = core.raise
 
 local methods = {}
 for name, operation in next, require("fp8.ops").methods do methods[name] = operation end
+
+local own = {}
+
 -- fp8.where takes the condition first.
-function methods.where(x, condition, other) return elementwise.where(condition, x, other) end
+function own.where(x, condition, other) return elementwise.where(condition, x, other) end
 
 -- Their doc comments are in help/functions_in_c.lua, as those of item and totable.
-methods.numel = core.numel
-methods.dim = core.rank
-methods.stride = core.stride
-methods.is_contiguous = core.is_contiguous
+own.numel = core.numel
+own.dim = core.rank
+own.is_contiguous = core.is_contiguous
 
-methods.item = core.item
-methods.totable = core.totable
-methods.backward = require "fp8.autograd.backward"
+own.item = core.item
+own.totable = core.totable
+methods.backward = published.plain("backward", require "fp8.autograd.backward")
 
 --- x:requires_grad_([flag = true]): has x get gradients from now on, as the option requires_grad does, and returns x.
 --   fp8.zeros(2):requires_grad_().requires_grad --> true
-methods.requires_grad_ = autograd.set_requires_grad
+own.requires_grad_ = autograd.set_requires_grad
 
 --- x:retain_grad(): keeps the gradient of a result of operations in its field grad, as those of leaves are.
 --   local x = fp8.tensor({3}, {requires_grad = true})
@@ -34,14 +38,23 @@ methods.requires_grad_ = autograd.set_requires_grad
 --   y:retain_grad();
 --   (y * y):sum():backward()
 --   y.grad --> {12}
-methods.retain_grad = autograd.retain_grad
+own.retain_grad = autograd.retain_grad
 
 --- x:size() is a list of sizes, x:size(dim) a number.
 --   fp8.zeros(2, 3):size() --> {2, 3}
 --   fp8.zeros(2, 3):size(-1) --> 3
-function methods.size(x, dimension)
+function own.size(x, dimension)
   if dimension == nil then return core.shape(x) end
   return core.size(x, dimension)
+end
+
+--- x:stride() is a list of strides, in elements, x:stride(dim) a number.
+--   fp8.zeros(2, 3):stride() --> {3, 1}
+--   fp8.zeros(2, 3):stride(-1) --> 1
+function own.stride(x, dimension)
+  local strides = core.stride(x)
+  if dimension == nil then return strides end
+  return strides[check.dimension("stride", x, dimension)]
 end
 
 local element_pointers = {}
@@ -59,14 +72,17 @@ end
 --   local x = fp8.zeros(3)
 --   x:data()[1] = 5
 --   x --> {0, 5, 0}
-function methods.data(x)
+function own.data(x)
   local pointer = ffi.cast(element_pointers[core.dtype(x)], core.data(x))
   core.expose(x)
   return pointer
 end
 
 -- Loaded when it is first used.
-function methods.to_dlpack(x) return later "fp8.exchange.dlpack".to_dlpack(x) end
+function own.to_dlpack(x) return later "fp8.exchange.dlpack".to_dlpack(x) end
+
+local counts = {numel = 1, dim = 1, is_contiguous = 1, item = 1, totable = 1}
+for name, method in next, own do methods[name] = published.operation(name, method, counts[name], true) end
 
 local properties = {
   dtype = core.dtype,

@@ -388,7 +388,7 @@ support.each_device(function(device)
           end
         end
       end
-      assert.is_true(count > 60)
+      assert.is_true(count >= 55)
       local row = fp8.tensor({1, 2, 3, 4}, {device = device})
       row:narrow(1, 2, 3):pow_(row:narrow(1, 1, 3))
       assert.same({1, 2, 9, 64}, row:totable())

@@ -101,8 +101,6 @@
 --- x:dim(): the number of dimensions.
 --   fp8.zeros(2, 3):dim() --> 2
 
---- x:stride(): a list of how many elements lie between neighbours, by dimension.
---   fp8.zeros(2, 3):stride() --> {3, 1}
 
 --- x:is_contiguous(): whether the elements are in row-major order without gaps.
 --   fp8.zeros(2, 3):t():is_contiguous() --> false

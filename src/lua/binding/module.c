@@ -173,17 +173,55 @@ static bool is_user_code(const State *state, const lua_Debug *frame) {
          strncmp(frame->source, state->source_prefix, strlen(state->source_prefix)) != 0;
 }
 
+/* In the registry: the functions that scripts call operations by, and their names. */
+static const char published_key = 0;
+
+static void push_published(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&published_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+}
+
+/* "inner: argument 2: text" at `message` becomes "name: text": of what an operation is composed of, and what it passed
+ * on, its caller knows nothing. */
+static void rename_error(lua_State *L, int message, const char *name) {
+  size_t length;
+  const char *text = lua_tolstring(L, message, &length), *rest = text ? strstr(text, ": ") : NULL;
+  if (!rest || strcspn(text, " :") != (size_t)(rest - text)) return;
+  if (strlen(name) == (size_t)(rest - text) && strncmp(text, name, strlen(name)) == 0) return;
+  rest += 2;
+  int digits = 0;
+  if (sscanf(rest, "argument %*d: %n", &digits) == 0) rest += digits;
+  lua_pushfstring(L, "%s: ", name);
+  lua_pushlstring(L, rest, length - (size_t)(rest - text));
+  lua_concat(L, 2);
+  lua_replace(L, message);
+}
+
 int raise_at_caller(lua_State *L) {
   lua_Debug frame;
+  int message = lua_gettop(L), published = message + 1, name = message + 2;
+  luaL_checkstack(L, 5, NULL);
+  push_published(L);
+  lua_pushnil(L);
   for (int level = 0; lua_getstack(L, level, &frame); level++) {
     lua_getinfo(L, "Sl", &frame);
     if (is_user_code(state_now(), &frame)) {
+      if (lua_isstring(L, name)) rename_error(L, message, lua_tostring(L, name));
       lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
-      lua_insert(L, -2);
+      lua_pushvalue(L, message);
       lua_concat(L, 2);
+      lua_replace(L, message);
       break;
     }
+    if (frame.currentline <= 0 || !lua_istable(L, published)) continue;
+    lua_getinfo(L, "f", &frame);
+    lua_rawget(L, published);
+    if (lua_isnil(L, -1))
+      lua_pop(L, 1);
+    else
+      lua_replace(L, name);
   }
+  lua_settop(L, message);
   return raise_again(L);
 }
 
@@ -230,9 +268,19 @@ static int lfp8_set_source_prefix(lua_State *L) {
   return 0;
 }
 
+/* set_published(names): the functions that scripts call operations by, as keys, and their names, which errors have. */
+static int lfp8_set_published(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_pushlightuserdata(L, (void *)&published_key);
+  lua_pushvalue(L, 1);
+  lua_rawset(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
 const luaL_Reg module_functions[] = {
     {"raise", lfp8_raise},
     {"set_source_prefix", lfp8_set_source_prefix},
+    {"set_published", lfp8_set_published},
     {NULL, NULL},
 };
 
