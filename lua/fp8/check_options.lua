@@ -12,7 +12,8 @@ local function check_value(name, option, value, kind)
   elseif kind == "device" then
     local ok, message = pcall(core.memory, value)
     if ok then return end
-    core.raise(("%s: option %s: %s"):format(name, option, message:gsub("^.-:%d+: [%w_]+: ", ""):gsub("^argument 1: ", "")))
+    local reason = message:gsub("^.-:%d+: [%w_]+: ", ""):gsub("^argument 1: ", "")
+    core.raise(("%s: option %s: %s"):format(name, option, reason))
   elseif type(value) ~= kind then
     core.raise(("%s: option %s must be a %s, got %s"):format(name, option, kind, type(value)))
   end

@@ -162,9 +162,8 @@ bool op_where(Tensor *out, const Tensor *condition, Operand a, Operand b) {
 
 bool op_clamp(Tensor *out, const Tensor *x, Number low, Number high) {
   if (isnan(low.value) || isnan(high.value)) return error_set("the limits must not be NaN");
-  if (low.value > high.value || (low.value == high.value && low.integer > high.integer)) {
-    return error_set("the lower limit %.14g is above the upper limit %.14g", low.value, high.value);
-  }
+  /* The upper limit comes last. */
+  if (low.value > high.value || (low.value == high.value && low.integer > high.integer)) low = high;
   bool fraction = low.value != floor(low.value) || high.value != floor(high.value);
   Tensor created = {0};
   if (!tensor_create_like(&created, x, fraction && !dtype_is_float(x->dtype) ? DTYPE_F32 : x->dtype)) return false;

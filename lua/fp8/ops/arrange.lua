@@ -28,14 +28,21 @@ local function equal_sizes(count, size)
   return sizes
 end
 
+-- PyTorch has as many chunks of nothing as were asked for.
+local function chunk_sizes(length, count)
+  if length > 0 then return equal_sizes(length, math.ceil(length / count)) end
+  local sizes = {}
+  for i = 1, count do sizes[i] = 0 end
+  return sizes
+end
+
 --- x:chunk(count [, dim]): a list of at most `count` views of one size, of which the last may be shorter, along a
 -- dimension (1 if left out).
 --   fp8.arange(5):chunk(2) --> {{0, 1, 2}, {3, 4}}
 function arrange.chunk(x, count, dimension)
   dimension = check.dimension("chunk", x, dimension or 1)
   check.whole("chunk", "the number of chunks", count, 1)
-  local length = core.size(x, dimension)
-  return pieces(x, dimension, equal_sizes(length, math.max(math.ceil(length / count), 1)))
+  return pieces(x, dimension, chunk_sizes(core.size(x, dimension), count))
 end
 
 --- x:split(size [, dim]): a list of views of `size` positions, of which the last may be shorter, along a dimension (1
@@ -178,6 +185,7 @@ local flipping = {name = "flip", backward = function(node, grad) return reversed
 --   fp8.tensor({{1, 2}, {3, 4}}):flip(2) --> {{2, 1}, {4, 3}}
 function arrange.flip(x, ...)
   check.tensor("flip", 1, x)
+  if core.rank(x) == 0 then return view.view(arrange.flip(view.view(x, {1}), ...), {}) end
   local dimensions, seen = {}, {}
   for i, dimension in ipairs(check.list("flip", "the dimensions", ...)) do
     dimensions[i] = check.dimension("flip", x, dimension)

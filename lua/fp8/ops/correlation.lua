@@ -14,11 +14,11 @@ local div, mul, raise, sub = elementwise.div, elementwise.mul, core.raise, eleme
 
 local correlation = {}
 
--- Variables in rows; a vector is one.
+-- Variables in rows, and whether there is but one, whose results have no dimensions; a vector is one.
 local function variables(name, x)
   check.tensor(name, 1, x)
-  if core.rank(x) == 1 then return as_float(view.unsqueeze(x, 1)), true end
-  return as_float(check.tensor(name, 1, x, 2)), false
+  if core.rank(x) < 2 then x = view.reshape(x, {1, -1}) end
+  return as_float(check.tensor(name, 1, x, 2)), core.size(x, 1) == 1
 end
 
 local function covariances(x, correction)
@@ -28,13 +28,14 @@ local function covariances(x, correction)
 end
 
 --- x:cov([correction]): the covariances of the variables in x's rows, whose observations are the columns,
--- Σ (a - mean) · (b - mean) / (count - correction), with 1 for `correction` if left out; of a vector its variance.
+-- Σ (a - mean) · (b - mean) / (count - correction), with 1 for `correction` if left out; of one variable
+-- its variance, without dimensions.
 --   fp8.tensor({{1, 3}, {4, 0}}):cov() --> {{2, -4}, {-4, 8}}
 function correlation.cov(x, correction)
-  local rows, is_vector = variables("cov", x)
+  local rows, is_single = variables("cov", x)
   correction = check.whole("cov", "the correction", correction == nil and 1 or correction, 0)
   local y = in_float32(covariances, rows, correction)
-  return is_vector and view.view(y, {}) or y
+  return is_single and view.view(y, {}) or y
 end
 
 local function correlations(x)
@@ -44,13 +45,13 @@ local function correlations(x)
   return elementwise.clamp(y, -1, 1)
 end
 
---- x:corrcoef(): the correlations of the variables in x's rows, from -1 to 1: covariances over both deviations; 1 of a
--- vector.
+--- x:corrcoef(): the correlations of the variables in x's rows, from -1 to 1: covariances over both deviations; 1 of one
+-- variable.
 --   fp8.tensor({{1, 3}, {4, 0}}):corrcoef() --> {{1, -1}, {-1, 1}}
 function correlation.corrcoef(x)
-  local rows, is_vector = variables("corrcoef", x)
+  local rows, is_single = variables("corrcoef", x)
   local y = in_float32(correlations, rows)
-  return is_vector and view.view(y, {}) or y
+  return is_single and view.view(y, {}) or y
 end
 
 local function area(y, widths, dimension)

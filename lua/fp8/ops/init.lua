@@ -36,5 +36,6 @@ for name, operation in next, operations.methods do operations.functions[name] = 
 for _, name in ipairs {"create", "join", "losses", "matmul.einsum", "normalize"} do
   add(operations.functions, require("fp8.ops." .. name))
 end
+operations.methods.one_hot = operations.functions.one_hot
 
 return operations

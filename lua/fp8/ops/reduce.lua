@@ -17,7 +17,7 @@ local function kept_shape(shape, dimensions)
   local kept, rank = {}, #shape
   for i = 1, rank do kept[i] = dimensions and shape[i] or 1 end
   if type(dimensions) == "number" then dimensions = {dimensions} end
-  for _, dimension in ipairs(dimensions or {}) do
+  for _, dimension in ipairs(rank > 0 and dimensions or {}) do
     kept[dimension < 0 and dimension + rank + 1 or dimension] = 1
   end
   return kept
@@ -148,17 +148,17 @@ local function count_of(x, dimensions, keepdim)
   return y
 end
 
--- √ Σ x², whose squares neither overflow nor vanish, or (Σ |x|^p)^(1/p), of numbers that are at most 1.
+-- √ Σ x², whose squares neither overflow nor vanish, or (Σ |x|^p)^(1/p), of powers that are at most 1.
 local function norm_of(x, p, dimensions, keepdim)
   local y
   if p == 2 or core.numel(x) == 0 then
     y = core.norm(x, dimensions, keepdim)
   else
     local magnitudes = core.abs(x)
-    local largest = core.max(magnitudes, dimensions, true)
-    largest = where(core.logical_and(core.isfinite(largest), largest), largest, 1)
-    local sum = core.sum(core.pow(core.div(magnitudes, largest), p), dimensions, keepdim)
-    y = mul(core.pow(sum, 1 / p), view(largest, shape_of(sum)))
+    local unit = (p > 0 and core.max or core.min)(magnitudes, dimensions, true)
+    unit = where(core.logical_and(core.isfinite(unit), unit), unit, 1)
+    local sum = core.sum(core.pow(core.div(magnitudes, unit), p), dimensions, keepdim)
+    y = mul(core.pow(sum, 1 / p), view(unit, shape_of(sum)))
   end
   if needs_grad(x) then
     local node = record(y, norming, {x}, {x, y})
@@ -168,16 +168,14 @@ local function norm_of(x, p, dimensions, keepdim)
   return y
 end
 
---- x:norm([p [, dims [, keepdim]]]): the root of the sum of squares (p = 2, if it is left out), or for another p > 0
+--- x:norm([p [, dims [, keepdim]]]): the root of the sum of squares (p = 2, if it is left out), or for another p
 -- the p-th root of the sum of |x|^p; for math.huge the largest |x|, for -math.huge the smallest, for 0 how many are not
 -- 0. No power overflows or vanishes on the way. Integers give f32; where the norm is 0, so is its derivative.
 --   fp8.tensor({3, -4}):norm() --> 5
 --   fp8.tensor({{3, -4}, {6, 8}}):norm(1, 2) --> {7, 14}
 function reduce.norm(x, p, dimensions, keepdim)
   if p == nil then p = 2 end
-  if type(p) ~= "number" or p < 0 and p ~= -math.huge or p ~= p then
-    core.raise("norm: p must be a number from 0 on, or -math.huge, got " .. tostring(p))
-  end
+  if type(p) ~= "number" or p ~= p then core.raise("norm: p must be a number, got " .. tostring(p)) end
   x = as_float(x)
   if p == math.huge then return reduce.max(elementwise.abs(x), dimensions, keepdim) end
   if p == -math.huge then return reduce.min(elementwise.abs(x), dimensions, keepdim) end

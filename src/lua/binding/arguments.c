@@ -134,8 +134,10 @@ int check_dimension(lua_State *L, int index, int rank) {
 }
 
 DimensionSet check_dimensions(lua_State *L, int index, int rank) {
-  if (lua_isnoneornil(L, index)) return (1u << rank) - 1;
-  if (!lua_istable(L, index)) return 1u << check_dimension(L, index, rank);
+  DimensionSet all = (1u << rank) - 1;
+  if (lua_isnoneornil(L, index)) return all;
+  if (rank == 0) rank = 1; /* 1 and -1 stand for it, as in PyTorch */
+  if (!lua_istable(L, index)) return all & 1u << check_dimension(L, index, rank);
   DimensionSet dimensions = 0;
   int64_t count = list_length(L, index, index);
   for (int i = 1; i <= count; i++) {
@@ -147,7 +149,7 @@ DimensionSet check_dimensions(lua_State *L, int index, int rank) {
     dimensions |= dimension;
     lua_pop(L, 1);
   }
-  return dimensions;
+  return dimensions & all;
 }
 
 static void add_size(lua_State *L, int argument, Sizes *sizes, int value_index) {

@@ -14,7 +14,7 @@ static bool fit_axis(WindowAxis *axis, int64_t input, bool ceil) {
            error_set("there are no elements to take %lld windows of", (long long)axis->output);
   }
   int64_t length = (axis->kernel - 1) * axis->dilation + 1, room = input + axis->before + axis->after - length;
-  if (room < 0) {
+  if (room < (ceil && input > 0 ? 1 - axis->stride : 0)) {
     return error_set("a kernel that spans %lld positions does not fit a size of %lld with a padding of %lld",
                      (long long)length, (long long)input, (long long)(axis->before + axis->after));
   }

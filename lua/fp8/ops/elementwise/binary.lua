@@ -165,11 +165,13 @@ binary.remainder = of_two("remainder", function(node, grad, a, b, y)
   return grad, node.inputs[2] and neg(mul(grad, core.round(div(sub(a, y), b))))
 end)
 
---- The angle of the point (b, a) in radians, from -π to π, as a:atan2(b); of integers as f32.
+--- The angle of the point (b, a) in radians, from -π to π, as a:atan2(b); of integers as f32. Its
+-- derivative at (0, 0) is taken to be 0.
 --   fp8.tensor({1, -1}):atan2(fp8.tensor {1, -1}) --> {0.7853982, -2.3561945}
 binary.atan2 = of_two("atan2", function(_, grad, a, b)
   -- b / (a² + b²), whose squares may overflow
   local distance = core.hypot(a, b)
+  distance = where(core.eq(distance, 0), 1, distance)
   local share = div(grad, distance)
   return mul(share, div(b, distance)), neg(mul(share, div(a, distance)))
 end)

@@ -1,6 +1,7 @@
 --- Comparisons, and choices between values, element by element.
 local core = require "fp8.core"
 local autograd = require "fp8.autograd"
+local limited = require "fp8.ops.elementwise.limited"
 
 local needs_grad, record = autograd.needs_grad, autograd.record
 local where = core.where
@@ -75,26 +76,9 @@ function choice.masked_fill(x, mask, value)
   return y
 end
 
-local clamping = {
-  name = "clamp",
-  backward = function(node, grad, x)
-    if node.low then grad = where(core.lt(x, node.low), 0, grad) end
-    if node.high then grad = where(core.gt(x, node.high), 0, grad) end
-    return grad
-  end,
-  shares = true,
-}
-
 --- min(max(x, low), high); either limit may be nil. The gradient passes where x is within the limits, ends included.
 -- Integers become f32 if a limit is no whole number.
 --   fp8.tensor({-5, 0, 5}):clamp(-1, 2) --> {-1, 0, 2}
-function choice.clamp(x, low, high)
-  local y = core.clamp(x, low, high)
-  if needs_grad(x) then
-    local node = record(y, clamping, {x}, {x})
-    node.low, node.high = low, high
-  end
-  return y
-end
+choice.clamp = limited(core.lt, core.gt)
 
 return choice

@@ -1,4 +1,5 @@
 --- Elementwise functions that are composed of others.
+local as_float = require "fp8.ops.as_float"
 local check = require "fp8.ops.check"
 local check_options = require "fp8.check_options"
 local binary = require "fp8.ops.elementwise.binary"
@@ -63,9 +64,11 @@ local function log_of_sum(x, y)
   return add(binary.maximum(x, y), unary.log1p(unary.exp(unary.neg(unary.abs(distance)))))
 end
 
---- x:logaddexp(y): ln(e^x + e^y), where no power overflows.
+--- x:logaddexp(y): ln(e^x + e^y), where no power overflows; of integers as f32.
 --   fp8.tensor({1000}):logaddexp(fp8.tensor {1000}) --> {1000.6931472}
-function composed.logaddexp(x, y) return in_float32(log_of_sum, x, y) end
+function composed.logaddexp(x, y)
+  return in_float32(log_of_sum, core.is_tensor(x) and as_float(x) or x, core.is_tensor(y) and as_float(y) or y)
+end
 
 --- x:heaviside(values): 0 below 0, 1 above, and `values`, a tensor or a number, at 0; 0 of NaN, as in PyTorch. Not
 -- differentiable.
@@ -90,17 +93,23 @@ function composed.fmod(x, y)
   return in_float32(signed_remainder, x, y)
 end
 
+-- A number as a tensor, in f32 or the float dtype of x.
+local function beside(x, y)
+  if type(y) ~= "number" then return y end
+  return core.full({}, y, {dtype = core.dtype(as_float(x)), device = core.device(x)})
+end
+
 -- atan2(±0, -1) is ±π: that knows zeros' signs, too.
 local function with_sign(x, y)
   local size = unary.abs(x)
   return choice.where(core.lt(core.atan2(y, -1), 0), unary.neg(size), size)
 end
 
---- x:copysign(y): |x| with the sign of a tensor y, that of -0 included.
+--- x:copysign(y): |x| with the sign of a tensor or a number y, that of -0 included; integers become f32.
 --   fp8.tensor({1, -2}):copysign(fp8.tensor {-3, 0}) --> {-1, 2}
 function composed.copysign(x, y)
   check.tensor("copysign", 1, x)
-  return in_float32(with_sign, x, check.tensor("copysign", 2, y))
+  return in_float32(with_sign, as_float(x), check.tensor("copysign", 2, beside(x, y)))
 end
 
 local function log_odds(x, eps)
@@ -115,18 +124,18 @@ function composed.logit(x, eps)
   if eps ~= nil and not (type(eps) == "number" and eps >= 0 and eps <= 0.5) then
     core.raise("logit: eps must be a number from 0 to 0.5, got " .. tostring(eps))
   end
-  return in_float32(log_odds, x, eps)
+  return in_float32(log_odds, as_float(x), eps)
 end
 
 local function times_logarithm(x, y)
   return mul(x, unary.log(choice.where(core.logical_and(core.eq(x, 0), core.le(y, 0)), 1, y)))
 end
 
---- x:xlogy(y): x · ln(y), and 0 where x is 0, unless y is NaN.
+--- x:xlogy(y): x · ln(y), of a tensor or a number y, and 0 where x is 0, unless y is NaN.
 --   fp8.tensor({0, 2}):xlogy(fp8.tensor {0, 1}) --> {0, 0}
 function composed.xlogy(x, y)
   check.tensor("xlogy", 1, x)
-  return in_float32(times_logarithm, x, check.tensor("xlogy", 2, y))
+  return in_float32(times_logarithm, x, check.tensor("xlogy", 2, beside(x, y)))
 end
 
 return composed

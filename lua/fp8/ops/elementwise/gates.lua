@@ -1,9 +1,11 @@
 --- Activation functions that are composed of others: in float32, rounded once; integers become f32.
 local activation = require "fp8.ops.elementwise.activation"
+local as_float = require "fp8.ops.as_float"
 local binary = require "fp8.ops.elementwise.binary"
 local check = require "fp8.ops.check"
 local choice = require "fp8.ops.elementwise.choice"
 local core = require "fp8.core"
+local limited = require "fp8.ops.elementwise.limited"
 local in_float32 = require "fp8.ops.in_float32"
 local shape_text = require("fp8.shapes").text
 local unary = require "fp8.ops.elementwise.unary"
@@ -14,7 +16,7 @@ local add, div, mul, raise = binary.add, binary.div, binary.mul, core.raise
 local gates = {}
 
 local function composed(name, f)
-  return function(x) return in_float32(f, check.tensor(name, 1, x)) end
+  return function(x) return in_float32(f, as_float(check.tensor(name, 1, x))) end
 end
 
 --- x:selu(): 1.0507 · x above 0, else 1.0507 · 1.6733 · (e^x - 1): Klambauer et al., "Self-normalizing neural networks"
@@ -24,7 +26,11 @@ gates.selu = composed("selu", function(x)
   return mul(activation.elu(x, 1.6732632423543772848170429916717), 1.0507009873554804934193349852946)
 end)
 
-local function celu(x, alpha) return mul(activation.elu(div(x, alpha), 1), alpha) end
+-- Below 0 alpha · (e^(x / alpha) - 1), of an alpha below 0 too.
+local function celu(x, alpha)
+  local below = mul(unary.expm1(div(choice.clamp(x, nil, 0), alpha)), alpha)
+  return choice.where(choice.gt(x, 0), x, below)
+end
 
 --- x:celu([alpha]): x above 0, else alpha · (e^(x / alpha) - 1), with 1 for alpha if it is left out.
 --   fp8.tensor({-2, 2}):celu(2) --> {-1.2642411, 2}
@@ -34,10 +40,11 @@ function gates.celu(x, alpha)
   if type(alpha) ~= "number" or alpha == 0 or alpha - alpha ~= 0 then
     raise("celu: alpha must be a finite number other than 0, got " .. tostring(alpha))
   end
-  return in_float32(celu, x, alpha)
+  return in_float32(celu, as_float(x), alpha)
 end
 
-local function hardsigmoid(x) return div(choice.clamp(add(x, 3), 0, 6), 6) end
+local saturated = limited(core.le, core.ge)
+local function hardsigmoid(x) return div(saturated(add(x, 3), 0, 6), 6) end
 
 --- x:hardsigmoid(): (x + 3) / 6 between 0 and 1. x:hardswish(): x times that: Howard et al., "Searching for
 -- MobileNetV3" (2019).

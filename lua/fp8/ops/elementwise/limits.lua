@@ -2,8 +2,12 @@
 local check = require "fp8.ops.check"
 local choice = require "fp8.ops.elementwise.choice"
 local core = require "fp8.core"
+local limited = require "fp8.ops.elementwise.limited"
 
 local limits = {}
+
+-- The clamp of activation functions, which are flat at the limits, as PyTorch has it.
+local saturated = limited(core.le, core.ge)
 
 --- x:clip(low, high), x:clamp_min(low), x:clamp_max(high): x:clamp with both limits or one of them; x:relu6() has 0 and
 -- 6.
@@ -14,12 +18,12 @@ local limits = {}
 limits.clip = choice.clamp
 function limits.clamp_min(x, low) return choice.clamp(x, low, nil) end
 function limits.clamp_max(x, high) return choice.clamp(x, nil, high) end
-function limits.relu6(x) return choice.clamp(x, 0, 6) end
+function limits.relu6(x) return saturated(x, 0, 6) end
 
---- x:hardtanh([low [, high]]): x:clamp, from -1 to 1 if they are left out.
+--- x:hardtanh([low [, high]]): x:clamp, from -1 to 1 if they are left out; the gradient does not pass at the limits.
 --   fp8.tensor({-5, 0.5, 5}):hardtanh() --> {-1, 0.5, 1}
 function limits.hardtanh(x, low, high)
-  return choice.clamp(x, low == nil and -1 or low, high == nil and 1 or high)
+  return saturated(x, low == nil and -1 or low, high == nil and 1 or high)
 end
 
 local largest = {

@@ -1,14 +1,27 @@
 --- Inverse and hyperbolic functions that are composed of others: in float32, rounded once; integers become f32.
 local activation = require "fp8.ops.elementwise.activation"
+local as_float = require "fp8.ops.as_float"
+local autograd = require "fp8.autograd"
 local binary = require "fp8.ops.elementwise.binary"
 local choice = require "fp8.ops.elementwise.choice"
+local core = require "fp8.core"
 local in_float32 = require "fp8.ops.in_float32"
 local unary = require "fp8.ops.elementwise.unary"
 
 local add, atan2, div, mul, sub = binary.add, binary.atan2, binary.div, binary.mul, binary.sub
 
 local function composed(f)
-  return function(x) return in_float32(f, x) end
+  return function(x) return in_float32(f, as_float(x)) end
+end
+
+-- The same, whose derivative is slope(x), by functions of the core: that of the composition is NaN where it is infinite.
+local function with_slope(name, f, slope)
+  local operation = {name = name, backward = function(_, grad, x) return core.mul(grad, slope(x)) end}
+  return composed(function(x)
+    local y = autograd.no_grad(f, x)
+    if autograd.needs_grad(x) then autograd.record(y, operation, {x}, {x}) end
+    return y
+  end)
 end
 
 local trigonometry = {}
@@ -18,8 +31,16 @@ local trigonometry = {}
 --   fp8.tensor({0, 1}):asin() --> {0, math.pi / 2}
 --   fp8.tensor({0, 1}):acos() --> {math.pi / 2, 0}
 function trigonometry.atan(x) return atan2(x, 1) end
-trigonometry.asin = composed(function(x) return atan2(x, unary.sqrt(mul(sub(1, x), add(1, x)))) end)
-trigonometry.acos = composed(function(x) return mul(atan2(unary.sqrt(sub(1, x)), unary.sqrt(add(1, x))), 2) end)
+
+-- 1 / √(1 - x²)
+local function asin_slope(x) return core.mul(core.rsqrt(core.sub(1, x)), core.rsqrt(core.add(1, x))) end
+
+trigonometry.asin = with_slope("asin", function(x)
+  return atan2(x, unary.sqrt(mul(sub(1, x), add(1, x))))
+end, asin_slope)
+trigonometry.acos = with_slope("acos", function(x)
+  return mul(atan2(unary.sqrt(sub(1, x)), unary.sqrt(add(1, x))), 2)
+end, function(x) return core.neg(asin_slope(x)) end)
 
 -- e^|x| / 2, which is finite where the results are.
 local function half_power(x) return unary.exp(sub(unary.abs(x), math.log(2))) end
@@ -62,7 +83,10 @@ end
 --   fp8.tensor({0, 1}):asinh() --> {0, 0.8813736}
 --   fp8.tensor({1, 2}):acosh() --> {0, 1.3169579}
 --   fp8.tensor({0, 0.5}):atanh() --> {0, 0.5493061}
-trigonometry.asinh, trigonometry.acosh = composed(asinh), composed(acosh)
+trigonometry.asinh = composed(asinh)
+trigonometry.acosh = with_slope("acosh", acosh, function(x)
+  return core.mul(core.rsqrt(core.sub(x, 1)), core.rsqrt(core.add(x, 1)))
+end)
 trigonometry.atanh = composed(function(x) return mul(sub(unary.log1p(x), unary.log1p(unary.neg(x))), 0.5) end)
 
 --- x:exp2(): 2^x.

@@ -1,5 +1,6 @@
 --- Picking from tensors. Positions inside an index tensor count from 0, as class labels do.
 local core = require "fp8.core"
+local as_row = require "fp8.ops.as_row"
 local added_up = require "fp8.ops.index.added_up"
 local autograd = require "fp8.autograd"
 local broadcast = require "fp8.ops.index.broadcast"
@@ -21,6 +22,7 @@ local selecting = {
 --- x:index_select(dim, positions): the rows of a dimension that a one-dimensional integer tensor names.
 --   fp8.tensor({5, 6, 7}):index_select(1, fp8.tensor({2, 0}, {dtype = "i64"})) --> {7, 5}
 function pick.index_select(x, dimension, positions)
+  if core.rank(x) == 0 then return as_row(pick.index_select, x, dimension, positions) end
   local y = core.index_select(x, dimension, positions)
   if needs_grad(x) then
     local node = record(y, selecting, {x}, {positions})
@@ -40,6 +42,10 @@ local gathering = {
 -- and y those of `positions`.
 --   fp8.tensor({{5, 6}, {7, 8}}):gather(2, fp8.tensor({{1}, {0}}, {dtype = "i64"})) --> {{6}, {7}}
 function pick.gather(x, dimension, positions)
+  if core.is_tensor(positions) and core.rank(x) == 0 then
+    local row = pick.gather(view.view(x, {1}), dimension, core.view(core.contiguous(positions), {-1}))
+    return view.view(row, core.shape(positions))
+  end
   if core.is_tensor(x) and core.is_tensor(positions) then x = part_of(x, core.shape(positions), dimension) end
   local y = core.gather(x, dimension, positions)
   if needs_grad(x) then

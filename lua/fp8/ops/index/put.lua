@@ -2,6 +2,7 @@
 -- position comes several times, the last slice stays (on a GPU only after fp8.set_deterministic(true), else one of
 -- them), and each of them gets the gradient of that place, as in PyTorch.
 local core = require "fp8.core"
+local as_row = require "fp8.ops.as_row"
 local autograd = require "fp8.autograd"
 local broadcast = require "fp8.ops.index.broadcast"
 local check = require "fp8.ops.check"
@@ -28,6 +29,7 @@ local function putting(name, prepare, backward)
   local compute = core[own_name]
   put[name] = function(x, dimension, positions, source, ...)
     check.tensor(name, 1, x)
+    if core.rank(x) == 0 then return as_row(put[name], x, dimension, positions, source, ...) end
     source = prepare(name, source, ...)
     local y = compute(core.clone(x), dimension, positions, source)
     if needs_grad(x, source) then record(y, operation, {x, source}, {positions}).dimension = dimension end
@@ -36,6 +38,10 @@ local function putting(name, prepare, backward)
   put[own_name] = function(x, dimension, positions, source, ...)
     check.tensor(own_name, 1, x)
     check_in_place(own_name, x, source)
+    if core.rank(x) == 0 then
+      as_row(put[own_name], x, dimension, positions, source, ...)
+      return x
+    end
     return compute(x, dimension, positions, prepare(own_name, source, ...))
   end
 end

@@ -2,6 +2,7 @@
 -- The index has the sizes of the tensor and of the source or smaller ones, but for the dimension that it counts in.
 local core = require "fp8.core"
 local assign = require "fp8.ops.index.assign"
+local as_row = require "fp8.ops.as_row"
 local autograd = require "fp8.autograd"
 local check = require "fp8.ops.check"
 local check_options = require "fp8.check_options"
@@ -105,6 +106,7 @@ local function scattering(name, operation)
   local own_name = name .. "_"
   local compute = core[own_name]
   scatter[name] = function(x, dimension, positions, source)
+    if core.rank(x) == 0 then return as_row(scatter[name], x, dimension, positions, source) end
     check_arguments(name, x, dimension, positions, source)
     return on_parts(x, dimension, positions, source, function(part, values)
       local y = compute(core.clone(part), dimension, positions, values)
@@ -113,6 +115,10 @@ local function scattering(name, operation)
     end)
   end
   scatter[own_name] = function(x, dimension, positions, source)
+    if core.rank(x) == 0 then
+      as_row(scatter[own_name], x, dimension, positions, source)
+      return x
+    end
     check_arguments(own_name, x, dimension, positions, source)
     check_in_place(own_name, x, source)
     local shape = core.shape(positions)
@@ -159,6 +165,7 @@ end
 --   fp8.ones(2):scatter_reduce(1, fp8.tensor({1, 1}, {dtype = "i64"}), fp8.tensor {5, 6}, "prod") --> {1, 30}
 --   fp8.ones(2):scatter_reduce_(1, fp8.tensor({1, 1}, {dtype = "i64"}), fp8.tensor {5, 6}, "amax") --> {1, 6}
 function scatter.scatter_reduce(x, dimension, positions, source, rule, options)
+  if core.rank(x) == 0 then return as_row(scatter.scatter_reduce, x, dimension, positions, source, rule, options) end
   local include_self = check_reduce("scatter_reduce", x, dimension, positions, source, rule, options)
   return on_parts(x, dimension, positions, source, function(part, values)
     local y = reduced(core.clone(part), dimension, positions, values, rule, include_self)
@@ -171,6 +178,10 @@ function scatter.scatter_reduce(x, dimension, positions, source, rule, options)
 end
 
 function scatter.scatter_reduce_(x, dimension, positions, source, rule, options)
+  if core.rank(x) == 0 then
+    as_row(scatter.scatter_reduce_, x, dimension, positions, source, rule, options)
+    return x
+  end
   local include_self = check_reduce("scatter_reduce_", x, dimension, positions, source, rule, options)
   check_in_place("scatter_reduce_", x, source)
   return core.copy_(x, autograd.no_grad(on_parts, x, dimension, positions, source, function(part, values)

@@ -1,4 +1,5 @@
 --- Products of tensors along dimensions of the caller's choice, and distances.
+local broadcast = require "fp8.ops.index.broadcast"
 local check = require "fp8.ops.check"
 local core = require "fp8.core"
 local elementwise = require "fp8.ops.elementwise"
@@ -178,6 +179,8 @@ end
 function tensor_products.cosine_similarity(a, b, dimension, epsilon)
   dimension = check.dimension("cosine_similarity", a, dimension or 2)
   check.tensor("cosine_similarity", 2, b, core.rank(a))
+  local shape = broadcast.shape("cosine_similarity", core.shape(a), core.shape(b))
+  a, b = view.expand(a, shape), view.expand(b, shape)
   return in_float32(function(first, second)
     local least = epsilon or 1e-8
     local left = elementwise.div(first, norm_of(first, 2, dimension, least))

@@ -19,7 +19,8 @@ local function along(name, x, dimension, f)
     core.raise(("%s: dimension %s of a tensor of 0 dimensions"):format(name, tostring(dimension)))
   end
   local values, positions = f(view.view(x, {1}), 1)
-  return view.view(values, {}), positions and view.view(positions, {})
+  if not positions then return view.view(values, {}) end
+  return view.view(values, {}), view.view(positions, {})
 end
 
 -- x, whose positions from `step` + 1 on become combine(what is `step` before, themselves).

@@ -29,7 +29,7 @@ local function pooled(name, x, dimensions, rule, indices)
     raise(("%s: the input must be f32, f16 or bf16, got %s"):format(name, core.dtype(x)))
   end
   local images = window.as_images(x, dimensions)
-  if rule[5] then window.outputs(name, {unpack(rule, 3)}, core.size(images, 3), core.size(images, 4)) end
+  if rule[5] then window.outputs(name, {unpack(rule, 3)}, core.size(images, 3), core.size(images, 4), rule[2]) end
   local kind = rule[1]
   if kind == "max" and not indices and not needs_grad(x) then kind = "max_alone" end
   local y, positions = core.pool(images, kind, unpack(rule, 2))

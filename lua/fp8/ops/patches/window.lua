@@ -64,9 +64,9 @@ function window.numbers(kernel, stride, dilation, before, after)
   }
 end
 
-local function outputs(name, numbers, i, size)
+local function outputs(name, numbers, i, size, may_end_outside)
   local length, padding = (numbers[i] - 1) * numbers[i + 4] + 1, numbers[i + 6] + numbers[i + 8]
-  if length > size + padding then
+  if length > size + padding + (may_end_outside and numbers[i + 2] - 1 or 0) then
     raise(("%s: a kernel that spans %d positions does not fit a size of %d with a padding of %d"):format(name, length,
       size, padding))
   end
@@ -74,8 +74,9 @@ local function outputs(name, numbers, i, size)
 end
 
 --- How many windows such numbers make of a height and a width; an error if the kernel fits in nowhere.
-function window.outputs(name, numbers, height, width)
-  return outputs(name, numbers, 1, height), outputs(name, numbers, 2, width)
+-- @param may_end_outside whether a last window may, which does not count
+function window.outputs(name, numbers, height, width, may_end_outside)
+  return outputs(name, numbers, 1, height, may_end_outside), outputs(name, numbers, 2, width, may_end_outside)
 end
 
 --- Fails unless x has `dimensions` (1 or 2) after the channels, and one before them or none.
