@@ -22,7 +22,7 @@ local formats = require "fp8.linear.formats"
 local later = require "fp8.later"
 local linear_cross_entropy = require "fp8.linear.cross_entropy"
 local linear_matmul = require "fp8.linear.matmul"
-local published = require "fp8.published"
+local public = require "fp8.public"
 local quantize = require "fp8.ops.quantize"
 require "fp8.tensor"
 
@@ -71,7 +71,7 @@ local counts = {
   set_default_device = 1, set_deterministic = 1, is_deterministic = 0, memory = 1, reset_peak_memory = 1,
 }
 for name, value in next, fp8 do
-  if type(value) == "function" then fp8[name] = published.plain(name, value, counts[name]) end
+  if type(value) == "function" then fp8[name] = public.plain(name, value, counts[name]) end
 end
 
 -- Both fp8.exp(x) and x:exp() are there; fp8.cuda is what is above.
@@ -106,7 +106,7 @@ return setmetatable(fp8, {
     if not place then return later "fp8.near_miss"("fp8", name, fp8, places) end
     local value = later(place[1])
     if place[2] then value = value[place[2]] end
-    if type(value) == "function" then value = published.plain(name, value) end
+    if type(value) == "function" then value = public.plain(name, value) end
     rawset(fp8, name, value)
     return value
   end,

@@ -6,7 +6,7 @@ local autograd = require "fp8.autograd"
 local dtypes = require("fp8.core").dtypes
 local elementwise = require "fp8.ops.elementwise"
 local later = require "fp8.later"
-local published = require "fp8.published"
+local public = require "fp8.public"
 local slices = require "fp8.ops.index.slices"
 
 local raise = core.raise
@@ -26,7 +26,7 @@ own.is_contiguous = core.is_contiguous
 
 own.item = core.item
 own.totable = core.totable
-methods.backward = published.plain("backward", require "fp8.autograd.backward")
+methods.backward = public.plain("backward", require "fp8.autograd.backward")
 
 --- x:requires_grad_([flag = true]): has x get gradients from now on, as the option requires_grad does, and returns x.
 --   fp8.zeros(2):requires_grad_().requires_grad --> true
@@ -82,7 +82,7 @@ end
 function own.to_dlpack(x) return later "fp8.exchange.dlpack".to_dlpack(x) end
 
 local counts = {numel = 1, dim = 1, is_contiguous = 1, item = 1, totable = 1}
-for name, method in next, own do methods[name] = published.operation(name, method, counts[name], true) end
+for name, method in next, own do methods[name] = public.operation(name, method, counts[name], true) end
 
 local properties = {
   dtype = core.dtype,

@@ -298,7 +298,7 @@ end
 
 local excluded = {
   -- They change what errors and devices are.
-  ["core.set_backend_loader"] = true, ["core.set_source_prefix"] = true, ["core.set_published"] = true,
+  ["core.set_backend_loader"] = true, ["core.set_source_prefix"] = true, ["core.set_public_names"] = true,
   ["core.backend_open"] = true, ["core.distributed_open"] = true, -- runs the code of the library that it is given
   ["core.set_autograd"] = true, -- what the tape itself writes
   ["core.raise"] = true, -- raises any error

@@ -3,7 +3,7 @@
 local core = require "fp8.core"
 local fp8 = require "fp8"
 local names = require "fp8.help.names"
-local published = require "fp8.published"
+local public = require "fp8.public"
 
 local heading = [[
 ---@meta fp8
@@ -36,7 +36,7 @@ local property_types = {
 
 -- A list of the names of a function's parameters; "..." of one in C, whose parameters nothing tells.
 local function parameters(f)
-  f = published.original(f)
+  f = public.original(f)
   local info = debug.getinfo(f, "uS")
   if info.what == "C" then return {"..."} end
   local list = {}

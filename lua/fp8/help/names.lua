@@ -2,7 +2,7 @@
 local comments = require "fp8.help.comments"
 local core = require "fp8.core"
 local fp8 = require "fp8"
-local published = require "fp8.published"
+local public = require "fp8.public"
 
 local names = {}
 
@@ -110,7 +110,7 @@ end
 
 local function place_of(value)
   local f = definition(value)
-  local info = f and debug.getinfo(published.original(f), "S")
+  local info = f and debug.getinfo(public.original(f), "S")
   return info and info.what ~= "C" and info.source:sub(2) .. ":" .. info.linedefined or nil
 end
 

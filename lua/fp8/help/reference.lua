@@ -2,7 +2,7 @@
 -- each topic. `make docs` writes it to build/reference and has LDoc read it.
 local comments = require "fp8.help.comments"
 local names = require "fp8.help.names"
-local published = require "fp8.published"
+local public = require "fp8.public"
 local topics = require "fp8.help.topics"
 
 -- {prefix of its names, file, title}
@@ -107,7 +107,7 @@ local function put_comment(put, lines)
 end
 
 local function formal_parameters(f)
-  f = published.original(f)
+  f = public.original(f)
   local info = debug.getinfo(f, "uS")
   local list = {}
   for i = 1, info.what ~= "C" and info.nparams or 0 do list[i] = debug.getlocal(f, i) end

@@ -1,6 +1,6 @@
 --- The operations: every one is a function of fp8, and those that take a tensor first are its methods by the same
 -- name.
-local published = require "fp8.published"
+local public = require "fp8.public"
 
 local operations = {functions = {}, methods = {}}
 
@@ -20,7 +20,7 @@ end
 
 local function add(target, family, takes_tensors)
   for name, operation in next, family do
-    target[name] = published.operation(name, operation, counts[name], takes_tensors and not numbers_first[name])
+    target[name] = public.operation(name, operation, counts[name], takes_tensors and not numbers_first[name])
   end
 end
 

@@ -174,10 +174,10 @@ static bool is_user_code(const State *state, const lua_Debug *frame) {
 }
 
 /* In the registry: the functions that scripts call operations by, and their names. */
-static const char published_key = 0;
+static const char public_names_key = 0;
 
-static void push_published(lua_State *L) {
-  lua_pushlightuserdata(L, (void *)&published_key);
+static void push_public_names(lua_State *L) {
+  lua_pushlightuserdata(L, (void *)&public_names_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
 }
 
@@ -199,9 +199,9 @@ static void rename_error(lua_State *L, int message, const char *name) {
 
 int raise_at_caller(lua_State *L) {
   lua_Debug frame;
-  int message = lua_gettop(L), published = message + 1, name = message + 2;
+  int message = lua_gettop(L), names = message + 1, name = message + 2;
   luaL_checkstack(L, 5, NULL);
-  push_published(L);
+  push_public_names(L);
   lua_pushnil(L);
   for (int level = 0; lua_getstack(L, level, &frame); level++) {
     lua_getinfo(L, "Sl", &frame);
@@ -213,9 +213,9 @@ int raise_at_caller(lua_State *L) {
       lua_replace(L, message);
       break;
     }
-    if (frame.currentline <= 0 || !lua_istable(L, published)) continue;
+    if (frame.currentline <= 0 || !lua_istable(L, names)) continue;
     lua_getinfo(L, "f", &frame);
-    lua_rawget(L, published);
+    lua_rawget(L, names);
     if (lua_isnil(L, -1))
       lua_pop(L, 1);
     else
@@ -268,10 +268,10 @@ static int lfp8_set_source_prefix(lua_State *L) {
   return 0;
 }
 
-/* set_published(names): the functions that scripts call operations by, as keys, and their names, which errors have. */
-static int lfp8_set_published(lua_State *L) {
+/* set_public_names(names): the functions that scripts call operations by, as keys, and their names, which errors have. */
+static int lfp8_set_public_names(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
-  lua_pushlightuserdata(L, (void *)&published_key);
+  lua_pushlightuserdata(L, (void *)&public_names_key);
   lua_pushvalue(L, 1);
   lua_rawset(L, LUA_REGISTRYINDEX);
   return 0;
@@ -280,7 +280,7 @@ static int lfp8_set_published(lua_State *L) {
 const luaL_Reg module_functions[] = {
     {"raise", lfp8_raise},
     {"set_source_prefix", lfp8_set_source_prefix},
-    {"set_published", lfp8_set_published},
+    {"set_public_names", lfp8_set_public_names},
     {NULL, NULL},
 };
 

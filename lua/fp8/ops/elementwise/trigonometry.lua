@@ -14,7 +14,7 @@ local function composed(f)
   return function(x) return in_float32(f, as_float(x)) end
 end
 
--- The same, whose derivative is slope(x), by functions of the core: that of the composition is NaN where it is infinite.
+-- The same, whose derivative is slope(x), by the core: that of the composition is NaN where it is infinite.
 local function with_slope(name, f, slope)
   local operation = {name = name, backward = function(_, grad, x) return core.mul(grad, slope(x)) end}
   return composed(function(x)

@@ -3,9 +3,9 @@
 local core = require "fp8.core"
 
 local names, originals = {}, {}
-core.set_published(names)
+core.set_public_names(names)
 
-local published = {}
+local public = {}
 
 -- A call that comes before it is not a tail call, so that the caller's frame is there when its error is raised.
 local function results(...) return ... end
@@ -28,7 +28,7 @@ end
 
 --- The function f by its name.
 -- @param most how many arguments it takes, where Lua does not tell
-function published.plain(name, f, most)
+function public.plain(name, f, most)
   most = most or most_of(f)
   local function call(...)
     if select("#", ...) > most then check_count(name, most, ...) end
@@ -41,7 +41,7 @@ end
 --- The operation f by its name.
 -- @param most          as above
 -- @param takes_tensors whether its first argument has to be a tensor
-function published.operation(name, f, most, takes_tensors)
+function public.operation(name, f, most, takes_tensors)
   most = most or most_of(f)
   local function call(...)
     if takes_tensors and type((...)) ~= "userdata" then
@@ -55,6 +55,6 @@ function published.operation(name, f, most, takes_tensors)
 end
 
 --- The function that is called so, where its parameters and its place in a file are told.
-function published.original(f) return originals[f] or f end
+function public.original(f) return originals[f] or f end
 
-return published
+return public

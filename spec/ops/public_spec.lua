@@ -21,7 +21,7 @@ describe("What is called by the name of an operation", function()
         local message = message_of(operation, unpack(arguments))
         if message then
           local place, named = message:match "^(%S+_spec%.lua):%d+: ([%w_]+): "
-          assert.same({"spec/ops/published_spec.lua", name}, {place, named}, message)
+          assert.same({"spec/ops/public_spec.lua", name}, {place, named}, message)
           count = count + 1
         end
       end
