@@ -26,7 +26,21 @@ local function most_of(f)
   return info.isvararg and math.huge or info.nparams
 end
 
---- The function f by its name.
+local own_folder = debug.getinfo(1, "S").source:match "^(.*[/\\])"
+local counts = setmetatable({}, {__mode = "k"}) -- by function
+
+--- Raises an error if a method f of fp8's own, which takes `self` before them, takes no such number of arguments.
+function public.check_arguments(name, f, ...)
+  local most = counts[f]
+  if not most then
+    local is_own = debug.getinfo(f, "S").source:sub(1, #own_folder) == own_folder
+    most = is_own and math.max(most_of(f) - 1, 0) or math.huge
+    counts[f] = most
+  end
+  if select("#", ...) > most then check_count(name, most, ...) end
+end
+
+--- The function f by its name, a method included.
 -- @param most how many arguments it takes, where Lua does not tell
 function public.plain(name, f, most)
   most = most or most_of(f)
@@ -52,6 +66,11 @@ function public.operation(name, f, most, takes_tensors)
   end
   originals[call], names[call] = f, name
   return call
+end
+
+--- Has methods of a class, by their names, take no more arguments than they have.
+function public.methods(class, ...)
+  for _, name in ipairs {...} do class[name] = public.plain(name, class[name]) end
 end
 
 --- The function that is called so, where its parameters and its place in a file are told.

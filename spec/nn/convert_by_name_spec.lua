@@ -117,6 +117,10 @@ support.each_device(function(device)
       refuses("no layer is called tail", {default = "mx", until_step = 3, after = {default = false, tail = "mx"}})
       refuses("the names of layers must be strings, got 1", {default = "mx", "mixed"})
       refuses("recipes by name need a default", {["blocks.*"] = "mx"})
+      refuses("recipes by name need a default: a recipe, or false for plain products; did you mean default?",
+        {defualt = "mx"})
+      refuses("no layer is called keep, which is a field of a recipe: default = {…, keep = …}",
+        {default = "mx", keep = {format = "e4m3", scale = "row"}})
       refuses("with recipes by name, the third argument must be the number of a step, got function", {default = "mx"},
         function() return true end)
       refuses("with recipes by name, the third argument must be the number of a step, got 1.5", {default = "mx"}, 1.5)

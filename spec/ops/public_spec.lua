@@ -54,6 +54,30 @@ describe("What is called by the name of an operation", function()
     assert.same({1, 4}, fp8.tensor({1, 2}):square(nil, nil):totable())
   end)
 
+  it("takes no more arguments than it has where it makes or is a module, an optimizer or a schedule", function()
+    local nn, optim = fp8.nn, fp8.optim
+    local layer = fp8.Linear(2, 2)
+    local optimizer = optim.SGD(layer)
+    for name, call in support.sorted_pairs {
+      Linear = function() return fp8.Linear(2, 2, nil, 7) end, ReLU = function() return nn.ReLU(7) end,
+      ModuleList = function() return nn.ModuleList({}, 7) end, Softmax = function() return nn.Softmax(1, 7) end,
+      GRU = function() return nn.GRU(2, 2, {}, 7) end, Dropout = function() return nn.Dropout(0.5, 7) end,
+      SGD = function() return optim.SGD(layer, {}, 7) end, step = function() return optimizer:step(7) end,
+      zero_grad = function() return layer:zero_grad(7) end, eval = function() return layer:eval(7) end,
+      clip_grad_norm = function() return optim.clip_grad_norm(layer, 1, 7) end,
+      cosine_schedule = function() return optim.cosine_schedule({lr = 1, steps = 2}, 7) end,
+    } do
+      assert.matches(name .. ": argument %d: no more arguments expected, got number$", message_of(call))
+    end
+    support.fails("cosine_schedule: a table of options is needed, {lr =, …}, got an object", optim.cosine_schedule,
+      optimizer)
+    support.fails("SGD: option nesterov needs a momentum", optim.SGD, layer, {nesterov = true})
+    support.fails("SGD: a module or a list of parameters is needed, got a tensor", optim.SGD, x)
+    local Own = nn.Module:extend "Own"
+    function Own:init(size) self.size = size end
+    assert.equal(3, Own(3, 4).size) -- a class of a script's own is the script's affair
+  end)
+
   it("tells its strides as its sizes", function()
     assert.same({{3, 1}, 3, 1}, {fp8.zeros(2, 3):stride(), fp8.zeros(2, 3):stride(1), fp8.zeros(2, 3):stride(-1)})
     support.fails("stride: dimension 3 of a tensor of 2 dimensions", function() return x:stride(3) end)

@@ -1,5 +1,6 @@
 --- The recipes of fp8.recipes when a layer, a product or a watcher takes one: as they were published, or not at all.
--- They are plain tables, so that scripts can copy them; a change in place would be one for every layer to come.
+-- They are plain tables, so that scripts can copy them; a change in place would be one for every layer to come, so it
+-- is undone with an error where such a recipe is taken next.
 local core = require "fp8.core"
 local later = require "fp8.later"
 local recipe_copies = require "fp8.linear.recipe_copies"
@@ -31,9 +32,20 @@ end
 
 -- The maps of their formats, which have values of their own to change.
 local maps = {recipes.mixed.input.format, recipes.mixed.grad_output.format, recipes.luq.grad_output.format}
-local versions = {core.version(maps[1]), core.version(maps[2]), core.version(maps[3])}
+local values, versions = {}, {}
+for i, map in ipairs(maps) do values[i], versions[i] = core.clone(map), core.version(map) end
 
---- The recipe itself; an error if it is one of fp8.recipes and has been changed.
+local function put_back(name)
+  local recipe = originals[name]
+  rawset(recipes, name, recipe)
+  for key in pairs(recipe) do recipe[key] = nil end
+  for key, value in pairs(recipe_copies.copied(contents[name])) do recipe[key] = value end
+  for i, map in ipairs(maps) do
+    if core.version(map) ~= versions[i] then versions[i] = core.version(core.copy_(map, values[i])) end
+  end
+end
+
+--- The recipe itself; an error if it is one of fp8.recipes and has been changed, which is undone.
 -- @param where names the caller in errors
 function published.check(where, recipe)
   local name = names[recipe]
@@ -41,6 +53,7 @@ function published.check(where, recipe)
   local intact = published.same(recipe, contents[name])
   for i, map in ipairs(maps) do intact = intact and core.version(map) == versions[i] end
   if intact then return recipe end
+  put_back(name)
   raise(("%s: fp8.recipes.%s has been changed: recipes there are read-only, so change a copy, fp8.recipe(\"%s\", {…})")
     :format(where, name, name))
 end
@@ -53,6 +66,7 @@ function published.find(where, name)
       later("fp8.nearest").hint(name, recipes)))
   end
   if originals[name] and recipe ~= originals[name] then
+    put_back(name)
     raise(("%s: fp8.recipes.%s has been replaced: give a recipe of your own another name"):format(where, name))
   end
   return published.check(where, recipe)

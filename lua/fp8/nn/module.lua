@@ -18,6 +18,7 @@ local known_fields = require "fp8.nn.fields"
 local later = require "fp8.later"
 local nearest = require "fp8.nearest"
 local parts = require "fp8.nn.parts"
+local public = require "fp8.public"
 local replaced = require "fp8.replaced"
 local to_options = require("fp8.ops.copy").to_options
 local views = require "fp8.ops.view"
@@ -37,6 +38,7 @@ setmetatable(Module, {__index = function(_, key) return known_fields.missing(Mod
 
 local function construct(class, ...)
   local object = setmetatable({}, class)
+  public.check_arguments(class.class_name, class.init, ...)
   object:init(...)
   return object
 end
@@ -329,5 +331,8 @@ function Module:__tostring() return later "fp8.nn.fields.text"(self) end
 
 --- Whether a value is an object of a module class.
 Module.is_module = parts.is_module
+
+public.methods(Module, "children", "parameters", "named_parameters", "state_dict", "train", "eval",
+  "requires_grad_", "zero_grad", "named_modules")
 
 return Module

@@ -7,6 +7,8 @@ local view = require "fp8.ops.view"
 
 local Identity = Module:extend("Identity")
 
+function Identity.init(...) return ... end
+
 --- fp8.nn.Identity(…): returns its input, whatever it is made with: a place where another module may be.
 --   fp8.nn.Identity()(fp8.tensor {1}) --> {1}
 function Identity:forward(x, ...)

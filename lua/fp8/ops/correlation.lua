@@ -45,8 +45,8 @@ local function correlations(x)
   return elementwise.clamp(y, -1, 1)
 end
 
---- x:corrcoef(): the correlations of the variables in x's rows, from -1 to 1: covariances over both deviations; 1 of one
--- variable.
+--- x:corrcoef(): the correlations of the variables in x's rows, from -1 to 1: covariances over both deviations; 1 of
+-- one variable.
 --   fp8.tensor({{1, 3}, {4, 0}}):corrcoef() --> {{1, -1}, {-1, 1}}
 function correlation.corrcoef(x)
   local rows, is_single = variables("corrcoef", x)

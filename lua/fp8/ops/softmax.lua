@@ -18,7 +18,7 @@ local logarithmic = {name = "log_softmax", logarithm = true, backward = backward
 --- exp(x) / Σ exp(x) along a dimension.
 --   fp8.tensor({0, 0}):softmax(1) --> {0.5, 0.5}
 function softmax.softmax(x, dimension)
-  if core.rank(x) == 0 then return as_row(softmax.softmax, x, dimension) end
+  if core.is_tensor(x) and core.rank(x) == 0 then return as_row(softmax.softmax, x, dimension) end
   local y = core.softmax(x, dimension)
   if needs_grad(x) then record(y, exponential, {x}, {y}).dimension = dimension end
   return y
@@ -27,7 +27,7 @@ end
 --- Logarithm of softmax along a dimension.
 --   fp8.tensor({0, 0}):log_softmax(1) --> {-0.6931472, -0.6931472}
 function softmax.log_softmax(x, dimension)
-  if core.rank(x) == 0 then return as_row(softmax.log_softmax, x, dimension) end
+  if core.is_tensor(x) and core.rank(x) == 0 then return as_row(softmax.log_softmax, x, dimension) end
   local y = core.log_softmax(x, dimension)
   if needs_grad(x) then record(y, logarithmic, {x}, {y}).dimension = dimension end
   return y

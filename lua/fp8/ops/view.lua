@@ -39,6 +39,7 @@ end
 --- x:flatten([first [, last]]): dimensions `first` (1) to `last` (-1) as one.
 --   fp8.ones(2, 3, 4):flatten(2).shape --> {2, 12}
 function view.flatten(x, first, last)
+  if not core.is_tensor(x) then core.raise("flatten: argument 1: tensor expected, got " .. type(x)) end
   local shape = shape_of(x)
   local rank = #shape
   first, last = first == nil and 1 or first, last == nil and -1 or last

@@ -8,6 +8,7 @@ local later = require "fp8.later"
 local live_step = require "fp8.optim.live_step"
 local moments = require "fp8.optim.moments"
 local parameters = require "fp8.optim.parameters"
+local public = require "fp8.public"
 local state = require "fp8.optim.state"
 
 local raise = core.raise
@@ -70,6 +71,9 @@ local function resolved(self, group)
     if value == nil then value = self[key] end
     check_setting(self.name, key, value, default)
     settings[key] = value
+  end
+  if self.rule == "sgd" and settings.nesterov and settings.momentum == 0 then
+    raise(self.name .. ": option nesterov needs a momentum")
   end
   return settings
 end
@@ -320,5 +324,7 @@ Optimizer.state_dict = state.save
 -- are copied, from any device. Moments must be kept in the same formats, as the option `state` says. Nothing changes if
 -- anything is wrong.
 Optimizer.load_state_dict = state.load
+
+public.methods(Optimizer, "step", "zero_grad", "state_dict", "gather_weights")
 
 return Optimizer

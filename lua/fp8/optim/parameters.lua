@@ -23,7 +23,8 @@ end
 function parameters.list(name, source)
   if is_module(source) then source = source:parameters() end
   if type(source) ~= "table" then
-    raise(("%s: a module or a list of parameters is needed, got %s"):format(name, type(source)))
+    raise(("%s: a module or a list of parameters is needed, got %s"):format(name,
+      core.is_tensor(source) and "a tensor" or type(source)))
   end
   local list = {}
   for i = 1, list_length(name, source) do

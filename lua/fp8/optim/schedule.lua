@@ -27,6 +27,9 @@ end
 -- The options, complete. `known` has an entry for each that the schedule takes.
 local function check_all(name, options, known)
   if type(options) ~= "table" then raise(("%s: a table of options is needed, got %s"):format(name, type(options))) end
+  if getmetatable(options) then
+    raise(name .. ": a table of options is needed, {lr =, …}, got an object: the rates are for its field lr")
+  end
   local complete = {warmup = 0, final = 0, factor = 0.1}
   for option, value in next, check_options(name, options, known) do complete[option] = value end
   check(name, "lr", complete.lr, is_rate, "a finite number of at least 0")

@@ -350,4 +350,6 @@ local function watch(model, options)
   return self
 end
 
+watch = require("fp8.public").plain("watch", watch)
+
 return setmetatable({find = find}, {__call = function(_, ...) return watch(...) end})

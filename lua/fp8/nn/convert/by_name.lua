@@ -66,6 +66,15 @@ local function hint(name, kind, list)
   return later("fp8.nearest").hint(name, known)
 end
 
+--- What the fields of a table without a default may have been meant to be, for an error.
+function by_name.hint(recipes)
+  for name in pairs(recipes) do
+    local found = own_fields[name] and "" or later("fp8.nearest").hint(name, own_fields, recipe_check.fields)
+    if found ~= "" then return found end
+  end
+  return ""
+end
+
 -- The names with a recipe that fit a module best: the first, and another one that fits as well.
 local function best_names(recipes, entry)
   local best, other, precision = nil, nil, -1
@@ -91,6 +100,10 @@ local function check_name(where, name, recipe, list)
     if fits(name, recipe, entry) then return end
   end
   local kind = kind_of(recipe)
+  if recipe_check.fields[name] then
+    raise(("%s: no %s is called %s, which is a field of a recipe: default = {…, %s = …}"):format(where, kind or "layer",
+      name, name))
+  end
   raise(("%s: no %s is called %s%s"):format(where, kind or "layer", name, hint(name, kind, list)))
 end
 

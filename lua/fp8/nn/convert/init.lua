@@ -25,7 +25,7 @@ local function check_default(recipe)
   for name in pairs(recipe) do
     if recipe_check.fields[name] then return end
   end
-  raise "convert: recipes by name need a default: a recipe, or false for plain products"
+  raise("convert: recipes by name need a default: a recipe, or false for plain products" .. by_name.hint(recipe))
 end
 
 -- By one recipe, or a function for one, for all layers that the filter lets through.
