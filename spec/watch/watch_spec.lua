@@ -50,6 +50,41 @@ support.each_device(function(device)
   end
 
   describe("A watcher", function()
+    it("shows what attention quantizes, and nothing of attention without a recipe", function()
+      local rows, tiles = {format = "e4m3", scale = "row"}, {format = "e2m1", scale = {1, 4}, scale_rounding = "mx"}
+      local block = fp8.nn.TransformerBlock(16, 1, {device = device})
+      local plain = fp8.nn.MultiHeadAttention(16, 1, {device = device})
+      local model = fp8.nn.Sequential(block, plain)
+      fp8.convert(model, {default = "mx", ["1.attention"] = {q = rows, v = tiles, probabilities = rows}})
+      local watcher = fp8.watch(model, {every = 1, blocks = true})
+      local x = fp8.randn(2, 7, 16, on)
+      model(x):sum():backward()
+      watcher:step()
+      local found = watcher:rows()
+      local joined = fp8.no_grad(function() return block.attention.in_proj(block.norm1(x)) end)
+      for i, tensor in ipairs {"q", "k", "v", "probabilities"} do
+        local row = find_row(found, 1, "1.attention", tensor)
+        assert.is_nil(find_row(found, 1, "2", tensor))
+        if tensor == "k" then
+          assert.is_nil(row)
+        elseif tensor == "probabilities" then
+          assert.same({"e4m3", "row", 2 * 7 * 7, 14}, {row.format, row.scale, row.count, row.blocks})
+        else
+          local operand = tensor == "q" and rows or tiles
+          local part = joined:narrow(3, 16 * i - 15, 16):contiguous()
+          local expected = fp8.analyze(part, {formats = {operand}, blocks = true})[1]
+          for _, name in ipairs {"format", "scale", "count", "absmax", "snr", "saturated", "blocks"} do
+            assert.equal(expected[name], row[name])
+          end
+        end
+      end
+      fp8.convert(model, {default = "mx", ["1.attention"] = false})
+      model(x):sum():backward()
+      watcher:step()
+      assert.is_nil(find_row(watcher:rows(), 2, "1.attention", "q"))
+      watcher:close()
+    end)
+
     it("shows what a script's function makes of a tensor, and leaves out what is left alone", function()
       local function halves(x) return (x * 2):round() / 2 end
       local recipe = fp8.recipe("global", {input = {quantize = halves}, weight = "full"})

@@ -1,4 +1,4 @@
---- fp8.watch: what quantization does to the tensors of a model's linear layers while it is trained.
+--- fp8.watch: what quantization does to the tensors of a model's linear layers and attention while it is trained.
 local blocks = require "fp8.watch.blocks"
 local changes = require "fp8.changes"
 local core = require "fp8.core"
@@ -25,6 +25,7 @@ Watcher.__tostring = report.text
 -- What is recorded of a layer: its tensors, and those again that a second product takes in another form.
 local kinds = {"weight", "input", "grad_output"}
 local second_products = {weight = "dx", input = "dW", grad_output = "dW"}
+local attention_kinds = {"q", "k", "v", "probabilities"}
 local room = 64 -- recorded steps that the device holds before they are fetched
 
 local watchers = setmetatable({}, {__mode = "kv"}) -- by layer
@@ -77,19 +78,43 @@ local function observer_of(layer, entries, seconds, plan)
   end
 end
 
-local function add_layer(self, name, layer, recipe)
+-- The same of attention, which shows what it quantizes.
+local function observer_of_attention(layer, entries)
+  return function(kind, x, operand)
+    local self = watchers[layer]
+    if self then write_row(self, layer, entries[kind], x, quantizing(operand)) end
+  end
+end
+
+local function check_unwatched(name, layer)
   if watchers[layer] then collectgarbage() end -- nobody may have that watcher any more
   if watchers[layer] then raise(("watch: layer %s is watched already; close that watcher first"):format(name)) end
+end
+
+local function add_entry(self, to, kind, name, tensor)
+  to[kind] = {layer = name, tensor = tensor, record = {order = 0, shape = {}}}
+  self.entries[#self.entries + 1] = to[kind]
+end
+
+local function add_attention(self, name, layer)
+  check_unwatched(name, layer)
+  local entries = {}
+  for _, kind in ipairs(attention_kinds) do add_entry(self, entries, kind, name, kind) end
+  self.layers[#self.layers + 1] = {
+    layer = layer, name = name, holder = layer.in_proj, observer = observer_of_attention(layer, entries),
+  }
+end
+
+local function add_layer(self, name, layer, recipe)
+  check_unwatched(name, layer)
   local entries, seconds = {}, {}
-  local function add(to, kind, tensor)
-    to[kind] = {layer = name, tensor = tensor, record = {order = 0, shape = {}}}
-    self.entries[#self.entries + 1] = to[kind]
+  for _, kind in ipairs(kinds) do add_entry(self, entries, kind, name, kind) end
+  for _, kind in ipairs(kinds) do
+    add_entry(self, seconds, kind, name, ("%s for %s"):format(kind, second_products[kind]))
   end
-  for _, kind in ipairs(kinds) do add(entries, kind, kind) end
-  for _, kind in ipairs(kinds) do add(seconds, kind, ("%s for %s"):format(kind, second_products[kind])) end
   local plan = recipe and planning.make("watch", recipe, layer.in_features, layer.out_features)
   self.layers[#self.layers + 1] = {
-    layer = layer, name = name, observer = observer_of(layer, entries, seconds, plan),
+    layer = layer, name = name, holder = layer, observer = observer_of(layer, entries, seconds, plan),
   }
 end
 
@@ -118,7 +143,7 @@ end
 local function make_rows(self)
   local device
   for _, part in ipairs(self.layers) do
-    local own = core.device(part.layer.weight)
+    local own = core.device(part.holder.weight)
     device = device or own
     if own ~= device then
       raise(("watch: the layers must be on one device, and are on %s and %s"):format(device, own))
@@ -268,7 +293,8 @@ function Watcher:close()
 end
 
 --- A list of all that was recorded, oldest step first: tables with `step`, `layer`, `tensor` ("weight", "input" or
--- "grad_output"; "weight for dx", "input for dW" or "grad_output for dW" where these take another form), `format` and
+-- "grad_output"; "weight for dx", "input for dW" or "grad_output for dW" where these take another form; "q", "k", "v"
+-- or "probabilities" of attention), `format` and
 -- `scale` (names as fp8.analyze has them; nil if it was not quantized at that step) and the statistics of
 -- compare.lua. Waits for the device.
 function Watcher:rows()
@@ -308,7 +334,8 @@ local function begin(self)
 end
 
 --- Watches the linear layers of a model: at every `every`-th training step it records what their input, weight and the
--- gradient of their output are like, and what the layer's recipe makes of them.
+-- gradient of their output are like, and what the layer's recipe makes of them; and of attention with a recipe what is
+-- quantized: q, k, v and the probabilities.
 --
 --   local watcher = fp8.watch(model, {every = 10})
 --   for step = 1, steps do
@@ -343,7 +370,12 @@ local function watch(model, options)
   local self = setmetatable({every = every, blocks = of_blocks, steps = 0, calls = 0, recording = false, layers = {},
     entries = {}, held = {}, chunks = {}, records = {}, distributed = ranks.joined()}, Watcher)
   for name, module in model:named_modules() do
-    if takes_recipes(module) then add_layer(self, name == "" and module.class_name or name, module, recipe) end
+    local shown = name == "" and module.class_name or name
+    if takes_recipes(module) then
+      add_layer(self, shown, module, recipe)
+    elseif module.recipe_kind == "attention" then
+      add_attention(self, shown, module)
+    end
   end
   if #self.layers == 0 then raise "watch: the model has no linear layers" end
   changes.together(begin, self)

@@ -20,7 +20,7 @@ local known_options = {
 local call_options = {mask = true, key_padding_mask = true, cache = true}
 
 local MultiHeadAttention = Module:extend("MultiHeadAttention")
-MultiHeadAttention.unsearched = {recipe = true, plan = true}
+MultiHeadAttention.unsearched = {recipe = true, plan = true, state = true}
 MultiHeadAttention.recipe_kind = "attention"
 
 -- Uniform in ±√(6 / (fan_in + fan_out)): Glorot and Bengio (2010), which PyTorch takes here.
@@ -64,6 +64,7 @@ function MultiHeadAttention:init(features, heads, options)
   if rotary ~= nil and type(rotary) ~= "boolean" and type(rotary) ~= "table" then
     core.raise(("%s: option rotary must be a boolean or a table, got %s"):format(name, type(rotary)))
   end
+  self.state = {observer = nil} -- as that of linear layers (linear/state.lua), called with what is quantized
   local bias = options.bias ~= false
   local settings = {bias = bias, dtype = options.dtype, device = options.device}
   self.in_proj = Linear(features, features / heads * (heads + 2 * self.kv_heads), settings)
@@ -150,6 +151,7 @@ function MultiHeadAttention:forward(x, options, ...)
     core.raise("MultiHeadAttention: option cache must be an fp8.nn.KeyValueCache, got " .. type(cache))
   end
   local rule = {causal = self.causal, dropout = self.training and self.dropout or 0, recipe = self.plan}
+  if self.plan and self.state.observer then rule.recipe = self.plan:observed(self.state.observer) end
   local projected = self.in_proj(x)
   if cache then return self.out_proj(attend_cached(self, projected, cache, rule, options)) end
   rule.mask, rule.kv_heads = mask_of(self, options, x, core.size(x, 2)), self.kv_heads

@@ -8,6 +8,7 @@ local operands = require "fp8.linear.operands"
 local planning = require "fp8.linear.plan"
 local recipe_check = require "fp8.linear.recipe_check"
 local recipe_copies = require "fp8.linear.recipe_copies"
+local shapes = require "fp8.shapes"
 
 local raise = core.raise
 
@@ -15,7 +16,8 @@ local recipe = {}
 
 local names = {q = true, k = true, v = true, probabilities = true}
 
--- A recipe that has been checked: {operands =, planned = by name, {columns =, operand = of a plan for as many}}.
+-- A recipe that has been checked: {operands =, planned = by name, {columns =, operand = of a plan for as many},
+-- observer = nil or a function}.
 local Plan = {}
 Plan.__index = Plan
 
@@ -60,10 +62,17 @@ local function planned(self, name, columns)
   return known.operand
 end
 
+--- The same plan, which calls observer(name, matrix, operand) before anything is quantized.
+function Plan:observed(observer)
+  return setmetatable({operands = self.operands, planned = self.planned, where = self.where, observer = observer}, Plan)
+end
+
 --- What is multiplied in place of x: new values of its shape and dtype; x itself, shared, where nothing is quantized.
 function Plan:values(name, x)
   if not self.operands[name] then return core.share(x) end
-  return operands.values_in_shape(x, planned(self, name, core.size(x, -1)))
+  local operand = planned(self, name, core.size(x, -1))
+  if self.observer then self.observer(name, shapes.contiguous_rows(x), operand) end
+  return operands.values_in_shape(x, operand)
 end
 
 return recipe
