@@ -30,6 +30,7 @@ static const Backend cuda_backend = {
     .scale = cuda_scale,
     .reduce = cuda_reduce,
     .softmax = cuda_softmax,
+    .softmax_columns = NULL,
     .softmax_backward = cuda_softmax_backward,
     .cross_entropy = cuda_cross_entropy,
     .cross_entropy_backward = cuda_cross_entropy_backward,
