@@ -3,12 +3,32 @@
 
 #include "cuda/quantize/plan.h"
 
+static void use_grid(QuantizePlan *plan) {
+  if (plan->map) return;
+  bool e4m3 = plan->format == DTYPE_E4M3;
+  plan->grid = e4m3 ? (FormatGrid){-6, 3} : (FormatGrid){-14, 2};
+  plan->rule.limit = e4m3 ? E4M3_LARGEST : E5M2_LARGEST;
+}
+
+static bool take_parts(Tensor *scratch, CudaDevice *device, FittedPlan *plan) {
+  plan->parts = divide_up(plan->length, (int64_t)FIT_PART);
+  int64_t parts = plan->blocks * plan->parts, errors = plan->fit.candidates > 1 ? parts * FIT_CANDIDATES_MOST : 0;
+  int64_t doubles = errors * (int64_t)sizeof(double), sums = parts * (int64_t)sizeof *plan->sums;
+  if (!cuda_scratch(scratch, device, doubles + sums + plan->blocks * (int64_t)sizeof *plan->magnitudes)) return false;
+  char *room = tensor_data(scratch);
+  if (errors > 0) plan->errors = (double *)room;
+  plan->sums = (FitSums *)(room + doubles);
+  plan->magnitudes = (uint32_t *)(room + doubles + sums);
+  return true;
+}
+
 bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantizer, const FitRule *fit) {
   int64_t count = tensor_count(x), columns = tensor_as_matrix(x).size[1];
   if (count == 0) return cuda_fill(scale, number_of(0));
   CudaDevice *device = cuda_tensor_device(x);
   FittedPlan plan = {.fit = *fit, .scale = tensor_data(scale), .blocks = tensor_count(scale)};
   if (!device || !cuda_quantize_plan(&plan.quantize, device, quantizer, count)) return false;
+  use_grid(&plan.quantize);
   plan.quantize.x = tensor_data(x);
   plan.quantize.dtype = x->dtype;
   int64_t length = plan.quantize.blocksize;
@@ -22,13 +42,9 @@ bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantize
   }
   plan.length = length;
   plan.lanes = fit_lanes(length);
-  Tensor sums = {0};
-  if (length > FIT_PART) {
-    plan.parts = divide_up(length, (int64_t)FIT_PART);
-    if (!cuda_scratch(&sums, device, plan.blocks * plan.parts * (int64_t)sizeof *plan.sums)) return false;
-    plan.sums = tensor_data(&sums);
-  }
+  Tensor scratch = {0};
+  if (length > FIT_PART && !take_parts(&scratch, device, &plan)) return false;
   bool done = cuda_launched(device, launch_fitted_scale(device->launch, &plan), "fitted scale kernel");
-  tensor_release(&sums);
+  tensor_release(&scratch);
   return done;
 }

@@ -59,12 +59,16 @@ PORTABLE uint32_t fitted_magnitude(const FitRule *fit, const FitSums *sums, int6
   return float_to_bits(fitted < (double)FLT_MAX ? (float)fitted : FLT_MAX);
 }
 
+/* What counts in place of `magnitude` for candidate `i`. */
+PORTABLE uint32_t fitted_candidate(const FitRule *fit, int i, uint32_t magnitude) {
+  if (magnitude >= 0x7F800000u || fit->candidates == 0) return magnitude;
+  return float_to_bits(fminf(float_from_bits(magnitude) * fit->factor[i], FLT_MAX));
+}
+
 /* The scale of candidate `i`, or the only one; `upper` is for scales in E4M3. */
 PORTABLE float fitted_scale(const FitRule *fit, int i, const ScaleRule *rule, const UpperScale *upper,
                             uint32_t magnitude) {
-  if (magnitude < 0x7F800000u && fit->candidates > 0) {
-    magnitude = float_to_bits(fminf(float_from_bits(magnitude) * fit->factor[i], FLT_MAX));
-  }
+  magnitude = fitted_candidate(fit, i, magnitude);
   if (rule->rounding != SCALE_E4M3) return scale_by_rule(magnitude, rule);
   const BlockScaling scaling = scaling_below(scale_below(magnitude, upper), upper);
   return scaling.scale;
