@@ -151,6 +151,41 @@ BlockScaling scaling_of_block(const Quantizer *quantizer, const UpperScale *whol
   return scaling;
 }
 
+VECTORIZE static void scales_below(float *restrict scale, float *restrict inverse, const uint32_t *restrict magnitude,
+                                   const UpperScale *whole, int n) {
+  const UpperScale upper = *whole;
+  for (int i = 0; i < n; i++) {
+    BlockScaling scaling = scaling_below(scale_below(magnitude[i], &upper), &upper);
+    scale[i] = scaling.scale;
+    inverse[i] = scaling.empty ? 0.0f : scaling.inverse;
+  }
+}
+
+static void take_scaling(const BlockScaling *scaling, float *scale, float *inverse) {
+  *scale = scaling->scale;
+  *inverse = scaling->empty ? 0.0f : scaling->inverse;
+}
+
+void known_scales(const Quantizer *quantizer, const float *known, float *scale, float *inverse, int n) {
+  for (int i = 0; i < n; i++) {
+    BlockScaling scaling = scaling_with(quantizer, known[i]);
+    take_scaling(&scaling, &scale[i], &inverse[i]);
+  }
+}
+
+void scales_of_blocks(const Quantizer *quantizer, const UpperScale *whole, int64_t first, const uint32_t *magnitude,
+                      float *scale, float *inverse, int n) {
+  bool each = quantizer->upper && quantizer->upper_each > 0;
+  if (quantizer->rule.rounding == SCALE_E4M3 && !each) {
+    scales_below(scale, inverse, magnitude, whole, n);
+    return;
+  }
+  for (int i = 0; i < n; i++) {
+    BlockScaling scaling = scaling_of_block(quantizer, whole, first + i, magnitude[i]);
+    take_scaling(&scaling, &scale[i], &inverse[i]);
+  }
+}
+
 uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end) {
   float buffer[CHUNK];
   uint32_t largest = 0;

@@ -30,6 +30,12 @@ BlockScaling scaling_with(const Quantizer *quantizer, float scale);
 BlockScaling scaling_of_block(const Quantizer *quantizer, const UpperScale *whole, int64_t block, uint32_t magnitude);
 UpperScale upper_of_all(const Quantizer *quantizer);
 
+/* The same of n blocks from number `first` on: their scales, and what elements are multiplied with, which is 0 where they
+ * count as 0 and infinite where they are divided. */
+void scales_of_blocks(const Quantizer *quantizer, const UpperScale *whole, int64_t first, const uint32_t *magnitude,
+                      float *scale, float *inverse, int n);
+void known_scales(const Quantizer *quantizer, const float *known, float *scale, float *inverse, int n);
+
 /* The bits of the largest magnitude of elements first … end - 1: on this thread, and on all of them. */
 uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end);
 uint32_t parallel_magnitude(DType dtype, const void *data, int64_t first, int64_t end);

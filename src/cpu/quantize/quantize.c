@@ -146,16 +146,20 @@ static bool quantize_spread(const Quantize *job, int64_t begin, int64_t end, con
   const int length = (int)job->blocksize;
   float own[CHUNK], scale[CHUNK], inverse[CHUNK], values[CHUNK];
   uint32_t magnitude[CHUNK];
+  const int blocks = (int)(end - begin);
   bool broken = false;
-  if (!job->known_scale) measure_blocks(magnitude, x, length, n);
-  for (int i = 0; i < (int)(end - begin); i++) {
-    BlockScaling scaling = scaling_at(job, begin + i, job->known_scale ? 0 : magnitude[i]);
-    if (scaling.divide && !scaling.empty) return false;
-    if (job->scale) job->scale[begin + i] = scaling.scale;
-    broken |= scaling.broken;
-    own[i] = scaling.scale;
-    inverse[i] = scaling.empty ? 0.0f : scaling.inverse;
+  if (job->quantizer->map && job->quantizer->divide) return false;
+  if (job->known_scale) {
+    known_scales(job->quantizer, job->known_scale + begin, own, inverse, blocks);
+  } else {
+    measure_blocks(magnitude, x, length, n);
+    scales_of_blocks(job->quantizer, &job->upper, begin, magnitude, own, inverse, blocks);
   }
+  for (int i = 0; i < blocks; i++) {
+    if (isinf(inverse[i])) return false;
+    broken |= own[i] != own[i];
+  }
+  if (job->scale) memcpy(job->scale + begin, own, (size_t)blocks * sizeof *own);
   if (!job->codes && !job->out) return true;
   uint8_t *codes = job->codes ? job->codes + start : NULL;
   spread(scale, inverse, length, n);

@@ -4,6 +4,7 @@
  * one. A unit finds the largest magnitude of each column and from these its tiles' scales, and then goes through its
  * rows with a scale for every column, so that loops are long whatever the shape of the tiles. */
 #include <math.h>
+#include <string.h>
 
 #include "cpu/parallel.h"
 #include "cpu/quantize/codes.h"
@@ -78,7 +79,12 @@ static int end_of_tile(const Tiles *job, const Unit *unit, int64_t column, int64
   return (int)smaller(unit->column + (tile + 1) * job->tile_columns - column, n);
 }
 
-static void measure(const Tiles *job, const Unit *unit, BlockScaling scaling[WIDTH]) {
+/* What scales the elements of a unit's tiles: 0 as the inverse where they count as 0. */
+typedef struct TileScales {
+  float scale[WIDTH], inverse[WIDTH];
+} TileScales;
+
+static void measure(const Tiles *job, const Unit *unit, TileScales *tiles) {
   uint32_t largest[WIDTH] = {0};
   for (int64_t column = unit->column; column < unit->end_column; column += WIDTH) {
     int n = (int)smaller(unit->end_column - column, WIDTH);
@@ -87,36 +93,49 @@ static void measure(const Tiles *job, const Unit *unit, BlockScaling scaling[WID
     for (int64_t row = unit->row; row < unit->end_row; row++) {
       raise_magnitudes(of_column, load_floats(job->x_dtype, job->x, row * job->columns + column, n, buffer), n);
     }
-    for (int i = 0; i < n;) {
-      int64_t tile = (column - unit->column + i) / job->tile_columns;
+    if (job->tile_columns == 1) {
+      memcpy(largest, of_column, sizeof largest);
+      continue;
+    }
+    int64_t tile = (column - unit->column) / job->tile_columns;
+    for (int i = 0; i < n; tile++) {
       int end = end_of_tile(job, unit, column, tile, n);
       for (; i < end; i++) largest[tile] = of_column[i] > largest[tile] ? of_column[i] : largest[tile];
     }
   }
-  for (int64_t i = 0; i < unit->tiles; i++) {
-    scaling[i] = scaling_of_block(job->quantizer, &job->upper, unit->tile + i, largest[i]);
+  scales_of_blocks(job->quantizer, &job->upper, unit->tile, largest, tiles->scale, tiles->inverse, (int)unit->tiles);
+}
+
+static void take_known(const Tiles *job, const Unit *unit, const float *scale, TileScales *tiles) {
+  known_scales(job->quantizer, scale + unit->tile, tiles->scale, tiles->inverse, (int)unit->tiles);
+}
+
+VECTORIZE static void note_rare(ColumnScales *columns, int n) {
+  int divide = 0, broken = 0;
+  for (int i = 0; i < n; i++) {
+    divide |= isinf(columns->inverse[i]) != 0;
+    broken |= columns->scale[i] != columns->scale[i];
   }
+  columns->divide = divide;
+  columns->broken = broken;
 }
 
-static void take_known(const Tiles *job, const Unit *unit, const float *scale, BlockScaling scaling[WIDTH]) {
-  for (int64_t i = 0; i < unit->tiles; i++) scaling[i] = scaling_with(job->quantizer, scale[unit->tile + i]);
-}
-
-/* Of n columns from `column` on; `scaling` has one for each of the unit's tiles. */
-static void spread(ColumnScales *columns, const Tiles *job, const Unit *unit, const BlockScaling *scaling,
-                   int64_t column, int n) {
-  columns->divide = columns->broken = false;
-  for (int i = 0; i < n;) {
-    int64_t tile = (column - unit->column + i) / job->tile_columns;
-    const BlockScaling *of_tile = &scaling[tile];
-    float inverse = of_tile->empty ? 0 : of_tile->inverse;
-    columns->broken |= of_tile->broken;
-    columns->divide |= isinf(inverse);
+/* Of n columns from `column` on. */
+static void spread(ColumnScales *columns, const Tiles *job, const Unit *unit, const TileScales *tiles, int64_t column,
+                   int n) {
+  int64_t tile = (column - unit->column) / job->tile_columns;
+  for (int i = 0; i < n && job->tile_columns > 1; tile++) {
+    float scale = tiles->scale[tile], inverse = tiles->inverse[tile];
     for (int end = end_of_tile(job, unit, column, tile, n); i < end; i++) {
-      columns->scale[i] = of_tile->scale;
+      columns->scale[i] = scale;
       columns->inverse[i] = inverse;
     }
   }
+  if (job->tile_columns == 1) {
+    memcpy(columns->scale, tiles->scale, sizeof columns->scale);
+    memcpy(columns->inverse, tiles->inverse, sizeof columns->inverse);
+  }
+  note_rare(columns, n);
 }
 
 /* --- rows --- */
@@ -173,17 +192,17 @@ static void quantize_units(int64_t begin, int64_t end, const void *context) {
   const Tiles *job = context;
   for (int64_t number = begin; number < end; number++) {
     Unit unit = unit_at(job, number);
-    BlockScaling scaling[WIDTH];
+    TileScales tiles;
     if (job->known_scale) {
-      take_known(job, &unit, job->known_scale, scaling);
+      take_known(job, &unit, job->known_scale, &tiles);
     } else {
-      measure(job, &unit, scaling);
+      measure(job, &unit, &tiles);
     }
-    for (int64_t i = 0; job->scale && i < unit.tiles; i++) job->scale[unit.tile + i] = scaling[i].scale;
+    for (int64_t i = 0; job->scale && i < unit.tiles; i++) job->scale[unit.tile + i] = tiles.scale[i];
     for (int64_t column = unit.column; column < unit.end_column; column += WIDTH) {
       int n = (int)smaller(unit.end_column - column, WIDTH);
       ColumnScales columns;
-      spread(&columns, job, &unit, scaling, column, n);
+      spread(&columns, job, &unit, &tiles, column, n);
       for (int64_t row = unit.row; row < unit.end_row; row++) {
         quantize_row(job, &columns, row * job->columns + column, n);
       }
@@ -195,12 +214,12 @@ static void dequantize_units(int64_t begin, int64_t end, const void *context) {
   const Tiles *job = context;
   for (int64_t number = begin; number < end; number++) {
     Unit unit = unit_at(job, number);
-    BlockScaling scaling[WIDTH];
-    take_known(job, &unit, job->scale, scaling);
+    TileScales tiles;
+    take_known(job, &unit, job->scale, &tiles);
     for (int64_t column = unit.column; column < unit.end_column; column += WIDTH) {
       int n = (int)smaller(unit.end_column - column, WIDTH);
       ColumnScales columns;
-      spread(&columns, job, &unit, scaling, column, n);
+      spread(&columns, job, &unit, &tiles, column, n);
       for (int64_t row = unit.row; row < unit.end_row; row++) {
         int64_t start = row * job->columns + column;
         decode_row(job, &columns, job->codes + start, start, n);
