@@ -39,7 +39,7 @@ __device__ inline void write_columns(const uint4 *chunks, int64_t row, int64_t c
   uint8_t *to = transposed + out_column * pitch + out_row;
 #pragma unroll
   for (int c = 0; c < 4; c++) {
-    *reinterpret_cast<uint4 *>(to + c * pitch) = make_uint4(word[0][c], word[1][c], word[2][c], word[3][c]);
+    store_vector(reinterpret_cast<uint4 *>(to + c * pitch), make_uint4(word[0][c], word[1][c], word[2][c], word[3][c]));
   }
 }
 

@@ -203,9 +203,6 @@ template <typename F> inline auto with_word(int bytes, F f) {
 /* N elements that move in as few instructions as they can, 16 bytes each at most. */
 template <typename T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Packed { T element[N]; };
 
-/* Sixteen bytes at once, which the compiler may store in parts if it is left to it. */
-__device__ inline void store_vector(void *to, uint4 vector) { __stwb(static_cast<uint4 *>(to), vector); }
-
 template <typename T, int N> __device__ inline void load_as(const void *data, int64_t i, float (&value)[N]) {
   Packed<T, N> packed = *reinterpret_cast<const Packed<T, N> *>(static_cast<const T *>(data) + i);
 #pragma unroll

@@ -11,6 +11,14 @@ template <typename Scalar> constexpr int vector_width = 16 / (int)sizeof(Scalar)
 /* A load that leaves the cache to others. */
 __device__ inline uint4 read_once(const uint4 *data) { return __ldcs(data); }
 
+/* A store that the compiler would do in parts. */
+__device__ inline void store_vector(uint4 *to, uint4 word) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(to), "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
+               : "memory");
+}
+
 __device__ inline void unpack_word(uint32_t word, BFloat16, float &low, float &high) {
   low = float_from_bits(word << 16);
   high = float_from_bits(word & 0xFFFF0000u);

@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(ROWS_BLOCK, resident<Shape>)
       }
       const uint4 packed = pack<Scalar>(value);
       largest = raise<Scalar>(largest, packed);
-      static_cast<uint4 *>(plan.dx)[row * count + i] = packed;
+      store_vector(static_cast<uint4 *>(plan.dx) + row * count + i, packed);
     }
   });
   if (plan.maxima) write_maximum<ROWS_BLOCK>(plan.maxima, magnitude_bits(largest, Scalar()));

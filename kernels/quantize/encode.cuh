@@ -227,7 +227,7 @@ template <int DROPPED> struct Stochastic {
     if (!plan.values) return;
 #pragma unroll
     for (int k = 0; k < width; k++) element[k] = value(rounded[k], factors_at(k).scale, element[k]);
-    store_vector(static_cast<Scalar *>(plan.values) + at, pack<Scalar>(element));
+    store_vector(reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at), pack<Scalar>(element));
   }
 };
 

@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(BLOCK, 6) transform_kernel(const __grid_consta
     const int have = patches.rows_of(place);
 #pragma unroll
     for (int j = 0; j < ROWS; j++) {
-      if (j < have) *reinterpret_cast<uint4 *>(to + j * plan.columns) = x[j];
+      if (j < have) store_vector(reinterpret_cast<uint4 *>(to + j * plan.columns), x[j]);
     }
   }
 }

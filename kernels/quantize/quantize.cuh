@@ -7,6 +7,7 @@
 
 #include "common.cuh"
 #include "quantize/quantize.h"
+#include "vectors.cuh"
 
 constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;
@@ -154,7 +155,14 @@ __device__ inline uint8_t code_of(const QuantizePlan &plan, const MapTable &tabl
 
 /* Decoded elements i … i + N - 1. */
 template <int N> __device__ inline void store_values(const QuantizePlan &plan, int64_t i, const float (&value)[N]) {
-  with_scalar(plan.values_dtype, [&](auto scalar) { store_as<decltype(scalar)>(plan.values, i, value); });
+  with_scalar(plan.values_dtype, [&](auto scalar) {
+    using Scalar = decltype(scalar);
+    if constexpr (N == vector_width<Scalar>) {
+      store_vector(reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + i), pack<Scalar>(value));
+    } else {
+      store_as<Scalar>(plan.values, i, value);
+    }
+  });
 }
 
 /* Bits for the stochastic rounding of elements i … i + WIDTH - 1 from the block that they are in; i is a multiple of WIDTH,

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(BLOCK, 3)
         if (SUM) add_run<Scalar>(raw[i], sum);
         const int64_t at = row * turn.columns + column;
         const uint4 codes = codes_of_run<Scalar, ENCODING>(plan, scale, raw[i]);
-        if (plan.codes) *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
+        if (plan.codes) store_vector(reinterpret_cast<uint4 *>(plan.codes + at), codes);
         chunks[chunk_at(patch_first, run)] = codes;
       }
     }

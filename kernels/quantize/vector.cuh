@@ -142,7 +142,7 @@ __device__ inline void quantize_vector(const QuantizePlan &plan, const Encoder<E
   if (!plan.values) return;
   float value[vector_width<Scalar>];
   decode_vector<ENCODING>(encoder, scaling, word, value);
-  *reinterpret_cast<uint4 *>(values_out) = pack<Scalar>(value);
+  store_vector(reinterpret_cast<uint4 *>(values_out), pack<Scalar>(value));
 }
 
 } // namespace

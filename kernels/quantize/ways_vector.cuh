@@ -96,7 +96,7 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
 #pragma unroll
   for (int k = 0; k < width; k++) value[k] *= factors[each ? k : 0].scale;
   if (sizeof(Scalar) == 2 || plan.values_dtype == DTYPE_F32) {
-    store_vector(static_cast<Scalar *>(plan.values) + at, pack<Scalar>(value));
+    store_vector(reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at), pack<Scalar>(value));
   } else {
     store_values(plan, at, value);
   }

@@ -302,7 +302,8 @@ __device__ inline void write_rows(const BothWaysPlan &plan, const Place &place, 
     if (place.run == 0 && (by_runs || place.patch_column == 0)) {
       plan.row_scale[place.patch_column / SIDE * plan.rows + row] = rows[pass].scale;
     }
-    *reinterpret_cast<uint4 *>(plan.codes + at) = encode_row<Scalar, ENCODING>(plan, runs, pass, at, rows[pass]);
+    store_vector(reinterpret_cast<uint4 *>(plan.codes + at),
+                 encode_row<Scalar, ENCODING>(plan, runs, pass, at, rows[pass]));
   }
 }
 

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
       const int64_t row = row_of(place, pass), at = row * plan.columns + place.column;
       if (row >= plan.rows || place.column >= plan.columns) continue;
       const uint4 codes = encode_row<Scalar, ENCODING>(plan, runs, pass, at, {scale, 1.0f / scale});
-      *reinterpret_cast<uint4 *>(plan.codes + at) = codes;
+      store_vector(reinterpret_cast<uint4 *>(plan.codes + at), codes);
       chunks[chunk_at(place.first_row + pass * ROWS_AT_ONCE, place.run)] = codes;
     }
     __syncthreads();
