@@ -5,20 +5,19 @@ namespace {
 
 /* Vectors of x begin at multiples of 16 bytes. */
 template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK, 6) transform_kernel(const __grid_constant__ HadamardPlan plan, int down) {
+__global__ void __launch_bounds__(BLOCK, 5) transform_kernel(const __grid_constant__ HadamardPlan plan, int down) {
   const Patches<Scalar> patches(plan.rows, plan.columns, down);
-  const int64_t count = patches.count(), step = global_threads() / WARP;
-  for (int64_t i = global_thread() / WARP; i < count; i += step) {
-    const Place place = patches.at(i);
-    uint4 x[ROWS];
-    patches.load(plan.x, place, x);
-    transform(patches, plan.rule, plan.rule.negative, place, x);
-    Scalar *to = static_cast<Scalar *>(plan.out) + patches.element(place, 0);
-    const int have = patches.rows_of(place);
+  const int64_t own = global_thread() / WARP;
+  if (own >= patches.count()) return;
+  const Place place = patches.at(own);
+  uint4 x[ROWS];
+  patches.load(plan.x, place, x);
+  transform(patches, plan.rule, plan.rule.negative, place, x);
+  Scalar *to = static_cast<Scalar *>(plan.out) + patches.element(place, 0);
+  const int have = patches.rows_of(place);
 #pragma unroll
-    for (int j = 0; j < ROWS; j++) {
-      if (j < have) store_vector(reinterpret_cast<uint4 *>(to + j * plan.columns), x[j]);
-    }
+  for (int j = 0; j < ROWS; j++) {
+    if (j < have) store_vector(reinterpret_cast<uint4 *>(to + j * plan.columns), x[j]);
   }
 }
 
@@ -86,9 +85,8 @@ template <typename Scalar> int lanes_down(const HadamardRule &rule) {
 template <typename Scalar> cudaError_t run(Launch launch, const HadamardPlan &plan) {
   const int down = lanes_down<Scalar>(plan.rule);
   const Patches<Scalar> patches(plan.rows, plan.columns, down);
-  const auto kernel = transform_kernel<Scalar>;
-  const int grid = resident_grid((const void *)kernel, launch, BLOCK, divide_up(patches.count(), (int64_t)WARPS));
-  kernel<<<grid, BLOCK, 0, launch.stream>>>(plan, down);
+  const unsigned grid = (unsigned)divide_up(patches.count(), (int64_t)WARPS);
+  transform_kernel<Scalar><<<grid, BLOCK, 0, launch.stream>>>(plan, down);
   return cudaGetLastError();
 }
 

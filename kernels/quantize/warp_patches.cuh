@@ -22,14 +22,6 @@ struct Place {
   int across;          /* of the lanes beside one another */
 };
 
-/* Sixteen bytes on their way to shared memory, or zeros; this thread has them after await_copies. */
-__device__ inline void start_copy(uint4 *to, const void *from, bool exists) {
-  const uint32_t address = (uint32_t)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(exists ? 16 : 0)
-               : "memory");
-}
-__device__ inline void await_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
 /* `down` lanes of a warp are below one another, `beside` beside one another. */
 template <typename Scalar> struct Patches {
   int64_t rows, columns; /* of the matrix, whose rows begin at multiples of 16 bytes */
@@ -73,16 +65,6 @@ template <typename Scalar> struct Patches {
       if (j < have) x[j] = *reinterpret_cast<const uint4 *>(from + j * columns);
     }
   }
-
-  /* The same, to each lane's vectors in shared memory. */
-  __device__ void start_loading(const void *matrix, const Place &place, uint4 (&x)[ROWS][WARP]) const {
-    const int have = rows_of(place);
-    const Scalar *from = static_cast<const Scalar *>(matrix) + (have > 0 ? element(place, 0) : 0);
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) {
-      start_copy(&x[j][threadIdx.x % WARP], j < have ? from + j * columns : from, j < have);
-    }
-  }
 };
 
 /* --- words: one or two elements --- */
@@ -119,11 +101,10 @@ template <int N> __device__ inline void add_and_subtract(float (&value)[N]) {
   }
 }
 
-/* The same of those of lanes `step` apart, the sign bit being set in the second ones. */
-__device__ inline uint32_t sign_of_lane(int step) { return threadIdx.x & step ? 0x80000000u : 0; }
-__device__ inline float add_or_subtract(float value, int step, uint32_t sign) {
-  const float other = shuffle_xor(value, step);
-  return other + float_from_bits(float_to_bits(value) ^ sign);
+/* The same of those of lanes `step` apart, `sign` being -1 in the second ones. */
+__device__ inline float sign_of_lane(int step) { return threadIdx.x & step ? -1.0f : 1.0f; }
+__device__ inline float add_or_subtract(float value, int step, float sign) {
+  return __fmaf_rn(value, sign, shuffle_xor(value, step));
 }
 
 template <typename Scalar>
@@ -148,7 +129,7 @@ __device__ inline void transform_down(const Patches<Scalar> &patches, const Hada
 #pragma unroll
     for (int k = 0; k < each; k++) add_and_subtract(value[k]);
     for (int step = patches.beside; step < end; step *= 2) {
-      const uint32_t sign = sign_of_lane(step);
+      const float sign = sign_of_lane(step);
 #pragma unroll
       for (int k = 0; k < each; k++) {
 #pragma unroll
@@ -185,7 +166,7 @@ __device__ inline void transform_across(const Patches<Scalar> &patches, const Ha
     unpack<Scalar>(vector, value);
     add_and_subtract(value);
     for (int step = 1; step < end; step *= 2) {
-      const uint32_t sign = sign_of_lane(step);
+      const float sign = sign_of_lane(step);
 #pragma unroll
       for (int k = 0; k < width; k++) value[k] = add_or_subtract(value[k], step, sign);
     }

@@ -6,6 +6,7 @@
  * warp has its own. A scale above those of blocks takes a pass before, which leaves largest magnitudes in memory, and brings
  * the sums of columns. */
 #include "quantize/warp_patches.cuh"
+#include "quantize/ways_nearest.cuh"
 #include "quantize/ways_vector.cuh"
 
 namespace {
@@ -13,7 +14,6 @@ namespace {
 /* What a warp's lanes quantize, one vector after the other, and the factors for that. Loops over rows are not unrolled, or
  * the instructions of a kernel would be more than the cache for them holds. */
 struct Stage {
-  uint4 ahead[ROWS][WARP]; /* of the patch that comes, which is on its way while one is worked on */
   uint4 vector[ROWS][WARP];
   float2 factors[ROWS][WARP];
 };
@@ -32,6 +32,9 @@ __device__ inline uint32_t largest_of(uint32_t magnitude, int first, int end) {
   for (int step = first; step < end; step *= 2) magnitude = max(magnitude, shuffle_xor(magnitude, step));
   return magnitude;
 }
+
+/* Of a power of two. */
+__device__ inline int exponent_of(int n) { return __ffs(n) - 1; }
 
 /* Lanes that have the same tiles share the work of their factors: `count` of them, `step` apart. */
 struct Sharing {
@@ -105,12 +108,14 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
     rare = find_factors(way, state.upper, sharing, only, stage);
   }
   if (way.quantize.scale && (place.across & (segment - 1)) == 0 && (place.row & (way.tile_rows - 1)) == 0) {
-    float *scale = way.quantize.scale + divide(place.row, way.tile_rows) * way.tiles_across +
-                   divide(place.column, way.tile_columns);
+    float *scale = way.quantize.scale + (place.row >> exponent_of(way.tile_rows)) * way.tiles_across +
+                   (place.column >> exponent_of(way.tile_columns));
     for (int j = 0; j < (runs ? have : min(have, 1)); j++)
       scale[j * way.tiles_across] = stage.factors[j][sharing.first].y;
   }
   int64_t at = patches.element(place, 0);
+  const RowFactors rows = {&stage.factors[0][sharing.first], runs ? (int)WARP : 0};
+  if (ROUNDING == NEAREST && rounds_rows<Scalar>(way, rows, rare, have, stage.vector, patches.columns, at)) return;
   if (ROUNDING == STOCHASTIC) {
     const auto found = [&](int j, int) { return factors_at(stage, runs ? j : 0, sharing); };
     if (rounds_rows_at_random<Scalar>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
@@ -152,11 +157,12 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
 #pragma unroll
   for (int k = 0; k < width; k++) factors[k] = factors_at(stage, k, sharing);
   if (way.quantize.scale && have > 0 && sharing.own == 0) {
-    float *scale = way.quantize.scale + divide(place.row, way.tile_rows) * way.tiles_across + place.column;
+    float *scale = way.quantize.scale + (place.row >> exponent_of(way.tile_rows)) * way.tiles_across + place.column;
 #pragma unroll
     for (int k = 0; k < width; k++) scale[k] = factors[k].scale;
   }
   int64_t at = patches.element(place, 0);
+  if (ROUNDING == NEAREST && rounds_rows<Scalar>(way, factors, rare, have, stage.vector, patches.columns, at)) return;
   if (ROUNDING == STOCHASTIC) {
     const auto found = [&](int, int k) { return factors[k]; };
     if (rounds_rows_at_random<Scalar>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
@@ -170,13 +176,6 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
 }
 
 /* --- kernels --- */
-
-/* Of what launch_measure_ways left, for the whole thread block. */
-__device__ inline UpperScale upper_of_way(const WayPlan &way) {
-  if (!way.maxima) return upper_of(way.quantize, 0);
-  const uint32_t magnitude = whole_maximum(way.maxima, way.maxima_count);
-  return upper_scale(&way.quantize.rule, float_from_bits(magnitude < infinity_bits ? magnitude : nan_bits));
-}
 
 /* A source that counts from what is in memory, if there is such. */
 __device__ inline RandomSource live_source(const WayPlan &way, RandomSource source) {
@@ -196,48 +195,69 @@ __device__ inline void find_signs(const WayPlan &way, uint32_t (&negative)[HADAM
   }
 }
 
-template <typename Scalar, Rounding ROUNDING>
-__global__ void __launch_bounds__(BLOCK, 5) quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
+/* The largest of this thread's share of what launch_measure_ways left. */
+__device__ inline uint32_t largest_of_share(const WayPlan &way) {
+  uint32_t largest = 0;
+#pragma unroll 8
+  for (int i = threadIdx.x; i < way.maxima_count; i += BLOCK) largest = max(largest, way.maxima[i]);
+  return largest;
+}
+
+/* By the largest magnitudes of the warps' shares. */
+__device__ inline void find_state(const WayPlan &way, const uint32_t (&of_warp)[WARPS], WayState &state) {
+  uint32_t magnitude = 0;
+#pragma unroll
+  for (int i = 0; i < WARPS; i++) magnitude = max(magnitude, of_warp[i]);
+  const float absmax = float_from_bits(magnitude < infinity_bits ? magnitude : nan_bits);
+  state.upper = way.maxima ? upper_scale(&way.quantize.rule, absmax) : upper_of(way.quantize, 0);
+  state.random = live_source(way, way.quantize.random);
+  find_signs(way, state.negative);
+}
+
+/* A patch for each warp: while some wait for theirs, others work. */
+template <typename Scalar, Rounding ROUNDING, bool TRANSFORMS>
+__global__ void __launch_bounds__(BLOCK, TRANSFORMS ? 5 : 6)
+    quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
   __shared__ WayState states[WAYS_MOST];
   __shared__ Stage stages[WARPS];
+  __shared__ uint32_t largest[WAYS_MOST][WARPS];
   bool measured = false;
+#pragma unroll 1
   for (int i = 0; i < plan.count; i++) {
-    const UpperScale own = upper_of_way(plan.way[i]);
-    measured = measured || plan.way[i].maxima;
-    __syncthreads(); /* before whole_maximum writes its words again */
-    if (threadIdx.x > 0) continue;
-    states[i].upper = own;
-    states[i].random = live_source(plan.way[i], plan.way[i].quantize.random);
-    find_signs(plan.way[i], states[i].negative);
+    if (!plan.way[i].maxima) continue;
+    measured = true;
+    const uint32_t of_warp = largest_of(largest_of_share(plan.way[i]), 1, WARP);
+    if (threadIdx.x % WARP == 0) largest[i][threadIdx.x / WARP] = of_warp;
   }
+  __syncthreads();
+  if (threadIdx.x < plan.count) find_state(plan.way[threadIdx.x], largest[threadIdx.x], states[threadIdx.x]);
   __syncthreads();
   Stage &stage = stages[threadIdx.x / WARP];
   const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
-  const int64_t count = patches.count(), step = (int64_t)gridDim.x * WARPS;
+  const int64_t count = patches.count();
+  const int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+  if (i >= count) return;
   /* After a pass over the whole tensor its end is still in the cache. */
-  const auto place_of = [&](int64_t i) { return patches.at(measured ? count - 1 - i : i); };
-  int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-  if (i < count) patches.start_loading(plan.x, place_of(i), stage.ahead);
-  for (; i < count; i += step) {
-    const Place place = place_of(i);
-    await_copies();
+  const Place place = patches.at(measured ? count - 1 - i : i);
 #pragma unroll 1
-    for (int w = 0; w < plan.count; w++) {
-      const WayPlan &way = plan.way[w];
-      uint4 x[ROWS];
+  for (int w = 0; w < plan.count; w++) {
+    const WayPlan &way = plan.way[w];
+    uint4 x[ROWS];
+    if (w > 0 && (!TRANSFORMS || plan.way[w - 1].hadamard.length == 0)) {
 #pragma unroll
-      for (int j = 0; j < ROWS; j++) x[j] = stage.ahead[j][threadIdx.x % WARP];
-      transform(patches, way.hadamard, states[w].negative, place, x);
-#pragma unroll
-      for (int j = 0; j < ROWS; j++) stage.vector[j][threadIdx.x % WARP] = x[j];
-      if (w == plan.count - 1 && i + step < count) patches.start_loading(plan.x, place_of(i + step), stage.ahead);
-      if (way.tile_columns == 1) {
-        quantize_columns<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
-      } else {
-        quantize_tiles<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
-      }
-      __syncwarp(); /* before factors are written again */
+      for (int j = 0; j < ROWS; j++) x[j] = stage.vector[j][threadIdx.x % WARP];
+    } else {
+      patches.load(plan.x, place, x);
     }
+    if (TRANSFORMS) transform(patches, way.hadamard, states[w].negative, place, x);
+#pragma unroll
+    for (int j = 0; j < ROWS; j++) stage.vector[j][threadIdx.x % WARP] = x[j];
+    if (way.tile_columns == 1) {
+      quantize_columns<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
+    } else {
+      quantize_tiles<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
+    }
+    __syncwarp(); /* before factors are written again */
   }
 }
 
@@ -271,9 +291,11 @@ __device__ inline void write_sums(const Patches<Scalar> &patches, const Place &p
   }
 }
 
+enum { MEASURING_EACH = 4 };
+
 /* A thread block keeps to a column of patches, of which its warps take every so manyth. */
 template <typename Scalar, bool SUM>
-__global__ void __launch_bounds__(BLOCK, 6) measure_ways_kernel(const __grid_constant__ WaysPlan plan) {
+__global__ void __launch_bounds__(BLOCK, MEASURING_EACH) measure_ways_kernel(const __grid_constant__ WaysPlan plan) {
   constexpr int width = vector_width<Scalar>;
   __shared__ uint32_t negative[WAYS_MOST][HADAMARD_MOST / 32];
   if (threadIdx.x < plan.count) find_signs(plan.way[threadIdx.x], negative[threadIdx.x]);
@@ -285,12 +307,13 @@ __global__ void __launch_bounds__(BLOCK, 6) measure_ways_kernel(const __grid_con
   const int64_t groups = gridDim.x / patches.across;
   for (int64_t row = group * WARPS + threadIdx.x / WARP; row < patches.below; row += groups * WARPS) {
     const Place place = patches.at(row, column);
-    bool summed = false;
+    uint4 x[ROWS];
+    bool fresh = false, summed = false;
 #pragma unroll 1
     for (int w = 0; w < plan.count; w++) {
       if (!plan.way[w].measures) continue;
-      uint4 x[ROWS];
-      patches.load(plan.x, place, x);
+      if (!fresh) patches.load(plan.x, place, x);
+      fresh = plan.way[w].hadamard.length == 0;
       if (SUM && !summed) add_rows<Scalar>(x, sum);
       summed = true;
       transform(patches, plan.way[w].hadamard, negative[w], place, x);
@@ -316,9 +339,12 @@ __global__ void __launch_bounds__(BLOCK, 6) measure_ways_kernel(const __grid_con
 /* --- launching --- */
 
 template <typename Scalar, Rounding ROUNDING> cudaError_t run(Launch launch, const WaysPlan &plan) {
-  const auto kernel = quantize_ways_kernel<Scalar, ROUNDING>;
+  bool transforms = false;
+  for (int i = 0; i < plan.count; i++) transforms = transforms || plan.way[i].hadamard.length > 0;
+  const auto kernel =
+      transforms ? quantize_ways_kernel<Scalar, ROUNDING, true> : quantize_ways_kernel<Scalar, ROUNDING, false>;
   const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
-  const int grid = resident_grid((const void *)kernel, launch, BLOCK, divide_up(patches.count(), (int64_t)WARPS));
+  const unsigned grid = (unsigned)divide_up(patches.count(), (int64_t)WARPS);
   kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
@@ -340,15 +366,15 @@ extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan)
   });
 }
 
-/* Groups for six thread blocks a multiprocessor, or fewer where there is no work for as many. */
+/* Groups for as many thread blocks as there is room for, of turns that are the same for all but the last. */
 extern "C" int measure_ways_shape(Launch launch, WaysPlan *plan) {
   return with_scalar(plan->dtype, [&](auto scalar) {
-    enum { BLOCKS_EACH = 6, LONGEST_CHAIN = 64 };
+    enum { LONGEST_CHAIN = 64 };
     const Patches<decltype(scalar)> patches(plan->rows, plan->columns, plan->down);
     const int64_t turns = divide_up(patches.below, (int64_t)WARPS);
-    const int64_t wanted = divide_up((int64_t)launch.multiprocessors * BLOCKS_EACH, patches.across);
-    const int64_t least = divide_up(turns, (int64_t)LONGEST_CHAIN), groups = wanted > least ? wanted : least;
-    plan->groups = (int)(groups < turns ? groups : turns);
+    const int64_t resident = (int64_t)launch.multiprocessors * MEASURING_EACH / patches.across;
+    const int64_t chain = resident > 0 ? divide_up(turns, resident) : turns;
+    plan->groups = (int)divide_up(turns, chain < LONGEST_CHAIN ? chain : LONGEST_CHAIN);
     return (int)(plan->groups * patches.across);
   });
 }
