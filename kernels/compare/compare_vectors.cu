@@ -8,7 +8,7 @@
  * through the general code one element at a time. */
 #include "compare/compare.h"
 #include "compare/tally.cuh"
-#include "quantize/pieces.cuh"
+#include "quantize/pieces/pieces.cuh"
 
 namespace {
 

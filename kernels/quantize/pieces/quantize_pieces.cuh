@@ -5,7 +5,7 @@
  * A thread holds up to VECTORS vectors of 16 bytes; neighbouring threads of a group hold neighbouring vectors. Blocks
  * that need divisions (absmax without a finite reciprocal), or whose elements may lie outside of the look-up, are rare
  * and go through the general code one element at a time. */
-#include "quantize/pieces.cuh"
+#include "quantize/pieces/pieces.cuh"
 
 namespace {
 
