@@ -20,11 +20,13 @@ local function check_count(name, most, ...)
   end
 end
 
--- How many arguments a function takes; no bound of one whose parameters Lua does not tell.
-local function most_of(f)
+--- How many arguments a function takes; no bound of one whose parameters Lua does not tell.
+function public.most_of(f)
   local info = debug.getinfo(f, "u")
   return info.isvararg and math.huge or info.nparams
 end
+
+local most_of = public.most_of
 
 local own_folder = debug.getinfo(1, "S").source:match "^(.*[/\\])"
 local counts = setmetatable({}, {__mode = "k"}) -- by function

@@ -65,6 +65,13 @@ for name in ([[
 ]]):gmatch "%S+" do
   elsewhere["fp8." .. name], elsewhere["x:" .. name] = "in ops/index", "in ops/index"
 end
+for name in ([[
+  acos acosh asin asinh atan atanh cosh sinh exp2 frac celu selu clip clamp_min clamp_max hardtanh copysign fmod
+  heaviside logit nan_to_num xlogy eq ne lt le gt ge logical_and logical_or logical_xor logical_not
+]]):gmatch "%S+" do
+  elsewhere[("fp8.%s_"):format(name)] = "by a copy of the result, in ops/elementwise_spec"
+  elsewhere[("x:%s_"):format(name)] = ("see fp8.%s_"):format(name)
+end
 
 -- Those that return none.
 local no_tensors = {}

@@ -29,6 +29,7 @@ support.each_device(function(device)
       assert.equal("GRU(3, 64)  13,248 parameters", tostring(gru))
       local options = {num_layers = 2, bias = false, batch_first = true, dropout = 0.5, bidirectional = true}
       local text = "LSTM(3, 4, num_layers = 2, bias = false, batch_first, dropout = 0.5, bidirectional)  608 parameters"
+      support.fails("LSTM: option num_layers must be at most 1024, got 1e+15", nn.LSTM, 3, 4, {num_layers = 1e15})
       assert.equal(text, tostring(nn.LSTM(3, 4, options)))
     end)
 

@@ -82,6 +82,10 @@ support.each_device(function(device)
       near({0}, tensor(2):cov(0))
       local chunks = fp8.zeros({0, 2}, on):chunk(3)
       assert.same({3, {0, 2}}, {#chunks, chunks[3].shape})
+      support.fails("chunk: the number of chunks can be up to 65536 of a dimension of 0, got 1e+15", fp8.chunk,
+        fp8.zeros({0}, on), 1e15)
+      support.fails("tensor_split: the number of parts can be up to 65536 of a dimension of 2", fp8.tensor_split,
+        tensor {1, 2}, 1e15)
       assert.equal(1, select("#", tensor(2):logcumsumexp(1)))
     end)
 

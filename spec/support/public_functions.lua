@@ -13,6 +13,12 @@ for names, kinds in ([[
   diff: tensor small dimension
   atan asin acos sinh cosh exp2 frac logsigmoid mish softsign relu6: tensor
   asinh acosh atanh selu hardsigmoid hardswish bernoulli: tensor
+  atan_ asin_ acos_ sinh_ cosh_ exp2_ frac_ asinh_ acosh_ atanh_ selu_ logical_not_: tensor
+  fmod_ copysign_ xlogy_ heaviside_ eq_ ne_ lt_ le_ gt_ ge_ logical_and_ logical_or_ logical_xor_: tensor tensor
+  celu_ clamp_min_ clamp_max_: tensor number
+  clip_ hardtanh_: tensor number number
+  logit_: tensor fraction
+  nan_to_num_: tensor number number number
   celu: tensor number
   fmod copysign xlogy inner: tensor tensor
   logit: tensor fraction

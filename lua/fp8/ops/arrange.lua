@@ -11,6 +11,8 @@ local needs_grad, raise, record = autograd.needs_grad, core.raise, autograd.reco
 
 local arrange = {}
 
+local most_parts = 2 ^ 16
+
 local function pieces(x, dimension, sizes)
   local list, start = {}, 1
   for i, size in ipairs(sizes) do
@@ -28,6 +30,14 @@ local function equal_sizes(count, size)
   return sizes
 end
 
+-- Raises an error for more parts of nothing than anybody wants.
+local function check_parts(name, what, count, length)
+  if count > math.max(length, most_parts) then
+    raise(("%s: %s can be up to %d of a dimension of %d, got %.14g"):format(name, what, math.max(length, most_parts),
+      length, count))
+  end
+end
+
 -- PyTorch has as many chunks of nothing as were asked for.
 local function chunk_sizes(length, count)
   if length > 0 then return equal_sizes(length, math.ceil(length / count)) end
@@ -42,7 +52,9 @@ end
 function arrange.chunk(x, count, dimension)
   dimension = check.dimension("chunk", x, dimension or 1)
   check.whole("chunk", "the number of chunks", count, 1)
-  return pieces(x, dimension, chunk_sizes(core.size(x, dimension), count))
+  local length = core.size(x, dimension)
+  if length == 0 then check_parts("chunk", "the number of chunks", count, length) end
+  return pieces(x, dimension, chunk_sizes(length, count))
 end
 
 --- x:split(size [, dim]): a list of views of `size` positions, of which the last may be shorter, along a dimension (1
@@ -82,6 +94,7 @@ function arrange.tensor_split(x, count, dimension)
     sizes[#sizes + 1] = length - start
   else
     check.whole("tensor_split", "the number of parts", count, 1)
+    check_parts("tensor_split", "the number of parts", count, length)
     for i = 1, count do sizes[i] = math.floor(length / count) + (i <= length % count and 1 or 0) end
   end
   return pieces(x, dimension, sizes)

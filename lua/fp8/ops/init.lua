@@ -8,9 +8,16 @@ local operations = {functions = {}, methods = {}}
 local counts = {
   eq = 2, ne = 2, lt = 2, le = 2, gt = 2, ge = 2, isnan = 1, isinf = 1, isfinite = 1, logical_not = 1,
   argmax = 3, nonzero = 1, argwhere = 1, copy_ = 2, fill_ = 2, zero_ = 1, masked_scatter = 3, index_copy = 4,
-  index_fill = 4, index_add = 5, clamp_ = 3, masked_fill_ = 3, lerp_ = 3, addcmul_ = 4, addcdiv_ = 4, reciprocal_ = 1,
-  masked_scatter_ = 3, index_copy_ = 4, index_fill_ = 4, index_add_ = 5, index_put_ = 4, put_ = 4,
+  index_fill = 4, index_add = 5, bernoulli_ = 2,
 }
+
+-- In place an operation takes what it takes elsewhere.
+local function count_of(family, name)
+  local elsewhere = family[name:match "^(.*)_$"]
+  if counts[name] or not elsewhere then return counts[name] end
+  local other = counts[name:match "^(.*)_$"] or public.most_of(elsewhere)
+  return math.min(public.most_of(family[name]), other)
+end
 
 -- The first operand of these may be a number.
 local numbers_first = {bucketize = true}
@@ -20,7 +27,7 @@ end
 
 local function add(target, family, takes_tensors)
   for name, operation in next, family do
-    target[name] = public.operation(name, operation, counts[name], takes_tensors and not numbers_first[name])
+    target[name] = public.operation(name, operation, count_of(family, name), takes_tensors and not numbers_first[name])
   end
 end
 

@@ -17,12 +17,17 @@ local function suffix_of(layer, direction)
   return ("_l%d%s"):format(layer - 1, direction == 2 and "_reverse" or "")
 end
 
+local most_layers = 1024
+
 local function init_layers(self, input_size, hidden_size, options)
   local name = self.class_name
   options = parameters.read(self, input_size, hidden_size, options, layer_options)
   self.num_layers, self.dropout = options.num_layers or 1, options.dropout or 0
   self.batch_first, self.directions = options.batch_first or false, options.bidirectional and 2 or 1
   arguments.check_size(name, "option num_layers", self.num_layers)
+  if self.num_layers > most_layers then
+    core.raise(("%s: option num_layers must be at most %d, got %.14g"):format(name, most_layers, self.num_layers))
+  end
   arguments.check_probability(name, "option dropout", self.dropout)
   for layer = 1, self.num_layers do
     for direction = 1, self.directions do
@@ -110,7 +115,7 @@ GRU.gates, GRU.unsearched = 3, parameters.unsearched
 --   outputs, last = gru(fp8.randn(2, 3, 8), last)           -- goes on from there
 --   last.shape --> {1, 2, 16}
 -- @param options
---   num_layers    (1)
+--   num_layers    up to 1024 (1)
 --   bias          whether there is one (true)
 --   batch_first   whether the input is (batch, steps, features), not (steps, batch, features) (false)
 --   dropout       of the outputs of all layers but the last, in training (0)

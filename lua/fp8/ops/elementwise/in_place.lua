@@ -35,9 +35,9 @@ local function by_copy(name, compute)
   return function(x, ...)
     for i = 1, math.max(select("#", ...), 1) do autograd.check_in_place(own_name, x, (select(i, ...))) end
     local y = autograd.no_grad(compute, x, ...)
-    if core.dtype(x) ~= core.dtype(y) and core.dtypes[core.dtype(x)].kind == "integer" then
-      core.raise(("%s: the result is %s, which a tensor of dtype %s can't take"):format(own_name, core.dtype(y),
-        core.dtype(x)))
+    local dtype, result = core.dtype(x), core.dtype(y)
+    if core.dtypes[dtype].kind == "integer" and result ~= dtype and result ~= "u8" then
+      core.raise(("%s: the result is %s, which a tensor of dtype %s can't take"):format(own_name, result, dtype))
     end
     return core.copy_(x, y)
   end
@@ -51,5 +51,29 @@ changing.clamp_, changing.masked_fill_ = by_copy("clamp", choice.clamp), by_copy
 changing.reciprocal_ = by_copy("reciprocal", composed.reciprocal)
 changing.lerp_ = by_copy("lerp", composed.lerp)
 changing.addcmul_, changing.addcdiv_ = by_copy("addcmul", composed.addcmul), by_copy("addcdiv", composed.addcdiv)
+
+local families = {}
+for i, name in ipairs {"choice", "composed", "trigonometry", "limits", "gates"} do
+  families[i] = require("fp8.ops.elementwise." .. name)
+end
+
+local function function_of(name)
+  for _, family in ipairs(families) do
+    if family[name] then return family[name] end
+  end
+end
+
+--- x:acos_() … x:frac_(), x:celu_(alpha) … x:xlogy_(y), x:eq_(y) … x:logical_xor_(y), which leave 1 and 0
+--   fp8.tensor({-1.25, 2.5}):frac_() --> {-0.25, 0.5}
+--   fp8.tensor({-3, 3.5}):fmod_(2) --> {-1, 1.5}
+--   fp8.tensor({1, 2}):eq_(2) --> {0, 1}
+for _, name in ipairs {
+  "acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh", "exp2", "frac",
+  "celu", "selu", "clip", "clamp_min", "clamp_max", "hardtanh", "copysign", "fmod", "heaviside", "logit", "nan_to_num",
+  "xlogy", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor",
+} do
+  changing[name .. "_"] = by_copy(name, function_of(name))
+end
+changing.logical_not_ = by_copy("logical_not", core.logical_not)
 
 return changing
