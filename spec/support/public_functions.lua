@@ -302,6 +302,15 @@ for names, kinds in ([[
   for name in names:gmatch "%S+" do kinds_of[name] = list end
 end
 
+-- What takes nothing.
+for name in ([[
+  fp8.is_deterministic cuda.device_count cuda.is_available distributed.init distributed.is_initialized
+  distributed.rank distributed.size distributed.local_rank distributed.device distributed.barrier
+]]):gmatch "%S+" do
+  kinds_of[name] = {}
+end
+kinds_of["fp8.set_deterministic"] = {"boolean"}
+
 local excluded = {
   -- They change what errors and devices are.
   ["core.set_backend_loader"] = true, ["core.set_source_prefix"] = true, ["core.set_public_names"] = true,
