@@ -124,11 +124,12 @@ end
 local norming = {
   name = "norm",
   backward = function(node, grad, x, y)
-    -- sign(x) · (|x| / norm)^(p - 1), and 0 where x is
+    -- sign(x) · (|x| / norm)^(p - 1), and 0 where x or the norm is
     local norm = unreduce(node, y)
     local share = core.div(x, where(core.eq(norm, 0), 1, norm))
     if node.p ~= 2 then
-      share = where(core.eq(x, 0), 0, mul(core.sign(x), core.pow(core.abs(share), node.p - 1)))
+      local power = core.pow(core.abs(share), node.p - 1)
+      share = where(core.logical_or(core.eq(x, 0), core.eq(norm, 0)), 0, mul(core.sign(x), power))
     end
     return mul(unreduce(node, grad), share)
   end,
