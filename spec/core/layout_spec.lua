@@ -38,7 +38,8 @@ local optional_entries = {
   quantizes_activated = true, quantize_activated = true, quantizes_cross_entropy = true,
   quantize_cross_entropy = true,
   scaled_matmul_add = true, quantizes_both_ways = true, quantize_both_ways = true, scales_runs = true,
-  softmax_columns = true, sums_rows = true, convolve = true, copy_parts = true, quantizes_ways = true, quantize_ways = true,
+  softmax_columns = true, sums_rows = true, convolve = true, copy_parts = true,
+  quantizes_ways = true, quantize_ways = true,
   capture_prepare = true, capture_begin = true, capture_end = true, graph_launch = true, graph_release = true,
 }
 
