@@ -91,6 +91,17 @@ __device__ inline void measure_tiles(const Patches<Scalar> &patches, const WayPl
   for (int j = 1; j < ROWS; j++) magnitude[j] = 0;
 }
 
+/* False for what is left to quantize_vector. */
+template <typename Scalar, Rounding ROUNDING, typename Found>
+__device__ inline bool rounds_patch(const WayPlan &way, RandomSource source, const Found &factors, bool rare, int have,
+                                    const uint4 (&vector)[ROWS][WARP], int64_t columns, int64_t at) {
+  if constexpr (ROUNDING == STOCHASTIC) {
+    return rounds_rows_at_random<Scalar>(way, source, factors, rare, have, vector, columns, at);
+  } else {
+    return rounds_rows<Scalar>(way, factors, rare, have, vector, columns, at);
+  }
+}
+
 /* Scales of rows' runs, or of tiles. */
 template <typename Scalar, Rounding ROUNDING>
 __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayPlan &way, const WayState &state,
@@ -114,12 +125,8 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
       scale[j * way.tiles_across] = stage.factors[j][sharing.first].y;
   }
   int64_t at = patches.element(place, 0);
-  const RowFactors rows = {&stage.factors[0][sharing.first], runs ? (int)WARP : 0};
-  if (ROUNDING == NEAREST && rounds_rows<Scalar>(way, rows, rare, have, stage.vector, patches.columns, at)) return;
-  if (ROUNDING == STOCHASTIC) {
-    const auto found = [&](int j, int) { return factors_at(stage, runs ? j : 0, sharing); };
-    if (rounds_rows_at_random<Scalar>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
-  }
+  const auto found = [&](int j, int) { return factors_at(stage, runs ? j : 0, sharing); };
+  if (rounds_patch<Scalar, ROUNDING>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
 #pragma unroll 1
   for (int j = 0; j < have; j++, at += patches.columns) {
     const Factors factors[1] = {factors_at(stage, runs ? j : 0, sharing)};
@@ -162,11 +169,8 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
     for (int k = 0; k < width; k++) scale[k] = factors[k].scale;
   }
   int64_t at = patches.element(place, 0);
-  if (ROUNDING == NEAREST && rounds_rows<Scalar>(way, factors, rare, have, stage.vector, patches.columns, at)) return;
-  if (ROUNDING == STOCHASTIC) {
-    const auto found = [&](int, int k) { return factors[k]; };
-    if (rounds_rows_at_random<Scalar>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
-  }
+  const auto found = [&](int, int k) { return factors[k]; };
+  if (rounds_patch<Scalar, ROUNDING>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
 #pragma unroll
   for (int k = 0; k < width; k++) rare = rare || is_rare(factors[k]);
 #pragma unroll 1

@@ -64,21 +64,9 @@ template <> struct Nearest<ENCODING_GRID> {
   }
 };
 
-/* Factors of a row, or of all columns. */
-struct RowFactors {
-  const float2 *first;
-  int step; /* between rows' */
-};
-__device__ inline Factors factors_in(const RowFactors &factors, int j, int) {
-  const float2 found = factors.first[j * factors.step];
-  return {found.x, found.y};
-}
-template <int N> __device__ inline const Factors &factors_in(const Factors (&factors)[N], int, int k) {
-  return factors[k];
-}
-
+/* factors_at(j, k): those of element k in row j. */
 template <typename Scalar, Encoding ENCODING, typename Found>
-__device__ inline void round_rows(const WayPlan &way, const Found &found, const uint4 (&vector)[ROWS][WARP],
+__device__ inline void round_rows(const WayPlan &way, const Found &factors_at, const uint4 (&vector)[ROWS][WARP],
                                   int64_t columns, int64_t at) {
   constexpr int width = vector_width<Scalar>;
   const Nearest<ENCODING> nearest(way);
@@ -91,7 +79,7 @@ __device__ inline void round_rows(const WayPlan &way, const Found &found, const 
     unpack<Scalar>(vector[j][threadIdx.x % WARP], value);
 #pragma unroll
     for (int k = 0; k < width; k++) {
-      const Factors factors = factors_in(found, j, k);
+      const Factors factors = factors_at(j, k);
       value[k] *= factors.inverse;
       scale[k] = factors.scale;
     }
@@ -109,18 +97,18 @@ __device__ inline void round_rows(const WayPlan &way, const Found &found, const 
 
 /* False for what is left to quantize_vector. A whole warp together; rare: whether a factor is that this lane has found. */
 template <typename Scalar, typename Found>
-__device__ inline bool rounds_rows(const WayPlan &way, const Found &found, bool rare, int have,
+__device__ inline bool rounds_rows(const WayPlan &way, const Found &factors_at, bool rare, int have,
                                    const uint4 (&vector)[ROWS][WARP], int64_t columns, int64_t at) {
   const QuantizePlan &plan = way.quantize;
   if (sizeof(Scalar) == 4 && plan.values && plan.values_dtype != DTYPE_F32) return false;
   if (!plan.map && !FLOAT8_CONVERSIONS) return false;
   if (!__all_sync(all_lanes, have == ROWS && !rare)) return false;
   if (plan.map) {
-    round_rows<Scalar, ENCODING_GRID>(way, found, vector, columns, at);
+    round_rows<Scalar, ENCODING_GRID>(way, factors_at, vector, columns, at);
   } else if (plan.format == DTYPE_E4M3) {
-    round_rows<Scalar, ENCODING_E4M3>(way, found, vector, columns, at);
+    round_rows<Scalar, ENCODING_E4M3>(way, factors_at, vector, columns, at);
   } else {
-    round_rows<Scalar, ENCODING_E5M2>(way, found, vector, columns, at);
+    round_rows<Scalar, ENCODING_E5M2>(way, factors_at, vector, columns, at);
   }
   return true;
 }
