@@ -59,6 +59,7 @@ support.each_device(function(device)
       local watcher = fp8.watch(model, {every = 1, blocks = true})
       local x = fp8.randn(2, 7, 16, on)
       model(x):sum():backward()
+      fp8.sensitivity(model, function() return model(x * 100):sum() end, "mx") -- is not watched
       watcher:step()
       local found = watcher:rows()
       local joined = fp8.no_grad(function() return block.attention.in_proj(block.norm1(x)) end)

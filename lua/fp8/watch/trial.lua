@@ -82,21 +82,26 @@ function trial.new(model, f, converted)
   for _, entry in ipairs(layers.all(model)) do
     local layer = entry.layer
     kept[layer] = entry.kind == "layer"
-    self.before[#self.before + 1] = {layer = layer, plan = rawget(layer, "plan"), state = rawget(layer, "state")}
+    self.before[#self.before + 1] = {
+      layer = layer, kind = entry.kind, plan = rawget(layer, "plan"), state = rawget(layer, "state"),
+    }
   end
   self.seed, self.position = core.random_state()
   self.tensors = changing_tensors(model, kept)
   return self
 end
 
--- Has every layer compute by the plan of `plans`, or by its own where it is none of the converted ones. Attention and
--- embeddings keep nothing from call to call.
+-- A state for one pass. Attention keeps nothing from call to call, but shows its operands to no watcher meanwhile.
+local function state_for(entry, converted, plan)
+  if entry.kind ~= "layer" then return {} end
+  return converted and empty_state(entry.layer, plan) or copied_state(entry.layer)
+end
+
+-- Has every layer compute by the plan of `plans`, or by its own where it is none of the converted ones.
 local function take_plans(self, plans)
   for _, entry in ipairs(self.before) do
     local layer, converted = entry.layer, self.is_converted[entry.layer]
-    if entry.state then
-      rawset(layer, "state", converted and empty_state(layer, plans[layer]) or copied_state(layer))
-    end
+    if entry.state then rawset(layer, "state", state_for(entry, converted, plans[layer])) end
     if converted then rawset(layer, "plan", plans[layer]) end
   end
 end
