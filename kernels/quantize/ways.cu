@@ -373,12 +373,12 @@ extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan)
 /* Groups for as many thread blocks as there is room for, of turns that are the same for all but the last. */
 extern "C" int measure_ways_shape(Launch launch, WaysPlan *plan) {
   return with_scalar(plan->dtype, [&](auto scalar) {
-    enum { LONGEST_CHAIN = 64 };
+    constexpr int64_t longest_chain = 64;
     const Patches<decltype(scalar)> patches(plan->rows, plan->columns, plan->down);
     const int64_t turns = divide_up(patches.below, (int64_t)WARPS);
     const int64_t resident = (int64_t)launch.multiprocessors * MEASURING_EACH / patches.across;
     const int64_t chain = resident > 0 ? divide_up(turns, resident) : turns;
-    plan->groups = (int)divide_up(turns, chain < LONGEST_CHAIN ? chain : LONGEST_CHAIN);
+    plan->groups = (int)divide_up(turns, chain < longest_chain ? chain : longest_chain);
     return (int)(plan->groups * patches.across);
   });
 }
