@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "core/formats/element.h"
-#include "ops/optim/apart.h"
+#include "ops/support/apart.h"
 
 /* Copies the bytes of one contiguous tensor to another of the same dtype and count on another device. */
 static bool transfer(Tensor *out, const Tensor *x) {

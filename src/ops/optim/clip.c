@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ops/optim/apart.h"
+#include "ops/support/apart.h"
 
 static bool check_scalable(Tensor *const *list, int count) {
   Extent *extent = host_allocate_zeroed((size_t)count, sizeof *extent);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ops/optim/apart.h"
+#include "ops/support/apart.h"
 #include "ops/support/quantizer.h"
 
 static bool check_shape(const UpdateEntry *entry, const Tensor *other, const char *name, int position) {

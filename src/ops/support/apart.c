@@ -1,4 +1,4 @@
-#include "ops/optim/apart.h"
+#include "ops/support/apart.h"
 
 #include <stdlib.h>
 

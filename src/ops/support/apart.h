@@ -1,6 +1,6 @@
 /* Whether tensors share memory of which some is written. */
-#ifndef FP8_OPS_OPTIM_APART_H
-#define FP8_OPS_OPTIM_APART_H
+#ifndef FP8_OPS_SUPPORT_APART_H
+#define FP8_OPS_SUPPORT_APART_H
 
 #include "ops/support/support.h"
 
