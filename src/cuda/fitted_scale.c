@@ -3,13 +3,6 @@
 
 #include "cuda/quantize/plan.h"
 
-static void use_grid(QuantizePlan *plan) {
-  if (plan->map) return;
-  bool e4m3 = plan->format == DTYPE_E4M3;
-  plan->grid = e4m3 ? (FormatGrid){-6, 3} : (FormatGrid){-14, 2};
-  plan->rule.limit = e4m3 ? E4M3_LARGEST : E5M2_LARGEST;
-}
-
 static bool take_parts(Tensor *scratch, CudaDevice *device, FittedPlan *plan) {
   plan->parts = divide_up(plan->length, (int64_t)FIT_PART);
   int64_t parts = plan->blocks * plan->parts, errors = plan->fit.candidates > 1 ? parts * FIT_CANDIDATES_MOST : 0;
@@ -28,7 +21,7 @@ bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantize
   CudaDevice *device = cuda_tensor_device(x);
   FittedPlan plan = {.fit = *fit, .scale = tensor_data(scale), .blocks = tensor_count(scale)};
   if (!device || !cuda_quantize_plan(&plan.quantize, device, quantizer, count)) return false;
-  use_grid(&plan.quantize);
+  cuda_set_grid(&plan.quantize);
   plan.quantize.x = tensor_data(x);
   plan.quantize.dtype = x->dtype;
   int64_t length = plan.quantize.blocksize;
