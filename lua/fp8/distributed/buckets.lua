@@ -111,22 +111,20 @@ function buckets.send(name, number, count, bucket, places, members)
   local list, whole = tensors_of(bucket, places)
   local call = ("the gradients of a backward pass, part %d of %d: %d elements in %s, %d of %d tensors shared out")
     :format(number, count, bucket.count, bucket.dtype, #list - whole, #list)
-  local same, reason = core.distributed_agree(call)
-  if not same then group.fail(name, reason) end
+  group.check(name, core.distributed_agree(call))
   if not members.reduces and bucket.device == "cpu" then
     bucket.moved = core.to(bucket.buffer, {device = group.device()})
     list, whole = {bucket.moved}, 1
   end
   bucket.sent = list -- whose memory nothing else must get before it has travelled, also after an error
-  local done, failure = core.distributed_average(list, whole)
-  if not done then group.fail(name, failure) end
+  group.check(name, core.distributed_average(list, whole))
 end
 
 --- Waits for it.
 function buckets.wait(name, bucket)
   local done, failure = core.distributed_join(bucket.sent[1])
   bucket.sent = nil
-  if not done then group.fail(name, failure) end
+  group.check(name, done, failure)
   if bucket.moved then
     core.copy_(bucket.buffer, bucket.moved)
     core.free(bucket.moved)

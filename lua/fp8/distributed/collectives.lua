@@ -50,10 +50,7 @@ local function describe(name, x, ...)
   return ("%s(%s)"):format(name, table.concat(words, ", "))
 end
 
-local function agree(name, call, rank)
-  local same, reason = core.distributed_agree(call, rank)
-  if not same then group.fail(name, reason) end
-end
+local function agree(name, call, rank) group.check(name, core.distributed_agree(call, rank)) end
 
 -- `x` where the transfer takes it: contiguous, and on a GPU where nothing is computed on the CPU.
 local function taken(x, members)
@@ -62,15 +59,10 @@ local function taken(x, members)
   return core.to(whole, {device = group.device()})
 end
 
-local function transfer(name, f, ...)
-  local done, reason = f(...)
-  if not done then group.fail(name, reason) end
-end
-
 -- Calls f(y, argument), y being x or a copy of it, which becomes x.
 local function in_place(name, f, x, argument, members)
   local y = taken(x, members)
-  transfer(name, f, y, argument)
+  group.check(name, f(y, argument))
   if y == x then return x end
   core.copy_(x, y)
   core.free(y)
@@ -117,7 +109,7 @@ local function gathered(name, f, x, rows, members, reduction)
   local shape = core.shape(y)
   shape[1] = rows
   local out = core.empty(shape, {dtype = core.dtype(y), device = core.device(y)})
-  transfer(name, f, out, y, reduction)
+  group.check(name, f(out, y, reduction))
   if y ~= x then core.free(y) end
   return core.device(out) == core.device(x) and out or core.to(out, {device = core.device(x)})
 end
@@ -177,7 +169,7 @@ function collectives.send(x, rank)
   check_other("send", "the receiver", rank, members)
   agree("send", message(x, members.rank, rank), rank)
   local y = taken(x, members)
-  transfer("send", core.distributed_send, y, rank)
+  group.check("send", core.distributed_send(y, rank))
   if y ~= x then core.free(y) end
 end
 

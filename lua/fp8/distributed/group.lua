@@ -61,6 +61,11 @@ function group.fail(name, reason)
   raise(("%s: rank %d of %d: %s"):format(name, members.rank, members.size, reason))
 end
 
+--- Raises it unless a call between ranks, whose results are the last arguments, was done.
+function group.check(name, done, reason)
+  if not done then group.fail(name, reason) end
+end
+
 --- The device of this rank: a GPU of its own where there are GPUs, one after the other on each machine; an error on the
 -- ranks that have none left.
 function group.device()

@@ -27,10 +27,8 @@ function parts.gather(list)
   local count = 0
   for i = 1, #list do count = count + core.numel(list[i]) end
   local call = ("the parts that ranks keep: %d elements in %d tensors"):format(count, #list)
-  local same, reason = core.distributed_agree(call)
-  if not same then group.fail("step", reason) end
-  local done, failure = core.distributed_gather_parts(list)
-  if not done then group.fail("step", failure) end
+  group.check("step", core.distributed_agree(call))
+  group.check("step", core.distributed_gather_parts(list))
 end
 
 return parts

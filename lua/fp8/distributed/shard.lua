@@ -148,11 +148,9 @@ local function broadcast(tensors, sources)
     return
   end
   for i = 1, #tensors do elements = elements + core.numel(tensors[i]) end
-  local same, reason = core.distributed_agree(("the weights that ranks keep: %d elements in %d messages"):format(
-    elements, #tensors))
-  if not same then group.fail(name, reason) end
-  local done, failure = core.distributed_broadcast_each(tensors, sources)
-  if not done then group.fail(name, failure) end
+  group.check(name, core.distributed_agree(("the weights that ranks keep: %d elements in %d messages"):format(
+    elements, #tensors)))
+  group.check(name, core.distributed_broadcast_each(tensors, sources))
 end
 
 local function transfer(self, parcel)
