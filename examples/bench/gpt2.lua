@@ -30,6 +30,7 @@ usage: luajit examples/bench/gpt2.lua [options]                             (def
   --rounding NAME  nearest, of float32 masters, or stochastic, without masters (default nearest)
   --clip X         largest norm of the gradient; 0 for any (default 1)
   --steps N        steps that are timed (30, 20)
+  --warm-up N      steps before them, where all are timed together (3)
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --gradient-dtype NAME  what gradients are averaged over ranks in (default: that of the parameters)
   --bucket N       MiB of gradients that travel at once (default: 200)
@@ -59,7 +60,7 @@ local readers = {
   optimizer = {options.one_of("adamw", "stable_adamw"), "adamw or stable_adamw"},
   state = {options.one_of(unpack(stepping.state_names)), stepping.state_text},
   rounding = {options.one_of("nearest", "stochastic"), "nearest or stochastic"},
-  clip = kinds.not_negative, steps = kinds.whole, device = kinds.device,
+  clip = kinds.not_negative, steps = kinds.whole, warm_up = kinds.whole, device = kinds.device,
   gradient_dtype = {options.one_of("f32", "f16", "bf16"), "f32, f16 or bf16"}, bucket = kinds.positive,
 }
 
@@ -76,8 +77,8 @@ local plain = require "fp8.computable" -- the precisions without a recipe
 local function read_options()
   local settings = options.read("gpt2", usage, readers, {
     compare = {"bf16", "mixed", "global", "mixed_native", "global_native"}, dtype = "bf16", convert = "blocks",
-    optimizer = "adamw", clip = 1, eager = false, shard = false, codes = false, no_averages = false, timeline = false,
-    sustained = false, profile = false, recompute = false,
+    optimizer = "adamw", clip = 1, warm_up = 3, eager = false, shard = false, codes = false,
+    no_averages = false, timeline = false, sustained = false, profile = false, recompute = false,
     lr = 6e-4, beta2 = 0.95, weight_decay = 0.1,
   })
   settings.device = settings.device or measure.default_device()
@@ -170,7 +171,7 @@ end
 
 -- Seconds of a step among as many on all ranks as the options say.
 local function time_together(step, settings)
-  for _ = 1, 3 do step() end
+  for _ = 1, settings.warm_up do step() end
   local core = require "fp8.core"
   core.synchronize(settings.device)
   fp8.distributed.barrier()
