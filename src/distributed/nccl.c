@@ -158,6 +158,16 @@ static cudaStream_t stream_for(const Tensor *x) {
   return cuda.stream(device);
 }
 
+/* The stream of the one device that all tensors of a list are on; NULL with an error. */
+static cudaStream_t stream_for_each(Tensor *const *list, int count) {
+  cudaStream_t stream = NULL;
+  for (int i = 0; i < count; i++) {
+    stream = stream_for(list[i]);
+    if (!stream) return NULL;
+  }
+  return stream;
+}
+
 void nccl_close(bool failed) {
   if (!communicator) return;
   if (failed) nccl.comm_abort(communicator);
@@ -239,10 +249,7 @@ static bool reduce_part_on(cudaStream_t stream, Tensor *x, Reduction reduction) 
 }
 
 bool nccl_average(Tensor *const *list, int whole, int count) {
-  for (int i = 0; i < count; i++) {
-    if (!stream_for(list[i])) return false;
-  }
-  cudaStream_t stream = cuda.fork(communicator_device);
+  cudaStream_t stream = stream_for_each(list, count) ? cuda.fork(communicator_device) : NULL;
   if (!stream || !check(nccl.group_start(), "ncclGroupStart")) return false;
   bool done = true;
   for (int i = 0; i < count && done; i++) {
@@ -265,12 +272,8 @@ bool nccl_broadcast(Tensor *x, int source) {
 }
 
 bool nccl_broadcast_each(Tensor *const *list, const int *sources, int count) {
-  cudaStream_t stream = NULL;
-  for (int i = 0; i < count; i++) {
-    stream = stream_for(list[i]);
-    if (!stream) return false;
-  }
-  if (!check(nccl.group_start(), "ncclGroupStart")) return false;
+  cudaStream_t stream = stream_for_each(list, count);
+  if (!stream || !check(nccl.group_start(), "ncclGroupStart")) return false;
   bool done = true;
   for (int i = 0; i < count && done; i++) done = broadcast_on(stream, list[i], sources[i]);
   return check(nccl.group_end(), "ncclGroupEnd") && done;
@@ -283,12 +286,8 @@ static bool gather_on(cudaStream_t stream, Tensor *out, const Tensor *x) {
 }
 
 bool nccl_gather_parts(Tensor *const *list, int count) {
-  cudaStream_t stream = NULL;
-  for (int i = 0; i < count; i++) {
-    stream = stream_for(list[i]);
-    if (!stream) return false;
-  }
-  if (!check(nccl.group_start(), "ncclGroupStart")) return false;
+  cudaStream_t stream = stream_for_each(list, count);
+  if (!stream || !check(nccl.group_start(), "ncclGroupStart")) return false;
   bool done = true;
   for (int i = 0; i < count && done; i++) {
     Tensor part = group_part(list[i]);
