@@ -104,7 +104,7 @@ static void compute_rows(int64_t begin, int64_t end, const void *context) {
     }
     RowSum total;
     if (job->loss) {
-      total = row_sum(job->rows->logits->dtype, job->logits, first, job->classes, 1, kept);
+      total = row_sum(job->rows->logits->dtype, job->logits, first, job->classes, 1, kept, first + job->classes);
       job->loss[row] = row_loss(job, first, label, total);
       total.sum /= sum_of_target(job, target_of(job, label));
       if (job->statistics) job->statistics[row] = total;

@@ -2,11 +2,12 @@
 
 #include <string.h>
 
-#include "cpu/vectorize.h"
+#include "cpu/vectors.h"
 
 Stream stream_of(const Tensor *tensor) {
   int64_t element = dtype_size(tensor->dtype);
   Stream stream = {.data = tensor_data(tensor), .dtype = tensor->dtype, .count = tensor_count(tensor)};
+  stream.is_fetched = is_fetched(stream.count * element);
   for (int i = 0; i < tensor->rank; i++) {
     int64_t size = tensor->size[i], stride = tensor->stride[i] * element;
     if (size == 1) continue;
@@ -162,9 +163,17 @@ static int64_t row_rest(const Place *place, const Stream *stream, int64_t n) {
   return rest < n ? rest : n;
 }
 
+void stream_fetch_next(const Stream *stream, const void *direct, int n) {
+  int bytes = n * (int)dtype_size(stream->dtype);
+  if (stream->is_fetched) fetch_ahead((const char *)direct + bytes, bytes);
+}
+
 const void *stream_read(const Stream *stream, int64_t start, int n, void *scratch) {
   const void *direct = stream_direct(stream, start, n);
-  if (direct) return direct;
+  if (direct) {
+    stream_fetch_next(stream, direct, n);
+    return direct;
+  }
   size_t element = (size_t)dtype_size(stream->dtype);
   int64_t stride = stream->stride[stream->rank - 1];
   char *out = scratch;
@@ -220,20 +229,28 @@ int64_t *stream_integer_target(const Stream *stream, int64_t start, int n, Chunk
   return direct ? direct : chunk->integers;
 }
 
-void stream_store_floats(const Stream *stream, int64_t start, int n, const float *values, Chunk *chunk) {
+/* Where elements are stored, if they are neighbours there; the place of those after them is fetched, unless what is
+ * computed is there already. */
+static void *store_place(const Stream *stream, int64_t start, int n, const void *values) {
   void *direct = stream_direct(stream, start, n);
+  if (direct && direct != values) stream_fetch_next(stream, direct, n);
+  return direct;
+}
+
+void stream_store_floats(const Stream *stream, int64_t start, int n, const float *values, Chunk *chunk) {
+  void *direct = store_place(stream, start, n, values);
   store_floats(stream->dtype, direct ? direct : chunk->raw, 0, n, values);
   if (!direct) stream_write(stream, start, n, chunk->raw);
 }
 
 void stream_store_integers(const Stream *stream, int64_t start, int n, const int64_t *values, Chunk *chunk) {
-  void *direct = stream_direct(stream, start, n);
+  void *direct = store_place(stream, start, n, values);
   store_integers(stream->dtype, direct ? direct : chunk->raw, 0, n, values);
   if (!direct) stream_write(stream, start, n, chunk->raw);
 }
 
 void stream_store_wrapped_integers(const Stream *stream, int64_t start, int n, const int64_t *values, Chunk *chunk) {
-  void *direct = stream_direct(stream, start, n);
+  void *direct = store_place(stream, start, n, values);
   store_wrapped_integers(stream->dtype, direct ? direct : chunk->raw, 0, n, values);
   if (!direct) stream_write(stream, start, n, chunk->raw);
 }

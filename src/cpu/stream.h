@@ -16,6 +16,7 @@ typedef struct Stream {
   int64_t size[TENSOR_MAX_RANK];
   int64_t stride[TENSOR_MAX_RANK]; /* in bytes */
   Number number;
+  bool is_fetched; /* ahead of its turn */
 } Stream;
 
 /* Room for one chunk of a stream: elements as they are in memory, and converted. */
@@ -35,6 +36,9 @@ char *stream_address(const Stream *stream, int64_t position);
 
 /* Address of elements start … start + n - 1 if they are contiguous in memory, else NULL. */
 void *stream_direct(const Stream *stream, int64_t start, int n);
+
+/* Has the n elements after those at `direct` fetched, if that pays (is_fetched). */
+void stream_fetch_next(const Stream *stream, const void *direct, int n);
 
 /* Whether elements start … start + n - 1 are one and the same. */
 bool stream_is_one(const Stream *stream, int64_t start, int n);

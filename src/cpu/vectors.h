@@ -2,6 +2,7 @@
 #ifndef FP8_CPU_VECTORS_H
 #define FP8_CPU_VECTORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/formats/float_formats.h"
@@ -42,11 +43,21 @@ INLINED void store_at(DType dtype, void *out, int i, float value) {
   }
 }
 
-/* Lets the cache fetch what will be read later. It may lie beyond the end of what there is. */
+/* Lets the cache fetch what will be read or written later. It may lie beyond the end of what there is. */
 INLINED void fetch_ahead(const void *data, int bytes) {
   enum { CACHE_LINE = 64 };
   for (int i = 0; i < bytes; i += CACHE_LINE) __builtin_prefetch((const char *)data + i);
 }
+
+/* The same of elements start … start + n - 1. */
+INLINED void fetch_elements(DType dtype, const void *data, int64_t start, int n) {
+  int64_t element = dtype_size(dtype);
+  fetch_ahead((const char *)data + start * element, n * (int)element);
+}
+
+/* Whether so many bytes are fetched ahead. Where parts of them go through several loops, the processor does not foresee
+ * which come next; but asking for what the caches hold only costs instructions. */
+static inline bool is_fetched(int64_t bytes) { return bytes >= (int64_t)4 << 20; }
 
 /* sum_floats, squares_from 0, max_floats and min_floats of n elements of f32, bf16 or f16, which are not stored as floats on the way. */
 double sum_run(DType dtype, const void *x, int n);

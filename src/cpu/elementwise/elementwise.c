@@ -23,6 +23,7 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
     int n = chunk_length(end, start);
     const uint16_t *bf16 = job->kernels.of_bf16 ? stream_direct(&job->in[0], start, n) : NULL;
     if (bf16) {
+      stream_fetch_next(&job->in[0], bf16, n);
       float *out = stream_float_target(&job->out, start, n, &out_chunk);
       job->kernels.of_bf16(job->op, out, bf16, n);
       stream_store_floats(&job->out, start, n, out, &out_chunk);

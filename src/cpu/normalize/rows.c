@@ -12,17 +12,25 @@ typedef struct Normalize {
   float *mean, *inverse; /* two and one a row (backend.h); mean may be NULL */
   float epsilon;
   int64_t rows, columns;
+  bool is_fetched; /* ahead of its turn (vectors.h) */
   /* backward: the rows are cut into slices, by the shape alone, each with sums of its own */
   int64_t slice_rows;
   double *weight_sums, *bias_sums; /* (slices, columns) */
 } Normalize;
 
+/* Elements of a large tensor whose turn comes soon. */
+static void fetch(const Normalize *job, Values values, int64_t start, int n) {
+  if (job->is_fetched) fetch_elements(values.dtype, values.data, start, n);
+}
+
 static int64_t rows_of(const Tensor *x) { return tensor_count(x) / x->size[x->rank - 1]; }
 
 /* --- forward --- */
 
-VECTORIZE static void standardize(float *restrict out, const float *restrict x, RowMean mean, float inverse, int n) {
-  for (int i = 0; i < n; i++) out[i] = normalized_value(x[i], mean, inverse);
+/* Elements start … start + n - 1 of x, and has those after them fetched. */
+static const float *load_next(const Normalize *job, Values values, int64_t start, int n, float *buffer) {
+  fetch(job, values, start + n, n);
+  return load(values, start, n, buffer);
 }
 
 static double row_mean(const Normalize *job, int64_t first) {
@@ -30,7 +38,7 @@ static double row_mean(const Normalize *job, int64_t first) {
   double sum = 0;
   for (int64_t start = 0; start < job->columns; start += CHUNK) {
     int n = chunk_length(job->columns, start);
-    sum += sum_floats(load(job->x, first + start, n, buffer), n);
+    sum += sum_floats(load_next(job, job->x, first + start, n, buffer), n);
   }
   return sum / (double)job->columns;
 }
@@ -44,7 +52,7 @@ static float row_inverse(const Normalize *job, int64_t first, double mean) {
   double sum = 0;
   for (int64_t start = 0; start < job->columns; start += CHUNK) {
     int n = chunk_length(job->columns, start);
-    sum += squares_from(load(job->x, first + start, n, buffer), mean, n);
+    sum += squares_from(load_next(job, job->x, first + start, n, buffer), mean, n);
   }
   return inverse_of(job, sum);
 }
@@ -53,15 +61,51 @@ static RowMean kept_mean(const Normalize *job, int64_t row) {
   return job->mean ? (RowMean){job->mean[2 * row], job->mean[2 * row + 1]} : (RowMean){0};
 }
 
-/* weight and bias may be NULL. */
-static void finish_row(const Normalize *job, int64_t first, const float *x, RowMean mean, float inverse,
-                       const float *weight, const float *bias, int n) {
-  float buffer[CHUNK];
-  float *out = job->out.dtype == DTYPE_F32 ? (float *)job->out.data + first : buffer;
-  standardize(out, x, mean, inverse, n);
-  if (weight) multiply_floats(out, out, weight, n);
-  if (bias) add_floats(out, out, bias, n);
-  store_floats(job->out.dtype, job->out.data, first, n, out);
+/* A chunk of a row on its way; weight and bias may be NULL. */
+typedef struct Part {
+  const float *x, *weight, *bias;
+  RowMean mean;
+  float inverse;
+} Part;
+
+INLINED void finish_elements(DType dtype, bool weighted, bool biased, void *out, const Part *part, int n) {
+  const Part from = *part;
+#pragma omp simd
+  for (int i = 0; i < n; i++) {
+    float value = normalized_value(from.x[i], from.mean, from.inverse);
+    if (weighted) value *= from.weight[i];
+    if (biased) value += from.bias[i];
+    store_at(dtype, out, i, value);
+  }
+}
+
+INLINED void finish_of(DType dtype, void *out, const Part *part, int n) {
+  if (part->weight && part->bias) {
+    finish_elements(dtype, true, true, out, part, n);
+  } else if (part->weight) {
+    finish_elements(dtype, true, false, out, part, n);
+  } else if (part->bias) {
+    finish_elements(dtype, false, true, out, part, n);
+  } else {
+    finish_elements(dtype, false, false, out, part, n);
+  }
+}
+
+VECTORIZE static void finish_floats(void *out, const Part *part, int n) { finish_of(DTYPE_F32, out, part, n); }
+VECTORIZE static void finish_bf16(void *out, const Part *part, int n) { finish_of(DTYPE_BF16, out, part, n); }
+VECTORIZE static void finish_f16(void *out, const Part *part, int n) { finish_of(DTYPE_F16, out, part, n); }
+
+static void finish_part(const Normalize *job, int64_t first, const Part *part, int n) {
+  DType dtype = job->out.dtype;
+  void *out = (char *)job->out.data + first * dtype_size(dtype);
+  fetch(job, job->out, first + n, n);
+  if (dtype == DTYPE_F32) {
+    finish_floats(out, part, n);
+  } else if (dtype == DTYPE_BF16) {
+    finish_bf16(out, part, n);
+  } else {
+    finish_f16(out, part, n);
+  }
 }
 
 static RowMean keep(const Normalize *job, int64_t row, double exact, float inverse) {
@@ -75,18 +119,21 @@ static RowMean keep(const Normalize *job, int64_t row, double exact, float inver
 enum { HELD = 8192 };
 
 static void normalize_held_rows(const Normalize *job, int64_t begin, int64_t end) {
-  float buffer[HELD], weight_buffer[HELD], bias_buffer[HELD];
+  _Alignas(64) float buffer[HELD], weight_buffer[HELD], bias_buffer[HELD];
   int n = (int)job->columns;
   const float *weight = job->weight.data ? load(job->weight, 0, n, weight_buffer) : NULL;
   const float *bias = job->bias.data ? load(job->bias, 0, n, bias_buffer) : NULL;
   for (int64_t row = begin; row < end; row++) {
-    const float *x = load(job->x, row * n, n, buffer);
+    int64_t first = row * n;
+    const float *x = load(job->x, first, n, buffer);
     double exact = job->mean ? sum_floats(x, n) / n : 0;
     float inverse = inverse_of(job, squares_from(x, exact, n));
     RowMean mean = keep(job, row, exact, inverse);
     for (int start = 0; start < n; start += CHUNK) {
-      finish_row(job, row * n + start, x + start, mean, inverse, weight ? weight + start : NULL,
-                 bias ? bias + start : NULL, chunk_length(n, start));
+      int length = chunk_length(n, start);
+      fetch(job, job->x, first + n + start, length);
+      Part part = {x + start, weight ? weight + start : NULL, bias ? bias + start : NULL, mean, inverse};
+      finish_part(job, first + start, &part, length);
     }
   }
 }
@@ -97,7 +144,7 @@ static void normalize_rows(int64_t begin, int64_t end, const void *context) {
     normalize_held_rows(job, begin, end);
     return;
   }
-  float buffer[CHUNK], weight_buffer[CHUNK], bias_buffer[CHUNK];
+  _Alignas(64) float buffer[CHUNK], weight_buffer[CHUNK], bias_buffer[CHUNK];
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->columns;
     double exact = job->mean ? row_mean(job, first) : 0;
@@ -107,7 +154,8 @@ static void normalize_rows(int64_t begin, int64_t end, const void *context) {
       int n = chunk_length(job->columns, start);
       const float *weight = job->weight.data ? load(job->weight, start, n, weight_buffer) : NULL;
       const float *bias = job->bias.data ? load(job->bias, start, n, bias_buffer) : NULL;
-      finish_row(job, first + start, load(job->x, first + start, n, buffer), mean, inverse, weight, bias, n);
+      Part part = {load(job->x, first + start, n, buffer), weight, bias, mean, inverse};
+      finish_part(job, first + start, &part, n);
     }
   }
 }
@@ -126,12 +174,17 @@ bool cpu_normalize(Tensor *out, Tensor *mean, Tensor *inverse, const Normalizati
       .epsilon = (float)normalization->epsilon,
       .rows = rows_of(x),
       .columns = x->size[x->rank - 1],
+      .is_fetched = is_fetched(tensor_count(x) * dtype_size(x->dtype)),
   };
   parallel_for(job.rows, 4 * job.columns, normalize_rows, &job);
   return true;
 }
 
 /* --- backward --- */
+
+VECTORIZE static void standardize(float *restrict out, const float *restrict x, RowMean mean, float inverse, int n) {
+  for (int i = 0; i < n; i++) out[i] = normalized_value(x[i], mean, inverse);
+}
 
 /* normalized = (x - mean) · inverse, grad = dy · weight */
 VECTORIZE static void prepare_weighted(float *restrict normalized, float *restrict grad, const float *restrict x,
@@ -145,7 +198,7 @@ VECTORIZE static void prepare_weighted(float *restrict normalized, float *restri
 
 /* A chunk of a row: n = (x - mean) · inverse, and g = dy · weight, which is dy itself without a weight. */
 typedef struct RowChunk {
-  float normalized[CHUNK], weighted[CHUNK], dy_buffer[CHUNK], buffer[CHUNK], weight_buffer[CHUNK];
+  _Alignas(64) float normalized[CHUNK], weighted[CHUNK], dy_buffer[CHUNK], buffer[CHUNK], weight_buffer[CHUNK];
   const float *dy, *grad;
   const float *weight; /* NULL without one; of rows of one chunk it is loaded once */
 } RowChunk;
@@ -156,11 +209,11 @@ static void load_weight(const Normalize *job, int64_t start, int n, RowChunk *ch
 
 static void load_chunk(const Normalize *job, int64_t row, int64_t start, int n, RowChunk *chunk) {
   int64_t first = row * job->columns + start;
-  const float *x = load(job->x, first, n, chunk->buffer);
+  const float *x = load_next(job, job->x, first, n, chunk->buffer);
   RowMean mean = kept_mean(job, row);
   float inverse = job->inverse[row];
   if (job->columns > CHUNK) load_weight(job, start, n, chunk);
-  chunk->dy = chunk->grad = load(job->dy, first, n, chunk->dy_buffer);
+  chunk->dy = chunk->grad = load_next(job, job->dy, first, n, chunk->dy_buffer);
   if (!chunk->weight) {
     standardize(chunk->normalized, x, mean, inverse, n);
   } else {
@@ -230,7 +283,10 @@ static void backward_row(const Normalize *job, int64_t row, double *weight_sums,
     input_gradient(chunk->buffer, chunk->grad, chunk->normalized, mean_grad, (float)(sums.product / columns),
                    job->inverse[row], n);
     int64_t first = row * job->columns + start;
-    if (job->addend.data) add_floats(chunk->buffer, chunk->buffer, load(job->addend, first, n, chunk->dy_buffer), n);
+    if (job->addend.data) {
+      add_floats(chunk->buffer, chunk->buffer, load_next(job, job->addend, first, n, chunk->dy_buffer), n);
+    }
+    fetch(job, job->out, first + n, n);
     store_floats(job->out.dtype, job->out.data, first, n, chunk->buffer);
   }
 }
@@ -279,6 +335,7 @@ bool cpu_normalize_backward(const NormalizeGradients *gradients, const Normalize
       .inverse = tensor_data(inverse),
       .rows = rows_of(x),
       .columns = x->size[x->rank - 1],
+      .is_fetched = is_fetched(tensor_count(x) * dtype_size(x->dtype)),
   };
   job.slice_rows = divide_up(job.rows, SLICES_MOST);
   if (job.slice_rows < SLICE_ROWS_LEAST) job.slice_rows = SLICE_ROWS_LEAST;

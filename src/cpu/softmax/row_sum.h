@@ -15,8 +15,9 @@ typedef struct RowSum {
   float sum;
 } RowSum;
 
-/* Of elements first … first + length - 1, each times `scale`; the exponentials go to `kept` unless that is NULL. */
-RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale, float *kept);
+/* Of elements first … first + length - 1, each times `scale`; the exponentials go to `kept` unless that is NULL. As many
+ * elements from `next` on are fetched meanwhile, unless that is 0. */
+RowSum row_sum(DType dtype, const void *data, int64_t first, int64_t length, float scale, float *kept, int64_t next);
 
 /* out[i] = exp(x[i] · scale - shift), where shift is the largest x[i] · scale */
 void exp_minus(float *restrict out, const float *restrict x, float scale, float shift, int n);

@@ -16,6 +16,7 @@ typedef struct Softmax {
   int64_t length;    /* of a row */
   int64_t queries;   /* rows of a matrix, if causal */
   SoftmaxRule rule;
+  bool is_fetched; /* ahead of its turn (vectors.h) */
 } Softmax;
 
 static Softmax softmax_job(Tensor *out, const Tensor *x, SoftmaxRule rule) {
@@ -27,6 +28,7 @@ static Softmax softmax_job(Tensor *out, const Tensor *x, SoftmaxRule rule) {
       .length = x->size[x->rank - 1],
       .queries = rule.causal ? x->size[x->rank - 2] : 1,
       .rule = rule,
+      .is_fetched = is_fetched(tensor_count(x) * dtype_size(x->dtype)),
   };
 }
 
@@ -43,14 +45,34 @@ static void store_zeros(const Softmax *job, int64_t first, int64_t length) {
   }
 }
 
-VECTORIZE static void subtract_both(float *restrict out, const float *restrict x, float largest, float logarithm,
-                                    int n) {
-  for (int i = 0; i < n; i++) out[i] = (x[i] - largest) - logarithm;
+INLINED void subtract_each(DType dtype, void *out, const void *x, float largest, float logarithm, int n) {
+#pragma omp simd
+  for (int i = 0; i < n; i++) store_at(dtype, out, i, (element_at(dtype, x, i) - largest) - logarithm);
+}
+
+VECTORIZE static void subtract_both(float *out, const float *x, float largest, float logarithm, int n) {
+  subtract_each(DTYPE_F32, out, x, largest, logarithm, n);
+}
+
+VECTORIZE static void subtract_from_bf16(uint16_t *out, const uint16_t *x, float largest, float logarithm, int n) {
+  subtract_each(DTYPE_BF16, out, x, largest, logarithm, n);
+}
+
+/* x - largest - logarithm of elements first … first + n - 1. */
+static void store_logarithms(const Softmax *job, int64_t first, float largest, float logarithm, int n) {
+  if (job->x_dtype == DTYPE_BF16 && job->out_dtype == DTYPE_BF16) {
+    subtract_from_bf16((uint16_t *)job->out + first, (const uint16_t *)job->x + first, largest, logarithm, n);
+    return;
+  }
+  _Alignas(64) float buffer[CHUNK];
+  float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + first : buffer;
+  subtract_both(out, load_floats(job->x_dtype, job->x, first, n, buffer), largest, logarithm, n);
+  store_floats(job->out_dtype, job->out, first, n, out);
 }
 
 /* A row of at most CHUNK elements, which are converted, and whose exponentials are computed, once. */
 static void softmax_short_row(const Softmax *job, int64_t first, int length) {
-  float buffer[CHUNK], scaled[CHUNK], out[CHUNK];
+  _Alignas(64) float buffer[CHUNK], scaled[CHUNK], out[CHUNK];
   const float *x = load_floats(job->x_dtype, job->x, first, length, buffer);
   if (job->rule.scale != 1) {
     scale_floats(scaled, x, job->rule.scale, length);
@@ -76,7 +98,8 @@ enum { KEPT = 8192 };
 
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   const Softmax *job = context;
-  float buffer[CHUNK], out[CHUNK], kept[KEPT], scale = job->rule.scale;
+  _Alignas(64) float buffer[CHUNK], out[CHUNK], kept[KEPT];
+  float scale = job->rule.scale;
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->length, length = visible_length(job, row);
     store_zeros(job, first + length, job->length - length);
@@ -87,7 +110,8 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
     float *powers = NULL;
     if (!job->rule.logarithm && job->out_dtype == DTYPE_F32 && job->out != job->x) powers = (float *)job->out + first;
     if (!powers && !job->rule.logarithm && length <= KEPT) powers = kept;
-    RowSum total = row_sum(job->x_dtype, job->x, first, length, scale, powers);
+    int64_t next = job->is_fetched ? first + job->length : 0;
+    RowSum total = row_sum(job->x_dtype, job->x, first, length, scale, powers, next);
     if (job->rule.masked && total.largest == -INFINITY) {
       store_zeros(job, first, length);
       continue;
@@ -95,10 +119,13 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
     float factor = 1.0f / total.sum, logarithm = logf(total.sum);
     for (int64_t start = 0; start < length; start += CHUNK) {
       int n = chunk_length(length, start);
+      if (job->is_fetched) fetch_elements(job->out_dtype, job->out, first + start + n, n);
+      if (job->rule.logarithm) {
+        store_logarithms(job, first + start, total.largest, logarithm, n);
+        continue;
+      }
       if (powers) {
         scale_floats(out, powers + start, factor, n);
-      } else if (job->rule.logarithm) {
-        subtract_both(out, load_floats(job->x_dtype, job->x, first + start, n, buffer), total.largest, logarithm, n);
       } else {
         exp_minus(out, load_floats(job->x_dtype, job->x, first + start, n, buffer), scale, total.largest, n);
         scale_floats(out, out, factor, n);
@@ -121,22 +148,28 @@ VECTORIZE static void softmax_gradient(float *restrict out, const float *restric
   for (int i = 0; i < n; i++) out[i] = y[i] * (dy[i] - sum) * scale;
 }
 
-VECTORIZE static void exponentials(float *restrict out, const float *restrict y, int n) {
-  for (int i = 0; i < n; i++) out[i] = vector_exp(y[i]);
+VECTORIZE static void log_softmax_gradient(float *restrict out, const float *restrict dy, const float *restrict y,
+                                           float sum, int n) {
+  for (int i = 0; i < n; i++) out[i] = dy[i] - vector_exp(y[i]) * sum;
+}
+
+static const float *load_next(const Softmax *job, DType dtype, const void *data, int64_t start, int n, float *buffer) {
+  if (job->is_fetched) fetch_elements(dtype, data, start + n, n);
+  return load_floats(dtype, data, start, n, buffer);
 }
 
 /* dx = scale · y (dy - Σ dy y); for the logarithm dx = dy - e^y Σ dy. */
 static void softmax_backward_rows(int64_t begin, int64_t end, const void *context) {
   const Softmax *job = context;
-  float dy_buffer[CHUNK], y_buffer[CHUNK], out[CHUNK];
+  _Alignas(64) float dy_buffer[CHUNK], y_buffer[CHUNK], out[CHUNK];
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->length, length = visible_length(job, row);
     double total = 0;
     for (int64_t start = 0; start < length; start += CHUNK) {
       int n = chunk_length(length, start);
-      const float *dy = load_floats(job->x_dtype, job->x, first + start, n, dy_buffer);
+      const float *dy = load_next(job, job->x_dtype, job->x, first + start, n, dy_buffer);
       if (!job->rule.logarithm) {
-        multiply_floats(out, dy, load_floats(job->y_dtype, job->y, first + start, n, y_buffer), n);
+        multiply_floats(out, dy, load_next(job, job->y_dtype, job->y, first + start, n, y_buffer), n);
         dy = out;
       }
       total += sum_floats(dy, n);
@@ -145,10 +178,10 @@ static void softmax_backward_rows(int64_t begin, int64_t end, const void *contex
     for (int64_t start = 0; start < length; start += CHUNK) {
       int n = chunk_length(length, start);
       const float *dy = load_floats(job->x_dtype, job->x, first + start, n, dy_buffer);
-      const float *y = load_floats(job->y_dtype, job->y, first + start, n, y_buffer);
+      const float *y = load_next(job, job->y_dtype, job->y, first + start, n, y_buffer);
+      if (job->is_fetched) fetch_elements(job->out_dtype, job->out, first + start + n, n);
       if (job->rule.logarithm) {
-        exponentials(out, y, n);
-        for (int i = 0; i < n; i++) out[i] = dy[i] - out[i] * sum;
+        log_softmax_gradient(out, dy, y, sum, n);
       } else {
         softmax_gradient(out, dy, y, sum, job->rule.scale, n);
       }
