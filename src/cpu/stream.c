@@ -76,10 +76,10 @@ void *stream_direct(const Stream *stream, int64_t start, int n) {
   return stream_address(stream, start);
 }
 
-bool stream_is_one(const Stream *stream, int64_t start, int n) {
+const void *stream_one(const Stream *stream, int64_t start, int n) {
   int last = stream->rank - 1;
-  if (!stream->data) return true;
-  return stream->stride[last] == 0 && start % stream->size[last] + n <= stream->size[last];
+  if (stream->stride[last] != 0 || start % stream->size[last] + n > stream->size[last]) return NULL;
+  return stream_address(stream, start);
 }
 
 /* n times the same element. */

@@ -40,8 +40,8 @@ void *stream_direct(const Stream *stream, int64_t start, int n);
 /* Has the n elements after those at `direct` fetched, if that pays (is_fetched). */
 void stream_fetch_next(const Stream *stream, const void *direct, int n);
 
-/* Whether elements start … start + n - 1 are one and the same. */
-bool stream_is_one(const Stream *stream, int64_t start, int n);
+/* Address of elements start … start + n - 1 if they are one and the same, else NULL. */
+const void *stream_one(const Stream *stream, int64_t start, int n);
 
 /* Elements start … start + n - 1 (n at most CHUNK): where they are if contiguous there, otherwise copied into
  * `scratch`. */

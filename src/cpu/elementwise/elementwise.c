@@ -12,6 +12,19 @@ typedef struct Elementwise {
   bool in_place; /* out is also an input: kernels are promised that they never write what they read */
 } Elementwise;
 
+/* Whether the second input is the same for all of a chunk, which a kernel takes as one number. */
+static bool is_beside_one(const Elementwise *job, int64_t start, int n, float *number) {
+  const Stream *second = &job->in[1];
+  if (!job->kernels.beside_one) return false;
+  if (second->data) {
+    const void *element = stream_one(second, start, n);
+    if (element) *number = *load_floats(second->dtype, element, 0, 1, number);
+    return element != NULL;
+  }
+  *number = (float)second->number.value;
+  return true;
+}
+
 static void run_floats(int64_t begin, int64_t end, const void *context) {
   const Elementwise *job = context;
   Chunk out_chunk, in_chunk[ELEMENTWISE_MAX_INPUTS];
@@ -29,11 +42,12 @@ static void run_floats(int64_t begin, int64_t end, const void *context) {
       stream_store_floats(&job->out, start, n, out, &out_chunk);
       continue;
     }
-    bool beside_one = job->kernels.beside_one && stream_is_one(&job->in[1], start, n);
+    float number;
+    bool beside_one = is_beside_one(job, start, n, &number);
     for (int i = 0; i < job->inputs; i++) {
-      int taken = beside_one && i == 1 ? 1 : n;
-      if (job->in[i].data) in[i] = stream_floats(&job->in[i], start, taken, &in_chunk[i]);
+      if (job->in[i].data && !(beside_one && i == 1)) in[i] = stream_floats(&job->in[i], start, n, &in_chunk[i]);
     }
+    if (beside_one) in[1] = &number;
     float *out = job->in_place ? out_chunk.floats : stream_float_target(&job->out, start, n, &out_chunk);
     FloatKernel kernel = beside_one ? job->kernels.beside_one : job->kernels.floats;
     kernel(job->op, out, in, n);
