@@ -5,19 +5,19 @@
 
 VECTORIZE static void clamp_floats(int op, float *restrict out, const float *const *in, int n) {
   (void)op;
-  const float *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
+  const float *restrict x = in[0], low = in[1][0], high = in[2][0];
   for (int i = 0; i < n; i++) {
-    float value = x[i] < low[i] ? low[i] : x[i];
-    out[i] = value > high[i] ? high[i] : value;
+    float value = x[i] < low ? low : x[i];
+    out[i] = value > high ? high : value;
   }
 }
 
 VECTORIZE static void clamp_integers(int op, int64_t *restrict out, const int64_t *const *in, int n) {
   (void)op;
-  const int64_t *restrict x = in[0], *restrict low = in[1], *restrict high = in[2];
+  const int64_t *restrict x = in[0], low = in[1][0], high = in[2][0];
   for (int i = 0; i < n; i++) {
-    int64_t value = x[i] < low[i] ? low[i] : x[i];
-    out[i] = value > high[i] ? high[i] : value;
+    int64_t value = x[i] < low ? low : x[i];
+    out[i] = value > high ? high : value;
   }
 }
 
