@@ -87,10 +87,10 @@ __device__ inline uint32_t signs_from(const uint32_t *negative, int first) {
   return negative[first / 32] >> first % 32;
 }
 
-/* Sums and differences of a list's elements 1, 2, 4 … apart. */
-template <int N> __device__ inline void add_and_subtract(float (&value)[N]) {
+/* Sums and differences of a list's elements FIRST, 2 · FIRST … END / 2 apart. */
+template <int FIRST, int END, int N> __device__ inline void add_and_subtract_apart(float (&value)[N]) {
 #pragma unroll
-  for (int step = 1; step < N; step *= 2) {
+  for (int step = FIRST; step < END; step *= 2) {
 #pragma unroll
     for (int k = 0; k < N; k++) {
       if (k & step) continue;
@@ -100,6 +100,7 @@ template <int N> __device__ inline void add_and_subtract(float (&value)[N]) {
     }
   }
 }
+template <int N> __device__ inline void add_and_subtract(float (&value)[N]) { add_and_subtract_apart<1, N>(value); }
 
 /* The same of those of lanes `step` apart, `sign` being -1 in the second ones. */
 __device__ inline float sign_of_lane(int step) { return threadIdx.x & step ? -1.0f : 1.0f; }

@@ -5,8 +5,10 @@
  * A warp has a patch of the matrix to itself (warp_patches.cuh): largest magnitudes go by shuffles, and of shared memory each
  * warp has its own. A scale above those of blocks takes a pass before, which leaves largest magnitudes in memory, and brings
  * the sums of columns. */
+#include "quantize/narrow/narrow.h"
 #include "quantize/warp_patches.cuh"
 #include "quantize/ways_nearest.cuh"
+#include "quantize/ways_state.cuh"
 #include "quantize/ways_vector.cuh"
 
 namespace {
@@ -181,24 +183,6 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
 
 /* --- kernels --- */
 
-/* A source that counts from what is in memory, if there is such. */
-__device__ inline RandomSource live_source(const WayPlan &way, RandomSource source) {
-  const uint32_t *live = way.live_random;
-  if (!live) return source;
-  source.seed = live[0] | (uint64_t)live[1] << 32;
-  source.offset += live[2] | (uint64_t)live[3] << 32;
-  return source;
-}
-
-__device__ inline void find_signs(const WayPlan &way, uint32_t (&negative)[HADAMARD_MOST / 32]) {
-  RandomBlock drawn;
-  if (way.hadamard.drawn > 0) drawn = random_block(live_source(way, {0, way.hadamard.drawn - 1}), 0);
-#pragma unroll
-  for (int i = 0; i < HADAMARD_MOST / 32; i++) {
-    negative[i] = way.hadamard.drawn > 0 ? drawn.word[i] : way.hadamard.negative[i];
-  }
-}
-
 /* The largest of this thread's share of what launch_measure_ways left. */
 __device__ inline uint32_t largest_of_share(const WayPlan &way) {
   uint32_t largest = 0;
@@ -212,8 +196,7 @@ __device__ inline void find_state(const WayPlan &way, const uint32_t (&of_warp)[
   uint32_t magnitude = 0;
 #pragma unroll
   for (int i = 0; i < WARPS; i++) magnitude = max(magnitude, of_warp[i]);
-  const float absmax = float_from_bits(magnitude < infinity_bits ? magnitude : nan_bits);
-  state.upper = way.maxima ? upper_scale(&way.quantize.rule, absmax) : upper_of(way.quantize, 0);
+  state.upper = upper_of_way(way, magnitude);
   state.random = live_source(way, way.quantize.random);
   find_signs(way, state.negative);
 }
@@ -363,6 +346,7 @@ template <typename Scalar> cudaError_t run_measure(Launch launch, const WaysPlan
 } // namespace
 
 extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan) {
+  if (quantizes_narrow(*plan)) return launch_quantize_narrow(launch, *plan);
   return with_scalar(plan->dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
     if (!plan->way[0].quantize.stochastic) return run<Scalar, NEAREST>(launch, *plan);
@@ -372,6 +356,7 @@ extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan)
 
 /* Groups for as many thread blocks as there is room for, of turns that are the same for all but the last. */
 extern "C" int measure_ways_shape(Launch launch, WaysPlan *plan) {
+  if (measures_narrow(*plan)) return measure_narrow_shape(launch, *plan);
   return with_scalar(plan->dtype, [&](auto scalar) {
     constexpr int64_t longest_chain = 64;
     const Patches<decltype(scalar)> patches(plan->rows, plan->columns, plan->down);
@@ -384,5 +369,6 @@ extern "C" int measure_ways_shape(Launch launch, WaysPlan *plan) {
 }
 
 extern "C" cudaError_t launch_measure_ways(Launch launch, const WaysPlan *plan) {
+  if (measures_narrow(*plan)) return launch_measure_narrow(launch, *plan);
   return with_scalar(plan->dtype, [&](auto scalar) { return run_measure<decltype(scalar)>(launch, *plan); });
 }

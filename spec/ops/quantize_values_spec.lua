@@ -101,13 +101,18 @@ support.each_device(function(device)
             support.close(sum, core.sum(x:to "f32", 1))
           end
           check(matrix(64, 96, "bf16"), "e2m1", changed)
+          -- Shapes that patches of 64 columns divide.
+          for i, shape in ipairs {{64, 64}, {96, 192}, {256, 128}, {32, 320}} do
+            local sum_of = matrix(shape[1], shape[2], ({"bf16", "f16"})[i % 2 + 1])
+            support.close(check(sum_of, ({"e2m1", "e4m3", "e2m1", "e5m2"})[i], changed), core.sum(sum_of:to "f32", 1))
+          end
         end)
       end
 
       it("makes blocks with a NaN or an infinity NaN, and keeps zeros and small numbers, by " .. name, function()
         for i, bad in ipairs {0 / 0, math.huge, -math.huge, 0} do
-          for _, dtype in ipairs {"bf16", "f32", "f16"} do
-            local x = matrix(136, 144, dtype)
+          for k, dtype in ipairs {"bf16", "f32", "f16", "bf16", "f16"} do
+            local x = matrix(k > 3 and 192 or 136, k > 3 and 256 or 144, dtype)
             x[10]:narrow(1, 20, 1):fill_(bad)
             x[20]:fill_(0)
             x:narrow(1, 65, 32):narrow(2, 33, 64):mul_(-0)

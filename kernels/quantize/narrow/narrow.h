@@ -1,0 +1,16 @@
+/* What launch_quantize_ways and launch_measure_ways (ways.h) leave to kernels of 16-bit matrices that patches of 32 or 64 rows
+ * and 64 columns divide, for values of the same dtype. */
+#ifndef FP8_KERNELS_QUANTIZE_NARROW_H
+#define FP8_KERNELS_QUANTIZE_NARROW_H
+
+#include "quantize/ways.h"
+
+bool quantizes_narrow(const WaysPlan &plan);
+cudaError_t launch_quantize_narrow(Launch launch, const WaysPlan &plan);
+
+bool measures_narrow(const WaysPlan &plan);
+/* As measure_ways_shape. */
+int measure_narrow_shape(Launch launch, WaysPlan &plan);
+cudaError_t launch_measure_narrow(Launch launch, const WaysPlan &plan);
+
+#endif

@@ -1,0 +1,82 @@
+/* Patches of 64 columns in the shared memory of the warps that work on them. */
+#ifndef FP8_NARROW_PATCH_CUH
+#define FP8_NARROW_PATCH_CUH
+
+#include "quantize/narrow/state.cuh"
+
+namespace {
+
+enum { VECTORS = PATCH_COLUMNS / 8, GROUP = 16 };
+
+/* A patch of 32 rows for each of its warps, which share the work: each takes as many turns as one alone. */
+enum { WARP_ROWS = 32 };
+
+template <int TEAM> __device__ inline int number_in_team() { return threadIdx.x / WARP % TEAM; }
+
+/* Barriers have constant numbers: one that the compiler does not know takes all of a multiprocessor's. */
+template <int TEAM> __device__ inline void wait_for_team() {
+  static_assert(TEAM == 1 || TEAM == 2 && WARPS == 4, "two barriers");
+  if (TEAM == 1) {
+    __syncwarp();
+  } else if (threadIdx.x < BLOCK / 2) {
+    asm volatile("barrier.sync 1, 64;" ::: "memory");
+  } else {
+    asm volatile("barrier.sync 2, 64;" ::: "memory");
+  }
+}
+
+/* The same, and whether something is so for any of its lanes. */
+template <int TEAM> __device__ inline bool is_for_any(bool condition) {
+  if (TEAM == 1) return __any_sync(all_lanes, condition);
+  uint32_t any;
+  if (threadIdx.x < BLOCK / 2) {
+    asm volatile("{ .reg .pred own, any; setp.ne.u32 own, %1, 0; barrier.red.or.pred any, 1, 64, own; "
+                 "selp.u32 %0, 1, 0, any; }"
+                 : "=r"(any)
+                 : "r"((uint32_t)condition)
+                 : "memory");
+  } else {
+    asm volatile("{ .reg .pred own, any; setp.ne.u32 own, %1, 0; barrier.red.or.pred any, 2, 64, own; "
+                 "selp.u32 %0, 1, 0, any; }"
+                 : "=r"(any)
+                 : "r"((uint32_t)condition)
+                 : "memory");
+  }
+  return any;
+}
+
+template <int TEAM> struct PatchStage {
+  alignas(128) uint4 vector[TEAM * WARP_ROWS][VECTORS]; /* of row i, vector k at place k ^ turn_of(i) */
+  /* Of every 16 columns of each row, or of each column in every 16 rows. */
+  alignas(16) Factors factors[TEAM * WARP_ROWS * PATCH_COLUMNS / GROUP];
+};
+
+/* Lanes that read one column of 8 rows, or the same words of rows 16 or 32 apart, meet in no bank. */
+__device__ inline int turn_of(int row) { return (row & 7) ^ (row >> 2 & 4) ^ (row >> 4 & 2); }
+
+__device__ inline uint32_t shared_address(const void *place) { return (uint32_t)__cvta_generic_to_shared(place); }
+
+/* The first of a lane's vectors, which are in every fourth of its warp's rows. */
+template <int TEAM> __device__ inline int first_row_of_lane() {
+  return number_in_team<TEAM>() * WARP_ROWS + threadIdx.x % WARP / VECTORS;
+}
+
+template <int TEAM> __device__ inline void fetch_patch(PatchStage<TEAM> &stage, const uint4 *from, int64_t pitch) {
+  const int first = first_row_of_lane<TEAM>(), across = threadIdx.x % VECTORS;
+#pragma unroll
+  for (int i = 0; i < WARP_ROWS / 4; i++) {
+    const int row = first + 4 * i;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                 :
+                 : "r"(shared_address(&stage.vector[row][across ^ turn_of(row)])), "l"(from + 4 * i * pitch)
+                 : "memory");
+  }
+}
+template <int TEAM> __device__ inline void await_patch() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+  wait_for_team<TEAM>();
+}
+
+} // namespace
+
+#endif

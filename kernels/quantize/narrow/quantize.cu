@@ -1,0 +1,84 @@
+/* Quantization in small blocks of 16-bit matrices that patches divide: what the kernels of ways.cu do, in few instructions
+ * and in code that is short enough for the caches of instructions.
+ *
+ * A warp has a patch of 32 rows and 64 columns in shared memory, or two have one of 64 rows. Scales are found, and groups
+ * transformed, by lanes that hold 16 rows of two neighbouring columns, or 32 columns of a row: most sums and maxima are a
+ * lane's own. Then one loop rounds the patch. */
+#include "quantize/narrow/narrow.h"
+#include "quantize/narrow/rounding.cuh"
+
+namespace {
+
+template <typename Scalar, Rounding ROUNDING, int TEAM>
+__global__ void __launch_bounds__(BLOCK, 6) quantize_narrow_kernel(const __grid_constant__ WaysPlan plan) {
+  constexpr int teams = WARPS / TEAM, height = TEAM * WARP_ROWS;
+  __shared__ PatchState states[WAYS_MOST];
+  __shared__ PatchStage<TEAM> stages[teams];
+  const int team = threadIdx.x / (WARP * TEAM);
+  PatchStage<TEAM> &stage = stages[team];
+  const unsigned across = (unsigned)(plan.columns / PATCH_COLUMNS), count = (unsigned)(plan.rows / height) * across;
+  const unsigned i = blockIdx.x * teams + team;
+  const bool exists = i < count;
+  /* After a pass over the whole tensor its end is still in the cache. */
+  const unsigned number = exists ? count - 1 - i : 0, down = number / across;
+  const int64_t first_row = (int64_t)down * height, first_column = (int64_t)(number - down * across) * PATCH_COLUMNS;
+  const int64_t at = (first_row + first_row_of_lane<TEAM>()) * plan.columns + first_column + threadIdx.x % VECTORS * 8;
+  const uint4 *from = reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + at);
+  if (exists) fetch_patch(stage, from, plan.columns / 8);
+  find_states(plan, states);
+  if (!exists) return;
+#pragma unroll 1
+  for (int w = 0; w < plan.count; w++) {
+    const WayPlan &way = plan.way[w];
+    if (w > 0 && plan.way[w - 1].hadamard.length > 0) fetch_patch(stage, from, plan.columns / 8);
+    await_patch<TEAM>();
+    Findings findings = {0, 0.0f, 0.0f};
+    if (way.tile_columns > 1) {
+      scale_rows<Scalar>(way, states[w], stage, first_row, first_column, findings);
+    } else {
+      scale_columns<Scalar>(way, states[w], stage, first_row, first_column, findings);
+    }
+    round_any<Scalar, ROUNDING>(way, states[w], stage, findings, at, plan.columns);
+    wait_for_team<TEAM>(); /* before the stage is written again */
+  }
+}
+
+/* --- launching --- */
+
+/* The warps of a patch; 0 where it is not for these kernels. */
+int team_of(const WaysPlan &plan) {
+  int team = 1;
+  for (int i = 0; i < plan.count; i++) {
+    const WayPlan &way = plan.way[i];
+    const int length = way.hadamard.length;
+    const bool of_rows = way.tile_rows <= 16 && (way.tile_columns == 16 || way.tile_columns == 32);
+    const bool of_columns = way.tile_columns == 1 && way.tile_rows >= 16 && way.tile_rows <= 64;
+    if (way.quantize.codes || !way.quantize.values || way.quantize.values_dtype != plan.dtype) return 0;
+    if (length > 64 || !(of_rows || of_columns) || (length > 0 && way.hadamard.down != of_columns)) return 0;
+    if (of_columns && (length > 32 || way.tile_rows > 32)) team = 2;
+  }
+  const bool divided = plan.rows % (team * WARP_ROWS) == 0 && plan.columns % PATCH_COLUMNS == 0;
+  return divided && plan.dtype != DTYPE_F32 ? team : 0;
+}
+
+template <typename Scalar, Rounding ROUNDING, int TEAM> cudaError_t run(Launch launch, const WaysPlan &plan) {
+  const int64_t patches = plan.rows / (TEAM * WARP_ROWS) * (plan.columns / PATCH_COLUMNS);
+  const unsigned grid = (unsigned)divide_up(patches, (int64_t)(WARPS / TEAM));
+  quantize_narrow_kernel<Scalar, ROUNDING, TEAM><<<grid, BLOCK, 0, launch.stream>>>(plan);
+  return cudaGetLastError();
+}
+
+} // namespace
+
+bool quantizes_narrow(const WaysPlan &plan) { return team_of(plan) > 0; }
+
+cudaError_t launch_quantize_narrow(Launch launch, const WaysPlan &plan) {
+  const int team = team_of(plan);
+  return with_narrow(plan.dtype, [&](auto scalar) {
+    using Scalar = decltype(scalar);
+    if (plan.way[0].quantize.stochastic) {
+      return team == 2 ? run<Scalar, STOCHASTIC, 2>(launch, plan) : run<Scalar, STOCHASTIC, 1>(launch, plan);
+    }
+    return team == 2 ? run<Scalar, NEAREST, 2>(launch, plan) : run<Scalar, NEAREST, 1>(launch, plan);
+  });
+}
