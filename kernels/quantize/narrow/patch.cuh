@@ -27,7 +27,10 @@ template <int TEAM> __device__ inline void wait_for_team() {
 
 /* The same, and whether something is so for any of its lanes. */
 template <int TEAM> __device__ inline bool is_for_any(bool condition) {
-  if (TEAM == 1) return __any_sync(all_lanes, condition);
+  if (TEAM == 1) {
+    __syncwarp();
+    return __any_sync(all_lanes, condition);
+  }
   uint32_t any;
   if (threadIdx.x < BLOCK / 2) {
     asm volatile("{ .reg .pred own, any; setp.ne.u32 own, %1, 0; barrier.red.or.pred any, 1, 64, own; "

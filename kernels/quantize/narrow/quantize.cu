@@ -9,8 +9,12 @@
 
 namespace {
 
+/* Thread blocks of a multiprocessor: of more, registers would be spilled. */
+template <Rounding ROUNDING, int TEAM> constexpr int each = TEAM > 1 && ROUNDING == STOCHASTIC ? 5 : 6;
+
 template <typename Scalar, Rounding ROUNDING, int TEAM>
-__global__ void __launch_bounds__(BLOCK, 6) quantize_narrow_kernel(const __grid_constant__ WaysPlan plan) {
+__global__ void __launch_bounds__(BLOCK, each<ROUNDING, TEAM>)
+    quantize_narrow_kernel(const __grid_constant__ WaysPlan plan) {
   constexpr int teams = WARPS / TEAM, height = TEAM * WARP_ROWS;
   __shared__ PatchState states[WAYS_MOST];
   __shared__ PatchStage<TEAM> stages[teams];
