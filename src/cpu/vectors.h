@@ -57,7 +57,7 @@ INLINED void fetch_elements(DType dtype, const void *data, int64_t start, int n)
 
 /* Whether so many bytes are fetched ahead. Where parts of them go through several loops, the processor does not foresee
  * which come next; but asking for what the caches hold only costs instructions. */
-static inline bool is_fetched(int64_t bytes) { return bytes >= (int64_t)4 << 20; }
+static inline bool is_fetched(int64_t bytes) { return bytes >= (int64_t)16 << 20; }
 
 /* sum_floats, squares_from 0, max_floats and min_floats of n elements of f32, bf16 or f16, which are not stored as floats on the way. */
 double sum_run(DType dtype, const void *x, int n);

@@ -27,6 +27,7 @@ typedef struct Tiles {
   int64_t tiles_across;
   int64_t unit_columns, units_across;
   UpperScale upper;
+  bool is_fetched; /* ahead of its turn (vectors.h) */
 } Tiles;
 
 typedef struct Unit {
@@ -46,6 +47,7 @@ static Tiles describe(const Quantizer *quantizer, const Tensor *x) {
   Tensor matrix = tensor_as_matrix(x);
   Tiles job = {.quantizer = quantizer, .rows = matrix.size[0], .columns = matrix.size[1]};
   if (job.rows == 0 || job.columns == 0) return job;
+  job.is_fetched = is_fetched(job.rows * job.columns * dtype_size(x->dtype));
   job.tile_rows = smaller(quantizer->tile_rows, job.rows);
   job.tile_columns = smaller(quantizer->tile_columns, job.columns);
   job.tiles_across = divide_up(job.columns, job.tile_columns);
@@ -162,10 +164,19 @@ VECTORIZE static void break_codes(uint8_t *restrict codes, const float *restrict
   for (int i = 0; i < n; i++) codes[i] = scale[i] != scale[i] ? FLOAT8_NAN : codes[i];
 }
 
+/* Elements from `start` on, those of the next columns, and where their results go. */
+static void fetch(const Tiles *job, int64_t start, int n) {
+  if (!job->is_fetched) return;
+  if (job->x) fetch_elements(job->x_dtype, job->x, start, n);
+  if (job->codes) fetch_ahead(job->codes + start, n);
+  if (job->out) fetch_elements(job->out_dtype, job->out, start, n);
+}
+
 /* n elements from `start` on. */
 static void quantize_row(const Tiles *job, const ColumnScales *columns, int64_t start, int n) {
   float buffer[WIDTH], scaled[WIDTH];
   uint8_t *codes = job->codes ? job->codes + start : NULL;
+  fetch(job, start + n, n);
   const float *x = load_floats(job->x_dtype, job->x, start, n, buffer);
   scale_row(scaled, x, columns->inverse, n);
   if (columns->divide) divide_row(scaled, x, columns, n);
@@ -181,6 +192,7 @@ static void quantize_row(const Tiles *job, const ColumnScales *columns, int64_t 
 static void decode_row(const Tiles *job, const ColumnScales *columns, const uint8_t *codes, int64_t start, int n) {
   float values[WIDTH];
   float *out = job->out_dtype == DTYPE_F32 ? (float *)job->out + start : values;
+  fetch(job, start + n, n);
   decode_scaled(job->quantizer, out, codes, 1.0f, n);
   multiply_floats(out, out, columns->scale, n);
   store_floats(job->out_dtype, job->out, start, n, out);
