@@ -39,6 +39,15 @@ INLINED double term(bool square, float x, double from) {
   return square ? difference * difference : difference;
 }
 
+/* A total with the elements from i on, which are fewer than LANES. */
+INLINED double with_rest(bool square, DType dtype, double total, const void *x, double from, int i, int n) {
+  if (i == n) return total;
+  double rest[WIDTH] = {0}; /* lanes that no number chooses stay in registers */
+  for (int j = 0; i < n; i++, j++) rest[j % WIDTH] += term(square, element_at(dtype, x, i), from);
+  for (int j = 0; j < WIDTH; j++) total += rest[j];
+  return total;
+}
+
 /* Σ (x - from), or Σ (x - from)². */
 INLINED double sum(bool square, DType dtype, const void *x, double from, int n) {
   double lane[4][WIDTH] = {0};
@@ -52,12 +61,7 @@ INLINED double sum(bool square, DType dtype, const void *x, double from, int n) 
       lane[3][j] += term(square, element_at(dtype, data, 3 * WIDTH + j), from);
     }
   }
-  double total = sum_of_lanes(lane);
-  if (i == n) return total;
-  double rest[WIDTH] = {0}; /* lanes that no number chooses stay in registers */
-  for (int j = 0; i < n; i++, j++) rest[j % WIDTH] += term(square, element_at(dtype, x, i), from);
-  for (int j = 0; j < WIDTH; j++) total += rest[j];
-  return total;
+  return with_rest(square, dtype, sum_of_lanes(lane), x, from, i, n);
 }
 
 INLINED float eight_at(bool square, DType dtype, const void *x, int distance) {
@@ -117,11 +121,33 @@ INLINED float extreme(DType dtype, const void *x, bool smallest, int n) {
 }
 
 VECTORIZE double sum_floats(const float *x, int n) { return sum(false, DTYPE_F32, x, 0, n); }
+
+/* The same sum of what is far from the caches: conversion to double leaves the processor too little room to foresee enough. */
+VECTORIZE static double sum_far_floats(const float *x, int n) {
+  enum { PART = 8 * LANES, AHEAD = 2048 };
+  double lane[4][WIDTH] = {0};
+  int whole = n / LANES * LANES;
+  for (int first = 0; first < whole; first += PART) {
+    const float *data = x + first;
+    int length = whole - first < PART ? whole - first : PART;
+    fetch_ahead(data + AHEAD, length * (int)sizeof *data);
+    for (int i = 0; i < length; i += LANES, data += LANES) {
+      for (int j = 0; j < WIDTH; j++) {
+        lane[0][j] += (double)data[j];
+        lane[1][j] += (double)data[WIDTH + j];
+        lane[2][j] += (double)data[2 * WIDTH + j];
+        lane[3][j] += (double)data[3 * WIDTH + j];
+      }
+    }
+  }
+  return with_rest(false, DTYPE_F32, sum_of_lanes(lane), x, 0, whole, n);
+}
+
 VECTORIZE static double sum_bf16(const uint16_t *x, int n) { return sum_of_eights(false, DTYPE_BF16, x, n); }
 VECTORIZE static double sum_f16(const uint16_t *x, int n) { return sum_of_eights(false, DTYPE_F16, x, n); }
 
-double sum_run(DType dtype, const void *x, int n) {
-  if (dtype == DTYPE_F32) return sum_floats(x, n);
+double sum_run(DType dtype, const void *x, int n, bool is_far) {
+  if (dtype == DTYPE_F32) return is_far ? sum_far_floats(x, n) : sum_floats(x, n);
   return dtype == DTYPE_BF16 ? sum_bf16(x, n) : sum_f16(x, n);
 }
 

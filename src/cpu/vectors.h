@@ -59,8 +59,9 @@ INLINED void fetch_elements(DType dtype, const void *data, int64_t start, int n)
  * which come next; but asking for what the caches hold only costs instructions. */
 static inline bool is_fetched(int64_t bytes) { return bytes >= (int64_t)16 << 20; }
 
-/* sum_floats, squares_from 0, max_floats and min_floats of n elements of f32, bf16 or f16, which are not stored as floats on the way. */
-double sum_run(DType dtype, const void *x, int n);
+/* sum_floats, squares_from 0, max_floats and min_floats of n elements of f32, bf16 or f16, which are not stored as floats on
+ * the way; is_far: of what is fetched ahead. */
+double sum_run(DType dtype, const void *x, int n, bool is_far);
 double squares_of_run(DType dtype, const void *x, int n);
 float max_run(DType dtype, const void *x, int n);
 float min_run(DType dtype, const void *x, int n);

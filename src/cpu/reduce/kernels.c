@@ -44,19 +44,20 @@ bool accumulates_runs(ReduceOp op, DType dtype) {
   return compute_float && op != REDUCE_PROD && op != REDUCE_ARGMAX && !takes_moments(op);
 }
 
-static void accumulate_run(ReduceOp op, ReduceValue *value, DType dtype, const void *x, int n) {
+static void accumulate_run(ReduceOp op, ReduceValue *value, DType dtype, const void *x, int n, bool is_far) {
   double *number = &value->number;
   if (op == REDUCE_MAX) {
     *number = (double)larger_or_nan((float)*number, max_run(dtype, x, n));
   } else if (op == REDUCE_MIN) {
     *number = (double)smaller_or_nan((float)*number, min_run(dtype, x, n));
   } else {
-    *number += op == REDUCE_NORM ? squares_of_run(dtype, x, n) : sum_run(dtype, x, n);
+    *number += op == REDUCE_NORM ? squares_of_run(dtype, x, n) : sum_run(dtype, x, n, is_far);
   }
 }
 
-void accumulate_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int rows, int n) {
-  for (int i = 0; i < rows; i++) accumulate_run(op, all.value + i, dtype, (const char *)x + i * stride, n);
+void accumulate_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int rows, int n,
+                     bool is_far) {
+  for (int i = 0; i < rows; i++) accumulate_run(op, all.value + i, dtype, (const char *)x + i * stride, n, is_far);
 }
 
 /* Four chains, so that no product waits for the one before it. */
@@ -78,7 +79,7 @@ void accumulate_run_floats(ReduceOp op, Accumulators one, const float *x, int n,
   case REDUCE_NORM:
   case REDUCE_MAX:
   case REDUCE_MIN:
-    accumulate_run(op, one.value, DTYPE_F32, x, n);
+    accumulate_run(op, one.value, DTYPE_F32, x, n, false);
     return;
   case REDUCE_PROD:
     *number *= product_of_floats(x, n);

@@ -37,8 +37,10 @@ void accumulate_column_moments(Accumulators all, const float *x, const float *or
 /* Whether there are the two functions below, which take elements as they are in memory. */
 bool accumulates_runs(ReduceOp op, DType dtype);
 
-/* The n elements of each of `rows` rows, `stride` bytes apart, into an accumulator each. */
-void accumulate_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int rows, int n);
+/* The n elements of each of `rows` rows, `stride` bytes apart, into an accumulator each; is_far: of a tensor that is
+ * fetched ahead (vectors.h). */
+void accumulate_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int rows, int n,
+                     bool is_far);
 
 /* The n elements, at most CHUNK, of each of four rows, the rows `stride` bytes apart. */
 void accumulate_four_rows(ReduceOp op, DType dtype, Accumulators all, const void *x, int64_t stride, int n);

@@ -10,6 +10,7 @@
 #include "cpu/parallel.h"
 #include "cpu/reduce/kernels.h"
 #include "cpu/stream.h"
+#include "cpu/vectors.h"
 
 enum { TASK_ELEMENTS = 65536, REDUCE_SLICES = 64, RUN = 8192 };
 
@@ -17,6 +18,7 @@ typedef struct Reduction {
   ReduceOp op;
   double correction;
   bool integer, columns;
+  bool is_far;  /* x is fetched ahead (vectors.h) */
   bool in_runs; /* what is reduced lies side by side, and accumulate_run takes it */
   Tensor *out;
   Stream kept, reduced; /* the dimensions of x that stay and those that go; both start at its first element */
@@ -45,7 +47,7 @@ static void accumulate_elements(const Reduction *job, Accumulators one, char *da
     int64_t element = job->reduced.stride[0];
     for (int64_t start = begin; start < end; start += RUN) {
       int n = (int)(end - start < RUN ? end - start : RUN);
-      accumulate_rows(job->op, dtype, one, data + start * element, 0, 1, n);
+      accumulate_rows(job->op, dtype, one, data + start * element, 0, 1, n, job->is_far);
     }
     return;
   }
@@ -149,7 +151,7 @@ static void reduce_tasks(int64_t begin, int64_t end, const void *context) {
       accumulate_columns(job, all, stream_address(&job->kept, first), n, from, to);
     } else if (job->in_runs && job->kept.rank == 1 && to - from <= RUN) {
       const char *rows = stream_address(&job->kept, first) + from * dtype_size(job->kept.dtype);
-      accumulate_rows(job->op, job->kept.dtype, all, rows, job->kept.stride[0], n, (int)(to - from));
+      accumulate_rows(job->op, job->kept.dtype, all, rows, job->kept.stride[0], n, (int)(to - from), job->is_far);
     } else {
       for (int i = 0; i < n; i++) {
         Accumulators one = {all.value + i, all.rest + i};
@@ -209,6 +211,7 @@ bool cpu_reduce(ReduceOp op, double correction, Tensor *out, const Tensor *x) {
   Reduction job = {.op = op, .correction = correction, .integer = reduces_integers(op, x->dtype), .out = out};
   job.kept = stream_of_dimensions(x, 0, out->rank);
   job.reduced = stream_of_dimensions(x, out->rank, x->rank);
+  job.is_far = is_fetched(job.kept.count * job.reduced.count * dtype_size(x->dtype));
   if (job.kept.count == 0) return true;
   plan(&job);
   if (job.slices > 1) return reduce_in_slices(&job);
