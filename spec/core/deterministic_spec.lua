@@ -1,5 +1,7 @@
 -- The same bits whatever the number of the CPU's threads: of everything but products always, of products where
--- fp8.set_deterministic(true) asks for it; and with that, on a GPU, the same bits in every run.
+-- fp8.set_deterministic(true) asks for it; and with that, on a GPU, the same bits in every run. On the CPU, rows of
+-- large tensors have the bits of small ones.
+local core = require "fp8.core"
 local fp8 = require "fp8"
 local support = require "spec.support"
 
@@ -76,3 +78,53 @@ for _, device in ipairs(support.devices) do
     end)
   end
 end
+
+local columns, part = 4099, 24 -- rows of a part
+
+-- Whether f of whole tensors, (rows, columns) each, has the bits of f of their first rows and their last.
+local function check(name, f, ...)
+  local whole = {f(...)}
+  for _, first in ipairs {1, select(1, ...).shape[1] - part + 1} do
+    local inputs = {}
+    for i = 1, select("#", ...) do
+      local x = select(i, ...)
+      inputs[i] = x:narrow(1, first, part):contiguous()
+    end
+    for i, y in ipairs {f(unpack(inputs))} do
+      local same = whole[i]:narrow(1, first, part)
+      assert.is_true(y:to "f32":equal(same:to "f32"), ("%s: result %d, rows from %d"):format(name, i, first))
+    end
+  end
+  for _, y in ipairs(whole) do core.free(y) end
+end
+
+-- Large tensors on the CPU are fetched ahead (src/cpu/vectors.h), some by loops that small ones do not have.
+describe("A large tensor", function()
+  for dtype, rows in pairs {f32 = 1032, bf16 = 2064, f16 = 2064} do
+    it(("of %s gives what its parts give"):format(dtype), function()
+      fp8.manual_seed(rows)
+      local place = {dtype = dtype}
+      local x, y, weight = fp8.randn(rows, columns, place), fp8.randn(rows, columns, place), fp8.randn(columns, place)
+      check("gt", function(a, b) return a:gt(b) end, x, y)
+      check("add", function(a, b) return a:add(b), a:add(weight), a:where(b:gt(0), b) end, x, y)
+      check("gelu", function(a) return a:gelu() end, x)
+      check("cast", function(a) return a:to(dtype == "f32" and "bf16" or "f32"), a:to "e4m3" end, x)
+      check("softmax", function(a) return core.softmax(a, -1), core.log_softmax(a, -1) end, x)
+      check("gradients of softmax", function(a, b)
+        return core.softmax_backward(a, b, -1, false), core.softmax_backward(a, b, -1, true)
+      end, x, y)
+      check("norms", function(a) return fp8.layer_norm(a, weight, weight), (fp8.rms_norm(a, weight)) end, x)
+      check("gradient of layer_norm", function(a, dy)
+        local normalized, mean, inverse = core.layer_norm(a, weight, weight, 1e-5)
+        core.free(normalized)
+        local given = {x = a, dy = dy, mean = mean, inverse = inverse, weight = weight, want_x = true}
+        return core.normalize_backward(given).x
+      end, x, y)
+      check("sums", function(a) return a:sum(-1), a:mean(-1) end, x)
+      for _, tile in ipairs {{1, 16}, {8, 16}, {8, 1}} do
+        local quantizer = core.quantizer {format = "e2m1", blocksize = tile, scale_rounding = "mx"}
+        check("tiles", function(a) return (core.quantize_values(a, dtype, nil, quantizer)) end, x)
+      end
+    end)
+  end
+end)
