@@ -1,6 +1,6 @@
 /* Fitted scales: core/formats/fit.h. Elements are read once and held in registers, for the statistics and then for every
- * candidate: the shortest blocks by a thread each, longer ones by a warp or a thread block. Of blocks in several parts,
- * thread blocks leave what their parts add up to, and a block's sums follow from these. */
+ * candidate: those of a short block by up to 16 lanes, those of a part of a long one by a thread block. Of blocks in
+ * several parts, thread blocks leave what their parts add up to, and a block's sums follow from these. */
 #include "fitted_scale.h"
 
 #include "quantize/encode.cuh"
@@ -8,379 +8,548 @@
 
 namespace {
 
-/* HELD: elements that a lane holds. */
-enum { BLOCK = 1024, HELD = FIT_PART / BLOCK, SHORT_THREADS = 128, WARPS = BLOCK / WARP };
+enum { THREADS = 128, THREADS_LOOKING_UP = 512, FINISHING = FIT_LANES };
+enum { PART_THREADS = FIT_LANES / FIT_EIGHT, PART_EIGHTS = FIT_PART / FIT_LANES, PART_WARPS = PART_THREADS / WARP };
 
 /* A block as rows of neighbouring elements. */
-struct Part {
+struct Tile {
   int64_t first, step; /* of rows */
   int64_t width, count;
 };
 
-__device__ inline Part part_at(const FittedPlan &plan, int64_t block) {
+__device__ inline Tile tile_at(const FittedPlan &plan, int64_t block) {
   const QuantizePlan &quantize = plan.quantize;
-  Part part;
+  Tile tile;
   if (plan.tile_rows == 0) {
-    part.first = block * quantize.blocksize;
-    part.width = part.count = min(quantize.blocksize, quantize.count - part.first);
-    part.step = 0;
-    return part;
+    tile.first = block * quantize.blocksize;
+    tile.width = tile.count = plan.whole ? quantize.blocksize : min(quantize.blocksize, quantize.count - tile.first);
+    tile.step = 0;
+    return tile;
   }
   const int64_t down = divide(block, plan.tiles_across), across = block - down * plan.tiles_across;
   const int64_t row = down * plan.tile_rows, column = across * plan.tile_columns;
-  part.first = row * plan.columns + column;
-  part.step = plan.columns;
-  part.width = min(plan.tile_columns, plan.columns - column);
-  part.count = part.width * min(plan.tile_rows, plan.rows - row);
-  return part;
+  tile.first = row * plan.columns + column;
+  tile.step = plan.columns;
+  tile.width = min(plan.tile_columns, plan.columns - column);
+  tile.count = tile.width * min(plan.tile_rows, plan.rows - row);
+  return tile;
+}
+
+/* Of element i, the first of an eight whose elements are neighbours. */
+__device__ inline int64_t offset_in(const Tile &tile, int64_t i) {
+  const int64_t row = divide(i, tile.width);
+  return row * tile.step + (i - row * tile.width);
 }
 
 __device__ inline bool is_summing(const FitRule &fit) { return fit.root_mean_square != 0 || fit.mean_magnitude != 0; }
 
+/* --- elements: magnitudes where the format has a grid --- */
+
+/* So many eights of a block, with 0 after its last element. */
+template <int EIGHTS> struct Held {
+  float x[EIGHTS][FIT_EIGHT];
+  uint32_t largest; /* of |x|, as bits */
+
+  __device__ void multiply(float factor) {
+#pragma unroll
+    for (int v = 0; v < EIGHTS; v++) {
+#pragma unroll
+      for (int k = 0; k < FIT_EIGHT; k++) x[v][k] *= factor;
+    }
+  }
+};
+
+/* The bits of the largest magnitude, the parts of a vector becoming numbers. */
+template <typename Scalar, bool GRID>
+__device__ inline uint32_t take(uint4 raw, uint32_t largest, float *x) {
+  constexpr int width = vector_width<Scalar>;
+  float value[width];
+  largest = raise<Scalar>(largest, raw);
+  if (GRID) {
+    constexpr uint32_t magnitudes = sizeof(Scalar) == 2 ? 0x7FFF7FFFu : 0x7FFFFFFFu;
+    raw = make_uint4(raw.x & magnitudes, raw.y & magnitudes, raw.z & magnitudes, raw.w & magnitudes);
+  }
+  unpack<Scalar>(raw, value);
+#pragma unroll
+  for (int k = 0; k < width; k++) x[k] = value[k];
+  return largest;
+}
+
+/* Eights that begin `begin`, begin + apart, … elements after `start` in a tile, of which `count` exist from there on. */
+template <typename Scalar, bool GRID, int EIGHTS>
+__device__ inline void load(const FittedPlan &plan, const Tile &tile, int64_t start, int begin, int apart, int count,
+                            Held<EIGHTS> &held) {
+  const Scalar *from = static_cast<const Scalar *>(plan.quantize.x) + tile.first;
+  uint32_t largest = 0;
+  if (plan.vectors) {
+    constexpr int width = vector_width<Scalar>, vectors = FIT_EIGHT / width;
+    uint4 raw[EIGHTS][vectors];
+    const auto load_eight = [&](int v, const Scalar *at) {
+#pragma unroll
+      for (int i = 0; i < vectors; i++) {
+        raw[v][i] = make_uint4(0, 0, 0, 0);
+        if (begin + v * apart < count) raw[v][i] = reinterpret_cast<const uint4 *>(at)[i];
+      }
+    };
+    if (plan.tile_rows == 0) {
+      from += start + begin;
+#pragma unroll
+      for (int v = 0; v < EIGHTS; v++) load_eight(v, from + v * apart);
+    } else if (const int64_t rows = divide(apart, tile.width); rows * tile.width == apart) {
+      from += offset_in(tile, start + begin);
+#pragma unroll
+      for (int v = 0; v < EIGHTS; v++) load_eight(v, from + v * (rows * tile.step));
+    } else {
+#pragma unroll
+      for (int v = 0; v < EIGHTS; v++) load_eight(v, from + offset_in(tile, start + begin + v * apart));
+    }
+#pragma unroll
+    for (int v = 0; v < EIGHTS; v++) {
+#pragma unroll
+      for (int i = 0; i < vectors; i++) {
+        largest = take<Scalar, GRID>(raw[v][i], largest, held.x[v] + i * width);
+      }
+    }
+    held.largest = magnitude_bits(largest, Scalar());
+    return;
+  }
+#pragma unroll
+  for (int v = 0; v < EIGHTS; v++) {
+#pragma unroll
+    for (int k = 0; k < FIT_EIGHT; k++) held.x[v][k] = 0;
+  }
+#pragma unroll
+  for (int v = 0; v < EIGHTS; v++) {
+    const int i = begin + v * apart;
+    const int64_t row = tile.step == 0 ? 0 : divide(start + i, tile.width);
+    int64_t column = start + i - row * tile.width;
+    const Scalar *next = from + row * tile.step + column;
+#pragma unroll
+    for (int k = 0; k < FIT_EIGHT; k++) {
+      if (i + k >= count) break;
+      const float value = to_float(*next++);
+      held.x[v][k] = GRID ? fabsf(value) : value;
+      largest = max(largest, float_to_bits(value) & 0x7FFFFFFFu);
+      if (++column < tile.width) continue;
+      column = 0;
+      next += tile.step - tile.width;
+    }
+  }
+  held.largest = largest;
+}
+
+/* --- sums --- */
+
+/* As short blocks are added up, of a lane's eights; add(sum, v, k) is the sum with element k of eight v. */
+template <typename Sum, int EIGHTS, typename F> __device__ inline Sum sum_of_eights(F add) {
+  Sum sum[EIGHTS];
+#pragma unroll
+  for (int v = 0; v < EIGHTS; v++) {
+    sum[v] = 0;
+#pragma unroll
+    for (int k = 0; k < FIT_EIGHT; k++) sum[v] = add(sum[v], v, k);
+  }
+#pragma unroll
+  for (int half = EIGHTS / 2; half > 0; half /= 2) {
+#pragma unroll
+    for (int v = 0; v < half; v++) sum[v] += sum[v + half];
+  }
+  return sum[0];
+}
+
+/* As lanes of a part are, by a warp. */
+template <typename Sum, int EIGHTS, typename F> __device__ inline Sum sum_of_lanes(F add) {
+  Sum sum[FIT_EIGHT];
+#pragma unroll
+  for (int k = 0; k < FIT_EIGHT; k++) {
+    sum[k] = 0;
+#pragma unroll
+    for (int v = 0; v < EIGHTS; v++) sum[k] = add(sum[k], v, k);
+  }
+#pragma unroll
+  for (int half = FIT_EIGHT / 2; half > 0; half /= 2) {
+#pragma unroll
+    for (int k = 0; k < half; k++) sum[k] += sum[k + half];
+  }
+  return combine_across<WARP>(sum[0], [](Sum a, Sum b) { return a + b; });
+}
+
+/* The statistics that are wanted, by either of these. */
+template <int EIGHTS, typename F>
+__device__ inline FitSums statistics_of(const FittedPlan &plan, const Held<EIGHTS> &held, F sum_of) {
+  FitSums sums = {0, 0, held.largest};
+  if (plan.fit.root_mean_square != 0) {
+    sums.squares = sum_of([&](double sum, int v, int k) {
+      const double x = held.x[v][k];
+      return fma(x, x, sum);
+    });
+  }
+  if (plan.fit.mean_magnitude != 0) {
+    sums.magnitudes = sum_of([&](double sum, int v, int k) { return sum + fabs((double)held.x[v][k]); });
+  }
+  return sums;
+}
+
 /* --- errors --- */
 
-/* x - value with this scale. */
-__device__ inline double error_at(const QuantizePlan &quantize, const BlockScaling &scaling, float x) {
-  const float scaled = scaled_element(x, &scaling);
-  if (quantize.grid.bits > 0) return (double)(x - grid_nearest(&quantize.grid, scaled) * scaling.scale);
-  const uint8_t code = encode<ENCODING_ANY>(quantize, *quantize.map, scaled, false, 0);
-  return (double)(x - quantize.map->value[code] * scaling.scale);
-}
+/* What rounds a candidate's elements, and adds up errors by sum_of; own(v, k): whether an element exists, for maps, whose
+ * entries may be far from 0. */
+template <bool GRID> struct Rounding;
 
-/* f of x -> x - value: in few instructions where the format has a grid and elements are multiplied. All are finite. */
-template <typename F> __device__ inline double with_errors(const QuantizePlan &quantize, float scale, F f) {
-  BlockScaling scaling = block_scaling(scale, 1.0f / scale, quantize.map && quantize.divide);
-  scaling.limit = quantize.rule.limit;
-  if (quantize.grid.bits == 0 || scaling.divide) return f([&](float x) { return error_at(quantize, scaling, x); });
-  const float inverse = scaling.empty ? 0.0f : scaling.inverse, limit = scaling.limit;
-  const FormatGrid grid = quantize.grid;
-  return f([=](float x) {
-    const float scaled = fminf(fmaxf(x * inverse, -limit), limit);
-    return (double)(x - grid_nearest(&grid, scaled) * scale);
-  });
-}
+template <> struct Rounding<true> {
+  struct Stage {};
+  FitGrid grid;
+  float bound; /* scaled numbers up to this need no limit */
+
+  __device__ Rounding(Stage &, const FittedPlan &plan) : grid(plan.grid), bound(plan.bound) {}
+
+  template <int EIGHTS, typename F, typename Own>
+  __device__ float error_of(const Held<EIGHTS> &held, uint32_t largest, float scale, float unit, F sum_of, Own) const {
+    const float inverse = fit_inverse(scale * unit), most = float_from_bits(largest) * unit;
+    if (unit < 1.0f && fit_overflows(&grid, most, inverse, scale)) scale = INFINITY;
+    scale *= unit;
+    if (__all_sync(all_lanes, most * inverse <= bound)) {
+      return sum_of([&](float sum, int v, int k) {
+        const float error = fit_error(held.x[v][k], fit_rounded(&grid, held.x[v][k] * inverse), scale);
+        return fmaf(error, error, sum);
+      });
+    }
+    return sum_of([&](float sum, int v, int k) {
+      const float scaled = fminf(held.x[v][k] * inverse, grid.limit);
+      const float error = fit_error(held.x[v][k], fit_rounded(&grid, scaled), scale);
+      return fmaf(error, error, sum);
+    });
+  }
+};
+
+template <> struct Rounding<false> {
+  using Stage = LookupStage;
+  const MapTable *map;
+  const float *value;
+  const uint32_t *origin;
+  int shift;
+  float factor, low, high;
+  bool looks_up;
+
+  /* The whole thread block together. */
+  __device__ Rounding(Stage &stage, const FittedPlan &plan) : map(plan.quantize.map), looks_up(plan.looks_up) {
+    const Encoder<ENCODING_MAP> encoder(stage, map);
+    origin = encoder.origin;
+    value = stage.value;
+    shift = encoder.shift;
+    factor = encoder.factor;
+    low = fmaxf(value[0], -plan.quantize.rule.limit);
+    high = fminf(value[MAP_SIZE - 1], plan.quantize.rule.limit);
+  }
+
+  template <int EIGHTS, typename F, typename Own>
+  __device__ float error_of(const Held<EIGHTS> &held, uint32_t, float scale, float unit, F sum_of, Own own) const {
+    scale *= unit;
+    const float inverse = fit_inverse(scale);
+    return sum_of([&](float sum, int v, int k) {
+      const float scaled = fminf(fmaxf(held.x[v][k] * inverse, low), high);
+      const uint32_t code = looks_up ? lookup_word(origin, shift, factor, scaled) >> 24
+                                     : map_nearest(map->midpoint, map->start, scaled);
+      const float error = own(v, k) ? fit_error(held.x[v][k], value[code], scale) : 0.0f;
+      return fmaf(error, error, sum);
+    });
+  }
+};
 
 /* --- scales --- */
 
-__device__ inline UpperScale upper_at(const FittedPlan &plan, int64_t block) {
+__device__ inline bool uses_upper(const FittedPlan &plan) { return plan.quantize.rule.rounding == SCALE_E4M3; }
+
+/* Not inlined: the compiler would have all threads work out what few of them need. */
+__device__ __noinline__ UpperScale upper_at(const FittedPlan &plan, int64_t block) {
   const QuantizePlan &quantize = plan.quantize;
   if (!quantize.upper) return no_upper_scale(&quantize.rule);
   const int64_t i = quantize.upper_each > 0 ? divide(block, quantize.upper_each) : 0;
   return fitted_upper_scale(&plan.fit, &quantize.rule, quantize.upper[i]);
 }
 
-/* fitted_scale, with the chip's conversions. */
+__device__ __noinline__ float unusual_scale(const FittedPlan &plan, const UpperScale &upper, uint32_t magnitude, int i) {
+  return fitted_scale(&plan.fit, i, &plan.quantize.rule, &upper, magnitude);
+}
+
+/* fitted_scale, with the chip's conversions, and in few steps where most is as usual. */
 __device__ inline float candidate_scale(const FittedPlan &plan, const UpperScale &upper, uint32_t magnitude, int i) {
   const ScaleRule &rule = plan.quantize.rule;
-  if (rule.rounding != SCALE_E4M3 || magnitude >= infinity_bits || upper.encode != upper.encode) {
-    return fitted_scale(&plan.fit, i, &rule, &upper, magnitude);
-  }
-  const float largest = float_from_bits(fitted_candidate(&plan.fit, i, magnitude));
+  if (!plan.usual || magnitude >= infinity_bits) return unusual_scale(plan, upper, magnitude, i);
+  const float largest = fminf(float_from_bits(magnitude) * plan.fit.factor[i], FLT_MAX);
+  if (rule.rounding == SCALE_EXACT) return largest / rule.largest;
   float stored, unused;
   Encoder<ENCODING_E4M3>::numbers(Encoder<ENCODING_E4M3>::pair(largest * upper.encode, 0.0f), stored, unused);
   const BlockScaling scaling = scaling_below(stored, &upper);
-  return scaling.scale;
+  return upper.encode == upper.encode ? scaling.scale : float_from_bits(nan_bits);
 }
 
-/* The first of candidates with the least error, error_of(scale, i). */
+/* The first of candidates with the least error, error_of(scale, i); all lanes of a warp together. */
 template <typename F>
 __device__ inline float chosen_scale(const FittedPlan &plan, const UpperScale &upper, uint32_t magnitude, F error_of) {
-  float best = candidate_scale(plan, upper, magnitude, 0);
-  const int candidates = best == best ? plan.fit.candidates : 0;
-  double least = candidates > 1 ? error_of(best, 0) : 0;
-  for (int i = 1; i < candidates; i++) {
+  float best = 0;
+  decltype(error_of(best, 0)) least = 0;
+  int i = 0;
+  do {
     const float scale = candidate_scale(plan, upper, magnitude, i);
-    const double error = error_of(scale, i);
-    if (error < least) {
+    if (plan.fit.candidates < 2) return scale;
+    const auto error = error_of(scale, i);
+    if (i == 0 || error < least) {
       best = scale;
       least = error;
     }
-  }
+  } while (++i < plan.fit.candidates);
   return best;
 }
 
-/* --- blocks of up to LENGTH elements, one a thread --- */
+/* --- blocks of up to FIT_SHORT elements, by 2^lane_bits lanes that have EIGHTS eights each --- */
 
-template <typename Scalar, int LENGTH>
-__device__ inline void load_short(const FittedPlan &plan, const Part &part, float (&x)[LENGTH]) {
-  constexpr int width = vector_width<Scalar>;
-  const Scalar *from = static_cast<const Scalar *>(plan.quantize.x) + part.first;
-  if (part.width == LENGTH && part.count == LENGTH && reinterpret_cast<uintptr_t>(from) % sizeof(uint4) == 0) {
-#pragma unroll
-    for (int i = 0; i < LENGTH; i += width) {
-      float value[width];
-      unpack<Scalar>(reinterpret_cast<const uint4 *>(from)[i / width], value);
-#pragma unroll
-      for (int k = 0; k < width; k++) x[i + k] = value[k];
-    }
-    return;
-  }
-  int column = 0;
-#pragma unroll
-  for (int i = 0; i < LENGTH; i++) {
-    x[i] = i < part.count ? to_float(from[column]) : 0.0f;
-    if (++column == part.width) {
-      column = 0;
-      from += part.step;
-    }
-  }
-}
-
-/* As lanes are added, of which the first LENGTH have an element each; pair(i) is the sum of i and i + LENGTH / 2. */
-template <int LENGTH, int STEP = 1, typename F> __device__ inline double tree_of(int i, F pair) {
-  if constexpr (STEP == LENGTH / 2) {
-    return pair(i);
-  } else {
-    return tree_of<LENGTH, 2 * STEP>(i, pair) + tree_of<LENGTH, 2 * STEP>(i + STEP, pair);
-  }
-}
-
-/* value² + sum: rounded once with or without FMA, since values are float32 numbers. */
-__device__ inline double plus_square(double value, double sum) { return fma(value, value, sum); }
-
-template <typename Scalar, int LENGTH>
-__global__ void __launch_bounds__(SHORT_THREADS) short_fits_kernel(const __grid_constant__ FittedPlan plan) {
-  constexpr int half = LENGTH / 2;
-  for (int64_t block = global_thread(); block < plan.blocks; block += global_threads()) {
-    const Part part = part_at(plan, block);
-    const int count = (int)part.count;
-    float x[LENGTH];
-    FitSums sums = {0, 0, 0};
-    load_short<Scalar, LENGTH>(plan, part, x);
-#pragma unroll
-    for (int i = 0; i < LENGTH; i++) sums.largest = max(sums.largest, float_to_bits(x[i]) & 0x7FFFFFFFu);
-    if (is_summing(plan.fit)) {
-      sums.squares = tree_of<LENGTH>(0, [&](int i) { return plus_square(x[i + half], plus_square(x[i], 0)); });
-      sums.magnitudes = tree_of<LENGTH>(0, [&](int i) { return fabs((double)x[i]) + fabs((double)x[i + half]); });
-    }
-    const UpperScale upper = upper_at(plan, block);
-    const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, count);
-    plan.scale[block] = chosen_scale(plan, upper, magnitude, [&](float scale, int) {
-      return with_errors(plan.quantize, scale, [&](auto error) {
-        return tree_of<LENGTH>(0, [&](int i) {
-          const double first = i < count ? error(x[i]) : 0.0, second = i + half < count ? error(x[i + half]) : 0.0;
-          return plus_square(second, plus_square(first, 0));
-        });
-      });
-    });
-  }
-}
-
-/* --- parts that LANES lanes hold --- */
-
-/* This lane's elements of a part. */
-struct Share {
-  float x[HELD]; /* with 0 after the last */
-  int count;     /* of all lanes */
-};
-
-template <typename Scalar, int LANES>
-__device__ inline Share share_of(const FittedPlan &plan, const Part &part, int64_t begin) {
-  const Scalar *from = static_cast<const Scalar *>(plan.quantize.x) + part.first;
-  Share share;
-  share.count = (int)min((int64_t)HELD * LANES, part.count - begin);
-#pragma unroll
-  for (int k = 0; k < HELD; k++) {
-    const int own = (int)threadIdx.x % LANES + k * LANES;
-    share.x[k] = 0;
-    if (own >= share.count) continue;
-    const int64_t i = begin + own, row = part.step == 0 ? 0 : divide(i, part.width);
-    share.x[k] = to_float(from[row * part.step + (i - row * part.width)]);
-  }
-  return share;
-}
-
-/* Of this lane alone. */
-__device__ inline FitSums sums_of(const FittedPlan &plan, const Share &share) {
-  FitSums sums = {0, 0, 0};
-#pragma unroll
-  for (int k = 0; k < HELD; k++) {
-    sums.largest = max(sums.largest, float_to_bits(share.x[k]) & 0x7FFFFFFFu);
-    if (!is_summing(plan.fit)) continue;
-    sums.squares = plus_square(share.x[k], sums.squares);
-    sums.magnitudes += fabs((double)share.x[k]);
-  }
-  return sums;
-}
-
-template <int LANES> __device__ inline double error_of(const FittedPlan &plan, const Share &share, float scale) {
-  return with_errors(plan.quantize, scale, [&](auto error) {
-    double sum = 0;
-#pragma unroll
-    for (int k = 0; k < HELD; k++) {
-      if (k * LANES >= share.count) break;
-      const bool own = (int)threadIdx.x % LANES + k * LANES < share.count;
-      sum = plus_square(own ? error(share.x[k]) : 0.0, sum);
-    }
+/* All lanes of the thread block together; those beyond the last block have nothing to do. find_upper is for scales in E4M3. */
+template <typename Scalar, bool GRID, int EIGHTS, typename F>
+__device__ inline void fit_short(const FittedPlan &plan, const Rounding<GRID> &rounding, int64_t block, int lane_bits,
+                                 F find_upper) {
+  const int lanes = 1 << lane_bits, lane = threadIdx.x & (lanes - 1);
+  const auto sum_of_group = [&](auto add) {
+    auto sum = sum_of_eights<decltype(add(0.0f, 0, 0)), EIGHTS>(add);
+    for (int mask = lanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
     return sum;
+  };
+  const bool exists = block < plan.blocks;
+  const Tile tile = tile_at(plan, block);
+  const int count = exists ? (int)tile.count : 0;
+  Held<EIGHTS> held;
+  load<Scalar, GRID>(plan, tile, 0, FIT_EIGHT * lane, FIT_EIGHT * lanes, count, held);
+  const UpperScale upper = find_upper();
+  for (int mask = lanes / 2; mask > 0; mask /= 2) held.largest = max(held.largest, shuffle_xor(held.largest, mask));
+  const FitSums sums = statistics_of(plan, held, sum_of_group);
+  const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, count);
+  const float unit = fit_unit(sums.largest);
+  if (unit != 1.0f) held.multiply(unit);
+  const float best = chosen_scale(plan, upper, magnitude, [&](float scale, int) {
+    return rounding.error_of(held, sums.largest, scale, unit, sum_of_group,
+                             [&](int v, int k) { return FIT_EIGHT * (lane + v * lanes) + k < count; });
+  });
+  if (lane == 0 && exists) plan.scale[block] = best;
+}
+
+template <typename Scalar, int EIGHTS>
+__global__ void __launch_bounds__(THREADS, 8) short_fits_kernel(const __grid_constant__ FittedPlan plan, int lane_bits) {
+  __shared__ UpperScale shared_upper;
+  typename Rounding<true>::Stage stage;
+  const int64_t block = global_thread() >> lane_bits;
+  fit_short<Scalar, true, EIGHTS>(plan, Rounding<true>(stage, plan), block, lane_bits, [&] {
+    if (!uses_upper(plan)) return UpperScale();
+    if (plan.quantize.upper_each > 0) return upper_at(plan, min(block, plan.blocks - 1));
+    if (threadIdx.x < WARP) shared_upper = upper_at(plan, 0);
+    __syncthreads();
+    return shared_upper;
   });
 }
 
-__device__ inline uint32_t larger(uint32_t a, uint32_t b) { return max(a, b); }
-
-__device__ inline double sum_of_warp(double value) {
-  return combine_across<WARP>(value, [](double a, double b) { return a + b; });
+/* Of maps, with thread blocks that stay. */
+template <typename Scalar, int EIGHTS>
+__global__ void __launch_bounds__(THREADS_LOOKING_UP, 2)
+    short_map_fits_kernel(const __grid_constant__ FittedPlan plan, int lane_bits) {
+  __shared__ LookupStage stage;
+  const Rounding<false> rounding(stage, plan);
+  const UpperScale upper = upper_at(plan, 0);
+  for (int64_t first = blockIdx.x * THREADS_LOOKING_UP; first >> lane_bits < plan.blocks; first += global_threads()) {
+    const int64_t block = (first + threadIdx.x) >> lane_bits;
+    fit_short<Scalar, false, EIGHTS>(plan, rounding, block, lane_bits, [&] {
+      return plan.quantize.upper_each > 0 ? upper_at(plan, min(block, plan.blocks - 1)) : upper;
+    });
+  }
 }
 
-/* What the warps of a thread block add up to, for several sums. */
-struct WarpSums {
-  double of_warp[FIT_CANDIDATES_MOST][WARPS], total[FIT_CANDIDATES_MOST];
+/* --- parts of longer blocks, by a thread block --- */
 
-  __device__ void put(int i, double value) {
-    value = sum_of_warp(value);
-    if (threadIdx.x % WARP == 0) of_warp[i][threadIdx.x / WARP] = value;
-  }
-  /* The whole thread block together; the totals are there for all until the next call. */
-  __device__ void add(int sums) {
-    __syncthreads();
-    if ((int)threadIdx.x < sums) {
-      double sum = of_warp[threadIdx.x][0];
-      for (int i = 1; i < WARPS; i++) sum += of_warp[threadIdx.x][i];
-      total[threadIdx.x] = sum;
-    }
-    __syncthreads();
-  }
+struct PartSums {
+  uint32_t largest[PART_WARPS];
+  double squares[PART_WARPS], magnitudes[PART_WARPS];
+  float error[FIT_CANDIDATES_MOST][PART_WARPS];
 };
 
-template <int LANES> __device__ inline FitSums sums_of_lanes(const FittedPlan &plan, FitSums sums, WarpSums &shared) {
-  sums.largest = combine_across<LANES>(sums.largest, larger);
-  if (!is_summing(plan.fit)) return sums;
-  if (LANES == WARP) {
-    sums.squares = sum_of_warp(sums.squares);
-    sums.magnitudes = sum_of_warp(sums.magnitudes);
-    return sums;
+template <typename T> __device__ inline T sum_of_warps(const T (&of_warp)[PART_WARPS]) {
+  T sum = of_warp[0];
+  for (int i = 1; i < PART_WARPS; i++) sum += of_warp[i];
+  return sum;
+}
+
+template <typename Scalar, bool GRID>
+__device__ inline int load_part(const FittedPlan &plan, const Tile &tile, int64_t begin, Held<PART_EIGHTS> &held) {
+  const int count = (int)max(min(tile.count - begin, (int64_t)FIT_PART), (int64_t)0);
+  load<Scalar, GRID>(plan, tile, begin, FIT_EIGHT * threadIdx.x, FIT_LANES, count, held);
+  return count;
+}
+
+/* Of a part, for the whole thread block. */
+__device__ inline FitSums sums_of_part(const FittedPlan &plan, const Held<PART_EIGHTS> &held, PartSums &shared) {
+  FitSums sums = statistics_of(plan, held, [&](auto add) { return sum_of_lanes<double, PART_EIGHTS>(add); });
+  sums.largest = combine_across<WARP>(sums.largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+  if (threadIdx.x % WARP == 0) {
+    shared.largest[threadIdx.x / WARP] = sums.largest;
+    shared.squares[threadIdx.x / WARP] = sums.squares;
+    shared.magnitudes[threadIdx.x / WARP] = sums.magnitudes;
   }
-  shared.put(0, sums.squares);
-  shared.put(1, sums.magnitudes);
-  shared.add(2);
-  sums.squares = shared.total[0];
-  sums.magnitudes = shared.total[1];
+  __syncthreads();
+  for (int i = 0; i < PART_WARPS; i++) sums.largest = max(sums.largest, shared.largest[i]);
+  if (!is_summing(plan.fit)) return sums;
+  sums.squares = sum_of_warps(shared.squares);
+  sums.magnitudes = sum_of_warps(shared.magnitudes);
   return sums;
 }
 
-/* The errors of all candidates, as totals of a thread block; false where the scale is NaN. */
-__device__ inline bool add_errors(const FittedPlan &plan, const UpperScale &upper, uint32_t magnitude,
-                                  const Share &share, WarpSums &shared) {
-  const float first = candidate_scale(plan, upper, magnitude, 0);
-  if (first != first) return false;
+/* The errors of all candidates, for the whole thread block, in `shared`. */
+template <bool GRID>
+__device__ inline void add_errors(const FittedPlan &plan, const Rounding<GRID> &rounding, const UpperScale &upper,
+                                  uint32_t magnitude, uint32_t largest, int count, Held<PART_EIGHTS> &held,
+                                  PartSums &shared) {
+  const float unit = fit_unit(largest);
+  if (unit != 1.0f) held.multiply(unit);
   for (int i = 0; i < plan.fit.candidates; i++) {
-    shared.put(i, error_of<BLOCK>(plan, share, candidate_scale(plan, upper, magnitude, i)));
+    const float error =
+        rounding.error_of(held, largest, candidate_scale(plan, upper, magnitude, i), unit,
+                          [&](auto add) { return sum_of_lanes<float, PART_EIGHTS>(add); }, [&](int v, int k) {
+                            return FIT_EIGHT * (int)threadIdx.x + v * FIT_LANES + k < count;
+                          });
+    if (threadIdx.x % WARP == 0) shared.error[i][threadIdx.x / WARP] = error;
   }
-  shared.add(plan.fit.candidates);
-  return true;
+  __syncthreads();
 }
 
-/* Blocks of at most HELD · LANES elements. */
-template <typename Scalar, int LANES>
-__global__ void __launch_bounds__(LANES == WARP ? 8 * WARP : BLOCK)
-    fitted_scale_kernel(const __grid_constant__ FittedPlan plan) {
-  constexpr int groups = LANES == WARP ? 8 : 1;
-  __shared__ WarpSums shared;
-  int64_t block = (int64_t)blockIdx.x * groups + threadIdx.x / LANES;
-  for (; block < plan.blocks; block += (int64_t)gridDim.x * groups) {
-    const Part part = part_at(plan, block);
-    const Share share = share_of<Scalar, LANES>(plan, part, 0);
-    const FitSums sums = sums_of_lanes<LANES>(plan, sums_of(plan, share), shared);
+/* Blocks of one part. */
+template <typename Scalar, bool GRID>
+__global__ void __launch_bounds__(PART_THREADS, 8) part_fits_kernel(const __grid_constant__ FittedPlan plan) {
+  __shared__ typename Rounding<GRID>::Stage stage;
+  __shared__ PartSums shared;
+  const Rounding<GRID> rounding(stage, plan);
+  for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
+    const Tile tile = tile_at(plan, block);
+    Held<PART_EIGHTS> held;
+    const int count = load_part<Scalar, GRID>(plan, tile, 0, held);
+    const FitSums sums = sums_of_part(plan, held, shared);
     const UpperScale upper = upper_at(plan, block);
-    const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, part.count);
-    if (LANES == BLOCK && plan.fit.candidates > 1) add_errors(plan, upper, magnitude, share, shared);
-    const float best = chosen_scale(plan, upper, magnitude, [&](float scale, int i) {
-      return LANES == WARP ? sum_of_warp(error_of<WARP>(plan, share, scale)) : shared.total[i];
-    });
-    if (threadIdx.x % LANES == 0) plan.scale[block] = best;
+    const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, count);
+    if (plan.fit.candidates > 1) add_errors(plan, rounding, upper, magnitude, sums.largest, count, held, shared);
+    if (threadIdx.x >= WARP) continue;
+    const float best =
+        chosen_scale(plan, upper, magnitude, [&](float, int i) { return sum_of_warps(shared.error[i]); });
+    if (threadIdx.x == 0) plan.scale[block] = best;
   }
 }
 
 /* --- blocks in several parts --- */
 
 template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK) part_sums_kernel(const __grid_constant__ FittedPlan plan) {
-  __shared__ WarpSums shared;
+__global__ void __launch_bounds__(PART_THREADS, 8) part_sums_kernel(const __grid_constant__ FittedPlan plan) {
+  __shared__ PartSums shared;
   for (int64_t i = blockIdx.x; i < plan.blocks * plan.parts; i += gridDim.x) {
     const int64_t block = divide(i, plan.parts);
-    const Part part = part_at(plan, block);
-    FitSums sums = {0, 0, 0};
-    const int64_t begin = (i - block * plan.parts) * FIT_PART;
-    if (begin < part.count) {
-      sums = sums_of_lanes<BLOCK>(plan, sums_of(plan, share_of<Scalar, BLOCK>(plan, part, begin)), shared);
-    }
+    Held<PART_EIGHTS> held;
+    load_part<Scalar, true>(plan, tile_at(plan, block), (i - block * plan.parts) * FIT_PART, held);
+    const FitSums sums = sums_of_part(plan, held, shared);
     if (threadIdx.x == 0) plan.sums[i] = sums;
+    __syncthreads();
   }
 }
 
-/* sum += what is in `from`, `step` apart, one after the other: BLOCK at a time by way of shared memory. The sum is
- * thread 0's. */
-__device__ inline double add_in_order(const double *from, int64_t step, int64_t count) {
-  __shared__ double held[BLOCK];
+/* What parts leave `step` apart, as fit.h adds it; thread 0's. */
+template <typename T> __device__ inline double sum_of_parts(const T *from, int64_t step, int64_t parts) {
+  __shared__ double lane[FINISHING];
   double sum = 0;
-  for (int64_t first = 0; first < count; first += BLOCK) {
-    const int n = (int)min((int64_t)BLOCK, count - first);
+  for (int64_t i = threadIdx.x; i < parts; i += FINISHING) sum += (double)from[i * step];
+  __syncthreads();
+  lane[threadIdx.x] = sum;
+  for (int half = FINISHING / 2; half >= WARP; half /= 2) {
     __syncthreads();
-    if ((int)threadIdx.x < n) held[threadIdx.x] = from[(first + threadIdx.x) * step];
-    __syncthreads();
-    if (threadIdx.x > 0) continue;
-#pragma unroll 16
-    for (int i = 0; i < n; i++) sum += held[i];
+    if ((int)threadIdx.x < half) lane[threadIdx.x] = sum = sum + lane[threadIdx.x + half];
   }
-  return sum;
+  return threadIdx.x < WARP ? combine_across<WARP>(sum, [](double a, double b) { return a + b; }) : 0;
 }
 
-__global__ void __launch_bounds__(BLOCK) part_magnitudes_kernel(const __grid_constant__ FittedPlan plan) {
+__global__ void __launch_bounds__(FINISHING) part_magnitudes_kernel(const __grid_constant__ FittedPlan plan) {
   constexpr int64_t step = sizeof(FitSums) / sizeof(double);
   for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
     const FitSums *from = plan.sums + block * plan.parts;
     FitSums sums = {0, 0, 0};
-    for (int64_t i = threadIdx.x; i < plan.parts; i += BLOCK) sums.largest = max(sums.largest, from[i].largest);
-    sums.largest = combine_across<BLOCK>(sums.largest, larger);
-    if (plan.fit.root_mean_square != 0) sums.squares = add_in_order(&from->squares, step, plan.parts);
-    if (plan.fit.mean_magnitude != 0) sums.magnitudes = add_in_order(&from->magnitudes, step, plan.parts);
+    for (int64_t i = threadIdx.x; i < plan.parts; i += FINISHING) sums.largest = max(sums.largest, from[i].largest);
+    sums.largest = combine_across<FINISHING>(sums.largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+    if (plan.fit.root_mean_square != 0) sums.squares = sum_of_parts(&from->squares, step, plan.parts);
+    if (plan.fit.mean_magnitude != 0) sums.magnitudes = sum_of_parts(&from->magnitudes, step, plan.parts);
     if (threadIdx.x > 0) continue;
-    plan.magnitudes[block] = fitted_magnitude(&plan.fit, &sums, part_at(plan, block).count);
-    if (!plan.errors) plan.scale[block] = candidate_scale(plan, upper_at(plan, block), plan.magnitudes[block], 0);
+    const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, tile_at(plan, block).count);
+    plan.magnitudes[2 * block] = magnitude;
+    plan.magnitudes[2 * block + 1] = sums.largest;
+    if (!plan.errors) plan.scale[block] = candidate_scale(plan, upper_at(plan, block), magnitude, 0);
   }
 }
 
-template <typename Scalar>
-__global__ void __launch_bounds__(BLOCK) part_errors_kernel(const __grid_constant__ FittedPlan plan) {
-  __shared__ WarpSums shared;
+template <typename Scalar, bool GRID>
+__global__ void __launch_bounds__(PART_THREADS, 8) part_errors_kernel(const __grid_constant__ FittedPlan plan) {
+  __shared__ typename Rounding<GRID>::Stage stage;
+  __shared__ PartSums shared;
+  const Rounding<GRID> rounding(stage, plan);
   for (int64_t i = blockIdx.x; i < plan.blocks * plan.parts; i += gridDim.x) {
-    const int64_t block = divide(i, plan.parts), begin = (i - block * plan.parts) * FIT_PART;
-    const Part part = part_at(plan, block);
-    const bool found = begin < part.count && add_errors(plan, upper_at(plan, block), plan.magnitudes[block],
-                                                        share_of<Scalar, BLOCK>(plan, part, begin), shared);
+    const int64_t block = divide(i, plan.parts), part = i - block * plan.parts;
+    Held<PART_EIGHTS> held;
+    const int count = load_part<Scalar, GRID>(plan, tile_at(plan, block), part * FIT_PART, held);
+    const uint32_t magnitude = plan.magnitudes[2 * block], largest = plan.magnitudes[2 * block + 1];
+    add_errors(plan, rounding, upper_at(plan, block), magnitude, largest, count, held, shared);
     if ((int)threadIdx.x < plan.fit.candidates) {
-      plan.errors[i * FIT_CANDIDATES_MOST + threadIdx.x] = found ? shared.total[threadIdx.x] : 0;
+      plan.errors[(block * FIT_CANDIDATES_MOST + threadIdx.x) * plan.parts + part] =
+          sum_of_warps(shared.error[threadIdx.x]);
     }
+    __syncthreads();
   }
 }
 
-__global__ void __launch_bounds__(BLOCK) chosen_scale_kernel(const __grid_constant__ FittedPlan plan) {
+__global__ void __launch_bounds__(FINISHING) chosen_scale_kernel(const __grid_constant__ FittedPlan plan) {
   for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
-    const double *errors = plan.errors + block * plan.parts * FIT_CANDIDATES_MOST;
-    const float best = chosen_scale(plan, upper_at(plan, block), plan.magnitudes[block], [&](float, int i) {
-      __shared__ double total;
-      const double sum = add_in_order(errors + i, FIT_CANDIDATES_MOST, plan.parts);
-      __syncthreads();
-      if (threadIdx.x == 0) total = sum;
-      __syncthreads();
-      return total;
-    });
+    const float *errors = plan.errors + block * plan.parts * FIT_CANDIDATES_MOST;
+    const float best =
+        chosen_scale(plan, upper_at(plan, block), plan.magnitudes[2 * block],
+                     [&](float, int i) { return sum_of_parts(errors + i * plan.parts, 1, plan.parts); });
     if (threadIdx.x == 0) plan.scale[block] = best;
   }
 }
 
-template <typename Scalar, int LENGTH> void run_short(Launch launch, const FittedPlan &plan) {
-  const int grid = grid_size(launch, plan.blocks, SHORT_THREADS, 64);
-  short_fits_kernel<Scalar, LENGTH><<<grid, SHORT_THREADS, 0, launch.stream>>>(plan);
+/* --- launching --- */
+
+template <typename Scalar, bool GRID, int EIGHTS> void run_short(Launch launch, const FittedPlan &plan) {
+  int lane_bits = 0;
+  while ((EIGHTS * FIT_EIGHT << lane_bits) < plan.length) lane_bits++;
+  const int64_t lanes = plan.blocks << lane_bits;
+  if (GRID) {
+    const int grid = (int)divide_up(lanes, (int64_t)THREADS);
+    short_fits_kernel<Scalar, EIGHTS><<<grid, THREADS, 0, launch.stream>>>(plan, lane_bits);
+    return;
+  }
+  const auto kernel = short_map_fits_kernel<Scalar, EIGHTS>;
+  const int grid = resident_grid((const void *)kernel, launch, THREADS_LOOKING_UP,
+                                 divide_up(lanes, (int64_t)THREADS_LOOKING_UP));
+  kernel<<<grid, THREADS_LOOKING_UP, 0, launch.stream>>>(plan, lane_bits);
 }
 
-template <typename Scalar> void run_parts(Launch launch, const FittedPlan &plan) {
-  const int parts = grid_size(launch, plan.blocks * plan.parts, 1, 16), blocks = grid_size(launch, plan.blocks, 1, 16);
-  part_sums_kernel<Scalar><<<parts, BLOCK, 0, launch.stream>>>(plan);
-  part_magnitudes_kernel<<<blocks, BLOCK, 0, launch.stream>>>(plan);
+template <typename Scalar, bool GRID> void run_parts(Launch launch, const FittedPlan &plan) {
+  const int parts = grid_size(launch, plan.blocks * plan.parts, 1, 32), blocks = grid_size(launch, plan.blocks, 1, 16);
+  part_sums_kernel<Scalar><<<parts, PART_THREADS, 0, launch.stream>>>(plan);
+  part_magnitudes_kernel<<<blocks, FINISHING, 0, launch.stream>>>(plan);
   if (!plan.errors) return;
-  part_errors_kernel<Scalar><<<parts, BLOCK, 0, launch.stream>>>(plan);
-  chosen_scale_kernel<<<blocks, BLOCK, 0, launch.stream>>>(plan);
+  part_errors_kernel<Scalar, GRID><<<parts, PART_THREADS, 0, launch.stream>>>(plan);
+  chosen_scale_kernel<<<blocks, FINISHING, 0, launch.stream>>>(plan);
+}
+
+template <typename Scalar, bool GRID> void run(Launch launch, const FittedPlan &plan) {
+  if (plan.length <= 2 * FIT_EIGHT) {
+    run_short<Scalar, GRID, 2>(launch, plan);
+  } else if (plan.length <= FIT_SHORT) {
+    run_short<Scalar, GRID, 4>(launch, plan);
+  } else if (plan.length <= FIT_PART) {
+    const int grid = grid_size(launch, plan.blocks, 1, 64);
+    part_fits_kernel<Scalar, GRID><<<grid, PART_THREADS, 0, launch.stream>>>(plan);
+  } else {
+    run_parts<Scalar, GRID>(launch, plan);
+  }
 }
 
 } // namespace
@@ -388,18 +557,10 @@ template <typename Scalar> void run_parts(Launch launch, const FittedPlan &plan)
 extern "C" cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan) {
   with_scalar(plan->quantize.dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
-    if (plan->length <= 16) {
-      run_short<Scalar, 16>(launch, *plan);
-    } else if (plan->length <= 32) {
-      run_short<Scalar, 32>(launch, *plan);
-    } else if (plan->lanes == WARP) {
-      const int grid = grid_size(launch, plan->blocks, 8, 64);
-      fitted_scale_kernel<Scalar, WARP><<<grid, 8 * WARP, 0, launch.stream>>>(*plan);
-    } else if (plan->length <= FIT_PART) {
-      const int grid = grid_size(launch, plan->blocks, 1, 16);
-      fitted_scale_kernel<Scalar, BLOCK><<<grid, BLOCK, 0, launch.stream>>>(*plan);
+    if (plan->quantize.grid.bits > 0) {
+      run<Scalar, true>(launch, *plan);
     } else {
-      run_parts<Scalar>(launch, *plan);
+      run<Scalar, false>(launch, *plan);
     }
   });
   return cudaGetLastError();

@@ -16,12 +16,17 @@ typedef struct FittedPlan {
   float *scale;
   int64_t blocks, length;                                       /* elements of a block that is not short */
   int64_t rows, columns, tile_rows, tile_columns, tiles_across; /* 0 for blocks in row-major order */
-  int lanes;
-  /* Of blocks in several parts: room for what `parts` parts of each add up to, for the blocks' magnitudes, and, where there
-   * are candidates, for FIT_CANDIDATES_MOST errors of each part; else NULL. */
+  FitGrid grid;  /* of a format that has one */
+  float bound;   /* scaled numbers up to this round to the grid's largest at most */
+  bool vectors;  /* every eight neighbours of a block are neighbours in memory, at a multiple of 16 bytes */
+  bool whole;    /* no block in row-major order is shorter than the others */
+  bool usual;    /* there are candidates, and scales of an absmax alone, not rounded or in E4M3 */
+  bool looks_up; /* a map's nearest entries, of numbers between its first and its last one */
+  /* Of blocks in several parts: room for what `parts` parts of each add up to, for two words of each block, and, where there
+   * are candidates, for FIT_CANDIDATES_MOST times `parts` errors of each; else NULL. */
   FitSums *sums;
   uint32_t *magnitudes;
-  double *errors;
+  float *errors;
   int64_t parts;
 } FittedPlan;
 cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan);

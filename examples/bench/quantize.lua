@@ -10,7 +10,7 @@ usage: luajit examples/bench/quantize.lua [options]
   --device NAME   cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --dtype LIST    of the tensor: f32, f16, bf16 (default bf16,f32)
   --shape R,C     its rows and columns (default 16384,8192, on the CPU 2048,1024)
-  --kernels LIST  maps, casts, small, fitted, others: the tables to print (default these)
+  --kernels LIST  maps, casts, small, fitted, random, others: the tables to print (default these)
   --steps N       samples of a measurement, whose median is printed (default 50)
   --help          this text
 
@@ -30,9 +30,10 @@ local formats = {
   e4m3 = fp8.create_map(true, 4, 3, 8),
   e5m2 = fp8.create_map(true, 5, 2, 8),
   dynamic = fp8.create_dynamic_map(),
+  powers = fp8.create_float_map(3, 0),
 }
 local maps, hardware, small = {"e4m3", "e5m2", "dynamic"}, {"e4m3", "e5m2"}, {"e2m1", "e4m3"}
-local fitted = {"e2m1", "e4m3", "dynamic"}
+local fitted, at_random = {"e2m1", "e4m3", "dynamic"}, {"dynamic", "powers"}
 
 -- What is measured: a title, the bytes that one value costs (d: those of the tensor's dtype), and a function that makes
 -- the call. `format` is a map or, in the second list, the name of a hardware format. Scales are not in the bytes, at
@@ -182,6 +183,24 @@ local function of_small(d, columns)
   }
 end
 
+-- Stochastic rounding by maps without a grid.
+local function of_random(d, columns)
+  local function way(blocksize, outputs)
+    return function(format)
+      local quantizer = core.quantizer {format = format, blocksize = blocksize, rounding = "stochastic"}
+      return function(x) return core.quantize(x, quantizer, outputs) end
+    end
+  end
+  return {
+    {"values, blocks of 32", 2 * d, way(32, "values")},
+    {"values, blocks of 256", 2 * d, way(256, "values")},
+    {"values, a row", 2 * d, way(columns, "values")},
+    {"values, all", 3 * d, way(nil, "values")},
+    {"codes, a row", d + 1, way(columns, "codes scale")},
+    {"codes, all", 2 * d + 1, way(nil, "codes scale")},
+  }
+end
+
 -- Scales alone, fitted as recipes ask for: four over six, quartet's and mxfp4's statistics, more candidates.
 local function of_fitted(d, columns)
   local function fit(blocksize, fields)
@@ -285,6 +304,9 @@ local function bench(dtype, options)
         return name == "dynamic" and formats.dynamic or name
       end)
     end,
+    random = function()
+      print_rows("maps, stochastic", of_random(d, shape.columns), at_random, function(name) return formats[name] end)
+    end,
     others = function() print_rows("others", of_others(d), {""}, function() end) end,
   }
   for _, name in ipairs(options.kernels) do tables[name]() end
@@ -293,8 +315,8 @@ end
 measure.main(function()
   local options = measure.options(usage, {
     device = tostring, dtype = measure.names(element_bytes), shape = read_shape, steps = measure.whole,
-    kernels = measure.names {maps = true, casts = true, small = true, fitted = true, others = true},
-  }, {dtype = {"bf16", "f32"}, steps = 50, kernels = {"maps", "casts", "small", "fitted", "others"}})
+    kernels = measure.names {maps = true, casts = true, small = true, fitted = true, random = true, others = true},
+  }, {dtype = {"bf16", "f32"}, steps = 50, kernels = {"maps", "casts", "small", "fitted", "random", "others"}})
   options.device = options.device or measure.default_device()
   local on_cpu = options.device == "cpu"
   options.shape = options.shape or read_shape(on_cpu and "2048,1024" or "16384,8192")

@@ -236,6 +236,79 @@ template <> struct Encoder<ENCODING_STOCHASTIC> : Stochastic<0> {
   __device__ void scale_by(float) {}
 };
 
+/* --- stochastic rounding by any map --- */
+
+/* The look-up of entries below, and each of them with the next one, infinite after the last. */
+struct NeighbourStage {
+  alignas(16) uint32_t entry[2 * LOOKUP_HALF];
+  float2 pair[MAP_SIZE];
+};
+template <> struct StageOf<ENCODING_STOCHASTIC_MAP> { using Type = NeighbourStage; };
+
+template <> struct Encoder<ENCODING_STOCHASTIC_MAP> {
+  const uint32_t *origin;
+  const float2 *pair;
+  int shift;
+  float factor, limit;
+
+  /* The whole thread block together. */
+  __device__ Encoder(NeighbourStage &stage, const QuantizePlan &plan) {
+    const MapTable *map = plan.map;
+    const MapLookup &lookup = *reinterpret_cast<const MapLookup *>(map + 1);
+    const uint4 *from = reinterpret_cast<const uint4 *>(lookup.entry);
+    uint4 *to = reinterpret_cast<uint4 *>(stage.entry);
+    for (int i = threadIdx.x; i < (2 * lookup.half + 3) / 4; i += blockDim.x) to[i] = from[i];
+    for (int i = threadIdx.x; i < MAP_SIZE; i += blockDim.x) {
+      const bool last = isinf(map->midpoint[i]) && map->midpoint[i] > 0;
+      stage.pair[i] = make_float2(map->value[i], last ? INFINITY : map->value[i + 1]);
+    }
+    __syncthreads();
+    origin = stage.entry + lookup.half;
+    pair = stage.pair;
+    shift = lookup.shift;
+    factor = lookup.factor;
+    limit = plan.rule.limit;
+  }
+
+  __device__ void scale_by(float) {}
+
+  /* A scaled number to its code and value. */
+  __device__ uint32_t encode(float scaled, uint32_t random, float &value) const {
+    const uint32_t code = lookup_word(origin, shift, factor, scaled) >> 24;
+    const float2 around = pair[code];
+    const bool passes = map_passes(around.x, around.y, scaled, random);
+    value = passes ? around.y : around.x;
+    return code + passes;
+  }
+
+  /* As Stochastic::quantize, of scaled numbers. */
+  template <typename Scalar>
+  __device__ void quantize(const QuantizePlan &plan, float (&number)[vector_width<Scalar>], float scale,
+                           int64_t at) const {
+    constexpr int width = vector_width<Scalar>;
+    uint32_t bits[width], four[width / 4] = {};
+    share_block(random_block(plan.random, (uint64_t)at / 8), at, bits);
+    if (!isinf(limit)) {
+#pragma unroll
+      for (int k = 0; k < width; k++) number[k] = fminf(fmaxf(number[k], -limit), limit);
+    }
+#pragma unroll
+    for (int k = 0; k < width; k++) {
+      float value;
+      four[k / 4] |= encode(number[k], bits[k], value) << 8 * (k % 4);
+      number[k] = value * scale;
+    }
+    if (plan.codes) {
+      Packed<uint32_t, width / 4> codes;
+#pragma unroll
+      for (int k = 0; k < width / 4; k++) codes.element[k] = four[k];
+      *reinterpret_cast<Packed<uint32_t, width / 4> *>(plan.codes + at) = codes;
+    }
+    if (!plan.values) return;
+    store_vector(reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at), pack<Scalar>(number));
+  }
+};
+
 /* The plan's; the whole thread block together. */
 template <Encoding ENCODING>
 __device__ inline Encoder<ENCODING> make_encoder(typename StageOf<ENCODING>::Type &stage, const QuantizePlan &plan) {
@@ -243,6 +316,8 @@ __device__ inline Encoder<ENCODING> make_encoder(typename StageOf<ENCODING>::Typ
     return Encoder<ENCODING>(plan.grid);
   } else if constexpr (ENCODING == ENCODING_STOCHASTIC) {
     return Encoder<ENCODING>(plan);
+  } else if constexpr (ENCODING == ENCODING_STOCHASTIC_MAP) {
+    return Encoder<ENCODING>(stage, plan);
   } else {
     return Encoder<ENCODING>(stage, plan.map);
   }

@@ -13,9 +13,17 @@ constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;
 
 /* ENCODING_GRID is a map that has a grid, ENCODING_MAP any map, ENCODING_STOCHASTIC stochastic rounding by a grid, of a map or
- * of a hardware format. ENCODING_ANY looks at the plan in every call, for rarely used shapes; the others leave only their
- * own code in a kernel. */
-enum Encoding { ENCODING_MAP, ENCODING_GRID, ENCODING_E4M3, ENCODING_E5M2, ENCODING_STOCHASTIC, ENCODING_ANY };
+ * of a hardware format, ENCODING_STOCHASTIC_MAP that of any map. ENCODING_ANY looks at the plan in every call, for rarely
+ * used shapes; the others leave only their own code in a kernel. */
+enum Encoding {
+  ENCODING_MAP,
+  ENCODING_GRID,
+  ENCODING_E4M3,
+  ENCODING_E5M2,
+  ENCODING_STOCHASTIC,
+  ENCODING_STOCHASTIC_MAP,
+  ENCODING_ANY
+};
 
 __host__ __device__ inline Encoding encoding_of(const QuantizePlan &plan) {
   switch (plan.format) {
@@ -53,13 +61,18 @@ template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
     return f(EncodingIs<ENCODING_E5M2>());
   case ENCODING_GRID:
   case ENCODING_STOCHASTIC:
+  case ENCODING_STOCHASTIC_MAP:
   case ENCODING_ANY:
     break;
   }
   trap_missing_case();
 }
 
-template <Encoding ENCODING> constexpr bool is_any = ENCODING == ENCODING_ANY || ENCODING == ENCODING_STOCHASTIC;
+template <Encoding ENCODING>
+constexpr bool is_stochastic = ENCODING == ENCODING_STOCHASTIC || ENCODING == ENCODING_STOCHASTIC_MAP;
+template <Encoding ENCODING>
+constexpr bool is_looked_up = ENCODING == ENCODING_MAP || ENCODING == ENCODING_STOCHASTIC_MAP;
+template <Encoding ENCODING> constexpr bool is_any = ENCODING == ENCODING_ANY || is_stochastic<ENCODING>;
 
 /* That of the plan's format, if it is any. */
 template <Encoding ENCODING> __host__ __device__ inline Encoding encoding_in(const QuantizePlan &plan) {
@@ -87,6 +100,7 @@ __host__ __device__ inline uint8_t encode(const QuantizePlan &plan, const MapTab
   case ENCODING_E5M2:
     return stochastic ? e5m2_stochastic(scaled, random) : e5m2_from_float(scaled, true);
   case ENCODING_STOCHASTIC:
+  case ENCODING_STOCHASTIC_MAP:
   case ENCODING_ANY:
     break;
   }
@@ -106,6 +120,7 @@ __host__ __device__ inline float decode(const QuantizePlan &plan, const float *v
   case ENCODING_E5M2:
     return e5m2_to_float(code);
   case ENCODING_STOCHASTIC:
+  case ENCODING_STOCHASTIC_MAP:
   case ENCODING_ANY:
     break;
   }

@@ -35,13 +35,13 @@ __device__ inline VectorScaling vector_scaling(const QuantizePlan &plan, const B
   } else {
     scaling.slow = !scaling.general.empty && scaling.general.divide;
     /* A power of two that could not be rounded up: elements may lie outside of the look-up. */
-    if (ENCODING == ENCODING_MAP && plan.rule.rounding && isinf(plan.rule.limit))
+    if (is_looked_up<ENCODING> && plan.rule.rounding && isinf(plan.rule.limit))
       scaling.slow = scaling.slow || scale >= 0x1p127f;
   }
   if (ENCODING == ENCODING_STOCHASTIC) {
     scaling.slow = scaling.slow || scaling.general.broken || !(scaling.general.empty || is_usual(scale));
   }
-  if (ENCODING == ENCODING_MAP && plan.known_scale && isinf(plan.rule.limit) && !scaling.general.empty) {
+  if (is_looked_up<ENCODING> && plan.known_scale && isinf(plan.rule.limit) && !scaling.general.empty) {
     scaling.slow = scaling.slow || !(float_from_bits(magnitude) * fabsf(scaling.inverse) <= LOOKUP_LIMIT);
   }
   return scaling;
@@ -74,11 +74,11 @@ __device__ inline void quantize_vector_slowly(const QuantizePlan &plan, const Bl
 #pragma unroll 1
     for (int i = 4 * k; i < 4 * k + 4; i++) {
       uint32_t random[1] = {};
-      if (ENCODING == ENCODING_STOCHASTIC) {
+      if (is_stochastic<ENCODING>) {
         rounding_bits(plan.random, x + i - static_cast<const Scalar *>(plan.x), random);
       }
       const uint8_t code =
-          code_of<ENCODING>(plan, *plan.map, scaling, to_float(x[i]), ENCODING == ENCODING_STOCHASTIC, random[0]);
+          code_of<ENCODING>(plan, *plan.map, scaling, to_float(x[i]), is_stochastic<ENCODING>, random[0]);
       codes[k] |= (uint32_t)code << 8 * (i % 4);
       const float value = decode<ENCODING>(plan, plan.map->value, code) * scaling.scale;
       if (plan.values) from_float(value, true, values[i]);
@@ -95,19 +95,26 @@ __device__ inline void store_codes(uint8_t *codes, const uint32_t (&word)[2]) {
   *reinterpret_cast<uint2 *>(codes) = make_uint2(word[0], word[1]);
 }
 
-/* A vector's codes, as Encoder::encode leaves them. DIVIDE: the scaled number is x / absmax, not x · (1 / absmax). */
+/* A vector's scaled numbers, times 2^24 where they are quotients of f32 elements. DIVIDE: the scaled number is x / absmax, not
+ * x · (1 / absmax). */
+template <typename Scalar, bool DIVIDE>
+__device__ inline void scale_vector(const VectorScaling &scaling, uint4 raw, float (&value)[vector_width<Scalar>]) {
+  if (scaling.general.empty) raw = make_uint4(0, 0, 0, 0);
+  unpack<Scalar>(raw, value);
+#pragma unroll
+  for (int k = 0; k < vector_width<Scalar>; k++) {
+    value[k] = DIVIDE ? quotient<Scalar>(value[k], scaling.divisor, scaling.inverse, scaling.vanishing)
+                      : value[k] * scaling.inverse;
+  }
+}
+
+/* A vector's codes, as Encoder::encode leaves them. */
 template <typename Scalar, Encoding ENCODING, bool DIVIDE>
 __device__ inline void encode_vector(const Encoder<ENCODING> &encoder, const VectorScaling &scaling, uint4 raw,
                                      uint32_t (&word)[vector_width<Scalar> / 4][4]) {
   constexpr int width = vector_width<Scalar>;
-  if (scaling.general.empty) raw = make_uint4(0, 0, 0, 0);
   float value[width];
-  unpack<Scalar>(raw, value);
-#pragma unroll
-  for (int k = 0; k < width; k++) {
-    value[k] = DIVIDE ? quotient<Scalar>(value[k], scaling.divisor, scaling.inverse, scaling.vanishing)
-                      : value[k] * scaling.inverse;
-  }
+  scale_vector<Scalar, DIVIDE>(scaling, raw, value);
   if (ENCODING == ENCODING_GRID || (ENCODING == ENCODING_MAP && !isinf(scaling.general.limit))) {
     const float limit = scaling.general.limit;
 #pragma unroll

@@ -1,4 +1,5 @@
 /* The device copies of maps. */
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "cuda/cuda.h"
@@ -9,7 +10,11 @@ typedef struct RetiredMap {
   void *copy;
 } RetiredMap;
 
-static void release(int index, void *copy) { cuda_allocator.release(index, copy, sizeof(MapTable)); }
+/* The look-up of entries below follows the table. */
+enum { COPY_BYTES = sizeof(MapTable) + sizeof(MapLookup) };
+_Static_assert(offsetof(Map, below) == sizeof(MapTable), "a map's table and its second look-up are copied as one");
+
+static void release(int index, void *copy) { cuda_allocator.release(index, copy, COPY_BYTES); }
 
 /* At once, or when the last graph is gone: a graph may read it. */
 static void release_copy(int index, void *copy) {
@@ -37,12 +42,12 @@ void cuda_release_retired_maps(CudaDevice *device) {
 const MapTable *cuda_map_table(const CudaDevice *device, Map *map) {
   MapForm *form = &map->form[cuda_kind][device->index];
   if (form->data) return form->data;
-  void *table = cuda_allocate_uncounted(device, sizeof(MapTable));
+  void *table = cuda_allocate_uncounted(device, COPY_BYTES);
   if (!table) return NULL;
+  map_prepare_below(map);
   /* From pageable memory this returns when the table has been read, so the map may go at once. */
-  if (!cuda_check(
-          cudaMemcpyAsync(table, &map->table, sizeof(MapTable), cudaMemcpyHostToDevice, cuda_direct_stream(device)),
-          "cudaMemcpyAsync")) {
+  if (!cuda_check(cudaMemcpyAsync(table, map, COPY_BYTES, cudaMemcpyHostToDevice, cuda_direct_stream(device)),
+                  "cudaMemcpyAsync")) {
     release(device->index, table);
     return NULL;
   }

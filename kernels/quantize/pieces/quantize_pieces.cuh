@@ -39,7 +39,7 @@ __device__ inline void add_up(const uint4 (&raw)[VECTORS], float (&sum)[VECTORS]
 /* DIVIDE: the scaled number is x / absmax, not x · (1 / absmax). SUM: adds up columns; every thread keeps to the same
  * ones, as PiecesPlan demands. */
 template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS, bool SUM>
-__global__ void __launch_bounds__(SUM || ENCODING == ENCODING_STOCHASTIC ? 512 : 1024)
+__global__ void __launch_bounds__(SUM || is_stochastic<ENCODING> ? 512 : 1024)
     quantize_pieces_kernel(const __grid_constant__ PiecesPlan pieces) {
   constexpr int width = vector_width<Scalar>;
   __shared__ typename StageOf<ENCODING>::Type stage;
@@ -94,6 +94,14 @@ __global__ void __launch_bounds__(SUM || ENCODING == ENCODING_STOCHASTIC ? 512 :
           encoder.template quantize<Scalar>(
               plan, random_block(plan.random, (uint64_t)at / 8),
               scaling.general.empty ? make_uint4(0, 0, 0, 0) : raw[v], [&](int) { return factors; }, at);
+        } else if constexpr (ENCODING == ENCODING_STOCHASTIC_MAP) {
+          float scaled[width];
+          scale_vector<Scalar, DIVIDE>(scaling, raw[v], scaled);
+          if (DIVIDE && sizeof(Scalar) == 4) {
+#pragma unroll
+            for (int k = 0; k < width; k++) scaled[k] *= 0x1p-24f;
+          }
+          encoder.template quantize<Scalar>(plan, scaled, scaling.general.scale, piece.begin + position);
         } else {
           uint32_t word[width / 4];
           quantize_vector<Scalar, ENCODING, DIVIDE>(plan, encoder, scaling, raw[v], word, values + position);
@@ -137,6 +145,10 @@ cudaError_t run_encoding(Launch launch, const PiecesPlan &plan) {
 }
 
 template <typename Scalar> cudaError_t run_pieces(Launch launch, const PiecesPlan &plan) {
+  if (plan.quantize.stochastic && plan.quantize.grid.bits == 0) {
+    return plan.quantize.divide ? run_encoding<Scalar, ENCODING_STOCHASTIC_MAP, true>(launch, plan)
+                                : run_encoding<Scalar, ENCODING_STOCHASTIC_MAP, false>(launch, plan);
+  }
   if (plan.quantize.divide) return run_encoding<Scalar, ENCODING_MAP, true>(launch, plan);
   if (plan.quantize.stochastic) return run_encoding<Scalar, ENCODING_STOCHASTIC, false>(launch, plan);
   if (plan.quantize.grid.bits > 0) return run_encoding<Scalar, ENCODING_GRID, false>(launch, plan);

@@ -153,11 +153,12 @@ local function limits_of(format)
   return formats.largest[format], -formats.largest[format]
 end
 
--- The same for a scale that is fitted, under the absmax `upper` if there is one.
-local function quantize_fitted(x, positions, format, divide, round_to, out, scale_rounding, more, upper)
-  local values, best, least = {}, nil, math.huge
+-- The same for a scale that is fitted, under the absmax `upper` if there is one. `found`, or nil: a scale that is taken if
+-- the error that it leaves is the least but for rounding.
+local function quantize_fitted(x, positions, format, divide, round_to, out, scale_rounding, more, upper, found)
+  local values, best, least, absmax = {}, nil, nil, absmax_of(x, positions)
   for i, position in ipairs(positions) do values[i] = x[position] end
-  local range = formats.range(values, absmax_of(x, positions), more.range)
+  local range = formats.range(values, absmax, more.range)
   for _, factor in ipairs(more.candidates or {1}) do
     local magnitude = more.candidates and math.min(f32(range * f32(factor)), 2 ^ 128 - 2 ^ 104) or range
     local scale
@@ -173,10 +174,12 @@ local function quantize_fitted(x, positions, format, divide, round_to, out, scal
       local code = scale ~= scale and scale or type(format) == "table" and format[reference.nearest(format, s) + 1] or
         reference.round[format](s)
       values[-i] = f32(code * scale)
-      error = error + f32(value - values[-i]) ^ 2
+      error = error + (value - code * scale) ^ 2
     end
-    if not best or error < least then
-      best, least = scale, error
+    local rounding = 2 ^ -20 * (least or 0) + (2 ^ -25 * absmax) ^ 2
+    if not best or error < least and (best ~= found or error < least - rounding) or
+      scale == found and error <= least + rounding then
+      best, least = scale, math.min(error, least or error)
       for i, position in ipairs(positions) do out[position] = round_to(values[-i]) end
     end
   end
@@ -203,8 +206,8 @@ end
 -- @param dtype  that of the result
 -- @param scale_rounding as in a recipe
 -- @param known  the scale, instead of that of absmax, or nil
--- @param more   {headroom =, constant_scale =, second_scale =, range =, candidates =, largest_scale =} of a recipe, or
---   nil
+-- @param more   {headroom =, constant_scale =, second_scale =, range =, candidates =, largest_scale =} of a recipe, and
+--   `found`, scales that are taken where the error that they leave is the least but for rounding; or nil
 -- @return list of values, list of scales in the order of their blocks, and for each element which of these it has
 function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding, known, more)
   local columns = shape[2]
@@ -244,7 +247,8 @@ function reference.fake_quantize(x, format, scale, shape, dtype, scale_rounding,
     end
     if more and (more.range or more.candidates or more.largest_scale) then
       scales[i] =
-        quantize_fitted(x, positions, format, divide, round_to, out, scale_rounding, more, upper_of[row])
+        quantize_fitted(x, positions, format, divide, round_to, out, scale_rounding, more, upper_of[row],
+          more.found and more.found[i])
     elseif scale_rounding == "e4m3" then
       scales[i] = quantize_below(x, positions, format, round_to, out, upper_of[row])
     else

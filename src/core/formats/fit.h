@@ -5,7 +5,7 @@
 
 #include "core/formats/scale.h"
 
-enum { FIT_CANDIDATES_MOST = 8, FIT_PART = 16384 };
+enum { FIT_CANDIDATES_MOST = 8, FIT_EIGHT = 8, FIT_SHORT = 512, FIT_PART = 4096, FIT_LANES = 1024 };
 
 /* What the scales of a quantization are fitted to; all 0 where the absmax says it all. In place of the absmax counts
  *
@@ -16,11 +16,15 @@ enum { FIT_CANDIDATES_MOST = 8, FIT_PART = 16384 };
  * Σ (x - value)² is least, rounding to nearest; the first of those that are equal. `largest_scale`: what the largest of
  * scales in E4M3 becomes under another one above it; 0 means 448.
  *
- * A scale in E4M3 is the factor that codes stand for multiples of (scale.h), and elements are multiplied with 1 / scale.
+ * For the errors elements are multiplied with 1 / scale, and value is what the code stands for times the scale, not
+ * rounded; differences and their squares are float32 (fit_unit keeps them within its range).
  *
- * Sums are accumulated in double, and in an order that both devices have: element i of a block, row-major, goes to lane
- * i % fit_lanes; the lanes of each 32 are added in a tree, i to i + 16, i + 8 … i + 1, and the sums of 32 one after the
- * other; so for every FIT_PART elements of a block, whose sums are added one after the other. */
+ * Sums are in an order that both devices have: Σ (x - value)² of a part in float32, everything else in double. A block of
+ * up to FIT_SHORT elements is one part: every eight neighbours, row-major, are added one after the other, and their sums,
+ * with zeros behind them up to a power of two, in a tree: i to i + half of them, … i to i + 1. Longer ones are parts of
+ * FIT_PART elements: element i of a part goes to lane i % FIT_LANES; eight neighbouring lanes are added in a tree, 32 of
+ * their sums in a tree, and the four that are left one after the other. Part i goes to lane i % FIT_LANES, and all lanes
+ * are added in a tree. */
 typedef struct FitRule {
   float root_mean_square, mean_magnitude;
   float factor[FIT_CANDIDATES_MOST];
@@ -32,29 +36,17 @@ PORTABLE bool fit_is_wanted(const FitRule *fit) {
   return fit->root_mean_square != 0 || fit->mean_magnitude != 0 || fit->candidates > 0 || fit->largest_scale > 0;
 }
 
-/* Of blocks of `length` elements. */
-PORTABLE int fit_lanes(int64_t length) { return length <= 512 ? 32 : 1024; }
-
 typedef struct FitSums {
   double squares, magnitudes;
   uint32_t largest; /* the bits of the largest |x|, at least those of infinity for a broken block */
 } FitSums;
 
-/* Those of a block, or its first parts, with those of the part that follows. */
-PORTABLE FitSums fit_sums_with(const FitSums *sums, const FitSums *part) {
-  FitSums both;
-  both.squares = sums->squares + part->squares;
-  both.magnitudes = sums->magnitudes + part->magnitudes;
-  both.largest = sums->largest > part->largest ? sums->largest : part->largest;
-  return both;
-}
-
 /* What counts in place of the absmax, as bits. */
 PORTABLE uint32_t fitted_magnitude(const FitRule *fit, const FitSums *sums, int64_t count) {
   if (sums->largest >= 0x7F800000u || (fit->root_mean_square == 0 && fit->mean_magnitude == 0)) return sums->largest;
-  double n = (double)count;
-  double fitted =
-      (double)fit->root_mean_square * sqrt(sums->squares / n) + (double)fit->mean_magnitude * (sums->magnitudes / n);
+  double n = (double)count, fitted = 0;
+  if (fit->root_mean_square != 0) fitted = (double)fit->root_mean_square * sqrt(sums->squares / n);
+  if (fit->mean_magnitude != 0) fitted += (double)fit->mean_magnitude * (sums->magnitudes / n);
   if (!(fitted > 0)) return sums->largest;
   return float_to_bits(fitted < (double)FLT_MAX ? (float)fitted : FLT_MAX);
 }
@@ -78,5 +70,67 @@ PORTABLE float fitted_scale(const FitRule *fit, int i, const ScaleRule *rule, co
 PORTABLE UpperScale fitted_upper_scale(const FitRule *fit, const ScaleRule *rule, float absmax) {
   return upper_scale_up_to(rule, fit->largest_scale > 0 ? fit->largest_scale : E4M3_LARGEST, absmax);
 }
+
+/* --- errors --- */
+
+/* What elements and scales are multiplied with, so that squares of errors are float32 numbers: 1 for most blocks. `largest`:
+ * the bits of the block's largest |x|, a finite one. */
+PORTABLE float fit_unit(uint32_t largest) {
+  enum { USUAL = 50, MOST = 100, BIAS = 127 };
+  const int32_t exponent = (int32_t)(largest >> 23) - BIAS;
+  if (exponent >= -USUAL && exponent <= USUAL) return 1.0f;
+  return scale_of_exponent(BIAS - (exponent < -MOST ? -MOST : exponent));
+}
+
+/* What elements are multiplied with, of a scale times the unit. */
+PORTABLE float fit_inverse(float scale) { return scale == 0.0f ? 0.0f : fminf(1.0f / scale, FLT_MAX); }
+
+/* Rounding of magnitudes to a format's numbers, either way between two that are as near, in sums (Dekker, "A floating-point
+ * technique for extending the available precision", 1971, section 5): `large` is a number whose last bit is worth a step. */
+typedef struct FitGrid {
+  float factor, least; /* of `large` */
+  float limit;
+} FitGrid;
+
+PORTABLE FitGrid fit_grid(const FormatGrid *grid, float limit) {
+  const int dropped = grid_dropped(grid);
+  FitGrid rounding;
+  rounding.factor = float_from_bits((uint32_t)(127 + dropped) << 23) + 1.0f;
+  rounding.least = 1.5f * float_from_bits((uint32_t)(127 + dropped + grid->exponent) << 23);
+  rounding.limit = limit;
+  return rounding;
+}
+
+/* Of numbers none of which is NaN, in the form that each compiler has an instruction for. */
+PORTABLE float fit_larger(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return fmaxf(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+PORTABLE float fit_smaller(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return fminf(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+
+/* Of numbers up to the limit, or past it by less than half of the last step. */
+PORTABLE float fit_rounded(const FitGrid *grid, float magnitude) {
+  const float large = fit_larger(magnitude * grid->factor, grid->least);
+  return large - (large - magnitude);
+}
+
+/* Whether what the largest magnitude of a block becomes is more than a float32 holds: then its error is infinite. `largest`
+ * and `inverse` are in units. */
+PORTABLE bool fit_overflows(const FitGrid *grid, float largest, float inverse, float scale) {
+  const float value = fit_rounded(grid, fit_smaller(largest * inverse, grid->limit));
+  return value * scale > FLT_MAX;
+}
+
+/* value: what a code stands for. */
+PORTABLE float fit_error(float x, float value, float scale) { return fmaf(-value, scale, x); }
 
 #endif

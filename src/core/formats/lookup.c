@@ -6,6 +6,7 @@ enum { MOST_BITS = 7 };
 
 /* What a look-up imitates. */
 typedef struct Target {
+  const float *value; /* of a look-up of entries below, else NULL */
   const float *midpoint;
   const uint8_t *start;
   float inverse; /* 1 / factor */
@@ -13,12 +14,17 @@ typedef struct Target {
 
 static uint32_t magnitude_of(int32_t ordered) { return ordered >= 0 ? (uint32_t)ordered : ~(uint32_t)ordered; }
 
+static uint8_t find(const Target *target, float scaled) {
+  return target->value ? map_below(target->value, target->midpoint, target->start, scaled)
+                       : map_nearest(target->midpoint, target->start, scaled);
+}
+
 /* The code of every number whose product with the factor has this integer. No threshold but 0 is among subnormal
  * products. */
 static uint8_t code_of(const Target *target, int32_t ordered) {
   uint32_t magnitude = magnitude_of(ordered);
   float scaled = magnitude < 0x00800000 ? 0x1p-149f : float_from_bits(magnitude) * target->inverse;
-  return map_nearest(target->midpoint, target->start, ordered >= 0 ? scaled : -scaled);
+  return find(target, ordered >= 0 ? scaled : -scaled);
 }
 
 /* The first integer after `low` that has another code; `high` is one that has. */
@@ -48,26 +54,26 @@ static bool fill(MapLookup *lookup, const Target *target, int32_t below, int32_t
   return true;
 }
 
-/* The smallest magnitude of a midpoint that is not 0, at most 1. */
-static float smallest_threshold(const float *midpoint) {
+/* The smallest magnitude that is not 0 of so many thresholds, at most 1. */
+static float smallest_threshold(const float *threshold, int count) {
   float smallest = 1;
-  for (int i = 0; i + 1 < MAP_SIZE; i++) {
-    float magnitude = fabsf(midpoint[i]);
+  for (int i = 0; i < count; i++) {
+    float magnitude = fabsf(threshold[i]);
     if (magnitude > 0 && magnitude < smallest) smallest = magnitude;
   }
   return smallest;
 }
 
-void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start, float limit) {
+static void build(MapLookup *lookup, Target target, float smallest, float limit) {
   lookup->half = lookup->positive = 0;
   /* 0 has to have the code of the smallest positive number. */
-  if (map_nearest(midpoint, start, 0) != map_nearest(midpoint, start, 0x1p-149f)) return;
+  if (find(&target, 0) != find(&target, 0x1p-149f)) return;
   int exponent = 0;
-  frexpf(smallest_threshold(midpoint), &exponent);
+  frexpf(smallest, &exponent);
   if (exponent < -100) return;
   /* The smallest threshold, at least 2^(exponent - 1), becomes at least 2^-125, twice the smallest normal number. */
   lookup->factor = ldexpf(1, -124 - exponent);
-  Target target = {midpoint, start, ldexpf(1, 124 + exponent)};
+  target.inverse = ldexpf(1, 124 + exponent);
   for (int bits = 1; bits <= MOST_BITS; bits++) {
     lookup->shift = 23 - bits;
     int32_t above = (int32_t)(float_to_bits(limit * lookup->factor) >> lookup->shift) + 1;
@@ -81,4 +87,15 @@ void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start
       return;
     }
   }
+}
+
+void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start, float limit) {
+  const Target target = {.midpoint = midpoint, .start = start};
+  build(lookup, target, smallest_threshold(midpoint, MAP_SIZE - 1), limit);
+}
+
+void lookup_build_below(MapLookup *lookup, const float *value, const float *midpoint, const uint8_t *start,
+                        float limit) {
+  const Target target = {.value = value, .midpoint = midpoint, .start = start};
+  build(lookup, target, smallest_threshold(value, MAP_SIZE), limit);
 }

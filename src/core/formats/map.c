@@ -103,10 +103,18 @@ Map *map_compile(const float values[MAP_SIZE], int first, int last, float limit)
   if (!map) return NULL;
   map->first = first;
   map->last = last;
+  map->limit = limit;
   fill_table(&map->table, values, first, last, limit);
   map->last_use = ++cache->clock;
   cache->map[cache->count++] = map;
   return map;
+}
+
+void map_prepare_below(Map *map) {
+  const MapTable *table = &map->table;
+  if (map->has_below) return;
+  lookup_build_below(&map->below, table->value, table->midpoint, table->start, map->limit);
+  map->has_below = true;
 }
 
 static int compare_floats(const void *a, const void *b) {

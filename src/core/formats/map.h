@@ -30,6 +30,9 @@ enum { MAP_FORMS = DEVICE_MAX };
 
 typedef struct Map {
   MapTable table;
+  MapLookup below; /* of entries below, for GPUs, where map_prepare_below has built it */
+  bool has_below;
+  float limit; /* of numbers that may be looked up */
   int first, last; /* the codes that numbers get: all of them, but of a small format those of its values */
   uint64_t last_use;
   MapForm form[DEVICE_KINDS_MOST][MAP_FORMS]; /* by kind of device, and what its backend counts by */
@@ -40,6 +43,9 @@ typedef struct Map {
  * or not finite. Those before position `first` are equal to it, those after `last` to that, and no number gets their codes;
  * numbers up to `limit` may be looked up. */
 Map *map_compile(const float values[MAP_SIZE], int first, int last, float limit);
+
+/* Builds the look-up of entries below, once. */
+FP8_API void map_prepare_below(Map *map);
 
 typedef struct MapCache MapCache;
 
@@ -90,17 +96,20 @@ PORTABLE bool map_passes(float low, float high, float value, uint32_t random) {
   return (float)(random >> 8) * 0x1p-24f * (high - low) < value - low;
 }
 
+/* The code of the last entry that is not above `value`; 0 where all are. */
+PORTABLE uint8_t map_below(const float *entry, const float *midpoint, const uint8_t *start, float value) {
+  uint32_t code = map_nearest(midpoint, start, value);
+  if (value < entry[code]) return (uint8_t)(code == 0 ? 0 : code - 1);
+  while (midpoint[code] != INFINITY && value >= entry[code + 1]) code++;
+  return (uint8_t)code;
+}
+
 /* Stochastic rounding between the neighbours a <= value < b: b with probability (value - a) / (b - a), to 2^-24, from
  * 32 uniform bits; values outside the map give its ends. */
 PORTABLE uint8_t map_stochastic(const float *entry, const float *midpoint, const uint8_t *start, float value,
                                 uint32_t random) {
-  uint32_t code = map_nearest(midpoint, start, value);
-  if (value < entry[code]) {
-    if (code == 0) return 0;
-    code--;
-  }
-  while (midpoint[code] != INFINITY && value >= entry[code + 1]) code++;
-  if (midpoint[code] == INFINITY) return (uint8_t)code;
+  const uint32_t code = map_below(entry, midpoint, start, value);
+  if (value < entry[code] || midpoint[code] == INFINITY) return (uint8_t)code;
   return (uint8_t)(code + map_passes(entry[code], entry[code + 1], value, random));
 }
 

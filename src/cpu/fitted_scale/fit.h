@@ -5,14 +5,12 @@
 #include "core/formats/fit.h"
 #include "cpu/quantize/codes.h"
 
-/* Lanes that are added in a tree. */
-enum { FIT_LANES = 32 };
-
 /* Blocks are tiles; those in row-major order tiles of one row. */
 typedef struct Fit {
   const FitRule *rule;
   Quantizer quantizer; /* to nearest */
-  const Search *search;
+  const Search *search; /* NULL where there is a grid */
+  FitGrid grid;
   DType dtype;
   const void *x;
   float *scale;
@@ -23,11 +21,15 @@ static inline bool fit_is_summing(const FitRule *rule) {
   return rule->root_mean_square != 0 || rule->mean_magnitude != 0;
 }
 
+/* Whether the values of a block with so large a magnitude, as bits, have no place in float32. */
+static inline bool is_too_large(const Fit *job, uint32_t largest, float unit, float scale) {
+  return !job->search && fit_overflows(&job->grid, float_from_bits(largest) * unit, fit_inverse(scale * unit), scale);
+}
+
 /* What is above the scale of a block in E4M3. */
 UpperScale upper_of_fit(const Fit *job, int64_t block);
 
 /* Blocks of up to FIT_SHORT elements. */
-enum { FIT_SHORT = 512 };
 void fit_short_blocks(const Fit *job);
 
 #endif

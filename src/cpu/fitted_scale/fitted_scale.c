@@ -10,14 +10,14 @@
 #include "cpu/vectorize.h"
 #include "cpu/vectors.h"
 
-enum { MOST_LANES = 1024 };
+enum { TREE = 32 }; /* of sums of eight lanes */
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* What is known of a block's part before a scale is chosen. */
 typedef struct PartFit {
   FitSums sums;
-  double error[FIT_CANDIDATES_MOST];
+  float error[FIT_CANDIDATES_MOST];
 } PartFit;
 
 /* Long blocks, each in `parts` parts. */
@@ -25,6 +25,8 @@ typedef struct Parts {
   const Fit *job;
   PartFit *part;
   float (*candidate)[FIT_CANDIDATES_MOST]; /* scales, of each block */
+  float *unit;                             /* of each block */
+  uint32_t *largest;                       /* |x| of each block, as bits */
   int64_t parts;
 } Parts;
 
@@ -74,43 +76,71 @@ VECTORIZE static void add_magnitudes(double *restrict lane, const float *restric
   for (int i = 0; i < n; i++) lane[i] += fabs((double)x[i]);
 }
 
-VECTORIZE static void add_errors(double *restrict lane, const float *restrict x, const float *restrict value,
+VECTORIZE static void add_errors(float *restrict lane, const float *restrict x, const float *restrict value,
                                  float scale, int n) {
   for (int i = 0; i < n; i++) {
-    double error = (double)(x[i] - value[i] * scale);
-    lane[i] += error * error;
+    float error = fit_error(x[i], value[i], scale);
+    lane[i] = fmaf(error, error, lane[i]);
   }
 }
 
-static int64_t used_lanes(int64_t elements) { return smaller(divide_up(elements, FIT_LANES) * FIT_LANES, MOST_LANES); }
-
-static void clear_lanes(double *lane, int64_t elements) {
-  memset(lane, 0, (size_t)used_lanes(elements) * sizeof *lane);
+VECTORIZE static void add_grid_errors(float *restrict lane, const float *restrict x, const FitGrid *of_format,
+                                      float scale, float inverse, int n) {
+  const FitGrid grid = *of_format;
+  for (int i = 0; i < n; i++) {
+    float magnitude = fabsf(x[i]), scaled = fit_smaller(magnitude * inverse, grid.limit);
+    float error = fit_error(magnitude, fit_rounded(&grid, scaled), scale);
+    lane[i] = fmaf(error, error, lane[i]);
+  }
 }
 
-/* As fit.h adds lanes. */
-static double sum_of_lanes(double lane[MOST_LANES], int64_t elements) {
-  double sum = 0;
-  for (int first = 0; first < used_lanes(elements); first += FIT_LANES) {
-    double *own = lane + first;
-    for (int width = FIT_LANES / 2; width > 0; width /= 2) {
-      for (int i = 0; i < width; i++) own[i] += own[i + width];
+/* The two below as fit.h adds the lanes of a part. */
+static double sum_of_lanes(const double lane[FIT_LANES]) {
+  double warp[FIT_LANES / FIT_EIGHT], sum = 0;
+  for (int i = 0; i < FIT_LANES / FIT_EIGHT; i++) {
+    const double *own = lane + (ptrdiff_t)i * FIT_EIGHT;
+    warp[i] = ((own[0] + own[4]) + (own[2] + own[6])) + ((own[1] + own[5]) + (own[3] + own[7]));
+  }
+  for (int i = 0; i < FIT_LANES / FIT_EIGHT; i += TREE) {
+    for (int half = TREE / 2; half > 0; half /= 2) {
+      for (int k = i; k < i + half; k++) warp[k] += warp[k + half];
     }
-    sum = first == 0 ? own[0] : sum + own[0];
+    sum = i == 0 ? warp[0] : sum + warp[i];
   }
   return sum;
+}
+
+static float sum_of_errors(const float lane[FIT_LANES]) {
+  float warp[FIT_LANES / FIT_EIGHT], sum = 0;
+  for (int i = 0; i < FIT_LANES / FIT_EIGHT; i++) {
+    const float *own = lane + (ptrdiff_t)i * FIT_EIGHT;
+    warp[i] = ((own[0] + own[4]) + (own[2] + own[6])) + ((own[1] + own[5]) + (own[3] + own[7]));
+  }
+  for (int i = 0; i < FIT_LANES / FIT_EIGHT; i += TREE) {
+    for (int half = TREE / 2; half > 0; half /= 2) {
+      for (int k = i; k < i + half; k++) warp[k] += warp[k + half];
+    }
+    sum = i == 0 ? warp[0] : sum + warp[i];
+  }
+  return sum;
+}
+
+/* All parts, lanes of them in a tree. */
+static double sum_of_parts(double lane[FIT_LANES]) {
+  for (int half = FIT_LANES / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+  }
+  return lane[0];
 }
 
 /* --- parts: elements start … end - 1 of a block --- */
 
 static FitSums sums_of_part(const Fit *job, const Block *block, int64_t start, int64_t end) {
-  double squares[MOST_LANES], magnitudes[MOST_LANES];
+  double squares[FIT_LANES] = {0}, magnitudes[FIT_LANES] = {0};
   FitSums sums = {0, 0, 0};
-  clear_lanes(squares, end - start);
-  clear_lanes(magnitudes, end - start);
   for (int64_t i = start; i < end; i += CHUNK) {
     float buffer[CHUNK];
-    int n = chunk_length(end, i), lane = (int)((i - start) % MOST_LANES);
+    int n = chunk_length(end, i), lane = (int)((i - start) % FIT_LANES);
     const float *x = load_of_block(job, block, i, n, buffer);
     uint32_t largest = largest_magnitude(x, n);
     if (largest > sums.largest) sums.largest = largest;
@@ -118,30 +148,36 @@ static FitSums sums_of_part(const Fit *job, const Block *block, int64_t start, i
     if (job->rule->mean_magnitude != 0) add_magnitudes(magnitudes + lane, x, n);
   }
   if (!fit_is_summing(job->rule)) return sums;
-  sums.squares = sum_of_lanes(squares, end - start);
-  sums.magnitudes = sum_of_lanes(magnitudes, end - start);
+  sums.squares = sum_of_lanes(squares);
+  sums.magnitudes = sum_of_lanes(magnitudes);
   return sums;
 }
 
-VECTORIZE static void scale_values(float *restrict out, const float *restrict x, const BlockScaling *block, int n) {
-  const BlockScaling scaling = *block;
-  for (int i = 0; i < n; i++) out[i] = scaled_element(x[i], &scaling);
+VECTORIZE static void multiply(float *restrict out, const float *restrict x, float factor, float limit, int n) {
+  for (int i = 0; i < n; i++) out[i] = fit_larger(fit_smaller(x[i] * factor, limit), -limit);
 }
 
-/* Σ (x - value)² with this scale. */
-static double error_of_part(const Fit *job, const Block *block, int64_t start, int64_t end, float scale) {
-  const BlockScaling scaling = scaling_with(&job->quantizer, scale);
-  double squares[MOST_LANES];
-  clear_lanes(squares, end - start);
+/* Σ (x - value)² with this scale, times the square of the unit. */
+static float error_of_part(const Fit *job, const Block *block, int64_t start, int64_t end, float scale, float unit) {
+  const float limit = fit_smaller(job->quantizer.rule.limit, FLT_MAX), inverse = fit_inverse(scale * unit);
+  float squares[FIT_LANES] = {0};
   for (int64_t i = start; i < end; i += CHUNK) {
-    float buffer[CHUNK], value[CHUNK];
-    int n = chunk_length(end, i), lane = (int)((i - start) % MOST_LANES);
+    float buffer[CHUNK], value[CHUNK], in_units[CHUNK];
+    int n = chunk_length(end, i), lane = (int)((i - start) % FIT_LANES);
     const float *x = load_of_block(job, block, i, n, buffer);
-    scale_values(value, x, &scaling, n);
+    if (unit != 1.0f) {
+      multiply(in_units, x, unit, FLT_MAX, n);
+      x = in_units;
+    }
+    if (!job->search) {
+      add_grid_errors(squares + lane, x, &job->grid, scale * unit, inverse, n);
+      continue;
+    }
+    multiply(value, x, inverse, limit, n);
     round_scaled(&job->quantizer, job->search, NULL, value, 0, n);
-    add_errors(squares + lane, x, value, scale, n);
+    add_errors(squares + lane, x, value, scale * unit, n);
   }
-  return sum_of_lanes(squares, end - start);
+  return sum_of_errors(squares);
 }
 
 typedef void (*PartBody)(const Parts *all, int64_t number, const Block *block, int64_t start, int64_t end);
@@ -151,9 +187,9 @@ static void measure_part(const Parts *all, int64_t number, const Block *block, i
 }
 
 static void compare_part(const Parts *all, int64_t number, const Block *block, int64_t start, int64_t end) {
-  const float *candidate = all->candidate[number / all->parts];
+  const float *candidate = all->candidate[number / all->parts], unit = all->unit[number / all->parts];
   for (int i = 0; candidate[0] == candidate[0] && i < all->job->rule->candidates; i++) {
-    all->part[number].error[i] = error_of_part(all->job, block, start, end, candidate[i]);
+    all->part[number].error[i] = error_of_part(all->job, block, start, end, candidate[i], unit);
   }
 }
 
@@ -173,25 +209,47 @@ static void compare_parts(int64_t begin, int64_t end, const void *context) {
   for_parts(context, begin, end, compare_part);
 }
 
+static FitSums sums_of_block(const Parts *all, const PartFit *part) {
+  FitSums sums = {0, 0, 0};
+  double squares[FIT_LANES] = {0}, magnitudes[FIT_LANES] = {0};
+  for (int64_t i = 0; i < all->parts; i++) {
+    if (part[i].sums.largest > sums.largest) sums.largest = part[i].sums.largest;
+    squares[i % FIT_LANES] += part[i].sums.squares;
+    magnitudes[i % FIT_LANES] += part[i].sums.magnitudes;
+  }
+  if (!fit_is_summing(all->job->rule)) return sums;
+  sums.squares = sum_of_parts(squares);
+  sums.magnitudes = sum_of_parts(magnitudes);
+  return sums;
+}
+
 static void find_candidates(const Parts *all, int64_t number) {
   const Fit *job = all->job;
   const Block block = block_at(job, number);
   const UpperScale upper = upper_of_fit(job, number);
-  FitSums sums = {0, 0, 0};
-  for (int64_t i = 0; i < all->parts; i++) sums = fit_sums_with(&sums, &all->part[number * all->parts + i].sums);
+  const FitSums sums = sums_of_block(all, all->part + number * all->parts);
   uint32_t magnitude = fitted_magnitude(job->rule, &sums, block.rows * block.width);
+  all->unit[number] = fit_unit(sums.largest);
+  all->largest[number] = sums.largest;
   for (int i = 0; i == 0 || i < job->rule->candidates; i++) {
     all->candidate[number][i] = fitted_scale(job->rule, i, &job->quantizer.rule, &upper, magnitude);
   }
 }
 
+static double error_of_block(const Parts *all, const PartFit *part, int candidate) {
+  double error[FIT_LANES] = {0};
+  if (all->parts == 1) return part->error[candidate];
+  for (int64_t i = 0; i < all->parts; i++) error[i % FIT_LANES] += (double)part[i].error[candidate];
+  return sum_of_parts(error);
+}
+
 static float chosen_candidate(const Parts *all, int64_t number) {
-  const PartFit *part = all->part + number * all->parts;
   float best = all->candidate[number][0];
   double least = 0;
   for (int i = 0; i < all->job->rule->candidates && best == best; i++) {
-    double error = 0;
-    for (int64_t k = 0; k < all->parts; k++) error += part[k].error[i];
+    double error = error_of_block(all, all->part + number * all->parts, i);
+    if (all->unit[number] < 1 && is_too_large(all->job, all->largest[number], all->unit[number], all->candidate[number][i]))
+      error = INFINITY;
     if (i > 0 && !(error < least)) continue;
     best = all->candidate[number][i];
     least = error;
@@ -204,7 +262,9 @@ static bool fit_long_blocks(const Fit *job, int64_t length, int64_t blocks) {
   const int64_t parts = blocks * all.parts, work = smaller(length, FIT_PART);
   all.part = host_allocate_zeroed((size_t)parts, sizeof *all.part);
   all.candidate = host_allocate((size_t)blocks * sizeof *all.candidate);
-  bool done = all.part && all.candidate;
+  all.unit = host_allocate((size_t)blocks * sizeof *all.unit);
+  all.largest = host_allocate((size_t)blocks * sizeof *all.largest);
+  bool done = all.part && all.candidate && all.unit && all.largest;
   if (done) {
     parallel_for(parts, work, measure_parts, &all);
     for (int64_t i = 0; i < blocks; i++) find_candidates(&all, i);
@@ -213,6 +273,8 @@ static bool fit_long_blocks(const Fit *job, int64_t length, int64_t blocks) {
   }
   free(all.part);
   free(all.candidate);
+  free(all.unit);
+  free(all.largest);
   return done;
 }
 
@@ -227,7 +289,11 @@ bool cpu_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantizer
   job.tile_rows = in_tiles ? quantizer->tile_rows : 1;
   job.tile_columns = in_tiles ? quantizer->tile_columns : smaller(quantizer->blocksize, count);
   job.tiles_across = divide_up(job.columns, job.tile_columns);
-  if (quantizer->map) {
+  FormatGrid grid;
+  float limit;
+  if (grid_of(quantizer, &grid, &limit)) {
+    job.grid = fit_grid(&grid, limit);
+  } else {
     job.search = search_of(quantizer->map, false);
     if (!job.search) return false;
   }

@@ -1,5 +1,6 @@
 /* Fitted scales of short blocks. Many of them lie side by side, element i of all together, so that every loop is one over
  * blocks, and sums over elements add up vectors. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,7 +11,10 @@
 /* Blocks side by side, and how many elements of each are rounded at once. */
 enum { TOGETHER = 32, STEP = CHUNK / TOGETHER };
 
-typedef double Sums[FIT_LANES][TOGETHER];
+/* Sums of eights of each block. */
+enum { EIGHTS = FIT_SHORT / FIT_EIGHT };
+typedef double Sums[EIGHTS][TOGETHER];
+typedef float Errors[EIGHTS][TOGETHER];
 
 typedef struct Group {
   int64_t first; /* block */
@@ -55,11 +59,25 @@ static void load_group(const Fit *job, int64_t number, Group *group) {
   }
 }
 
-/* The lanes of each block, of which the first `length` have an element, as fit.h adds them: in lane 0. */
-VECTORIZE static void add_lanes(Sums sum, int length) {
-  for (int width = length > FIT_LANES / 2 ? FIT_LANES / 2 : FIT_LANES / 4; width > 0; width /= 2) {
-    for (int i = 0; i < width; i++) {
-      for (int k = 0; k < TOGETHER; k++) sum[i][k] += sum[i + width][k];
+static int eights_of(int length) {
+  int eights = 1;
+  while (eights * FIT_EIGHT < length) eights *= 2;
+  return eights;
+}
+
+/* The eights of each block, in the first row. */
+VECTORIZE static void add_eights(Sums sum, int length) {
+  for (int half = eights_of(length) / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) {
+      for (int k = 0; k < TOGETHER; k++) sum[i][k] += sum[i + half][k];
+    }
+  }
+}
+
+VECTORIZE static void add_error_eights(Errors sum, int length) {
+  for (int half = eights_of(length) / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) {
+      for (int k = 0; k < TOGETHER; k++) sum[i][k] += sum[i + half][k];
     }
   }
 }
@@ -76,30 +94,32 @@ VECTORIZE static void measure(uint32_t *restrict largest, const float (*restrict
 
 VECTORIZE static void add_squares(Sums sum, const float (*restrict x)[TOGETHER], int length) {
   for (int i = 0; i < length; i++) {
-    double *to = sum[i % FIT_LANES];
+    double *to = sum[i / FIT_EIGHT];
     for (int k = 0; k < TOGETHER; k++) to[k] += (double)x[i][k] * (double)x[i][k];
   }
 }
 
 VECTORIZE static void add_magnitudes(Sums sum, const float (*restrict x)[TOGETHER], int length) {
   for (int i = 0; i < length; i++) {
-    double *to = sum[i % FIT_LANES];
+    double *to = sum[i / FIT_EIGHT];
     for (int k = 0; k < TOGETHER; k++) to[k] += fabs((double)x[i][k]);
   }
 }
 
 /* What counts in place of each block's absmax. */
-static void find_magnitudes(const Fit *job, const Group *group, uint32_t magnitude[TOGETHER]) {
-  measure(magnitude, group->x, group->length);
+static void find_magnitudes(const Fit *job, const Group *group, uint32_t magnitude[TOGETHER],
+                            uint32_t largest[TOGETHER]) {
+  measure(largest, group->x, group->length);
+  memcpy(magnitude, largest, TOGETHER * sizeof *magnitude);
   if (!fit_is_summing(job->rule)) return;
   Sums squares = {{0}}, magnitudes = {{0}};
   if (job->rule->root_mean_square != 0) {
     add_squares(squares, group->x, group->length);
-    add_lanes(squares, group->length);
+    add_eights(squares, group->length);
   }
   if (job->rule->mean_magnitude != 0) {
     add_magnitudes(magnitudes, group->x, group->length);
-    add_lanes(magnitudes, group->length);
+    add_eights(magnitudes, group->length);
   }
   for (int k = 0; k < group->blocks; k++) {
     const FitSums sums = {squares[0][k], magnitudes[0][k], magnitude[k]};
@@ -109,89 +129,104 @@ static void find_magnitudes(const Fit *job, const Group *group, uint32_t magnitu
 
 /* --- errors --- */
 
-/* The inverse is 0 where elements count as 0. */
+/* Times the unit of each block. */
 typedef struct Scales {
-  float scale[TOGETHER], inverse[TOGETHER], limit;
-  bool divide; /* whether any block's elements are divided */
+  float scale[TOGETHER], inverse[TOGETHER];
 } Scales;
 
-static void set_scales(Scales *scales, const Fit *job, int blocks) {
-  scales->divide = false;
-  scales->limit = job->quantizer.rule.limit;
-  for (int k = 0; k < TOGETHER; k++) {
-    const BlockScaling scaling = scaling_with(&job->quantizer, k < blocks ? scales->scale[k] : 0);
-    scales->inverse[k] = scaling.empty ? 0.0f : scaling.inverse;
-    scales->divide |= scaling.divide && !scaling.empty;
-  }
-}
-
-/* As scaled_element. */
-VECTORIZE static void multiply(float (*restrict out)[TOGETHER], const float (*restrict x)[TOGETHER],
-                               const Scales *restrict scales, int n) {
-  const float limit = scales->limit;
-  for (int i = 0; i < n; i++) {
+/* Of magnitudes by a grid. */
+VECTORIZE static void add_grid_errors(Errors sum, const Group *restrict group, const Scales *restrict scales,
+                                      const FitGrid *of_format) {
+  const FitGrid grid = *of_format;
+  for (int i = 0; i < group->length; i++) {
+    float *to = sum[i / FIT_EIGHT];
     for (int k = 0; k < TOGETHER; k++) {
-      float scaled = scales->inverse[k] == 0 ? 0.0f : x[i][k] * scales->inverse[k];
-      scaled = scaled > limit ? limit : scaled;
-      out[i][k] = scaled < -limit ? -limit : scaled;
+      float x = fabsf(group->x[i][k]), scaled = fit_smaller(x * scales->inverse[k], grid.limit);
+      float error = fit_error(x, fit_rounded(&grid, scaled), scales->scale[k]);
+      to[k] = fmaf(error, error, to[k]);
     }
   }
 }
 
-static void divide(float (*out)[TOGETHER], const float (*x)[TOGETHER], const Scales *scales, const Fit *job, int n) {
-  for (int k = 0; k < TOGETHER; k++) {
-    if (scales->inverse[k] == 0) continue;
-    const BlockScaling scaling = scaling_with(&job->quantizer, scales->scale[k]);
-    for (int i = 0; i < n; i++) out[i][k] = scaled_element(x[i][k], &scaling);
+VECTORIZE static void multiply(float (*restrict out)[TOGETHER], const float (*restrict x)[TOGETHER],
+                               const float *restrict factor, float limit, int n) {
+  for (int i = 0; i < n; i++) {
+    for (int k = 0; k < TOGETHER; k++) {
+      out[i][k] = fit_larger(fit_smaller(x[i][k] * factor[k], limit), -limit);
+    }
   }
 }
 
-/* Of elements from `first` on. */
-VECTORIZE static void add_errors(Sums sum, const Group *restrict group, const float (*restrict value)[TOGETHER],
-                                 const float *restrict scale, int first, int n) {
+/* Of elements from `first` on, by the values that they are rounded to. */
+VECTORIZE static void add_errors(Errors sum, const Group *restrict group, const float (*restrict value)[TOGETHER],
+                                 const Scales *restrict scales, int first, int n) {
   for (int i = 0; i < n; i++) {
-    double *to = sum[(first + i) % FIT_LANES];
+    float *to = sum[(first + i) / FIT_EIGHT];
     const float *x = group->x[first + i];
     for (int k = 0; k < TOGETHER; k++) {
-      float error = x[k] - value[i][k] * scale[k];
+      float error = fit_error(x[k], value[i][k], scales->scale[k]);
       error = first + i < group->count[k] ? error : 0.0f;
-      to[k] += (double)error * (double)error;
+      to[k] = fmaf(error, error, to[k]);
     }
   }
 }
 
 /* Σ (x - value)² of every block with its scale, in the first row of the sums. */
-static void find_errors(const Fit *job, const Group *group, Scales *scales, Sums sum) {
-  set_scales(scales, job, group->blocks);
-  memset(sum, 0, sizeof(Sums));
-  for (int first = 0; first < group->length; first += STEP) {
-    float value[STEP][TOGETHER];
-    int n = (int)smaller(STEP, group->length - first);
-    multiply(value, group->x + first, scales, n);
-    if (scales->divide) divide(value, group->x + first, scales, job, n);
-    round_scaled(&job->quantizer, job->search, NULL, value[0], 0, n * TOGETHER);
-    add_errors(sum, group, value, scales->scale, first, n);
+static void find_errors(const Fit *job, const Group *group, const Scales *scales, Errors sum) {
+  memset(sum, 0, sizeof(Errors));
+  if (!job->search) {
+    add_grid_errors(sum, group, scales, &job->grid);
+  } else {
+    const float limit = fit_smaller(job->quantizer.rule.limit, FLT_MAX);
+    for (int first = 0; first < group->length; first += STEP) {
+      float value[STEP][TOGETHER];
+      int n = (int)smaller(STEP, group->length - first);
+      multiply(value, group->x + first, scales->inverse, limit, n);
+      round_scaled(&job->quantizer, job->search, NULL, value[0], 0, n * TOGETHER);
+      add_errors(sum, group, value, scales, first, n);
+    }
   }
-  add_lanes(sum, group->length);
+  add_error_eights(sum, group->length);
 }
 
-static void fit_group(const Fit *job, const Group *group) {
+/* Elements times the unit that each block has. */
+static void set_units(Group *group, const uint32_t largest[TOGETHER], float unit[TOGETHER]) {
+  bool usual = true;
+  for (int k = 0; k < TOGETHER; k++) {
+    unit[k] = fit_unit(largest[k]);
+    usual &= unit[k] == 1.0f;
+  }
+  for (int i = 0; !usual && i < group->length; i++) {
+    for (int k = 0; k < TOGETHER; k++) group->x[i][k] *= unit[k];
+  }
+}
+
+static void fit_group(const Fit *job, Group *group) {
   const ScaleRule *rule = &job->quantizer.rule;
-  uint32_t magnitude[TOGETHER];
+  uint32_t magnitude[TOGETHER], largest[TOGETHER];
   UpperScale upper[TOGETHER];
-  double least[TOGETHER];
-  float best[TOGETHER];
-  find_magnitudes(job, group, magnitude);
+  float best[TOGETHER], least[TOGETHER], unit[TOGETHER];
+  const bool choosing = job->rule->candidates > 1;
+  find_magnitudes(job, group, magnitude, largest);
+  if (choosing) set_units(group, largest, unit);
   for (int k = 0; k < group->blocks; k++) upper[k] = upper_of_fit(job, group->first + k);
   for (int i = 0; i == 0 || i < job->rule->candidates; i++) {
-    Scales scales = {0};
-    Sums error;
-    for (int k = 0; k < group->blocks; k++) scales.scale[k] = fitted_scale(job->rule, i, rule, &upper[k], magnitude[k]);
-    if (job->rule->candidates > 1) find_errors(job, group, &scales, error);
+    float scale[TOGETHER] = {0};
+    Errors error;
+    for (int k = 0; k < group->blocks; k++) scale[k] = fitted_scale(job->rule, i, rule, &upper[k], magnitude[k]);
+    if (choosing) {
+      Scales scales;
+      for (int k = 0; k < TOGETHER; k++) {
+        scales.scale[k] = scale[k] * unit[k];
+        scales.inverse[k] = fit_inverse(scales.scale[k]);
+        if (unit[k] < 1 && is_too_large(job, largest[k], unit[k], scale[k])) scales.scale[k] = INFINITY;
+      }
+      find_errors(job, group, &scales, error);
+    }
     for (int k = 0; k < group->blocks; k++) {
       if (i > 0 && !(error[0][k] < least[k])) continue;
-      best[k] = scales.scale[k];
-      least[k] = job->rule->candidates > 1 ? error[0][k] : 0;
+      best[k] = scale[k];
+      least[k] = choosing ? error[0][k] : 0;
     }
   }
   memcpy(job->scale + group->first, best, (size_t)group->blocks * sizeof *best);

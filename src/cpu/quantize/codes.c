@@ -71,6 +71,14 @@ static bool grid_rounding(GridRounding *rounding, const Quantizer *quantizer) {
   return rounding->grid.bits > 0;
 }
 
+bool grid_of(const Quantizer *quantizer, FormatGrid *grid, float *limit) {
+  GridRounding rounding;
+  if (!grid_rounding(&rounding, quantizer)) return false;
+  *grid = rounding.grid;
+  *limit = rounding.limit;
+  return true;
+}
+
 INLINED float within_limit(const GridRounding *rounding, float value) {
   value = value > rounding->limit ? rounding->limit : value;
   return value < -rounding->limit ? -rounding->limit : value;

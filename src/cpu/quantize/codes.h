@@ -21,6 +21,9 @@ void decode_scaled(const Quantizer *quantizer, float *out, const uint8_t *codes,
 void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, float *scaled, int64_t start,
                   int n);
 
+/* The format's grid and the largest number that is rounded by it; false for formats without one. */
+bool grid_of(const Quantizer *quantizer, FormatGrid *grid, float *limit);
+
 /* scale_by_rule, for scales without others above them. */
 float quantizer_scale(const Quantizer *quantizer, uint32_t magnitude);
 

@@ -40,9 +40,18 @@ bool cuda_transpose_plan(TransposePlan *plan, const CudaDevice *device, const Qu
   return true;
 }
 
+/* Whether no scaled number is beyond what a map's look-up is for. */
+static bool is_within_look_up(const Quantizer *quantizer) {
+  return !isinf(quantizer->rule.limit) || !scale_may_saturate(&quantizer->rule);
+}
+
 bool cuda_looks_up(const Quantizer *quantizer) {
-  bool within = !isinf(quantizer->rule.limit) || !scale_may_saturate(&quantizer->rule);
-  return within && quantizer->map->table.lookup.half > 0;
+  return is_within_look_up(quantizer) && quantizer->map->table.lookup.half > 0;
+}
+
+/* The same of entries below numbers; the device has the map. */
+static bool looks_up_below(const Quantizer *quantizer) {
+  return is_within_look_up(quantizer) && quantizer->map->below.half > 0;
 }
 
 /* Whether x and what it becomes are whole vectors, and all of one dtype. */
@@ -70,7 +79,8 @@ static bool start(QuantizeJob *job, const QuantizeOutputs *outputs, const Tensor
   job->columns = x->rank > 0 ? x->size[x->rank - 1] : 1;
   job->rows = plan->count / job->columns;
   job->vector = 16 / dtype_size(x->dtype);
-  bool nearest = !quantizer->map || cuda_looks_up(quantizer), random = !quantizer->map || quantizer->grid.bits > 0;
+  bool nearest = !quantizer->map || cuda_looks_up(quantizer);
+  bool random = !quantizer->map || quantizer->grid.bits > 0 || looks_up_below(quantizer);
   job->fast = !plan->stochastic && nearest && is_of_vectors(job);
   job->fast_random = plan->stochastic && random && is_of_vectors(job);
   job->measurable = cuda_measurable(plan->x, x->dtype, job->columns);
