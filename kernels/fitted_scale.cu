@@ -10,6 +10,7 @@ namespace {
 
 enum { THREADS = 128, THREADS_LOOKING_UP = 512, FINISHING = FIT_LANES };
 enum { PART_THREADS = FIT_LANES / FIT_EIGHT, PART_EIGHTS = FIT_PART / FIT_LANES, PART_WARPS = PART_THREADS / WARP };
+enum { FEW = FITTED_FEW_PARTS };
 
 /* A block as rows of neighbouring elements. */
 struct Tile {
@@ -115,24 +116,31 @@ __device__ inline void load(const FittedPlan &plan, const Tile &tile, int64_t st
   }
 #pragma unroll
   for (int v = 0; v < EIGHTS; v++) {
-#pragma unroll
-    for (int k = 0; k < FIT_EIGHT; k++) held.x[v][k] = 0;
-  }
-#pragma unroll
-  for (int v = 0; v < EIGHTS; v++) {
     const int i = begin + v * apart;
-    const int64_t row = tile.step == 0 ? 0 : divide(start + i, tile.width);
+    const bool narrow = tile.width == 1;
+    const int64_t row = tile.step == 0 ? 0 : narrow ? start + i : divide(start + i, tile.width);
     int64_t column = start + i - row * tile.width;
     const Scalar *next = from + row * tile.step + column;
+    Scalar element[FIT_EIGHT] = {};
+    if (narrow && tile.step != 0) {
+#pragma unroll
+      for (int k = 0; k < FIT_EIGHT; k++) {
+        if (i + k < count) element[k] = next[k * tile.step];
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < FIT_EIGHT; k++) {
+        if (i + k < count) element[k] = *next;
+        const bool ends = ++column == tile.width;
+        next += ends ? tile.step - tile.width + 1 : 1;
+        column = ends ? 0 : column;
+      }
+    }
 #pragma unroll
     for (int k = 0; k < FIT_EIGHT; k++) {
-      if (i + k >= count) break;
-      const float value = to_float(*next++);
+      const float value = to_float(element[k]);
       held.x[v][k] = GRID ? fabsf(value) : value;
       largest = max(largest, float_to_bits(value) & 0x7FFFFFFFu);
-      if (++column < tile.width) continue;
-      column = 0;
-      next += tile.step - tile.width;
     }
   }
   held.largest = largest;
@@ -205,25 +213,30 @@ template <> struct Rounding<true> {
 
   template <int EIGHTS, typename F, typename Own>
   __device__ float error_of(const Held<EIGHTS> &held, uint32_t largest, float scale, float unit, F sum_of, Own) const {
-    const float inverse = fit_inverse(scale * unit), most = float_from_bits(largest) * unit;
-    if (unit < 1.0f && fit_overflows(&grid, most, inverse, scale)) scale = INFINITY;
-    scale *= unit;
-    if (__all_sync(all_lanes, most * inverse <= bound)) {
+    const float in_units = scale * unit, inverse = fit_inverse(in_units), larger_inverse = inverse * grid.factor;
+    const bool within = float_from_bits(largest) * unit * inverse <= bound && unit >= 1.0f;
+    if (__all_sync(all_lanes, within)) {
       return sum_of([&](float sum, int v, int k) {
-        const float error = fit_error(held.x[v][k], fit_rounded(&grid, held.x[v][k] * inverse), scale);
+        const float rounded = fit_rounded(&grid, held.x[v][k], inverse, larger_inverse);
+        const float error = fit_error(held.x[v][k], rounded, in_units);
         return fmaf(error, error, sum);
       });
     }
-    return sum_of([&](float sum, int v, int k) {
-      const float scaled = fminf(held.x[v][k] * inverse, grid.limit);
-      const float error = fit_error(held.x[v][k], fit_rounded(&grid, scaled), scale);
+    const float cap = grid.limit * in_units;
+    const float sum = sum_of([&](float sum, int v, int k) {
+      const float rounded = fit_rounded(&grid, fminf(held.x[v][k], cap), inverse, larger_inverse);
+      const float error = fit_error(held.x[v][k], rounded, in_units);
       return fmaf(error, error, sum);
     });
+    return unit < 1.0f && fit_overflows(&grid, largest, unit, scale) ? INFINITY : sum;
   }
 };
 
 template <> struct Rounding<false> {
-  using Stage = LookupStage;
+  struct Stage {
+    LookupStage lookup;
+    float value[MAP_SIZE * TABLE_COPIES];
+  };
   const MapTable *map;
   const float *value;
   const uint32_t *origin;
@@ -233,25 +246,36 @@ template <> struct Rounding<false> {
 
   /* The whole thread block together. */
   __device__ Rounding(Stage &stage, const FittedPlan &plan) : map(plan.quantize.map), looks_up(plan.looks_up) {
-    const Encoder<ENCODING_MAP> encoder(stage, map);
+    for (int i = threadIdx.x; i < MAP_SIZE * TABLE_COPIES; i += blockDim.x) stage.value[i] = map->value[i / TABLE_COPIES];
+    const Encoder<ENCODING_MAP> encoder(stage.lookup, map);
     origin = encoder.origin;
-    value = stage.value;
+    value = stage.value + threadIdx.x % TABLE_COPIES;
     shift = encoder.shift;
     factor = encoder.factor;
-    low = fmaxf(value[0], -plan.quantize.rule.limit);
-    high = fminf(value[MAP_SIZE - 1], plan.quantize.rule.limit);
+    low = fmaxf(encoder.value[0], -plan.quantize.rule.limit);
+    high = fminf(encoder.value[MAP_SIZE - 1], plan.quantize.rule.limit);
+  }
+
+  __device__ float error(float x, float inverse, float scale) const {
+    const float scaled = fminf(fmaxf(x * inverse, low), high);
+    const uint32_t code = looks_up ? lookup_word(origin, shift, factor, scaled) >> 24
+                                   : map_nearest(map->midpoint, map->start, scaled);
+    return fit_error(x, value[code * TABLE_COPIES], scale);
   }
 
   template <int EIGHTS, typename F, typename Own>
   __device__ float error_of(const Held<EIGHTS> &held, uint32_t, float scale, float unit, F sum_of, Own own) const {
     scale *= unit;
     const float inverse = fit_inverse(scale);
+    if (__all_sync(all_lanes, own(EIGHTS - 1, FIT_EIGHT - 1))) {
+      return sum_of([&](float sum, int v, int k) {
+        const float own_error = error(held.x[v][k], inverse, scale);
+        return fmaf(own_error, own_error, sum);
+      });
+    }
     return sum_of([&](float sum, int v, int k) {
-      const float scaled = fminf(fmaxf(held.x[v][k] * inverse, low), high);
-      const uint32_t code = looks_up ? lookup_word(origin, shift, factor, scaled) >> 24
-                                     : map_nearest(map->midpoint, map->start, scaled);
-      const float error = own(v, k) ? fit_error(held.x[v][k], value[code], scale) : 0.0f;
-      return fmaf(error, error, sum);
+      const float own_error = own(v, k) ? error(held.x[v][k], inverse, scale) : 0.0f;
+      return fmaf(own_error, own_error, sum);
     });
   }
 };
@@ -350,7 +374,7 @@ __global__ void __launch_bounds__(THREADS, 8) short_fits_kernel(const __grid_con
 template <typename Scalar, int EIGHTS>
 __global__ void __launch_bounds__(THREADS_LOOKING_UP, 2)
     short_map_fits_kernel(const __grid_constant__ FittedPlan plan, int lane_bits) {
-  __shared__ LookupStage stage;
+  __shared__ typename Rounding<false>::Stage stage;
   const Rounding<false> rounding(stage, plan);
   const UpperScale upper = upper_at(plan, 0);
   for (int64_t first = blockIdx.x * THREADS_LOOKING_UP; first >> lane_bits < plan.blocks; first += global_threads()) {
@@ -417,24 +441,71 @@ __device__ inline void add_errors(const FittedPlan &plan, const Rounding<GRID> &
   __syncthreads();
 }
 
-/* Blocks of one part. */
-template <typename Scalar, bool GRID>
+/* As parts are added up, of at most FEW of them. */
+__device__ inline double sum_of_few(const double (&of_part)[FEW]) {
+  double sum[FEW];
+#pragma unroll
+  for (int i = 0; i < FEW; i++) sum[i] = of_part[i];
+#pragma unroll
+  for (int half = FEW / 2; half > 0; half /= 2) {
+#pragma unroll
+    for (int i = 0; i < half; i++) sum[i] += sum[i + half];
+  }
+  return sum[0];
+}
+
+/* Blocks of one part, or of up to FEW, which are read once more for the errors. */
+template <typename Scalar, bool GRID, bool ONE>
 __global__ void __launch_bounds__(PART_THREADS, 8) part_fits_kernel(const __grid_constant__ FittedPlan plan) {
   __shared__ typename Rounding<GRID>::Stage stage;
   __shared__ PartSums shared;
+  __shared__ double few[FIT_CANDIDATES_MOST][FEW];
   const Rounding<GRID> rounding(stage, plan);
+  const int parts = ONE ? 1 : (int)plan.parts;
+  if (!ONE) {
+    for (int i = threadIdx.x; i < FIT_CANDIDATES_MOST * FEW; i += PART_THREADS) (&few[0][0])[i] = 0;
+    __syncthreads();
+  }
   for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
     const Tile tile = tile_at(plan, block);
     Held<PART_EIGHTS> held;
-    const int count = load_part<Scalar, GRID>(plan, tile, 0, held);
-    const FitSums sums = sums_of_part(plan, held, shared);
-    const UpperScale upper = upper_at(plan, block);
-    const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, count);
-    if (plan.fit.candidates > 1) add_errors(plan, rounding, upper, magnitude, sums.largest, count, held, shared);
-    if (threadIdx.x >= WARP) continue;
-    const float best =
-        chosen_scale(plan, upper, magnitude, [&](float, int i) { return sum_of_warps(shared.error[i]); });
-    if (threadIdx.x == 0) plan.scale[block] = best;
+    int count = 0;
+    FitSums sums = {0, 0, 0};
+    for (int part = 0; part < parts; part++) {
+      count = load_part<Scalar, GRID>(plan, tile, (int64_t)part * FIT_PART, held);
+      const FitSums own = sums_of_part(plan, held, shared);
+      if (ONE) {
+        sums = own;
+        break;
+      }
+      sums.largest = max(sums.largest, own.largest);
+      if (threadIdx.x == 0) {
+        few[0][part] = own.squares;
+        few[1][part] = own.magnitudes;
+      }
+      __syncthreads();
+    }
+    if (!ONE && is_summing(plan.fit)) {
+      sums.squares = sum_of_few(few[0]);
+      sums.magnitudes = sum_of_few(few[1]);
+      __syncthreads();
+    }
+    const UpperScale upper = uses_upper(plan) ? upper_at(plan, block) : UpperScale();
+    const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, tile.count);
+    for (int part = 0; part < parts && plan.fit.candidates > 1; part++) {
+      if (!ONE) count = load_part<Scalar, GRID>(plan, tile, (int64_t)part * FIT_PART, held);
+      add_errors(plan, rounding, upper, magnitude, sums.largest, count, held, shared);
+      if (ONE) break;
+      if ((int)threadIdx.x < plan.fit.candidates) few[threadIdx.x][part] = sum_of_warps(shared.error[threadIdx.x]);
+      __syncthreads();
+    }
+    if (threadIdx.x < WARP) {
+      const float best = chosen_scale(plan, upper, magnitude, [&](float, int i) {
+        return ONE ? (double)sum_of_warps(shared.error[i]) : sum_of_few(few[i]);
+      });
+      if (threadIdx.x == 0) plan.scale[block] = best;
+    }
+    if (!ONE) __syncthreads();
   }
 }
 
@@ -531,7 +602,7 @@ template <typename Scalar, bool GRID, int EIGHTS> void run_short(Launch launch, 
 }
 
 template <typename Scalar, bool GRID> void run_parts(Launch launch, const FittedPlan &plan) {
-  const int parts = grid_size(launch, plan.blocks * plan.parts, 1, 32), blocks = grid_size(launch, plan.blocks, 1, 16);
+  const int parts = grid_size(launch, plan.blocks * plan.parts, 1, GRID ? 32 : 8), blocks = grid_size(launch, plan.blocks, 1, 16);
   part_sums_kernel<Scalar><<<parts, PART_THREADS, 0, launch.stream>>>(plan);
   part_magnitudes_kernel<<<blocks, FINISHING, 0, launch.stream>>>(plan);
   if (!plan.errors) return;
@@ -544,9 +615,10 @@ template <typename Scalar, bool GRID> void run(Launch launch, const FittedPlan &
     run_short<Scalar, GRID, 2>(launch, plan);
   } else if (plan.length <= FIT_SHORT) {
     run_short<Scalar, GRID, 4>(launch, plan);
-  } else if (plan.length <= FIT_PART) {
-    const int grid = grid_size(launch, plan.blocks, 1, 64);
-    part_fits_kernel<Scalar, GRID><<<grid, PART_THREADS, 0, launch.stream>>>(plan);
+  } else if (plan.parts <= FEW) {
+    const int grid = grid_size(launch, plan.blocks, 1, GRID ? 64 : 8);
+    const auto kernel = plan.parts == 1 ? part_fits_kernel<Scalar, GRID, true> : part_fits_kernel<Scalar, GRID, false>;
+    kernel<<<grid, PART_THREADS, 0, launch.stream>>>(plan);
   } else {
     run_parts<Scalar, GRID>(launch, plan);
   }

@@ -9,6 +9,9 @@
 extern "C" {
 #endif
 
+/* Parts of a block that one thread block reads one after the other. */
+enum { FITTED_FEW_PARTS = 8 };
+
 /* backend.h, fitted_scale. */
 typedef struct FittedPlan {
   QuantizePlan quantize; /* the rule, the blocks and x; the format as a map, or a grid and rule.limit */
@@ -22,12 +25,12 @@ typedef struct FittedPlan {
   bool whole;    /* no block in row-major order is shorter than the others */
   bool usual;    /* there are candidates, and scales of an absmax alone, not rounded or in E4M3 */
   bool looks_up; /* a map's nearest entries, of numbers between its first and its last one */
-  /* Of blocks in several parts: room for what `parts` parts of each add up to, for two words of each block, and, where there
+  int64_t parts; /* of a block longer than FIT_SHORT */
+  /* Of blocks in more than FITTED_FEW_PARTS: room for what `parts` parts of each add up to, for two words of each block, and, where there
    * are candidates, for FIT_CANDIDATES_MOST times `parts` errors of each; else NULL. */
   FitSums *sums;
   uint32_t *magnitudes;
   float *errors;
-  int64_t parts;
 } FittedPlan;
 cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan);
 

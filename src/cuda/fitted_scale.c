@@ -4,7 +4,6 @@
 #include "cuda/quantize/plan.h"
 
 static bool take_parts(Tensor *scratch, CudaDevice *device, FittedPlan *plan) {
-  plan->parts = divide_up(plan->length, (int64_t)FIT_PART);
   int64_t parts = plan->blocks * plan->parts, errors = plan->fit.candidates > 1 ? parts * FIT_CANDIDATES_MOST : 0;
   int64_t sums = parts * (int64_t)sizeof *plan->sums, words = 2 * plan->blocks * (int64_t)sizeof *plan->magnitudes;
   if (!cuda_scratch(scratch, device, sums + words + errors * (int64_t)sizeof *plan->errors)) return false;
@@ -48,13 +47,14 @@ bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantize
     length = quantizer->tile_rows * width;
   }
   plan.length = length;
+  plan.parts = divide_up(length, (int64_t)FIT_PART);
   plan.whole = count % plan.quantize.blocksize == 0;
   plan.usual = fit->candidates > 0 && quantizer->rule.headroom == 1 && quantizer->rule.constant == 0 &&
                (quantizer->rule.rounding == SCALE_EXACT || quantizer->rule.rounding == SCALE_E4M3);
   plan.vectors = is_aligned(plan.quantize.x, 2 * FIT_EIGHT) && width % FIT_EIGHT == 0 &&
                  (quantizer->tile_rows > 0 ? columns : count) % FIT_EIGHT == 0;
   Tensor scratch = {0};
-  if (length > FIT_PART && !take_parts(&scratch, device, &plan)) return false;
+  if (plan.parts > FITTED_FEW_PARTS && !take_parts(&scratch, device, &plan)) return false;
   bool done = cuda_launched(device, launch_fitted_scale(device->launch, &plan), "fitted scale kernel");
   tensor_release(&scratch);
   return done;

@@ -82,11 +82,15 @@ PORTABLE float fit_unit(uint32_t largest) {
   return scale_of_exponent(BIAS - (exponent < -MOST ? -MOST : exponent));
 }
 
-/* What elements are multiplied with, of a scale times the unit. */
-PORTABLE float fit_inverse(float scale) { return scale == 0.0f ? 0.0f : fminf(1.0f / scale, FLT_MAX); }
+/* What elements are multiplied with, of a scale in units: at most what leaves room for a grid's factor. */
+PORTABLE float fit_inverse(float scale) {
+  const float inverse = 1.0f / scale;
+  return inverse < 0x1p100f ? inverse : 0x1p100f;
+}
 
-/* Rounding of magnitudes to a format's numbers, either way between two that are as near, in sums (Dekker, "A floating-point
- * technique for extending the available precision", 1971, section 5): `large` is a number whose last bit is worth a step. */
+/* Rounding of magnitudes to a format's numbers, either way between two that are as near (Dekker, "A floating-point technique for
+ * extending the available precision", 1971, section 5): the last bit of `large`, with what is scaled taken away from it, is
+ * worth a step. */
 typedef struct FitGrid {
   float factor, least; /* of `large` */
   float limit;
@@ -117,20 +121,22 @@ PORTABLE float fit_smaller(float a, float b) {
 #endif
 }
 
-/* Of numbers up to the limit, or past it by less than half of the last step. */
-PORTABLE float fit_rounded(const FitGrid *grid, float magnitude) {
-  const float large = fit_larger(magnitude * grid->factor, grid->least);
-  return large - (large - magnitude);
-}
-
-/* Whether what the largest magnitude of a block becomes is more than a float32 holds: then its error is infinite. `largest`
- * and `inverse` are in units. */
-PORTABLE bool fit_overflows(const FitGrid *grid, float largest, float inverse, float scale) {
-  const float value = fit_rounded(grid, fit_smaller(largest * inverse, grid->limit));
-  return value * scale > FLT_MAX;
+/* Of a magnitude up to limit · scale, or past it by less than half of the last step; `larger_inverse` is the inverse times the
+ * grid's factor. */
+PORTABLE float fit_rounded(const FitGrid *grid, float x, float inverse, float larger_inverse) {
+  const float large = fit_larger(x * larger_inverse, grid->least);
+  return large - fmaf(-x, inverse, large);
 }
 
 /* value: what a code stands for. */
 PORTABLE float fit_error(float x, float value, float scale) { return fmaf(-value, scale, x); }
+
+/* Whether what the largest magnitude of a block becomes is more than a float32 holds, so that its error is infinite. `scale` is
+ * not in units, which are less than 1. */
+PORTABLE bool fit_overflows(const FitGrid *grid, uint32_t largest, float unit, float scale) {
+  const float inverse = fit_inverse(scale * unit);
+  const float x = fit_smaller(float_from_bits(largest) * unit, grid->limit * (scale * unit));
+  return fit_rounded(grid, x, inverse, inverse * grid->factor) * scale > FLT_MAX;
+}
 
 #endif

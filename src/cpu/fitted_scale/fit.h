@@ -23,7 +23,7 @@ static inline bool fit_is_summing(const FitRule *rule) {
 
 /* Whether the values of a block with so large a magnitude, as bits, have no place in float32. */
 static inline bool is_too_large(const Fit *job, uint32_t largest, float unit, float scale) {
-  return !job->search && fit_overflows(&job->grid, float_from_bits(largest) * unit, fit_inverse(scale * unit), scale);
+  return !job->search && fit_overflows(&job->grid, largest, unit, scale);
 }
 
 /* What is above the scale of a block in E4M3. */

@@ -87,9 +87,10 @@ VECTORIZE static void add_errors(float *restrict lane, const float *restrict x, 
 VECTORIZE static void add_grid_errors(float *restrict lane, const float *restrict x, const FitGrid *of_format,
                                       float scale, float inverse, int n) {
   const FitGrid grid = *of_format;
+  const float cap = grid.limit * scale, larger_inverse = inverse * grid.factor;
   for (int i = 0; i < n; i++) {
-    float magnitude = fabsf(x[i]), scaled = fit_smaller(magnitude * inverse, grid.limit);
-    float error = fit_error(magnitude, fit_rounded(&grid, scaled), scale);
+    float magnitude = fabsf(x[i]), within = fit_smaller(magnitude, cap);
+    float error = fit_error(magnitude, fit_rounded(&grid, within, inverse, larger_inverse), scale);
     lane[i] = fmaf(error, error, lane[i]);
   }
 }

@@ -132,6 +132,7 @@ static void find_magnitudes(const Fit *job, const Group *group, uint32_t magnitu
 /* Times the unit of each block. */
 typedef struct Scales {
   float scale[TOGETHER], inverse[TOGETHER];
+  float cap[TOGETHER]; /* of magnitudes that a grid rounds */
 } Scales;
 
 /* Of magnitudes by a grid. */
@@ -141,8 +142,8 @@ VECTORIZE static void add_grid_errors(Errors sum, const Group *restrict group, c
   for (int i = 0; i < group->length; i++) {
     float *to = sum[i / FIT_EIGHT];
     for (int k = 0; k < TOGETHER; k++) {
-      float x = fabsf(group->x[i][k]), scaled = fit_smaller(x * scales->inverse[k], grid.limit);
-      float error = fit_error(x, fit_rounded(&grid, scaled), scales->scale[k]);
+      float x = fabsf(group->x[i][k]), inverse = scales->inverse[k], within = fit_smaller(x, scales->cap[k]);
+      float error = fit_error(x, fit_rounded(&grid, within, inverse, inverse * grid.factor), scales->scale[k]);
       to[k] = fmaf(error, error, to[k]);
     }
   }
@@ -219,11 +220,12 @@ static void fit_group(const Fit *job, Group *group) {
       for (int k = 0; k < TOGETHER; k++) {
         scales.scale[k] = scale[k] * unit[k];
         scales.inverse[k] = fit_inverse(scales.scale[k]);
-        if (unit[k] < 1 && is_too_large(job, largest[k], unit[k], scale[k])) scales.scale[k] = INFINITY;
+        scales.cap[k] = job->grid.limit * scales.scale[k];
       }
       find_errors(job, group, &scales, error);
     }
     for (int k = 0; k < group->blocks; k++) {
+      if (choosing && unit[k] < 1 && is_too_large(job, largest[k], unit[k], scale[k])) error[0][k] = INFINITY;
       if (i > 0 && !(error[0][k] < least[k])) continue;
       best[k] = scale[k];
       least[k] = choosing ? error[0][k] : 0;
