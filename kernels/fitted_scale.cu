@@ -233,9 +233,11 @@ template <> struct Rounding<true> {
 };
 
 template <> struct Rounding<false> {
+  /* The entries have so many copies side by side, a lane keeping to one: fewer lanes meet in a bank. */
+  enum { COPIES = 8 };
   struct Stage {
     LookupStage lookup;
-    float value[MAP_SIZE * TABLE_COPIES];
+    float value[MAP_SIZE * COPIES];
   };
   const MapTable *map;
   const float *value;
@@ -246,10 +248,10 @@ template <> struct Rounding<false> {
 
   /* The whole thread block together. */
   __device__ Rounding(Stage &stage, const FittedPlan &plan) : map(plan.quantize.map), looks_up(plan.looks_up) {
-    for (int i = threadIdx.x; i < MAP_SIZE * TABLE_COPIES; i += blockDim.x) stage.value[i] = map->value[i / TABLE_COPIES];
+    for (int i = threadIdx.x; i < MAP_SIZE * COPIES; i += blockDim.x) stage.value[i] = map->value[i / COPIES];
     const Encoder<ENCODING_MAP> encoder(stage.lookup, map);
     origin = encoder.origin;
-    value = stage.value + threadIdx.x % TABLE_COPIES;
+    value = stage.value + threadIdx.x % COPIES;
     shift = encoder.shift;
     factor = encoder.factor;
     low = fmaxf(encoder.value[0], -plan.quantize.rule.limit);
@@ -260,7 +262,7 @@ template <> struct Rounding<false> {
     const float scaled = fminf(fmaxf(x * inverse, low), high);
     const uint32_t code = looks_up ? lookup_word(origin, shift, factor, scaled) >> 24
                                    : map_nearest(map->midpoint, map->start, scaled);
-    return fit_error(x, value[code * TABLE_COPIES], scale);
+    return fit_error(x, value[code * COPIES], scale);
   }
 
   template <int EIGHTS, typename F, typename Own>
@@ -629,7 +631,7 @@ template <typename Scalar, bool GRID> void run(Launch launch, const FittedPlan &
 extern "C" cudaError_t launch_fitted_scale(Launch launch, const FittedPlan *plan) {
   with_scalar(plan->quantize.dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
-    if (plan->quantize.grid.bits > 0) {
+    if (plan->quantize.grid.bits > 0 || plan->fit.candidates < 2) { /* without errors there is nothing to round */
       run<Scalar, true>(launch, *plan);
     } else {
       run<Scalar, false>(launch, *plan);

@@ -238,13 +238,10 @@ template <> struct Encoder<ENCODING_STOCHASTIC> : Stochastic<0> {
 
 /* --- stochastic rounding by any map --- */
 
-/* A small table has so many copies side by side, a lane keeping to one: fewer lanes meet in a bank. */
-enum { TABLE_COPIES = 8 };
-
 /* The look-up of entries below, and each of them with the next one, infinite after the last. */
 struct NeighbourStage {
   alignas(16) uint32_t entry[2 * LOOKUP_HALF];
-  float2 pair[MAP_SIZE * TABLE_COPIES];
+  float2 pair[MAP_SIZE];
 };
 template <> struct StageOf<ENCODING_STOCHASTIC_MAP> { using Type = NeighbourStage; };
 
@@ -261,14 +258,13 @@ template <> struct Encoder<ENCODING_STOCHASTIC_MAP> {
     const uint4 *from = reinterpret_cast<const uint4 *>(lookup.entry);
     uint4 *to = reinterpret_cast<uint4 *>(stage.entry);
     for (int i = threadIdx.x; i < (2 * lookup.half + 3) / 4; i += blockDim.x) to[i] = from[i];
-    for (int i = threadIdx.x; i < MAP_SIZE * TABLE_COPIES; i += blockDim.x) {
-      const int code = i / TABLE_COPIES;
-      const bool last = isinf(map->midpoint[code]) && map->midpoint[code] > 0;
-      stage.pair[i] = make_float2(map->value[code], last ? INFINITY : map->value[code + 1]);
+    for (int i = threadIdx.x; i < MAP_SIZE; i += blockDim.x) {
+      const bool last = isinf(map->midpoint[i]) && map->midpoint[i] > 0;
+      stage.pair[i] = make_float2(map->value[i], last ? INFINITY : map->value[i + 1]);
     }
     __syncthreads();
     origin = stage.entry + lookup.half;
-    pair = stage.pair + threadIdx.x % TABLE_COPIES;
+    pair = stage.pair;
     shift = lookup.shift;
     factor = lookup.factor;
     limit = plan.rule.limit;
@@ -279,7 +275,7 @@ template <> struct Encoder<ENCODING_STOCHASTIC_MAP> {
   /* A scaled number to its code and value. */
   __device__ uint32_t encode(float scaled, uint32_t random, float &value) const {
     const uint32_t code = lookup_word(origin, shift, factor, scaled) >> 24;
-    const float2 around = pair[code * TABLE_COPIES];
+    const float2 around = pair[code];
     const bool passes = map_passes(around.x, around.y, scaled, random);
     value = passes ? around.y : around.x;
     return code + passes;

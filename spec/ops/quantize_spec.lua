@@ -13,6 +13,7 @@ local maps = {
   short = fp8.create_map(true, 2, 1, 4),
   dynamic = fp8.create_dynamic_map(),
   linear = fp8.create_linear_map(),
+  powers = fp8.create_float_map(3, 0),
 }
 
 --- 256 sorted values from a seed, with values close together and equal ones among them.
@@ -321,7 +322,7 @@ support.each_device(function(device)
 
   if device ~= "cpu" then
     describe("a million values", function()
-      local formats = {"e4m3", "e5m2", "dynamic", "random1", "random2"}
+      local formats = {"e4m3", "e5m2", "dynamic", "short", "powers", "random1", "random2"}
       for _, name in ipairs(formats) do
         it("have the CPU's codes, bit for bit: " .. name, function()
           for _, dtype in ipairs {"f32", "f16", "bf16"} do
