@@ -61,8 +61,7 @@ template <int EIGHTS> struct Held {
 };
 
 /* The bits of the largest magnitude, the parts of a vector becoming numbers. */
-template <typename Scalar, bool GRID>
-__device__ inline uint32_t take(uint4 raw, uint32_t largest, float *x) {
+template <typename Scalar, bool GRID> __device__ inline uint32_t take(uint4 raw, uint32_t largest, float *x) {
   constexpr int width = vector_width<Scalar>;
   float value[width];
   largest = raise<Scalar>(largest, raw);
@@ -260,8 +259,8 @@ template <> struct Rounding<false> {
 
   __device__ float error(float x, float inverse, float scale) const {
     const float scaled = fminf(fmaxf(x * inverse, low), high);
-    const uint32_t code = looks_up ? lookup_word(origin, shift, factor, scaled) >> 24
-                                   : map_nearest(map->midpoint, map->start, scaled);
+    const uint32_t code =
+        looks_up ? lookup_word(origin, shift, factor, scaled) >> 24 : map_nearest(map->midpoint, map->start, scaled);
     return fit_error(x, value[code * COPIES], scale);
   }
 
@@ -294,7 +293,8 @@ __device__ __noinline__ UpperScale upper_at(const FittedPlan &plan, int64_t bloc
   return fitted_upper_scale(&plan.fit, &quantize.rule, quantize.upper[i]);
 }
 
-__device__ __noinline__ float unusual_scale(const FittedPlan &plan, const UpperScale &upper, uint32_t magnitude, int i) {
+__device__ __noinline__ float unusual_scale(const FittedPlan &plan, const UpperScale &upper, uint32_t magnitude,
+                                            int i) {
   return fitted_scale(&plan.fit, i, &plan.quantize.rule, &upper, magnitude);
 }
 
@@ -359,7 +359,8 @@ __device__ inline void fit_short(const FittedPlan &plan, const Rounding<GRID> &r
 }
 
 template <typename Scalar, int EIGHTS>
-__global__ void __launch_bounds__(THREADS, 8) short_fits_kernel(const __grid_constant__ FittedPlan plan, int lane_bits) {
+__global__ void __launch_bounds__(THREADS, 8)
+    short_fits_kernel(const __grid_constant__ FittedPlan plan, int lane_bits) {
   __shared__ UpperScale shared_upper;
   typename Rounding<true>::Stage stage;
   const int64_t block = global_thread() >> lane_bits;
@@ -433,11 +434,10 @@ __device__ inline void add_errors(const FittedPlan &plan, const Rounding<GRID> &
   const float unit = fit_unit(largest);
   if (unit != 1.0f) held.multiply(unit);
   for (int i = 0; i < plan.fit.candidates; i++) {
-    const float error =
-        rounding.error_of(held, largest, candidate_scale(plan, upper, magnitude, i), unit,
-                          [&](auto add) { return sum_of_lanes<float, PART_EIGHTS>(add); }, [&](int v, int k) {
-                            return FIT_EIGHT * (int)threadIdx.x + v * FIT_LANES + k < count;
-                          });
+    const float error = rounding.error_of(
+        held, largest, candidate_scale(plan, upper, magnitude, i), unit,
+        [&](auto add) { return sum_of_lanes<float, PART_EIGHTS>(add); },
+        [&](int v, int k) { return FIT_EIGHT * (int)threadIdx.x + v * FIT_LANES + k < count; });
     if (threadIdx.x % WARP == 0) shared.error[i][threadIdx.x / WARP] = error;
   }
   __syncthreads();
@@ -579,9 +579,8 @@ __global__ void __launch_bounds__(PART_THREADS, 8) part_errors_kernel(const __gr
 __global__ void __launch_bounds__(FINISHING) chosen_scale_kernel(const __grid_constant__ FittedPlan plan) {
   for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
     const float *errors = plan.errors + block * plan.parts * FIT_CANDIDATES_MOST;
-    const float best =
-        chosen_scale(plan, upper_at(plan, block), plan.magnitudes[2 * block],
-                     [&](float, int i) { return sum_of_parts(errors + i * plan.parts, 1, plan.parts); });
+    const float best = chosen_scale(plan, upper_at(plan, block), plan.magnitudes[2 * block],
+                                    [&](float, int i) { return sum_of_parts(errors + i * plan.parts, 1, plan.parts); });
     if (threadIdx.x == 0) plan.scale[block] = best;
   }
 }
@@ -598,13 +597,14 @@ template <typename Scalar, bool GRID, int EIGHTS> void run_short(Launch launch, 
     return;
   }
   const auto kernel = short_map_fits_kernel<Scalar, EIGHTS>;
-  const int grid = resident_grid((const void *)kernel, launch, THREADS_LOOKING_UP,
-                                 divide_up(lanes, (int64_t)THREADS_LOOKING_UP));
+  const int grid =
+      resident_grid((const void *)kernel, launch, THREADS_LOOKING_UP, divide_up(lanes, (int64_t)THREADS_LOOKING_UP));
   kernel<<<grid, THREADS_LOOKING_UP, 0, launch.stream>>>(plan, lane_bits);
 }
 
 template <typename Scalar, bool GRID> void run_parts(Launch launch, const FittedPlan &plan) {
-  const int parts = grid_size(launch, plan.blocks * plan.parts, 1, GRID ? 32 : 8), blocks = grid_size(launch, plan.blocks, 1, 16);
+  const int parts = grid_size(launch, plan.blocks * plan.parts, 1, GRID ? 32 : 8),
+            blocks = grid_size(launch, plan.blocks, 1, 16);
   part_sums_kernel<Scalar><<<parts, PART_THREADS, 0, launch.stream>>>(plan);
   part_magnitudes_kernel<<<blocks, FINISHING, 0, launch.stream>>>(plan);
   if (!plan.errors) return;

@@ -19,7 +19,7 @@ typedef struct FittedPlan {
   float *scale;
   int64_t blocks, length;                                       /* elements of a block that is not short */
   int64_t rows, columns, tile_rows, tile_columns, tiles_across; /* 0 for blocks in row-major order */
-  FitGrid grid;  /* of a format that has one */
+  FitGrid grid;                                                 /* of a format that has one */
   float bound;   /* scaled numbers up to this round to the grid's largest at most */
   bool vectors;  /* every eight neighbours of a block are neighbours in memory, at a multiple of 16 bytes */
   bool whole;    /* no block in row-major order is shorter than the others */

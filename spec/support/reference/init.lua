@@ -153,8 +153,8 @@ local function limits_of(format)
   return formats.largest[format], -formats.largest[format]
 end
 
--- The same for a scale that is fitted, under the absmax `upper` if there is one. `found`, or nil: a scale that is taken if
--- the error that it leaves is the least but for rounding.
+-- The same for a scale that is fitted, under the absmax `upper` if there is one. `found`, or nil: a scale that is taken
+-- if the error that it leaves is the least but for rounding.
 local function quantize_fitted(x, positions, format, divide, round_to, out, scale_rounding, more, upper, found)
   local values, best, least, absmax = {}, nil, nil, absmax_of(x, positions)
   for i, position in ipairs(positions) do values[i] = x[position] end

@@ -30,7 +30,8 @@ typedef struct MapLookup {
 void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start, float limit);
 
 /* The same for the last entry that is not above a number (0 for numbers below all), as stochastic rounding asks for it. */
-void lookup_build_below(MapLookup *lookup, const float *value, const float *midpoint, const uint8_t *start, float limit);
+void lookup_build_below(MapLookup *lookup, const float *value, const float *midpoint, const uint8_t *start,
+                        float limit);
 
 /* A word whose upper 8 bits are the code of `scaled`, which is at most the limit in magnitude; `origin` is the entry
  * of bucket 0. */

@@ -32,7 +32,7 @@ typedef struct Map {
   MapTable table;
   MapLookup below; /* of entries below, for GPUs, where map_prepare_below has built it */
   bool has_below;
-  float limit; /* of numbers that may be looked up */
+  float limit;     /* of numbers that may be looked up */
   int first, last; /* the codes that numbers get: all of them, but of a small format those of its values */
   uint64_t last_use;
   MapForm form[DEVICE_KINDS_MOST][MAP_FORMS]; /* by kind of device, and what its backend counts by */

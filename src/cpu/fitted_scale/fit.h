@@ -8,7 +8,7 @@
 /* Blocks are tiles; those in row-major order tiles of one row. */
 typedef struct Fit {
   const FitRule *rule;
-  Quantizer quantizer; /* to nearest */
+  Quantizer quantizer;  /* to nearest */
   const Search *search; /* NULL where there is a grid */
   FitGrid grid;
   DType dtype;

@@ -249,7 +249,8 @@ static float chosen_candidate(const Parts *all, int64_t number) {
   double least = 0;
   for (int i = 0; i < all->job->rule->candidates && best == best; i++) {
     double error = error_of_block(all, all->part + number * all->parts, i);
-    if (all->unit[number] < 1 && is_too_large(all->job, all->largest[number], all->unit[number], all->candidate[number][i]))
+    if (all->unit[number] < 1 &&
+        is_too_large(all->job, all->largest[number], all->unit[number], all->candidate[number][i]))
       error = INFINITY;
     if (i > 0 && !(error < least)) continue;
     best = all->candidate[number][i];
