@@ -95,35 +95,47 @@ VECTORIZE static void add_grid_errors(float *restrict lane, const float *restric
   }
 }
 
-/* The two below as fit.h adds the lanes of a part. */
-static double sum_of_lanes(const double lane[FIT_LANES]) {
-  double warp[FIT_LANES / FIT_EIGHT], sum = 0;
+/* The two below as fit.h adds the lanes of a part, the first of which is then their sum. */
+VECTORIZE static void add_lanes(double *restrict lane, double *restrict half, double *restrict sum) {
   for (int i = 0; i < FIT_LANES / FIT_EIGHT; i++) {
-    const double *own = lane + (ptrdiff_t)i * FIT_EIGHT;
-    warp[i] = ((own[0] + own[4]) + (own[2] + own[6])) + ((own[1] + own[5]) + (own[3] + own[7]));
+    for (int k = 0; k < 4; k++) half[4 * i + k] = lane[8 * i + k] + lane[8 * i + 4 + k];
+  }
+  for (int i = 0; i < FIT_LANES / FIT_EIGHT; i++) {
+    sum[i] = (half[4 * i] + half[4 * i + 2]) + (half[4 * i + 1] + half[4 * i + 3]);
   }
   for (int i = 0; i < FIT_LANES / FIT_EIGHT; i += TREE) {
-    for (int half = TREE / 2; half > 0; half /= 2) {
-      for (int k = i; k < i + half; k++) warp[k] += warp[k + half];
+    for (int width = TREE / 2; width > 0; width /= 2) {
+      for (int k = 0; k < width; k++) sum[i + k] += sum[i + width + k];
     }
-    sum = i == 0 ? warp[0] : sum + warp[i];
+    lane[0] = i == 0 ? sum[0] : lane[0] + sum[i];
   }
-  return sum;
 }
 
-static float sum_of_errors(const float lane[FIT_LANES]) {
-  float warp[FIT_LANES / FIT_EIGHT], sum = 0;
+VECTORIZE static void add_error_lanes(float *restrict lane, float *restrict half, float *restrict sum) {
   for (int i = 0; i < FIT_LANES / FIT_EIGHT; i++) {
-    const float *own = lane + (ptrdiff_t)i * FIT_EIGHT;
-    warp[i] = ((own[0] + own[4]) + (own[2] + own[6])) + ((own[1] + own[5]) + (own[3] + own[7]));
+    for (int k = 0; k < 4; k++) half[4 * i + k] = lane[8 * i + k] + lane[8 * i + 4 + k];
+  }
+  for (int i = 0; i < FIT_LANES / FIT_EIGHT; i++) {
+    sum[i] = (half[4 * i] + half[4 * i + 2]) + (half[4 * i + 1] + half[4 * i + 3]);
   }
   for (int i = 0; i < FIT_LANES / FIT_EIGHT; i += TREE) {
-    for (int half = TREE / 2; half > 0; half /= 2) {
-      for (int k = i; k < i + half; k++) warp[k] += warp[k + half];
+    for (int width = TREE / 2; width > 0; width /= 2) {
+      for (int k = 0; k < width; k++) sum[i + k] += sum[i + width + k];
     }
-    sum = i == 0 ? warp[0] : sum + warp[i];
+    lane[0] = i == 0 ? sum[0] : lane[0] + sum[i];
   }
-  return sum;
+}
+
+static double sum_of_lanes(double lane[FIT_LANES]) {
+  double half[FIT_LANES / 2], sum[FIT_LANES / FIT_EIGHT];
+  add_lanes(lane, half, sum);
+  return lane[0];
+}
+
+static float sum_of_errors(float lane[FIT_LANES]) {
+  float half[FIT_LANES / 2], sum[FIT_LANES / FIT_EIGHT];
+  add_error_lanes(lane, half, sum);
+  return lane[0];
 }
 
 /* All parts, lanes of them in a tree. */
@@ -137,20 +149,22 @@ static double sum_of_parts(double lane[FIT_LANES]) {
 /* --- parts: elements start … end - 1 of a block --- */
 
 static FitSums sums_of_part(const Fit *job, const Block *block, int64_t start, int64_t end) {
-  double squares[FIT_LANES] = {0}, magnitudes[FIT_LANES] = {0};
+  const bool squaring = job->rule->root_mean_square != 0, adding = job->rule->mean_magnitude != 0;
+  double squares[FIT_LANES], magnitudes[FIT_LANES];
   FitSums sums = {0, 0, 0};
+  if (squaring) memset(squares, 0, sizeof squares);
+  if (adding) memset(magnitudes, 0, sizeof magnitudes);
   for (int64_t i = start; i < end; i += CHUNK) {
     float buffer[CHUNK];
     int n = chunk_length(end, i), lane = (int)((i - start) % FIT_LANES);
     const float *x = load_of_block(job, block, i, n, buffer);
     uint32_t largest = largest_magnitude(x, n);
     if (largest > sums.largest) sums.largest = largest;
-    if (job->rule->root_mean_square != 0) add_squares(squares + lane, x, n);
-    if (job->rule->mean_magnitude != 0) add_magnitudes(magnitudes + lane, x, n);
+    if (squaring) add_squares(squares + lane, x, n);
+    if (adding) add_magnitudes(magnitudes + lane, x, n);
   }
-  if (!fit_is_summing(job->rule)) return sums;
-  sums.squares = sum_of_lanes(squares);
-  sums.magnitudes = sum_of_lanes(magnitudes);
+  if (squaring) sums.squares = sum_of_lanes(squares);
+  if (adding) sums.magnitudes = sum_of_lanes(magnitudes);
   return sums;
 }
 
@@ -211,6 +225,7 @@ static void compare_parts(int64_t begin, int64_t end, const void *context) {
 }
 
 static FitSums sums_of_block(const Parts *all, const PartFit *part) {
+  if (all->parts == 1) return part->sums;
   FitSums sums = {0, 0, 0};
   double squares[FIT_LANES] = {0}, magnitudes[FIT_LANES] = {0};
   for (int64_t i = 0; i < all->parts; i++) {
@@ -218,7 +233,6 @@ static FitSums sums_of_block(const Parts *all, const PartFit *part) {
     squares[i % FIT_LANES] += part[i].sums.squares;
     magnitudes[i % FIT_LANES] += part[i].sums.magnitudes;
   }
-  if (!fit_is_summing(all->job->rule)) return sums;
   sums.squares = sum_of_parts(squares);
   sums.magnitudes = sum_of_parts(magnitudes);
   return sums;
@@ -238,8 +252,8 @@ static void find_candidates(const Parts *all, int64_t number) {
 }
 
 static double error_of_block(const Parts *all, const PartFit *part, int candidate) {
-  double error[FIT_LANES] = {0};
   if (all->parts == 1) return part->error[candidate];
+  double error[FIT_LANES] = {0};
   for (int64_t i = 0; i < all->parts; i++) error[i % FIT_LANES] += (double)part[i].error[candidate];
   return sum_of_parts(error);
 }
