@@ -92,6 +92,7 @@ VECTORIZE static void find_ranges(uint16_t *restrict ranges, const float *restri
 
 static void look_up_starts(uint8_t *restrict codes, const uint8_t *restrict start, const uint16_t *restrict ranges,
                            int n) {
+#pragma GCC unroll 8
   for (int i = 0; i < n; i++) codes[i] = start[ranges[i]];
 }
 
@@ -131,5 +132,5 @@ void search_round_up(const Search *search, uint8_t *restrict codes, const float 
 void search_decode(const float *restrict entry, float *restrict out, const uint8_t *restrict codes, float scale,
                    int n) {
   look_up_floats(out, entry, codes, n);
-  scale_floats(out, out, scale, n);
+  if (scale != 1) scale_floats(out, out, scale, n);
 }
