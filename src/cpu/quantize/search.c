@@ -49,21 +49,25 @@ static void build(Search *search, const Map *map, bool stochastic) {
    * range. */
   uint32_t range = 0;
   int inside = 0, most_inside = 0;
-  for (int i = 0; i + 1 < MAP_SIZE; i++) {
+  for (uint32_t i = 0; i + 1 < MAP_SIZE; i++) {
     uint32_t of_threshold = ordered_bits(search->threshold[i]) >> 16;
     bool at_lowest = search->threshold[i] == from_ordered_bits(of_threshold << 16);
     bool same_range = i > 0 && ordered_bits(search->threshold[i - 1]) >> 16 == of_threshold;
     uint32_t end = of_threshold + !at_lowest;
-    if (end > range) {
-      memset(search->start + range, i, end - range);
-      range = end;
-    }
+    for (; range < end; range++) search->entry[range] = i << 16;
     inside = (same_range ? inside : 0) + !at_lowest;
     if (inside > most_inside) most_inside = inside;
   }
-  memset(search->start + range, MAP_SIZE - 1, sizeof search->start - range);
+  for (; range < 1 << 16; range++) search->entry[range] = (uint32_t)(MAP_SIZE - 1) << 16;
   search->steps = 0;
-  while ((1 << search->steps) - 1 < most_inside) search->steps++;
+  if (most_inside > 1) {
+    while ((1 << search->steps) - 1 < most_inside) search->steps++;
+    return;
+  }
+  for (int i = 0; i + 1 < MAP_SIZE; i++) {
+    uint32_t threshold = ordered_bits(search->threshold[i]), low = threshold & 0xFFFF;
+    if (low > 0) search->entry[threshold >> 16] += 0x10000 - low;
+  }
 }
 
 static void release_search(int index, void *data) {
@@ -84,16 +88,23 @@ const Search *search_of(Map *map, bool stochastic) {
 /* Table look-ups are loops of their own and not vectorized: scalar loads from the first-level cache are several
  * times as fast as gather instructions. */
 
-VECTORIZE static void find_ranges(uint16_t *restrict ranges, const float *restrict values, int n) {
+VECTORIZE static void split_values(uint16_t *restrict ranges, uint16_t *restrict places, const float *restrict values,
+                                   int n) {
   for (int i = 0; i < n; i++) {
-    ranges[i] = (uint16_t)(ordered_bits(values[i] + 0.0f) >> 16); /* -0 becomes 0 */
+    uint32_t bits = ordered_bits(values[i] + 0.0f); /* -0 becomes 0 */
+    ranges[i] = (uint16_t)(bits >> 16);
+    places[i] = (uint16_t)bits;
   }
 }
 
-static void look_up_starts(uint8_t *restrict codes, const uint8_t *restrict start, const uint16_t *restrict ranges,
-                           int n) {
-#pragma GCC unroll 8
-  for (int i = 0; i < n; i++) codes[i] = start[ranges[i]];
+static void look_up_entries(uint32_t *restrict out, const uint32_t *restrict entry, const uint16_t *restrict ranges,
+                            int n) {
+  for (int i = 0; i < n; i++) out[i] = entry[ranges[i]];
+}
+
+VECTORIZE static void add_places(uint8_t *restrict codes, const uint32_t *restrict entries,
+                                 const uint16_t *restrict places, int n) {
+  for (int i = 0; i < n; i++) codes[i] = (uint8_t)((entries[i] + places[i]) >> 16);
 }
 
 static void look_up_floats(float *restrict out, const float *restrict table, const uint8_t *restrict codes, int n) {
@@ -106,10 +117,12 @@ VECTORIZE static void advance(uint8_t *restrict codes, const float *restrict val
 }
 
 void search_codes(const Search *search, uint8_t *restrict codes, const float *restrict values, int n) {
-  uint16_t ranges[CHUNK];
+  _Alignas(64) uint16_t ranges[CHUNK], places[CHUNK];
+  _Alignas(64) uint32_t entries[CHUNK];
   float thresholds[CHUNK];
-  find_ranges(ranges, values, n);
-  look_up_starts(codes, search->start, ranges, n);
+  split_values(ranges, places, values, n);
+  look_up_entries(entries, search->entry, ranges, n);
+  add_places(codes, entries, places, n);
   for (int step = (1 << search->steps) / 2; step > 0; step /= 2) {
     look_up_floats(thresholds, search->threshold + step - 1, codes, n);
     advance(codes, values, thresholds, step, n);

@@ -6,14 +6,15 @@
 #include "core/formats/map.h"
 #include "cpu/convert.h"
 
-/* A code is the number of thresholds at or below a value. The upper 16 bits of a value name a range of float32;
- * `start` has the number of thresholds at or below the whole range, and a binary search over the few inside it gives
- * the rest. */
+/* A code is the number of thresholds at or below a value. The upper 16 bits of a value name a range of float32; the upper
+ * 16 bits of its `entry` are the number of thresholds at or below the whole range. With one more threshold inside, the
+ * lower bits are such that the value's lower bits, added to the entry, carry into the code from the threshold on; where a
+ * range has several, a binary search over them gives the rest. */
 typedef struct Search {
   float value[MAP_SIZE + 1];     /* the map's entries, then infinity */
   float threshold[2 * MAP_SIZE]; /* ascending, then NaN, which no value reaches */
-  int steps;                     /* of the binary search: 1 for the usual maps */
-  uint8_t start[1 << 16];
+  int steps;                     /* of the binary search: 0 for the usual maps */
+  uint32_t entry[1 << 16];
 } Search;
 
 /* The search for a map, to the nearest entry, or to the last entry at or below the value; it lives as long as the map.
