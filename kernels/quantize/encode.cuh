@@ -13,6 +13,32 @@
 #define FLOAT8_CONVERSIONS 0
 #endif
 
+/* Four words' lowest bytes, or their highest. */
+__device__ inline uint32_t lowest_bytes(const uint32_t *word) {
+  return __byte_perm(__byte_perm(word[0], word[1], 0x40), __byte_perm(word[2], word[3], 0x40), 0x5410);
+}
+__device__ inline uint32_t highest_bytes(const uint32_t *word) {
+  return __byte_perm(__byte_perm(word[0], word[1], 0x73), __byte_perm(word[2], word[3], 0x73), 0x5410);
+}
+
+/* Bytes of ones for those of four elements of a vector, from number `first` on, that are negative. A selector's digit from
+ * 8 on repeats the sign of a byte. */
+template <typename Scalar> __device__ inline uint32_t signs_of_four(const uint4 &raw, int first) {
+  uint32_t low, high, all;
+  if (sizeof(Scalar) == 2) {
+    asm("prmt.b32 %0, %1, %2, 0xFDB9;" : "=r"(all) : "r"(first ? raw.z : raw.x), "r"(first ? raw.w : raw.y));
+    return all;
+  }
+  asm("prmt.b32 %0, %1, %2, 0xFB;" : "=r"(low) : "r"(raw.x), "r"(raw.y));
+  asm("prmt.b32 %0, %1, %2, 0xFB;" : "=r"(high) : "r"(raw.z), "r"(raw.w));
+  return __byte_perm(low, high, 0x5410);
+}
+
+/* Codes of a map's grid, 128 and so many steps above or below, from four numbers of steps and their signs. */
+__device__ inline uint32_t grid_codes(uint32_t steps, uint32_t negative) {
+  return 0x80808080u + (steps & ~negative) - (steps & negative);
+}
+
 /* A map's look-up and entries, in shared memory. */
 struct LookupStage {
   alignas(16) uint32_t entry[2 * LOOKUP_HALF];
@@ -53,9 +79,7 @@ template <> struct Encoder<ENCODING_MAP> {
 #pragma unroll
     for (int k = 0; k < 4; k++) word[k] = lookup_word(origin, shift, factor, scaled[k]);
   }
-  __device__ uint32_t codes(const uint32_t (&word)[4]) const {
-    return __byte_perm(__byte_perm(word[0], word[1], 0x73), __byte_perm(word[2], word[3], 0x73), 0x5410);
-  }
+  __device__ uint32_t codes(const uint32_t (&word)[4]) const { return highest_bytes(word); }
   __device__ void decode(const uint32_t (&word)[4], float *result) const {
 #pragma unroll
     for (int k = 0; k < 4; k++) result[k] = value[word[k] >> 24];
@@ -65,19 +89,24 @@ template <> struct Encoder<ENCODING_MAP> {
 /* A map's grid: words are the numbers that the codes stand for. */
 template <> struct Encoder<ENCODING_GRID> {
   FormatGrid grid;
+  float to_steps; /* in float32's subnormal numbers */
+  int dropped;
 
-  __device__ explicit Encoder(const FormatGrid &of_map) : grid(of_map) {}
+  __device__ explicit Encoder(const FormatGrid &of_map) : grid(of_map), dropped(grid_dropped(&of_map)) {
+    to_steps = float_from_bits((uint32_t)(127 - grid.exponent) << 23) * 0x1p-126f;
+  }
   __device__ void scale_by(float) {}
 
   __device__ void encode(const float *scaled, uint32_t (&word)[4]) const {
 #pragma unroll
     for (int k = 0; k < 4; k++) word[k] = float_to_bits(grid_nearest(&grid, scaled[k]));
   }
+  /* As grid_code. */
   __device__ uint32_t codes(const uint32_t (&word)[4]) const {
-    uint32_t result = 0;
+    uint32_t steps[4];
 #pragma unroll
-    for (int k = 0; k < 4; k++) result |= (uint32_t)grid_code(&grid, float_from_bits(word[k])) << 8 * k;
-    return result;
+    for (int k = 0; k < 4; k++) steps[k] = float_to_bits(fabsf(float_from_bits(word[k])) * to_steps) >> dropped;
+    return grid_codes(lowest_bytes(steps), signs_of_four<float>(make_uint4(word[0], word[1], word[2], word[3]), 0));
   }
   __device__ void decode(const uint32_t (&word)[4], float *result) const {
 #pragma unroll
@@ -156,14 +185,6 @@ struct RandomKeys {
   }
 };
 
-/* Bytes of ones for negative numbers. A selector's digit from 8 on repeats the sign of a byte. */
-__device__ inline uint32_t signs_of_four(const float *value) {
-  uint32_t low, high;
-  asm("prmt.b32 %0, %1, %2, 0xFB;" : "=r"(low) : "r"(float_to_bits(value[0])), "r"(float_to_bits(value[1])));
-  asm("prmt.b32 %0, %1, %2, 0xFB;" : "=r"(high) : "r"(float_to_bits(value[2])), "r"(float_to_bits(value[3])));
-  return __byte_perm(low, high, 0x5410);
-}
-
 /* What numbers are multiplied with before they are rounded, and after. */
 struct Factors {
   float inverse, scale;
@@ -179,55 +200,75 @@ template <int DROPPED> struct Stochastic {
   float zero; /* whose sign a sum with -0 has, and 0 of a map has none */
   int dropped;
   bool map;
+  uint32_t of_map; /* all bits if it is one */
+  uint32_t to_top; /* the factor that brings steps to the highest byte */
 
-  __device__ explicit Stochastic(const QuantizePlan &plan) : limit(plan.rule.limit), map(plan.map) {
+  __device__ explicit Stochastic(const QuantizePlan &plan)
+      : limit(plan.rule.limit), map(plan.map), of_map(plan.map ? ~0u : 0) {
     const int exponent = plan.grid.exponent;
     to_subnormal = float_from_bits(exponent > 0 ? 1u << (23 - exponent) : (uint32_t)(1 - exponent) << 23);
     from_subnormal = float_from_bits((uint32_t)(127 + exponent) << 23);
     zero = map ? 0.0f : -0.0f;
     dropped = DROPPED > 0 ? DROPPED : grid_dropped(&plan.grid);
+    to_top = 1u << (24 - dropped);
+    /* Or the compiler would choose and shift by these. */
+    asm volatile("" : "+r"(of_map), "+r"(to_top));
   }
 
-  /* A scaled number to what the functions below take. */
+  /* The bits of a scaled number's magnitude among float32's subnormal numbers. */
+  __device__ uint32_t magnitude(float scaled) const {
+    return float_to_bits(fminf(fabsf(scaled), limit) * to_subnormal);
+  }
+  /* The same rounded by random bits, to what `value` takes. */
   __device__ uint32_t round(float scaled, uint32_t random) const {
-    const float magnitude = fminf(fabsf(scaled), limit) * to_subnormal;
-    return float_to_bits(magnitude) + (random >> (32 - dropped));
+    return magnitude(scaled) + (random >> (32 - dropped));
   }
   /* The number times its scale, with the sign of another. */
   __device__ float value(uint32_t rounded, float scale, float signed_one) const {
     const uint32_t factor = float_to_bits(scale * from_subnormal) | (float_to_bits(signed_one) & 0x80000000u);
     return fmaf(float_from_bits(rounded & 0xFFFFFFFFu << dropped) * 0x1p126f, float_from_bits(factor), zero);
   }
-  /* Four codes with the signs of others: of a map, 128 and so many steps above or below. */
-  __device__ uint32_t codes(const uint32_t *rounded, const float *signed_ones) const {
-    uint32_t steps = 0;
-#pragma unroll
-    for (int k = 0; k < 4; k++) steps |= rounded[k] >> dropped << 8 * k;
-    const uint32_t negative = signs_of_four(signed_ones);
-    return map ? 0x80808080u + (steps & ~negative) - (steps & negative) : steps | (negative & 0x80808080u);
+  /* The number of steps, in the highest byte, by the upper 24 random bits: what is below them no sum here can carry. */
+  __device__ uint32_t steps(uint32_t magnitude, uint32_t random) const { return magnitude * to_top + random; }
+
+  /* Codes of four numbers of steps and their signs: grid_codes, or steps and a bit for the sign. */
+  __device__ uint32_t codes_of(uint32_t four, uint32_t negative) const {
+    const uint32_t below = negative & of_map;
+    return ((negative | of_map) & 0x80808080u) + (four & ~below) - (four & below);
   }
 
-  /* Elements `at` and on to the plan's codes and values, which are of Scalar; factors_at(k) is_usual, or scales them to 0. */
+  /* Elements `at` and on, which factors_at(k) is_usual for, or scales to 0. */
   template <typename Scalar, typename Found>
-  __device__ void quantize(const QuantizePlan &plan, const RandomBlock &block, const uint4 &raw,
-                           const Found &factors_at, int64_t at) const {
+  __device__ void to_codes(uint8_t *codes, const RandomBlock &block, const uint4 &raw, const Found &factors_at,
+                           int64_t at) const {
     constexpr int width = vector_width<Scalar>;
     float element[width];
-    uint32_t rounded[width];
+    uint32_t word[width];
     unpack<Scalar>(raw, element);
-    share_block(block, at, rounded);
+    share_upper(block, at, word);
 #pragma unroll
-    for (int k = 0; k < width; k++) rounded[k] = round(element[k] * factors_at(k).inverse, rounded[k]);
-    if (plan.codes) {
-      Packed<uint32_t, width / 4> four;
+    for (int k = 0; k < width; k++) word[k] = steps(magnitude(element[k] * factors_at(k).inverse), word[k]);
+    Packed<uint32_t, width / 4> four;
 #pragma unroll
-      for (int k = 0; k < width; k += 4) four.element[k / 4] = codes(rounded + k, element + k);
-      *reinterpret_cast<Packed<uint32_t, width / 4> *>(plan.codes + at) = four;
+    for (int k = 0; k < width; k += 4) {
+      four.element[k / 4] = codes_of(highest_bytes(word + k), signs_of_four<Scalar>(raw, k));
     }
-    if (!plan.values) return;
+    *reinterpret_cast<Packed<uint32_t, width / 4> *>(codes + at) = four;
+  }
+  template <typename Scalar, typename Found>
+  __device__ void to_values(Scalar *values, const RandomBlock &block, const uint4 &raw, const Found &factors_at,
+                            int64_t at) const {
+    constexpr int width = vector_width<Scalar>;
+    float element[width];
+    uint32_t random[width];
+    unpack<Scalar>(raw, element);
+    share_block(block, at, random);
 #pragma unroll
-    for (int k = 0; k < width; k++) element[k] = value(rounded[k], factors_at(k).scale, element[k]);
-    store_vector(reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at), pack<Scalar>(element));
+    for (int k = 0; k < width; k++) {
+      const Factors factors = factors_at(k);
+      element[k] = value(round(element[k] * factors.inverse, random[k]), factors.scale, element[k]);
+    }
+    store_vector(reinterpret_cast<uint4 *>(values + at), pack<Scalar>(element));
   }
 };
 

@@ -194,21 +194,53 @@ template <int WIDTH> __device__ inline void share_block(const RandomBlock &block
     }
   }
 }
+/* Their upper 24 bits, of 4 or 8 elements; words of which the bytes are picked, as the compiler would not. */
+template <int WIDTH> __device__ inline void share_upper(const RandomBlock &block, int64_t i, uint32_t (&bits)[WIDTH]) {
+  const bool second = WIDTH == 4 && i & 4;
+#pragma unroll
+  for (int k = 0; k < WIDTH; k++) {
+    bits[k] = __byte_perm(second ? block.word[(2 + k / 2) % 4] : block.word[k / 2], 0, k % 2 == 0 ? 0x4321 : 0x4103);
+  }
+}
 template <int WIDTH> __device__ inline void rounding_bits(RandomSource source, int64_t i, uint32_t (&bits)[WIDTH]) {
   share_block(random_block(source, (uint64_t)i / 8), i, bits);
+}
+
+/* The largest of a thread's share of words that the whole thread block reads: eight at once, whatever their number. */
+__device__ inline uint32_t largest_of_share(const uint32_t *words, int count) {
+  constexpr int at_once = 8;
+  uint32_t largest = 0;
+  for (int first = threadIdx.x; first < count; first += at_once * blockDim.x) {
+    uint32_t word[at_once];
+#pragma unroll
+    for (int i = 0; i < at_once; i++) {
+      const int own = first + i * (int)blockDim.x;
+      word[i] = own < count ? words[own] : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < at_once; i++) largest = max(largest, word[i]);
+  }
+  return largest;
+}
+
+/* The largest of all lanes. */
+__device__ inline uint32_t largest_of_warp(uint32_t magnitude) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return __reduce_max_sync(all_lanes, magnitude);
+#else
+  for (int mask = WARP / 2; mask > 0; mask /= 2) magnitude = max(magnitude, shuffle_xor(magnitude, mask));
+  return magnitude;
+#endif
 }
 
 /* The whole tensor's largest magnitude from what launch_measure left, for the whole thread block. */
 __device__ inline uint32_t whole_maximum(const uint32_t *maxima, int count) {
   __shared__ uint32_t warp_largest[WARP];
-  uint32_t largest = 0;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < count; i += blockDim.x) largest = max(largest, maxima[i]);
-  for (int mask = WARP / 2; mask > 0; mask /= 2) largest = max(largest, shuffle_xor(largest, mask));
-  if (threadIdx.x % WARP == 0) warp_largest[threadIdx.x / WARP] = largest;
+  const uint32_t largest = largest_of_warp(largest_of_share(maxima, count));
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
+  if (lane == 0) warp_largest[warp] = largest;
   __syncthreads();
-  for (int i = 0; i < (int)blockDim.x / WARP; i++) largest = max(largest, warp_largest[i]);
-  return largest;
+  return largest_of_warp(lane < warps ? warp_largest[lane] : 0);
 }
 
 /* The bits of the largest magnitude in a history, for a whole thread block of THREADS. */
@@ -223,14 +255,16 @@ template <int THREADS> __device__ inline uint32_t largest_of_history(const float
 /* The largest of a group's magnitudes, for all of its threads; groups larger than a warp are synchronized together.
  * `shared` has a word for every warp and alternates between two arrays from call to call: one barrier is enough. */
 __device__ inline uint32_t group_maximum(uint32_t magnitude, int group, uint32_t *shared) {
-  for (int mask = min(group, WARP) / 2; mask > 0; mask /= 2) magnitude = max(magnitude, shuffle_xor(magnitude, mask));
-  if (group <= WARP) return magnitude;
-  const int warp = threadIdx.x / WARP, warps = group / WARP;
-  if (threadIdx.x % WARP == 0) shared[warp] = magnitude;
+  if (group < WARP) {
+    for (int mask = group / 2; mask > 0; mask /= 2) magnitude = max(magnitude, shuffle_xor(magnitude, mask));
+    return magnitude;
+  }
+  magnitude = largest_of_warp(magnitude);
+  if (group == WARP) return magnitude;
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = group / WARP;
+  if (lane == 0) shared[warp] = magnitude;
   __syncthreads();
-  const int first = warp / warps * warps;
-  for (int i = first; i < first + warps; i++) magnitude = max(magnitude, shared[i]);
-  return magnitude;
+  return largest_of_warp(lane < warps ? shared[(warp & -warps) + lane] : 0);
 }
 
 /* Copies `bytes` (a multiple of 16) of a map's table into shared memory, the whole thread block together. */

@@ -22,24 +22,35 @@ struct Place {
   int across;          /* of the lanes beside one another */
 };
 
-/* `down` lanes of a warp are below one another, `beside` beside one another. */
+/* Of a power of two. */
+__host__ __device__ inline int exponent_of(int n) {
+#ifdef __CUDA_ARCH__
+  return __ffs(n) - 1;
+#else
+  return __builtin_ctz((unsigned)n);
+#endif
+}
+
+/* `down` lanes of a warp are below one another, `beside` beside one another: powers of two. */
 template <typename Scalar> struct Patches {
   int64_t rows, columns; /* of the matrix, whose rows begin at multiples of 16 bytes */
   int64_t across, below; /* patches */
   int down, beside;
 
   __host__ __device__ Patches(int64_t matrix_rows, int64_t matrix_columns, int lanes_down)
-      : rows(matrix_rows), columns(matrix_columns), down(lanes_down), beside(WARP / lanes_down) {
-    across = divide_up(columns, (int64_t)beside * vector_width<Scalar>);
-    below = divide_up(rows, (int64_t)down * ROWS);
+      : rows(matrix_rows), columns(matrix_columns), down(lanes_down) {
+    const int exponent = exponent_of(lanes_down);
+    beside = WARP >> exponent;
+    across = (columns + beside * vector_width<Scalar> - 1) >> (exponent_of(WARP * vector_width<Scalar>) - exponent);
+    below = (rows + down * ROWS - 1) >> (exponent_of(ROWS) + exponent);
   }
 
   __host__ __device__ int64_t count() const { return across * below; }
 
   __device__ Place at(int64_t patch_row, int64_t patch_column) const {
-    const int lane = threadIdx.x % WARP, lane_below = lane / beside;
+    const int lane = threadIdx.x % WARP, lane_below = lane >> exponent_of(beside);
     Place place;
-    place.across = lane - lane_below * beside;
+    place.across = lane & (beside - 1);
     place.row = (patch_row * down + lane_below) * ROWS;
     place.column = (patch_column * beside + place.across) * vector_width<Scalar>;
     return place;
@@ -59,10 +70,15 @@ template <typename Scalar> struct Patches {
   __device__ void load(const void *matrix, const Place &place, uint4 (&x)[ROWS]) const {
     const Scalar *from = static_cast<const Scalar *>(matrix) + element(place, 0);
     const int have = rows_of(place);
+    if (have == ROWS) {
 #pragma unroll
-    for (int j = 0; j < ROWS; j++) {
-      x[j] = make_uint4(0, 0, 0, 0);
-      if (j < have) x[j] = *reinterpret_cast<const uint4 *>(from + j * columns);
+      for (int j = 0; j < ROWS; j++, from += columns) x[j] = *reinterpret_cast<const uint4 *>(from);
+    } else {
+#pragma unroll
+      for (int j = 0; j < ROWS; j++, from += columns) {
+        x[j] = make_uint4(0, 0, 0, 0);
+        if (j < have) x[j] = *reinterpret_cast<const uint4 *>(from);
+      }
     }
   }
 };

@@ -35,9 +35,6 @@ __device__ inline uint32_t largest_of(uint32_t magnitude, int first, int end) {
   return magnitude;
 }
 
-/* Of a power of two. */
-__device__ inline int exponent_of(int n) { return __ffs(n) - 1; }
-
 /* Lanes that have the same tiles share the work of their factors: `count` of them, `step` apart. */
 struct Sharing {
   int own, count, first; /* a lane's number among them, and the first lane */
@@ -46,11 +43,11 @@ struct Sharing {
   }
 };
 
-/* The factors of the tiles with these magnitudes, to the first lane's place in the stage. Whether one that this lane has
- * found is rare or has an unusual scale. */
-template <int N>
+/* The factors of the tiles with these magnitudes, to the first lane's place in the stage; and keep(k, scale) of those that
+ * this lane finds. Whether one of these is rare or has an unusual scale. */
+template <int N, typename Keep>
 __device__ inline bool find_factors(const WayPlan &way, const UpperScale &upper, const Sharing &sharing,
-                                    const uint32_t (&magnitude)[N], Stage &stage) {
+                                    const uint32_t (&magnitude)[N], Stage &stage, const Keep &keep) {
   const int lane = threadIdx.x % WARP;
 #pragma unroll
   for (int k = 0; k < N; k++) stage.factors[k][lane].x = float_from_bits(magnitude[k]);
@@ -60,6 +57,7 @@ __device__ inline bool find_factors(const WayPlan &way, const UpperScale &upper,
   for (int k = sharing.own; k < N; k += sharing.count) {
     const Factors found = factors_of(way.quantize, upper, float_to_bits(stage.factors[k][lane].x));
     stage.factors[k][sharing.first] = make_float2(found.inverse, found.scale);
+    keep(k, found.scale);
     rare = rare || is_rare(found) || !is_usual(found.scale);
   }
   __syncwarp();
@@ -75,6 +73,23 @@ __device__ inline Factors factors_at(const Stage &stage, int k, const Sharing &s
 template <typename Scalar>
 __device__ inline void measure_tiles(const Patches<Scalar> &patches, const WayPlan &way, int segment,
                                      const uint4 (&x)[ROWS], uint32_t (&magnitude)[ROWS]) {
+  if (way.tile_rows == 1 && elements<Scalar> == 2) { /* two rows' in a word */
+    uint32_t both[ROWS / 2];
+#pragma unroll
+    for (int j = 0; j < ROWS; j += 2) {
+      const uint32_t one = raise<Scalar>(0, x[j]), other = raise<Scalar>(0, x[j + 1]);
+      both[j / 2] = __vmaxu2(__byte_perm(one, other, 0x5410), __byte_perm(one, other, 0x7632));
+    }
+    for (int step = 1; step < segment; step *= 2) {
+#pragma unroll
+      for (int j = 0; j < ROWS / 2; j++) both[j] = __vmaxu2(both[j], shuffle_xor(both[j], step));
+    }
+#pragma unroll
+    for (int j = 0; j < ROWS; j++) {
+      magnitude[j] = magnitude_bits(j % 2 ? both[j / 2] >> 16 : both[j / 2] & 0xFFFFu, Scalar());
+    }
+    return;
+  }
   if (way.tile_rows == 1) {
 #pragma unroll
     for (int j = 0; j < ROWS; j++) magnitude[j] = magnitude_bits(raise<Scalar>(0, x[j]), Scalar());
@@ -113,18 +128,22 @@ __device__ inline void quantize_tiles(const Patches<Scalar> &patches, const WayP
   const Sharing sharing(runs ? segment : 1, 1);
   uint32_t magnitude[ROWS];
   measure_tiles(patches, way, segment, x, magnitude);
+  /* The tile's own rows, or the first one's, where this lane is the first that has them. */
+  Place own = place;
+  if (runs) own.column -= sharing.own * vector_width<Scalar>;
+  const bool first = runs || ((place.across & (segment - 1)) == 0 && (place.row & (way.tile_rows - 1)) == 0);
+  const int kept = way.quantize.scale && first ? patches.rows_of(own) : 0;
+  float *scale = way.quantize.scale + (own.row >> exponent_of(way.tile_rows)) * way.tiles_across +
+                 (own.column >> exponent_of(way.tile_columns));
+  const auto keep = [&](int j, float of_row) {
+    if (j < kept) scale[j * way.tiles_across] = of_row;
+  };
   bool rare;
   if (runs) {
-    rare = find_factors(way, state.upper, sharing, magnitude, stage);
+    rare = find_factors(way, state.upper, sharing, magnitude, stage, keep);
   } else {
     const uint32_t only[1] = {magnitude[0]};
-    rare = find_factors(way, state.upper, sharing, only, stage);
-  }
-  if (way.quantize.scale && (place.across & (segment - 1)) == 0 && (place.row & (way.tile_rows - 1)) == 0) {
-    float *scale = way.quantize.scale + (place.row >> exponent_of(way.tile_rows)) * way.tiles_across +
-                   (place.column >> exponent_of(way.tile_columns));
-    for (int j = 0; j < (runs ? have : min(have, 1)); j++)
-      scale[j * way.tiles_across] = stage.factors[j][sharing.first].y;
+    rare = find_factors(way, state.upper, sharing, only, stage, keep);
   }
   int64_t at = patches.element(place, 0);
   const auto found = [&](int j, int) { return factors_at(stage, runs ? j : 0, sharing); };
@@ -161,15 +180,15 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
 #pragma unroll
     for (int k = 0; k < each; k++) magnitude[w * each + k] = float_to_bits(of_word[k]);
   }
-  bool rare = find_factors(way, state.upper, sharing, magnitude, stage);
+  const int64_t row = place.row - sharing.own * ROWS;
+  const bool kept = way.quantize.scale && row < patches.rows && place.column < patches.columns;
+  float *scale = way.quantize.scale + (row >> exponent_of(way.tile_rows)) * way.tiles_across + place.column;
+  bool rare = find_factors(way, state.upper, sharing, magnitude, stage, [&](int k, float of_column) {
+    if (kept) scale[k] = of_column;
+  });
   Factors factors[width];
 #pragma unroll
   for (int k = 0; k < width; k++) factors[k] = factors_at(stage, k, sharing);
-  if (way.quantize.scale && have > 0 && sharing.own == 0) {
-    float *scale = way.quantize.scale + (place.row >> exponent_of(way.tile_rows)) * way.tiles_across + place.column;
-#pragma unroll
-    for (int k = 0; k < width; k++) scale[k] = factors[k].scale;
-  }
   int64_t at = patches.element(place, 0);
   const auto found = [&](int, int k) { return factors[k]; };
   if (rounds_patch<Scalar, ROUNDING>(way, state.random, found, rare, have, stage.vector, patches.columns, at)) return;
@@ -183,22 +202,54 @@ __device__ inline void quantize_columns(const Patches<Scalar> &patches, const Wa
 
 /* --- kernels --- */
 
-/* The largest of this thread's share of what launch_measure_ways left. */
-__device__ inline uint32_t largest_of_share(const WayPlan &way) {
-  uint32_t largest = 0;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < way.maxima_count; i += BLOCK) largest = max(largest, way.maxima[i]);
-  return largest;
-}
-
-/* By the largest magnitudes of the warps' shares. */
-__device__ inline void find_state(const WayPlan &way, const uint32_t (&of_warp)[WARPS], WayState &state) {
+/* The largest magnitude of a way's words, by way of a word for each warp; the whole thread block together. */
+__device__ inline uint32_t largest_of_words(const WayPlan &way, uint32_t (&of_warps)[WARPS]) {
+  const uint32_t of_warp = largest_of_warp(largest_of_share(way.maxima, way.maxima_count));
+  if (threadIdx.x % WARP == 0) of_warps[threadIdx.x / WARP] = of_warp;
+  __syncthreads();
   uint32_t magnitude = 0;
 #pragma unroll
-  for (int i = 0; i < WARPS; i++) magnitude = max(magnitude, of_warp[i]);
-  state.upper = upper_of_way(way, magnitude);
-  state.random = live_source(way, way.quantize.random);
-  find_signs(way, state.negative);
+  for (int i = 0; i < WARPS; i++) magnitude = max(magnitude, of_warps[i]);
+  return magnitude;
+}
+
+/* What the whole thread block knows of its ways; all of it together. */
+__device__ inline void find_states(const WaysPlan &plan, WayState (&states)[WAYS_MOST]) {
+  __shared__ uint32_t of_warps[WAYS_MOST][WARPS];
+#pragma unroll 1
+  for (int w = 0; w < plan.count; w++) {
+    const WayPlan &way = plan.way[w];
+    const uint32_t magnitude = way.maxima ? largest_of_words(way, of_warps[w]) : 0;
+    if (threadIdx.x > 0) continue;
+    states[w].upper = upper_of_way(way, magnitude);
+    states[w].random = live_source(way, way.quantize.random);
+    find_signs(way, states[w].negative);
+  }
+  __syncthreads();
+}
+
+/* The number of a warp's patch, which may be beyond the last. */
+__device__ inline int64_t own_number() { return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP; }
+
+/* Its place; with last_first, backwards: after a pass over the whole tensor its end is still in the cache. Beyond the last
+ * patch, no rows. */
+template <typename Scalar> __device__ inline Place own_place(const Patches<Scalar> &patches, bool last_first) {
+  const int64_t count = patches.count(), i = own_number();
+  Place place = patches.at(last_first && i < count ? count - 1 - i : i);
+  if (i >= count) place.row = patches.rows;
+  return place;
+}
+
+template <typename Scalar, Rounding ROUNDING>
+__device__ inline void quantize_way(const Patches<Scalar> &patches, const WayPlan &way, const WayState &state,
+                                    const Place &place, const uint4 (&x)[ROWS], Stage &stage) {
+#pragma unroll
+  for (int j = 0; j < ROWS; j++) stage.vector[j][threadIdx.x % WARP] = x[j];
+  if (way.tile_columns == 1) {
+    quantize_columns<Scalar, ROUNDING>(patches, way, state, place, x, stage);
+  } else {
+    quantize_tiles<Scalar, ROUNDING>(patches, way, state, place, x, stage);
+  }
 }
 
 /* A patch for each warp: while some wait for theirs, others work. */
@@ -207,25 +258,13 @@ __global__ void __launch_bounds__(BLOCK, TRANSFORMS ? 5 : 6)
     quantize_ways_kernel(const __grid_constant__ WaysPlan plan) {
   __shared__ WayState states[WAYS_MOST];
   __shared__ Stage stages[WARPS];
-  __shared__ uint32_t largest[WAYS_MOST][WARPS];
   bool measured = false;
-#pragma unroll 1
-  for (int i = 0; i < plan.count; i++) {
-    if (!plan.way[i].maxima) continue;
-    measured = true;
-    const uint32_t of_warp = largest_of(largest_of_share(plan.way[i]), 1, WARP);
-    if (threadIdx.x % WARP == 0) largest[i][threadIdx.x / WARP] = of_warp;
-  }
-  __syncthreads();
-  if (threadIdx.x < plan.count) find_state(plan.way[threadIdx.x], largest[threadIdx.x], states[threadIdx.x]);
-  __syncthreads();
+  for (int w = 0; w < plan.count; w++) measured = measured || plan.way[w].maxima;
+  find_states(plan, states);
   Stage &stage = stages[threadIdx.x / WARP];
   const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
-  const int64_t count = patches.count();
-  const int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-  if (i >= count) return;
-  /* After a pass over the whole tensor its end is still in the cache. */
-  const Place place = patches.at(measured ? count - 1 - i : i);
+  if (own_number() >= patches.count()) return;
+  const Place place = own_place(patches, measured);
 #pragma unroll 1
   for (int w = 0; w < plan.count; w++) {
     const WayPlan &way = plan.way[w];
@@ -237,15 +276,29 @@ __global__ void __launch_bounds__(BLOCK, TRANSFORMS ? 5 : 6)
       patches.load(plan.x, place, x);
     }
     if (TRANSFORMS) transform(patches, way.hadamard, states[w].negative, place, x);
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) stage.vector[j][threadIdx.x % WARP] = x[j];
-    if (way.tile_columns == 1) {
-      quantize_columns<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
-    } else {
-      quantize_tiles<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
-    }
+    quantize_way<Scalar, ROUNDING>(patches, way, states[w], place, x, stage);
     __syncwarp(); /* before factors are written again */
   }
+}
+
+enum { ONE_WAY_EACH = 6 };
+
+/* One way without a transform: the patch is on its way while the rest is found out. */
+template <typename Scalar, Rounding ROUNDING>
+__global__ void __launch_bounds__(BLOCK, ONE_WAY_EACH) quantize_one_way_kernel(const __grid_constant__ WaysPlan plan) {
+  __shared__ uint32_t of_warps[WARPS];
+  __shared__ Stage stages[WARPS];
+  const WayPlan &way = plan.way[0];
+  const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
+  const Place place = own_place(patches, way.maxima != nullptr);
+  uint4 x[ROWS];
+  patches.load(plan.x, place, x);
+  WayState state = {};
+  const uint32_t magnitude = way.maxima ? largest_of_words(way, of_warps) : 0;
+  if (way.quantize.rule.rounding == SCALE_E4M3) state.upper = upper_of_way(way, magnitude);
+  if (ROUNDING == STOCHASTIC) state.random = live_source(way, way.quantize.random);
+  if (own_number() >= patches.count()) return;
+  quantize_way<Scalar, ROUNDING>(patches, way, state, place, x, stages[threadIdx.x / WARP]);
 }
 
 template <typename Scalar> __device__ inline void add_rows(const uint4 (&x)[ROWS], float (&sum)[vector_width<Scalar>]) {
@@ -328,8 +381,9 @@ __global__ void __launch_bounds__(BLOCK, MEASURING_EACH) measure_ways_kernel(con
 template <typename Scalar, Rounding ROUNDING> cudaError_t run(Launch launch, const WaysPlan &plan) {
   bool transforms = false;
   for (int i = 0; i < plan.count; i++) transforms = transforms || plan.way[i].hadamard.length > 0;
-  const auto kernel =
-      transforms ? quantize_ways_kernel<Scalar, ROUNDING, true> : quantize_ways_kernel<Scalar, ROUNDING, false>;
+  const auto kernel = transforms       ? quantize_ways_kernel<Scalar, ROUNDING, true>
+                      : plan.count > 1 ? quantize_ways_kernel<Scalar, ROUNDING, false>
+                                       : quantize_one_way_kernel<Scalar, ROUNDING>;
   const Patches<Scalar> patches(plan.rows, plan.columns, plan.down);
   const unsigned grid = (unsigned)divide_up(patches.count(), (int64_t)WARPS);
   kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);

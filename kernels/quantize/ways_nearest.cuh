@@ -8,90 +8,105 @@
 
 namespace {
 
-/* Four scaled numbers as words, and words as codes or as numbers times their scales: by the chip's conversions, word[0]
- * being the four codes. */
-template <Encoding ENCODING> struct Nearest {
+/* Four scaled numbers, which are elements of `raw` from number `first` on, as codes or as numbers times their scales: by the
+ * chip's conversions. */
+template <Encoding ENCODING, int DROPPED> struct Nearest {
   __device__ explicit Nearest(const WayPlan &) {}
-  __device__ void round(const float *scaled, uint32_t (&word)[4]) const {
-    word[0] = Encoder<ENCODING>::pair(scaled[0], scaled[1]) | Encoder<ENCODING>::pair(scaled[2], scaled[3]) << 16;
+  __device__ static uint32_t round(const float *scaled) {
+    return Encoder<ENCODING>::pair(scaled[0], scaled[1]) | Encoder<ENCODING>::pair(scaled[2], scaled[3]) << 16;
   }
-  __device__ uint32_t codes(const uint32_t (&word)[4], const float *) const { return word[0]; }
-  __device__ void values(const uint32_t (&word)[4], const float *scale, float *value) const {
-    Encoder<ENCODING>::numbers(word[0], value[0], value[1]);
-    Encoder<ENCODING>::numbers(word[0] >> 16, value[2], value[3]);
+  template <typename Scalar> __device__ uint32_t codes(const float *scaled, const uint4 &, int) const {
+    return round(scaled);
+  }
+  __device__ void values(const float *scale, float *value) const {
+    const uint32_t word = round(value);
+    Encoder<ENCODING>::numbers(word, value[0], value[1]);
+    Encoder<ENCODING>::numbers(word >> 16, value[2], value[3]);
 #pragma unroll
     for (int k = 0; k < 4; k++) value[k] *= scale[k];
   }
 };
 
-/* By exponents, as grid_nearest: words are magnitudes, and signs those of the scaled numbers, which values replace. */
-template <> struct Nearest<ENCODING_GRID> {
-  float limit, large, to_code;
-  uint32_t least;
-  int shift;
+/* By exponents, as grid_nearest, but of magnitudes, and with sums that are powers of two: a number is rounded to whole steps
+ * in the last places of its sum with one. DROPPED: grid_dropped, or 0 for any. */
+template <int DROPPED> struct Nearest<ENCODING_GRID, DROPPED> {
+  float limit;
+  uint32_t above; /* the exponent's distance of that power, as bits */
+  uint32_t least; /* the smallest such power */
+  uint32_t even;  /* with which the lowest byte of a sum that is added to its own exponent is the number of steps */
+  int dropped;
 
   __device__ explicit Nearest(const WayPlan &way) {
     const FormatGrid &grid = way.quantize.grid;
     limit = way.quantize.rule.limit;
-    large = float_from_bits((uint32_t)(150 - grid.bits) << 23 | 0x00400000u);
-    least = (uint32_t)(grid.exponent + 127) << 23;
-    to_code = float_from_bits((uint32_t)(127 - grid.exponent) << 23) * 0x1p-126f;
-    shift = 23 - grid.bits;
+    dropped = DROPPED > 0 ? DROPPED : grid_dropped(&grid);
+    above = (uint32_t)dropped << 23;
+    least = ((uint32_t)(grid.exponent + 127) << 23) + above;
+    even = 0 - (least >> dropped) & 0xFFu;
   }
-  __device__ void round(const float *scaled, uint32_t (&word)[4]) const {
+  /* The power of two for a number that is not negative. */
+  __device__ uint32_t power(float number, uint32_t more) const {
+    return max((float_to_bits(number) & 0x7F800000u) + (above + more), least + more);
+  }
+  /* As grid_code. */
+  template <typename Scalar> __device__ uint32_t codes(const float *scaled, const uint4 &raw, int first) const {
+    uint32_t word[4];
 #pragma unroll
     for (int k = 0; k < 4; k++) {
       const float cut = fminf(fabsf(scaled[k]), limit);
-      const float sum = float_from_bits(max(float_to_bits(cut) & 0x7F800000u, least)) * large;
-      word[k] = float_to_bits((cut + sum) - sum);
+      const uint32_t sum = float_to_bits(cut + float_from_bits(power(cut, even)));
+      word[k] = sum + (sum >> dropped);
     }
-  }
-  /* As grid_code: 128, and so many steps above or below. */
-  __device__ uint32_t codes(const uint32_t (&word)[4], const float *scaled) const {
-    uint32_t steps = 0;
-#pragma unroll
-    for (int k = 0; k < 4; k++) steps |= float_to_bits(float_from_bits(word[k]) * to_code) >> shift << 8 * k;
-    const uint32_t negative = signs_of_four(scaled);
-    return 0x80808080u + (steps & ~negative) - (steps & negative);
+    return grid_codes(lowest_bytes(word), signs_of_four<Scalar>(raw, first));
   }
   /* 0 has no sign after a sum. */
-  __device__ void values(const uint32_t (&word)[4], const float *scale, float *value) const {
+  __device__ void values(const float *scale, float *value) const {
 #pragma unroll
     for (int k = 0; k < 4; k++) {
+      const float cut = fminf(fabsf(value[k]), limit), sum = float_from_bits(power(cut, 0));
       const uint32_t factor = float_to_bits(scale[k]) | (float_to_bits(value[k]) & 0x80000000u);
-      value[k] = __fmaf_rn(float_from_bits(word[k]), float_from_bits(factor), 0.0f);
+      value[k] = __fmaf_rn((cut + sum) - sum, float_from_bits(factor), 0.0f);
     }
   }
 };
 
 /* factors_at(j, k): those of element k in row j. */
-template <typename Scalar, Encoding ENCODING, typename Found>
+template <typename Scalar, typename Nearest, typename Found>
 __device__ inline void round_rows(const WayPlan &way, const Found &factors_at, const uint4 (&vector)[ROWS][WARP],
                                   int64_t columns, int64_t at) {
   constexpr int width = vector_width<Scalar>;
-  const Nearest<ENCODING> nearest(way);
-  uint8_t *codes = way.quantize.codes;
-  Scalar *values = static_cast<Scalar *>(way.quantize.values);
-#pragma unroll 2
-  for (int j = 0; j < ROWS; j++, at += columns) {
-    float value[width], scale[width];
-    Packed<uint32_t, width / 4> four;
-    unpack<Scalar>(vector[j][threadIdx.x % WARP], value);
+  const Nearest nearest(way);
+  const auto scaled_row = [&](int j, float(&value)[width], float(&scale)[width]) {
+    const uint4 raw = vector[j][threadIdx.x % WARP];
+    unpack<Scalar>(raw, value);
 #pragma unroll
     for (int k = 0; k < width; k++) {
       const Factors factors = factors_at(j, k);
       value[k] *= factors.inverse;
       scale[k] = factors.scale;
     }
+    return raw;
+  };
+  float value[width], scale[width];
+  if (way.quantize.codes) {
+    uint8_t *codes = way.quantize.codes + at;
+#pragma unroll 2
+    for (int j = 0; j < ROWS; j++, codes += columns) {
+      const uint4 raw = scaled_row(j, value, scale);
+      Packed<uint32_t, width / 4> four;
 #pragma unroll
-    for (int k = 0; k < width; k += 4) {
-      uint32_t word[4];
-      nearest.round(value + k, word);
-      if (codes) four.element[k / 4] = nearest.codes(word, value + k);
-      if (values) nearest.values(word, scale + k, value + k);
+      for (int k = 0; k < width; k += 4) four.element[k / 4] = nearest.template codes<Scalar>(value + k, raw, k);
+      *reinterpret_cast<Packed<uint32_t, width / 4> *>(codes) = four;
     }
-    if (codes) *reinterpret_cast<Packed<uint32_t, width / 4> *>(codes + at) = four;
-    if (values) store_vector(reinterpret_cast<uint4 *>(values + at), pack<Scalar>(value));
+  }
+  if (!way.quantize.values) return;
+  Scalar *values = static_cast<Scalar *>(way.quantize.values) + at;
+#pragma unroll 2
+  for (int j = 0; j < ROWS; j++, values += columns) {
+    scaled_row(j, value, scale);
+#pragma unroll
+    for (int k = 0; k < width; k += 4) nearest.values(scale + k, value + k);
+    store_vector(reinterpret_cast<uint4 *>(values), pack<Scalar>(value));
   }
 }
 
@@ -103,12 +118,14 @@ __device__ inline bool rounds_rows(const WayPlan &way, const Found &factors_at, 
   if (sizeof(Scalar) == 4 && plan.values && plan.values_dtype != DTYPE_F32) return false;
   if (!plan.map && !FLOAT8_CONVERSIONS) return false;
   if (!__all_sync(all_lanes, have == ROWS && !rare)) return false;
-  if (plan.map) {
-    round_rows<Scalar, ENCODING_GRID>(way, factors_at, vector, columns, at);
+  if (plan.map && grid_dropped(&plan.grid) == 22) {
+    round_rows<Scalar, Nearest<ENCODING_GRID, 22>>(way, factors_at, vector, columns, at);
+  } else if (plan.map) {
+    round_rows<Scalar, Nearest<ENCODING_GRID, 0>>(way, factors_at, vector, columns, at);
   } else if (plan.format == DTYPE_E4M3) {
-    round_rows<Scalar, ENCODING_E4M3>(way, factors_at, vector, columns, at);
+    round_rows<Scalar, Nearest<ENCODING_E4M3, 0>>(way, factors_at, vector, columns, at);
   } else {
-    round_rows<Scalar, ENCODING_E5M2>(way, factors_at, vector, columns, at);
+    round_rows<Scalar, Nearest<ENCODING_E5M2, 0>>(way, factors_at, vector, columns, at);
   }
   return true;
 }

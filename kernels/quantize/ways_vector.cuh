@@ -28,6 +28,9 @@ __device__ inline Factors factors_of(const QuantizePlan &plan, const UpperScale 
     scaling = scaling_below(broken ? float_from_bits(nan_bits) : stored, &upper);
   } else {
     const float scale = scale_of(plan, magnitude);
+    const uint32_t bits = float_to_bits(scale);
+    if ((bits & 0x007FFFFFu) == 0 && is_usual(scale))
+      return {float_from_bits(0x7F000000u - bits), scale}; /* 2^e, 2^-e */
     scaling = block_scaling(scale, 1.0f / scale, false);
   }
   return {scaling.empty ? 0.0f : scaling.inverse, scaling.scale};
@@ -104,23 +107,60 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
 
 /* --- stochastic rounding of all rows that a lane holds of a patch --- */
 
+/* Where two lanes have a half each of the same blocks, each makes those of every other row, `own`, and gives the other lane
+ * its half. A block of which this lane needs one half has that in both. */
+__device__ inline void exchange_halves(const RandomBlock &own, RandomBlock &first, RandomBlock &second) {
+  const bool odd = threadIdx.x & 1;
+  const uint32_t low = shuffle_xor(odd ? own.word[0] : own.word[2], 1);
+  const uint32_t high = shuffle_xor(odd ? own.word[1] : own.word[3], 1);
+  first.word[0] = first.word[2] = odd ? low : own.word[0];
+  first.word[1] = first.word[3] = odd ? high : own.word[1];
+  second.word[0] = second.word[2] = odd ? own.word[2] : low;
+  second.word[1] = second.word[3] = odd ? own.word[3] : high;
+}
+
+/* round_row(j, block, at) with the random numbers of each row's vector. A whole warp together. */
+template <typename Scalar, typename Round>
+__device__ inline void with_random_rows(RandomSource source, int64_t columns, int64_t at, const Round &round_row) {
+  const RandomKeys keys(source);
+  const int odd = threadIdx.x & 1;
+  bool halves = false;
+  if (sizeof(Scalar) == 4) {
+    const int64_t other = shuffle_xor(at / 8, 1);
+    halves = __all_sync(all_lanes, columns % 8 == 0 && at % 8 == 4 * odd && other == at / 8);
+  }
+  /* Two at a time: the rounds of a block wait for one another. */
+#pragma unroll 1
+  for (int j = 0; j < ROWS; j += 2, at += 2 * columns) {
+    RandomBlock first, second;
+    if (halves) {
+      exchange_halves(keys.block_at(source.offset + (uint64_t)(at + odd * columns) / 8), first, second);
+    } else {
+      first = keys.block_at(source.offset + (uint64_t)at / 8);
+      second = keys.block_at(source.offset + (uint64_t)(at + columns) / 8);
+    }
+    round_row(j, first, at);
+    round_row(j + 1, second, at + columns);
+  }
+}
+
 /* factors_at(j, k): those of element k in row j. */
 template <typename Scalar, int DROPPED, typename Found>
 __device__ inline void round_rows_at_random(const WayPlan &way, RandomSource source, const Found &factors_at,
                                             const uint4 (&vector)[ROWS][WARP], int64_t columns, int64_t at) {
   const Stochastic<DROPPED> stochastic(way.quantize);
-  const RandomKeys keys(source);
-  const auto round_row = [&](int j, const RandomBlock &block, int64_t begin) {
-    const auto found = [&](int k) { return factors_at(j, k); };
-    stochastic.template quantize<Scalar>(way.quantize, block, vector[j][threadIdx.x % WARP], found, begin);
-  };
-  /* Two at a time: the rounds of a block wait for one another. */
-#pragma unroll 1
-  for (int j = 0; j < ROWS; j += 2, at += 2 * columns) {
-    const RandomBlock first = keys.block_at(source.offset + (uint64_t)at / 8);
-    const RandomBlock second = keys.block_at(source.offset + (uint64_t)(at + columns) / 8);
-    round_row(j, first, at);
-    round_row(j + 1, second, at + columns);
+  const int lane = threadIdx.x % WARP;
+  if (uint8_t *codes = way.quantize.codes) {
+    with_random_rows<Scalar>(source, columns, at, [&](int j, const RandomBlock &block, int64_t begin) {
+      stochastic.template to_codes<Scalar>(
+          codes, block, vector[j][lane], [&](int k) { return factors_at(j, k); }, begin);
+    });
+  }
+  if (Scalar *values = static_cast<Scalar *>(way.quantize.values)) {
+    with_random_rows<Scalar>(source, columns, at, [&](int j, const RandomBlock &block, int64_t begin) {
+      stochastic.to_values(
+          values, block, vector[j][lane], [&](int k) { return factors_at(j, k); }, begin);
+    });
   }
 }
 

@@ -91,9 +91,11 @@ __global__ void __launch_bounds__(SUM || is_stochastic<ENCODING> ? 512 : 1024)
         if constexpr (ENCODING == ENCODING_STOCHASTIC) {
           const int64_t at = piece.begin + position;
           const Factors factors = {scaling.inverse, scaling.general.scale};
-          encoder.template quantize<Scalar>(
-              plan, random_block(plan.random, (uint64_t)at / 8),
-              scaling.general.empty ? make_uint4(0, 0, 0, 0) : raw[v], [&](int) { return factors; }, at);
+          const auto same = [&](int) { return factors; };
+          const RandomBlock block = random_block(plan.random, (uint64_t)at / 8);
+          const uint4 from = scaling.general.empty ? make_uint4(0, 0, 0, 0) : raw[v];
+          if (plan.codes) encoder.template to_codes<Scalar>(plan.codes, block, from, same, at);
+          if (plan.values) encoder.to_values(static_cast<Scalar *>(plan.values), block, from, same, at);
         } else if constexpr (ENCODING == ENCODING_STOCHASTIC_MAP) {
           float scaled[width];
           scale_vector<Scalar, DIVIDE>(scaling, raw[v], scaled);
