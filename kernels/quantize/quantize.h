@@ -72,15 +72,16 @@ typedef struct PiecesPlan {
   int64_t length;         /* of a piece: a whole number of 16-byte vectors; the last piece may be shorter by some */
   int64_t count;          /* pieces */
   int64_t pieces_a_block; /* 1 unless scales are known */
-  int vectors;            /* a thread's at most: 4, or 2 (without partials and quantize.divide) */
-  int group, threads;     /* powers of two: for a piece, and in a thread block */
+  int vectors;        /* a thread's at most: 4, or 2 (with `stays`); 8 with quantize.stochastic but for column sums */
+  bool stays;         /* whether thread blocks do, as a map's large look-up asks for; or with column sums, or divide */
+  int group, threads; /* powers of two: for a piece, and in a thread block */
   const uint32_t *maxima; /* launch_measure's, for one block that is the whole tensor; else NULL */
   int maxima_count;
-  /* Column sums, not with quantize.divide: NULL, or room for grid / strips rows of partial_width. A thread block keeps
-   * to one of `strips` strips of threads / group · length columns; if that is a multiple of x's columns, there is one
-   * strip, and a partial row has sums of several rows side by side. */
+  /* Column sums, not with quantize.divide: NULL, or room for grid / strips rows of `columns`, x's. Threads keep to their
+   * columns: a thread block to one of `strips` strips of threads / group · length columns, or, if that is a multiple of
+   * `columns`, to rows. Pieces that are rows have whole ones in each of their threads' vectors. */
   float *partials;
-  int64_t partial_width;
+  int64_t columns;
   int strips, grid; /* grid: a multiple of strips; 0 without partials */
 } PiecesPlan;
 cudaError_t launch_quantize_pieces_f32(Launch launch, const PiecesPlan *plan);

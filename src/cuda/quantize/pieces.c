@@ -30,7 +30,9 @@ enum {
   MOST_THREADS_SUMMING = 512,
   MOST_THREADS_RANDOM = 512,
   USUAL_THREADS = 256,
-  MOST_VECTORS = 4
+  FEW_VECTORS = 2,
+  MOST_VECTORS = 4,
+  RANDOM_VECTORS = 8
 };
 
 void cuda_cut_pieces(PiecesPlan *plan, int64_t length, int64_t vector, int vectors) {
@@ -49,30 +51,49 @@ static bool fuses_sums(const QuantizeJob *job) {
   return job->outputs->column_sum && !job->plan.divide && job->rows > MEASURE_FEW_ROWS;
 }
 
-/* Two vectors a thread are faster for short pieces, and for all but the longest if only values are written; measured. */
-static void cut(PiecesPlan *plan, const QuantizeJob *job, int64_t length, bool summing) {
-  enum { SHORT_BYTES = 512, LONG_BYTES = 8192 };
+/* Thread blocks that come and go are faster, but for large look-ups, which each has to read. Then two vectors a thread are
+ * faster for short pieces, and for all but the longest if only values are written. Random numbers leave few registers, so
+ * that the vectors wait elsewhere, and can be more. Measured. */
+static void cut(PiecesPlan *plan, const QuantizeJob *job, int64_t length) {
+  enum { SHORT_BYTES = 512, LONG_BYTES = 8192, SMALL_LOOKUP = 512 };
+  bool looks_up = job->quantizer->map && job->plan.grid.bits == 0, random = job->plan.stochastic && !looks_up;
+  bool large = looks_up && (job->plan.stochastic || job->quantizer->map->table.lookup.half > SMALL_LOOKUP);
   int64_t bytes = length * 16 / job->vector;
-  bool few = !plan->quantize.divide && !summing && bytes <= (plan->quantize.codes ? SHORT_BYTES : LONG_BYTES);
-  cuda_cut_pieces(plan, length, job->vector, few ? 2 : MOST_VECTORS);
+  plan->stays = job->plan.divide || large;
+  bool few = plan->stays && !job->plan.divide && bytes <= (plan->quantize.codes ? SHORT_BYTES : LONG_BYTES);
+  cuda_cut_pieces(plan, length, job->vector, few ? FEW_VECTORS : random ? RANDOM_VECTORS : MOST_VECTORS);
   plan->threads = plan->group > USUAL_THREADS ? plan->group : USUAL_THREADS;
 }
 
-/* Whether threads can keep to their columns: what a thread block holds is rows, or a part of one that divides it. If it
- * is many rows, the sums at the end outweigh what one pass saves. */
-static bool plan_sums(PiecesPlan *plan, const QuantizeJob *job) {
-  enum { BLOCKS_EACH = 2, MOST_ROWS = 8, LONGEST_CHAIN = 512 };
-  int64_t span = plan->threads / plan->group * plan->length;
-  if (plan->quantize.divide || plan->vectors != MOST_VECTORS || plan->group > MOST_THREADS_SUMMING) return false;
-  if (span % job->columns != 0 && job->columns % span != 0) return false;
-  if (span > job->columns * MOST_ROWS && plan->quantize.count > span) return false;
-  plan->strips = job->columns > span ? (int)(job->columns / span) : 1;
-  plan->partial_width = job->columns > span ? job->columns : span;
-  int64_t turns = divide_up(plan->quantize.count, plan->partial_width);
-  int64_t wanted = divide_up((int64_t)job->device->launch.multiprocessors * BLOCKS_EACH, plan->strips);
-  int64_t least = divide_up(turns, LONGEST_CHAIN);
+/* Whether threads keep to their columns: pieces are parts of a row that divide it, or rows, which the vectors of a thread
+ * divide; and what a thread block holds is rows, or a part of one that divides it. */
+static bool keeps_columns(const PiecesPlan *plan, const QuantizeJob *job) {
+  int64_t span = plan->threads / plan->group * plan->length, columns = job->columns;
+  bool parts = columns % plan->length == 0;
+  bool rows =
+      plan->length % (columns * plan->vectors) == 0 && plan->length == plan->group * plan->vectors * job->vector;
+  return columns % job->vector == 0 && (parts || rows) && (span % columns == 0 || columns % span == 0);
+}
+
+/* The same with column sums, if they are wanted and threads keep to their columns. If a thread block holds many rows, the
+ * sums at the end outweigh what one pass saves. */
+static bool cut_summing(PiecesPlan *plan, const QuantizeJob *job, int64_t length) {
+  enum { MOST_ROWS = 8, LONGEST_CHAIN = 512 };
+  if (!fuses_sums(job)) return false;
+  PiecesPlan sums = *plan;
+  cuda_cut_pieces(&sums, length, job->vector, MOST_VECTORS);
+  sums.threads = sums.group > USUAL_THREADS ? sums.group : USUAL_THREADS;
+  if (sums.threads > MOST_THREADS_SUMMING || !keeps_columns(&sums, job)) return false;
+  int64_t span = sums.threads / sums.group * length;
+  if (span > job->columns * MOST_ROWS && sums.quantize.count > span) return false;
+  sums.strips = job->columns > span ? (int)(job->columns / span) : 1;
+  sums.columns = job->columns;
+  int64_t turns = divide_up(sums.quantize.count, sums.strips * span);
+  int64_t resident = (int64_t)job->device->launch.multiprocessors * (MOST_THREADS_SUMMING / sums.threads);
+  int64_t wanted = divide_up(resident, sums.strips), least = divide_up(turns, LONGEST_CHAIN);
   int64_t rows = wanted > least ? wanted : least;
-  plan->grid = (int)(rows < turns ? rows : turns) * plan->strips;
+  sums.grid = (int)(rows < turns ? rows : turns) * sums.strips;
+  *plan = sums;
   return true;
 }
 
@@ -95,20 +116,18 @@ static cudaError_t launch_pieces(Launch launch, PiecesPlan *plan) {
   trap_missing_case();
 }
 
-/* With column sums, which are done before this otherwise. */
+/* With column sums, which are done before this unless the pieces are cut for them. */
 static bool quantize_pieces(const QuantizeJob *job, PiecesPlan *plan) {
   Tensor partials = {0};
-  bool summing = !plan->maxima && fuses_sums(job) && plan_sums(plan, job);
+  bool summing = plan->grid > 0;
   if (!summing && !plan->maxima && !cuda_sum_columns(job)) return false;
   int64_t rows = summing ? plan->grid / plan->strips : 0;
   if (summing) {
-    if (!cuda_scratch(&partials, job->device, rows * plan->partial_width * (int64_t)sizeof *plan->partials))
-      return false;
+    if (!cuda_scratch(&partials, job->device, rows * job->columns * (int64_t)sizeof *plan->partials)) return false;
     plan->partials = tensor_data(&partials);
   }
-  bool done =
-      cuda_launched(job->device, launch_pieces(job->device->launch, plan), "quantize kernel") &&
-      (!summing || cuda_finish_sum(job->device, job->outputs->column_sum, plan->partials, rows, plan->partial_width));
+  bool done = cuda_launched(job->device, launch_pieces(job->device->launch, plan), "quantize kernel") &&
+              (!summing || cuda_finish_sum(job->device, job->outputs->column_sum, plan->partials, rows, job->columns));
   tensor_release(&partials);
   return done;
 }
@@ -118,7 +137,8 @@ static bool quantize_parts(const QuantizeJob *job) {
   PiecesPlan plan = {.quantize = job->plan};
   int64_t part = most_in_registers(job, 32);
   if (part > job->plan.blocksize) part = job->plan.blocksize;
-  cut(&plan, job, part, false);
+  if (job->plan.known_scale && cut_summing(&plan, job, part)) return quantize_pieces(job, &plan);
+  cut(&plan, job, part);
   if (job->plan.known_scale) return quantize_pieces(job, &plan);
   Maxima maxima = {0};
   bool known = cuda_known_maxima(job->x, &maxima);
@@ -148,7 +168,7 @@ bool cuda_quantize_codes(const QuantizeJob *job) {
     bool fits = length <= most_in_registers(job, job->fast ? MOST_THREADS : MOST_THREADS_RANDOM);
     if (fits && !(whole && job->plan.known_scale)) {
       PiecesPlan plan = {.quantize = job->plan};
-      cut(&plan, job, length, fuses_sums(job));
+      if (!cut_summing(&plan, job, length)) cut(&plan, job, length);
       return quantize_pieces(job, &plan);
     }
     if (whole || (job->plan.known_scale && length % part == 0)) return quantize_parts(job);
