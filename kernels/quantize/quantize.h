@@ -79,7 +79,7 @@ typedef struct PiecesPlan {
   int maxima_count;
   /* Column sums, not with quantize.divide: NULL, or room for grid / strips rows of `columns`, x's. Threads keep to their
    * columns: a thread block to one of `strips` strips of threads / group · length columns, or, if that is a multiple of
-   * `columns`, to rows. Pieces that are rows have whole ones in each of their threads' vectors. */
+   * `columns`, to rows. Of pieces that are rows, `group` vectors side by side are some, or a part that divides one. */
   float *partials;
   int64_t columns;
   int strips, grid; /* grid: a multiple of strips; 0 without partials */

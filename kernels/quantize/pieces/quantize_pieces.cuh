@@ -145,23 +145,29 @@ template <typename Scalar, int VECTORS>
 __device__ inline void write_sums(const PiecesPlan &pieces, int lane, float (&sum)[VECTORS][vector_width<Scalar>]) {
   constexpr int width = vector_width<Scalar>;
   __shared__ float4 shared[SUMMING_THREADS];
-  const bool rows = pieces.length > pieces.columns; /* each vector of a thread has the same columns */
-  const int64_t span = blockDim.x / pieces.group * pieces.length, first = blockIdx.x % pieces.strips * span;
-  /* Threads so far apart have the same columns. */
-  const int apart = rows                    ? (int)(pieces.columns / width)
-                    : span > pieces.columns ? (int)(blockDim.x / divide(span, pieces.columns))
-                                            : (int)blockDim.x;
-  const int own = rows ? (int)threadIdx.x * width : threadIdx.x / pieces.group * (int)pieces.length + lane * width;
-  float *partial = pieces.partials + blockIdx.x / pieces.strips * pieces.columns + first + own;
+  const int group = pieces.group, columns = (int)pieces.columns;
+  const bool rows = pieces.length > pieces.columns; /* a piece is */
+  /* A thread's vectors with columns of their own; those of later ones are the same. */
+  const int distinct = rows ? max(columns / (group * width), 1) : VECTORS;
 #pragma unroll
   for (int v = 1; v < VECTORS; v++) {
 #pragma unroll
-    for (int k = 0; k < width; k++) sum[0][k] += rows ? sum[v][k] : 0;
+    for (int k = 0; k < width; k++) {
+      if (distinct == 1) sum[0][k] += sum[v][k];
+      if (distinct == 2 && v >= 2) sum[v % 2][k] += sum[v][k];
+    }
   }
+  /* Threads so far apart have the same columns. */
+  const int64_t span = blockDim.x / group * pieces.length;
+  const int apart = rows                    ? min(columns / width, group)
+                    : span > pieces.columns ? (int)(blockDim.x / divide(span, pieces.columns))
+                                            : (int)blockDim.x;
+  const int64_t first = blockIdx.x % pieces.strips * span + (threadIdx.x / group * pieces.length + lane * width);
+  float *partial = pieces.partials + blockIdx.x / pieces.strips * pieces.columns + first;
 #pragma unroll
   for (int i = 0; i < VECTORS * width / 4; i++) {
-    const int v = i / (width / 4), k = i % (width / 4) * 4, further = v * pieces.group * width;
-    if (rows && v > 0) break;
+    const int v = i / (width / 4), k = i % (width / 4) * 4, further = v * group * width;
+    if (v >= distinct) break;
     __syncthreads();
     shared[threadIdx.x] = make_float4(sum[v][k], sum[v][k + 1], sum[v][k + 2], sum[v][k + 3]);
     __syncthreads();

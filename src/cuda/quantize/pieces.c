@@ -65,13 +65,13 @@ static void cut(PiecesPlan *plan, const QuantizeJob *job, int64_t length) {
   plan->threads = plan->group > USUAL_THREADS ? plan->group : USUAL_THREADS;
 }
 
-/* Whether threads keep to their columns: pieces are parts of a row that divide it, or rows, which the vectors of a thread
- * divide; and what a thread block holds is rows, or a part of one that divides it. */
+/* Whether threads keep to their columns: pieces are parts of a row that divide it, or rows, of which each vector has some, or
+ * a part that divides one; and what a thread block holds is rows, or a part of one that divides it. */
 static bool keeps_columns(const PiecesPlan *plan, const QuantizeJob *job) {
-  int64_t span = plan->threads / plan->group * plan->length, columns = job->columns;
-  bool parts = columns % plan->length == 0;
-  bool rows =
-      plan->length % (columns * plan->vectors) == 0 && plan->length == plan->group * plan->vectors * job->vector;
+  int64_t length = plan->length, span = plan->threads / plan->group * length, columns = job->columns;
+  bool parts = columns % length == 0;
+  bool rows = length % columns == 0 && length == plan->group * plan->vectors * job->vector &&
+              (length % (columns * plan->vectors) == 0 || plan->vectors % (length / columns) == 0);
   return columns % job->vector == 0 && (parts || rows) && (span % columns == 0 || columns % span == 0);
 }
 
