@@ -1,5 +1,6 @@
 -- Quantization with maps and formats against the slow reference.
 local fp8 = require "fp8"
+local core = require "fp8.core"
 local reference = require "spec.support.reference"
 local positional = require "spec.support.positional"
 local support = require "spec.support"
@@ -240,12 +241,23 @@ support.each_device(function(device)
       end)
     end
 
+    it("is +0 for blocks of zeros, whatever their signs", function()
+      local x = (fp8.zeros(2, 4096) * -1):to("bf16"):to(device)
+      for _, rounding in ipairs {"nearest", "stochastic"} do
+        for _, blocksize in ipairs {32, 1024, 4096} do
+          local quantizer = core.quantizer {format = "e4m3", blocksize = blocksize, rounding = rounding}
+          local codes = core.quantize(x, quantizer, "codes"):to("cpu")
+          assert.is_true(support.bytes(codes) == ("\0"):rep(8192), rounding .. ", " .. blocksize)
+        end
+      end
+    end)
+
     it("sums the columns of many rows, too", function()
       fp8.manual_seed(35)
       for _, dtype in ipairs {"f32", "bf16"} do
         local x = matrix({1026, 1024}, dtype)
         for _, name in ipairs {"e4m3_map", "e5m2"} do
-          for _, blocksize in ipairs {1024, 4096, false} do compare(x, formats[name], blocksize or nil) end
+          for _, blocksize in ipairs {256, 1024, 2048, 4096, false} do compare(x, formats[name], blocksize or nil) end
         end
       end
     end)
