@@ -1,5 +1,5 @@
 /* Fitted scales. */
-#include "fitted_scale.h"
+#include "fitted_scale/fitted_scale.h"
 
 #include "cuda/quantize/plan.h"
 
