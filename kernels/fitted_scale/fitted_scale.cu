@@ -96,7 +96,7 @@ __device__ inline int load_part(const FittedPlan &plan, const Tile &tile, int64_
 /* Of a part, for the whole thread block. */
 __device__ inline FitSums sums_of_part(const FittedPlan &plan, const Held<PART_EIGHTS> &held, PartSums &shared) {
   FitSums sums = statistics_of(plan, held, [&](auto add) { return sum_of_lanes<double, PART_EIGHTS>(add); });
-  sums.largest = combine_across<WARP>(sums.largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+  sums.largest = largest_of_warp(sums.largest);
   if (threadIdx.x % WARP == 0) {
     shared.largest[threadIdx.x / WARP] = sums.largest;
     shared.squares[threadIdx.x / WARP] = sums.squares;
@@ -104,7 +104,7 @@ __device__ inline FitSums sums_of_part(const FittedPlan &plan, const Held<PART_E
   }
   __syncthreads();
   for (int i = 0; i < PART_WARPS; i++) sums.largest = max(sums.largest, shared.largest[i]);
-  if (!is_summing(plan.fit)) return sums;
+  if (!fit_is_summing(&plan.fit)) return sums;
   sums.squares = sum_of_warps(shared.squares);
   sums.magnitudes = sum_of_warps(shared.magnitudes);
   return sums;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(PART_THREADS, 8) part_fits_kernel(const __grid
       }
       __syncthreads();
     }
-    if (!ONE && is_summing(plan.fit)) {
+    if (!ONE && fit_is_summing(&plan.fit)) {
       sums.squares = sum_of_few(few[0]);
       sums.magnitudes = sum_of_few(few[1]);
       __syncthreads();
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(PART_THREADS, 8) part_fits_kernel(const __grid
       });
       if (threadIdx.x == 0) plan.scale[block] = best;
     }
-    if (!ONE) __syncthreads();
+    if (!ONE || plan.fit.candidates < 2) __syncthreads(); /* before sums are written again */
   }
 }
 

@@ -26,8 +26,8 @@ typedef struct FittedPlan {
   bool usual;    /* there are candidates, and scales of an absmax alone, not rounded or in E4M3 */
   bool looks_up; /* a map's nearest entries, of numbers between its first and its last one */
   int64_t parts; /* of a block longer than FIT_SHORT */
-  /* Of blocks in more than FITTED_FEW_PARTS: room for what `parts` parts of each add up to, for two words of each block, and, where there
-   * are candidates, for FIT_CANDIDATES_MOST times `parts` errors of each; else NULL. */
+  /* Of blocks in more than FITTED_FEW_PARTS: room for what `parts` parts of each add up to, for two words of each block,
+   * and, where there are candidates, for FIT_CANDIDATES_MOST times `parts` errors of each; else NULL. */
   FitSums *sums;
   uint32_t *magnitudes;
   float *errors;

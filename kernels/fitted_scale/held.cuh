@@ -37,8 +37,6 @@ __device__ inline int64_t offset_in(const Tile &tile, int64_t i) {
   return row * tile.step + (i - row * tile.width);
 }
 
-__device__ inline bool is_summing(const FitRule &fit) { return fit.root_mean_square != 0 || fit.mean_magnitude != 0; }
-
 /* --- elements: magnitudes where the format has a grid --- */
 
 /* So many eights of a block, with 0 after its last element. */

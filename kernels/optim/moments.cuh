@@ -89,14 +89,6 @@ __device__ inline void decode_moment(const MomentCodec &codec, uint2 codes, floa
   for (int k = 0; k < EIGHT; k++) moment[k] = k < at.valid ? moment[k] : 0.0f;
 }
 
-/* The largest magnitude of a block, as group_maximum; all threads call it together. */
-__device__ inline uint32_t block_maximum(uint32_t magnitude, int group, uint32_t *shared) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  if (group == WARP) return __reduce_max_sync(all_lanes, magnitude);
-#endif
-  return group_maximum(magnitude, group, shared);
-}
-
 __device__ __noinline__ float scaled_slowly(float value, BlockScaling scaling) {
   return scaled_element(value, &scaling);
 }
@@ -109,7 +101,7 @@ __device__ inline void store_moment(const MomentCodec &codec, void *data, float 
 #pragma unroll
   for (int k = 0; k < EIGHT; k++) magnitude = max(magnitude, float_to_bits(moment[k]) & 0x7FFFFFFFu);
   const int group = (1 << block_shift) / EIGHT;
-  magnitude = block_maximum(magnitude, group, shared);
+  magnitude = group_maximum(magnitude, group, shared);
   const float block_scale = scale_of_magnitude(magnitude, codec.moment.format, SCALE_EXACT);
   const BlockScaling scaling = block_scaling(block_scale, 1.0f / block_scale, false);
   float scaled[EIGHT];

@@ -322,7 +322,7 @@ template <> struct Encoder<ENCODING_STOCHASTIC_MAP> {
     return code + passes;
   }
 
-  /* As Stochastic::quantize, of scaled numbers. */
+  /* Scaled numbers to codes and values, as the plan wants them. */
   template <typename Scalar>
   __device__ void quantize(const QuantizePlan &plan, float (&number)[vector_width<Scalar>], float scale,
                            int64_t at) const {

@@ -63,7 +63,7 @@ cudaError_t launch_tile_magnitudes(Launch launch, const TilesPlan *plan, uint32_
 /* Patches mean nothing here, and `width` is about values and codes. */
 cudaError_t launch_dequantize_tiles(Launch launch, const TilesPlan *plan);
 
-/* The fast kernels below round to nearest, and take x, codes and values at multiples of 16 bytes. */
+/* The fast kernels below take x, codes and values at multiples of 16 bytes; but for pieces they round to nearest. */
 
 /* What a quantization does where a group of threads holds a piece of x in registers: a block, or where scales are known
  * a part of one. Values, if wanted, have x's dtype; a map has a look-up. */
@@ -72,9 +72,9 @@ typedef struct PiecesPlan {
   int64_t length;         /* of a piece: a whole number of 16-byte vectors; the last piece may be shorter by some */
   int64_t count;          /* pieces */
   int64_t pieces_a_block; /* 1 unless scales are known */
-  int vectors;        /* a thread's at most: 4, or 2 (with `stays`); 8 with quantize.stochastic but for column sums */
-  bool stays;         /* whether thread blocks do, as a map's large look-up asks for; or with column sums, or divide */
-  int group, threads; /* powers of two: for a piece, and in a thread block */
+  int vectors; /* a thread's at most: 4, or 2 (with `stays`); 8 with stochastic rounding by a grid, but for sums */
+  bool stays;  /* whether thread blocks do, as a map's large look-up asks for; or with column sums, or divide */
+  int group, threads;     /* powers of two: for a piece, and in a thread block */
   const uint32_t *maxima; /* launch_measure's, for one block that is the whole tensor; else NULL */
   int maxima_count;
   /* Column sums, not with quantize.divide: NULL, or room for grid / strips rows of `columns`, x's. Threads keep to their

@@ -177,6 +177,14 @@ if fp8.cuda.is_available() then
       end
     end
   end)
+
+  it("a fitted scale without candidates is the same in more blocks than the device has room for at once", function()
+    local x = fp8.randn(20000, 640):to "bf16" * fp8.exp(fp8.randn(20000, 1)):to "bf16"
+    local options = {range = {root_mean_square = 2.5, mean_magnitude = 0.3}}
+    local _, expected = fp8.quantize_blockwise(x, "e2m1", "row", options)
+    local _, got = fp8.quantize_blockwise(x:to "cuda", "e2m1", "row", options)
+    support.equal(got.absmax, expected.absmax)
+  end)
 end
 
 describe("A wrong fit", function()

@@ -96,6 +96,8 @@ static void compute_rows(int64_t begin, int64_t end, const void *context) {
   const Job *job = context;
   float exponentials[KEPT_CLASSES];
   float *kept = job->loss && job->dlogits && job->classes <= KEPT_CLASSES ? exponentials : NULL;
+  const Tensor *logits = job->rows->logits;
+  bool fetched = is_fetched(tensor_count(logits) * dtype_size(logits->dtype));
   for (int64_t row = begin; row < end; row++) {
     int64_t first = row * job->classes, label = label_of(job->rows, row);
     if (is_ignored(job->rows, label)) {
@@ -104,7 +106,7 @@ static void compute_rows(int64_t begin, int64_t end, const void *context) {
     }
     RowSum total;
     if (job->loss) {
-      total = row_sum(job->rows->logits->dtype, job->logits, first, job->classes, 1, kept, first + job->classes);
+      total = row_sum(logits->dtype, job->logits, first, job->classes, 1, kept, fetched ? first + job->classes : 0);
       job->loss[row] = row_loss(job, first, label, total);
       total.sum /= sum_of_target(job, target_of(job, label));
       if (job->statistics) job->statistics[row] = total;

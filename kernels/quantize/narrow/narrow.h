@@ -1,5 +1,5 @@
-/* What launch_quantize_ways and launch_measure_ways (ways.h) leave to kernels of 16-bit matrices that patches of 32 or 64 rows
- * and 64 columns divide, for values of the same dtype. */
+/* What launch_quantize_ways and launch_measure_ways (ways.h) leave to kernels of 16-bit matrices that patches of 64 columns
+ * divide, and of 32 or 64 rows, for values of the same dtype; to be measured, of 16 rows, too. */
 #ifndef FP8_KERNELS_QUANTIZE_NARROW_H
 #define FP8_KERNELS_QUANTIZE_NARROW_H
 

@@ -57,12 +57,12 @@ __device__ inline void write_signs(const WayPlan &way, int thread, PatchState &s
 }
 
 /* The largest of a warp's share of what launch_measure_ways left for a way, `threads` threads. */
-__device__ inline uint32_t largest_of_share(const WayPlan &way, int thread, int threads) {
+__device__ inline uint32_t largest_of_warps_share(const WayPlan &way, int thread, int threads) {
   uint32_t largest = 0;
   if (!way.maxima) return 0;
 #pragma unroll 4
   for (int i = thread; i < way.maxima_count; i += threads) largest = max(largest, way.maxima[i]);
-  return combine_across<WARP>(largest, [](uint32_t a, uint32_t b) { return max(a, b); });
+  return largest_of_warp(largest);
 }
 
 /* Each way by its share of the threads. */
@@ -73,7 +73,7 @@ __device__ inline void find_states(const WaysPlan &plan, PatchState *states) {
   const int w = threadIdx.x / share, thread = threadIdx.x % share;
   const bool exists = w < plan.count;
   if (exists) {
-    const uint32_t of_warp = largest_of_share(plan.way[w], thread, share);
+    const uint32_t of_warp = largest_of_warps_share(plan.way[w], thread, share);
     if (thread % WARP == 0) largest[threadIdx.x / WARP] = of_warp;
     if (plan.way[w].hadamard.length > 0) write_signs(plan.way[w], thread, states[w]);
   }

@@ -59,8 +59,8 @@ __device__ inline void write_piece_at_random(const PiecesPlan &pieces, const Enc
   const Factors factors = {scaling.inverse, scaling.general.scale};
   const auto same = [&](int) { return factors; };
   const RandomKeys keys(plan.random);
-  const auto with_blocks = [&](const auto &write) {
   /* Two at a time: the rounds of a block wait for one another. */
+  const auto with_blocks = [&](const auto &write) {
 #pragma unroll 1
     for (int v = 0; v < VECTORS; v += 2) {
       const int position = (lane + v * pieces.group) * width, next = position + pieces.group * width;

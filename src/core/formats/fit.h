@@ -36,6 +36,9 @@ PORTABLE bool fit_is_wanted(const FitRule *fit) {
   return fit->root_mean_square != 0 || fit->mean_magnitude != 0 || fit->candidates > 0 || fit->largest_scale > 0;
 }
 
+/* Whether Σ x² or Σ |x| is wanted. */
+PORTABLE bool fit_is_summing(const FitRule *fit) { return fit->root_mean_square != 0 || fit->mean_magnitude != 0; }
+
 typedef struct FitSums {
   double squares, magnitudes;
   uint32_t largest; /* the bits of the largest |x|, at least those of infinity for a broken block */

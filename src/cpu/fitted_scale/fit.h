@@ -17,10 +17,6 @@ typedef struct Fit {
   int64_t rows, columns, tile_rows, tile_columns, tiles_across;
 } Fit;
 
-static inline bool fit_is_summing(const FitRule *rule) {
-  return rule->root_mean_square != 0 || rule->mean_magnitude != 0;
-}
-
 /* Whether the values of a block with so large a magnitude, as bits, have no place in float32. */
 static inline bool is_too_large(const Fit *job, uint32_t largest, float unit, float scale) {
   return !job->search && fit_overflows(&job->grid, largest, unit, scale);
