@@ -140,38 +140,33 @@ __device__ inline void load(const FittedPlan &plan, const Tile &tile, int64_t st
 
 /* --- sums --- */
 
-/* As short blocks are added up, of a lane's eights; add(sum, v, k) is the sum with element k of eight v. */
-template <typename Sum, int EIGHTS, typename F> __device__ inline Sum sum_of_eights(F add) {
-  Sum sum[EIGHTS];
+/* OUTER sums of INNER numbers, which are added one after the other, in a tree; add(sum, i, j) is the sum i with its
+ * number j. */
+template <typename Sum, int OUTER, int INNER, typename F> __device__ inline Sum sum_in_tree(F add) {
+  Sum sum[OUTER];
 #pragma unroll
-  for (int v = 0; v < EIGHTS; v++) {
-    sum[v] = 0;
+  for (int i = 0; i < OUTER; i++) {
+    sum[i] = 0;
 #pragma unroll
-    for (int k = 0; k < FIT_EIGHT; k++) sum[v] = add(sum[v], v, k);
+    for (int j = 0; j < INNER; j++) sum[i] = add(sum[i], i, j);
   }
 #pragma unroll
-  for (int half = EIGHTS / 2; half > 0; half /= 2) {
+  for (int half = OUTER / 2; half > 0; half /= 2) {
 #pragma unroll
-    for (int v = 0; v < half; v++) sum[v] += sum[v + half];
+    for (int i = 0; i < half; i++) sum[i] += sum[i + half];
   }
   return sum[0];
 }
 
+/* As short blocks are added up, of a lane's eights; add(sum, v, k) is the sum with element k of eight v. */
+template <typename Sum, int EIGHTS, typename F> __device__ inline Sum sum_of_eights(F add) {
+  return sum_in_tree<Sum, EIGHTS, FIT_EIGHT>(add);
+}
+
 /* As lanes of a part are, by a warp. */
 template <typename Sum, int EIGHTS, typename F> __device__ inline Sum sum_of_lanes(F add) {
-  Sum sum[FIT_EIGHT];
-#pragma unroll
-  for (int k = 0; k < FIT_EIGHT; k++) {
-    sum[k] = 0;
-#pragma unroll
-    for (int v = 0; v < EIGHTS; v++) sum[k] = add(sum[k], v, k);
-  }
-#pragma unroll
-  for (int half = FIT_EIGHT / 2; half > 0; half /= 2) {
-#pragma unroll
-    for (int k = 0; k < half; k++) sum[k] += sum[k + half];
-  }
-  return combine_across<WARP>(sum[0], [](Sum a, Sum b) { return a + b; });
+  const Sum sum = sum_in_tree<Sum, FIT_EIGHT, EIGHTS>([&](Sum sum, int k, int v) { return add(sum, v, k); });
+  return combine_across<WARP>(sum, [](Sum a, Sum b) { return a + b; });
 }
 
 /* The statistics that are wanted, by either of these. */
