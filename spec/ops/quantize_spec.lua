@@ -70,6 +70,19 @@ support.each_device(function(device)
       end)
     end
 
+    it("rounds to what codes stand for, on midpoints and right beside them", function()
+      for _, map in support.sorted_pairs(maps) do
+        local midpoints = (map:narrow(1, 1, 255) + map:narrow(1, 2, 255)) * 0.5
+        local x = fp8.cat {fp8.ones(1), midpoints, midpoints * (1 + 2 ^ -23), midpoints * (1 - 2 ^ -23)}
+        x = fp8.cat({x, fp8.tensor {-1, 0, -0.0, 2 ^ -149, -2 ^ -149, 2 ^ -126, -2 ^ -126}}):to(device)
+        local codes, state = fp8.quantize_blockwise(x, map, 1024)
+        local values = positional.fake_quantize(x, map, 1024, "nearest")
+        same_bytes(values, fp8.dequantize_blockwise(codes, state))
+        assert.equal(1, state.absmax:item())
+        assert.same(reference.quantize(support.flat(x), map:totable(), 1024, false), codes:totable())
+      end
+    end)
+
     it("makes a block with a NaN or an infinity NaN, whole, and no other", function()
       for _, bad in ipairs {0 / 0, math.huge, -math.huge} do
         for _, dtype in ipairs {"f32", "f16", "bf16"} do

@@ -116,6 +116,10 @@ void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *cod
   GridRounding rounding;
   if (!grid_rounding(&rounding, quantizer) || (!quantizer->map && codes)) {
     uint8_t buffer[CHUNK];
+    if (search && search->has_pairs && !codes) {
+      search_values(search, scaled, n);
+      return;
+    }
     if (!codes) codes = buffer;
     encode_scaled(quantizer, search, codes, scaled, start, n);
     decode_scaled(quantizer, scaled, codes, 1.0f, n);

@@ -70,6 +70,29 @@ static void build(Search *search, const Map *map, bool stochastic) {
   }
 }
 
+/* `code`: that of the lowest value of the range. False where the range has several thresholds between different entries. */
+static bool find_pair(const Search *search, uint32_t range, int code, SearchPair *pair) {
+  const float below = search->value[code];
+  *pair = (SearchPair){below, below};
+  for (int i = code; i + 1 < MAP_SIZE && ordered_bits(search->threshold[i]) >> 16 == range; i++) {
+    const float above = search->value[i + 1], midpoint = search_midpoint(below, above), at = search->threshold[i];
+    if (float_to_bits(above) == float_to_bits(search->value[i])) continue;
+    if (pair->first != pair->second) return false;
+    if (at != midpoint && at != nextafterf(midpoint, INFINITY)) return false;
+    *pair = at == midpoint ? (SearchPair){above, below} : (SearchPair){below, above};
+  }
+  return true;
+}
+
+static bool find_pairs(Search *search) {
+  int code = 0;
+  for (uint32_t range = 0; range < 1 << 16; range++) {
+    while (code + 1 < MAP_SIZE && ordered_bits(search->threshold[code]) <= range << 16) code++;
+    if (!find_pair(search, range, code, &search->pair[range])) return false;
+  }
+  return true;
+}
+
 static void release_search(int index, void *data) {
   (void)index;
   free(data);
@@ -81,6 +104,7 @@ const Search *search_of(Map *map, bool stochastic) {
   Search *search = host_allocate(sizeof *search);
   if (!search) return NULL;
   build(search, map, stochastic);
+  search->has_pairs = !stochastic && find_pairs(search);
   *form = (MapForm){search, release_search};
   return search;
 }
@@ -127,6 +151,43 @@ void search_codes(const Search *search, uint8_t *restrict codes, const float *re
     look_up_floats(thresholds, search->threshold + step - 1, codes, n);
     advance(codes, values, thresholds, step, n);
   }
+}
+
+VECTORIZE static void find_ranges(uint16_t *restrict ranges, const float *restrict values, int n) {
+  for (int i = 0; i < n; i++) ranges[i] = (uint16_t)(ordered_bits(values[i] + 0.0f) >> 16);
+}
+
+static void look_up_pairs(SearchPair *pairs, const SearchPair *pair, const uint16_t *ranges, int n) {
+#pragma GCC unroll 8
+  for (int i = 0; i < n; i++) pairs[i] = pair[ranges[i]];
+}
+
+VECTORIZE static void equal_pairs(SearchPair *restrict pairs, const float *restrict values, int n) {
+  for (int i = 0; i < n; i++) pairs[i] = (SearchPair){values[i], values[i]};
+}
+
+void search_pairs(const Search *search, SearchPair *pairs, const float *values, int n) {
+  if (search->has_pairs) {
+    _Alignas(64) uint16_t ranges[CHUNK];
+    find_ranges(ranges, values, n);
+    look_up_pairs(pairs, search->pair, ranges, n);
+  } else {
+    uint8_t codes[CHUNK];
+    float found[CHUNK];
+    search_codes(search, codes, values, n);
+    look_up_floats(found, search->value, codes, n);
+    equal_pairs(pairs, found, n);
+  }
+}
+
+VECTORIZE static void take_nearer(float *restrict values, const SearchPair *restrict pairs, int n) {
+  for (int i = 0; i < n; i++) values[i] = search_nearer(pairs[i], values[i]);
+}
+
+void search_values(const Search *search, float *values, int n) {
+  _Alignas(64) SearchPair pairs[CHUNK];
+  search_pairs(search, pairs, values, n);
+  take_nearer(values, pairs, n);
 }
 
 VECTORIZE static void round_up(uint8_t *restrict codes, const float *restrict values, const float *restrict below,
