@@ -6,7 +6,7 @@ local support = require "spec.support"
 
 local fails = support.fails
 
---- Values and scales of x by the reference, and by fp8.quantize_blockwise and back.
+--- Values and scales of x by the reference, and by fp8.quantize_blockwise and back; `format` may be a map.
 local function compare(x, format, scale, options, device)
   local rows, columns = x.shape[1], x.shape[2]
   local codes, state = fp8.quantize_blockwise(x:to(device), format, scale, options)
@@ -14,7 +14,8 @@ local function compare(x, format, scale, options, device)
   local found_scales, found = support.flat(state.absmax), support.flat(values)
   local more = {found = found_scales}
   for name, value in pairs(options) do more[name] = value end
-  local want, want_scales = reference.fake_quantize(support.flat(x), format, scale, {rows, columns}, x.dtype,
+  local listed = type(format) == "string" and format or format:totable()
+  local want, want_scales = reference.fake_quantize(support.flat(x), listed, scale, {rows, columns}, x.dtype,
     options.scale_rounding, nil, more)
   assert.equal(#want_scales, #found_scales)
   for i, expected in ipairs(want_scales) do
@@ -53,6 +54,25 @@ support.each_device(function(device)
         end
       end)
     end
+
+    it("is the best of eight for any map, whatever their order", function()
+      local skewed = fp8.cat {fp8.linspace(-0.3, 0, 100), fp8.linspace(0.007, 1, 156)}
+      local maps = {
+        fp8.create_dynamic_map(), fp8.create_float_map(3, 0), skewed, skewed:flip(1) * -1,
+        fp8.cat {fp8.linspace(-1, 0.999, 128), fp8.linspace(0.9991, 1, 128)},
+      }
+      for _, map in ipairs(maps) do
+        for _, candidates in ipairs {
+          {1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65}, {0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1},
+        } do
+          for _, scale in ipairs {{1, 32}, {1, 16}, {32, 1}, 700} do
+            for _, size in ipairs {1, 1e-30} do
+              compare(fp8.randn(33, 70) * size, map, scale, {candidates = candidates}, device)
+            end
+          end
+        end
+      end
+    end)
 
     it("adds up long blocks in parts", function()
       for _, fields in ipairs {kinds[2], kinds[6]} do

@@ -54,10 +54,26 @@ PORTABLE uint32_t fitted_magnitude(const FitRule *fit, const FitSums *sums, int6
   return float_to_bits(fitted < (double)FLT_MAX ? (float)fitted : FLT_MAX);
 }
 
+/* Of numbers none of which is NaN, in the form that each compiler has an instruction for. */
+PORTABLE float fit_larger(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return fmaxf(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+PORTABLE float fit_smaller(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return fminf(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+
 /* What counts in place of `magnitude` for candidate `i`. */
 PORTABLE uint32_t fitted_candidate(const FitRule *fit, int i, uint32_t magnitude) {
   if (magnitude >= 0x7F800000u || fit->candidates == 0) return magnitude;
-  return float_to_bits(fminf(float_from_bits(magnitude) * fit->factor[i], FLT_MAX));
+  return float_to_bits(fit_smaller(float_from_bits(magnitude) * fit->factor[i], FLT_MAX));
 }
 
 /* The scale of candidate `i`, or the only one; `upper` is for scales in E4M3. */
@@ -106,22 +122,6 @@ PORTABLE FitGrid fit_grid(const FormatGrid *grid, float limit) {
   rounding.least = 1.5f * float_from_bits((uint32_t)(127 + dropped + grid->exponent) << 23);
   rounding.limit = limit;
   return rounding;
-}
-
-/* Of numbers none of which is NaN, in the form that each compiler has an instruction for. */
-PORTABLE float fit_larger(float a, float b) {
-#ifdef __CUDA_ARCH__
-  return fmaxf(a, b);
-#else
-  return a > b ? a : b;
-#endif
-}
-PORTABLE float fit_smaller(float a, float b) {
-#ifdef __CUDA_ARCH__
-  return fminf(a, b);
-#else
-  return a < b ? a : b;
-#endif
 }
 
 /* Of a magnitude up to limit · scale, or past it by less than half of the last step; `larger_inverse` is the inverse times the

@@ -27,6 +27,10 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* A row of n elements of whole tiles, the last perhaps narrower, to `to` and the blocks beside it. */
 static void turn_row(Group *group, const float *x, int row, int block, int width, int n) {
+  if (width == 1) {
+    memcpy(&group->x[row][block], x, (size_t)n * sizeof *x);
+    return;
+  }
   for (int first = 0; first < n; first += width, block++) {
     int own = (int)smaller(width, n - first);
     float *to = &group->x[row * own][block];
@@ -112,7 +116,10 @@ static void find_magnitudes(const Fit *job, const Group *group, uint32_t magnitu
   measure(largest, group->x, group->length);
   memcpy(magnitude, largest, TOGETHER * sizeof *magnitude);
   if (!fit_is_summing(job->rule)) return;
-  Sums squares = {{0}}, magnitudes = {{0}};
+  Sums squares, magnitudes;
+  const size_t added = (size_t)eights_of(group->length) * sizeof *squares;
+  memset(squares, 0, added);
+  memset(magnitudes, 0, added);
   if (job->rule->root_mean_square != 0) {
     add_squares(squares, group->x, group->length);
     add_eights(squares, group->length);
@@ -127,6 +134,31 @@ static void find_magnitudes(const Fit *job, const Group *group, uint32_t magnitu
   }
 }
 
+/* --- scales --- */
+
+VECTORIZE static void candidate_magnitudes(const FitRule *rule, int candidate, uint32_t *restrict out,
+                                           const uint32_t *restrict magnitude) {
+  for (int k = 0; k < TOGETHER; k++) out[k] = fitted_candidate(rule, candidate, magnitude[k]);
+}
+
+/* Of a candidate, or the only ones. `whole`: the upper scale of all blocks, where there is one for all. */
+static void find_scales(const Fit *job, const Group *group, int candidate, const uint32_t magnitude[TOGETHER],
+                        const UpperScale *whole, float scale[TOGETHER]) {
+  const Quantizer *quantizer = &job->quantizer;
+  if (quantizer->upper_each > 0) {
+    memset(scale, 0, TOGETHER * sizeof *scale);
+    for (int k = 0; k < group->blocks; k++) {
+      const UpperScale upper = upper_of_fit(job, group->first + k);
+      scale[k] = fitted_scale(job->rule, candidate, &quantizer->rule, &upper, magnitude[k]);
+    }
+    return;
+  }
+  uint32_t own[TOGETHER];
+  float inverse[TOGETHER];
+  candidate_magnitudes(job->rule, candidate, own, magnitude);
+  scales_of_blocks(quantizer, whole, 0, own, scale, inverse, TOGETHER);
+}
+
 /* --- errors --- */
 
 /* Times the unit of each block. */
@@ -139,12 +171,15 @@ typedef struct Scales {
 VECTORIZE static void add_grid_errors(Errors sum, const Group *restrict group, const Scales *restrict scales,
                                       const FitGrid *of_format) {
   const FitGrid grid = *of_format;
-  for (int i = 0; i < group->length; i++) {
-    float *to = sum[i / FIT_EIGHT];
-    for (int k = 0; k < TOGETHER; k++) {
-      float x = fabsf(group->x[i][k]), inverse = scales->inverse[k], within = fit_smaller(x, scales->cap[k]);
-      float error = fit_error(x, fit_rounded(&grid, within, inverse, inverse * grid.factor), scales->scale[k]);
-      to[k] = fmaf(error, error, to[k]);
+  for (int first = 0; first < group->length; first += FIT_EIGHT) {
+    float *restrict to = sum[first / FIT_EIGHT];
+    const int end = first + FIT_EIGHT < group->length ? first + FIT_EIGHT : group->length;
+    for (int i = first; i < end; i++) {
+      for (int k = 0; k < TOGETHER; k++) {
+        float x = fabsf(group->x[i][k]), inverse = scales->inverse[k], within = fit_smaller(x, scales->cap[k]);
+        float error = fit_error(x, fit_rounded(&grid, within, inverse, inverse * grid.factor), scales->scale[k]);
+        to[k] = fmaf(error, error, to[k]);
+      }
     }
   }
 }
@@ -158,34 +193,43 @@ VECTORIZE static void multiply(float (*restrict out)[TOGETHER], const float (*re
   }
 }
 
-/* Of elements from `first` on, by the values that they are rounded to. */
-VECTORIZE static void add_errors(Errors sum, const Group *restrict group, const float (*restrict value)[TOGETHER],
-                                 const Scales *restrict scales, int first, int n) {
-  for (int i = 0; i < n; i++) {
-    float *to = sum[(first + i) / FIT_EIGHT];
-    const float *x = group->x[first + i];
-    for (int k = 0; k < TOGETHER; k++) {
-      float error = fit_error(x[k], value[i][k], scales->scale[k]);
-      error = first + i < group->count[k] ? error : 0.0f;
-      to[k] = fmaf(error, error, to[k]);
+/* Of elements from `start` on, by what they are scaled to. */
+VECTORIZE static void add_pair_errors(Errors sum, const Group *restrict group, const float (*restrict scaled)[TOGETHER],
+                                      const SearchPair (*restrict pair)[TOGETHER], const Scales *restrict scales,
+                                      int start, int n) {
+  for (int first = 0; first < n; first += FIT_EIGHT) {
+    float *restrict to = sum[(start + first) / FIT_EIGHT];
+    const int end = first + FIT_EIGHT < n ? first + FIT_EIGHT : n;
+    for (int i = first; i < end; i++) {
+      const float *x = group->x[start + i];
+      for (int k = 0; k < TOGETHER; k++) {
+        float error = fit_error(x[k], search_nearer(pair[i][k], scaled[i][k]), scales->scale[k]);
+        error = start + i < group->count[k] ? error : 0.0f;
+        to[k] = fmaf(error, error, to[k]);
+      }
     }
+  }
+}
+
+static void add_map_errors(const Fit *job, const Group *group, const Scales *scales, Errors sum) {
+  const float limit = fit_smaller(job->quantizer.rule.limit, FLT_MAX);
+  for (int start = 0; start < group->length; start += STEP) {
+    float scaled[STEP][TOGETHER];
+    SearchPair pair[STEP][TOGETHER];
+    int n = (int)smaller(STEP, group->length - start);
+    multiply(scaled, group->x + start, scales->inverse, limit, n);
+    search_pairs(job->search, pair[0], scaled[0], n * TOGETHER);
+    add_pair_errors(sum, group, scaled, pair, scales, start, n);
   }
 }
 
 /* Σ (x - value)² of every block with its scale, in the first row of the sums. */
 static void find_errors(const Fit *job, const Group *group, const Scales *scales, Errors sum) {
-  memset(sum, 0, sizeof(Errors));
-  if (!job->search) {
-    add_grid_errors(sum, group, scales, &job->grid);
+  memset(sum, 0, (size_t)eights_of(group->length) * sizeof *sum);
+  if (job->search) {
+    add_map_errors(job, group, scales, sum);
   } else {
-    const float limit = fit_smaller(job->quantizer.rule.limit, FLT_MAX);
-    for (int first = 0; first < group->length; first += STEP) {
-      float value[STEP][TOGETHER];
-      int n = (int)smaller(STEP, group->length - first);
-      multiply(value, group->x + first, scales->inverse, limit, n);
-      round_scaled(&job->quantizer, job->search, NULL, value[0], 0, n * TOGETHER);
-      add_errors(sum, group, value, scales, first, n);
-    }
+    add_grid_errors(sum, group, scales, &job->grid);
   }
   add_error_eights(sum, group->length);
 }
@@ -202,36 +246,66 @@ static void set_units(Group *group, const uint32_t largest[TOGETHER], float unit
   }
 }
 
-static void fit_group(const Fit *job, Group *group) {
-  const ScaleRule *rule = &job->quantizer.rule;
-  uint32_t magnitude[TOGETHER], largest[TOGETHER];
-  UpperScale upper[TOGETHER];
-  float best[TOGETHER], least[TOGETHER], unit[TOGETHER];
-  const bool choosing = job->rule->candidates > 1;
-  find_magnitudes(job, group, magnitude, largest);
-  if (choosing) set_units(group, largest, unit);
-  for (int k = 0; k < group->blocks; k++) upper[k] = upper_of_fit(job, group->first + k);
-  for (int i = 0; i == 0 || i < job->rule->candidates; i++) {
-    float scale[TOGETHER] = {0};
+static void set_scales(const Fit *job, const float scale[TOGETHER], const float unit[TOGETHER], Scales *scales) {
+  for (int k = 0; k < TOGETHER; k++) {
+    scales->scale[k] = scale[k] * unit[k];
+    scales->inverse[k] = fit_inverse(scales->scale[k]);
+    scales->cap[k] = job->grid.limit * scales->scale[k];
+  }
+}
+
+/* The largest magnitude that a code stands for. */
+static float largest_value(const Fit *job) {
+  if (!job->search) return job->grid.limit;
+  return fit_larger(-job->search->value[0], job->search->value[MAP_SIZE - 1]);
+}
+
+/* Whether some block may have less error than `least`. What its largest element alone has beyond `most`, the largest value,
+ * is no more than the sum of all squares: rounding keeps the order. */
+VECTORIZE static bool may_have_less(const Group *group, const uint32_t *restrict largest, const float *restrict unit,
+                                    const Scales *restrict scales, float most, const float *restrict least) {
+  int less = 0;
+  for (int k = 0; k < group->blocks; k++) {
+    float beyond = fit_larger(fit_error(float_from_bits(largest[k]) * unit[k], most, scales->scale[k]), 0.0f);
+    less |= beyond * beyond < least[k];
+  }
+  return less != 0;
+}
+
+/* The candidates with the least errors. */
+static void choose_scales(const Fit *job, Group *group, const uint32_t magnitude[TOGETHER],
+                          const uint32_t largest[TOGETHER], const UpperScale *whole, float best[TOGETHER]) {
+  const float most = largest_value(job);
+  float least[TOGETHER], unit[TOGETHER];
+  set_units(group, largest, unit);
+  for (int i = 0; i < job->rule->candidates; i++) {
+    float scale[TOGETHER];
+    Scales scales;
     Errors error;
-    for (int k = 0; k < group->blocks; k++) scale[k] = fitted_scale(job->rule, i, rule, &upper[k], magnitude[k]);
-    if (choosing) {
-      Scales scales;
-      for (int k = 0; k < TOGETHER; k++) {
-        scales.scale[k] = scale[k] * unit[k];
-        scales.inverse[k] = fit_inverse(scales.scale[k]);
-        scales.cap[k] = job->grid.limit * scales.scale[k];
-      }
-      find_errors(job, group, &scales, error);
-    }
+    find_scales(job, group, i, magnitude, whole, scale);
+    set_scales(job, scale, unit, &scales);
+    if (i > 0 && !may_have_less(group, largest, unit, &scales, most, least)) continue;
+    find_errors(job, group, &scales, error);
     for (int k = 0; k < group->blocks; k++) {
-      if (choosing && unit[k] < 1 && is_too_large(job, largest[k], unit[k], scale[k])) error[0][k] = INFINITY;
+      if (unit[k] < 1 && is_too_large(job, largest[k], unit[k], scale[k])) error[0][k] = INFINITY;
       if (i > 0 && !(error[0][k] < least[k])) continue;
       best[k] = scale[k];
-      least[k] = choosing ? error[0][k] : 0;
+      least[k] = error[0][k];
     }
   }
-  memcpy(job->scale + group->first, best, (size_t)group->blocks * sizeof *best);
+}
+
+static void fit_group(const Fit *job, Group *group) {
+  uint32_t magnitude[TOGETHER], largest[TOGETHER];
+  float scale[TOGETHER];
+  const UpperScale whole = upper_of_fit(job, group->first);
+  find_magnitudes(job, group, magnitude, largest);
+  if (job->rule->candidates > 1) {
+    choose_scales(job, group, magnitude, largest, &whole, scale);
+  } else {
+    find_scales(job, group, 0, magnitude, &whole, scale);
+  }
+  memcpy(job->scale + group->first, scale, (size_t)group->blocks * sizeof *scale);
 }
 
 static void fit_groups(int64_t begin, int64_t end, const void *context) {

@@ -1,5 +1,7 @@
 #include "cpu/quantize/codes.h"
 
+#include <string.h>
+
 #include "core/formats/float_formats.h"
 #include "cpu/parallel.h"
 #include "cpu/random.h"
@@ -173,28 +175,47 @@ VECTORIZE static void scales_below(float *restrict scale, float *restrict invers
   }
 }
 
-static void take_scaling(const BlockScaling *scaling, float *scale, float *inverse) {
-  *scale = scaling->scale;
-  *inverse = scaling->empty ? 0.0f : scaling->inverse;
+/* `rounding`: the rule's, a constant, without which this is not vectorized. */
+INLINED void scales_with(float *restrict scale, const uint32_t *restrict magnitude, const ScaleRule *of_format,
+                         ScaleRounding rounding, int n) {
+  ScaleRule rule = *of_format;
+  rule.rounding = rounding;
+  for (int i = 0; i < n; i++) scale[i] = scale_by_rule(magnitude[i], &rule);
 }
 
-void known_scales(const Quantizer *quantizer, const float *known, float *scale, float *inverse, int n) {
-  for (int i = 0; i < n; i++) {
-    BlockScaling scaling = scaling_with(quantizer, known[i]);
-    take_scaling(&scaling, &scale[i], &inverse[i]);
+VECTORIZE static void scales_by_rule(float *restrict scale, const uint32_t *restrict magnitude, const ScaleRule *rule,
+                                     int n) {
+  if (rule->rounding == SCALE_EXACT) {
+    scales_with(scale, magnitude, rule, SCALE_EXACT, n);
+  } else if (rule->rounding == SCALE_MX) {
+    scales_with(scale, magnitude, rule, SCALE_MX, n);
+  } else {
+    for (int i = 0; i < n; i++) scale[i] = scale_by_rule(magnitude[i], rule);
   }
+}
+
+VECTORIZE static void invert_scales(float *restrict inverse, const float *restrict scale, int n) {
+  for (int i = 0; i < n; i++) inverse[i] = scale_is_empty(scale[i]) ? 0.0f : 1.0f / scale[i];
+}
+
+void known_scales(const float *known, float *scale, float *inverse, int n) {
+  memcpy(scale, known, (size_t)n * sizeof *scale);
+  invert_scales(inverse, scale, n);
 }
 
 void scales_of_blocks(const Quantizer *quantizer, const UpperScale *whole, int64_t first, const uint32_t *magnitude,
                       float *scale, float *inverse, int n) {
-  bool each = quantizer->upper && quantizer->upper_each > 0;
-  if (quantizer->rule.rounding == SCALE_E4M3 && !each) {
+  if (quantizer->rule.rounding != SCALE_E4M3) {
+    scales_by_rule(scale, magnitude, &quantizer->rule, n);
+    invert_scales(inverse, scale, n);
+  } else if (quantizer->upper && quantizer->upper_each > 0) {
+    for (int i = 0; i < n; i++) {
+      BlockScaling scaling = scaling_of_block(quantizer, whole, first + i, magnitude[i]);
+      scale[i] = scaling.scale;
+      inverse[i] = scaling.empty ? 0.0f : scaling.inverse;
+    }
+  } else {
     scales_below(scale, inverse, magnitude, whole, n);
-    return;
-  }
-  for (int i = 0; i < n; i++) {
-    BlockScaling scaling = scaling_of_block(quantizer, whole, first + i, magnitude[i]);
-    take_scaling(&scaling, &scale[i], &inverse[i]);
   }
 }
 

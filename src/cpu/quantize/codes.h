@@ -37,7 +37,7 @@ UpperScale upper_of_all(const Quantizer *quantizer);
  * count as 0 and infinite where they are divided. */
 void scales_of_blocks(const Quantizer *quantizer, const UpperScale *whole, int64_t first, const uint32_t *magnitude,
                       float *scale, float *inverse, int n);
-void known_scales(const Quantizer *quantizer, const float *known, float *scale, float *inverse, int n);
+void known_scales(const float *known, float *scale, float *inverse, int n);
 
 /* The bits of the largest magnitude of elements first … end - 1: on this thread, and on all of them. */
 uint32_t range_magnitude(DType dtype, const void *data, int64_t first, int64_t end);

@@ -150,7 +150,7 @@ static bool quantize_spread(const Quantize *job, int64_t begin, int64_t end, con
   bool broken = false;
   if (job->quantizer->map && job->quantizer->divide) return false;
   if (job->known_scale) {
-    known_scales(job->quantizer, job->known_scale + begin, own, inverse, blocks);
+    known_scales(job->known_scale + begin, own, inverse, blocks);
   } else {
     measure_blocks(magnitude, x, length, n);
     scales_of_blocks(job->quantizer, &job->upper, begin, magnitude, own, inverse, blocks);

@@ -108,8 +108,8 @@ static void measure(const Tiles *job, const Unit *unit, TileScales *tiles) {
   scales_of_blocks(job->quantizer, &job->upper, unit->tile, largest, tiles->scale, tiles->inverse, (int)unit->tiles);
 }
 
-static void take_known(const Tiles *job, const Unit *unit, const float *scale, TileScales *tiles) {
-  known_scales(job->quantizer, scale + unit->tile, tiles->scale, tiles->inverse, (int)unit->tiles);
+static void take_known(const Unit *unit, const float *scale, TileScales *tiles) {
+  known_scales(scale + unit->tile, tiles->scale, tiles->inverse, (int)unit->tiles);
 }
 
 VECTORIZE static void note_rare(ColumnScales *columns, int n) {
@@ -206,7 +206,7 @@ static void quantize_units(int64_t begin, int64_t end, const void *context) {
     Unit unit = unit_at(job, number);
     TileScales tiles;
     if (job->known_scale) {
-      take_known(job, &unit, job->known_scale, &tiles);
+      take_known(&unit, job->known_scale, &tiles);
     } else {
       measure(job, &unit, &tiles);
     }
@@ -227,7 +227,7 @@ static void dequantize_units(int64_t begin, int64_t end, const void *context) {
   for (int64_t number = begin; number < end; number++) {
     Unit unit = unit_at(job, number);
     TileScales tiles;
-    take_known(job, &unit, job->scale, &tiles);
+    take_known(&unit, job->scale, &tiles);
     for (int64_t column = unit.column; column < unit.end_column; column += WIDTH) {
       int n = (int)smaller(unit.end_column - column, WIDTH);
       ColumnScales columns;
