@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "byte_patch.cuh"
+#include "following.cuh"
 #include "quantize/vector.cuh"
 
 namespace {
@@ -125,6 +126,7 @@ __global__ void __launch_bounds__(BLOCK, 3)
   __shared__ __align__(16) uint4 chunks[SIDE * RUNS];
   __shared__ std::conditional_t<SUM, PatchSums, NoSums> sums;
   const QuantizePlan &plan = turn.quantize;
+  if (SUM) let_next_start();
   const float scale = scale_of_plan(turn);
   uint32_t largest = 0;
   if (plan.scale && blockIdx.x == 0 && threadIdx.x == 0) plan.scale[0] = scale;

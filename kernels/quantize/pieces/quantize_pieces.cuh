@@ -5,6 +5,7 @@
  * A thread holds up to VECTORS vectors of 16 bytes; neighbouring threads of a group hold neighbouring vectors. Blocks
  * that need divisions (absmax without a finite reciprocal), or whose elements may lie outside of the look-up, are rare
  * and go through the general code one element at a time. */
+#include "following.cuh"
 #include "quantize/pieces/pieces.cuh"
 
 namespace {
@@ -213,7 +214,10 @@ __global__ void __launch_bounds__(SUM ? SUMMING_THREADS : most_threads<ENCODING>
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) raw[v] = next[v];
   }
-  if constexpr (SUM) write_sums<Scalar>(pieces, lane, sum);
+  if constexpr (SUM) {
+    let_next_start();
+    write_sums<Scalar>(pieces, lane, sum);
+  }
 }
 
 /* Thread blocks that come and go with a piece for each of their groups: where there is nothing to set up, more of them

@@ -3,6 +3,7 @@
  * For sums, a thread takes one 16-byte vector of columns and walks down the rows, eight of which a thread block has at
  * once; thread blocks share the rows of a strip of 32 vectors. Sums of up to 256 rows are float32, and so are those of
  * a thread block's eight; finish_sum adds the thread blocks' in double. The order never depends on timing. */
+#include "following.cuh"
 #include "vectors.cuh"
 
 namespace {
@@ -41,6 +42,7 @@ __global__ void __launch_bounds__(BLOCK, 4)
     measure_columns_kernel(const __grid_constant__ MeasurePlan plan, int across) {
   constexpr int width = vector_width<Scalar>;
   __shared__ __align__(16) float shared[BLOCK / WARP][WARP][width + 1];
+  let_next_start();
   const int lane = threadIdx.x % WARP, row_in_block = threadIdx.x / WARP;
   const int strip = blockIdx.x % plan.strips, row_group = blockIdx.x / plan.strips;
   const int column = strip * WARP + lane;
@@ -122,23 +124,46 @@ __global__ void __launch_bounds__(BLOCK)
   store_double(out, dtype, own, total);
 }
 
-/* Thread blocks of 32 × 32: lane x takes a column, the rows take turns at its terms. */
-__global__ void __launch_bounds__(WARP *FINISH_ROWS) finish_sum_kernel(const FinishSumPlan plan) {
+/* Thread blocks of 32 columns, WIDTH of them to a thread, and 32 threads that take turns at their terms. */
+template <int WIDTH>
+__global__ void __launch_bounds__(WARP / WIDTH * FINISH_ROWS) finish_sum_kernel(const FinishSumPlan plan) {
   __shared__ double shared[FINISH_ROWS][WARP];
-  const int64_t column = (int64_t)blockIdx.x * WARP + threadIdx.x;
-  double sum = 0;
+  const int64_t column = (int64_t)blockIdx.x * WARP + threadIdx.x * WIDTH;
+  double sum[WIDTH] = {};
+  wait_for_previous();
   if (column < plan.columns) {
     /* Sums side by side in a row are rows of `columns` themselves. */
     const int64_t terms = plan.rows * (plan.width / plan.columns);
     const float *partial = plan.partials + column;
 #pragma unroll 8
-    for (int64_t i = threadIdx.y; i < terms; i += FINISH_ROWS) sum += partial[i * plan.columns];
+    for (int64_t i = threadIdx.y; i < terms; i += FINISH_ROWS) {
+      const auto term = *reinterpret_cast<const Packed<float, WIDTH> *>(partial + i * plan.columns);
+#pragma unroll
+      for (int k = 0; k < WIDTH; k++) sum[k] += term.element[k];
+    }
   }
-  shared[threadIdx.y][threadIdx.x] = sum;
+#pragma unroll
+  for (int k = 0; k < WIDTH; k++) shared[threadIdx.y][threadIdx.x * WIDTH + k] = sum[k];
   __syncthreads();
-  if (threadIdx.y > 0 || column >= plan.columns) return;
-  for (int i = 1; i < FINISH_ROWS; i++) sum += shared[i][threadIdx.x];
-  store_double(plan.out, plan.dtype, column, sum);
+  const int own = threadIdx.y * (WARP / WIDTH) + threadIdx.x;
+  const int64_t out = (int64_t)blockIdx.x * WARP + own;
+  if (own >= WARP || out >= plan.columns) return;
+  double total = 0;
+  for (int i = 0; i < FINISH_ROWS; i++) total += shared[i][own];
+  store_double(plan.out, plan.dtype, out, total);
+}
+
+template <int WIDTH> cudaError_t run_finish(Launch launch, const FinishSumPlan &plan) {
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3((unsigned)divide_up(plan.columns, (int64_t)WARP));
+  config.blockDim = dim3(WARP / WIDTH, FINISH_ROWS);
+  config.stream = launch.stream;
+  config.attrs = &attribute;
+  config.numAttrs = has_hopper_code<finish_sum_kernel<WIDTH>>() ? 1 : 0;
+  return cudaLaunchKernelEx(&config, finish_sum_kernel<WIDTH>, plan);
 }
 
 template <typename Scalar> cudaError_t run_few_rows(Launch launch, const MeasurePlan &plan, void *out, DType dtype) {
@@ -179,10 +204,10 @@ extern "C" cudaError_t launch_measure(Launch launch, const MeasurePlan *plan) {
 }
 
 extern "C" cudaError_t launch_finish_sum(Launch launch, const FinishSumPlan *plan) {
+  enum { WIDTH = 4 };
   if (plan->columns == 0) return cudaSuccess;
-  const int grid = (int)divide_up(plan->columns, WARP);
-  finish_sum_kernel<<<grid, dim3(WARP, FINISH_ROWS), 0, launch.stream>>>(*plan);
-  return cudaGetLastError();
+  const bool vectors = plan->columns % WIDTH == 0 && (uintptr_t)plan->partials % (WIDTH * sizeof(float)) == 0;
+  return vectors ? run_finish<WIDTH>(launch, *plan) : run_finish<1>(launch, *plan);
 }
 
 extern "C" cudaError_t launch_sum_few_rows(Launch launch, const MeasurePlan *plan, void *out, DType dtype) {
