@@ -29,11 +29,10 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
   const Place place = place_of(plan, blockIdx.x, across);
   Runs<Scalar> runs;
   runs.load(plan, place);
-#pragma unroll
-  for (int pass = 0; pass < PASSES; pass++) {
-    const uint32_t magnitude = runs.row_magnitude(pass);
-    const int64_t row = row_of(place, pass);
-    if (place.run == 0 && row < plan.rows) plan.row_magnitudes[place.patch_column / SIDE * plan.rows + row] = magnitude;
+  const uint32_t magnitude = runs.row_magnitude();
+  const int64_t own = row_of(place, place.run);
+  if (place.run < PASSES && own < plan.rows) {
+    plan.row_magnitudes[place.patch_column / SIDE * plan.rows + own] = magnitude;
   }
   post_columns<Scalar>(runs, place, plan.partials != nullptr, shared.board);
   const int64_t column = place.patch_column + threadIdx.x, row = place.patch_row + threadIdx.x - SIDE;
@@ -54,10 +53,8 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
     row_magnitudes[threadIdx.x - SIDE] = row < plan.rows ? largest_of(plan.row_magnitudes + row, across, plan.rows) : 0;
   }
   __syncthreads();
-  uint32_t magnitude[PASSES];
-#pragma unroll
-  for (int pass = 0; pass < PASSES; pass++) magnitude[pass] = row_magnitudes[place.first_row + pass * ROWS_AT_ONCE];
-  write_rows<Scalar, ENCODING>(plan, place, runs, magnitude, false);
+  const int own_row = place.first_row + place.run % PASSES * ROWS_AT_ONCE;
+  write_rows<Scalar, ENCODING>(plan, place, runs, row_magnitudes[own_row], false);
   encode_patch<Scalar, ENCODING>(plan, place, runs, plain, columns, shared.chunks);
   __syncthreads();
   write_patch(plan, place, shared.chunks);

@@ -4,6 +4,7 @@
  * Scales of runs of 128 are known where a patch is: x is read once. Scales of whole rows and columns take a first pass,
  * which leaves their largest magnitudes in memory; integer maxima do not depend on their order, so atomic ones give the same
  * bits in every run. */
+#include "following.cuh"
 #include "quantize/both_ways/both_ways.cuh"
 
 namespace {
@@ -13,34 +14,22 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
     measure_both_ways_kernel(const __grid_constant__ BothWaysPlan plan) {
   __shared__ Board<Scalar> board;
   __shared__ uint32_t row_magnitudes[SIDE];
-  const int64_t across = patches_across(plan), patches = patch_count(plan);
-  Place place = place_of(plan, blockIdx.x, across);
+  const Place place = place_of(plan, blockIdx.x, patches_across(plan));
   Runs<Scalar> runs;
   runs.load(plan, place);
-  for (int64_t patch = blockIdx.x; patch < patches; patch += gridDim.x) {
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) {
-      const uint32_t magnitude = runs.row_magnitude(pass);
-      if (place.run == 0) row_magnitudes[place.first_row + pass * ROWS_AT_ONCE] = magnitude;
+  const uint32_t magnitude = runs.row_magnitude();
+  if (place.run < PASSES) row_magnitudes[place.first_row + place.run * ROWS_AT_ONCE] = magnitude;
+  post_columns<Scalar>(runs, place, plan.partials != nullptr, board);
+  if (threadIdx.x < SIDE) {
+    const int64_t row = place.patch_row + threadIdx.x;
+    if (row < plan.rows) atomicMax(plan.row_magnitudes + row, row_magnitudes[threadIdx.x]);
+  } else {
+    const int64_t column = place.patch_column + threadIdx.x - SIDE;
+    if (column < plan.columns) {
+      atomicMax(plan.column_magnitudes + column, column_magnitude<Scalar>(board, threadIdx.x - SIDE));
     }
-    post_columns<Scalar>(runs, place, plan.partials != nullptr, board);
-    const Place measured = place;
-    if (patch + gridDim.x < patches) { /* the next patch is on its way while this one ends */
-      place = place_of(plan, patch + gridDim.x, across);
-      runs.load(plan, place);
-    }
-    if (threadIdx.x < SIDE) {
-      const int64_t row = measured.patch_row + threadIdx.x;
-      if (row < plan.rows) atomicMax(plan.row_magnitudes + row, row_magnitudes[threadIdx.x]);
-    } else {
-      const int64_t column = measured.patch_column + threadIdx.x - SIDE;
-      if (column < plan.columns) {
-        atomicMax(plan.column_magnitudes + column, column_magnitude<Scalar>(board, threadIdx.x - SIDE));
-      }
-    }
-    if (plan.partials) write_sums<Scalar>(plan, measured, board);
-    __syncthreads(); /* before the board is written again */
   }
+  if (plan.partials) write_sums<Scalar>(plan, place, board);
 }
 
 /* BY_RUNS: the patch's own magnitudes make its scales. */
@@ -53,43 +42,36 @@ __global__ void __launch_bounds__(BLOCK, blocks_each<Scalar>)
     uint4 chunks[SIDE * RUNS];
   } shared;
   __shared__ ColumnScales columns;
-  const int64_t across = patches_across(plan), patches = patch_count(plan);
   /* After a pass over the whole matrix its end is still in the cache, so that comes first. */
-  const auto place_at = [&](int64_t turn) { return place_of(plan, BY_RUNS ? turn : patches - 1 - turn, across); };
-  Place place = place_at(blockIdx.x);
+  const int64_t patch = BY_RUNS ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
+  const Place place = place_of(plan, patch, patches_across(plan));
   Runs<Scalar> runs;
   runs.load(plan, place);
-  for (int64_t turn = blockIdx.x; turn < patches; turn += gridDim.x) {
-    const int64_t column = place.patch_column + threadIdx.x;
-    const bool has_column = threadIdx.x < SIDE && column < plan.columns;
-    uint32_t magnitude[PASSES], largest = BY_RUNS || !has_column ? 0 : plan.column_magnitudes[column];
-#pragma unroll
-    for (int pass = 0; pass < PASSES; pass++) {
-      const int64_t row = row_of(place, pass);
-      magnitude[pass] = BY_RUNS ? runs.row_magnitude(pass) : row < plan.rows ? plan.row_magnitudes[row] : 0;
-    }
-    write_rows<Scalar, ENCODING>(plan, place, runs, magnitude, BY_RUNS);
-    if (BY_RUNS) {
-      post_columns<Scalar>(runs, place, plan.partials != nullptr, shared.board);
-      if (has_column) largest = column_magnitude<Scalar>(shared.board, threadIdx.x);
-      if (plan.partials) write_sums<Scalar>(plan, place, shared.board);
-    }
-    const bool plain = !has_column || set_column<ENCODING>(plan, place, largest, BY_RUNS, columns);
-    encode_patch<Scalar, ENCODING>(plan, place, runs, plain, columns, shared.chunks);
-    const Place written = place;
-    if (turn + gridDim.x < patches) { /* the next patch is on its way while this one is written */
-      place = place_at(turn + gridDim.x);
-      runs.load(plan, place);
-    }
-    __syncthreads();
-    write_patch(plan, written, shared.chunks);
-    __syncthreads(); /* before the board is written again */
+  if (plan.partials) let_next_start();
+  const int64_t column = place.patch_column + threadIdx.x;
+  const bool has_column = threadIdx.x < SIDE && column < plan.columns;
+  const int64_t own_row = row_of(place, place.run % PASSES);
+  uint32_t magnitude = 0, largest = 0;
+  if (BY_RUNS) {
+    magnitude = runs.row_magnitude();
+  } else {
+    if (own_row < plan.rows) magnitude = plan.row_magnitudes[own_row];
+    if (has_column) largest = plan.column_magnitudes[column];
   }
+  write_rows<Scalar, ENCODING>(plan, place, runs, magnitude, BY_RUNS);
+  if (BY_RUNS) {
+    post_columns<Scalar>(runs, place, plan.partials != nullptr, shared.board);
+    if (has_column) largest = column_magnitude<Scalar>(shared.board, threadIdx.x);
+    if (plan.partials) write_sums<Scalar>(plan, place, shared.board);
+  }
+  const bool plain = !has_column || set_column<ENCODING>(plan, place, largest, BY_RUNS, columns);
+  encode_patch<Scalar, ENCODING>(plan, place, runs, plain, columns, shared.chunks);
+  __syncthreads();
+  write_patch(plan, place, shared.chunks);
 }
 
 template <typename Kernel> cudaError_t run(Kernel kernel, Launch launch, const BothWaysPlan &plan) {
-  const int grid = resident_grid((const void *)kernel, launch, BLOCK, patch_count(plan));
-  kernel<<<grid, BLOCK, 0, launch.stream>>>(plan);
+  kernel<<<(unsigned)patch_count(plan), BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
 

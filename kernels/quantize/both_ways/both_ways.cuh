@@ -1,6 +1,6 @@
 /* Patches of a matrix that become codes with the scales of their rows and, transposed, codes with those of their columns.
  *
- * A thread block takes patches of 128 × 128 (byte_patch.cuh). Each thread holds four runs of 16 elements, a run in each of
+ * A thread block takes a patch of 128 × 128 (byte_patch.cuh). Each thread holds four runs of 16 elements, a run in each of
  * four rows. Eight neighbouring lanes have a row, which they measure by shuffles; columns are measured through shared
  * memory. */
 #ifndef FP8_QUANTIZE_BOTH_WAYS_CUH
@@ -43,6 +43,19 @@ __device__ inline int64_t row_of(const Place &place, int pass) {
   return place.patch_row + place.first_row + pass * ROWS_AT_ONCE;
 }
 
+/* Of two lanes MASK apart, the first has the first half of a list combined with that of the other one, the second the second
+ * half: half as many shuffles as if both had all. */
+template <int MASK, int COUNT, int N, typename T, typename Combine>
+__device__ inline void combine_halves(T (&value)[N], Combine combine) {
+  constexpr int half = COUNT / 2;
+  const bool second = threadIdx.x & MASK;
+#pragma unroll
+  for (int i = 0; i < half; i++) {
+    const T other = second ? value[i] : value[i + half], own = second ? value[i + half] : value[i];
+    value[i] = combine(own, shuffle_xor(other, MASK));
+  }
+}
+
 /* A thread's runs, 0 outside of the matrix. */
 template <typename Scalar> struct Runs {
   static constexpr int vectors = sizeof(Scalar);               /* of a run */
@@ -73,19 +86,16 @@ template <typename Scalar> struct Runs {
     }
   }
 
-  /* The bits of the largest magnitude of the row, of which eight lanes have a run each. */
-  __device__ uint32_t row_magnitude(int pass) const {
+  /* The largest magnitude of a thread's elements in a row, as a word of the dtype's bits. */
+  __device__ uint32_t word_of_row(int pass) const {
     uint32_t largest = 0;
 #pragma unroll
     for (int v = 0; v < vectors; v++) largest = raise<Scalar>(largest, raw[pass][v]);
-    largest = magnitude_bits(largest, Scalar());
-#pragma unroll
-    for (int mask = 1; mask < ROW_LANES; mask *= 2) largest = max(largest, shuffle_xor(largest, mask));
     return largest;
   }
 
-  /* The largest magnitudes of each column in the warp's rows, as words of the dtype's bits: those of the run's columns. */
-  __device__ uint32_t column_word(int word) const {
+  /* The same of its elements in a word's columns. */
+  __device__ uint32_t word_of_columns(int word) const {
     uint32_t largest = 0;
 #pragma unroll
     for (int pass = 0; pass < PASSES; pass++) {
@@ -95,46 +105,60 @@ template <typename Scalar> struct Runs {
                                        : word % 4 == 2 ? vector.z
                                                        : vector.w);
     }
-#pragma unroll
-    for (int mask = ROW_LANES; mask < WARP; mask *= 2) largest = raise<Scalar>(largest, shuffle_xor(largest, mask));
     return largest;
+  }
+
+  /* The bits of the largest magnitude of a row, of which eight lanes have a run each: that of pass place.run % PASSES. */
+  __device__ uint32_t row_magnitude() const {
+    uint32_t largest[PASSES];
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++) largest[pass] = word_of_row(pass);
+    const auto larger = [](uint32_t a, uint32_t b) { return raise<Scalar>(a, b); };
+    combine_halves<PASSES / 2, PASSES>(largest, larger);
+    combine_halves<PASSES / 4, PASSES / 2>(largest, larger);
+    return magnitude_bits(larger(largest[0], shuffle_xor(largest[0], PASSES)), Scalar());
   }
 };
 
 /* What the threads of a block tell one another. */
 template <typename Scalar> struct Board {
   uint32_t column_words[WARPS][RUNS * Runs<Scalar>::words];
-  float sums[WARPS][SIDE];
+  alignas(16) float sums[WARPS][SIDE];
 };
 
-/* The largest magnitudes of columns, and their sums, by warp; complete for all threads after the barrier at the end. */
+/* The largest magnitudes of columns, and their sums, by warp; complete for all threads after the barrier at the end. Each of
+ * the four lanes that have a run of a warp's rows ends with a quarter of it. */
 template <typename Scalar>
 __device__ inline void post_columns(const Runs<Scalar> &runs, const Place &place, bool summing, Board<Scalar> &board) {
+  constexpr int words = Runs<Scalar>::words;
   const int warp = threadIdx.x / WARP;
-  const bool first = threadIdx.x % WARP < ROW_LANES;
+  const bool second = threadIdx.x & ROW_LANES, third = threadIdx.x & 2 * ROW_LANES;
+  uint32_t largest[words];
 #pragma unroll
-  for (int word = 0; word < Runs<Scalar>::words; word++) {
-    const uint32_t largest = runs.column_word(word);
-    if (first) board.column_words[warp][place.run * Runs<Scalar>::words + word] = largest;
-  }
+  for (int word = 0; word < words; word++) largest[word] = runs.word_of_columns(word);
+  const auto larger = [](uint32_t a, uint32_t b) { return raise<Scalar>(a, b); };
+  combine_halves<ROW_LANES, words>(largest, larger);
+  combine_halves<2 * ROW_LANES, words / 2>(largest, larger);
+  uint32_t *to = &board.column_words[warp][place.run * words + second * (words / 2) + third * (words / 4)];
+#pragma unroll
+  for (int i = 0; i < words / 4; i++) to[i] = largest[i];
   if (summing) {
+    float sum[RUN] = {};
 #pragma unroll
-    for (int quad = 0; quad < QUADS; quad++) {
-      float sum[QUAD] = {};
+    for (int pass = 0; pass < PASSES; pass++) {
 #pragma unroll
-      for (int pass = 0; pass < PASSES; pass++) {
+      for (int quad = 0; quad < QUADS; quad++) {
         float value[QUAD];
         runs.unpack_quad(pass, quad, value);
 #pragma unroll
-        for (int k = 0; k < QUAD; k++) sum[k] += value[k];
-      }
-#pragma unroll
-      for (int k = 0; k < QUAD; k++) {
-#pragma unroll
-        for (int mask = ROW_LANES; mask < WARP; mask *= 2) sum[k] += shuffle_xor(sum[k], mask);
-        if (first) board.sums[warp][place.run * RUN + quad * QUAD + k] = sum[k];
+        for (int k = 0; k < QUAD; k++) sum[quad * QUAD + k] += value[k];
       }
     }
+    const auto add = [](float a, float b) { return a + b; };
+    combine_halves<ROW_LANES, RUN>(sum, add);
+    combine_halves<2 * ROW_LANES, RUN / 2>(sum, add);
+    *reinterpret_cast<float4 *>(&board.sums[warp][place.run * RUN + second * (RUN / 2) + third * (RUN / 4)]) =
+        make_float4(sum[0], sum[1], sum[2], sum[3]);
   }
   __syncthreads();
 }
@@ -182,13 +206,9 @@ struct RowScale {
   float scale, inverse;
 };
 
-/* The scales of a thread's rows. Eight lanes have a row each of four passes: one of them works out what all need. */
-__device__ inline void find_row_scales(const Place &place, const uint32_t (&magnitude)[PASSES], DType format,
-                                       ScaleRounding rounding, RowScale (&rows)[PASSES]) {
-  uint32_t own = magnitude[0];
-#pragma unroll
-  for (int pass = 1; pass < PASSES; pass++) own = place.run % PASSES == pass ? magnitude[pass] : own;
-  const float scale = scale_of_magnitude(own, format, rounding), inverse = 1.0f / scale;
+/* The scales of a thread's rows, of which one lane has each: that of pass place.run % PASSES. */
+__device__ inline void share_row_scales(float scale, RowScale (&rows)[PASSES]) {
+  const float inverse = 1.0f / scale;
   const int first = threadIdx.x % WARP / ROW_LANES * ROW_LANES;
 #pragma unroll
   for (int pass = 0; pass < PASSES; pass++) {
@@ -289,19 +309,22 @@ __device__ inline void encode_columns_slowly(const BothWaysPlan &plan, const Pla
   }
 }
 
-/* Codes of rows, and their scales by the patches that are the first of them all, or of a run. */
+/* Codes of rows, and their scales by the patches that are the first of them all, or of a run. `magnitude`: that of the row of
+ * pass place.run % PASSES. */
 template <typename Scalar, Encoding ENCODING>
 __device__ inline void write_rows(const BothWaysPlan &plan, const Place &place, const Runs<Scalar> &runs,
-                                  const uint32_t (&magnitude)[PASSES], bool by_runs) {
+                                  uint32_t magnitude, bool by_runs) {
   RowScale rows[PASSES];
-  find_row_scales(place, magnitude, dtype_of<ENCODING>, plan.row_rounding, rows);
+  const float scale = scale_of_magnitude(magnitude, dtype_of<ENCODING>, plan.row_rounding);
+  const int64_t own = row_of(place, place.run);
+  if (place.run < PASSES && own < plan.rows && (by_runs || place.patch_column == 0)) {
+    plan.row_scale[place.patch_column / SIDE * plan.rows + own] = scale;
+  }
+  share_row_scales(scale, rows);
 #pragma unroll
   for (int pass = 0; pass < PASSES; pass++) {
     const int64_t row = row_of(place, pass), at = row * plan.columns + place.column;
     if (row >= plan.rows || place.column >= plan.columns) continue;
-    if (place.run == 0 && (by_runs || place.patch_column == 0)) {
-      plan.row_scale[place.patch_column / SIDE * plan.rows + row] = rows[pass].scale;
-    }
     store_vector(reinterpret_cast<uint4 *>(plan.codes + at),
                  encode_row<Scalar, ENCODING>(plan, runs, pass, at, rows[pass]));
   }
