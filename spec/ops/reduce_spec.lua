@@ -63,6 +63,10 @@ support.each_device(function(device)
       local column = 0
       for _, value in ipairs(support.flat(x:select(2, 17))) do column = column + value end
       assert.is_true(math.abs(x:sum(1)[17]:item() / column - 1) < 1e-6)
+      for _, shape in ipairs {{1025, 1064}, {1500, 2112}, {3000, 5120}} do
+        local wide = fp8.rand(shape[1], shape[2]) + 1
+        support.close(wide:to(device):sum(1), wide:sum(1), 1e-6)
+      end
       local ones = fp8.ones(5000, 4000, {device = device})
       assert.equal(2e7, ones:sum():item())
       assert.equal(1, ones:mean():item())

@@ -1,5 +1,6 @@
 /* The largest magnitude and the column sums of a matrix: in one pass, and as notes. */
 #include "cuda/measure.h"
+#include "measure/strips.h"
 
 bool cuda_measurable(const void *data, DType dtype, int64_t columns) {
   if (dtype != DTYPE_F32 && dtype != DTYPE_F16 && dtype != DTYPE_BF16) return false;
@@ -23,6 +24,10 @@ bool cuda_measure(const CudaDevice *device, const void *data, DType dtype, int64
   if (sum && !maxima && rows <= MEASURE_FEW_ROWS) {
     return cuda_launched(device, launch_sum_few_rows(device->launch, &plan, tensor_data(sum), sum->dtype),
                          "column sum kernel");
+  }
+  if (sum && !maxima) {
+    cudaError_t error = launch_sum_strips(device->launch, &plan, tensor_data(sum), sum->dtype);
+    if (error != cudaErrorNotSupported) return cuda_launched(device, error, "column sum kernel");
   }
   measure_shape(&plan, device->launch.multiprocessors);
   Tensor partials = {0};
