@@ -44,6 +44,7 @@ typedef struct CudaDevice {
   struct Blas *blas;                 /* matmul/product.c; NULL before the first product */
   struct Convolutions *convolutions; /* patches/convolution.c; NULL before the first one */
   struct RetiredMap *retired;        /* map.c */
+  uint32_t *bands;                   /* quantize/bands.c; NULL before they are first needed */
 } CudaDevice;
 
 /* The kind that these devices have. */
@@ -102,6 +103,8 @@ void cuda_release_memory(CudaDevice *device);
 void cuda_release_products(CudaDevice *device);
 /* The same of what convolutions need. */
 void cuda_release_convolutions(CudaDevice *device);
+/* The same of what quantizations band by band need. */
+void cuda_release_bands(CudaDevice *device);
 
 static inline bool is_aligned(const void *pointer, int64_t bytes) { return (uintptr_t)pointer % (uintptr_t)bytes == 0; }
 

@@ -96,6 +96,7 @@ static void release_devices(void *data) {
     cuda_release_retired_maps(device);
     cuda_release_products(device);
     cuda_release_convolutions(device);
+    cuda_release_bands(device);
     cuda_release_memory(device);
     if (device->side) cudaStreamDestroy(device->side);
     cuda_release_beside(device);

@@ -23,4 +23,8 @@ bool cuda_sum_columns(const QuantizeJob *job);
 /* Everything that is wanted of x but the transposed codes. */
 bool cuda_quantize_codes(const QuantizeJob *job);
 
+/* Codes, which have their place, scales and transposed codes, where blocks are such that this goes band by band; *done is
+ * whether it has gone. */
+bool cuda_quantize_bands(const QuantizeJob *job, bool *done);
+
 #endif

@@ -192,7 +192,7 @@ static bool allows_transposing(const QuantizeJob *job) {
          job->rows % SIDE == 0 && job->columns % SIDE == 0 && is_aligned(tensor_data(job->outputs->transposed), SIDE);
 }
 
-/* The codes first, then their transpose. */
+/* Band by band, or the codes first, then their transpose. */
 static bool quantize_then_transpose(QuantizeJob *job) {
   Tensor codes = {0};
   bool done = true;
@@ -202,7 +202,9 @@ static bool quantize_then_transpose(QuantizeJob *job) {
     done = tensor_create_like(&codes, job->x, job->quantizer->format);
     job->plan.codes = done ? tensor_data(&codes) : NULL;
   }
-  done = done && cuda_quantize_codes(job) && transpose_codes(job, &codes);
+  bool both = false;
+  done = done && cuda_quantize_bands(job, &both);
+  if (done && !both) done = cuda_quantize_codes(job) && transpose_codes(job, &codes);
   if (!job->outputs->codes) tensor_release(&codes);
   return done;
 }
