@@ -120,7 +120,8 @@ end
 local function way_of(format, tile, fields)
   local quantizer = core.quantizer {
     format = format, blocksize = tile, scale_rounding = fields.scale, second_scale = fields.above,
-    rounding = fields.rounding,
+    rounding = fields.rounding, candidates = fields.candidates, largest_scale = fields.largest,
+    root_mean_square = fields.root_mean_square,
   }
   return quantizer, fields.hadamard, fields.down or false
 end
@@ -201,7 +202,7 @@ local function of_random(d, columns)
   }
 end
 
--- Scales alone, fitted as recipes ask for: four over six, quartet's and mxfp4's statistics, more candidates.
+-- Scales alone, and values with them, fitted as recipes ask for: four over six, quartet's statistics, more candidates.
 local function of_fitted(d, columns)
   local function fit(blocksize, fields)
     return function(format)
@@ -216,6 +217,16 @@ local function of_fitted(d, columns)
   local statistics = {root_mean_square = 2.92, scale_rounding = "mx"}
   local four_over_six =
     {candidates = {1, 1.5}, scale_rounding = "e4m3", second_scale = "tensor", largest_scale = 256}
+  local function of_nvfp4(fields)
+    for name, value in pairs {scale = "e4m3", above = "tensor", candidates = {1, 1.5}, largest = 256} do
+      fields[name] = value
+    end
+    return fields
+  end
+  local nvfp4, gradient = of_nvfp4 {}, of_nvfp4 {rounding = "stochastic"}
+  local turned = of_nvfp4 {hadamard = 16, down = true}
+  local turned_gradient = of_nvfp4 {rounding = "stochastic", hadamard = 16, down = true}
+  local quest = {scale = "mx", root_mean_square = 2.92}
   return {
     {"1 x 16, two, NVFP4", 2 * d, fit({1, 16}, four_over_six)},
     {"16 x 16, two, NVFP4", 2 * d, fit({16, 16}, four_over_six)},
@@ -230,6 +241,15 @@ local function of_fitted(d, columns)
     {"1 x 32, mean square", d, fit({1, 32}, statistics)},
     {"rows, mean square", d, fit(columns, statistics)},
     {"whole tensor, mean square", d, fit(nil, statistics)},
+    {"values, 1 x 16, two, NVFP4", 3 * d, in_tiles(1, 16, nvfp4)},
+    {"values, 16 x 16, two, NVFP4", 3 * d, in_tiles(16, 16, nvfp4)},
+    {"… 1 x 16, stochastic", 3 * d, in_tiles(1, 16, gradient)},
+    {"… 16 x 1, Hadamard 16", 3 * d, in_tiles(16, 1, turned)},
+    {"… input, both in one go", 4 * d, two_ways({1, 16, nvfp4}, {16, 1, turned})},
+    {"… gradient, both in one go", 4 * d, two_ways({1, 16, gradient}, {16, 1, turned_gradient})},
+    {"values, 1 x 32, two", 2 * d, in_tiles(1, 32, two)},
+    {"values, 1 x 32, eight", 2 * d, in_tiles(1, 32, eight)},
+    {"values, 1 x 32, mean square", 2 * d, in_tiles(1, 32, quest)},
   }
 end
 

@@ -33,7 +33,7 @@ bool cuda_fitted_scale(Tensor *scale, const Tensor *x, const Quantizer *quantize
   plan.quantize.dtype = x->dtype;
   if (plan.quantize.grid.bits > 0) {
     plan.grid = fit_grid(&plan.quantize.grid, plan.quantize.rule.limit);
-    plan.bound = plan.grid.limit * (1 + ldexpf(1, -2 - plan.quantize.grid.bits));
+    plan.bound = fit_bound(&plan.quantize.grid, plan.quantize.rule.limit);
   }
   plan.looks_up = looks_up(quantizer);
   int64_t length = plan.quantize.blocksize, width = length;

@@ -16,11 +16,3 @@ bool op_fitted_scale(Tensor *scale, const Tensor *x, const QuantizeOptions *opti
   tensor_release(&upper);
   return hand_over(scale, &created, done);
 }
-
-QuantizeOptions with_fitted_scale(const QuantizeOptions *options, const Tensor *scale) {
-  QuantizeOptions known = *options;
-  known.known_scale = scale;
-  known.scale_rounding = SCALE_EXACT;
-  known.upper = UPPER_NONE;
-  return known;
-}

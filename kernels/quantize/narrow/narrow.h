@@ -5,6 +5,8 @@
 
 #include "quantize/ways.h"
 
+/* The warps of a patch; 0 where a quantization is not for these kernels. */
+int narrow_team(const WaysPlan &plan);
 bool quantizes_narrow(const WaysPlan &plan);
 cudaError_t launch_quantize_narrow(Launch launch, const WaysPlan &plan);
 

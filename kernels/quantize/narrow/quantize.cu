@@ -49,8 +49,16 @@ __global__ void __launch_bounds__(BLOCK, each<ROUNDING, TEAM>)
 
 /* --- launching --- */
 
-/* The warps of a patch; 0 where it is not for these kernels. */
-int team_of(const WaysPlan &plan) {
+template <typename Scalar, Rounding ROUNDING, int TEAM> cudaError_t run(Launch launch, const WaysPlan &plan) {
+  const int64_t patches = plan.rows / (TEAM * WARP_ROWS) * (plan.columns / PATCH_COLUMNS);
+  const unsigned grid = (unsigned)divide_up(patches, (int64_t)(WARPS / TEAM));
+  quantize_narrow_kernel<Scalar, ROUNDING, TEAM><<<grid, BLOCK, 0, launch.stream>>>(plan);
+  return cudaGetLastError();
+}
+
+} // namespace
+
+int narrow_team(const WaysPlan &plan) {
   int team = 1;
   for (int i = 0; i < plan.count; i++) {
     const WayPlan &way = plan.way[i];
@@ -65,19 +73,10 @@ int team_of(const WaysPlan &plan) {
   return divided && plan.dtype != DTYPE_F32 ? team : 0;
 }
 
-template <typename Scalar, Rounding ROUNDING, int TEAM> cudaError_t run(Launch launch, const WaysPlan &plan) {
-  const int64_t patches = plan.rows / (TEAM * WARP_ROWS) * (plan.columns / PATCH_COLUMNS);
-  const unsigned grid = (unsigned)divide_up(patches, (int64_t)(WARPS / TEAM));
-  quantize_narrow_kernel<Scalar, ROUNDING, TEAM><<<grid, BLOCK, 0, launch.stream>>>(plan);
-  return cudaGetLastError();
-}
-
-} // namespace
-
-bool quantizes_narrow(const WaysPlan &plan) { return team_of(plan) > 0; }
+bool quantizes_narrow(const WaysPlan &plan) { return narrow_team(plan) > 0; }
 
 cudaError_t launch_quantize_narrow(Launch launch, const WaysPlan &plan) {
-  const int team = team_of(plan);
+  const int team = narrow_team(plan);
   return with_narrow(plan.dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
     if (plan.way[0].quantize.stochastic) {

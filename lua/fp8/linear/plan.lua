@@ -101,9 +101,6 @@ function plan.quantizer(fields, blocksize, rounding)
   }
 end
 
--- Whether more than absmaxima says what its scales are.
-local function is_fitted(operand) return operand.range or operand.candidates or operand.largest_scale end
-
 local copied_fields = {
   "headroom", "constant_scale", "range", "candidates", "largest_scale", "hadamard", "signs", "smooth", "across", "from",
   "mask", "history",
@@ -121,7 +118,7 @@ local function planned(made, operand, columns, name)
     second_scale = said(operand, "second_scale"), transform_signs = signs_of(operand),
     prepared = (operand.hadamard or operand.across or operand.smooth or operand.mask) and true or nil,
   }
-  local is_plain = not (operand.across or operand.smooth or operand.mask or is_fitted(operand))
+  local is_plain = not (operand.across or operand.smooth or operand.mask)
   result.fused = operand.hadamard and is_plain or nil
   for _, field in ipairs(copied_fields) do result[field] = operand[field] or nil end
   result.quantizer = plan.quantizer(result, result.blocksize, result.rounding)
@@ -197,7 +194,7 @@ local small_tile = 256 -- elements, at most, of tiles in which a GPU quantizes b
 
 local function is_in_small_tiles(operand)
   local scale = operand.scale
-  if operand.full or operand.quantize or operand.from or is_fitted(operand) then return false end
+  if operand.full or operand.quantize or operand.from then return false end
   if operand.prepared and not operand.fused then return false end
   return type(scale) == "table" and scale[1] * scale[2] <= small_tile
 end

@@ -124,6 +124,11 @@ PORTABLE FitGrid fit_grid(const FormatGrid *grid, float limit) {
   return rounding;
 }
 
+/* Scaled numbers up to this round to the limit at most. */
+PORTABLE float fit_bound(const FormatGrid *grid, float limit) {
+  return limit * (1.0f + scale_of_exponent(127 - 2 - grid->bits));
+}
+
 /* Of a magnitude up to limit · scale, or past it by less than half of the last step; `larger_inverse` is the inverse times the
  * grid's factor. */
 PORTABLE float fit_rounded(const FitGrid *grid, float x, float inverse, float larger_inverse) {

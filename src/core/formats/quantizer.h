@@ -2,6 +2,7 @@
 #ifndef FP8_CORE_QUANTIZER_H
 #define FP8_CORE_QUANTIZER_H
 
+#include "core/formats/fit.h"
 #include "core/formats/grid.h"
 #include "core/formats/hadamard.h"
 #include "core/formats/map.h"
@@ -59,6 +60,7 @@ typedef struct QuantizeWay {
   QuantizeOutputs outputs; /* codes, values, scale */
   Quantizer quantizer;     /* without `upper`, which follows from the level, and without known scales */
   UpperLevel upper;
+  FitRule fit;           /* what scales are fitted to, if that is wanted */
   HadamardRule hadamard; /* what is quantized is x transformed, rounded to its dtype; length 0: x itself */
 } QuantizeWay;
 

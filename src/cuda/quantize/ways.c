@@ -3,7 +3,7 @@
 
 #include "cuda/measure.h"
 #include "cuda/quantize/plan.h"
-#include "quantize/ways.h"
+#include "quantize/narrow/fitted.h"
 
 enum { LANES = 32, VECTOR = 16 };
 
@@ -87,29 +87,15 @@ static bool is_for_pieces(const Tensor *x, const QuantizeWay *way) {
          quantizer->blocksize * dtype_size(x->dtype) > SHORT_RUN_BYTES;
 }
 
-bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
-  int64_t total = tensor_count(x);
-  if (total == 0 || x->rank == 0 || (count == 1 && is_for_pieces(x, &ways[0]))) return false;
-  if (x->size[x->rank - 1] * dtype_size(x->dtype) % VECTOR != 0 || !is_aligned(tensor_data(x), VECTOR)) return false;
-  for (int i = 0; i < count; i++) {
-    if (!takes(x, &ways[i]) || ways[i].quantizer.stochastic != ways[0].quantizer.stochastic) return false;
-  }
-  return lanes_below(x, ways, count) > 0;
-}
-
-static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, const QuantizeWay *way) {
+/* Everything of a way but how it quantizes. */
+static bool place_way(WayPlan *plan, const Tensor *x, const QuantizeWay *way) {
   Shape shape;
   const QuantizeOutputs *outputs = &way->outputs;
-  int64_t columns = x->size[x->rank - 1];
   if (!shape_of(&shape, x, way)) return false;
-  *plan = (WayPlan){.hadamard = way->hadamard,
-                    .tile_rows = (int)shape.rows,
-                    .tile_columns = (int)shape.columns,
-                    .tiles_across = divide_up(columns, shape.columns)};
-  if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
-  cuda_set_grid(&plan->quantize);
-  plan->sign = plan->quantize.map ? 0 : 0x80000000u;
-  if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
+  plan->hadamard = way->hadamard;
+  plan->tile_rows = (int)shape.rows;
+  plan->tile_columns = (int)shape.columns;
+  plan->tiles_across = divide_up(x->size[x->rank - 1], shape.columns);
   if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
   if (outputs->scale) plan->quantize.scale = tensor_data(outputs->scale);
   if (outputs->values) {
@@ -117,6 +103,42 @@ static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, c
     plan->quantize.values_dtype = outputs->values->dtype;
   }
   return true;
+}
+
+static WaysPlan plan_matrix(const Tensor *x, int count) {
+  int64_t columns = x->size[x->rank - 1];
+  return (WaysPlan){
+      .x = tensor_data(x), .dtype = x->dtype, .rows = tensor_count(x) / columns, .columns = columns, .count = count};
+}
+
+/* Fitted scales, of all ways or of none. */
+static bool takes_fits(const Tensor *x, const QuantizeWay *ways, int count) {
+  int fitted = 0;
+  for (int i = 0; i < count; i++) fitted += fit_is_wanted(&ways[i].fit);
+  if (fitted == 0 || fitted < count) return fitted == 0;
+  WaysPlan plan = plan_matrix(x, count);
+  for (int i = 0; i < count; i++) {
+    if (!place_way(&plan.way[i], x, &ways[i])) return false;
+  }
+  return quantizes_fitted(&plan);
+}
+
+bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
+  int64_t total = tensor_count(x);
+  if (total == 0 || x->rank == 0 || (count == 1 && is_for_pieces(x, &ways[0]))) return false;
+  if (x->size[x->rank - 1] * dtype_size(x->dtype) % VECTOR != 0 || !is_aligned(tensor_data(x), VECTOR)) return false;
+  for (int i = 0; i < count; i++) {
+    if (!takes(x, &ways[i]) || ways[i].quantizer.stochastic != ways[0].quantizer.stochastic) return false;
+  }
+  return takes_fits(x, ways, count) && lanes_below(x, ways, count) > 0;
+}
+
+static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, const QuantizeWay *way) {
+  if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
+  cuda_set_grid(&plan->quantize);
+  plan->sign = plan->quantize.map ? 0 : 0x80000000u;
+  if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
+  return place_way(plan, x, way);
 }
 
 /* Where the largest magnitudes of ways with scales below one for all of x are to be: as x's writer noted them, or as they
@@ -155,16 +177,29 @@ static bool sum_columns(Tensor *sum, const Tensor *x) {
   return !sum || cuda_reduce(REDUCE_SUM, 0, sum, &columns);
 }
 
+static FittedWay describe_fit(const WayPlan *plan, const FitRule *rule) {
+  const QuantizePlan *quantize = &plan->quantize;
+  FittedWay fit = {.rule = *rule, .grid = fit_grid(&quantize->grid, quantize->rule.limit)};
+  if (rule->candidates == 0) fit.rule.factor[0] = 1;
+  fit.bound = fit_bound(&quantize->grid, quantize->rule.limit);
+  fit.plain = quantize->rule.rounding == SCALE_EXACT && quantize->rule.headroom == 1 && quantize->rule.constant == 0;
+  return fit;
+}
+
+static bool launch(CudaDevice *device, const WaysPlan *plan, const QuantizeWay *ways) {
+  if (!fit_is_wanted(&ways->fit)) {
+    return cuda_launched(device, launch_quantize_ways(device->launch, plan), "quantize kernel");
+  }
+  FittedWaysPlan fitted = {.ways = *plan};
+  for (int i = 0; i < plan->count; i++) fitted.fit[i] = describe_fit(&plan->way[i], &ways[i].fit);
+  return cuda_launched(device, launch_quantize_fitted(device->launch, &fitted), "quantize kernel");
+}
+
 bool cuda_quantize_ways(Tensor *column_sum, const Tensor *x, const QuantizeWay *ways, int count) {
   CudaDevice *device = cuda_tensor_device(x);
-  int64_t columns = x->size[x->rank - 1];
   if (!device) return false;
-  WaysPlan plan = {.x = tensor_data(x),
-                   .dtype = x->dtype,
-                   .rows = tensor_count(x) / columns,
-                   .columns = columns,
-                   .down = lanes_below(x, ways, count),
-                   .count = count};
+  WaysPlan plan = plan_matrix(x, count);
+  plan.down = lanes_below(x, ways, count);
   Maxima maxima[QUANTIZE_WAYS];
   memset(maxima, 0, sizeof maxima);
   bool done = true, measuring = false, known = false;
@@ -172,8 +207,7 @@ bool cuda_quantize_ways(Tensor *column_sum, const Tensor *x, const QuantizeWay *
   done = done && (!column_sum || cuda_known_column_sums(device, column_sum, x, &known)) &&
          plan_maxima(&plan, maxima, device, x, ways, &measuring);
   Tensor *sum = known ? NULL : column_sum;
-  done = done && (measuring ? measure(&plan, sum, device) : sum_columns(sum, x)) &&
-         cuda_launched(device, launch_quantize_ways(device->launch, &plan), "quantize kernel");
+  done = done && (measuring ? measure(&plan, sum, device) : sum_columns(sum, x)) && launch(device, &plan, ways);
   for (int i = 0; i < count; i++) tensor_release(&maxima[i].words);
   return done;
 }

@@ -49,23 +49,12 @@ bool hand_over_quantized(const QuantizeOutputs *outputs, Tensor created[QUANTIZE
   return done;
 }
 
-static bool quantize_fitted(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
-  Tensor scale = {0}, input = {0};
-  bool done = op_contiguous(&input, x) && op_fitted_scale(&scale, &input, options);
-  QuantizeOptions known = with_fitted_scale(options, &scale);
-  done = done && op_quantize(outputs, &input, &known);
-  tensor_release(&input);
-  tensor_release(&scale);
-  return done;
-}
-
 bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const QuantizeOptions *options) {
-  if (fit_is_wanted(&options->fit)) {
-    if (!options->known_scale) return quantize_fitted(outputs, x, options);
-    if (options->scale_rounding == SCALE_E4M3) {
-      QuantizeOptions known = with_fitted_scale(options, options->known_scale);
-      return op_quantize(outputs, x, &known);
-    }
+  if (fit_is_wanted(&options->fit) && options->known_scale && options->scale_rounding == SCALE_E4M3) {
+    QuantizeOptions known = *options;
+    known.scale_rounding = SCALE_EXACT;
+    known.upper = UPPER_NONE;
+    return op_quantize(outputs, x, &known);
   }
   Quantizer quantizer;
   QuantizeOutputs targets;
@@ -79,6 +68,7 @@ bool op_quantize(const QuantizeOutputs *outputs, const Tensor *x, const Quantize
   }
   QuantizeWay way = {.outputs = targets, .quantizer = quantizer, .upper = options->upper};
   way.outputs.column_sum = NULL;
+  if (!options->known_scale) way.fit = options->fit;
   done = done && draw_for_way(&way, &input) && quantize_way(targets.column_sum, &input, &way);
   tensor_release(&input);
   tensor_release(&known);

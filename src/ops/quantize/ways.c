@@ -6,9 +6,23 @@ static bool takes(const Backend *backend, const Tensor *x, const QuantizeWay *wa
   return backend->quantizes_ways && backend->quantizes_ways(x, ways, count);
 }
 
+/* Scales that are fitted become known ones. */
+static bool fit_known_scale(Tensor *scale, Quantizer *quantizer, const Tensor *x, const FitRule *fit) {
+  int64_t blocks = tensor_count(x) > 0 ? block_count(x, quantizer, (Blocks){.length = quantizer->blocksize}) : 1;
+  if (!tensor_create(scale, DTYPE_F32, tensor_device(x), 1, &blocks) ||
+      !backend_for(x)->fitted_scale(scale, x, quantizer, fit)) {
+    return false;
+  }
+  quantizer->known_scale = scale;
+  quantizer->rule.rounding = SCALE_EXACT;
+  quantizer->upper = NULL;
+  quantizer->upper_each = 0;
+  return true;
+}
+
 static bool quantize_in_steps(Tensor *column_sum, const Tensor *x, const QuantizeWay *way) {
   const Backend *backend = backend_for(x);
-  Tensor transformed = {0}, upper = {0};
+  Tensor transformed = {0}, upper = {0}, scale = {0};
   Quantizer quantizer = way->quantizer;
   QuantizeOutputs outputs = way->outputs;
   bool transforms = way->hadamard.length > 0, done = true;
@@ -24,9 +38,11 @@ static bool quantize_in_steps(Tensor *column_sum, const Tensor *x, const Quantiz
     done = measure_upper_scales(&upper, source, way->upper);
     quantizer.upper = &upper;
   }
+  if (done && fit_is_wanted(&way->fit)) done = fit_known_scale(&scale, &quantizer, source, &way->fit);
   done = done && backend->quantize(&outputs, source, &quantizer);
   tensor_release(&transformed);
   tensor_release(&upper);
+  tensor_release(&scale);
   return done;
 }
 
@@ -71,10 +87,11 @@ bool op_quantize_values(Tensor *const values[], Tensor *column_sum, const Tensor
   QuantizeWay ways[QUANTIZE_WAYS];
   int64_t columns = columns_of(x);
   for (int i = 0; i < count; i++) {
-    if (fit_is_wanted(&options[i].quantize.fit)) return error_set("scales of a transform's values are not fitted");
     QuantizeOutputs wanted = {.values = values[i], .column_sum = i == 0 ? column_sum : NULL};
-    ways[i] = (QuantizeWay){
-        .outputs.values = &created[i], .upper = options[i].quantize.upper, .hadamard = options[i].hadamard};
+    ways[i] = (QuantizeWay){.outputs.values = &created[i],
+                            .upper = options[i].quantize.upper,
+                            .fit = options[i].quantize.fit,
+                            .hadamard = options[i].hadamard};
     if (!check_quantize_outputs(&wanted, x, &options[i].quantize) ||
         !make_drawing_quantizer(&ways[i].quantizer, x, &options[i].quantize)) {
       return false;

@@ -26,9 +26,6 @@ int64_t block_count(const Tensor *x, const Quantizer *quantizer, Blocks blocks);
 /* Fails unless `scale` is one number for each block. */
 bool check_scale(const Tensor *scale, const Tensor *x, int64_t blocks);
 
-/* What quantizes with a scale that has been fitted (fitted_scale.c). */
-QuantizeOptions with_fitted_scale(const QuantizeOptions *options, const Tensor *scale);
-
 /* Fails unless `history` can be that of tensors like x (delayed_scale.c). */
 bool check_history(const Tensor *history, const Tensor *x);
 

@@ -1,0 +1,324 @@
+/* Scales of a patch that are fitted: core/formats/fit.h. A lane has 16 rows of two neighbouring columns, or 32 columns of a
+ * row, in its registers for the statistics and for every candidate: two blocks, or a part of them, or one. */
+#ifndef FP8_NARROW_FITTED_CUH
+#define FP8_NARROW_FITTED_CUH
+
+#include "quantize/narrow/fitted.h"
+#include "quantize/narrow/scales.cuh"
+
+namespace {
+
+enum { HELD_EIGHTS = 4 };
+
+/* Magnitudes, and which lanes have others of the same blocks: those whose numbers differ in the bits from `least` to
+ * `most`. */
+struct HeldEights {
+  float x[HELD_EIGHTS][FIT_EIGHT];
+  int least, most;
+  bool joined; /* one block, not two of two eights each */
+};
+
+/* Where a lane's blocks are in the patch: the first row and column, and the first of its factors. */
+struct HeldPlace {
+  int row, column, factors;
+};
+
+__device__ inline uint4 magnitudes_of(uint4 x) {
+  constexpr uint32_t mask = 0x7FFF7FFFu;
+  return make_uint4(x.x & mask, x.y & mask, x.z & mask, x.w & mask);
+}
+
+/* --- sums --- */
+
+/* Of the eights of both blocks, as short blocks are added up. */
+template <typename Sum>
+__device__ inline void sum_blocks(const HeldEights &held, Sum (&sum)[HELD_EIGHTS], Sum (&of_block)[2]) {
+#pragma unroll 1
+  for (int step = held.most; step >= held.least; step /= 2) {
+#pragma unroll
+    for (int v = 0; v < HELD_EIGHTS; v++) sum[v] += shuffle_xor(sum[v], step);
+  }
+  of_block[0] = held.joined ? (sum[0] + sum[2]) + (sum[1] + sum[3]) : sum[0] + sum[1];
+  of_block[1] = held.joined ? of_block[0] : sum[2] + sum[3];
+}
+
+template <typename Sum, typename F>
+__device__ inline void sum_of_blocks(const HeldEights &held, Sum (&of_block)[2], const F &add) {
+  Sum sum[HELD_EIGHTS];
+#pragma unroll
+  for (int v = 0; v < HELD_EIGHTS; v++) {
+    sum[v] = 0;
+#pragma unroll
+    for (int k = 0; k < FIT_EIGHT; k++) sum[v] = add(sum[v], v, k);
+  }
+  sum_blocks(held, sum, of_block);
+}
+
+__device__ __noinline__ float magnitude_of_sums(const FitRule &rule, double squares, double magnitudes, float largest,
+                                                int count) {
+  const FitSums sums = {squares, magnitudes, float_to_bits(largest)};
+  return float_from_bits(fitted_magnitude(&rule, &sums, count));
+}
+
+/* What counts in place of the blocks' absmaxima. */
+__device__ inline void find_magnitudes(const FitRule &rule, const HeldEights &held, int count,
+                                       const float (&largest)[2], float (&magnitude)[2]) {
+  magnitude[0] = largest[0];
+  magnitude[1] = largest[1];
+  if (!fit_is_summing(&rule)) return;
+  double squares[2] = {0, 0}, magnitudes[2] = {0, 0};
+  if (rule.root_mean_square != 0) {
+    sum_of_blocks(held, squares, [&](double sum, int v, int k) {
+      const double x = held.x[v][k];
+      return fma(x, x, sum);
+    });
+  }
+  if (rule.mean_magnitude != 0) {
+    sum_of_blocks(held, magnitudes, [&](double sum, int v, int k) { return sum + (double)held.x[v][k]; });
+  }
+  magnitude[0] = magnitude_of_sums(rule, squares[0], magnitudes[0], largest[0], count);
+  magnitude[1] = held.joined ? magnitude[0] : magnitude_of_sums(rule, squares[1], magnitudes[1], largest[1], count);
+}
+
+/* --- candidates --- */
+
+__device__ __noinline__ float other_candidate(const FitRule &fit, const ScaleRule &rule, const UpperScale &upper,
+                                              float magnitude, int i) {
+  return fitted_scale(&fit, i, &rule, &upper, float_to_bits(magnitude));
+}
+
+/* fitted_scale of finite magnitudes. */
+__device__ inline void candidate_scales(const ScaleRule &rule, const FittedWay &fit, const UpperScale &upper,
+                                        const float (&magnitude)[2], int i, bool joined, float (&scale)[2]) {
+  const bool e4m3 = rule.rounding == SCALE_E4M3;
+  if (!e4m3 && !fit.plain) {
+    scale[0] = other_candidate(fit.rule, rule, upper, magnitude[0], i);
+    scale[1] = joined ? scale[0] : other_candidate(fit.rule, rule, upper, magnitude[1], i);
+    return;
+  }
+  const float factor = fit.rule.factor[i];
+#pragma unroll
+  for (int k = 0; k < 2; k++) scale[k] = fminf(magnitude[k] * factor, FLT_MAX);
+  if (!e4m3) {
+#pragma unroll
+    for (int k = 0; k < 2; k++) scale[k] = scale[k] / rule.largest;
+    return;
+  }
+  float stored[2];
+  Encoder<ENCODING_E4M3>::numbers(Encoder<ENCODING_E4M3>::pair(scale[0] * upper.encode, scale[1] * upper.encode),
+                                  stored[0], stored[1]);
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    scale[k] = upper.direct ? stored[k] * upper.absmax * upper.inverse_most : stored[k] * upper.decode;
+  }
+}
+
+/* The errors that scales leave. CUTS: numbers may lie beyond the format's largest. */
+template <bool CUTS>
+__device__ inline void find_errors(const FitGrid &grid, const HeldEights &held, const float (&scale)[2],
+                                   const float (&inverse)[2], float (&error)[2]) {
+  float cap[2], larger_inverse[2];
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    cap[k] = grid.limit * scale[k];
+    larger_inverse[k] = inverse[k] * grid.factor;
+  }
+  sum_of_blocks(held, error, [&](float sum, int v, int i) {
+    const int k = v / 2;
+    const float x = held.x[v][i], cut = CUTS ? fminf(x, cap[k]) : x;
+    const float own = fit_error(x, fit_rounded(&grid, cut, inverse[k], larger_inverse[k]), scale[k]);
+    return fmaf(own, own, sum);
+  });
+}
+
+/* The best scales of blocks of any magnitudes. A whole warp together, as all that follows. */
+__device__ __noinline__ float2 choose_rare_scales(const ScaleRule &rule, const FittedWay &fit, const UpperScale &upper,
+                                                  HeldEights held, float2 largest, float2 magnitude) {
+  const uint32_t bits[2] = {float_to_bits(largest.x), float_to_bits(largest.y)};
+  const float unit[2] = {fit_unit(bits[0]), fit_unit(bits[1])};
+  float best[2] = {0, 0}, least[2] = {0, 0};
+#pragma unroll
+  for (int v = 0; v < HELD_EIGHTS; v++) {
+#pragma unroll
+    for (int k = 0; k < FIT_EIGHT; k++) held.x[v][k] *= unit[v / 2];
+  }
+  int i = 0;
+  do {
+    float scale[2], in_units[2], inverse[2], error[2];
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      scale[k] = other_candidate(fit.rule, rule, upper, k == 0 ? magnitude.x : magnitude.y, i);
+      in_units[k] = scale[k] * unit[k];
+      inverse[k] = fit_inverse(in_units[k]);
+    }
+    find_errors<true>(fit.grid, held, in_units, inverse, error);
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      if (unit[k] < 1.0f && fit_overflows(&fit.grid, bits[k], unit[k], scale[k])) error[k] = INFINITY;
+      if (i == 0 || error[k] < least[k]) {
+        best[k] = scale[k];
+        least[k] = error[k];
+      }
+    }
+  } while (++i < fit.rule.candidates);
+  return make_float2(best[0], best[1]);
+}
+
+__device__ inline void choose_scales(const WayPlan &way, const FittedWay &fit, const UpperScale &upper,
+                                     const HeldEights &held, const float (&largest)[2], float (&best)[2]) {
+  const ScaleRule &rule = way.quantize.rule;
+  float magnitude[2], least[2];
+  find_magnitudes(fit.rule, held, way.tile_rows * way.tile_columns, largest, magnitude);
+  bool usual = true;
+#pragma unroll
+  for (int k = 0; k < 2; k++) { /* fit_unit is 1 */
+    usual = usual && (largest[k] == 0 || (largest[k] >= 0x1p-50f && largest[k] < 0x1p51f));
+  }
+  int i = 0;
+#pragma unroll 1
+  do {
+    float scale[2], inverse[2], error[2] = {0, 0};
+    bool beyond = false;
+    candidate_scales(rule, fit, upper, magnitude, i, held.joined, scale);
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      inverse[k] = reciprocal(scale[k]);
+      usual = usual && (largest[k] == 0 || is_usual(scale[k]));
+      beyond = beyond || largest[k] * inverse[k] > fit.bound;
+    }
+    if (fit.rule.candidates > 1) {
+      if (__any_sync(all_lanes, beyond)) {
+        find_errors<true>(fit.grid, held, scale, inverse, error);
+      } else {
+        find_errors<false>(fit.grid, held, scale, inverse, error);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      if (i == 0 || error[k] < least[k]) {
+        best[k] = scale[k];
+        least[k] = error[k];
+      }
+    }
+  } while (++i < fit.rule.candidates);
+  if (__any_sync(all_lanes, !usual)) {
+    const float2 rare = choose_rare_scales(rule, fit, upper, held, make_float2(largest[0], largest[1]),
+                                           make_float2(magnitude[0], magnitude[1]));
+    best[0] = rare.x;
+    best[1] = rare.y;
+  }
+}
+
+/* Of a known scale: numbers of blocks whose scale is 0 or NaN count as 0, which has no sign then. */
+__device__ inline Factors factors_of_fitted(const QuantizePlan &plan, float scale, float largest, Findings &findings) {
+  Factors found = {reciprocal(scale), scale};
+  if (!is_usual(scale)) {
+    const bool empty = scale_is_empty(scale), zero = largest == 0;
+    found.inverse = empty ? 0.0f : zero ? 1.0f : 1.0f / scale;
+    if (empty ? scale != 0 || !plan.map : !zero) findings.rare = 1;
+  }
+  findings.most = fmaxf(findings.most, largest * found.inverse);
+  findings.largest_scale = fmaxf(findings.largest_scale, scale);
+  return found;
+}
+
+/* --- what a lane holds --- */
+
+/* 32 columns of a row. */
+template <typename Scalar, int TEAM>
+__device__ inline HeldPlace hold_row(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage, int turn,
+                                     HeldEights &held, float (&largest)[2]) {
+  const int lane = threadIdx.x % WARP, half = lane % 2;
+  const int row = number_in_team<TEAM>() * WARP_ROWS + 16 * turn + lane / 2, turned = turn_of(row);
+  uint4 x[4];
+#pragma unroll
+  for (int v = 0; v < 4; v++) x[v] = stage.vector[row][(4 * half + v) ^ turned];
+  if (way.hadamard.length > 0) {
+    transform_half<Scalar>(way.hadamard, state, x);
+#pragma unroll
+    for (int v = 0; v < 4; v++) stage.vector[row][(4 * half + v) ^ turned] = x[v];
+  }
+  held.joined = way.tile_columns > GROUP;
+  held.least = 2;
+  held.most = way.tile_rows; /* two lanes a row, half of the rows apart */
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    const uint32_t words = raise<Scalar>(raise<Scalar>(0, x[2 * k]), x[2 * k + 1]);
+    largest[k] = float_from_bits(magnitude_bits(words, Scalar()));
+  }
+  for (int step = held.most; step >= held.least; step /= 2) {
+#pragma unroll
+    for (int k = 0; k < 2; k++) largest[k] = larger_magnitude(largest[k], shuffle_xor(largest[k], step));
+  }
+  if (held.joined) largest[0] = largest[1] = larger_magnitude(largest[0], largest[1]);
+#pragma unroll
+  for (int v = 0; v < 4; v++) unpack<Scalar>(magnitudes_of(x[v]), held.x[v]);
+  return {row, 32 * half, row * (PATCH_COLUMNS / GROUP) + 2 * half};
+}
+
+/* Sixteen rows of two columns. */
+template <typename Scalar, int TEAM>
+__device__ inline HeldPlace hold_columns(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage, int turn,
+                                         HeldEights &held, float (&largest)[2]) {
+  const int lane = threadIdx.x % WARP;
+  const int below = max(way.tile_rows, way.hadamard.length) >> 4, beside_shift = 6 - __ffs(below);
+  const int beside = 1 << beside_shift, lane_below = lane >> beside_shift, lane_across = lane & (beside - 1);
+  const int i = turn * TEAM + number_in_team<TEAM>(), group = (i & -below) + lane_below, row = group * GROUP;
+  const unsigned word = (i & (below - 1)) * beside + lane_across;
+  const uint32_t place = shared_address(&stage.vector[row][0]) | (word / 4 ^ turn_of(row)) << 4 | word % 4 << 2;
+  uint32_t x[GROUP];
+#pragma unroll
+  for (int j = 0; j < GROUP; j++) {
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x[j]) : "r"((place ^ (j & 7) << 4) + j * 128) : "memory");
+  }
+  if (way.hadamard.length > 0) {
+    transform_words<Scalar>(way.hadamard, state, row, beside, x);
+#pragma unroll
+    for (int j = 0; j < GROUP; j++) {
+      asm volatile("st.shared.u32 [%0], %1;" : : "r"((place ^ (j & 7) << 4) + j * 128), "r"(x[j]) : "memory");
+    }
+  }
+  held.joined = false;
+  held.least = beside;
+  held.most = beside * (way.tile_rows >> 4) / 2;
+  uint32_t words = 0;
+#pragma unroll
+  for (int j = 0; j < GROUP; j++) words = raise<Scalar>(words, x[j]);
+  for (int step = held.most; step >= held.least; step /= 2) words = raise<Scalar>(words, shuffle_xor(words, step));
+  unpack_word(words, Scalar(), largest[0], largest[1]);
+#pragma unroll
+  for (int j = 0; j < GROUP; j++) {
+    unpack_word(x[j] & 0x7FFF7FFFu, Scalar(), held.x[j / 8][j % 8], held.x[2 + j / 8][j % 8]);
+  }
+  return {row, (int)(2 * word), group * PATCH_COLUMNS + (int)(2 * word)};
+}
+
+/* As scale_rows and scale_columns. */
+template <typename Scalar, int TEAM>
+__device__ inline void fit_scales(const WayPlan &way, const FittedWay &fit, const PatchState &state,
+                                  PatchStage<TEAM> &stage, int64_t first_row, int64_t first_column,
+                                  Findings &findings) {
+#pragma unroll 1
+  for (int turn = 0; turn < 2; turn++) {
+    HeldEights held;
+    float largest[2], best[2];
+    const HeldPlace place = way.tile_columns > 1 ? hold_row<Scalar>(way, state, stage, turn, held, largest)
+                                                 : hold_columns<Scalar>(way, state, stage, turn, held, largest);
+    choose_scales(way, fit, state.upper, held, largest, best);
+    const Factors first = factors_of_fitted(way.quantize, best[0], largest[0], findings);
+    const Factors second = factors_of_fitted(way.quantize, best[1], largest[1], findings);
+    *reinterpret_cast<float4 *>(&stage.factors[place.factors]) =
+        make_float4(first.inverse, first.scale, second.inverse, second.scale);
+    if (way.quantize.scale && (place.row & (way.tile_rows - 1)) == 0) {
+      const int64_t down = (first_row + place.row) >> exponent_of(way.tile_rows);
+      const int64_t across = (first_column + place.column) >> exponent_of(way.tile_columns);
+      float *scale = way.quantize.scale + down * way.tiles_across + across;
+      scale[0] = best[0];
+      if (!held.joined) scale[1] = best[1];
+    }
+  }
+}
+
+} // namespace
+
+#endif
