@@ -26,6 +26,8 @@ local fits = {
   {root_mean_square = 1.9483, scale_rounding = "mx"},
   {root_mean_square = 12.1, mean_magnitude = -12.2},
   {largest_scale = 100, scale_rounding = "e4m3", second_scale = "tensor"},
+  {candidates = {1e-30, 1, 1e30}},
+  {candidates = {1e38, 1, 1e-38}, scale_rounding = "e4m3", second_scale = "tensor"},
 }
 
 local formats = {"e2m1", "e4m3", "e2m3", "e5m2", "e3m2", "int8", "int4"}

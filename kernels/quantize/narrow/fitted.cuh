@@ -18,14 +18,24 @@ struct HeldEights {
   bool joined; /* one block, not two of two eights each */
 };
 
+/* Or the compiler would unpack elements for every candidate. */
+__device__ inline void keep(HeldEights &held) {
+#pragma unroll
+  for (int v = 0; v < HELD_EIGHTS; v++) {
+#pragma unroll
+    for (int k = 0; k < FIT_EIGHT; k++) asm volatile("" : "+f"(held.x[v][k]));
+  }
+}
+
 /* Where a lane's blocks are in the patch: the first row and column, and the first of its factors. */
 struct HeldPlace {
   int row, column, factors;
 };
 
-__device__ inline uint4 magnitudes_of(uint4 x) {
-  constexpr uint32_t mask = 0x7FFF7FFFu;
-  return make_uint4(x.x & mask, x.y & mask, x.z & mask, x.w & mask);
+/* Of two elements; without the compiler's knowing, which would do it again to each of them. */
+__device__ inline uint32_t magnitudes_of(uint32_t word) {
+  asm("and.b32 %0, %0, 0x7FFF7FFF;" : "+r"(word));
+  return word;
 }
 
 /* --- sums --- */
@@ -44,40 +54,45 @@ __device__ inline void sum_blocks(const HeldEights &held, Sum (&sum)[HELD_EIGHTS
 
 template <typename Sum, typename F>
 __device__ inline void sum_of_blocks(const HeldEights &held, Sum (&of_block)[2], const F &add) {
-  Sum sum[HELD_EIGHTS];
+  Sum sum[HELD_EIGHTS] = {};
 #pragma unroll
-  for (int v = 0; v < HELD_EIGHTS; v++) {
-    sum[v] = 0;
+  for (int k = 0; k < FIT_EIGHT; k++) {
 #pragma unroll
-    for (int k = 0; k < FIT_EIGHT; k++) sum[v] = add(sum[v], v, k);
+    for (int v = 0; v < HELD_EIGHTS; v++) sum[v] = add(sum[v], v, k);
   }
   sum_blocks(held, sum, of_block);
 }
 
-__device__ __noinline__ float magnitude_of_sums(const FitRule &rule, double squares, double magnitudes, float largest,
-                                                int count) {
+/* A magnitude of 16 bits as a float64: what is left of its bits is that times 2^-896, of the smallest ones, too. */
+__device__ inline double widen(float x) { return __hiloint2double((int)(float_to_bits(x) >> 3), 0) * 0x1p896; }
+
+/* fitted_magnitude of means instead of sums. */
+__device__ __noinline__ float magnitude_of_means(const FitRule &rule, double squares, double magnitudes,
+                                                 float largest) {
   const FitSums sums = {squares, magnitudes, float_to_bits(largest)};
-  return float_from_bits(fitted_magnitude(&rule, &sums, count));
+  return float_from_bits(fitted_magnitude(&rule, &sums, 1));
 }
 
-/* What counts in place of the blocks' absmaxima. */
+/* What counts in place of the blocks' absmaxima; `count`: the elements of a block, a power of two. */
 __device__ inline void find_magnitudes(const FitRule &rule, const HeldEights &held, int count,
                                        const float (&largest)[2], float (&magnitude)[2]) {
-  magnitude[0] = largest[0];
-  magnitude[1] = largest[1];
-  if (!fit_is_summing(&rule)) return;
   double squares[2] = {0, 0}, magnitudes[2] = {0, 0};
   if (rule.root_mean_square != 0) {
     sum_of_blocks(held, squares, [&](double sum, int v, int k) {
-      const double x = held.x[v][k];
+      const double x = widen(held.x[v][k]);
       return fma(x, x, sum);
     });
   }
   if (rule.mean_magnitude != 0) {
-    sum_of_blocks(held, magnitudes, [&](double sum, int v, int k) { return sum + (double)held.x[v][k]; });
+    sum_of_blocks(held, magnitudes, [&](double sum, int v, int k) { return sum + widen(held.x[v][k]); });
   }
-  magnitude[0] = magnitude_of_sums(rule, squares[0], magnitudes[0], largest[0], count);
-  magnitude[1] = held.joined ? magnitude[0] : magnitude_of_sums(rule, squares[1], magnitudes[1], largest[1], count);
+  const double share = __hiloint2double((1023 - exponent_of(count)) << 20, 0);
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    magnitude[k] = k > 0 && held.joined
+                       ? magnitude[0]
+                       : magnitude_of_means(rule, squares[k] * share, magnitudes[k] * share, largest[k]);
+  }
 }
 
 /* --- candidates --- */
@@ -87,26 +102,35 @@ __device__ __noinline__ float other_candidate(const FitRule &fit, const ScaleRul
   return fitted_scale(&fit, i, &rule, &upper, float_to_bits(magnitude));
 }
 
-/* fitted_scale of finite magnitudes. */
+/* What a kernel is for: candidates of an absmax whose scales are in E4M3 or not rounded, or all that there is. */
+enum Fitting { PLAIN_CANDIDATES, ANY_FIT };
+
+/* fitted_scale; with PLAIN_CANDIDATES of magnitudes that is_plain is true of. */
+template <Fitting FITTING>
 __device__ inline void candidate_scales(const ScaleRule &rule, const FittedWay &fit, const UpperScale &upper,
                                         const float (&magnitude)[2], int i, bool joined, float (&scale)[2]) {
-  const bool e4m3 = rule.rounding == SCALE_E4M3;
-  if (!e4m3 && !fit.plain) {
+  if (FITTING == ANY_FIT) {
     scale[0] = other_candidate(fit.rule, rule, upper, magnitude[0], i);
     scale[1] = joined ? scale[0] : other_candidate(fit.rule, rule, upper, magnitude[1], i);
     return;
   }
   const float factor = fit.rule.factor[i];
+  float product[2];
 #pragma unroll
-  for (int k = 0; k < 2; k++) scale[k] = fminf(magnitude[k] * factor, FLT_MAX);
-  if (!e4m3) {
+  for (int k = 0; k < 2; k++) product[k] = fminf(magnitude[k] * factor, FLT_MAX);
+  if (rule.rounding == SCALE_EXACT) {
+    const float inverse = reciprocal(rule.largest);
 #pragma unroll
-    for (int k = 0; k < 2; k++) scale[k] = scale[k] / rule.largest;
+    for (int k = 0; k < 2; k++) {
+      const float quotient = product[k] * inverse;
+      scale[k] = __fmaf_rn(__fmaf_rn(-rule.largest, quotient, product[k]), inverse, quotient);
+    }
     return;
   }
   float stored[2];
-  Encoder<ENCODING_E4M3>::numbers(Encoder<ENCODING_E4M3>::pair(scale[0] * upper.encode, scale[1] * upper.encode),
-                                  stored[0], stored[1]);
+#pragma unroll
+  for (int k = 0; k < 2; k++) stored[k] = product[k] * upper.encode;
+  Encoder<ENCODING_E4M3>::numbers(Encoder<ENCODING_E4M3>::pair(stored[0], stored[1]), stored[0], stored[1]);
 #pragma unroll
   for (int k = 0; k < 2; k++) {
     scale[k] = upper.direct ? stored[k] * upper.absmax * upper.inverse_most : stored[k] * upper.decode;
@@ -164,29 +188,34 @@ __device__ __noinline__ float2 choose_rare_scales(const ScaleRule &rule, const F
   return make_float2(best[0], best[1]);
 }
 
-__device__ inline void choose_scales(const WayPlan &way, const FittedWay &fit, const UpperScale &upper,
+/* Whether fit_unit is 1 and the block not empty. */
+__device__ inline bool is_plain(float largest) { return largest >= 0x1p-50f && largest < 0x1p51f; }
+
+/* The best scales; false where one of them may not be usual. */
+template <Fitting FITTING>
+__device__ inline bool choose_scales(const WayPlan &way, const FittedWay &fit, const UpperScale &upper,
                                      const HeldEights &held, const float (&largest)[2], float (&best)[2]) {
   const ScaleRule &rule = way.quantize.rule;
-  float magnitude[2], least[2];
-  find_magnitudes(fit.rule, held, way.tile_rows * way.tile_columns, largest, magnitude);
-  bool usual = true;
-#pragma unroll
-  for (int k = 0; k < 2; k++) { /* fit_unit is 1 */
-    usual = usual && (largest[k] == 0 || (largest[k] >= 0x1p-50f && largest[k] < 0x1p51f));
+  const int candidates = fit.rule.candidates;
+  float magnitude[2] = {largest[0], largest[1]}, least[2] = {INFINITY, INFINITY};
+  float lowest[2] = {1, 1}, highest[2] = {1, 1};
+  if (FITTING == ANY_FIT && fit_is_summing(&fit.rule)) {
+    find_magnitudes(fit.rule, held, way.tile_rows * way.tile_columns, largest, magnitude);
   }
   int i = 0;
 #pragma unroll 1
   do {
     float scale[2], inverse[2], error[2] = {0, 0};
+    candidate_scales<FITTING>(rule, fit, upper, magnitude, i, held.joined, scale);
     bool beyond = false;
-    candidate_scales(rule, fit, upper, magnitude, i, held.joined, scale);
 #pragma unroll
     for (int k = 0; k < 2; k++) {
       inverse[k] = reciprocal(scale[k]);
-      usual = usual && (largest[k] == 0 || is_usual(scale[k]));
+      lowest[k] = fminf(lowest[k], scale[k]);
+      highest[k] = fmaxf(highest[k], scale[k]);
       beyond = beyond || largest[k] * inverse[k] > fit.bound;
     }
-    if (fit.rule.candidates > 1) {
+    if (FITTING == PLAIN_CANDIDATES || candidates > 1) {
       if (__any_sync(all_lanes, beyond)) {
         find_errors<true>(fit.grid, held, scale, inverse, error);
       } else {
@@ -195,31 +224,39 @@ __device__ inline void choose_scales(const WayPlan &way, const FittedWay &fit, c
     }
 #pragma unroll
     for (int k = 0; k < 2; k++) {
-      if (i == 0 || error[k] < least[k]) {
+      if (!(error[k] >= least[k])) { /* NaN where the scales of all candidates are the same */
         best[k] = scale[k];
         least[k] = error[k];
       }
     }
-  } while (++i < fit.rule.candidates);
+  } while (++i < candidates);
+  bool plain = true, usual = true;
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    const bool own = is_plain(largest[k]) && is_usual(lowest[k]) && is_usual(highest[k]);
+    plain = plain && own && best[k] == best[k];
+    usual = usual && (own || largest[k] == 0);
+  }
+  if (__all_sync(all_lanes, plain)) return true;
   if (__any_sync(all_lanes, !usual)) {
     const float2 rare = choose_rare_scales(rule, fit, upper, held, make_float2(largest[0], largest[1]),
                                            make_float2(magnitude[0], magnitude[1]));
     best[0] = rare.x;
     best[1] = rare.y;
   }
+  return false;
 }
 
 /* Of a known scale: numbers of blocks whose scale is 0 or NaN count as 0, which has no sign then. */
-__device__ inline Factors factors_of_fitted(const QuantizePlan &plan, float scale, float largest, Findings &findings) {
-  Factors found = {reciprocal(scale), scale};
-  if (!is_usual(scale)) {
-    const bool empty = scale_is_empty(scale), zero = largest == 0;
-    found.inverse = empty ? 0.0f : zero ? 1.0f : 1.0f / scale;
-    if (empty ? scale != 0 || !plan.map : !zero) findings.rare = 1;
-  }
-  findings.most = fmaxf(findings.most, largest * found.inverse);
-  findings.largest_scale = fmaxf(findings.largest_scale, scale);
-  return found;
+__device__ __noinline__ float rare_inverse(float scale, float largest) {
+  const bool empty = scale_is_empty(scale);
+  return empty ? 0.0f : largest == 0 && !is_usual(scale) ? 1.0f : 1.0f / scale;
+}
+
+/* Whether quantize_vector has to round a block: not where all that is unusual is that it has zeros alone. */
+__device__ inline bool is_left_to_vectors(const QuantizePlan &plan, float scale, float largest) {
+  if (scale_is_empty(scale)) return scale != 0 || !plan.map;
+  return largest != 0 && !is_usual(scale);
 }
 
 /* --- what a lane holds --- */
@@ -243,7 +280,13 @@ __device__ inline HeldPlace hold_row(const WayPlan &way, const PatchState &state
   held.most = way.tile_rows; /* two lanes a row, half of the rows apart */
 #pragma unroll
   for (int k = 0; k < 2; k++) {
-    const uint32_t words = raise<Scalar>(raise<Scalar>(0, x[2 * k]), x[2 * k + 1]);
+    uint32_t words = 0;
+#pragma unroll
+    for (int v = 2 * k; v < 2 * k + 2; v++) {
+      x[v] = make_uint4(magnitudes_of(x[v].x), magnitudes_of(x[v].y), magnitudes_of(x[v].z), magnitudes_of(x[v].w));
+      words = __vmaxu2(__vmaxu2(__vmaxu2(__vmaxu2(words, x[v].x), x[v].y), x[v].z), x[v].w);
+      unpack<Scalar>(x[v], held.x[v]);
+    }
     largest[k] = float_from_bits(magnitude_bits(words, Scalar()));
   }
   for (int step = held.most; step >= held.least; step /= 2) {
@@ -251,8 +294,6 @@ __device__ inline HeldPlace hold_row(const WayPlan &way, const PatchState &state
     for (int k = 0; k < 2; k++) largest[k] = larger_magnitude(largest[k], shuffle_xor(largest[k], step));
   }
   if (held.joined) largest[0] = largest[1] = larger_magnitude(largest[0], largest[1]);
-#pragma unroll
-  for (int v = 0; v < 4; v++) unpack<Scalar>(magnitudes_of(x[v]), held.x[v]);
   return {row, 32 * half, row * (PATCH_COLUMNS / GROUP) + 2 * half};
 }
 
@@ -283,18 +324,18 @@ __device__ inline HeldPlace hold_columns(const WayPlan &way, const PatchState &s
   held.most = beside * (way.tile_rows >> 4) / 2;
   uint32_t words = 0;
 #pragma unroll
-  for (int j = 0; j < GROUP; j++) words = raise<Scalar>(words, x[j]);
-  for (int step = held.most; step >= held.least; step /= 2) words = raise<Scalar>(words, shuffle_xor(words, step));
-  unpack_word(words, Scalar(), largest[0], largest[1]);
-#pragma unroll
   for (int j = 0; j < GROUP; j++) {
-    unpack_word(x[j] & 0x7FFF7FFFu, Scalar(), held.x[j / 8][j % 8], held.x[2 + j / 8][j % 8]);
+    x[j] = magnitudes_of(x[j]);
+    words = __vmaxu2(words, x[j]);
+    unpack_word(x[j], Scalar(), held.x[j / 8][j % 8], held.x[2 + j / 8][j % 8]);
   }
+  for (int step = held.most; step >= held.least; step /= 2) words = __vmaxu2(words, shuffle_xor(words, step));
+  unpack_word(words, Scalar(), largest[0], largest[1]);
   return {row, (int)(2 * word), group * PATCH_COLUMNS + (int)(2 * word)};
 }
 
 /* As scale_rows and scale_columns. */
-template <typename Scalar, int TEAM>
+template <typename Scalar, Fitting FITTING, int TEAM>
 __device__ inline void fit_scales(const WayPlan &way, const FittedWay &fit, const PatchState &state,
                                   PatchStage<TEAM> &stage, int64_t first_row, int64_t first_column,
                                   Findings &findings) {
@@ -304,11 +345,17 @@ __device__ inline void fit_scales(const WayPlan &way, const FittedWay &fit, cons
     float largest[2], best[2];
     const HeldPlace place = way.tile_columns > 1 ? hold_row<Scalar>(way, state, stage, turn, held, largest)
                                                  : hold_columns<Scalar>(way, state, stage, turn, held, largest);
-    choose_scales(way, fit, state.upper, held, largest, best);
-    const Factors first = factors_of_fitted(way.quantize, best[0], largest[0], findings);
-    const Factors second = factors_of_fitted(way.quantize, best[1], largest[1], findings);
-    *reinterpret_cast<float4 *>(&stage.factors[place.factors]) =
-        make_float4(first.inverse, first.scale, second.inverse, second.scale);
+    keep(held);
+    const bool plain = choose_scales<FITTING>(way, fit, state.upper, held, largest, best);
+    float inverse[2];
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      inverse[k] = plain ? reciprocal(best[k]) : rare_inverse(best[k], largest[k]);
+      if (!plain && is_left_to_vectors(way.quantize, best[k], largest[k])) findings.rare = 1;
+      findings.most = fmaxf(findings.most, largest[k] * inverse[k]);
+      findings.largest_scale = fmaxf(findings.largest_scale, best[k]);
+    }
+    *reinterpret_cast<float4 *>(&stage.factors[place.factors]) = make_float4(inverse[0], best[0], inverse[1], best[1]);
     if (way.quantize.scale && (place.row & (way.tile_rows - 1)) == 0) {
       const int64_t down = (first_row + place.row) >> exponent_of(way.tile_rows);
       const int64_t across = (first_column + place.column) >> exponent_of(way.tile_columns);

@@ -11,10 +11,9 @@ extern "C" {
 #endif
 
 typedef struct FittedWay {
-  FitRule rule; /* with a first factor of 1 where there are no candidates */
+  FitRule rule;
   FitGrid grid;
   float bound; /* scaled numbers up to this round to the grid's largest at most */
-  bool plain;  /* a scale that is not in E4M3 is a magnitude divided by the format's largest number */
 } FittedWay;
 
 typedef struct FittedWaysPlan {

@@ -5,7 +5,7 @@
  * transformed, by lanes that hold 16 rows of two neighbouring columns, or 32 columns of a row: most sums and maxima are a
  * lane's own. Then one loop rounds the patch. */
 #include "quantize/narrow/narrow.h"
-#include "quantize/narrow/rounding.cuh"
+#include "quantize/narrow/quantize.cuh"
 
 namespace {
 
@@ -15,44 +15,23 @@ template <Rounding ROUNDING, int TEAM> constexpr int each = TEAM > 1 && ROUNDING
 template <typename Scalar, Rounding ROUNDING, int TEAM>
 __global__ void __launch_bounds__(BLOCK, each<ROUNDING, TEAM>)
     quantize_narrow_kernel(const __grid_constant__ WaysPlan plan) {
-  constexpr int teams = WARPS / TEAM, height = TEAM * WARP_ROWS;
-  __shared__ PatchState states[WAYS_MOST];
-  __shared__ PatchStage<TEAM> stages[teams];
-  const int team = threadIdx.x / (WARP * TEAM);
-  PatchStage<TEAM> &stage = stages[team];
-  const unsigned across = (unsigned)(plan.columns / PATCH_COLUMNS), count = (unsigned)(plan.rows / height) * across;
-  const unsigned i = blockIdx.x * teams + team;
-  const bool exists = i < count;
-  /* After a pass over the whole tensor its end is still in the cache. */
-  const unsigned number = exists ? count - 1 - i : 0, down = number / across;
-  const int64_t first_row = (int64_t)down * height, first_column = (int64_t)(number - down * across) * PATCH_COLUMNS;
-  const int64_t at = (first_row + first_row_of_lane<TEAM>()) * plan.columns + first_column + threadIdx.x % VECTORS * 8;
-  const uint4 *from = reinterpret_cast<const uint4 *>(static_cast<const Scalar *>(plan.x) + at);
-  if (exists) fetch_patch(stage, from, plan.columns / 8);
-  find_states(plan, states);
-  if (!exists) return;
-#pragma unroll 1
-  for (int w = 0; w < plan.count; w++) {
-    const WayPlan &way = plan.way[w];
-    if (w > 0 && plan.way[w - 1].hadamard.length > 0) fetch_patch(stage, from, plan.columns / 8);
-    await_patch<TEAM>();
-    Findings findings = {0, 0.0f, 0.0f};
-    if (way.tile_columns > 1) {
-      scale_rows<Scalar>(way, states[w], stage, first_row, first_column, findings);
-    } else {
-      scale_columns<Scalar>(way, states[w], stage, first_row, first_column, findings);
-    }
-    round_any<Scalar, ROUNDING>(way, states[w], stage, findings, at, plan.columns);
-    wait_for_team<TEAM>(); /* before the stage is written again */
-  }
+  quantize_patches<Scalar, ROUNDING, TEAM>(
+      plan, [&](int w, uint32_t magnitude) { return upper_of_way(plan.way[w], magnitude); },
+      [&](int w, const PatchState &state, PatchStage<TEAM> &stage, int64_t first_row, int64_t first_column,
+          Findings &findings) {
+        const WayPlan &way = plan.way[w];
+        if (way.tile_columns > 1) {
+          scale_rows<Scalar>(way, state, stage, first_row, first_column, findings);
+        } else {
+          scale_columns<Scalar>(way, state, stage, first_row, first_column, findings);
+        }
+      });
 }
 
 /* --- launching --- */
 
 template <typename Scalar, Rounding ROUNDING, int TEAM> cudaError_t run(Launch launch, const WaysPlan &plan) {
-  const int64_t patches = plan.rows / (TEAM * WARP_ROWS) * (plan.columns / PATCH_COLUMNS);
-  const unsigned grid = (unsigned)divide_up(patches, (int64_t)(WARPS / TEAM));
-  quantize_narrow_kernel<Scalar, ROUNDING, TEAM><<<grid, BLOCK, 0, launch.stream>>>(plan);
+  quantize_narrow_kernel<Scalar, ROUNDING, TEAM><<<grid_of_patches<TEAM>(plan), BLOCK, 0, launch.stream>>>(plan);
   return cudaGetLastError();
 }
 

@@ -65,8 +65,8 @@ __device__ inline uint32_t largest_of_warps_share(const WayPlan &way, int thread
   return largest_of_warp(largest);
 }
 
-/* Each way by its share of the threads. */
-__device__ inline void find_states(const WaysPlan &plan, PatchState *states) {
+/* Each way by its share of the threads; upper_of(w, magnitude): what is above the scales of way w. */
+template <typename F> __device__ inline void find_states(const WaysPlan &plan, PatchState *states, const F &upper_of) {
   constexpr int share = BLOCK / WAYS_MOST;
   static_assert(share == PATCH_COLUMNS, "a thread for each sign");
   __shared__ uint32_t largest[WARPS];
@@ -84,7 +84,7 @@ __device__ inline void find_states(const WaysPlan &plan, PatchState *states) {
     uint32_t magnitude = 0;
 #pragma unroll
     for (int i = 0; i < share / WARP; i++) magnitude = max(magnitude, largest[w * (share / WARP) + i]);
-    state.upper = upper_of_way(way, magnitude);
+    state.upper = upper_of(w, magnitude);
     state.ordinary = has_ordinary_scales(state.upper);
     state.random = live_source(way, way.quantize.random);
     state.bound = rounding_bound(way.quantize);

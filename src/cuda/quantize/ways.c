@@ -180,9 +180,7 @@ static bool sum_columns(Tensor *sum, const Tensor *x) {
 static FittedWay describe_fit(const WayPlan *plan, const FitRule *rule) {
   const QuantizePlan *quantize = &plan->quantize;
   FittedWay fit = {.rule = *rule, .grid = fit_grid(&quantize->grid, quantize->rule.limit)};
-  if (rule->candidates == 0) fit.rule.factor[0] = 1;
   fit.bound = fit_bound(&quantize->grid, quantize->rule.limit);
-  fit.plain = quantize->rule.rounding == SCALE_EXACT && quantize->rule.headroom == 1 && quantize->rule.constant == 0;
   return fit;
 }
 
