@@ -11,7 +11,8 @@ usage: luajit examples/bench/linear.lua [options]
   --device NAME    cpu, cuda, cuda:1, … (default: cuda where it works, else cpu)
   --dtype LIST     of inputs and weights: f32, f16, bf16 (default bf16; on the CPU f32,bf16)
   --layers LIST    linear, mixed, global, mixed_native, global_native (default these), rowwise,
-                   rowwise_high_precision_weight_grad, blocks, mx, mxfp8, mxfp6, mxfp4, nvfp4
+                   rowwise_high_precision_weight_grad, blocks, mx, mxfp8, mxfp6, mxfp4, nvfp4,
+                   nvfp4_four_over_six, quartet
   --shapes LIST    "rows,in,out;rows,in,out;…" (default five shapes on a GPU, the two smallest on the CPU)
   --steps N        samples of a measurement, whose median is printed (default 50)
   --eager          only eager steps
@@ -37,9 +38,11 @@ local layers = {
   },
   blocks = {title = "Linear", recipe = "blocks", products = "blocks"},
 }
-for _, name in ipairs {"mx", "mxfp8", "mxfp6", "mxfp4", "nvfp4"} do -- whose products are those of values
+-- Whose products are those of values.
+for _, name in ipairs {"mx", "mxfp8", "mxfp6", "mxfp4", "nvfp4", "nvfp4_four_over_six", "quartet"} do
   layers[name] = {title = "Linear", recipe = name, products = "full"}
 end
+layers.nvfp4_four_over_six.short = "four over six"
 local all_layers = {"linear", "mixed", "global", "mixed_native", "global_native"}
 
 local product_titles = {
