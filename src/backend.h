@@ -28,7 +28,7 @@
 
 /* Counts up with every change of the table, or of what its entries take: a backend in a library of its own that was
  * built with another one is refused. */
-enum { BACKEND_VERSION = 16 };
+enum { BACKEND_VERSION = 17 };
 
 typedef struct Backend {
   uint32_t version; /* BACKEND_VERSION */

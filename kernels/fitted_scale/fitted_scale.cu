@@ -35,7 +35,9 @@ __device__ inline void fit_short(const FittedPlan &plan, const Rounding<GRID> &r
   const uint32_t magnitude = fitted_magnitude(&plan.fit, &sums, count);
   const float unit = fit_unit(sums.largest);
   if (unit != 1.0f) held.multiply(unit);
-  const float best = chosen_scale(plan, upper, magnitude, [&](float scale, int) {
+  const float best = chosen_scale(plan, upper, magnitude, [&](float scale, int i, float least) {
+    const bool cuts = i > 0 && plan.fit.factor[i] < 1.0f;
+    if (cuts && !__any_sync(all_lanes, rounding.may_have_less(sums.largest, scale, unit, least))) return INFINITY;
     return rounding.error_of(held, sums.largest, scale, unit, sum_of_group,
                              [&](int v, int k) { return FIT_EIGHT * (lane + v * lanes) + k < count; });
   });
@@ -186,7 +188,7 @@ __global__ void __launch_bounds__(PART_THREADS, 8) part_fits_kernel(const __grid
       __syncthreads();
     }
     if (threadIdx.x < WARP) {
-      const float best = chosen_scale(plan, upper, magnitude, [&](float, int i) {
+      const float best = chosen_scale(plan, upper, magnitude, [&](float, int i, double) {
         return ONE ? (double)sum_of_warps(shared.error[i]) : sum_of_few(few[i]);
       });
       if (threadIdx.x == 0) plan.scale[block] = best;
@@ -263,8 +265,9 @@ __global__ void __launch_bounds__(PART_THREADS, 8) part_errors_kernel(const __gr
 __global__ void __launch_bounds__(FINISHING) chosen_scale_kernel(const __grid_constant__ FittedPlan plan) {
   for (int64_t block = blockIdx.x; block < plan.blocks; block += gridDim.x) {
     const float *errors = plan.errors + block * plan.parts * FIT_CANDIDATES_MOST;
-    const float best = chosen_scale(plan, upper_at(plan, block), plan.magnitudes[2 * block],
-                                    [&](float, int i) { return sum_of_parts(errors + i * plan.parts, 1, plan.parts); });
+    const float best = chosen_scale(plan, upper_at(plan, block), plan.magnitudes[2 * block], [&](float, int i, double) {
+      return sum_of_parts(errors + i * plan.parts, 1, plan.parts);
+    });
     if (threadIdx.x == 0) plan.scale[block] = best;
   }
 }

@@ -18,6 +18,10 @@ template <> struct Rounding<true> {
 
   __device__ Rounding(Stage &, const FittedPlan &plan) : grid(plan.grid), bound(plan.bound) {}
 
+  __device__ bool may_have_less(uint32_t largest, float scale, float unit, float least) const {
+    return fit_may_have_less(float_from_bits(largest) * unit, grid.limit, scale * unit, least);
+  }
+
   template <int EIGHTS, typename F, typename Own>
   __device__ float error_of(const Held<EIGHTS> &held, uint32_t largest, float scale, float unit, F sum_of, Own) const {
     const float in_units = scale * unit, inverse = fit_inverse(in_units), larger_inverse = inverse * grid.factor;
@@ -50,7 +54,7 @@ template <> struct Rounding<false> {
   const float *value;
   const uint32_t *origin;
   int shift;
-  float factor, low, high;
+  float factor, low, high, most;
   bool looks_up;
 
   /* The whole thread block together. */
@@ -63,6 +67,11 @@ template <> struct Rounding<false> {
     factor = encoder.factor;
     low = fmaxf(encoder.value[0], -plan.quantize.rule.limit);
     high = fminf(encoder.value[MAP_SIZE - 1], plan.quantize.rule.limit);
+    most = fmaxf(-low, high);
+  }
+
+  __device__ bool may_have_less(uint32_t largest, float scale, float unit, float least) const {
+    return fit_may_have_less(float_from_bits(largest) * unit, most, scale * unit, least);
   }
 
   __device__ float error(float x, float inverse, float scale) const {

@@ -34,16 +34,17 @@ __device__ inline float candidate_scale(const FittedPlan &plan, const UpperScale
   return upper.encode == upper.encode ? scaling.scale : float_from_bits(nan_bits);
 }
 
-/* The first of candidates with the least error, error_of(scale, i); all lanes of a warp together. */
+/* The first of candidates with the least error, error_of(scale, i, least), where `least` is that of the ones before; all
+ * lanes of a warp together. */
 template <typename F>
 __device__ inline float chosen_scale(const FittedPlan &plan, const UpperScale &upper, uint32_t magnitude, F error_of) {
   float best = 0;
-  decltype(error_of(best, 0)) least = 0;
+  decltype(error_of(best, 0, best)) least = 0;
   int i = 0;
   do {
     const float scale = candidate_scale(plan, upper, magnitude, i);
     if (plan.fit.candidates < 2) return scale;
-    const auto error = error_of(scale, i);
+    const auto error = error_of(scale, i, least);
     if (i == 0 || error < least) {
       best = scale;
       least = error;

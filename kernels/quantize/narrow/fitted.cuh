@@ -207,13 +207,18 @@ __device__ inline bool choose_scales(const WayPlan &way, const FittedWay &fit, c
   do {
     float scale[2], inverse[2], error[2] = {0, 0};
     candidate_scales<FITTING>(rule, fit, upper, magnitude, i, held.joined, scale);
-    bool beyond = false;
+    bool beyond = false, less = false;
 #pragma unroll
     for (int k = 0; k < 2; k++) {
       inverse[k] = reciprocal(scale[k]);
       lowest[k] = fminf(lowest[k], scale[k]);
       highest[k] = fmaxf(highest[k], scale[k]);
       beyond = beyond || largest[k] * inverse[k] > fit.bound;
+    }
+    if (i > 0 && fit.rule.factor[i] < 1.0f) {
+#pragma unroll
+      for (int k = 0; k < 2; k++) less = less || fit_may_have_less(largest[k], fit.grid.limit, scale[k], least[k]);
+      if (!__any_sync(all_lanes, less)) continue;
     }
     if (FITTING == PLAIN_CANDIDATES || candidates > 1) {
       if (__any_sync(all_lanes, beyond)) {

@@ -139,6 +139,13 @@ PORTABLE float fit_rounded(const FitGrid *grid, float x, float inverse, float la
 /* value: what a code stands for. */
 PORTABLE float fit_error(float x, float value, float scale) { return fmaf(-value, scale, x); }
 
+/* Whether a block may have less error than `least`, by its largest magnitude and the largest value of the format: what that
+ * element alone leaves is no more than the sum of all squares, since rounding keeps the order. */
+PORTABLE bool fit_may_have_less(float largest, float most, float scale, float least) {
+  const float beyond = fit_larger(fit_error(largest, most, scale), 0.0f);
+  return beyond * beyond < least;
+}
+
 /* Whether what the largest magnitude of a block becomes is more than a float32 holds, so that its error is infinite. `scale` is
  * not in units, which are less than 1. */
 PORTABLE bool fit_overflows(const FitGrid *grid, uint32_t largest, float unit, float scale) {

@@ -260,14 +260,12 @@ static float largest_value(const Fit *job) {
   return fit_larger(-job->search->value[0], job->search->value[MAP_SIZE - 1]);
 }
 
-/* Whether some block may have less error than `least`. What its largest element alone has beyond `most`, the largest value,
- * is no more than the sum of all squares: rounding keeps the order. */
+/* Whether some block may have less error than `least`. */
 VECTORIZE static bool may_have_less(const Group *group, const uint32_t *restrict largest, const float *restrict unit,
                                     const Scales *restrict scales, float most, const float *restrict least) {
   int less = 0;
   for (int k = 0; k < group->blocks; k++) {
-    float beyond = fit_larger(fit_error(float_from_bits(largest[k]) * unit[k], most, scales->scale[k]), 0.0f);
-    less |= beyond * beyond < least[k];
+    less |= fit_may_have_less(float_from_bits(largest[k]) * unit[k], most, scales->scale[k], least[k]);
   }
   return less != 0;
 }
