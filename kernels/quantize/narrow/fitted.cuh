@@ -336,7 +336,7 @@ __device__ inline HeldPlace hold_columns(const WayPlan &way, const PatchState &s
   }
   for (int step = held.most; step >= held.least; step /= 2) words = __vmaxu2(words, shuffle_xor(words, step));
   unpack_word(words, Scalar(), largest[0], largest[1]);
-  return {row, (int)(2 * word), group * PATCH_COLUMNS + (int)(2 * word)};
+  return {row, (int)(2 * word), group * PATCH_COLUMNS + place_of_pair((int)word)};
 }
 
 /* As scale_rows and scale_columns. */

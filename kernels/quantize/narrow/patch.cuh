@@ -50,14 +50,26 @@ template <int TEAM> __device__ inline bool is_for_any(bool condition) {
 
 template <int TEAM> struct PatchStage {
   alignas(128) uint4 vector[TEAM * WARP_ROWS][VECTORS]; /* of row i, vector k at place k ^ turn_of(i) */
-  /* Of every 16 columns of each row, or of each column in every 16 rows. */
+  /* Of every 16 columns of each row, or of each column (place_of_pair) in every 16 rows. */
   alignas(16) Factors factors[TEAM * WARP_ROWS * PATCH_COLUMNS / GROUP];
 };
 
 /* Lanes that read one column of 8 rows, or the same words of rows 16 or 32 apart, meet in no bank. */
 __device__ inline int turn_of(int row) { return (row & 7) ^ (row >> 2 & 4) ^ (row >> 4 & 2); }
 
+/* Where the factors of two neighbouring columns begin among a group's: lanes that read those of eight meet in no bank. */
+__device__ inline int place_of_pair(int word) { return 2 * (word ^ word >> 3); }
+
 __device__ inline uint32_t shared_address(const void *place) { return (uint32_t)__cvta_generic_to_shared(place); }
+
+__device__ inline uint4 shared_vector(uint32_t address) {
+  uint4 vector;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(vector.x), "=r"(vector.y), "=r"(vector.z), "=r"(vector.w)
+               : "r"(address)
+               : "memory");
+  return vector;
+}
 
 /* The first of a lane's vectors, which are in every fourth of its warp's rows. */
 template <int TEAM> __device__ inline int first_row_of_lane() {
@@ -66,12 +78,12 @@ template <int TEAM> __device__ inline int first_row_of_lane() {
 
 template <int TEAM> __device__ inline void fetch_patch(PatchStage<TEAM> &stage, const uint4 *from, int64_t pitch) {
   const int first = first_row_of_lane<TEAM>(), across = threadIdx.x % VECTORS;
+  const uint32_t place = shared_address(&stage.vector[first][across ^ turn_of(first)]);
 #pragma unroll
   for (int i = 0; i < WARP_ROWS / 4; i++) {
-    const int row = first + 4 * i;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
                  :
-                 : "r"(shared_address(&stage.vector[row][across ^ turn_of(row)])), "l"(from + 4 * i * pitch)
+                 : "r"((place ^ (i & 1 ^ i >> 2) << 6) + i * 4 * PATCH_COLUMNS * 2), "l"(from + 4 * i * pitch)
                  : "memory");
   }
 }

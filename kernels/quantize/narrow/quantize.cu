@@ -3,7 +3,7 @@
  *
  * A warp has a patch of 32 rows and 64 columns in shared memory, or two have one of 64 rows. Scales are found, and groups
  * transformed, by lanes that hold 16 rows of two neighbouring columns, or 32 columns of a row: most sums and maxima are a
- * lane's own. Then one loop rounds the patch. */
+ * lane's own. For groups of 64 lanes exchange rows once, or hold a row. Then one loop rounds the patch. */
 #include "quantize/narrow/narrow.h"
 #include "quantize/narrow/quantize.cuh"
 
@@ -19,12 +19,7 @@ __global__ void __launch_bounds__(BLOCK, each<ROUNDING, TEAM>)
       plan, [&](int w, uint32_t magnitude) { return upper_of_way(plan.way[w], magnitude); },
       [&](int w, const PatchState &state, PatchStage<TEAM> &stage, int64_t first_row, int64_t first_column,
           Findings &findings) {
-        const WayPlan &way = plan.way[w];
-        if (way.tile_columns > 1) {
-          scale_rows<Scalar>(way, state, stage, first_row, first_column, findings);
-        } else {
-          scale_columns<Scalar>(way, state, stage, first_row, first_column, findings);
-        }
+        scale_patch<Scalar, ROUNDING == STOCHASTIC>(plan.way[w], state, stage, first_row, first_column, findings);
       });
 }
 

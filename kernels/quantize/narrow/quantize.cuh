@@ -34,7 +34,7 @@ __device__ inline void quantize_patches(const WaysPlan &plan, const F &upper_of,
     Findings findings = {0, 0.0f, 0.0f};
     scale(w, states[w], stage, first_row, first_column, findings);
     round_any<Scalar, ROUNDING>(way, states[w], stage, findings, at, plan.columns);
-    wait_for_team<TEAM>(); /* before the stage is written again */
+    if (w + 1 < plan.count) wait_for_team<TEAM>(); /* before the stage is written again */
   }
 }
 

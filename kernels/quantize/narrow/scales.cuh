@@ -146,13 +146,104 @@ __device__ inline void scale_columns(const WayPlan &way, const PatchState &state
     unpack_word(largest, Scalar(), magnitude[0], magnitude[1]);
     Factors found[2];
     find_factors(way, state, magnitude, found, findings);
-    *reinterpret_cast<float4 *>(&stage.factors[group * PATCH_COLUMNS + 2 * word]) =
+    *reinterpret_cast<float4 *>(&stage.factors[group * PATCH_COLUMNS + place_of_pair(word)]) =
         make_float4(found[0].inverse, found[0].scale, found[1].inverse, found[1].scale);
     if (way.quantize.scale && (row & (way.tile_rows - 1)) == 0) {
       float *scale = way.quantize.scale + (first_row + row) / way.tile_rows * way.tiles_across + first_column;
       scale[2 * word] = found[0].scale;
       scale[2 * word + 1] = found[1].scale;
     }
+  }
+}
+
+/* --- groups of 64, by two warps for 64 rows --- */
+
+__device__ inline bool has_long_rows(const WayPlan &way) {
+  return way.hadamard.length == 64 && way.tile_rows == 1 && way.tile_columns == 32;
+}
+
+template <typename Scalar, int TEAM>
+__device__ inline void scale_long_rows(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage,
+                                       int64_t first_row, int64_t first_column, Findings &findings) {
+  const int row = number_in_team<TEAM>() * WARP_ROWS + threadIdx.x % WARP;
+  uint32_t largest[4];
+  transform_row<Scalar>(state, stage.vector[row], turn_of(row), largest);
+  float magnitude[2];
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    magnitude[k] = float_from_bits(magnitude_bits(__vmaxu2(largest[2 * k], largest[2 * k + 1]), Scalar()));
+  }
+  Factors found[2];
+  find_factors(way, state, magnitude, found, findings);
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    *reinterpret_cast<float4 *>(&stage.factors[row * (PATCH_COLUMNS / GROUP) + 2 * k]) =
+        make_float4(found[k].inverse, found[k].scale, found[k].inverse, found[k].scale);
+  }
+  if (way.quantize.scale) {
+    float *scale = way.quantize.scale + (first_row + row) * way.tiles_across + first_column / 32;
+    scale[0] = found[0].scale;
+    scale[1] = found[1].scale;
+  }
+}
+
+__device__ inline bool has_long_columns(const WayPlan &way) { return way.hadamard.length == 64 && way.tile_rows == 32; }
+
+/* Lanes of one block have two times two columns of it, in turn, of which each works out the scales of one. */
+template <typename Scalar, int TEAM>
+__device__ inline void scale_long_columns(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage,
+                                          int64_t first_row, int64_t first_column, Findings &findings) {
+  const int lane = threadIdx.x % WARP, m = lane / 8, block = m / 2;
+  uint32_t largest = 0;
+#pragma unroll 1
+  for (int k = 0; k < 2; k++) {
+    const int first_vector = 2 * (k * TEAM + number_in_team<TEAM>());
+    const int row = m * GROUP, word = lane % 8;
+    const uint32_t place = shared_address(&stage.vector[row][(first_vector + word / 4) ^ turn_of(row)]) + word % 4 * 4;
+    uint32_t x[GROUP];
+#pragma unroll
+    for (int j = 0; j < GROUP; j++) {
+      asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x[j]) : "r"((place ^ (j & 7) << 4) + j * 128) : "memory");
+    }
+    transform_long<Scalar>(state, ColumnExchange(stage, first_vector), x);
+    uint32_t of_block[2] = {0, 0};
+#pragma unroll
+    for (int j = 0; j < GROUP; j++) of_block[j / 8] = raise<Scalar>(of_block[j / 8], x[j]);
+    uint32_t own = block ? of_block[1] : of_block[0];
+    own = __vmaxu2(own, shuffle_xor(block ? of_block[0] : of_block[1], 16));
+    own = __vmaxu2(own, shuffle_xor(own, 8));
+    if ((m & 1) == k) largest = own;
+  }
+  float magnitude[2];
+  unpack_word(largest, Scalar(), magnitude[0], magnitude[1]);
+  Factors found[2];
+  find_factors(way, state, magnitude, found, findings);
+  const int word = ((m & 1) * TEAM + number_in_team<TEAM>()) * 8 + lane % 8;
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    *reinterpret_cast<float4 *>(&stage.factors[(2 * block + k) * PATCH_COLUMNS + place_of_pair(word)]) =
+        make_float4(found[0].inverse, found[0].scale, found[1].inverse, found[1].scale);
+  }
+  if (way.quantize.scale) {
+    float *scale = way.quantize.scale + (first_row / 32 + block) * way.tiles_across + first_column + 2 * word;
+    scale[0] = found[0].scale;
+    scale[1] = found[1].scale;
+  }
+}
+
+/* LONG_ROWS: whether there are registers for a row. */
+template <typename Scalar, bool LONG_ROWS, int TEAM>
+__device__ inline void scale_patch(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage,
+                                   int64_t first_row, int64_t first_column, Findings &findings) {
+  if constexpr (TEAM == 2) {
+    if (LONG_ROWS && has_long_rows(way))
+      return scale_long_rows<Scalar>(way, state, stage, first_row, first_column, findings);
+    if (has_long_columns(way)) return scale_long_columns<Scalar>(way, state, stage, first_row, first_column, findings);
+  }
+  if (way.tile_columns > 1) {
+    scale_rows<Scalar>(way, state, stage, first_row, first_column, findings);
+  } else {
+    scale_columns<Scalar>(way, state, stage, first_row, first_column, findings);
   }
 }
 
