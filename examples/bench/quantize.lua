@@ -164,6 +164,7 @@ local function of_small(d, columns)
     {"values, 32 x 1, stochastic", 2 * d, in_tiles(32, 1, stochastic)},
     {"… 1 x 32, Hadamard 64", 2 * d, in_tiles(1, 32, transformed)},
     {"… 32 x 1, Hadamard 64", 2 * d, in_tiles(32, 1, transformed_down)},
+    {"… both in one go", 3 * d, two_ways({1, 32, transformed}, {32, 1, transformed_down})},
     {"values, 1 x 16, E4M3", 2 * d, in_tiles(1, 16, e4m3)},
     {"values, 16 x 1, E4M3", 2 * d, in_tiles(16, 1, e4m3)},
     {"values, 16 x 16, E4M3", 2 * d, in_tiles(16, 16, e4m3)},

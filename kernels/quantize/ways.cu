@@ -399,6 +399,8 @@ template <typename Scalar> cudaError_t run_measure(Launch launch, const WaysPlan
 
 } // namespace
 
+extern "C" bool quantizes_in_patches(const WaysPlan *plan) { return quantizes_narrow(*plan); }
+
 extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan) {
   if (quantizes_narrow(*plan)) return launch_quantize_narrow(launch, *plan);
   return with_scalar(plan->dtype, [&](auto scalar) {

@@ -34,7 +34,8 @@ typedef struct WaysPlan {
   const void *x;
   DType dtype;
   int64_t rows, columns;
-  int down; /* a power of two */
+  int down; /* a power of two; 0 where a warp has too few lanes, which launch_quantize_ways takes if it
+             * quantizes_in_patches */
   int count;
   WayPlan way[WAYS_MOST];
   int groups;      /* of launch_measure_ways */
@@ -44,6 +45,8 @@ typedef struct WaysPlan {
 /* Sets plan->groups. The words that launch_measure_ways leaves for each way. */
 int measure_ways_shape(Launch launch, WaysPlan *plan);
 cudaError_t launch_measure_ways(Launch launch, const WaysPlan *plan);
+/* By the outputs, tiles and transforms of its ways, and x's dtype and sides. */
+bool quantizes_in_patches(const WaysPlan *plan);
 cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan);
 
 #ifdef __cplusplus

@@ -51,8 +51,6 @@ template <typename Scalar, Rounding ROUNDING> cudaError_t run(Launch launch, con
 
 } // namespace
 
-extern "C" bool quantizes_fitted(const WaysPlan *ways) { return quantizes_narrow(*ways); }
-
 extern "C" cudaError_t launch_quantize_fitted(Launch launch, const FittedWaysPlan *plan) {
   return with_narrow(plan->ways.dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);

@@ -21,8 +21,7 @@ typedef struct FittedWaysPlan {
   FittedWay fit[WAYS_MOST];
 } FittedWaysPlan;
 
-/* Whether the kernel takes ways: by their outputs, tiles and transforms, and x's dtype and sides. */
-bool quantizes_fitted(const WaysPlan *ways);
+/* Takes ways that quantizes_in_patches. */
 cudaError_t launch_quantize_fitted(Launch launch, const FittedWaysPlan *plan);
 
 #ifdef __cplusplus

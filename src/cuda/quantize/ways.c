@@ -87,15 +87,19 @@ static bool is_for_pieces(const Tensor *x, const QuantizeWay *way) {
          quantizer->blocksize * dtype_size(x->dtype) > SHORT_RUN_BYTES;
 }
 
-/* Everything of a way but how it quantizes. */
-static bool place_way(WayPlan *plan, const Tensor *x, const QuantizeWay *way) {
+static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, const QuantizeWay *way) {
   Shape shape;
   const QuantizeOutputs *outputs = &way->outputs;
+  int64_t columns = x->size[x->rank - 1];
   if (!shape_of(&shape, x, way)) return false;
-  plan->hadamard = way->hadamard;
-  plan->tile_rows = (int)shape.rows;
-  plan->tile_columns = (int)shape.columns;
-  plan->tiles_across = divide_up(x->size[x->rank - 1], shape.columns);
+  *plan = (WayPlan){.hadamard = way->hadamard,
+                    .tile_rows = (int)shape.rows,
+                    .tile_columns = (int)shape.columns,
+                    .tiles_across = divide_up(columns, shape.columns)};
+  if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
+  cuda_set_grid(&plan->quantize);
+  plan->sign = plan->quantize.map ? 0 : 0x80000000u;
+  if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
   if (outputs->codes) plan->quantize.codes = tensor_data(outputs->codes);
   if (outputs->scale) plan->quantize.scale = tensor_data(outputs->scale);
   if (outputs->values) {
@@ -105,22 +109,34 @@ static bool place_way(WayPlan *plan, const Tensor *x, const QuantizeWay *way) {
   return true;
 }
 
-static WaysPlan plan_matrix(const Tensor *x, int count) {
+static bool make_plan(WaysPlan *plan, const CudaDevice *device, const Tensor *x, const QuantizeWay *ways, int count) {
   int64_t columns = x->size[x->rank - 1];
-  return (WaysPlan){
-      .x = tensor_data(x), .dtype = x->dtype, .rows = tensor_count(x) / columns, .columns = columns, .count = count};
+  *plan = (WaysPlan){.x = tensor_data(x),
+                     .dtype = x->dtype,
+                     .rows = tensor_count(x) / columns,
+                     .columns = columns,
+                     .down = lanes_below(x, ways, count),
+                     .count = count};
+  for (int i = 0; i < count; i++) {
+    if (!describe(&plan->way[i], device, x, &ways[i])) return false;
+  }
+  return true;
 }
 
-/* Fitted scales, of all ways or of none. */
-static bool takes_fits(const Tensor *x, const QuantizeWay *ways, int count) {
-  int fitted = 0;
-  for (int i = 0; i < count; i++) fitted += fit_is_wanted(&ways[i].fit);
-  if (fitted == 0 || fitted < count) return fitted == 0;
-  WaysPlan plan = plan_matrix(x, count);
+/* Scales that are fitted, of all ways, are found in patches, and so are those of ways for which a warp has too few lanes, as
+ * for transforms of 64 along rows and columns, if no scale is above them. */
+static bool has_kernel(const Tensor *x, const QuantizeWay *ways, int count) {
+  const CudaDevice *device = cuda_tensor_device(x);
+  const bool has_lanes = lanes_below(x, ways, count) > 0;
+  WaysPlan plan;
+  int fitted = 0, below_one = 0;
   for (int i = 0; i < count; i++) {
-    if (!place_way(&plan.way[i], x, &ways[i])) return false;
+    fitted += fit_is_wanted(&ways[i].fit);
+    below_one += ways[i].upper != UPPER_NONE;
   }
-  return quantizes_fitted(&plan);
+  if (fitted == 0 && has_lanes) return true;
+  if ((fitted > 0 && fitted < count) || (below_one > 0 && !has_lanes)) return false;
+  return device && make_plan(&plan, device, x, ways, count) && quantizes_in_patches(&plan);
 }
 
 bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
@@ -130,15 +146,7 @@ bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
   for (int i = 0; i < count; i++) {
     if (!takes(x, &ways[i]) || ways[i].quantizer.stochastic != ways[0].quantizer.stochastic) return false;
   }
-  return takes_fits(x, ways, count) && lanes_below(x, ways, count) > 0;
-}
-
-static bool describe(WayPlan *plan, const CudaDevice *device, const Tensor *x, const QuantizeWay *way) {
-  if (!cuda_quantize_plan(&plan->quantize, device, &way->quantizer, tensor_count(x))) return false;
-  cuda_set_grid(&plan->quantize);
-  plan->sign = plan->quantize.map ? 0 : 0x80000000u;
-  if (way->quantizer.live_random) plan->live_random = tensor_data(way->quantizer.live_random);
-  return place_way(plan, x, way);
+  return has_kernel(x, ways, count);
 }
 
 /* Where the largest magnitudes of ways with scales below one for all of x are to be: as x's writer noted them, or as they
@@ -195,15 +203,13 @@ static bool launch(CudaDevice *device, const WaysPlan *plan, const QuantizeWay *
 
 bool cuda_quantize_ways(Tensor *column_sum, const Tensor *x, const QuantizeWay *ways, int count) {
   CudaDevice *device = cuda_tensor_device(x);
-  if (!device) return false;
-  WaysPlan plan = plan_matrix(x, count);
-  plan.down = lanes_below(x, ways, count);
+  WaysPlan plan;
+  if (!device || !make_plan(&plan, device, x, ways, count)) return false;
   Maxima maxima[QUANTIZE_WAYS];
   memset(maxima, 0, sizeof maxima);
-  bool done = true, measuring = false, known = false;
-  for (int i = 0; i < count; i++) done = done && describe(&plan.way[i], device, x, &ways[i]);
-  done = done && (!column_sum || cuda_known_column_sums(device, column_sum, x, &known)) &&
-         plan_maxima(&plan, maxima, device, x, ways, &measuring);
+  bool measuring = false, known = false;
+  bool done = (!column_sum || cuda_known_column_sums(device, column_sum, x, &known)) &&
+              plan_maxima(&plan, maxima, device, x, ways, &measuring);
   Tensor *sum = known ? NULL : column_sum;
   done = done && (measuring ? measure(&plan, sum, device) : sum_columns(sum, x)) && launch(device, &plan, ways);
   for (int i = 0; i < count; i++) tensor_release(&maxima[i].words);
