@@ -34,6 +34,23 @@ static void fill_table(MapTable *table, const float values[MAP_SIZE], int first,
   lookup_build(&table->lookup, table->midpoint, table->start, limit);
 }
 
+/* Of exponents that leave room for scales in float32. */
+static PowersOfTwo find_powers(const float value[MAP_SIZE]) {
+  enum { LEAST = -36, MOST = 20, HALF = MAP_SIZE / 2 };
+  int first = HALF, exponent = 0, last = 0;
+  while (first < MAP_SIZE && value[first] == 0) first++;
+  if (first == HALF || first == MAP_SIZE) return (PowersOfTwo){0};
+  if (frexpf(value[first], &exponent) != 0.5f || frexpf(value[MAP_SIZE - 1], &last) != 0.5f) return (PowersOfTwo){0};
+  if (exponent - 1 < LEAST || last - 1 > MOST) return (PowersOfTwo){0};
+  for (int i = HALF; i < MAP_SIZE; i++) {
+    float expected = i < first ? 0 : ldexpf(0.5f, exponent + i - first);
+    if (value[i] != expected || value[MAP_SIZE - 1 - i] != -expected) return (PowersOfTwo){0};
+  }
+  /* The zeros that numbers next to them become. */
+  if (signbit(value[first - 1]) || signbit(value[MAP_SIZE - first])) return (PowersOfTwo){0};
+  return (PowersOfTwo){.exponent = exponent - 1, .count = MAP_SIZE - first};
+}
+
 static void free_map(Map *map) {
   for (int kind = 0; kind < DEVICE_KINDS_MOST; kind++) {
     for (int i = 0; i < MAP_FORMS; i++) {
@@ -105,6 +122,7 @@ Map *map_compile(const float values[MAP_SIZE], int first, int last, float limit)
   map->last = last;
   map->limit = limit;
   fill_table(&map->table, values, first, last, limit);
+  if (first == 0 && last == MAP_SIZE - 1) map->powers = find_powers(values);
   map->last_use = ++cache->clock;
   cache->map[cache->count++] = map;
   return map;

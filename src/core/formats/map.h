@@ -5,6 +5,7 @@
 #include "core/device.h"
 #include "core/error.h"
 #include "core/formats/lookup.h"
+#include "core/formats/powers.h"
 #include "core/portable.h"
 
 enum { MAP_SIZE = 256, MAP_BUCKETS = 4096 };
@@ -32,6 +33,7 @@ typedef struct Map {
   MapTable table;
   MapLookup below; /* of entries below, for GPUs, where map_prepare_below has built it */
   bool has_below;
+  PowersOfTwo powers;
   float limit;     /* of numbers that may be looked up */
   int first, last; /* the codes that numbers get: all of them, but of a small format those of its values */
   uint64_t last_use;

@@ -113,9 +113,40 @@ VECTORIZE static void codes_of_grid(uint8_t *restrict codes, const float *restri
   for (int i = 0; i < n; i++) codes[i] = grid_code(&grid, values[i]);
 }
 
+VECTORIZE static void round_to_powers(float *restrict values, const uint32_t *restrict bits, const PowersOfTwo *of_map,
+                                      int n) {
+  const PowersOfTwo powers = *of_map;
+  for (int i = 0; i < n; i++) values[i] = powers_stochastic(&powers, values[i], bits[i]);
+}
+
+VECTORIZE static void round_to_powers_and_codes(uint8_t *restrict codes, float *restrict values,
+                                                const uint32_t *restrict bits, const PowersOfTwo *of_map, int n) {
+  const PowersOfTwo powers = *of_map;
+  for (int i = 0; i < n; i++) {
+    float rounded = powers_stochastic(&powers, values[i], bits[i]);
+    codes[i] = powers_code(&powers, rounded, values[i]);
+    values[i] = rounded;
+  }
+}
+
+/* False where the format is another one, or rounding is to nearest. */
+static bool rounds_to_powers(const Quantizer *quantizer, uint8_t *codes, float *scaled, int64_t start, int n) {
+  uint32_t buffer[RANDOM_WORDS];
+  if (!quantizer->stochastic || !quantizer->map || quantizer->map->powers.count == 0) return false;
+  const PowersOfTwo *powers = &quantizer->map->powers;
+  const uint32_t *bits = rounding_bits(quantizer->random, start, n, buffer);
+  if (codes) {
+    round_to_powers_and_codes(codes, scaled, bits, powers, n);
+  } else {
+    round_to_powers(scaled, bits, powers, n);
+  }
+  return true;
+}
+
 void round_scaled(const Quantizer *quantizer, const Search *search, uint8_t *codes, float *scaled, int64_t start,
                   int n) {
   GridRounding rounding;
+  if (rounds_to_powers(quantizer, codes, scaled, start, n)) return;
   if (!grid_rounding(&rounding, quantizer) || (!quantizer->map && codes)) {
     uint8_t buffer[CHUNK];
     if (search && search->has_pairs && !codes) {
