@@ -196,6 +196,7 @@ support.each_device(function(device)
         local x = fp8.tensor({3 * largest, -3 * largest, largest, 0}, {device = device})
         local codes, state = fp8.quantize(x, format, {constant_scale = 1, rounding = "stochastic"})
         assert.same({largest, -largest, largest, 0}, fp8.dequantize(codes, state):totable(), format)
+        support.equal(codes, (fp8.quantize(x, format, {constant_scale = 1})))
       end
     end)
 

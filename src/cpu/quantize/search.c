@@ -32,7 +32,9 @@ static void nearest_thresholds(Search *search, const Map *map) {
 }
 
 static void entry_thresholds(Search *search, const Map *map) {
-  for (int i = 0; i + 1 < MAP_SIZE; i++) search->threshold[i] = map->table.value[i + 1] + 0.0f;
+  for (int i = 0; i + 1 < MAP_SIZE; i++) {
+    search->threshold[i] = i < map->last ? map->table.value[i + 1] + 0.0f : INFINITY; /* never -0 */
+  }
 }
 
 static void build(Search *search, const Map *map, bool stochastic) {
