@@ -21,6 +21,9 @@ __device__ inline uint32_t highest_bytes(const uint32_t *word) {
   return __byte_perm(__byte_perm(word[0], word[1], 0x73), __byte_perm(word[2], word[3], 0x73), 0x5410);
 }
 
+/* All bits of a negative number. */
+__device__ inline uint32_t sign_mask(float value) { return (uint32_t)((int32_t)float_to_bits(value) >> 31); }
+
 /* Bytes of ones for those of four elements of a vector, from number `first` on, that are negative. A selector's digit from
  * 8 on repeats the sign of a byte. */
 template <typename Scalar> __device__ inline uint32_t signs_of_four(const uint4 &raw, int first) {
@@ -162,6 +165,13 @@ template <Encoding ENCODING> struct Encoder {
 
 /* --- stochastic rounding by a grid --- */
 
+__device__ inline RandomBlock random_by_keys(const uint32_t (&key)[RANDOM_ROUNDS][2], uint64_t counter) {
+  RandomBlock block = random_counter(counter);
+#pragma unroll
+  for (int i = 0; i < RANDOM_ROUNDS; i++) random_round(&block, key[i][0], key[i][1]);
+  return block;
+}
+
 /* The keys of Philox's rounds, which the compiler would add up again for every block. */
 struct RandomKeys {
   uint32_t key[RANDOM_ROUNDS][2];
@@ -177,25 +187,34 @@ struct RandomKeys {
     }
   }
 
-  __device__ RandomBlock block_at(uint64_t counter) const {
-    RandomBlock block = random_counter(counter);
-#pragma unroll
-    for (int i = 0; i < RANDOM_ROUNDS; i++) random_round(&block, key[i][0], key[i][1]);
-    return block;
-  }
+  __device__ RandomBlock block_at(uint64_t counter) const { return random_by_keys(key, counter); }
 };
 
 /* What numbers are multiplied with before they are rounded, and after. */
 struct Factors {
   float inverse, scale;
+  __device__ float scaled(float x) const { return x * inverse; }
 };
 
 /* The scales that Stochastic takes: a power of two times one is exact, and it has no sign. */
-__device__ inline bool is_usual(float scale) { return scale > 0x1p-100f && scale < 0x1p100f; }
+__device__ inline bool is_usual(float scale) { return scale > 0x1p-90f && scale < 0x1p100f; }
+
+/* powers_stochastic, as so many steps. */
+__device__ __noinline__ inline uint32_t powers_steps(PowersOfTwo powers, float scaled, uint32_t random) {
+  const uint32_t bits = float_to_bits(powers_stochastic(&powers, scaled, random)) & 0x7FFFFFFFu;
+  return bits == 0 ? 0 : (bits >> 23) - (126 + powers.exponent);
+}
 
 /* As grid_stochastic, among float32's subnormal numbers, which have the format's steps by themselves. The plan has the grid and
- * the limit of a hardware format, too. DROPPED: grid_dropped, or 0 for any. */
+ * the limit of a hardware format, too. DROPPED: grid_dropped, or 0 for any but 23, which is for powers of two.
+ *
+ * Those are rounded as map_passes does it, to the same side by the same bits. Upwards, that is by the inverted bits: what a
+ * number has passed of its step is added, and carries where it is more than the bits. Downwards, below 0, a magnitude grows
+ * where the bits reach the rest of the step. Both are exact in the 24 bits that count, but for numbers below half of the
+ * smallest power, which lose bits here: sums that are next to the carry are in doubt, and decided again. */
 template <int DROPPED> struct Stochastic {
+  static constexpr bool POWERS = DROPPED == 23;
+  PowersOfTwo powers;
   float limit, to_subnormal, from_subnormal;
   float zero; /* whose sign a sum with -0 has, and 0 of a map has none */
   int dropped;
@@ -204,7 +223,7 @@ template <int DROPPED> struct Stochastic {
   uint32_t to_top; /* the factor that brings steps to the highest byte */
 
   __device__ explicit Stochastic(const QuantizePlan &plan)
-      : limit(plan.rule.limit), map(plan.map), of_map(plan.map ? ~0u : 0) {
+      : powers(plan.powers), limit(plan.rule.limit), map(plan.map), of_map(plan.map ? ~0u : 0) {
     const int exponent = plan.grid.exponent;
     to_subnormal = float_from_bits(exponent > 0 ? 1u << (23 - exponent) : (uint32_t)(1 - exponent) << 23);
     from_subnormal = float_from_bits((uint32_t)(127 + exponent) << 23);
@@ -219,9 +238,28 @@ template <int DROPPED> struct Stochastic {
   __device__ uint32_t magnitude(float scaled) const {
     return float_to_bits(fminf(fabsf(scaled), limit) * to_subnormal);
   }
-  /* The same rounded by random bits, to what `value` takes. */
-  __device__ uint32_t round(float scaled, uint32_t random) const {
-    return magnitude(scaled) + (random >> (32 - dropped));
+  /* A vector rounded by random bits, to what `value` takes. */
+  template <int WIDTH, typename Found>
+  __device__ void round(const float (&element)[WIDTH], const uint32_t (&random)[WIDTH], const Found &factors_at,
+                        uint32_t (&rounded)[WIDTH]) const {
+    constexpr uint32_t doubt = 0x007FFFFFu; /* and the next one */
+    uint32_t least = ~0u;
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) {
+      const float scaled = factors_at(k).scaled(element[k]);
+      const uint32_t bits = POWERS ? random[k] ^ ~sign_mask(scaled) : random[k];
+      rounded[k] = magnitude(scaled) + (bits >> (32 - dropped));
+      if (POWERS) least = __viaddmin_u32(rounded[k], -doubt, least);
+    }
+    if constexpr (POWERS) {
+      if (least > 1) return;
+#pragma unroll
+      for (int k = 0; k < WIDTH; k++) {
+        if (rounded[k] - doubt <= 1) {
+          rounded[k] = powers_steps(powers, factors_at(k).scaled(element[k]), random[k]) << 23;
+        }
+      }
+    }
   }
   /* The number times its scale, with the sign of another. */
   __device__ float value(uint32_t rounded, float scale, float signed_one) const {
@@ -231,8 +269,10 @@ template <int DROPPED> struct Stochastic {
   /* The number of steps, in the highest byte, by the upper 24 random bits: what is below them no sum here can carry. */
   __device__ uint32_t steps(uint32_t magnitude, uint32_t random) const { return magnitude * to_top + random; }
 
-  /* Codes of four numbers of steps and their signs: grid_codes, or steps and a bit for the sign. */
+  /* Codes of four numbers of steps and their signs: grid_codes, or steps and a bit for the sign; powers of two count from
+   * both ends of a map. */
   __device__ uint32_t codes_of(uint32_t four, uint32_t negative) const {
+    if (POWERS) return ((255 - powers.count) * 0x01010101u + four) ^ negative;
     const uint32_t below = negative & of_map;
     return ((negative | of_map) & 0x80808080u) + (four & ~below) - (four & below);
   }
@@ -246,28 +286,61 @@ template <int DROPPED> struct Stochastic {
     uint32_t word[width];
     unpack<Scalar>(raw, element);
     share_upper(block, at, word);
+    if constexpr (POWERS) {
+      store_power_codes(codes, block, element, word, factors_at, at);
+    } else {
 #pragma unroll
-    for (int k = 0; k < width; k++) word[k] = steps(magnitude(element[k] * factors_at(k).inverse), word[k]);
-    Packed<uint32_t, width / 4> four;
+      for (int k = 0; k < width; k++) word[k] = steps(magnitude(factors_at(k).scaled(element[k])), word[k]);
+      Packed<uint32_t, width / 4> four;
 #pragma unroll
-    for (int k = 0; k < width; k += 4) {
-      four.element[k / 4] = codes_of(highest_bytes(word + k), signs_of_four<Scalar>(raw, k));
+      for (int k = 0; k < width; k += 4) {
+        four.element[k / 4] = codes_of(highest_bytes(word + k), signs_of_four<Scalar>(raw, k));
+      }
+      *reinterpret_cast<Packed<uint32_t, width / 4> *>(codes + at) = four;
     }
-    *reinterpret_cast<Packed<uint32_t, width / 4> *>(codes + at) = four;
   }
+  /* Scaled numbers that are -0 count as 0. */
+  template <int WIDTH, typename Found>
+  __device__ void store_power_codes(uint8_t *codes, const RandomBlock &block, const float (&element)[WIDTH],
+                                    uint32_t (&word)[WIDTH], const Found &factors_at, int64_t at) const {
+    constexpr uint32_t doubt = 0x00FFFFFFu;
+    float scaled[WIDTH];
+    uint32_t least = ~0u;
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) {
+      scaled[k] = factors_at(k).scaled(element[k]) + 0.0f;
+      word[k] = steps(magnitude(scaled[k]), word[k] ^ (~sign_mask(scaled[k]) & doubt));
+      least = __viaddmin_u32(word[k], -doubt, least);
+    }
+    if (least <= 1) {
+      uint32_t random[WIDTH];
+      share_block(block, at, random);
+#pragma unroll
+      for (int k = 0; k < WIDTH; k++) {
+        if (word[k] - doubt <= 1) word[k] = powers_steps(powers, scaled[k], random[k]) << 24;
+      }
+    }
+    Packed<uint32_t, WIDTH / 4> four;
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += 4) {
+      const uint4 signs = make_uint4(float_to_bits(scaled[k]), float_to_bits(scaled[k + 1]),
+                                     float_to_bits(scaled[k + 2]), float_to_bits(scaled[k + 3]));
+      four.element[k / 4] = codes_of(highest_bytes(word + k), signs_of_four<float>(signs, 0));
+    }
+    *reinterpret_cast<Packed<uint32_t, WIDTH / 4> *>(codes + at) = four;
+  }
+
   template <typename Scalar, typename Found>
   __device__ void to_values(Scalar *values, const RandomBlock &block, const uint4 &raw, const Found &factors_at,
                             int64_t at) const {
     constexpr int width = vector_width<Scalar>;
     float element[width];
-    uint32_t random[width];
+    uint32_t random[width], rounded[width];
     unpack<Scalar>(raw, element);
     share_block(block, at, random);
+    round(element, random, factors_at, rounded);
 #pragma unroll
-    for (int k = 0; k < width; k++) {
-      const Factors factors = factors_at(k);
-      element[k] = value(round(element[k] * factors.inverse, random[k]), factors.scale, element[k]);
-    }
+    for (int k = 0; k < width; k++) element[k] = value(rounded[k], factors_at(k).scale, element[k]);
     store_vector(reinterpret_cast<uint4 *>(values + at), pack<Scalar>(element));
   }
 };
@@ -276,78 +349,10 @@ template <> struct Encoder<ENCODING_STOCHASTIC> : Stochastic<0> {
   using Stochastic<0>::Stochastic;
   __device__ void scale_by(float) {}
 };
-
-/* --- stochastic rounding by any map --- */
-
-/* The look-up of entries below, and each of them with the next one, infinite after the last. */
-struct NeighbourStage {
-  alignas(16) uint32_t entry[2 * LOOKUP_HALF];
-  float2 pair[MAP_SIZE];
-};
-template <> struct StageOf<ENCODING_STOCHASTIC_MAP> { using Type = NeighbourStage; };
-
-template <> struct Encoder<ENCODING_STOCHASTIC_MAP> {
-  const uint32_t *origin;
-  const float2 *pair;
-  int shift;
-  float factor, limit;
-
-  /* The whole thread block together. */
-  __device__ Encoder(NeighbourStage &stage, const QuantizePlan &plan) {
-    const MapTable *map = plan.map;
-    const MapLookup &lookup = *reinterpret_cast<const MapLookup *>(map + 1);
-    const uint4 *from = reinterpret_cast<const uint4 *>(lookup.entry);
-    uint4 *to = reinterpret_cast<uint4 *>(stage.entry);
-    for (int i = threadIdx.x; i < (2 * lookup.half + 3) / 4; i += blockDim.x) to[i] = from[i];
-    for (int i = threadIdx.x; i < MAP_SIZE; i += blockDim.x) {
-      const bool last = isinf(map->midpoint[i]) && map->midpoint[i] > 0;
-      stage.pair[i] = make_float2(map->value[i], last ? INFINITY : map->value[i + 1]);
-    }
-    __syncthreads();
-    origin = stage.entry + lookup.half;
-    pair = stage.pair;
-    shift = lookup.shift;
-    factor = lookup.factor;
-    limit = plan.rule.limit;
-  }
-
+/* Nothing yet: what it has would be held where elements need the registers. */
+template <> struct Encoder<ENCODING_POWERS> {
+  __device__ explicit Encoder(const QuantizePlan &) {}
   __device__ void scale_by(float) {}
-
-  /* A scaled number to its code and value. */
-  __device__ uint32_t encode(float scaled, uint32_t random, float &value) const {
-    const uint32_t code = lookup_word(origin, shift, factor, scaled) >> 24;
-    const float2 around = pair[code];
-    const bool passes = map_passes(around.x, around.y, scaled, random);
-    value = passes ? around.y : around.x;
-    return code + passes;
-  }
-
-  /* Scaled numbers to codes and values, as the plan wants them. */
-  template <typename Scalar>
-  __device__ void quantize(const QuantizePlan &plan, float (&number)[vector_width<Scalar>], float scale,
-                           int64_t at) const {
-    constexpr int width = vector_width<Scalar>;
-    uint32_t bits[width], four[width / 4] = {};
-    share_block(random_block(plan.random, (uint64_t)at / 8), at, bits);
-    if (!isinf(limit)) {
-#pragma unroll
-      for (int k = 0; k < width; k++) number[k] = fminf(fmaxf(number[k], -limit), limit);
-    }
-#pragma unroll
-    for (int k = 0; k < width; k++) {
-      float value;
-      four[k / 4] |= encode(number[k], bits[k], value) << 8 * (k % 4);
-      number[k] = value * scale;
-    }
-    if (plan.codes) {
-      Packed<uint32_t, width / 4> codes;
-#pragma unroll
-      for (int k = 0; k < width / 4; k++) codes.element[k] = four[k];
-      *reinterpret_cast<Packed<uint32_t, width / 4> *>(plan.codes + at) = codes;
-    }
-    if (!plan.values) return;
-    store_vector(reinterpret_cast<uint4 *>(static_cast<Scalar *>(plan.values) + at), pack<Scalar>(number));
-  }
 };
 
 /* The plan's; the whole thread block together. */
@@ -355,10 +360,8 @@ template <Encoding ENCODING>
 __device__ inline Encoder<ENCODING> make_encoder(typename StageOf<ENCODING>::Type &stage, const QuantizePlan &plan) {
   if constexpr (ENCODING == ENCODING_GRID) {
     return Encoder<ENCODING>(plan.grid);
-  } else if constexpr (ENCODING == ENCODING_STOCHASTIC) {
+  } else if constexpr (is_at_random<ENCODING>) {
     return Encoder<ENCODING>(plan);
-  } else if constexpr (ENCODING == ENCODING_STOCHASTIC_MAP) {
-    return Encoder<ENCODING>(stage, plan);
   } else {
     return Encoder<ENCODING>(stage, plan.map);
   }

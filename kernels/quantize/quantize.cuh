@@ -13,7 +13,7 @@ constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;
 
 /* ENCODING_GRID is a map that has a grid, ENCODING_MAP any map, ENCODING_STOCHASTIC stochastic rounding by a grid, of a map or
- * of a hardware format, ENCODING_STOCHASTIC_MAP that of any map. ENCODING_ANY looks at the plan in every call, for rarely
+ * of a hardware format, ENCODING_POWERS that to powers of two, ENCODING_STOCHASTIC_MAP that of any map. ENCODING_ANY looks at the plan in every call, for rarely
  * used shapes; the others leave only their own code in a kernel. */
 enum Encoding {
   ENCODING_MAP,
@@ -21,6 +21,7 @@ enum Encoding {
   ENCODING_E4M3,
   ENCODING_E5M2,
   ENCODING_STOCHASTIC,
+  ENCODING_POWERS,
   ENCODING_STOCHASTIC_MAP,
   ENCODING_ANY
 };
@@ -61,6 +62,7 @@ template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
     return f(EncodingIs<ENCODING_E5M2>());
   case ENCODING_GRID:
   case ENCODING_STOCHASTIC:
+  case ENCODING_POWERS:
   case ENCODING_STOCHASTIC_MAP:
   case ENCODING_ANY:
     break;
@@ -69,7 +71,9 @@ template <typename F> inline auto with_encoding(const QuantizePlan &plan, F f) {
 }
 
 template <Encoding ENCODING>
-constexpr bool is_stochastic = ENCODING == ENCODING_STOCHASTIC || ENCODING == ENCODING_STOCHASTIC_MAP;
+constexpr bool is_at_random = ENCODING == ENCODING_STOCHASTIC || ENCODING == ENCODING_POWERS;
+template <Encoding ENCODING>
+constexpr bool is_stochastic = is_at_random<ENCODING> || ENCODING == ENCODING_STOCHASTIC_MAP;
 template <Encoding ENCODING>
 constexpr bool is_looked_up = ENCODING == ENCODING_MAP || ENCODING == ENCODING_STOCHASTIC_MAP;
 template <Encoding ENCODING> constexpr bool is_any = ENCODING == ENCODING_ANY || is_stochastic<ENCODING>;
@@ -100,6 +104,7 @@ __host__ __device__ inline uint8_t encode(const QuantizePlan &plan, const MapTab
   case ENCODING_E5M2:
     return stochastic ? e5m2_stochastic(scaled, random) : e5m2_from_float(scaled, true);
   case ENCODING_STOCHASTIC:
+  case ENCODING_POWERS:
   case ENCODING_STOCHASTIC_MAP:
   case ENCODING_ANY:
     break;
@@ -120,6 +125,7 @@ __host__ __device__ inline float decode(const QuantizePlan &plan, const float *v
   case ENCODING_E5M2:
     return e5m2_to_float(code);
   case ENCODING_STOCHASTIC:
+  case ENCODING_POWERS:
   case ENCODING_STOCHASTIC_MAP:
   case ENCODING_ANY:
     break;

@@ -18,6 +18,7 @@ enum { QUANTIZE_PIECE = 4096 };
 typedef struct QuantizePlan {
   const MapTable *map; /* on the device; NULL for a hardware format */
   FormatGrid grid;     /* of a map, if it has one */
+  PowersOfTwo powers;  /* of a map that is rounded to at random: launchers find their exponent in the grid, too */
   DType format;        /* e4m3 or e5m2 without a map */
   const void *x;       /* of a quantization */
   DType dtype;         /* of x: f32, f16 or bf16 */
@@ -72,10 +73,12 @@ typedef struct PiecesPlan {
   int64_t length;         /* of a piece: a whole number of 16-byte vectors; the last piece may be shorter by some */
   int64_t count;          /* pieces */
   int64_t pieces_a_block; /* 1 unless scales are known */
-  int vectors; /* a thread's at most: 4, or 2 (with `stays`); 8 with stochastic rounding by a grid, but for sums */
-  bool stays;  /* whether thread blocks do, as a map's large look-up asks for; or with column sums, or divide */
-  int group, threads;     /* powers of two: for a piece, and in a thread block */
-  const uint32_t *maxima; /* launch_measure's, for one block that is the whole tensor; else NULL */
+  int vectors;            /* a thread's at most: 4, or 2 (with `stays`); 8 with stochastic rounding, but for sums */
+  bool stays;         /* whether thread blocks do, as a map's large look-up asks for; or with column sums, or divide */
+  int group, threads; /* powers of two: for a piece, and in a thread block */
+  int half;           /* of a map's look-up of entries below numbers */
+  uint32_t key[RANDOM_ROUNDS][2]; /* Philox's, set by the launcher where there is such a look-up */
+  const uint32_t *maxima;         /* launch_measure's, for one block that is the whole tensor; else NULL */
   int maxima_count;
   /* Column sums, not with quantize.divide: NULL, or room for grid / strips rows of `columns`, x's. Threads keep to their
    * columns: a thread block to one of `strips` strips of threads / group · length columns, or, if that is a multiple of

@@ -38,7 +38,7 @@ __device__ inline VectorScaling vector_scaling(const QuantizePlan &plan, const B
     if (is_looked_up<ENCODING> && plan.rule.rounding && isinf(plan.rule.limit))
       scaling.slow = scaling.slow || scale >= 0x1p127f;
   }
-  if (ENCODING == ENCODING_STOCHASTIC) {
+  if (is_at_random<ENCODING>) {
     scaling.slow = scaling.slow || scaling.general.broken || !(scaling.general.empty || is_usual(scale));
   }
   if (is_looked_up<ENCODING> && plan.known_scale && isinf(plan.rule.limit) && !scaling.general.empty) {

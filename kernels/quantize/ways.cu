@@ -112,8 +112,8 @@ __device__ inline void measure_tiles(const Patches<Scalar> &patches, const WayPl
 template <typename Scalar, Rounding ROUNDING, typename Found>
 __device__ inline bool rounds_patch(const WayPlan &way, RandomSource source, const Found &factors, bool rare, int have,
                                     const uint4 (&vector)[ROWS][WARP], int64_t columns, int64_t at) {
-  if constexpr (ROUNDING == STOCHASTIC) {
-    return rounds_rows_at_random<Scalar>(way, source, factors, rare, have, vector, columns, at);
+  if constexpr (ROUNDING != NEAREST) {
+    return rounds_rows_at_random<Scalar, ROUNDING>(way, source, factors, rare, have, vector, columns, at);
   } else {
     return rounds_rows<Scalar>(way, factors, rare, have, vector, columns, at);
   }
@@ -296,7 +296,7 @@ __global__ void __launch_bounds__(BLOCK, ONE_WAY_EACH) quantize_one_way_kernel(c
   WayState state = {};
   const uint32_t magnitude = way.maxima ? largest_of_words(way, of_warps) : 0;
   if (way.quantize.rule.rounding == SCALE_E4M3) state.upper = upper_of_way(way, magnitude);
-  if (ROUNDING == STOCHASTIC) state.random = live_source(way, way.quantize.random);
+  if (ROUNDING != NEAREST) state.random = live_source(way, way.quantize.random);
   if (own_number() >= patches.count()) return;
   quantize_way<Scalar, ROUNDING>(patches, way, state, place, x, stages[threadIdx.x / WARP]);
 }
@@ -406,6 +406,7 @@ extern "C" cudaError_t launch_quantize_ways(Launch launch, const WaysPlan *plan)
   return with_scalar(plan->dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
     if (!plan->way[0].quantize.stochastic) return run<Scalar, NEAREST>(launch, *plan);
+    if (plan->way[0].quantize.powers.count > 0) return run<Scalar, TO_POWERS>(launch, *plan);
     return run<Scalar, STOCHASTIC>(launch, *plan);
   });
 }

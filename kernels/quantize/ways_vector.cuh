@@ -38,15 +38,16 @@ __device__ inline Factors factors_of(const QuantizePlan &plan, const UpperScale 
 
 /* --- rounding --- */
 
-enum Rounding { NEAREST, STOCHASTIC };
+enum Rounding { NEAREST, STOCHASTIC, TO_POWERS /* stochastic, too */ };
 
 /* A number without scale. */
 template <Rounding ROUNDING>
 __device__ inline float round_number(const QuantizePlan &plan, uint32_t sign, float value, uint32_t random) {
   const float limit = plan.rule.limit;
   value = fminf(fmaxf(value, -limit), limit);
-  const float rounded =
-      ROUNDING == STOCHASTIC ? grid_stochastic(&plan.grid, value, random) : grid_nearest(&plan.grid, value);
+  const float rounded = ROUNDING == NEAREST      ? grid_nearest(&plan.grid, value)
+                        : ROUNDING == STOCHASTIC ? grid_stochastic(&plan.grid, value, random)
+                                                 : powers_stochastic(&plan.powers, value, random);
   return float_from_bits(float_to_bits(rounded) | (float_to_bits(value) & sign));
 }
 
@@ -81,7 +82,7 @@ __device__ inline void quantize_vector(const WayPlan &way, const Factors (&facto
   float value[width];
   uint32_t random[width] = {};
   unpack<Scalar>(raw, value);
-  if (ROUNDING == STOCHASTIC) rounding_bits(source, at, random);
+  if (ROUNDING != NEAREST) rounding_bits(source, at, random);
   if (rare) {
 #pragma unroll
     for (int k = 0; k < width; k++) {
@@ -166,7 +167,7 @@ __device__ inline void round_rows_at_random(const WayPlan &way, RandomSource sou
 
 /* What quantize_vector gives for each vector, in fewer instructions. False for what is left to it: rows that do not exist,
  * and rare factors or unusual scales. A whole warp together; rare: whether this lane has found such. */
-template <typename Scalar, typename Found>
+template <typename Scalar, Rounding ROUNDING, typename Found>
 __device__ inline bool rounds_rows_at_random(const WayPlan &way, RandomSource source, const Found &factors_at,
                                              bool rare, int have, const uint4 (&vector)[ROWS][WARP], int64_t columns,
                                              int64_t at) {
@@ -174,7 +175,9 @@ __device__ inline bool rounds_rows_at_random(const WayPlan &way, RandomSource so
   if (sizeof(Scalar) == 4 && plan.values && plan.values_dtype != DTYPE_F32) return false;
   if (!__all_sync(all_lanes, have == ROWS && !rare)) return false;
   const int dropped = grid_dropped(&plan.grid);
-  if (dropped == 22) {
+  if constexpr (ROUNDING == TO_POWERS) {
+    round_rows_at_random<Scalar, 23>(way, source, factors_at, vector, columns, at);
+  } else if (dropped == 22) {
     round_rows_at_random<Scalar, 22>(way, source, factors_at, vector, columns, at);
   } else if (dropped == 20) {
     round_rows_at_random<Scalar, 20>(way, source, factors_at, vector, columns, at);

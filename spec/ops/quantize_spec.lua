@@ -2,6 +2,7 @@
 local fp8 = require "fp8"
 local core = require "fp8.core"
 local reference = require "spec.support.reference"
+local philox = require "spec.support.philox"
 local positional = require "spec.support.positional"
 local support = require "spec.support"
 
@@ -181,6 +182,55 @@ support.each_device(function(device)
         assert.is_true(entries[low] and entries[high])
         local error_of_mean = (high - low) / 2 / math.sqrt(n)
         assert.is_true(math.abs(rounded:mean():item() - value) < 5 * error_of_mean)
+      end
+    end)
+
+    -- The last code whose number is not above x, or the next one where the first 24 bits, as a share of the way there,
+    -- are less than what x has passed of it.
+    local function rounded(x, numbers, bits)
+      local place = 1
+      while place < 256 and numbers[place + 1] <= x do place = place + 1 end
+      local low, high = numbers[place], numbers[place + 1]
+      if not high then return place end
+      return f32(math.floor(bits / 2 ^ 8) / 2 ^ 24 * f32(high - low)) < f32(x - low) and place + 1 or place
+    end
+
+    it("decides by the bits of each element, with maps of powers of two, too", function()
+      local count = 2048
+      local random = philox.rounding_bits(7, 2 ^ 33 + 5, count)
+      local formats = {maps.dynamic}
+      for bits = 2, 6 do formats[bits] = fp8.create_float_map(bits, 0) end
+      formats[7] = fp8.create_float_map(3, 0, {signed = false})
+      formats[8] = formats[3] * 0.75
+      for i, map in ipairs(formats) do
+        local numbers = map:totable()
+        local x = fp8.randn(count) * (fp8.randn(count) * (i == 5 and 9 or 3) - 2):exp()
+        x:narrow(1, 33, 100):copy_(fp8.rand(100) * 2 ^ -(2 ^ i) * 1.5)
+        x:narrow(1, 200, 60):copy_(x:narrow(1, 33, 60) * -1)
+        x:narrow(1, 300, 256):copy_(map)
+        x:narrow(1, 600, 2):copy_(fp8.tensor {0, -0.0})
+        x:narrow(1, 610, 2):copy_(fp8.tensor {1e-42, -1e-42})
+        x = x:clamp(-1, 1)
+        x:view(-1, 32):narrow(2, 7, 1):fill_(1) -- the scale of each block
+        x:view(2, -1, 32):narrow(2, 5, 1):fill_(1)
+        for _, dtype in ipairs {"f32", "bf16"} do
+          local rounded_x = x:to(dtype)
+          local codes, values = {}, {}
+          for k, value in ipairs(rounded_x:to("f32"):totable()) do
+            local place = rounded(value, numbers, random[k])
+            codes[k], values[k] = place - 1, numbers[place]
+          end
+          values = fp8.tensor(values):to(dtype)
+          for _, blocksize in ipairs {32, 1024, {1, 32}, {32, 1}} do
+            local quantizer = core.quantizer {format = map, blocksize = blocksize, rounding = "stochastic"}
+            for _, outputs in ipairs {"codes values", "codes", "values"} do
+              fp8.manual_seed(7, 2 ^ 33 + 5)
+              local results = {core.quantize(rounded_x:view(64, 32):to(device), quantizer, outputs)}
+              if outputs ~= "values" then assert.same(codes, table.remove(results, 1):view(-1):totable()) end
+              if outputs ~= "codes" then same_bytes(results[1]:view(-1):to "cpu", values) end
+            end
+          end
+        end
       end
     end)
 

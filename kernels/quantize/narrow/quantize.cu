@@ -10,7 +10,7 @@
 namespace {
 
 /* Thread blocks of a multiprocessor: of more, registers would be spilled. */
-template <Rounding ROUNDING, int TEAM> constexpr int each = TEAM > 1 && ROUNDING == STOCHASTIC ? 5 : 6;
+template <Rounding ROUNDING, int TEAM> constexpr int each = TEAM > 1 && ROUNDING != NEAREST ? 5 : 6;
 
 template <typename Scalar, Rounding ROUNDING, int TEAM>
 __global__ void __launch_bounds__(BLOCK, each<ROUNDING, TEAM>)
@@ -53,6 +53,9 @@ cudaError_t launch_quantize_narrow(Launch launch, const WaysPlan &plan) {
   const int team = narrow_team(plan);
   return with_narrow(plan.dtype, [&](auto scalar) {
     using Scalar = decltype(scalar);
+    if (plan.way[0].quantize.powers.count > 0) {
+      return team == 2 ? run<Scalar, TO_POWERS, 2>(launch, plan) : run<Scalar, TO_POWERS, 1>(launch, plan);
+    }
     if (plan.way[0].quantize.stochastic) {
       return team == 2 ? run<Scalar, STOCHASTIC, 2>(launch, plan) : run<Scalar, STOCHASTIC, 1>(launch, plan);
     }

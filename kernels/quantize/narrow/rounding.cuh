@@ -105,8 +105,8 @@ __device__ inline bool are_small(const WayPlan &way, const Findings &findings) {
 }
 
 /* As Stochastic, for any scales: magnitudes get their signs in pairs, as 0 of a map has none. */
-template <typename Scalar> struct AnyStochastic {
-  Stochastic<0> stochastic;
+template <typename Scalar, int DROPPED> struct AnyStochastic {
+  Stochastic<DROPPED> stochastic;
   RandomKeys keys;
   uint64_t offset;
   __device__ AnyStochastic(const WayPlan &way, const PatchState &state)
@@ -119,12 +119,13 @@ template <typename Scalar> struct AnyStochastic {
   }
   template <int N> __device__ uint4 quantized(const EachFactors<N> &scales, const uint4 &raw, uint64_t number) const {
     float value[8];
-    uint32_t rounded[8];
+    uint32_t random[8], rounded[8];
     unpack<Scalar>(raw, value);
-    share_block(keys.block_at(number), 0, rounded);
+    share_block(keys.block_at(number), 0, random);
+    stochastic.round(
+        value, random, [&](int k) { return scales.at(k); }, rounded);
 #pragma unroll
     for (int k = 0; k < 8; k++) {
-      rounded[k] = stochastic.round(value[k] * scales.at(k).inverse, rounded[k]);
       const float whole = float_from_bits(rounded[k] & 0xFFFFFFFFu << stochastic.dropped);
       value[k] = whole * 0x1p126f * (scales.at(k).scale * stochastic.from_subnormal);
     }
@@ -317,11 +318,14 @@ template <typename Scalar, Rounding ROUNDING, int TEAM>
 __device__ inline void round_any(const WayPlan &way, const PatchState &state, const PatchStage<TEAM> &stage,
                                  const Findings &findings, int64_t at, int64_t columns) {
   const QuantizePlan &plan = way.quantize;
-  if constexpr (ROUNDING == STOCHASTIC) {
+  if constexpr (ROUNDING == TO_POWERS) {
+    if (is_for_any<TEAM>(findings.rare)) return round_rare_patch<Scalar, ROUNDING>(way, state, stage, at, columns);
+    round_patch<Scalar, AnyStochastic<Scalar, 23>>(way, state, stage, at, columns);
+  } else if constexpr (ROUNDING == STOCHASTIC) {
     const int dropped = grid_dropped(&plan.grid);
     if (is_for_any<TEAM>(findings.rare || !are_small(way, findings)) || !(dropped == 22 || dropped == 20)) {
       if (is_for_any<TEAM>(findings.rare)) return round_rare_patch<Scalar, ROUNDING>(way, state, stage, at, columns);
-      return round_patch<Scalar, AnyStochastic<Scalar>>(way, state, stage, at, columns);
+      return round_patch<Scalar, AnyStochastic<Scalar, 0>>(way, state, stage, at, columns);
     }
     if constexpr (std::is_same_v<Scalar, BFloat16>) {
       if (has_powers(way)) {

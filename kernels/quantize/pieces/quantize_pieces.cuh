@@ -6,30 +6,15 @@
  * that need divisions (absmax without a finite reciprocal), or whose elements may lie outside of the look-up, are rare
  * and go through the general code one element at a time. */
 #include "following.cuh"
-#include "quantize/pieces/pieces.cuh"
+#include "quantize/pieces/stochastic_map.cuh"
 
 namespace {
 
-template <typename Scalar, Encoding ENCODING>
-__device__ inline void quantize_slowly(const QuantizePlan &plan, const BlockScaling &scaling, int64_t begin, int length,
-                                       int lane, int group) {
-  constexpr int width = vector_width<Scalar>;
-#pragma unroll 1
-  for (int first = lane * width; first < length; first += group * width) {
-    const int64_t at = begin + first;
-    uint32_t codes[width / 4];
-    quantize_vector_slowly<Scalar, ENCODING>(plan, scaling, static_cast<const Scalar *>(plan.x) + at, codes,
-                                             static_cast<Scalar *>(plan.values) + at);
-    if (plan.codes) store_codes(plan.codes + at, codes);
-  }
-}
-
-enum { SUMMING_THREADS = 512 }; /* at most */
 template <Encoding ENCODING> constexpr int most_threads = is_stochastic<ENCODING> ? 512 : 1024;
 
 /* --- a piece --- */
 
-/* Its scale, kept if it is the block's first piece. `whole`: the whole tensor's largest magnitude, if there are maxima. */
+/* The scale of one that is yet to be measured. `whole`: the whole tensor's largest magnitude, if there are maxima. */
 template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS>
 __device__ inline VectorScaling scale_piece(const PiecesPlan &pieces, const Piece &piece, int lane,
                                             const uint4 (&raw)[VECTORS], uint32_t whole, uint32_t *warp_magnitude) {
@@ -40,24 +25,16 @@ __device__ inline VectorScaling scale_piece(const PiecesPlan &pieces, const Piec
     for (int v = 0; v < VECTORS; v++) magnitude = raise<Scalar>(magnitude, raw[v]);
     magnitude = group_maximum(magnitude_bits(magnitude, Scalar()), pieces.group, warp_magnitude);
   }
-  int64_t block = pieces.pieces_a_block == 1 ? piece.number : divide(piece.number, pieces.pieces_a_block);
-  const bool first = lane == 0 && piece.length > 0 && piece.number == block * pieces.pieces_a_block;
-  if (piece.length == 0) block = 0;
-  const BlockScaling scaling = plan.known_scale ? scaling_of<ENCODING>(plan, plan.known_scale[block])
-                                                : scaling_of_block<ENCODING>(plan, block, magnitude);
-  if (plan.scale && first) plan.scale[block] = scaling.scale;
-  return vector_scaling<Scalar, ENCODING, DIVIDE>(plan, scaling, magnitude);
+  return scale_measured_piece<Scalar, ENCODING, DIVIDE>(pieces, piece, lane, magnitude);
 }
 
 /* The vectors wait in shared memory, of which each thread has its own, so that the loop over them need not be unrolled:
  * instructions would be more than the cache for them holds. FULL: whether there is something of the piece in each. */
-template <typename Scalar, bool FULL, int VECTORS>
-__device__ inline void write_piece_at_random(const PiecesPlan &pieces, const Encoder<ENCODING_STOCHASTIC> &encoder,
-                                             const Piece &piece, int lane, const uint4 *vector,
-                                             const VectorScaling &scaling) {
+template <typename Scalar, bool FULL, int VECTORS, typename Rounder, typename Scaling>
+__device__ inline void write_vectors_at_random(const PiecesPlan &pieces, const Rounder &encoder, const Piece &piece,
+                                               int lane, const uint4 *vector, const Scaling &factors) {
   constexpr int width = vector_width<Scalar>;
   const QuantizePlan &plan = pieces.quantize;
-  const Factors factors = {scaling.inverse, scaling.general.scale};
   const auto same = [&](int) { return factors; };
   const RandomKeys keys(plan.random);
   /* Two at a time: the rounds of a block wait for one another. */
@@ -84,6 +61,32 @@ __device__ inline void write_piece_at_random(const PiecesPlan &pieces, const Enc
   }
 }
 
+template <typename Scalar, int VECTORS, typename Rounder, typename Scaling>
+__device__ inline void write_piece_at_random(const PiecesPlan &pieces, const Rounder &encoder, const Piece &piece,
+                                             int lane, const uint4 *vector, const Scaling &factors) {
+  if (piece.length == VECTORS * pieces.group * vector_width<Scalar>) {
+    write_vectors_at_random<Scalar, true, VECTORS>(pieces, encoder, piece, lane, vector, factors);
+  } else {
+    write_vectors_at_random<Scalar, false, VECTORS>(pieces, encoder, piece, lane, vector, factors);
+  }
+}
+
+__device__ inline const Stochastic<0> &rounder_of(const QuantizePlan &, const Encoder<ENCODING_STOCHASTIC> &encoder) {
+  return encoder;
+}
+__device__ inline Stochastic<23> rounder_of(const QuantizePlan &plan, const Encoder<ENCODING_POWERS> &) {
+  return Stochastic<23>(plan);
+}
+
+/* Factors where elements are divided. */
+template <typename Scalar> struct Quotients {
+  float scale, divisor, inverse, vanishing;
+  __device__ float scaled(float x) const {
+    const float result = quotient<Scalar>(x, divisor, inverse, vanishing);
+    return sizeof(Scalar) == 4 ? result * 0x1p-24f : result;
+  }
+};
+
 template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS>
 __device__ inline void write_piece(const PiecesPlan &pieces, const Encoder<ENCODING> &encoder, const Piece &piece,
                                    int lane, const uint4 (&raw)[VECTORS], const VectorScaling &scaling) {
@@ -94,15 +97,17 @@ __device__ inline void write_piece(const PiecesPlan &pieces, const Encoder<ENCOD
     quantize_slowly<Scalar, ENCODING>(plan, scaling.general, piece.begin, piece.length, lane, group);
     return;
   }
-  if constexpr (ENCODING == ENCODING_STOCHASTIC) {
+  if constexpr (is_at_random<ENCODING>) {
     extern __shared__ uint4 vectors[]; /* VECTORS for each thread */
     uint4 *own = vectors + threadIdx.x;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) own[v * blockDim.x] = scaling.general.empty ? make_uint4(0, 0, 0, 0) : raw[v];
-    if (piece.length == VECTORS * group * width) {
-      write_piece_at_random<Scalar, true, VECTORS>(pieces, encoder, piece, lane, own, scaling);
+    const Factors factors = {scaling.inverse, scaling.general.scale};
+    if constexpr (DIVIDE) {
+      const Quotients<Scalar> quotients = {factors.scale, scaling.divisor, scaling.inverse, scaling.vanishing};
+      write_piece_at_random<Scalar, VECTORS>(pieces, rounder_of(plan, encoder), piece, lane, own, quotients);
     } else {
-      write_piece_at_random<Scalar, false, VECTORS>(pieces, encoder, piece, lane, own, scaling);
+      write_piece_at_random<Scalar, VECTORS>(pieces, rounder_of(plan, encoder), piece, lane, own, factors);
     }
   } else {
     uint8_t *codes = plan.codes + piece.begin;
@@ -111,76 +116,14 @@ __device__ inline void write_piece(const PiecesPlan &pieces, const Encoder<ENCOD
     for (int v = 0; v < VECTORS; v++) {
       const int position = (lane + v * group) * width;
       if (position >= piece.length) break;
-      if constexpr (ENCODING == ENCODING_STOCHASTIC_MAP) {
-        float scaled[width];
-        scale_vector<Scalar, DIVIDE>(scaling, raw[v], scaled);
-        if (DIVIDE && sizeof(Scalar) == 4) {
-#pragma unroll
-          for (int k = 0; k < width; k++) scaled[k] *= 0x1p-24f;
-        }
-        encoder.template quantize<Scalar>(plan, scaled, scaling.general.scale, piece.begin + position);
-      } else {
-        uint32_t word[width / 4];
-        quantize_vector<Scalar, ENCODING, DIVIDE>(plan, encoder, scaling, raw[v], word, values + position);
-        if (plan.codes) store_codes(codes + position, word);
-      }
+      uint32_t word[width / 4];
+      quantize_vector<Scalar, ENCODING, DIVIDE>(plan, encoder, scaling, raw[v], word, values + position);
+      if (plan.codes) store_codes(codes + position, word);
     }
   }
 }
 
 /* --- the kernels --- */
-
-template <typename Scalar, int VECTORS>
-__device__ inline void add_up(const uint4 (&raw)[VECTORS], float (&sum)[VECTORS][vector_width<Scalar>]) {
-#pragma unroll
-  for (int v = 0; v < VECTORS; v++) {
-    float value[vector_width<Scalar>];
-    unpack<Scalar>(raw[v], value);
-#pragma unroll
-    for (int k = 0; k < vector_width<Scalar>; k++) sum[v][k] += value[k];
-  }
-}
-
-/* A thread block's sums of columns, of a part of a row or of several rows, as a row of partials or a part of one. */
-template <typename Scalar, int VECTORS>
-__device__ inline void write_sums(const PiecesPlan &pieces, int lane, float (&sum)[VECTORS][vector_width<Scalar>]) {
-  constexpr int width = vector_width<Scalar>;
-  __shared__ float4 shared[SUMMING_THREADS];
-  const int group = pieces.group, columns = (int)pieces.columns;
-  const bool rows = pieces.length > pieces.columns; /* a piece is */
-  /* A thread's vectors with columns of their own; those of later ones are the same. */
-  const int distinct = rows ? max(columns / (group * width), 1) : VECTORS;
-#pragma unroll
-  for (int v = 1; v < VECTORS; v++) {
-#pragma unroll
-    for (int k = 0; k < width; k++) {
-      if (distinct == 1) sum[0][k] += sum[v][k];
-      if (distinct == 2 && v >= 2) sum[v % 2][k] += sum[v][k];
-    }
-  }
-  /* Threads so far apart have the same columns. */
-  const int64_t span = blockDim.x / group * pieces.length;
-  const int apart = rows                    ? min(columns / width, group)
-                    : span > pieces.columns ? (int)(blockDim.x / divide(span, pieces.columns))
-                                            : (int)blockDim.x;
-  const int64_t first = blockIdx.x % pieces.strips * span + (threadIdx.x / group * pieces.length + lane * width);
-  float *partial = pieces.partials + blockIdx.x / pieces.strips * pieces.columns + first;
-#pragma unroll
-  for (int i = 0; i < VECTORS * width / 4; i++) {
-    const int v = i / (width / 4), k = i % (width / 4) * 4, further = v * group * width;
-    if (v >= distinct) break;
-    __syncthreads();
-    shared[threadIdx.x] = make_float4(sum[v][k], sum[v][k + 1], sum[v][k + 2], sum[v][k + 3]);
-    __syncthreads();
-    if ((int)threadIdx.x >= apart || lane * width + further >= pieces.length) continue;
-    float4 total = shared[threadIdx.x];
-    for (int j = threadIdx.x + apart; j < (int)blockDim.x; j += apart) {
-      const float4 other = shared[j];
-      total = make_float4(total.x + other.x, total.y + other.y, total.z + other.z, total.w + other.w);
-    }
-    *reinterpret_cast<float4 *>(partial + further + k) = total;
-  }
-}
 
 /* Thread blocks that stay. DIVIDE: the scaled number is x / absmax, not x · (1 / absmax). SUM: adds up columns; every
  * thread keeps to the same ones, as PiecesPlan demands. */
@@ -222,8 +165,8 @@ __global__ void __launch_bounds__(SUM ? SUMMING_THREADS : most_threads<ENCODING>
 
 /* Thread blocks that come and go with a piece for each of their groups: where there is nothing to set up, more of them
  * have room at once, and none waits for the others. */
-template <typename Scalar, Encoding ENCODING, int VECTORS>
-__global__ void __launch_bounds__(most_threads<ENCODING>, ENCODING == ENCODING_STOCHASTIC ? 2 : 1)
+template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS>
+__global__ void __launch_bounds__(most_threads<ENCODING>, is_at_random<ENCODING> ? 2 : 1)
     quantize_pieces_once_kernel(const __grid_constant__ PiecesPlan pieces) {
   __shared__ typename StageOf<ENCODING>::Type stage;
   __shared__ uint32_t warp_magnitude[WARP];
@@ -234,14 +177,14 @@ __global__ void __launch_bounds__(most_threads<ENCODING>, ENCODING == ENCODING_S
   load_piece<Scalar>(pieces, piece, lane, raw);
   const Encoder<ENCODING> encoder = make_encoder<ENCODING>(stage, plan);
   const uint32_t whole = pieces.maxima ? whole_maximum(pieces.maxima, pieces.maxima_count) : 0;
-  const VectorScaling scaling = scale_piece<Scalar, ENCODING, false>(pieces, piece, lane, raw, whole, warp_magnitude);
-  write_piece<Scalar, ENCODING, false>(pieces, encoder, piece, lane, raw, scaling);
+  const VectorScaling scaling = scale_piece<Scalar, ENCODING, DIVIDE>(pieces, piece, lane, raw, whole, warp_magnitude);
+  write_piece<Scalar, ENCODING, DIVIDE>(pieces, encoder, piece, lane, raw, scaling);
 }
 
 /* --- launching --- */
 
 template <Encoding ENCODING> int shared_bytes(int vectors, int threads) {
-  return ENCODING == ENCODING_STOCHASTIC ? vectors * threads * (int)sizeof(uint4) : 0;
+  return is_at_random<ENCODING> ? vectors * threads * (int)sizeof(uint4) : 0;
 }
 
 template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS, bool SUM>
@@ -257,33 +200,31 @@ cudaError_t run(Launch launch, const PiecesPlan &plan) {
 
 enum { ONCE_THREADS = 128 };
 
-template <typename Scalar, Encoding ENCODING, int VECTORS> cudaError_t run_once(Launch launch, const PiecesPlan &plan) {
+template <typename Scalar, Encoding ENCODING, bool DIVIDE, int VECTORS>
+cudaError_t run_once(Launch launch, const PiecesPlan &plan) {
   const int threads = plan.group > ONCE_THREADS ? plan.group : ONCE_THREADS;
   const unsigned grid = (unsigned)divide_up(plan.count, (int64_t)(threads / plan.group));
   const int shared = shared_bytes<ENCODING>(VECTORS, threads);
-  quantize_pieces_once_kernel<Scalar, ENCODING, VECTORS><<<grid, threads, shared, launch.stream>>>(plan);
+  quantize_pieces_once_kernel<Scalar, ENCODING, DIVIDE, VECTORS><<<grid, threads, shared, launch.stream>>>(plan);
   return cudaGetLastError();
 }
 
 template <typename Scalar, Encoding ENCODING> cudaError_t run_encoding(Launch launch, const PiecesPlan &plan) {
-  constexpr int many = ENCODING == ENCODING_STOCHASTIC ? 8 : 4;
+  constexpr int many = is_at_random<ENCODING> ? 8 : 4;
   if (plan.partials) return run<Scalar, ENCODING, false, 4, true>(launch, plan);
   if constexpr (ENCODING == ENCODING_MAP) {
     if (plan.stays && plan.vectors == 2) return run<Scalar, ENCODING, false, 2, false>(launch, plan);
     if (plan.stays) return run<Scalar, ENCODING, false, 4, false>(launch, plan);
   }
-  return run_once<Scalar, ENCODING, many>(launch, plan);
-}
-
-template <typename Scalar> cudaError_t run_stochastic_map(Launch launch, const PiecesPlan &plan) {
-  if (plan.quantize.divide) return run<Scalar, ENCODING_STOCHASTIC_MAP, true, 4, false>(launch, plan);
-  if (plan.partials) return run<Scalar, ENCODING_STOCHASTIC_MAP, false, 4, true>(launch, plan);
-  if (plan.vectors == 2) return run<Scalar, ENCODING_STOCHASTIC_MAP, false, 2, false>(launch, plan);
-  return run<Scalar, ENCODING_STOCHASTIC_MAP, false, 4, false>(launch, plan);
+  return run_once<Scalar, ENCODING, false, many>(launch, plan);
 }
 
 template <typename Scalar> cudaError_t run_pieces(Launch launch, const PiecesPlan &plan) {
-  if (plan.quantize.stochastic && plan.quantize.grid.bits == 0) return run_stochastic_map<Scalar>(launch, plan);
+  if (plan.quantize.powers.count > 0) {
+    if (plan.quantize.divide) return run_once<Scalar, ENCODING_POWERS, true, 8>(launch, plan);
+    return run_encoding<Scalar, ENCODING_POWERS>(launch, plan);
+  }
+  if (plan.quantize.stochastic && plan.quantize.grid.bits == 0) return launch_stochastic_map<Scalar>(launch, plan);
   if (plan.quantize.divide) return run<Scalar, ENCODING_MAP, true, 4, false>(launch, plan);
   if (plan.quantize.stochastic) return run_encoding<Scalar, ENCODING_STOCHASTIC>(launch, plan);
   if (plan.quantize.grid.bits > 0) return run_encoding<Scalar, ENCODING_GRID>(launch, plan);

@@ -96,6 +96,10 @@ void lookup_build(MapLookup *lookup, const float *midpoint, const uint8_t *start
 
 void lookup_build_below(MapLookup *lookup, const float *value, const float *midpoint, const uint8_t *start,
                         float limit) {
+  enum { LEAST = -70 };
   const Target target = {.value = value, .midpoint = midpoint, .start = start};
-  build(lookup, target, smallest_threshold(value, MAP_SIZE), limit);
+  const float smallest = smallest_threshold(value, MAP_SIZE);
+  lookup->half = lookup->positive = 0;
+  if (smallest < ldexpf(1, LEAST)) return; /* 2^-24 of a step, a 128th of that or more, is exact in float32 */
+  build(lookup, target, smallest, limit);
 }

@@ -51,13 +51,29 @@ static bool fuses_sums(const QuantizeJob *job) {
   return job->outputs->column_sum && !job->plan.divide && job->rows > MEASURE_FEW_ROWS;
 }
 
+/* Stochastic rounding by a look-up: each thread block stages large tables, so that they are few and large. Threads have as
+ * few vectors of short pieces as let lanes read whole sectors, and as many of long ones as have room. Measured. */
+static void cut_for_tables(PiecesPlan *plan, const QuantizeJob *job, int64_t length) {
+  enum { SHORT_BYTES = 64, LONG_BYTES = 1024 };
+  int64_t bytes = length * 16 / job->vector;
+  bool few = bytes <= SHORT_BYTES && !job->plan.divide, many = bytes > LONG_BYTES || job->plan.divide;
+  cuda_cut_pieces(plan, length, job->vector, few ? FEW_VECTORS : many ? RANDOM_VECTORS : MOST_VECTORS);
+  plan->stays = true;
+  plan->threads = plan->group > MOST_THREADS_RANDOM ? plan->group : MOST_THREADS_RANDOM;
+}
+
 /* Thread blocks that come and go are faster, but for large look-ups, which each has to read. Then two vectors a thread are
  * faster for short pieces, and for all but the longest if only values are written. Random numbers leave few registers, so
  * that the vectors wait elsewhere, and can be more. Measured. */
 static void cut(PiecesPlan *plan, const QuantizeJob *job, int64_t length) {
   enum { SHORT_BYTES = 512, LONG_BYTES = 8192, SMALL_LOOKUP = 512 };
-  bool looks_up = job->quantizer->map && job->plan.grid.bits == 0, random = job->plan.stochastic && !looks_up;
-  bool large = looks_up && (job->plan.stochastic || job->quantizer->map->table.lookup.half > SMALL_LOOKUP);
+  bool arithmetic = job->plan.grid.bits > 0 || job->plan.powers.count > 0;
+  bool looks_up = job->quantizer->map && !arithmetic, random = job->plan.stochastic && !looks_up;
+  if (looks_up && job->plan.stochastic) {
+    cut_for_tables(plan, job, length);
+    return;
+  }
+  bool large = looks_up && job->quantizer->map->table.lookup.half > SMALL_LOOKUP;
   int64_t bytes = length * 16 / job->vector;
   plan->stays = job->plan.divide || large;
   bool few = plan->stays && !job->plan.divide && bytes <= (plan->quantize.codes ? SHORT_BYTES : LONG_BYTES);
@@ -119,6 +135,7 @@ static cudaError_t launch_pieces(Launch launch, PiecesPlan *plan) {
 /* With column sums, which are done before this unless the pieces are cut for them. */
 static bool quantize_pieces(const QuantizeJob *job, PiecesPlan *plan) {
   Tensor partials = {0};
+  if (job->quantizer->map) plan->half = job->quantizer->map->below.half;
   bool summing = plan->grid > 0;
   if (!summing && !plan->maxima && !cuda_sum_columns(job)) return false;
   int64_t rows = summing ? plan->grid / plan->strips : 0;

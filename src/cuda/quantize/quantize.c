@@ -9,6 +9,7 @@ bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quan
       .count = count,
       .blocksize = quantizer->blocksize < count ? quantizer->blocksize : count,
       .grid = quantizer->grid,
+      .powers = quantizer->stochastic && quantizer->map ? quantizer->map->powers : (PowersOfTwo){0},
       .rule = quantizer->rule,
       .upper = quantizer->upper ? tensor_data(quantizer->upper) : NULL,
       .upper_each = quantizer->upper_each,
@@ -22,6 +23,11 @@ bool cuda_quantize_plan(QuantizePlan *plan, const CudaDevice *device, const Quan
 }
 
 void cuda_set_grid(QuantizePlan *plan) {
+  if (plan->powers.count > 0) {
+    float largest = powers_largest(&plan->powers);
+    plan->grid.exponent = plan->powers.exponent;
+    plan->rule.limit = plan->rule.limit < largest ? plan->rule.limit : largest;
+  }
   if (plan->map) return;
   bool e4m3 = plan->format == DTYPE_E4M3;
   plan->grid = e4m3 ? e4m3_grid() : e5m2_grid();
@@ -80,7 +86,7 @@ static bool start(QuantizeJob *job, const QuantizeOutputs *outputs, const Tensor
   job->rows = plan->count / job->columns;
   job->vector = 16 / dtype_size(x->dtype);
   bool nearest = !quantizer->map || cuda_looks_up(quantizer);
-  bool random = !quantizer->map || quantizer->grid.bits > 0 || looks_up_below(quantizer);
+  bool random = !quantizer->map || quantizer->grid.bits > 0 || plan->powers.count > 0 || looks_up_below(quantizer);
   job->fast = !plan->stochastic && nearest && is_of_vectors(job);
   job->fast_random = plan->stochastic && random && is_of_vectors(job);
   job->measurable = cuda_measurable(plan->x, x->dtype, job->columns);

@@ -74,9 +74,15 @@ static bool takes_outputs(const Tensor *x, const QuantizeOutputs *outputs) {
   return same && is_aligned(tensor_data(outputs->values), VECTOR);
 }
 
+static bool rounds_to_powers(const Quantizer *quantizer) {
+  return quantizer->stochastic && quantizer->map && quantizer->map->powers.count > 0;
+}
+
 static bool takes(const Tensor *x, const QuantizeWay *way) {
   const Quantizer *quantizer = &way->quantizer;
-  if ((quantizer->map && quantizer->grid.bits == 0) || quantizer->divide || quantizer->known_scale) return false;
+  bool powers = rounds_to_powers(quantizer) && !way->outputs.codes;
+  if (quantizer->map && quantizer->grid.bits == 0 && !powers) return false;
+  if (quantizer->divide || quantizer->known_scale) return false;
   return way->upper != UPPER_ROW && takes_outputs(x, &way->outputs);
 }
 
@@ -135,7 +141,8 @@ static bool has_kernel(const Tensor *x, const QuantizeWay *ways, int count) {
     below_one += ways[i].upper != UPPER_NONE;
   }
   if (fitted == 0 && has_lanes) return true;
-  if ((fitted > 0 && fitted < count) || (below_one > 0 && !has_lanes)) return false;
+  if (fitted > 0 && (fitted < count || rounds_to_powers(&ways[0].quantizer))) return false;
+  if (below_one > 0 && !has_lanes) return false;
   return device && make_plan(&plan, device, x, ways, count) && quantizes_in_patches(&plan);
 }
 
@@ -145,6 +152,7 @@ bool cuda_quantizes_ways(const Tensor *x, const QuantizeWay *ways, int count) {
   if (x->size[x->rank - 1] * dtype_size(x->dtype) % VECTOR != 0 || !is_aligned(tensor_data(x), VECTOR)) return false;
   for (int i = 0; i < count; i++) {
     if (!takes(x, &ways[i]) || ways[i].quantizer.stochastic != ways[0].quantizer.stochastic) return false;
+    if (rounds_to_powers(&ways[i].quantizer) != rounds_to_powers(&ways[0].quantizer)) return false;
   }
   return has_kernel(x, ways, count);
 }
