@@ -12,9 +12,9 @@
 constexpr uint32_t infinity_bits = 0x7F800000u;
 constexpr uint32_t nan_bits = 0x7FC00000u;
 
-/* ENCODING_GRID is a map that has a grid, ENCODING_MAP any map, ENCODING_STOCHASTIC stochastic rounding by a grid, of a map or
- * of a hardware format, ENCODING_POWERS that to powers of two, ENCODING_STOCHASTIC_MAP that of any map. ENCODING_ANY looks at the plan in every call, for rarely
- * used shapes; the others leave only their own code in a kernel. */
+/* ENCODING_GRID is a map that has a grid, ENCODING_MAP any map, ENCODING_STOCHASTIC stochastic rounding by a grid, of a map
+ * or of a hardware format, ENCODING_POWERS that to powers of two, ENCODING_STOCHASTIC_MAP that of any map. ENCODING_ANY
+ * looks at the plan in every call, for rarely used shapes; the others leave only their own code in a kernel. */
 enum Encoding {
   ENCODING_MAP,
   ENCODING_GRID,
