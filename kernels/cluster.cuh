@@ -2,13 +2,11 @@
 #ifndef FP8_KERNELS_CLUSTER_CUH
 #define FP8_KERNELS_CLUSTER_CUH
 
-#include "common.cuh"
+#include "shared_address.cuh"
 
 #if __CUDA_ARCH__ >= 900
 
 namespace {
-
-__device__ inline uint32_t shared_address(const void *data) { return (uint32_t)__cvta_generic_to_shared(data); }
 
 /* The address of a thread block's own variable in another one of its cluster. */
 __device__ inline uint32_t address_in_block(const void *data, int rank) {

@@ -8,7 +8,7 @@
 
 #include <cuda.h>
 
-#include "common.cuh"
+#include "shared_address.cuh"
 
 namespace {
 
@@ -17,8 +17,6 @@ enum {
   SWIZZLED_ROW = 64,    /* elements of a row of shared memory: 128 bytes */
   SWIZZLE_BYTES = 1024, /* of eight rows, after which the pattern repeats: what tiles are aligned to */
 };
-
-__device__ inline uint32_t shared_address(const void *pointer) { return (uint32_t)__cvta_generic_to_shared(pointer); }
 
 /* --- barriers that count arrivals and bytes --- */
 

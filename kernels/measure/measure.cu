@@ -4,15 +4,11 @@
  * once; thread blocks share the rows of a strip of 32 vectors. Sums of up to 256 rows are float32, and so are those of
  * a thread block's eight; finish_sum adds the thread blocks' in double. The order never depends on timing. */
 #include "following.cuh"
-#include "vectors.cuh"
+#include "measure/rows.cuh"
 
 namespace {
 
-enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, FINISH_ROWS = 32 };
-
-int vector_columns(const MeasurePlan &plan) {
-  return with_scalar(plan.dtype, [&](auto scalar) { return (int)(plan.columns / vector_width<decltype(scalar)>); });
-}
+enum { FINISH_ROWS = 32 };
 
 template <typename Scalar>
 __global__ void __launch_bounds__(BLOCK, 4) measure_kernel(const uint4 *x, int64_t vectors, uint32_t *maxima) {
@@ -54,25 +50,11 @@ __global__ void __launch_bounds__(BLOCK, 4)
   int64_t row = (int64_t)row_group * (BLOCK / WARP) + row_in_block;
   while (active && row < plan.rows) {
     uint4 raw[ROWS_IN_FLIGHT];
-    if (row + (ROWS_IN_FLIGHT - 1) * step < plan.rows) {
-#pragma unroll
-      for (int i = 0; i < ROWS_IN_FLIGHT; i++) raw[i] = x[(row + i * step) * across];
-    } else {
-#pragma unroll
-      for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-        raw[i] = make_uint4(0, 0, 0, 0);
-        if (row + i * step < plan.rows) raw[i] = x[(row + i * step) * across];
-      }
-    }
+    load_rows(raw, x + row * across, row, step, plan.rows, across);
     row += ROWS_IN_FLIGHT * step;
+    add_rows<Scalar>(sum, raw);
 #pragma unroll
-    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-      float value[width];
-      unpack<Scalar>(raw[i], value);
-#pragma unroll
-      for (int k = 0; k < width; k++) sum[k] += value[k];
-      if (MAXIMUM) largest = raise<Scalar>(largest, raw[i]);
-    }
+    for (int i = 0; i < ROWS_IN_FLIGHT && MAXIMUM; i++) largest = raise<Scalar>(largest, raw[i]);
   }
   if (MAXIMUM) write_maximum<BLOCK>(plan.maxima, magnitude_bits(largest, Scalar()));
 #pragma unroll
@@ -96,18 +78,8 @@ __global__ void __launch_bounds__(BLOCK)
   float sum[width] = {};
   for (int row = threadIdx.x / lanes; column < across && row < rows; row += rows_at_once * ROWS_IN_FLIGHT) {
     uint4 raw[ROWS_IN_FLIGHT];
-#pragma unroll
-    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-      raw[i] = make_uint4(0, 0, 0, 0);
-      if (row + i * rows_at_once < rows) raw[i] = x[(int64_t)(row + i * rows_at_once) * across + column];
-    }
-#pragma unroll
-    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-      float value[width];
-      unpack<Scalar>(raw[i], value);
-#pragma unroll
-      for (int k = 0; k < width; k++) sum[k] += value[k];
-    }
+    load_rows(raw, x + (int64_t)row * across + column, row, rows_at_once, rows, across);
+    add_rows<Scalar>(sum, raw);
   }
 #pragma unroll
   for (int k = 0; k < width; k++) {

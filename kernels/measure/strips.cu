@@ -2,12 +2,12 @@
  * LONGEST_CHAIN rows in float32 and a thread block a few of these; what is left is added in double. */
 #include "cluster.cuh"
 #include "following.cuh"
+#include "measure/rows.cuh"
 #include "measure/strips.h"
-#include "vectors.cuh"
 
 namespace {
 
-enum { BLOCK = 256, ROWS_IN_FLIGHT = 8, LONGEST_CHAIN = 256, CLUSTER = 8 };
+enum { CLUSTER = 8 };
 
 /* A cluster of eight thread blocks has a strip of LANES vectors to itself, and a thread one of them in every so many-th row. Of
  * the sums that are left each thread block adds up those of an eighth of the columns, which the others send it. */
@@ -35,25 +35,10 @@ __global__ void __launch_bounds__(BLOCK, 4)
   const uint4 *from = x + row * across + vector;
   while (vector < across && row < rows) {
     uint4 raw[ROWS_IN_FLIGHT];
-    if (row + (ROWS_IN_FLIGHT - 1) * step < rows) {
-#pragma unroll
-      for (int i = 0; i < ROWS_IN_FLIGHT; i++) raw[i] = from[i * step * across];
-    } else {
-#pragma unroll
-      for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-        raw[i] = make_uint4(0, 0, 0, 0);
-        if (row + i * step < rows) raw[i] = from[i * step * across];
-      }
-    }
+    load_rows(raw, from, row, step, rows, across);
     row += ROWS_IN_FLIGHT * step;
     from += ROWS_IN_FLIGHT * step * across;
-#pragma unroll
-    for (int i = 0; i < ROWS_IN_FLIGHT; i++) {
-      float value[width];
-      unpack<Scalar>(raw[i], value);
-#pragma unroll
-      for (int k = 0; k < width; k++) sum[k] += value[k];
-    }
+    add_rows<Scalar>(sum, raw);
   }
 #pragma unroll
   for (int k = 0; k < width; k += 4) {
@@ -75,10 +60,6 @@ __global__ void __launch_bounds__(BLOCK, 4)
   const int64_t at = (int64_t)strip * columns + rank * own_columns + own;
   if (term == 0 && at < (int64_t)across * width) store_double(out, dtype, at, result);
 #endif
-}
-
-int vector_columns(const MeasurePlan &plan) {
-  return with_scalar(plan.dtype, [&](auto scalar) { return (int)(plan.columns / vector_width<decltype(scalar)>); });
 }
 
 /* Whether strips of so many vectors are a thread block for nearly every multiprocessor, and their rows few enough. */

@@ -4,6 +4,8 @@ local fp8 = require "fp8"
 local core = require "fp8.core"
 local support = require "spec.support"
 
+local matrix, same = support.uneven_matrix, support.equal_with_signs
+
 local signs = "+-++-+---+-++--+"
 
 -- Tiles, and length and direction of a transform.
@@ -38,11 +40,6 @@ local function quantizer(format, tile, fields, rounding)
   return core.quantizer(options)
 end
 
-local function matrix(rows, columns, dtype)
-  local x = fp8.randn(rows, columns) * (fp8.randn(rows, 1) * 1.5):exp() * fp8.randn(columns):exp()
-  return x:to(dtype)
-end
-
 -- Numbers of all kinds, in rows and columns of their own.
 local function odd(rows, columns, dtype, bad)
   local x, half = matrix(rows, columns, dtype), dtype == "f16"
@@ -54,12 +51,6 @@ local function odd(rows, columns, dtype, bad)
   x:narrow(1, 65, 32):narrow(2, 65, 64):clamp_(-1, 1):mul_(half and 6e4 or 3e38)
   x[98]:narrow(1, 1, 1):fill_(half and 6e-8 or 1e-40)
   return x
-end
-
--- With the signs of zeros.
-local function same(actual, expected)
-  support.equal(actual, expected)
-  support.equal(1 / actual:to("f32"), 1 / expected:to("f32"))
 end
 
 support.each_device(function(device)

@@ -5,6 +5,7 @@ local core = require "fp8.core"
 local support = require "spec.support"
 
 local fails = support.fails
+local matrix, same = support.uneven_matrix, support.equal_with_signs
 
 support.each_device(function(device)
   describe("quantize_values on " .. device, function()
@@ -21,17 +22,6 @@ support.each_device(function(device)
       local fields = {format = format, blocksize = one.tile}
       for name, value in pairs(one.fields) do fields[name] = value end
       return core.quantizer(fields)
-    end
-
-    local function matrix(rows, columns, dtype)
-      local x = fp8.randn(rows, columns) * (fp8.randn(rows, 1) * 1.5):exp() * fp8.randn(columns):exp()
-      return x:to(dtype)
-    end
-
-    -- With the signs of zeros.
-    local function same(actual, expected)
-      support.equal(actual, expected)
-      support.equal(1 / actual:to("f32"), 1 / expected:to("f32"))
     end
 
     local function in_steps(x, format, one, dtype)

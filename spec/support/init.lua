@@ -92,6 +92,18 @@ function support.equal(actual, expected)
   end
 end
 
+--- The same, but that 0 and -0 differ.
+function support.equal_with_signs(actual, expected)
+  support.equal(actual, expected)
+  support.equal(1 / actual:to("f32"), 1 / expected:to("f32"))
+end
+
+--- Normal random numbers whose magnitudes differ between rows, and between columns.
+function support.uneven_matrix(rows, columns, dtype)
+  local x = fp8.randn(rows, columns) * (fp8.randn(rows, 1) * 1.5):exp() * fp8.randn(columns):exp()
+  return x:to(dtype)
+end
+
 --- The bytes of a tensor's elements, row-major.
 function support.bytes(x)
   x = x:detach():to("cpu"):contiguous()

@@ -306,27 +306,11 @@ __device__ inline HeldPlace hold_row(const WayPlan &way, const PatchState &state
 template <typename Scalar, int TEAM>
 __device__ inline HeldPlace hold_columns(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage, int turn,
                                          HeldEights &held, float (&largest)[2]) {
-  const int lane = threadIdx.x % WARP;
-  const int below = max(way.tile_rows, way.hadamard.length) >> 4, beside_shift = 6 - __ffs(below);
-  const int beside = 1 << beside_shift, lane_below = lane >> beside_shift, lane_across = lane & (beside - 1);
-  const int i = turn * TEAM + number_in_team<TEAM>(), group = (i & -below) + lane_below, row = group * GROUP;
-  const unsigned word = (i & (below - 1)) * beside + lane_across;
-  const uint32_t place = shared_address(&stage.vector[row][0]) | (word / 4 ^ turn_of(row)) << 4 | word % 4 << 2;
   uint32_t x[GROUP];
-#pragma unroll
-  for (int j = 0; j < GROUP; j++) {
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x[j]) : "r"((place ^ (j & 7) << 4) + j * 128) : "memory");
-  }
-  if (way.hadamard.length > 0) {
-    transform_words<Scalar>(way.hadamard, state, row, beside, x);
-#pragma unroll
-    for (int j = 0; j < GROUP; j++) {
-      asm volatile("st.shared.u32 [%0], %1;" : : "r"((place ^ (j & 7) << 4) + j * 128), "r"(x[j]) : "memory");
-    }
-  }
+  const ColumnPlace place = take_columns<Scalar>(way, state, stage, turn, x);
   held.joined = false;
-  held.least = beside;
-  held.most = beside * (way.tile_rows >> 4) / 2;
+  held.least = place.beside;
+  held.most = place.beside * (way.tile_rows >> 4) / 2;
   uint32_t words = 0;
 #pragma unroll
   for (int j = 0; j < GROUP; j++) {
@@ -336,7 +320,7 @@ __device__ inline HeldPlace hold_columns(const WayPlan &way, const PatchState &s
   }
   for (int step = held.most; step >= held.least; step /= 2) words = __vmaxu2(words, shuffle_xor(words, step));
   unpack_word(words, Scalar(), largest[0], largest[1]);
-  return {row, (int)(2 * word), group * PATCH_COLUMNS + place_of_pair((int)word)};
+  return {place.row, 2 * place.word, factors_at(place)};
 }
 
 /* As scale_rows and scale_columns. */

@@ -3,6 +3,7 @@
 #define FP8_NARROW_PATCH_CUH
 
 #include "quantize/narrow/state.cuh"
+#include "shared_address.cuh"
 
 namespace {
 
@@ -59,8 +60,6 @@ __device__ inline int turn_of(int row) { return (row & 7) ^ (row >> 2 & 4) ^ (ro
 
 /* Where the factors of two neighbouring columns begin among a group's: lanes that read those of eight meet in no bank. */
 __device__ inline int place_of_pair(int word) { return 2 * (word ^ word >> 3); }
-
-__device__ inline uint32_t shared_address(const void *place) { return (uint32_t)__cvta_generic_to_shared(place); }
 
 __device__ inline uint4 shared_vector(uint32_t address) {
   uint4 vector;

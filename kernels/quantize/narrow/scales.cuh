@@ -113,45 +113,69 @@ __device__ inline void scale_rows(const WayPlan &way, const PatchState &state, P
   }
 }
 
+/* Where a lane's sixteen rows of two neighbouring columns begin: the row, the word of it, and how many lanes are beside one
+ * another. */
+struct ColumnPlace {
+  int row, word, beside;
+};
+
+__device__ inline void load_words(uint32_t place, uint32_t (&x)[GROUP]) {
+#pragma unroll
+  for (int j = 0; j < GROUP; j++) {
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x[j]) : "r"((place ^ (j & 7) << 4) + j * 128) : "memory");
+  }
+}
+
+/* Those rows, transformed in the stage, too, if that is wanted; turn: 0 or 1. */
 template <typename Scalar, int TEAM>
-__device__ inline void scale_columns(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage,
-                                     int64_t first_row, int64_t first_column, Findings &findings) {
+__device__ inline ColumnPlace take_columns(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage,
+                                           int turn, uint32_t (&x)[GROUP]) {
   const int lane = threadIdx.x % WARP;
   const int below = max(way.tile_rows, way.hadamard.length) >> 4, beside_shift = 6 - __ffs(below);
   const int beside = 1 << beside_shift, lane_below = lane >> beside_shift, lane_across = lane & (beside - 1);
-#pragma unroll 1
-  for (int k = 0; k < WARP_ROWS / GROUP; k++) {
-    const int i = k * TEAM + number_in_team<TEAM>(), group = (i & -below) + lane_below, row = group * GROUP;
-    const unsigned word = (i & (below - 1)) * beside + lane_across;
-    const uint32_t place = shared_address(&stage.vector[row][0]) | (word / 4 ^ turn_of(row)) << 4 | word % 4 << 2;
-    uint32_t x[GROUP];
+  const int i = turn * TEAM + number_in_team<TEAM>(), row = ((i & -below) + lane_below) * GROUP;
+  const unsigned word = (i & (below - 1)) * beside + lane_across;
+  const uint32_t place = shared_address(&stage.vector[row][0]) | (word / 4 ^ turn_of(row)) << 4 | word % 4 << 2;
+  load_words(place, x);
+  if (way.hadamard.length > 0) {
+    transform_words<Scalar>(way.hadamard, state, row, beside, x);
 #pragma unroll
     for (int j = 0; j < GROUP; j++) {
-      asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x[j]) : "r"((place ^ (j & 7) << 4) + j * 128) : "memory");
+      asm volatile("st.shared.u32 [%0], %1;" : : "r"((place ^ (j & 7) << 4) + j * 128), "r"(x[j]) : "memory");
     }
-    if (way.hadamard.length > 0) {
-      transform_words<Scalar>(way.hadamard, state, row, beside, x);
-#pragma unroll
-      for (int j = 0; j < GROUP; j++) {
-        asm volatile("st.shared.u32 [%0], %1;" : : "r"((place ^ (j & 7) << 4) + j * 128), "r"(x[j]) : "memory");
-      }
-    }
+  }
+  return {row, (int)word, beside};
+}
+
+/* The first of the factors of a place's columns. */
+__device__ inline int factors_at(const ColumnPlace &place) {
+  return place.row / GROUP * PATCH_COLUMNS + place_of_pair(place.word);
+}
+
+template <typename Scalar, int TEAM>
+__device__ inline void scale_columns(const WayPlan &way, const PatchState &state, PatchStage<TEAM> &stage,
+                                     int64_t first_row, int64_t first_column, Findings &findings) {
+#pragma unroll 1
+  for (int k = 0; k < WARP_ROWS / GROUP; k++) {
+    uint32_t x[GROUP];
+    const ColumnPlace place = take_columns<Scalar>(way, state, stage, k, x);
+    const int row = place.row;
     uint32_t largest = 0;
 #pragma unroll
     for (int j = 0; j < GROUP; j++) largest = raise<Scalar>(largest, x[j]);
-    for (int step = beside; step < beside * way.tile_rows >> 4; step *= 2) {
+    for (int step = place.beside; step < place.beside * way.tile_rows >> 4; step *= 2) {
       largest = raise<Scalar>(largest, shuffle_xor(largest, step));
     }
     float magnitude[2];
     unpack_word(largest, Scalar(), magnitude[0], magnitude[1]);
     Factors found[2];
     find_factors(way, state, magnitude, found, findings);
-    *reinterpret_cast<float4 *>(&stage.factors[group * PATCH_COLUMNS + place_of_pair(word)]) =
+    *reinterpret_cast<float4 *>(&stage.factors[factors_at(place)]) =
         make_float4(found[0].inverse, found[0].scale, found[1].inverse, found[1].scale);
     if (way.quantize.scale && (row & (way.tile_rows - 1)) == 0) {
       float *scale = way.quantize.scale + (first_row + row) / way.tile_rows * way.tiles_across + first_column;
-      scale[2 * word] = found[0].scale;
-      scale[2 * word + 1] = found[1].scale;
+      scale[2 * place.word] = found[0].scale;
+      scale[2 * place.word + 1] = found[1].scale;
     }
   }
 }
@@ -201,10 +225,7 @@ __device__ inline void scale_long_columns(const WayPlan &way, const PatchState &
     const int row = m * GROUP, word = lane % 8;
     const uint32_t place = shared_address(&stage.vector[row][(first_vector + word / 4) ^ turn_of(row)]) + word % 4 * 4;
     uint32_t x[GROUP];
-#pragma unroll
-    for (int j = 0; j < GROUP; j++) {
-      asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x[j]) : "r"((place ^ (j & 7) << 4) + j * 128) : "memory");
-    }
+    load_words(place, x);
     transform_long<Scalar>(state, ColumnExchange(stage, first_vector), x);
     uint32_t of_block[2] = {0, 0};
 #pragma unroll
